@@ -1,0 +1,1 @@
+"""A real Kafka, PostgreSQL and mail server on one machine, without root, in one folder."""
