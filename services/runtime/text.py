@@ -1,0 +1,23 @@
+"""Text that comes from strangers, made fit to be stored, logged, or shown on a terminal."""
+
+import unicodedata
+
+UNSTORABLE = {0: None, **dict.fromkeys(range(0xD800, 0xE000))}  # NUL and lone surrogates: Postgres refuses both
+LINES = frozenset("\n\t")
+
+
+def storable(text: str, chars_max: int = 2_000) -> str:
+    """What Postgres and JSON take: without NUL and lone surrogates, cut at a limit."""
+    return text[: 2 * chars_max].translate(UNSTORABLE)[:chars_max]
+
+
+def printable(content: bytes | str | None) -> str:
+    """What a terminal may show: control, format and bidirectional characters are spelled out, so bytes cannot act on it."""
+    if content is None:
+        return "(none)"
+    text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
+    return "".join(c if c in LINES or not unicodedata.category(c).startswith("C") else _spelled(c) for c in text)
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
