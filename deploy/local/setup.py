@@ -44,7 +44,9 @@ def stop(text: str) -> None:
 def apt_install(packages: list[str], why: str) -> None:
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    may = not sudo or (shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0)
+    may = not sudo or (
+        shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
+    )
     if not may or shutil.which("apt-get") is None:
         stop(f"{why}; run: sudo {' '.join(command)}")
     print(f"setup: {why}; installing {' '.join(packages)}", flush=True)
@@ -85,7 +87,7 @@ def uv_environment(pip_config: str) -> dict[str, str]:
     if "UV_INDEX_URL" in os.environ:
         told.pop("UV_DEFAULT_INDEX", None)
     environment = {**told, **os.environ, "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1", "UV_PYTHON": str(PYTHON)}
-    if not os.access(os.path.expanduser("~"), os.W_OK):  # no home to keep a cache in
+    if not os.access(Path("~").expanduser(), os.W_OK):  # no home to keep a cache in
         environment["UV_CACHE_DIR"] = tempfile.mkdtemp(prefix="stubline-uv-")
     return environment
 
@@ -137,8 +139,10 @@ def has_font(folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
-        stop(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another: make PYTHON=python3.12 setup")
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file is read by whatever Python the machine has
+        stop(
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another: make PYTHON=python3.12 setup"
+        )
     make_venv()
     install()
     add_system_libraries()

@@ -1,0 +1,41 @@
+"""Writes kafka.lock anew: `make lock` after a change of VERSIONS. Needs Maven, which resolves what Kafka needs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+
+from deploy.local.jars import LOCK, run_maven, write_pom
+
+VERSIONS = [
+    ("org.apache.kafka", "kafka_2.13", "4.3.1"),
+    (
+        "org.apache.logging.log4j",
+        "log4j-slf4j-impl",
+        "2.25.4",
+    ),  # Kafka speaks slf4j and brings log4j, but not what joins them
+]
+HEADER = "# group:artifact:version and SHA-256 of each jar; made by `make lock`\n"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_pom(folder, VERSIONS)
+        run_maven(folder, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars")
+        run_maven(folder, "dependency:list", "-DincludeScope=runtime", "-DoutputFile=list")
+        coordinates = sorted(
+            set(re.findall(r"^ +([^:\s]+):([^:\s]+):jar:([^:\s]+):", (folder / "list").read_text(), re.MULTILINE))
+        )
+        lines = [f"{':'.join(found)} {sha256(folder / 'jars' / '-'.join(found[1:]))}\n" for found in coordinates]
+    LOCK.write_text(HEADER + "".join(lines), "utf-8")
+
+
+def sha256(stem: Path) -> str:
+    return hashlib.sha256(stem.with_name(f"{stem.name}.jar").read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

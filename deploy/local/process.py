@@ -1,0 +1,202 @@
+"""Server processes: started, found again by a later command, and stopped by their own id and never by a name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+LAUNCH = Path(__file__).with_name("launch.py")
+
+
+class StackError(Exception):
+    """The local stack cannot do what was asked; the text is for the person at the terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, so that another one that got the same id later is not taken for it."""
+
+    pid: int
+    started: int  # clock ticks since boot
+    boot: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        if fields[0] in "ZX":  # dead, and only not yet collected by its parent
+            return None
+        return cls(pid, int(fields[19]), boot_id())
+
+    @classmethod
+    def read(cls, file: Path) -> Identity | None:
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+            return cls(**json.loads(file.read_text("utf-8")))
+        return None
+
+    def write(self, file: Path) -> None:
+        replace_text(file, json.dumps({"pid": self.pid, "started": self.started, "boot": self.boot}))
+
+    @property
+    def alive(self) -> bool:
+        return Identity.of(self.pid) == self
+
+    def send(self, number: int) -> None:
+        """Through a pidfd: between the look and the signal the id cannot pass to another process."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.alive:
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
+
+
+@cache
+def boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+
+
+def replace_text(file: Path, text: str, mode: int = 0o600) -> None:
+    """All of it or what was there before; nobody else may read it."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
+        out.write(text)
+    new.replace(file)
+
+
+def wait_until(what: str, ready: Callable[[], bool], *, seconds: float, pause: float = 0.03) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            raise StackError(f"{what} took more than {seconds:g} seconds")
+        time.sleep(pause)
+
+
+@cache
+def spawner() -> ThreadPoolExecutor:
+    """One thread forks all servers: the kernel sends the death signal when the forking thread ends, not the process."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack-spawner")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a server is started."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+    death_signal: int = signal.SIGKILL
+    user: tuple[int, int] | None = None  # uid and gid to drop to
+
+
+class Server(ABC):
+    """One server process of a stack; the pid file finds it again from another process."""
+
+    def __init__(self, name: str, state: Path, *, detached: bool) -> None:
+        self.name = name
+        self.log_file = state / "logs" / f"{name}.log"
+        self.pid_file = state / "run" / f"{name}.pid"
+        self.detached = detached
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def start(self) -> None:
+        """Returns when it listens. Starting what runs does nothing; port and data stay the same."""
+
+    @abstractmethod
+    def stop(self, *, immediate: bool = False) -> None:
+        """Returns when it is gone. Immediate: as a crash would end it."""
+
+    def pause(self) -> None:
+        self.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.send(signal.SIGCONT)
+
+    @property
+    def identity(self) -> Identity | None:
+        if self._child is not None:
+            self._child.poll()  # collects it, if it is dead
+        known = Identity.read(self.pid_file)
+        return known if known is not None and known.alive else None
+
+    @property
+    def running(self) -> bool:
+        return self.identity is not None
+
+    @property
+    def pid(self) -> int:
+        if (identity := self.identity) is None:
+            raise StackError(f"{self.name} does not run")
+        return identity.pid
+
+    def spawn(self, plan: Plan) -> None:
+        launch = [sys.executable, "-I", "-S", str(LAUNCH)]
+        if not self.detached:
+            launch += ["--parent", str(os.getpid()), "--signal", str(int(plan.death_signal))]
+        if plan.user is not None:
+            launch += ["--uid", str(plan.user[0]), "--gid", str(plan.user[1])]
+        for folder in (self.log_file.parent, self.pid_file.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._child = spawner().submit(self._fork, [*launch, "--", *plan.command], plan).result()
+        identity = Identity.of(self._child.pid)
+        if identity is None:
+            raise self.died()
+        identity.write(self.pid_file)
+
+    def _fork(self, command: list[str], plan: Plan) -> subprocess.Popen[bytes]:
+        with self.log_file.open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(plan.environment),
+                cwd=plan.folder,
+                start_new_session=True,  # Ctrl-C is for whoever owns the stack, and then it stops us in order
+            )
+
+    def wait_ready(self, ready: Callable[[], bool], *, seconds: float = 60) -> None:
+        def looked() -> bool:
+            if not self.running:
+                raise self.died()
+            return ready()
+
+        wait_until(f"the start of {self.name} (its log: {self.log_file})", looked, seconds=seconds)
+
+    def died(self) -> StackError:
+        lines = self.log_file.read_text("utf-8", "replace").splitlines()[-15:]
+        return StackError(
+            "\n".join([f"{self.name} ended while it started; the last lines of {self.log_file}:", *lines])
+        )
+
+    def send(self, number: int) -> None:
+        if (identity := self.identity) is not None:
+            identity.send(number)
+
+    def end(self, number: int, *, seconds: float, then: int = signal.SIGKILL) -> None:
+        """Asks with one signal; whoever has not gone in time gets the other."""
+        self.send(number)
+        try:
+            wait_until(f"the end of {self.name}", lambda: not self.running, seconds=seconds)
+        except StackError:
+            self.send(then)
+            wait_until(f"the end of {self.name}", lambda: not self.running, seconds=10)
+        if self._child is not None:
+            self._child.wait(timeout=10)
+            self._child = None
+        self.pid_file.unlink(missing_ok=True)
