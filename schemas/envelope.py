@@ -8,7 +8,7 @@ the header `traceparent`, beside the event and not in it.
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, ClassVar, NamedTuple, Self
@@ -16,8 +16,8 @@ from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Headers = list[tuple[str, bytes]]
-ReadHeaders = Iterable[tuple[str, bytes | None]]  # Kafka allows a header without a value
+Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
+ReadHeaders = Iterable[tuple[str, bytes | None]]
 
 EVENT_IDS = UUID("6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10")  # the namespace of every snapshot's id; never changes
 CONTENT_TYPE = "application/json"
@@ -91,7 +91,7 @@ class Snapshot(BaseModel):
     def encode(self, *, time: str, traceparent: str | None = None) -> Output:
         """`time` is RFC 3339 in UTC. The value alone is the full snapshot; the headers repeat what a router needs."""
         key = self.key.encode()
-        headers = [
+        headers: list[tuple[str, bytes | None]] = [
             *_fixed_headers(self.event_type, self.writer),
             ("ce_id", str(self.event_id).encode()),
             ("ce_time", time.encode()),
@@ -153,7 +153,7 @@ class Input:
             "subject": self.key,
             **self.extensions,
         }
-        headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
+        headers: list[tuple[str, bytes | None]] = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
         headers.append(("content-type", self.content_type.encode()))
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))

@@ -1,0 +1,183 @@
+"""What tools ask of the broker: topics made and compared, and where a topic begins and ends. Not for lanes: see kafka.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from schemas.topics import Topic
+from services.runtime.errors import BrokerAway, StublineError
+
+TIMEOUT_S = 10.0
+REPLICAS_MAX = 3
+AWAY = frozenset(
+    {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE"}
+)  # as librdkafka names what it found out itself
+
+
+class Extent(NamedTuple):
+    """Where a partition begins, and the offset of the record that comes next."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A topic as the broker has it."""
+
+    topic_id: str
+    partitions: int
+
+
+class Finding(NamedTuple):
+    """One difference between what a topic should be and what it is."""
+
+    topic: str
+    what: str
+    should: str
+    found: str
+
+
+class BrokerRefuses(StublineError):
+    """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does not take."""
+
+    code = "broker-refuses"
+    next_step = (
+        "The text names what it refused. Give our user the right (`kafka-acls.sh`), or have an administrator do it."
+    )
+
+
+class Broker:
+    """Raises BrokerAway when nobody answers in time, and BrokerRefuses."""
+
+    def __init__(self, servers: str) -> None:
+        self._servers = servers
+        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 3})
+
+    def brokers(self) -> int:
+        try:
+            return len(self._admin.list_topics(timeout=TIMEOUT_S).brokers)
+        except KafkaException as error:
+            raise self._trouble(error) from None
+
+    def standing(self, names: Iterable[str]) -> dict[str, Standing]:
+        """Topics as they are. Those that do not exist are left out."""
+        answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
+        found = {name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
+        return {name: Standing(str(it.topic_id), len(it.partitions)) for name, it in found.items() if it is not None}
+
+    def extents(self, topic: str) -> dict[int, Extent]:
+        """Of every partition of a topic; empty when there is no such topic."""
+        if (standing := self.standing([topic]).get(topic)) is None:
+            return {}
+        partitions = [TopicPartition(topic, number) for number in range(standing.partitions)]
+        low, high = (self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        return {number: Extent(low[number], high[number]) for number in range(standing.partitions)}
+
+    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=TIMEOUT_S)
+        return {partition.partition: self._answer(answer).offset for partition, answer in answers.items()}
+
+    def compare(self, topics: Sequence[Topic]) -> list[Finding]:
+        """What differs in a way that could lose, refuse or keep too long. What is roomier than asked for is no finding."""
+        replicas = min(REPLICAS_MAX, self.brokers())
+        standing = self.standing(topic.name for topic in topics)
+        settings = self._settings(list(standing))
+        findings = []
+        for topic in topics:
+            if topic.name not in standing:
+                findings.append(Finding(topic.name, "topic", "exists", "missing"))
+                continue
+            if (has := standing[topic.name].partitions) < topic.partitions:
+                findings.append(Finding(topic.name, "partitions", str(topic.partitions), str(has)))
+            findings += differences(topic, settings[topic.name], replicas)
+        return findings
+
+    def repair(self, topics: Sequence[Topic]) -> list[Finding]:
+        """Makes what is missing and sets what differs, and answers what it did."""
+        wanted, findings = {topic.name: topic for topic in topics}, self.compare(topics)
+        self._make([wanted[finding.topic] for finding in findings if finding.what == "topic"])
+        # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so that is safe.
+        grown = [NewPartitions(f.topic, wanted[f.topic].partitions) for f in findings if f.what == "partitions"]
+        changed: dict[str, list[ConfigEntry]] = {}
+        for finding in findings:
+            if finding.what not in ("topic", "partitions"):
+                entry = ConfigEntry(finding.what, finding.should, incremental_operation=AlterConfigOpType.SET)
+                changed.setdefault(finding.topic, []).append(entry)
+        resources = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=it) for name, it in changed.items()]
+        for answer in self._admin.create_partitions(grown).values() if grown else ():
+            self._answer(answer)
+        for answer in self._admin.incremental_alter_configs(resources).values() if resources else ():
+            self._answer(answer)
+        return findings
+
+    def _make(self, topics: Sequence[Topic]) -> None:
+        if not topics:
+            return
+        replicas = min(REPLICAS_MAX, self.brokers())
+        new = [NewTopic(t.name, t.partitions, replicas, config=should_be(t, replicas)) for t in topics]
+        for answer in self._admin.create_topics(new, request_timeout=TIMEOUT_S).values():
+            self._answer(answer, KafkaError.TOPIC_ALREADY_EXISTS)
+        until = monotonic() + TIMEOUT_S
+        while len(self.standing(topic.name for topic in topics)) < len(topics):
+            if monotonic() > until:
+                raise BrokerAway(f"{self._servers}: new topics were made, but are not shown")
+            sleep(0.05)  # a new topic is known everywhere a moment after its creation was answered
+
+    def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        answers = self._admin.describe_configs(resources, request_timeout=TIMEOUT_S)
+        described = {resource.name: self._answer(answer) for resource, answer in answers.items()}
+        return {topic: {name: entry.value for name, entry in it.items()} for topic, it in described.items()}
+
+    def _answer(self, answer: Future[Any], *harmless: int) -> Any:
+        try:
+            return answer.result(TIMEOUT_S + 5)
+        except KafkaException as error:
+            if error.args[0].code() in harmless:
+                return None
+            raise self._trouble(error) from None
+
+    def _trouble(self, error: KafkaException) -> StublineError:
+        fault = error.args[0]
+        text = f"{self._servers}: {fault.str()}"
+        return BrokerAway(text) if fault.retriable() or fault.name() in AWAY else BrokerRefuses(text)
+
+
+def should_be(topic: Topic, replicas: int) -> dict[str, str]:
+    """With three replicas an acknowledged record is on two, so that one broker may die at any time."""
+    return {
+        "cleanup.policy": topic.cleanup,
+        "retention.ms": str(topic.retention_ms),
+        "max.message.bytes": str(topic.max_message_bytes),
+        "min.insync.replicas": "2" if replicas >= REPLICAS_MAX else "1",
+    }
+
+
+def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[Finding]:
+    """Larger messages and more replicas are the installation's right; another retention or cleanup is not."""
+    findings = []
+    for setting, should in should_be(topic, replicas).items():
+        has = found[setting]
+        enough = int(has) >= int(should) if setting in ("max.message.bytes", "min.insync.replicas") else has == should
+        if not enough:
+            findings.append(Finding(topic.name, setting, should, has))
+    return findings
