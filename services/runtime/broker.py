@@ -29,6 +29,8 @@ AWAY = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE"}
 )  # as librdkafka names what it found out itself
 
+MOVING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+
 
 class Extent(NamedTuple):
     """Where a partition begins, and the offset of the record that comes next."""
@@ -91,8 +93,15 @@ class Broker:
         return {number: Extent(low[number], high[number]) for number in range(standing.partitions)}
 
     def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-        answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=TIMEOUT_S)
-        return {partition.partition: self._answer(answer).offset for partition, answer in answers.items()}
+        until = monotonic() + TIMEOUT_S
+        while True:
+            answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=TIMEOUT_S)
+            found = {at.partition: self._answer(answer, *MOVING) for at, answer in answers.items()}
+            if all(found.values()):
+                return {number: answer.offset for number, answer in found.items()}
+            if monotonic() > until:
+                raise BrokerAway(f"{self._servers}: partitions of {partitions[0].topic} have no leader")
+            sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[Finding]:
         """What differs in a way that could lose, refuse or keep too long. What is roomier than asked for is no finding."""
