@@ -142,6 +142,7 @@ class Meters(Telemetry):
         UNACKNOWLEDGED.set_all({self._labels(lane): outputs for lane, outputs in unacknowledged.items()})
         STOPPED.set(len(stopped), group=self._group)
 
+    @override
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
         """What the database says of the lanes that this process holds."""
         CONSERVATION_GAP.set_all({self._labels(lane): gap for lane, gap in gaps.items()})

@@ -1,0 +1,79 @@
+"""Which record is it? A batch that failed is tried in parts, in savepoints that are always rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
+from services.runtime.database import Fault
+from services.runtime.decide import Entry, ask, entries_of
+from services.runtime.errors import Poison, UnexpectedError
+from services.runtime.logs import describe
+from services.runtime.ports import Ledger, Transaction
+from services.runtime.records import Dead
+from services.runtime.service import Service
+from services.runtime.telemetry import Telemetry
+
+S = TypeVar("S")
+
+
+class Blame(Generic[S]):
+    """Finds the records that fail by themselves. Its transaction is never committed."""
+
+    def __init__(
+        self,
+        service: Service[Any, S],
+        ledger: Ledger[S],
+        fault: Callable[[BaseException], Fault],
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        deadline_s: float,
+    ) -> None:
+        self._service, self._ledger, self._fault = service, ledger, fault
+        self._telemetry, self._clock, self._deadline_s = telemetry, clock, deadline_s
+
+    def find(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead], enough: int) -> dict[Place, Dead]:
+        """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
+        until = self._clock() + self._deadline_s
+        suspects = [
+            entry
+            for entry in entries_of(parts)
+            if entry.place not in verdicts and not isinstance(entry.prepared.event, Dead)
+        ]
+        found: dict[Place, Dead] = {}
+        with self._ledger.transaction() as transaction:
+            locked = transaction.lock([part.claim for part in parts])
+            if locked.lost:
+                raise LanesLost(locked.lost)
+            untried = [suspects] if len(suspects) == 1 else _halves(suspects)
+            while untried and len(found) < enough and (self._clock() < until or not found):
+                group = untried.pop()
+                error = self._try(transaction, group)
+                if error is None:
+                    continue
+                if len(group) == 1:
+                    found[group[0].place] = self._verdict(group[0], error)
+                else:
+                    untried += _halves(group)
+        return found
+
+    def _try(self, transaction: Transaction[S], group: Sequence[Entry]) -> BaseException | None:
+        try:
+            with transaction.trial():
+                ask(self._service, self._fault, [entry.prepared.event for entry in group], transaction.session)
+        except RecordsFailed as error:
+            return error.__cause__
+        return None
+
+    def _verdict(self, entry: Entry, error: BaseException) -> Dead:
+        if isinstance(error, Poison):
+            return Dead(error)
+        record = entry.prepared.record
+        self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+        return Dead(UnexpectedError(describe(error)), unexpected=True)
+
+
+def _halves(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    middle = len(entries) // 2
+    return [half for half in (entries[:middle], entries[middle:]) if half]

@@ -1,0 +1,245 @@
+"""One transaction: rows locked and compared, the batch decided on locked rows, positions and outputs written, commit.
+
+Precedence of outcomes: a replay that is no longer asked for is a Duplicate before anything else; then what parse or an
+earlier try found dead; then what the handler says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from schemas.envelope import Output
+from services.runtime import letters, trace, unpublished
+from services.runtime.batch import LanesLost, Part, Place, RecordsDead, RecordsFailed
+from services.runtime.brake import Brake
+from services.runtime.database import Fault
+from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
+from services.runtime.lane import Prepared
+from services.runtime.ports import Advance, Ledger, Letter, Transaction
+from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Superseded
+from services.runtime.service import Service
+from services.runtime.telemetry import BatchDone, Telemetry
+from services.runtime.text import storable
+
+S = TypeVar("S")
+OUTPUT_BYTES_MAX = 8 * 2**20 - 2**16  # a topic takes 8 MiB; dead letter and replay add headers to it
+TEXT_CHARS_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A prepared record, and the lane that it came by."""
+
+    place: Place
+    prepared: Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was committed: to be published now."""
+
+    outputs: Mapping[LaneKey, list[Output]]
+    done: BatchDone
+
+
+def entries_of(parts: Sequence[Part]) -> list[Entry]:
+    return [Entry(Place(part.lane.key, prepared.offset), prepared) for part in parts for prepared in part.taken]
+
+
+def ask(service: Service[Any, S], fault: Callable[[BaseException], Fault], events: Sequence[Any], session: S) -> list[Outcome]:
+    """The handler's answer. Raises RecordsFailed when what it raised is some record's fault."""
+    try:
+        outcomes = service.handle(events, session)
+    except (Stop, Transient, Fatal):
+        raise
+    except Exception as error:
+        if fault(error) is Fault.RECORD:
+            raise RecordsFailed from error
+        raise
+    if len(outcomes) != len(events) or not all(isinstance(o, Effect | Duplicate | Superseded | Dead) for o in outcomes):
+        raise OutcomesMismatch(f"{len(outcomes)} outcomes for {len(events)} records")
+    return outcomes
+
+
+class Decider(Generic[S]):
+    """Decides batches of one service. It holds nothing between two batches but the brake."""
+
+    def __init__(
+        self,
+        service: Service[Any, S],
+        ledger: Ledger[S],
+        fault: Callable[[BaseException], Fault],
+        brake: Brake,
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+    ) -> None:
+        self._service, self._ledger, self._fault = service, ledger, fault
+        self._brake, self._telemetry, self._clock = brake, telemetry, clock
+
+    def commit(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead]) -> Decision:
+        """Raises LanesLost, RecordsFailed, RecordsDead or Braked with everything undone. Any other error may have come
+        after the commit was sent: then nobody knows, and the lanes have to be acquired again."""
+        begun, keys = self._clock(), [part.lane.key for part in parts]
+        with self._ledger.transaction() as transaction:
+            locked = transaction.lock([part.claim for part in parts])
+            if locked.lost:
+                raise LanesLost(locked.lost)
+            self._telemetry.transaction_begun(keys)
+            entries = entries_of(parts)
+            live = _live_letters(transaction, entries)
+            outcomes = self._outcomes(transaction, entries, verdicts, live)
+            flags = self._brake.check(outcomes)
+            outputs = self._outputs(entries, outcomes, locked.now)
+            self._close_replays(transaction, entries, outcomes, live)
+            self._bury(transaction, parts, entries, outcomes, outputs)
+            transaction.advance(_advances(parts, outcomes, outputs))
+            self._telemetry.committing(keys)
+            transaction.commit()
+        self._brake.note(flags)
+        done = _done(keys, outcomes, sum(map(len, outputs.values())), self._clock() - begun)
+        self._telemetry.committed(done)
+        return Decision(outputs, done)
+
+    def _outcomes(
+        self,
+        transaction: Transaction[S],
+        entries: Sequence[Entry],
+        verdicts: Mapping[Place, Dead],
+        live: frozenset[UUID],
+    ) -> list[Outcome]:
+        wanted = set(live)
+        outcomes: list[Outcome | None] = [None] * len(entries)
+        asked: list[int] = []
+        for index, entry in enumerate(entries):
+            letter_id = entry.prepared.record.letter_id
+            if letter_id is not None:
+                if letter_id not in wanted:
+                    outcomes[index] = Duplicate()  # not asked for, or not any more: a copy
+                    continue
+                wanted.discard(letter_id)  # of two copies in a batch the first counts
+            event = entry.prepared.event
+            outcomes[index] = event if isinstance(event, Dead) else verdicts.get(entry.place)
+            if outcomes[index] is None:
+                asked.append(index)
+        if asked:
+            events = [entries[index].prepared.event for index in asked]
+            answers = ask(self._service, self._fault, events, transaction.session)
+            for index, answer in zip(asked, answers, strict=True):
+                outcomes[index] = answer
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _outputs(
+        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], now: datetime
+    ) -> dict[LaneKey, list[Output]]:
+        """Complete records: whoever publishes them again publishes the same bytes."""
+        time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        outputs: dict[LaneKey, list[Output]] = {}
+        too_large: dict[Place, Dead] = {}
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if not isinstance(outcome, Effect) or not outcome.outputs:
+                continue
+            hop = str(trace.child(trace.parse(entry.prepared.record.header(trace.HEADER))))
+            for event in outcome.outputs:
+                output = event.encode(time=time, traceparent=hop)
+                if (size := size_of(output)) > OUTPUT_BYTES_MAX:
+                    error = OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
+                    too_large[entry.place] = Dead(error)
+                outputs.setdefault(entry.place.lane, []).append(output)
+        if too_large:
+            raise RecordsDead(too_large)
+        return outputs
+
+    def _close_replays(
+        self, transaction: Transaction[S], entries: Sequence[Entry], outcomes: Sequence[Outcome], live: frozenset[UUID]
+    ) -> None:
+        """A replay that failed opens its letter again; every other end resolves it. The first copy of a batch speaks."""
+        ends: dict[UUID, Outcome] = {}
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            letter_id = entry.prepared.record.letter_id
+            if letter_id is not None and letter_id in live:
+                ends.setdefault(letter_id, outcome)
+        if failed := [
+            (letter_id, end.error.code, storable(end.error.cause, TEXT_CHARS_MAX))
+            for letter_id, end in ends.items()
+            if isinstance(end, Dead)
+        ]:
+            transaction.reopen_letters(failed)
+        if resolved := [letter_id for letter_id, end in ends.items() if not isinstance(end, Dead)]:
+            transaction.resolve_letters(resolved)
+
+    def _bury(
+        self,
+        transaction: Transaction[S],
+        parts: Sequence[Part],
+        entries: Sequence[Entry],
+        outcomes: Sequence[Outcome],
+        outputs: dict[LaneKey, list[Output]],
+    ) -> None:
+        """Letters of the dead, and their copies for the dead topic."""
+        topic_ids = {part.lane.key: part.lane.topic_id for part in parts}
+        dead = [
+            (entry.place.lane, _letter(entry, outcome, topic_ids[entry.place.lane]))
+            for entry, outcome in zip(entries, outcomes, strict=True)
+            if isinstance(outcome, Dead) and entry.prepared.record.letter_id is None
+        ]
+        if dead:
+            stored = transaction.add_letters([letter for _, letter in dead])
+            for (lane, letter), (letter_id, attempts) in zip(dead, stored, strict=True):
+                copy = letters.dead_output(self._service.dead_topic, self._service.group, letter, letter_id, attempts)
+                outputs.setdefault(lane, []).append(copy)
+
+
+def _live_letters(transaction: Transaction[Any], entries: Sequence[Entry]) -> frozenset[UUID]:
+    """Letters whose replay is still wanted, locked before any work is done for them (model/: rule 22)."""
+    asked = {entry.prepared.record.letter_id for entry in entries} - {None}
+    return transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id)) if asked else frozenset()
+
+
+def _letter(entry: Entry, dead: Dead, topic_id: str) -> Letter:
+    record = entry.prepared.record
+    found = trace.parse(record.header(trace.HEADER))
+    stage = "parse" if isinstance(entry.prepared.event, Dead) else "handle"
+    text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
+    return Letter(record, topic_id, stage, dead.error.code, text, found.trace_id if found else None, dead.subject_key)
+
+
+def _advances(
+    parts: Sequence[Part], outcomes: Sequence[Outcome], outputs: Mapping[LaneKey, list[Output]]
+) -> list[Advance]:
+    rows, at = [], 0
+    for part in parts:
+        kinds = Counter(map(type, outcomes[at : at + len(part.taken)]))
+        at += len(part.taken)
+        rows.append(
+            Advance(
+                claim=part.claim,
+                next_offset=part.taken[-1].offset + 1,
+                unpublished=unpublished.encode(outputs.get(part.lane.key, ())),
+                gaps=sum(prepared.gap for prepared in part.taken),
+                effects=kinds[Effect],
+                duplicates=kinds[Duplicate],
+                superseded=kinds[Superseded],
+                dead=kinds[Dead],
+            )
+        )
+    return rows
+
+
+def _done(keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, seconds: float) -> BatchDone:
+    kinds = Counter(map(type, outcomes))
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        if outcome.counts:
+            counts.update(outcome.counts)
+    dead = Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead)) if kinds[Dead] else {}
+    return BatchDone(keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts)
+
+
+def size_of(output: Output) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in output.headers)
+    return len(output.key or b"") + len(output.value or b"") + headers

@@ -1,0 +1,63 @@
+"""From fetched records to prepared ones: offsets compared, bytes parsed. No transaction is open here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from schemas.envelope import NotAnEvent, WordOfANewerRelease
+from services.runtime import letters
+from services.runtime.errors import NewerRelease, NotAnEventError, Poison, Stop, UnexpectedError
+from services.runtime.lane import Lane, Prepared
+from services.runtime.logs import describe
+from services.runtime.records import Dead, Record
+from services.runtime.telemetry import Telemetry
+
+
+class Intake:
+    """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts their lane."""
+
+    def __init__(self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry) -> None:
+        self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
+
+    def prepare(self, lane: Lane, records: Sequence[Record]) -> bool:
+        """False when an offset does not follow on: nothing from there is prepared, and the lane must be assigned again.
+
+        A smaller offset than the next is a record seen before, and is never worked (model/: rule 19).
+        """
+        replayed = lane.key.topic == self._replay_topic
+        for record in records:
+            gap = 0
+            if record.offset != lane.tail:
+                if record.offset < lane.tail:
+                    continue
+                if not lane.first_wanted:
+                    return False
+                gap = record.offset - lane.tail  # the first record since an assignment at tail: the log has a hole here
+            lane.first_wanted = False
+            lane.prepared.append(self._replay(record, gap) if replayed else Prepared(record.offset, record, self._read(record), gap))
+            lane.tail = record.offset + 1
+        return True
+
+    def _replay(self, record: Record, gap: int) -> Prepared:
+        try:
+            origin = letters.replayed(record)
+        except Poison as error:
+            return Prepared(record.offset, record, Dead(error), gap)
+        return Prepared(record.offset, origin, self._read(origin), gap)
+
+    def _read(self, record: Record) -> Any:
+        """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
+        try:
+            return self._parse(record)
+        except Stop as error:
+            return error
+        except WordOfANewerRelease as error:
+            return NewerRelease(f"{record.topic} {record.partition} {record.offset}: {error}")
+        except NotAnEvent as error:
+            return Dead(NotAnEventError(str(error)))
+        except Poison as error:
+            return Dead(error)
+        except Exception as error:
+            self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+            return Dead(UnexpectedError(describe(error)), unexpected=True)

@@ -1,0 +1,268 @@
+"""The log in Kafka: one member of a KIP-848 group and one idempotent producer, both of confluent-kafka.
+
+What was seen and is guarded against here (LANES section 3): an exception in on_assign makes the client go on at the
+group's own offset, so the callback cannot raise and does nothing but assign, paused; an offset out of range arrives once,
+as a message error, and then silence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from schemas.envelope import Output
+from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
+from services.runtime.ports import Answer, Fetch, Listener
+from services.runtime.records import LaneKey, Record
+
+ASK_TIMEOUT_S = 5.0
+REFUSED_FOR_GOOD = frozenset({
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.INVALID_REQUIRED_ACKS,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.POLICY_VIOLATION,
+})
+
+
+def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, object]:
+    return {
+        "bootstrap.servers": servers,
+        "group.id": group,
+        "group.protocol": "consumer",
+        "client.id": client_id,
+        "auto.offset.reset": "error",  # a lane never jumps in silence
+        "enable.auto.commit": True,  # of the hints that `hint` stores, once a second; nothing reads them back
+        "auto.commit.interval.ms": 1_000,
+        "enable.auto.offset.store": False,
+        "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
+        "queued.max.messages.kbytes": 8_192,  # what keeps a process at 80 MB
+        "fetch.message.max.bytes": 1_048_576,
+        "topic.metadata.refresh.interval.ms": 10_000,
+        "log_level": 3,
+    }
+
+
+def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) -> dict[str, object]:
+    return {
+        "bootstrap.servers": servers,
+        "client.id": client_id,
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",  # Java producers' own, so that a key has one partition whoever writes it
+        "linger.ms": 2,
+        "delivery.timeout.ms": delivery_timeout_ms,
+        "message.max.bytes": 8 * 2**20,
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": 65_536,
+        "log_level": 3,
+    }
+
+
+class KafkaLog:
+    """See ports.Log. Used by one thread."""
+
+    def __init__(self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int) -> None:
+        self._consumer = Consumer(consumer_settings(servers, group, client_id))
+        self._producer = Producer(
+            producer_settings(servers, client_id, delivery_timeout_ms) | {"error_cb": self._producer_said}
+        )
+        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": client_id, "log_level": 3})
+        self._buffer_wait_s = delivery_timeout_ms / 1_000
+        self._fatal: str | None = None
+        self._callback_error: Exception | None = None
+        self._partitions: dict[str, int] = {}
+
+    def _producer_said(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = str(error)
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            # At no offset that could be read from, and paused: the loop says where to start.
+            waiting = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+            consumer.incremental_assign(waiting)
+            consumer.pause(waiting)
+            self._tell(listener.assigned, partitions)
+
+        def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            self._tell(listener.revoked, partitions)
+            consumer.incremental_unassign(partitions)
+
+        def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            self._tell(listener.lost, partitions)
+            consumer.incremental_unassign(partitions)
+
+        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+
+    def _tell(self, listen: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]) -> None:
+        """An exception that left a callback would make the client go on at the group's offset: it is kept for `fetch`."""
+        try:
+            listen(_lanes(partitions))
+        except Exception as error:
+            self._callback_error = error
+
+    def fetch(self, records_max: int, timeout_s: float) -> Fetch:
+        try:
+            messages = self._consumer.consume(records_max, timeout_s)
+        except (KafkaException, RuntimeError) as error:
+            raise BrokerAway(f"consume: {error}") from error
+        raised, self._callback_error = self._callback_error, None
+        if raised is not None:
+            raise raised
+        return _sorted_out(messages)
+
+    def assigned(self) -> frozenset[LaneKey]:
+        try:
+            return frozenset(_lanes(self._consumer.assignment()))
+        except KafkaException as error:
+            raise BrokerAway(f"assignment: {error}") from error
+
+    def start_at(self, lane: LaneKey, offset: int) -> None:
+        """Assign, not seek: whatever the client had fetched for the lane before is of an older version and is dropped."""
+        place = [TopicPartition(lane.topic, lane.partition, offset)]
+        try:
+            self._consumer.incremental_unassign(place)
+            self._consumer.incremental_assign(place)
+            self._consumer.resume(place)
+        except KafkaException as error:
+            raise BrokerAway(f"assign {lane}: {error}") from error
+
+    def pause(self, lanes: Collection[LaneKey]) -> None:
+        with suppress(KafkaException):  # a lane that is gone by now is silent anyhow
+            self._consumer.pause([TopicPartition(*lane) for lane in lanes])
+
+    def resume(self, lanes: Collection[LaneKey]) -> None:
+        with suppress(KafkaException):
+            self._consumer.resume([TopicPartition(*lane) for lane in lanes])
+
+    def produce(self, output: Output, answer: Answer) -> None:
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            answer(None if error is None else _whose(error))
+
+        deadline = time.monotonic() + self._buffer_wait_s
+        while True:
+            try:
+                self._producer.produce(
+                    output.topic, value=output.value, key=output.key, headers=list(output.headers), on_delivery=delivered
+                )
+                return
+            except BufferError:  # the queue is full: the broker is slower than we are
+                if time.monotonic() > deadline:
+                    answer(BrokerAway("the producer's queue stays full"))
+                    return
+                self.deliveries(0.05)
+            except KafkaException as error:
+                answer(_whose(error.args[0]))
+                return
+
+    def deliveries(self, timeout_s: float) -> None:
+        self._producer.poll(timeout_s)
+        if self._fatal:
+            raise ProducerFailed(self._fatal)
+
+    def ends(self, lane: LaneKey) -> tuple[int, int] | None:
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*lane), cached=True)
+        except (KafkaException, TypeError):
+            return None
+        return (max(low, 0), high) if high >= 0 else None
+
+    def bounds(self, lane: LaneKey) -> tuple[int, int]:
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_TIMEOUT_S)
+        except (KafkaException, TypeError) as error:
+            raise BrokerAway(f"ends of {lane}: {error}") from error
+        return low, high
+
+    def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
+        try:
+            asked = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=ASK_TIMEOUT_S)
+        except KafkaException as error:
+            raise BrokerAway(f"describe topics: {error}") from error
+
+        def answers() -> Mapping[str, str]:
+            found = {}
+            for topic, future in asked.items():
+                try:
+                    description = future.result(ASK_TIMEOUT_S)
+                except KafkaException as error:
+                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        continue  # deleted: it is missing from the answer
+                    raise BrokerAway(f"describe {topic}: {error}") from error
+                except TimeoutError as error:
+                    raise BrokerAway(f"describe {topic}: no answer") from error
+                found[topic] = str(description.topic_id)
+                self._partitions[topic] = len(description.partitions)
+            return found
+
+        return answers
+
+    def lanes_total(self) -> int:
+        return sum(self._partitions.values())
+
+    def hint(self, positions: Mapping[LaneKey, int]) -> None:
+        try:
+            self._consumer.store_offsets(offsets=[TopicPartition(*lane, offset) for lane, offset in positions.items()])
+        except KafkaException:
+            return  # no longer assigned: its next owner gives its own
+
+    def close(self, timeout_s: float) -> None:
+        self._producer.flush(timeout_s)
+        self._consumer.close()
+
+
+def _lanes(partitions: Collection[TopicPartition]) -> list[LaneKey]:
+    return [LaneKey(p.topic, p.partition) for p in partitions]
+
+
+def _whose(error: KafkaError) -> StublineError:
+    if error.code() in REFUSED_FOR_GOOD:
+        return OutputRefused(error.str())
+    return BrokerAway(f"delivery failed: {error.str()}")
+
+
+def _sorted_out(messages: Sequence[Any]) -> Fetch:
+    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed."""
+    fetch, records = Fetch(), dict[tuple[str, int], list[Record]]()
+    for message in messages:
+        topic, partition = message.topic(), message.partition()
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:
+                fetch.out_of_range[LaneKey(topic, partition)] = error.str()
+            continue
+        found = records.get((topic, partition))
+        if found is None:
+            found = records[topic, partition] = []
+        found.append(
+            Record(
+                topic,
+                partition,
+                message.offset(),
+                message.timestamp()[1],
+                message.key(),
+                message.value(),
+                message.headers() or [],
+            )
+        )
+    fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
+    return fetch

@@ -1,0 +1,131 @@
+"""What a process believes of one lane. Pure bookkeeping: the row in the ledger decides, this only remembers.
+
+Three numbers matter. `expected` is the process's own record of the row's next_offset; a commit compares it. `tail` is the
+next offset to be prepared: expected, plus what stands prepared. An `Outbox` counts the outputs of the row that are not
+yet acknowledged; as long as there is one, the lane commits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, NamedTuple
+
+from services.runtime.errors import StublineError
+from services.runtime.ports import Claim, Held
+from services.runtime.records import Dead, LaneKey, Record
+
+
+class State(Enum):
+    """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator decides."""
+
+    ACQUIRE = auto()
+    RUNNING = auto()
+    STOPPED = auto()
+
+
+class Prepared(NamedTuple):
+    """A record that was fetched and parsed: `offset` is its place in this lane, `gap` the holes just before it."""
+
+    offset: int
+    record: Record
+    event: Any  # what parse made of it, or Dead
+    gap: int
+
+    @property
+    def size(self) -> int:
+        return len(self.record.value or b"") + len(self.record.key or b"")
+
+    @property
+    def is_dead(self) -> bool:
+        return isinstance(self.event, Dead)
+
+
+class Outbox:
+    """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox touch nothing."""
+
+    __slots__ = ("error", "remaining", "since", "total")
+
+    def __init__(self, total: int, since: float) -> None:
+        self.total, self.remaining, self.since = total, total, since
+        self.error: StublineError | None = None
+
+    def answer(self, error: StublineError | None) -> None:
+        """A failed delivery is not an acknowledgement."""
+        if error is None:
+            self.remaining -= 1
+        elif self.error is None:
+            self.error = error
+
+
+@dataclass(slots=True)
+class Lane:
+    key: LaneKey
+    state: State = State.ACQUIRE
+    epoch: int = -1
+    expected: int = -1
+    tail: int = -1
+    topic_id: str = ""
+    prepared: list[Prepared] = field(default_factory=list)
+    outbox: Outbox | None = None
+    row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
+    first_wanted: bool = False  # assigned at tail, and nothing has come since: a hole here is the log's word
+    asked_for: tuple[int, int] | None = None  # (expected, end) for which it was assigned again without anything coming
+    left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
+    acquire_at: float = 0.0  # not before this time of the loop's clock
+    acquire_tries: int = 0
+    stop_code: str | None = None
+    commit_at: float = 0.0  # the loop's clock at the last commit
+    last_timestamp_ms: int = -1
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.key, self.epoch, self.expected)
+
+    @property
+    def may_commit(self) -> bool:
+        return self.state is State.RUNNING and self.outbox is None
+
+    def forget(self) -> None:
+        """Batch, position and pending outputs: whatever was believed may be wrong."""
+        self.state = State.ACQUIRE
+        self.epoch = self.expected = self.tail = -1
+        self.prepared.clear()
+        self.outbox = None
+        self.row_holds_outputs = self.first_wanted = self.left_out = False
+        self.asked_for = self.stop_code = None
+
+    def hold(self, held: Held) -> None:
+        """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
+        self.forget()
+        self.state = State.RUNNING
+        self.epoch, self.topic_id = held.epoch, held.topic_id
+        self.expected = self.tail = held.next_offset
+        self.row_holds_outputs = held.unpublished is not None
+        self.acquire_tries = 0
+        self.first_wanted = True
+
+    def halt(self, code: str) -> None:
+        self.forget()
+        self.state, self.stop_code = State.STOPPED, code
+
+    def rewind_to_expected(self) -> int:
+        """Drops what is prepared; answers the offset at which the client has to be assigned again."""
+        self.prepared.clear()
+        self.tail = self.expected
+        self.first_wanted = True
+        return self.tail
+
+    def advance(self, taken: int, at: float) -> None:
+        """The first `taken` prepared records are committed."""
+        last = self.prepared[taken - 1]
+        self.expected = last.offset + 1
+        self.last_timestamp_ms = last.record.timestamp_ms
+        del self.prepared[:taken]
+        self.commit_at = at
+        self.asked_for = None
+
+
+def unacknowledged(lanes: Iterable[Lane]) -> dict[LaneKey, int]:
+    return {lane.key: lane.outbox.remaining for lane in lanes if lane.outbox}

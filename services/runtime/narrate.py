@@ -1,0 +1,89 @@
+"""The loop's story for people: one log line an event, never one a record or a batch, and the answers of the health door."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from typing_extensions import override
+
+from services.runtime import logs
+from services.runtime.errors import StublineError
+from services.runtime.health import Health
+from services.runtime.meters import Meters
+from services.runtime.records import LaneKey
+
+
+class Narrator(Meters):
+    """Meters that also speak."""
+
+    def __init__(self, group: str, health: Health) -> None:
+        super().__init__(group)
+        self._log = logs.get("lanes").bind(group=group)
+        self._health = health
+        self._was_ready = False
+
+    @override
+    def turned(self, is_ready: bool, why: str) -> None:
+        self._health.beat()
+        if is_ready != self._was_ready:
+            self._health.ready(is_ready, why)
+            self._was_ready = is_ready
+
+    @override
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
+        super().acquired(lane, epoch, offset, published_again)
+        where = {"topic": lane.topic, "partition": lane.partition}
+        self._log.info("lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again)
+
+    @override
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        self._log.info("lanes revoked", lanes=_named(lanes))
+
+    @override
+    def lost(self, lanes: Collection[LaneKey]) -> None:
+        self._log.warning("lanes lost", lanes=_named(lanes))
+
+    @override
+    def fenced(self, lanes: Collection[LaneKey]) -> None:
+        super().fenced(lanes)
+        self._log.warning("lanes fenced", lanes=_named(lanes))
+
+    @override
+    def stopped(self, lane: LaneKey, code: str, text: str) -> None:
+        super().stopped(lane, code, text)
+        self._log.error("lane stopped", topic=lane.topic, partition=lane.partition, code=code, error=text)
+
+    @override
+    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
+        super().assigned_again(lane, offset, why)
+        self._log.warning("lane assigned again", topic=lane.topic, partition=lane.partition, offset=offset, why=why)
+
+    @override
+    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        super().trouble(error, attempt, wait_s)
+        code = error.code if isinstance(error, StublineError) else "unclassified"
+        # The traceback only once: an outage of a night is a line every few seconds.
+        self._log.warning("waiting", code=code, attempt=attempt, wait_s=round(wait_s, 2), error=logs.describe(error))
+        if attempt == 1:
+            self._log.debug("where it happened", exc_info=error)
+
+    @override
+    def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
+        topic, partition, offset = record_at
+        self._log.error("record failed", topic=topic, partition=partition, offset=offset, exc_info=error)
+
+    @override
+    def paused(self, is_paused: bool, why: str) -> None:
+        super().paused(is_paused, why)
+        self._log.warning("service paused" if is_paused else "service resumed", why=why)
+
+    @override
+    def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
+        super().conservation(gaps)
+        for lane, gap in gaps.items():
+            if gap:
+                self._log.error("records without an outcome", topic=lane.topic, partition=lane.partition, gap=gap)
+
+
+def _named(lanes: Collection[LaneKey]) -> list[str]:
+    return [f"{lane.topic}/{lane.partition}" for lane in sorted(lanes)]

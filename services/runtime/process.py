@@ -1,0 +1,87 @@
+"""A service as a process: settings in, signals handled, exit code out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Any
+
+from services.runtime import database, logs
+from services.runtime.errors import Fatal
+from services.runtime.health import Door, Health
+from services.runtime.kafka import KafkaLog
+from services.runtime.ledger import PostgresLedger, Session
+from services.runtime.narrate import Narrator
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings, Servers, load
+from services.runtime.telemetry import Telemetry
+from services.runtime.version import CODE_VERSION
+from services.runtime.worker import Worker
+
+EX_OK, EX_FATAL, EX_LEFT = 0, 70, 75  # sysexits.h: done; internal software error; something is left for the next owner
+
+
+def owner_name() -> str:
+    """Who holds a lane, for people: the row's epoch, not this, decides."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def session(servers: Servers, settings: LaneSettings, name: str) -> Session:
+    return database.connect(
+        servers.database_url,
+        name=name,
+        transaction_timeout_ms=settings.transaction_timeout_ms,
+        idle_ms=settings.idle_in_transaction_ms,
+        lock_ms=settings.lock_timeout_ms,
+        tcp_user_timeout_ms=settings.tcp_user_timeout_ms,
+    )
+
+
+def build(service: Service[Any, Session], servers: Servers, settings: LaneSettings, telemetry: Telemetry) -> Worker[Session]:
+    """The worker on the real log and ledger. Connections are opened by its first turn."""
+    ledger = PostgresLedger(
+        service.group, owner_name(), CODE_VERSION, lambda: session(servers, settings, service.group)
+    )
+    log = KafkaLog(
+        servers.kafka_bootstrap_servers, service.group, owner_name(), delivery_timeout_ms=settings.delivery_timeout_ms
+    )
+    return Worker(
+        service,
+        log,
+        ledger,
+        settings,
+        telemetry=telemetry,
+        fault=database.classify,
+        clock=time.monotonic,
+        wall=time.time,
+        sleep=time.sleep,
+    )
+
+
+def run(service: Service[Any, Session], settings: LaneSettings, telemetry: Telemetry | None = None) -> int:
+    """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer is the exit code."""
+    logs.configure(service.group, level=settings.log_level)
+    log = logs.get("process")
+    stopping: list[int] = []
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        stopping.append(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    health = Health(seconds_max=settings.live_seconds_max)
+    with Door(settings.health_port, health, host=settings.health_host) as door:
+        log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
+        worker = build(service, load(Servers), settings, telemetry or Narrator(service.group, health))
+        try:
+            while not stopping:
+                worker.step()
+        except Fatal as error:
+            log.error("ended by a fatal error", code=error.code, error=logs.describe(error))
+            return EX_FATAL
+        is_clean = worker.stop()
+        log.info("stopped", signal=stopping[0], is_clean=is_clean)
+        return EX_OK if is_clean else EX_LEFT

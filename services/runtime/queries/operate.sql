@@ -1,0 +1,102 @@
+-- name: hold_command
+-- The same command sent twice at once: the second waits here, and then sees in the audit that it was done.
+select pg_advisory_xact_lock(hashtextextended('stubline.command/' || %(command_id)s::text, 0));
+
+-- name: find_command
+select what, details -> 'asked' as asked, at from runtime.audit where command_id = %(command_id)s::uuid;
+
+-- name: add_audit
+insert into runtime.audit (actor, command_id, what, details)
+values (%(actor)s::text, %(command_id)s::uuid, %(what)s::text, %(details)s::jsonb);
+
+-- name: list_audit
+select at, actor, what, command_id, details from runtime.audit order by id desc limit %(limit)s::int;
+
+-- name: known_groups
+select consumer_group from runtime.lanes
+union
+select consumer_group from runtime.controls;
+
+-- name: list_lanes
+select consumer_group, topic, partition, topic_id, epoch, next_offset, first_offset, gaps, rewound,
+    effects, duplicates, superseded, dead, conservation_gap, coalesce(length(unpublished), 0) as unpublished_bytes,
+    owner, stopped_code, stopped_text, stopped_at, updated_at
+from runtime.lanes
+where %(group)s::text is null or consumer_group = %(group)s::text
+order by consumer_group, topic, partition;
+
+-- name: lock_lanes_of_topic
+-- In the order in which joint transactions lock them. A null partition means all.
+select partition, topic_id, epoch, next_offset, stopped_code
+from runtime.lanes
+where consumer_group = %(group)s::text and topic = %(topic)s::text
+    and (%(partition)s::int is null or partition = %(partition)s::int)
+order by consumer_group, topic, partition
+for update;
+
+-- name: move_lanes
+-- The epoch rises in the same statement: the owner, wherever it rests, is fenced (model/: mut-rewind-no-epoch). Offsets
+-- skipped are gaps and offsets asked for again are rewound, so the conservation gap stays what it was. Outputs not yet
+-- published are not touched: the next owner publishes them.
+update runtime.lanes
+set epoch = epoch + 1, next_offset = batch.next_offset, topic_id = batch.topic_id,
+    gaps = lanes.gaps + greatest(batch.next_offset - lanes.next_offset, 0),
+    rewound = lanes.rewound + greatest(lanes.next_offset - batch.next_offset, 0),
+    stopped_code = null, stopped_text = null, stopped_at = null, updated_at = now()
+from unnest(%(partitions)s::int[], %(next_offsets)s::bigint[], %(topic_ids)s::text[])
+    as batch (partition, next_offset, topic_id)
+where lanes.consumer_group = %(group)s::text and lanes.topic = %(topic)s::text and lanes.partition = batch.partition;
+
+-- name: raise_generation
+update runtime.generation set generation = generation + 1 returning generation;
+
+-- name: set_controls
+-- A null rate leaves the limit as it is, zero removes it.
+insert into runtime.controls (consumer_group, paused, rate_limit_per_s, code, reason, actor)
+values (%(group)s::text, %(paused)s::boolean, nullif(%(rate)s::double precision, 0), null, %(reason)s::text, %(actor)s::text)
+on conflict (consumer_group) do update
+set paused = excluded.paused, code = null, reason = excluded.reason, actor = excluded.actor, updated_at = now(),
+    rate_limit_per_s = case
+        when %(rate)s::double precision is null then controls.rate_limit_per_s else excluded.rate_limit_per_s
+    end
+returning paused, rate_limit_per_s;
+
+-- name: list_controls
+select consumer_group, paused, rate_limit_per_s, code, reason, actor, updated_at
+from runtime.controls order by consumer_group;
+
+-- name: list_letters
+select id, consumer_group, topic, partition, "offset", stage, code, state, attempts, key, coalesce(length(value), 0) as bytes,
+    text, created_at, updated_at
+from runtime.dead_letters
+where (%(group)s::text is null or consumer_group = %(group)s::text)
+    and (%(code)s::text is null or code = %(code)s::text)
+    and (%(states)s::text[] is null or state = any(%(states)s::text[]))
+order by id limit %(limit)s::int;
+
+-- name: find_letter
+select id, consumer_group, topic, partition, "offset", topic_id, record_time, stage, code, text, state, attempts, reason, actor,
+    code_version, trace_id, subject_key, created_at, updated_at, key, headers, value, value_sha256
+from runtime.dead_letters where id = %(id)s::uuid;
+
+-- name: lock_chosen_letters
+-- By id, or by what they have in common; ids go first. Locked in id order, as everybody locks letters.
+select id, state from runtime.dead_letters
+where (%(ids)s::uuid[] is null or id = any(%(ids)s::uuid[]))
+    and (%(group)s::text is null or consumer_group = %(group)s::text)
+    and (%(code)s::text is null or code = %(code)s::text)
+    and (%(ids)s::uuid[] is not null or state = any(%(states)s::text[]))
+order by id limit %(limit)s::int
+for update;
+
+-- name: set_letters
+update runtime.dead_letters
+set state = %(state)s::text, reason = coalesce(%(reason)s::text, reason), actor = %(actor)s::text, updated_at = now()
+where id = any(%(ids)s::uuid[]);
+
+-- name: count_letters
+select consumer_group, code, state, count(*) as letters, min(created_at) as oldest
+from runtime.dead_letters
+where state in ('open', 'requested', 'replayed')
+group by consumer_group, code, state
+order by consumer_group, code, state;

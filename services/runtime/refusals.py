@@ -1,0 +1,79 @@
+"""Why an operator's command is not carried out. Refused: nothing was changed. Unknown: what it names does not exist."""
+
+from __future__ import annotations
+
+from services.runtime.errors import StublineError
+
+
+class Refused(StublineError):
+    """The command makes no sense as things stand; nothing was changed."""
+
+
+class Unknown(StublineError):
+    """The command names what is not there; nothing was changed."""
+
+
+class CommandReused(Refused):
+    """The command id belongs to another command, so it cannot say whether this one was carried out."""
+
+    code = "command-id-reused"
+    next_step = (
+        "Leave `--command-id` out, or give each command its own. The same id is for the same command sent again."
+    )
+
+
+class GroupUnknown(Unknown):
+    """No service of that name has ever run here."""
+
+    code = "group-unknown"
+    next_step = "`stubline status` lists the groups. `ingest` is short for `stubline.ingest`."
+
+
+class LaneUnknown(Unknown):
+    """There is no row for that group, topic and partition."""
+
+    code = "lane-unknown"
+    next_step = "`stubline lanes list` shows all lanes. A lane begins when a service first owns its partition."
+
+
+class TopicUnknown(Unknown):
+    """The broker has no such topic or partition."""
+
+    code = "topic-unknown"
+    next_step = (
+        "`stubline topics check` compares the broker with what is needed, `stubline migrate` makes what is missing."
+    )
+
+
+class LetterUnknown(Unknown):
+    """There is no dead letter of that id."""
+
+    code = "letter-unknown"
+    next_step = "`stubline dead list` shows the ids. A letter is never deleted by Stubline."
+
+
+class MoveRefused(Refused):
+    """The lane cannot go to that offset."""
+
+    code = "lane-move-refused"
+    next_step = (
+        "`stubline lanes list` shows where the lane is. Back: `stubline lanes rewind`, not below the first offset that the topic "
+        "still holds. Forward: `stubline lanes skip`, not beyond its end."
+    )
+
+
+class NothingToAccept(Refused):
+    """The lanes of the group know the topic by the id that it has."""
+
+    code = "topic-accept-refused"
+    next_step = "None: the topic is the one that the lanes know. `stubline lanes list` shows why a lane is stopped."
+
+
+class LetterStateRefused(Refused):
+    """A letter in that state cannot be asked for or closed."""
+
+    code = "letter-state-refused"
+    next_step = (
+        "Replay is for letters that are open or replayed, discard for all that are not resolved. A resolved one had its effect: "
+        "to work it again would have it twice."
+    )

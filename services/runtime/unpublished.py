@@ -1,0 +1,92 @@
+"""Outputs as they stand in a lane's row: committed, perhaps not yet in Kafka.
+
+A schema like any other: the next release must read what this one wrote, so the version byte changes with the format and
+every version ever written stays readable. Version 1: zlib level 1 of records, each of them
+`topic, key, header count (u16), (name, value) per header, value`, where a field is its length (i32, big-endian, -1 for
+null) and its bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from schemas.envelope import Output
+from services.runtime.errors import UnpublishedUnreadable
+
+VERSION = b"\x01"
+_LENGTH = struct.Struct(">i")
+_COUNT = struct.Struct(">H")
+_NULL = _LENGTH.pack(-1)
+
+
+def encode(outputs: Sequence[Output]) -> bytes | None:
+    """None for no outputs: such a row costs nothing."""
+    if not outputs:
+        return None
+    return VERSION + zlib.compress(b"".join(_fields(outputs)), 1)
+
+
+def _fields(outputs: Iterable[Output]) -> Iterator[bytes]:
+    pack = _LENGTH.pack
+    for topic, key, value, headers in outputs:
+        name = topic.encode()
+        yield pack(len(name))
+        yield name
+        if key is None:
+            yield _NULL
+        else:
+            yield pack(len(key))
+            yield key
+        yield _COUNT.pack(len(headers))
+        for header, content in headers:
+            name = header.encode()
+            yield pack(len(name))
+            yield name
+            if content is None:
+                yield _NULL
+            else:
+                yield pack(len(content))
+                yield content
+        if value is None:
+            yield _NULL
+        else:
+            yield pack(len(value))
+            yield value
+
+
+def decode(stored: bytes | None) -> list[Output]:
+    """Raises UnpublishedUnreadable for a version of a later release, or bytes that are not what `encode` writes."""
+    if not stored:
+        return []
+    if stored[:1] != VERSION:
+        raise UnpublishedUnreadable(f"the row's outputs have format version {stored[0]}, this release reads 1")
+    try:
+        return list(_outputs(memoryview(zlib.decompress(stored[1:]))))
+    except (zlib.error, struct.error, UnicodeDecodeError) as error:
+        raise UnpublishedUnreadable(f"the row's outputs are damaged: {error}") from error
+
+
+def _outputs(data: memoryview) -> Iterator[Output]:
+    at = 0
+
+    def field() -> bytes | None:
+        nonlocal at
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if length < 0:
+            return None
+        if at + length > len(data):
+            raise struct.error("a field passes the end")
+        content = bytes(data[at : at + length])
+        at += length
+        return content
+
+    while at < len(data):
+        topic = field() or b""
+        key = field()
+        (count,) = _COUNT.unpack_from(data, at)
+        at += _COUNT.size
+        headers = [((field() or b"").decode(), field()) for _ in range(count)]
+        yield Output(topic.decode(), key, field(), headers)

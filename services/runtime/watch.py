@@ -1,0 +1,99 @@
+"""What no record would show: a row that an operator moved, a client that reads on elsewhere, a topic made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from services.runtime.assignment import Assignment
+from services.runtime.errors import TopicRecreated
+from services.runtime.lane import Lane, State, unacknowledged
+from services.runtime.ports import Ledger, Log
+from services.runtime.records import TIMER, LaneKey
+from services.runtime.telemetry import Telemetry
+
+S = TypeVar("S")
+
+
+class Watch(Generic[S]):
+    """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes (model/: rules 15, 16, 20)."""
+
+    def __init__(
+        self,
+        assignment: Assignment[S],
+        log: Log,
+        ledger: Ledger[S],
+        telemetry: Telemetry,
+        clock: Callable[[], float],
+        interval_s: float,
+    ) -> None:
+        self._assignment, self._log, self._ledger = assignment, log, ledger
+        self._telemetry, self._clock, self._interval_s = telemetry, clock, interval_s
+        self._next = 0.0
+        self._lagging_since: dict[LaneKey, tuple[int, float]] = {}
+
+    def look(self, wall_ms: float, is_paused: bool) -> None:
+        """Raises what log and ledger raise."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + self._interval_s
+        running = [lane for lane in self._assignment if lane.state is State.RUNNING]
+        self._compare_rows(running)
+        self._compare_topics(running)
+        if not is_paused:
+            self._compare_ends(running)
+        self._clear(running, now)
+        if running:
+            self._telemetry.conservation(self._ledger.conservation([lane.key for lane in running]))
+        self._gauges(wall_ms)
+
+    def _compare_rows(self, running: list[Lane]) -> None:
+        if running and (lost := self._ledger.compare([lane.claim for lane in running])):
+            self._assignment.fenced(lost)
+
+    def _compare_topics(self, running: list[Lane]) -> None:
+        lanes = [lane for lane in running if lane.state is State.RUNNING and lane.key != TIMER]
+        topic_ids = self._log.topic_ids({lane.key.topic for lane in lanes})() if lanes else {}
+        for lane in lanes:
+            found = topic_ids.get(lane.key.topic, lane.topic_id)  # a topic that is gone: the group takes the lane away
+            if found != lane.topic_id:
+                self._assignment.halt(lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"))
+
+    def _compare_ends(self, running: list[Lane]) -> None:
+        """Nothing came in a whole interval although the partition goes on: assign again, once per (expected, end)."""
+        stuck: dict[LaneKey, tuple[int, float]] = {}
+        for lane in running:
+            if lane.state is not State.RUNNING or lane.key == TIMER or lane.prepared or lane.outbox:
+                continue
+            ends = self._log.ends(lane.key)
+            if ends is None or ends[1] <= lane.tail:
+                continue
+            stuck[lane.key] = (lane.tail, self._clock())
+            before = self._lagging_since.get(lane.key)
+            if before and before[0] == lane.tail and lane.asked_for != (lane.tail, ends[1]):
+                lane.asked_for = (lane.tail, ends[1])
+                self._assignment.again(lane, f"nothing comes although the partition ends at {ends[1]}")
+        self._lagging_since = stuck
+
+    def _clear(self, running: list[Lane], now: float) -> None:
+        idle = [
+            lane
+            for lane in running
+            if lane.may_commit and lane.row_holds_outputs and not lane.prepared and now - lane.commit_at > self._interval_s
+        ]
+        if idle:
+            self._ledger.clear_unpublished([lane.claim for lane in idle])
+            for lane in idle:
+                lane.row_holds_outputs = False
+
+    def _gauges(self, wall_ms: float) -> None:
+        lag: dict[LaneKey, tuple[int, float]] = {}
+        for lane in self._assignment:
+            if lane.state is not State.RUNNING or lane.key == TIMER or (ends := self._log.ends(lane.key)) is None:
+                continue
+            behind = max(0, ends[1] - lane.expected)
+            known = behind and lane.last_timestamp_ms >= 0
+            lag[lane.key] = (behind, max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0)
+        stopped = [lane.key for lane in self._assignment if lane.state is State.STOPPED]
+        self._telemetry.gauges(lag, unacknowledged(self._assignment), stopped)

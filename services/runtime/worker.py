@@ -1,0 +1,293 @@
+"""The loop of a service: fetch, prepare, commit, publish, over all lanes of the process, in one thread.
+
+Crash: at any point the rows say what is committed and what must still be published; the next owner starts from there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from services.runtime.assignment import Assignment
+from services.runtime.batch import LanesLost, Part, Place, RecordsDead, RecordsFailed, collect, first_stop, halved
+from services.runtime.blame import Blame
+from services.runtime.brake import Brake
+from services.runtime.database import Fault
+from services.runtime.decide import Decider, Decision
+from services.runtime.errors import (
+    Braked,
+    BrokerAway,
+    Fatal,
+    OffsetOutOfRange,
+    Stop,
+    TickFailed,
+    TopicRecreated,
+    Transient,
+)
+from services.runtime.intake import Intake
+from services.runtime.lane import Lane, State
+from services.runtime.pace import Pace
+from services.runtime.ports import Fetch, Ledger, Log
+from services.runtime.publish import Publisher
+from services.runtime.records import TIMER, Dead
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings
+from services.runtime.telemetry import Telemetry
+from services.runtime.timer import Timer
+from services.runtime.watch import Watch
+
+S = TypeVar("S")
+TRIES_MAX = 50  # of one batch, whatever happens to it: then the world is given time
+MOMENTS_MAX = 3  # failures of the moment in a row before they count as the world's
+REST_S = 0.02
+
+
+class Worker(Generic[S]):
+    """One member of a service's group. `step` is one turn; the process that runs it calls it until told to stop."""
+
+    def __init__(
+        self,
+        service: Service[Any, S],
+        log: Log,
+        ledger: Ledger[S],
+        settings: LaneSettings,
+        *,
+        telemetry: Telemetry,
+        fault: Callable[[BaseException], Fault],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        """`clock` is monotonic, `wall` the time of day; both in seconds. `fault` says whose fault an error is."""
+        self._service, self._log, self._ledger, self._settings = service, log, ledger, settings
+        self._telemetry, self._fault, self._clock, self._wall, self._sleep = telemetry, fault, clock, wall, sleep
+        self._publisher = Publisher(log, telemetry, clock)
+        self.assignment = Assignment(service.topics[0], log, ledger, self._publisher, settings, telemetry, clock)
+        self._intake = Intake(service.parse, service.replay_topic, telemetry)
+        self._brake = Brake(settings.brake_window_records, settings.brake_share)
+        self._decider = Decider(service, ledger, fault, self._brake, telemetry, clock)
+        self._blame = Blame(service, ledger, fault, telemetry, clock, settings.bisect_deadline_ms / 1_000)
+        self._pace = Pace(service, ledger, telemetry, clock, settings.controls_interval_ms / 1_000)
+        self._timer = Timer(service, ledger, fault, settings, clock)
+        self._watch = Watch(self.assignment, log, ledger, telemetry, clock, settings.idle_check_ms / 1_000)
+        self._away_until, self._troubles, self._last_trouble = 0.0, 0, ""
+        self._was_paused = False
+        log.subscribe(service.input_topics, self.assignment)
+
+    # One turn.
+
+    def step(self) -> None:
+        """Raises only what must end the process (Fatal, or a defect of the loop itself)."""
+        try:
+            self._turn()
+        except Fatal:
+            raise
+        except Exception as error:
+            self._troubled(error)
+        self._telemetry.turned(not self._last_trouble and not self._pace.paused, self._last_trouble or self._pace.why)
+
+    def _turn(self) -> None:
+        if self._clock() < self._away_until:
+            self._log.fetch(1, min(REST_S, self._away_until - self._clock()))  # stay in the group; all lanes are paused
+            return
+        if self._troubles:
+            self._ledger.reconnect()
+        self._pace.refresh()
+        self._apply_pause()
+        fetch = self._fetch()
+        busy = {key.topic for key in fetch.records} | {lane.key.topic for lane in self.assignment if lane.prepared}
+        topic_ids = self._log.topic_ids(busy - {TIMER.topic}) if busy else dict  # asked now, read before the commit
+        self._prepare(fetch)
+        self._log.deliveries(0)
+        self._settle()
+        self.assignment.acquire_due()
+        if not self._pace.paused:
+            self._work(topic_ids)
+            self._tick()
+        self._watch.look(self._wall() * 1_000, self._pace.paused)
+        self._troubles, self._last_trouble = 0, ""
+
+    def _troubled(self, error: Exception) -> None:
+        """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
+        self._troubles += 1
+        most = self._settings.outage_backoff_max_ms / 1_000
+        wait = min(most, 0.1 * 2 ** min(self._troubles - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        self._last_trouble = error.code if isinstance(error, Transient) else type(error).__name__
+        self._telemetry.trouble(error, self._troubles, wait)
+        self._away_until = self._clock() + wait
+        try:
+            self.assignment.agree_with(self._log.assigned())
+        except BrokerAway:
+            self.assignment.forget(list(self.assignment.lanes))
+
+    # Fetch and prepare.
+
+    def _apply_pause(self) -> None:
+        self.assignment.is_silent = self._pace.paused
+        if self._pace.paused != self._was_paused:
+            running = [lane.key for lane in self.assignment if lane.state is State.RUNNING and lane.key != TIMER]
+            if running:
+                (self._log.pause if self._pace.paused else self._log.resume)(running)
+            if not self._pace.paused:
+                self._brake.release()
+            self._was_paused = self._pace.paused
+
+    def _fetch(self) -> Fetch:
+        prepared = sum(len(lane.prepared) for lane in self.assignment)
+        room = self._settings.batch_records_max - prepared
+        wait_s = self._settings.batch_wait_ms / 1_000
+        own = self.assignment.with_partition
+        if self._pace.paused:
+            return self._log.fetch(1, wait_s)
+        if room <= 0:
+            return self._hushed(0.0)
+        allowed = self._pace.allowance(room, len(own), self._log.lanes_total())
+        if allowed <= 0:
+            return self._hushed(wait_s)
+        fetch = self._log.fetch(allowed, 0.0 if prepared else wait_s)
+        self._pace.took(sum(map(len, fetch.records.values())))
+        return fetch
+
+    def _hushed(self, timeout_s: float) -> Fetch:
+        """The group is listened to while no record may come."""
+        running = [lane.key for lane in self.assignment if lane.state is State.RUNNING and lane.key != TIMER]
+        if running:
+            self._log.pause(running)
+        fetch = self._log.fetch(1, timeout_s)
+        if running:
+            self._log.resume([key for key in running if key in self.assignment.lanes])
+        return fetch
+
+    def _prepare(self, fetch: Fetch) -> None:
+        for key, text in fetch.out_of_range.items():
+            lane = self.assignment.lanes.get(key)
+            if lane is not None and lane.state is State.RUNNING:
+                self._out_of_range(lane, text)
+        for key, records in fetch.records.items():
+            lane = self.assignment.lanes.get(key)
+            if lane is None or lane.state is not State.RUNNING or lane.left_out:
+                continue  # no epoch: these records are its owner's, or ours again from where the row says
+            if not self._intake.prepare(lane, records):
+                self.assignment.again(lane, f"an offset does not follow {lane.tail}")
+
+    def _out_of_range(self, lane: Lane, text: str) -> None:
+        """The client says it once and is silent from then on, so it is asked again whether it is so."""
+        found = self._log.topic_ids({lane.key.topic})().get(lane.key.topic)
+        low, high = self._log.bounds(lane.key)
+        where = f"{lane.key.topic} {lane.key.partition} has {low} to {high}, the lane is at {lane.expected}: {text}"
+        if found is not None and found != lane.topic_id:
+            self.assignment.halt(lane, TopicRecreated(where))
+        elif low <= lane.expected <= high:
+            self.assignment.again(lane, f"the client took {lane.tail} for out of range")
+        else:
+            self.assignment.halt(lane, OffsetOutOfRange(where))
+
+    # Commit and publish.
+
+    def _settle(self) -> None:
+        settled = self._publisher.settle(self.assignment)
+        if settled.again:
+            self.assignment.forget([lane.key for lane in settled.again], self._settings.acquire_backoff_min_ms / 1_000)
+        for lane, error in settled.refused:
+            self.assignment.halt(lane, error)
+        self.assignment.take_back()
+
+    def _work(self, topic_ids: Callable[[], Mapping[str, str]]) -> None:
+        waiting = [lane for lane in self.assignment if lane.prepared and lane.outbox]
+        if waiting:
+            self._publisher.await_answers(waiting, self._settings.acknowledgement_wait_ms / 1_000)
+            self._settle()
+            for lane in waiting:
+                if lane.outbox and lane.state is State.RUNNING:
+                    self.assignment.leave_out(lane)
+        for lane in list(self.assignment):
+            if isinstance(stop := first_stop(lane), Stop) and lane.may_commit:
+                self.assignment.halt(lane, stop)
+        parts = collect(self.assignment, self._settings.batch_records_max, self._settings.batch_bytes_max)
+        if parts and (parts := self._still_same(parts, topic_ids())):
+            self._commit(parts)
+
+    def _still_same(self, parts: list[Part], topic_ids: Mapping[str, str]) -> list[Part]:
+        """The id is read after the fetch and before the commit: a fetch by name cannot be trusted after an older check."""
+        same = []
+        for part in parts:
+            lane = part.lane
+            found = topic_ids.get(lane.key.topic)
+            if found == lane.topic_id:
+                same.append(part)
+            elif found is not None:
+                self.assignment.halt(lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"))
+            else:  # deleted; if it is made again, acquiring it compares
+                self.assignment.fenced([lane.key])
+        return same
+
+    def _commit(self, parts: list[Part]) -> None:
+        verdicts: dict[Place, Dead] = {}
+        moments = 0
+        for _ in range(TRIES_MAX):
+            if not parts:
+                return
+            try:
+                self._publish(parts, self._decider.commit(parts, verdicts))
+            except LanesLost as lost:
+                self.assignment.fenced(lost.lanes)
+                parts = [part for part in parts if part.lane.key not in lost.lanes]
+            except RecordsDead as dead:
+                verdicts |= dead.verdicts
+            except RecordsFailed:
+                parts = self._find(parts, verdicts)
+            except Braked as brake:
+                self._ledger.pause_service(brake.code, str(brake))
+                self._pace.refresh_soon()
+                return
+            except Exception as error:
+                moments += 1
+                if self._fault(error) is not Fault.MOMENT or moments > MOMENTS_MAX:
+                    raise
+            else:
+                return
+        raise BrokerAway("a batch could not be decided")
+
+    def _find(self, parts: list[Part], verdicts: dict[Place, Dead]) -> list[Part]:
+        """Adds the guilty to `verdicts`; if they fail only together, half of them is tried alone."""
+        try:
+            found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
+        except LanesLost as lost:
+            self.assignment.fenced(lost.lanes)
+            return [part for part in parts if part.lane.key not in lost.lanes]
+        verdicts |= found
+        return parts if found else halved(parts)
+
+    def _publish(self, parts: list[Part], decision: Decision) -> None:
+        for part in parts:
+            part.lane.advance(len(part.taken), self._clock())
+            self._publisher.send(part.lane, decision.outputs.get(part.lane.key, ()))
+        self._telemetry.produced([part.lane.key for part in parts])
+
+    def _tick(self) -> None:
+        lane = self.assignment.lanes.get(TIMER)
+        if lane is None or not self._timer.due(lane):
+            return
+        try:
+            self._publisher.send(lane, self._timer.tick(lane))
+        except LanesLost as lost:
+            self.assignment.fenced(lost.lanes)
+        except TickFailed as error:  # lanes with input go on
+            self._timer.failed()
+            self._telemetry.trouble(error, 1, self._settings.outage_backoff_max_ms / 1_000)
+
+    # The end.
+
+    def stop(self) -> bool:
+        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True if nothing was left."""
+        deadline = self._clock() + self._settings.stop_deadline_ms / 1_000
+        lanes = list(self.assignment)
+        for lane in lanes:
+            lane.prepared.clear()
+        self._publisher.await_answers(lanes, 0.0, until=deadline - 1.0)
+        self._publisher.settle(lanes)
+        left = [lane for lane in lanes if lane.outbox is not None]
+        self._log.close(max(0.0, deadline - self._clock()))
+        self._ledger.close()
+        return not left
