@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from services.runtime import sql
 from services.runtime.broker import Extent
-from services.runtime.records import TIMER
+from services.runtime.records import TIMER, LaneKey
 from services.runtime.refusals import (
     CommandReused,
     LaneUnknown,
@@ -75,34 +75,33 @@ class Desk:
     connection: Connection[TupleRow]
     command: Command
 
-    def rewind(self, group: str, topic: str, partition: int, to: int, extent: Extent | None) -> Done:
+    def rewind(self, group: str, lane: LaneKey, *, to: int, extent: Extent | None) -> Done:
         """Back to an offset that the log still holds, or to where it is: that only starts a stopped lane again."""
 
         def work() -> Row:
-            lane = self._one_lane(group, topic, partition)
-            if to > lane.next_offset:
-                raise MoveRefused(f"the lane is at {lane.next_offset}: {to} lies ahead, so that is a skip")
-            if to < lane.next_offset:
-                _within(topic, partition, to, extent)
-            return self._move(group, topic, [(lane, to, lane.topic_id)])
+            row = self._lanes(group, lane.topic, lane.partition)[0]
+            if to > row.next_offset:
+                raise MoveRefused(f"the lane is at {row.next_offset}: {to} lies ahead, so that is a skip")
+            if to < row.next_offset:
+                _within(lane, to, extent)
+            return self._move(group, lane.topic, [(row, to, row.topic_id)])
 
-        return self._act("lanes rewind", {"group": group, "topic": topic, "partition": partition, "to": to}, work)
+        return self._act("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
 
-    def skip(self, group: str, topic: str, partition: int, to: int | None, extent: Extent | None, reason: str) -> Done:
+    def skip(self, group: str, lane: LaneKey, *, to: int | None, extent: Extent | None, reason: str) -> Done:
         """Forward, over records that get no outcome here. Without an offset: to the first one that the log still holds."""
 
         def work() -> Row:
-            lane = self._one_lane(group, topic, partition)
-            if extent is None:
-                raise TopicUnknown(f"{topic}/{partition}")
-            target = extent.low if to is None else to
-            if target < lane.next_offset:
-                raise MoveRefused(f"the lane is at {lane.next_offset}: {target} lies behind, so that is a rewind")
-            _within(topic, partition, target, extent)
-            return self._move(group, topic, [(lane, target, lane.topic_id)]) | {"reason": reason}
+            row = self._lanes(group, lane.topic, lane.partition)[0]
+            target = extent.low if to is None and extent is not None else to
+            if target is None or extent is None:
+                raise TopicUnknown(f"{lane.topic}/{lane.partition}")
+            if target < row.next_offset:
+                raise MoveRefused(f"the lane is at {row.next_offset}: {target} lies behind, so that is a rewind")
+            _within(lane, target, extent)
+            return self._move(group, lane.topic, [(row, target, row.topic_id)]) | {"reason": reason}
 
-        asked = {"group": group, "topic": topic, "partition": partition, "to": to, "reason": reason}
-        return self._act("lanes skip", asked, work)
+        return self._act("lanes skip", {"group": group, "lane": list(lane), "to": to, "reason": reason}, work)
 
     def accept_topic(self, group: str, topic: str, topic_id: str, extents: Mapping[int, Extent]) -> Done:
         """All lanes that knew another topic of that name begin at the first record of this one."""
@@ -163,8 +162,15 @@ class Desk:
             self.connection.execute(SQL["set_letters"], change)
             return {"letters": [str(letter) for letter in letters]}
 
-        asked = choice._replace(ids=None if ids is None else [str(letter) for letter in ids])._asdict()
-        return self._act(what, asked | {"states": list(choice.states), "reason": reason}, work)
+        named = None if ids is None else [str(letter) for letter in ids]
+        asked = {
+            "ids": named,
+            "group": choice.group,
+            "code": choice.code,
+            "states": list(choice.states),
+            "reason": reason,
+        }
+        return self._act(what, asked | {"limit": choice.limit}, work)
 
     def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> Done:
         """The work and its audit row commit together. Refused work raises, and leaves neither."""
@@ -175,9 +181,9 @@ class Desk:
             if earlier is not None:
                 if (earlier[0], earlier[1]) != (what, asked):
                     raise CommandReused(
-                        f"{self.command.command_id} was `{earlier[0]}` at {earlier[2]:%Y-%m-%d %H:%M:%S} UTC"
+                        f"{self.command.command_id} was `{earlier[0]}` at {earlier[3]:%Y-%m-%d %H:%M:%S} UTC"
                     )
-                return Done(already=True, details={})
+                return Done(already=True, details=earlier[2])
             details = work()
             row = {"actor": self.command.actor, "what": what, "details": Jsonb({"asked": asked, "done": details})}
             self.connection.execute(SQL["add_audit"], command | row)
@@ -190,9 +196,6 @@ class Desk:
         if not lanes:
             raise LaneUnknown(f"{group} {topic}" + ("" if partition is None else f"/{partition}"))
         return lanes
-
-    def _one_lane(self, group: str, topic: str, partition: int) -> LaneRow:
-        return self._lanes(group, topic, partition)[0]
 
     def _move(self, group: str, topic: str, moves: Sequence[tuple[LaneRow, int, str]]) -> Row:
         change = {
@@ -210,13 +213,15 @@ class Desk:
         return {"lanes": lanes}
 
 
-def _within(topic: str, partition: int, to: int, extent: Extent | None) -> None:
-    if topic == TIMER.topic:
+def _within(lane: LaneKey, to: int, extent: Extent | None) -> None:
+    if lane == TIMER:
         raise MoveRefused("the timer counts ticks, which nobody can bring back: only to where it is")
     if extent is None:
-        raise TopicUnknown(f"{topic}/{partition}")
+        raise TopicUnknown(f"{lane.topic}/{lane.partition}")
     if not extent.low <= to <= extent.high:
-        raise MoveRefused(f"{topic}/{partition} holds offsets {extent.low} to {extent.high}, and {to} lies outside")
+        raise MoveRefused(
+            f"{lane.topic}/{lane.partition} holds offsets {extent.low} to {extent.high}; {to} lies outside"
+        )
 
 
 @dataclass(frozen=True, slots=True)

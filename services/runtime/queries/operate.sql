@@ -3,7 +3,7 @@
 select pg_advisory_xact_lock(hashtextextended('stubline.command/' || %(command_id)s::text, 0));
 
 -- name: find_command
-select what, details -> 'asked' as asked, at from runtime.audit where command_id = %(command_id)s::uuid;
+select what, details -> 'asked' as asked, details -> 'done' as done, at from runtime.audit where command_id = %(command_id)s::uuid;
 
 -- name: add_audit
 insert into runtime.audit (actor, command_id, what, details)
