@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
 
-NO_COUNTS: Mapping[str, int] = {}
 
 
 class LaneKey(NamedTuple):
@@ -56,21 +55,21 @@ class Effect:
     """The record changed what is known. Its outputs are published after the commit; counts are raised after it too."""
 
     outputs: Sequence[Event] = ()
-    counts: Mapping[str, int] = field(default=NO_COUNTS)
+    counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """Said before: the same (generation, sequence) of the writer, or the same input."""
 
-    counts: Mapping[str, int] = field(default=NO_COUNTS)
+    counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """Something newer was applied before it."""
 
-    counts: Mapping[str, int] = field(default=NO_COUNTS)
+    counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Dead:
     """It can never succeed: kept with its bytes as a dead letter."""
 
     error: StublineError
-    counts: Mapping[str, int] = field(default=NO_COUNTS)
+    counts: Mapping[str, int] | None = None
     subject_key: str | None = None  # whose data it is, if that could be read: for export and deletion of a person's data
     unexpected: bool = False  # raised, not returned: counts towards the brake
 
