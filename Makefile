@@ -1,14 +1,77 @@
-# `make` alone is `make help`: made from the `##` text behind each target, in the order of this file.
+# `make` alone is `make help`, made from the `##` text behind each target. Everything sets itself up first: .venv from the
+# locked requirements, and a local stack, unless KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL name servers that run already.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down check test lint format psql tail lag status migrate chaos bench model lock
+.PHONY: help setup demo up down clean check lint format test psql tail lag status env migrate chaos bench model lock
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(shell $(name) -c 'import sys; print(sys.executable) if sys.version_info >= (3, 11) else None' 2>/dev/null)) python3)
+# Looked up only when there is something to set up: the first Python of this machine that is young enough.
+YOUNG = import sys; sys.version_info >= (3, 11) and print(sys.executable)
+PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 python3.14,\
+	$(shell $(name) -c '$(YOUNG)' 2>/dev/null)) python3)
 BIN := .venv/bin
 READY := .venv/.ready
 LOCAL := $(BIN)/python -m deploy.local
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	--universal --python-version 3.11
+
+#@ Start here
+demo: $(READY)  ## a shop's evening through every stage; ends by itself, with the reconciliation (N=20000 scales it)
+	@$(BIN)/python -m deploy.demo $(if $(N),--orders $(N))
+up: $(READY)  ## the same stack for work by hand, until make down; your own servers if the environment names them
+	@$(LOCAL) up
+	@$(LOCAL) run $(BIN)/stubline migrate
+down: $(READY)  ## stops it; data and addresses stay (make clean removes the data too)
+	@$(LOCAL) down
+
+#@ Each day
+check: lint  ## make lint and the quick tests: what a merge needs
+	@$(BIN)/pytest -q -m "not slow and not chaos"
+test: $(READY)  ## all tests but chaos; T=issuer one service, T=SF-014 one feature, T=words of a test's name
+	@$(BIN)/pytest -m "not chaos" $(if $(T),--pick "$(T)") $(ARGS)
+lint: $(READY)  ## format, rules, types, who may import whom
+	@$(BIN)/ruff format --check --quiet . || { echo "lint: make format puts it right"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-show-timings || $(BIN)/lint-imports --verbose
+format: $(READY)  ## puts right what a tool can put right
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+#@ Look inside
+psql: $(READY)  ## the database; Q="select 1" asks one question
+	@$(LOCAL) psql $(if $(Q),-c "$(Q)")
+tail: $(READY)  ## TOPIC=orders.decided.v1 prints records as they come
+	@$(if $(TOPIC),$(LOCAL) tail "$(TOPIC)",echo "say which: make tail TOPIC=orders.decided.v1"; exit 2)
+lag: $(READY)  ## how far each lane is behind
+	@$(LOCAL) lag
+status: $(READY)  ## what runs, and where
+	@$(LOCAL) status
+env: $(READY)  ## the servers as KEY=VALUE lines, for your own programs
+	@$(LOCAL) env
+
+#@ Before release
+chaos: $(READY)  ## seeded faults at length, three brokers; ends with a table (SEED=7 repeats a run)
+	@$(if $(SEED),SEED=$(SEED)) $(BIN)/pytest -m chaos -s $(ARGS)
+bench: $(READY)  ## each figure beside its limit, measured in the same run
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+model: $(READY)  ## checks the protocol of the lanes (TLA+)
+	@$(BIN)/python -m model $(ARGS)
+
+#@ Now and then
+setup: $(READY)  ## only the set-up, which every target does by itself
+migrate: $(READY)  ## brings database and topics to what this release needs
+	@$(LOCAL) run $(BIN)/stubline migrate
+clean: $(READY)  ## removes the local stack and all its data
+	@$(LOCAL) remove
+lock: $(READY)  ## writes the lock files anew, Kafka's jars too (that part needs Maven)
+	@$(COMPILE) --upgrade pyproject.toml --group dev -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
+	@echo uv | $(COMPILE) - -c requirements/dev.txt -o requirements/uv.txt
+	@$(BIN)/python -m deploy.local.lock_jars
+
+help:
+	@awk -F ' *## ' '/^#@ /{group = substr($$0, 4)} \
+		/^[a-z]+:.*## /{split($$1, name, ":"); printf "%-16s make %-9s %s\n", group, name[1], $$2; group = ""}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt deploy/local/setup.py
 	@$(PYTHON) -I deploy/local/setup.py
 	@touch $@
-
-setup: $(READY)

@@ -49,9 +49,8 @@ SETTINGS = {
 
 class Broker(Server):
     def __init__(self, state: Path, number: int, ports: Mapping[str, int], *, brokers: int, detached: bool) -> None:
-        super().__init__(f"kafka-{number}", state, detached=detached)
+        super().__init__(f"kafka-{number}", state, ports[f"kafka-{number}"], detached=detached)
         self.number = number
-        self.port = ports[self.name]
         self.folder = state / self.name
         self._ports = ports
         self._brokers = brokers

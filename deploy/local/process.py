@@ -33,11 +33,8 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        if fields[0] in "ZX":  # dead, and only not yet collected by its parent
+        fields = stat(pid)
+        if not fields or fields[0] in "ZX":  # dead, and only not yet collected by its parent
             return None
         return cls(pid, int(fields[19]), boot_id())
 
@@ -63,6 +60,21 @@ class Identity:
                     signal.pidfd_send_signal(handle, number)
             finally:
                 os.close(handle)
+
+
+def stat(pid: int) -> list[str]:
+    """What the kernel says of a process, from its state letter on; nothing if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def freeze(pid: int) -> None:
+    """Returns when it stands still, or is gone: the signal alone returns before."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(f"the halt of process {pid}", lambda: (stat(pid) or ["X"])[0] in "TtZX", seconds=5, pause=0.002)
 
 
 @cache
@@ -106,8 +118,9 @@ class Plan:
 class Server(ABC):
     """One server process of a stack; the pid file finds it again from another process."""
 
-    def __init__(self, name: str, state: Path, *, detached: bool) -> None:
+    def __init__(self, name: str, state: Path, port: int, *, detached: bool) -> None:
         self.name = name
+        self.port = port
         self.log_file = state / "logs" / f"{name}.log"
         self.pid_file = state / "run" / f"{name}.pid"
         self.detached = detached
@@ -122,7 +135,8 @@ class Server(ABC):
         """Returns when it is gone. Immediate: as a crash would end it."""
 
     def pause(self) -> None:
-        self.send(signal.SIGSTOP)
+        """Returns when it stands still; its connections stay open and nobody answers."""
+        freeze(self.pid)
 
     def resume(self) -> None:
         self.send(signal.SIGCONT)

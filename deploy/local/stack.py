@@ -91,8 +91,15 @@ class Stack:
         for stop in stops:
             stop.result()
 
+    def forget(self) -> None:
+        """Removes all data; the stack must be stopped. What others keep in the same folder stays."""
+        self.postgres.remove()
+        for name in (*(server.name for server in self.servers), "mail", "run", "ports.json", "postgres.password"):
+            path = self.state_dir / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
     def remove(self) -> None:
-        """The stack's whole state; it must be stopped."""
+        """Removes the whole folder; the stack must be stopped."""
         self.postgres.remove()
         shutil.rmtree(self.state_dir, ignore_errors=True)
 

@@ -1,0 +1,82 @@
+"""What every test may ask for: the servers, a database of its own, names that nobody else uses; and `--pick`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.mail import Mail
+from deploy.local.ports import kept_ports
+from deploy.local.stack import Stack
+from tests.support.stack import Databases, Servers, servers_for_tests
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pick", help="a feature (SF-014), a service (issuer), or words of a test's name or path")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted: str | None = config.getoption("--pick")
+    if not wanted:
+        return
+    kept = [item for item in items if picked(item, wanted)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def picked(item: pytest.Item, wanted: str) -> bool:
+    features = {feature for marker in item.iter_markers("feature") for feature in marker.args}
+    return wanted in features or wanted in item.nodeid
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Kafka and PostgreSQL: those that the environment names, or a local stack for this run."""
+    with servers_for_tests() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def stack(servers: Servers) -> Stack:
+    """The local stack, for tests that stop and start servers. They leave all of them running."""
+    if servers.stack is None:
+        pytest.skip("stops servers, and those of the environment are not ours to stop")
+    return servers.stack
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(servers: Servers) -> str:
+    return servers.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def databases(servers: Servers) -> Iterator[Databases]:
+    """Makes databases, for a module that wants one for all its tests: `with databases.new() as url`."""
+    made = Databases(servers.database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database_url(databases: Databases) -> Iterator[str]:
+    """A migrated database for this test alone."""
+    with databases.new() as url:
+        yield url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Begins the names of this test's topics and groups, on a broker that all tests share."""
+    return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def mail(tmp_path: Path) -> Iterator[Mail]:
+    """A mail server for this test alone: `mail.url`, `mail.mails()`, `mail.behave("tempfail")`."""
+    server = Mail(tmp_path, kept_ports(tmp_path, ["smtp"])["smtp"], detached=False)
+    server.start()
+    yield server
+    server.stop(immediate=True)

@@ -1,0 +1,156 @@
+"""The local stack keeps its promises: real servers that come back where they were, and none that outlives its owner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import smtplib
+import subprocess
+import sys
+import time
+from email.message import EmailMessage
+from pathlib import Path
+
+import psycopg
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from deploy.local.mail import Mail
+from deploy.local.process import Identity, stat, wait_until
+from deploy.local.stack import STATE, Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+OWNER = """
+import sys, time
+from deploy.local.stack import Stack
+with Stack.temporary() as stack:
+    print(stack.state_dir, *(server.pid for server in stack.servers), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_record_comes_back_as_it_was_sent(bootstrap_servers: str, prefix: str) -> None:
+    topic = f"{prefix}.stack"
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+    producer = Producer({"bootstrap.servers": bootstrap_servers})
+    producer.produce(topic, b"value", b"key", headers=[("name", b"\x00\xff")])
+    assert producer.flush(10) == 0
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": prefix})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    records = consumer.consume(1, 10)
+    consumer.close()
+    assert [(r.key(), r.value(), r.headers()) for r in records] == [(b"key", b"value", [("name", b"\x00\xff")])]
+
+
+def test_each_test_has_a_migrated_database_that_syncs_to_disk(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select count(*) from runtime.lanes").fetchone() == (0,)
+        durable = "select current_setting('fsync'), current_setting('synchronous_commit')"
+        assert connection.execute(durable).fetchone() == ("on", "on")
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+def test_the_database_comes_back_at_the_same_address_with_what_was_committed(
+    stack: Stack, database_url: str, *, immediate: bool
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("create table kept as select 1 as it")
+    stack.postgres.stop(immediate=immediate)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(database_url, connect_timeout=2)
+    stack.postgres.start()
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("select it from kept").fetchone() == (1,)
+
+
+def test_a_paused_database_answers_nobody_until_it_goes_on(stack: Stack, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        process = connection.execute("select pg_backend_pid()").fetchone()
+        assert process is not None
+        stack.postgres.pause()
+        try:
+            assert stat(process[0])[0] == "T"
+        finally:
+            stack.postgres.resume()
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def message(subject: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = "shop@example.org", "holder@example.org", subject
+    mail.set_content("text")
+    return mail
+
+
+def test_an_accepted_mail_can_be_read(mail: Mail) -> None:
+    with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client:
+        client.send_message(message("kept"))
+    assert [(m["Subject"], m["X-Envelope-To"]) for m in mail.mails()] == [("kept", "holder@example.org")]
+
+
+def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
+    with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client:
+        mail.behave("tempfail")
+        with pytest.raises(smtplib.SMTPDataError, match="451"):
+            client.send_message(message("later"))
+        mail.behave("permfail")
+        with pytest.raises(smtplib.SMTPDataError, match="550"):
+            client.send_message(message("never"))
+        mail.behave("swallow")
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            client.send_message(message("kept without an answer"))
+    assert [m["Subject"] for m in mail.mails()] == ["kept without an answer"]
+    mail.behave("hang")
+    with smtplib.SMTP("127.0.0.1", mail.port, timeout=0.5) as client, pytest.raises(smtplib.SMTPServerDisconnected):
+        client.send_message(message("no answer"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> None:
+    command = [sys.executable, "-c", OWNER]
+    with (
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner,
+        contextlib.ExitStack() as last,
+    ):
+        last.callback(owner.kill)
+        assert owner.stdout is not None
+        folder, *pids = owner.stdout.readline().decode().split()
+        servers = [found for pid in pids if (found := Identity.of(int(pid))) is not None]
+        assert len(servers) == 3
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", ",".join(pids)], capture_output=True, text=True, check=True
+        )
+        servers += [found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None]
+        owner.send_signal(death)
+        owner.wait(30)
+        wait_until("the end of all servers", lambda: not any(server.alive for server in servers), seconds=10)
+    if death is signal.SIGINT:
+        assert not Path(folder).exists()
+
+
+def test_a_pid_file_of_another_life_harms_nobody(tmp_path: Path) -> None:
+    """The id in it now belongs to somebody else: us."""
+    myself = Identity.of(os.getpid())
+    assert myself is not None
+    former = Identity(myself.pid, myself.started - 1, myself.boot)
+    former.write(tmp_path / "run.pid")
+    read = Identity.read(tmp_path / "run.pid")
+    assert read == former
+    assert not read.alive
+    read.send(signal.SIGKILL)
+
+
+def test_two_stacks_stand_side_by_side(stack: Stack) -> None:
+    assert stack.state_dir.parent == STATE
+    began = time.monotonic()
+    ports = {server.port for server in stack.servers}
+    with Stack.temporary() as other:
+        assert not ports & {server.port for server in other.servers}
+        folder = other.state_dir
+    assert not folder.exists()
+    assert time.monotonic() - began < 60
