@@ -70,7 +70,7 @@ class Broker:
 
     def __init__(self, servers: str) -> None:
         self._servers = servers
-        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 3})
+        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 0})
 
     def brokers(self) -> int:
         try:

@@ -239,9 +239,9 @@ class Reader:
     def controls(self) -> list[Row]:
         return self._rows("list_controls", {})
 
-    def letters(self, choice: Choice, states: Sequence[str] | None) -> list[Row]:
-        asked = {"group": choice.group, "code": choice.code, "limit": choice.limit}
-        return self._rows("list_letters", asked | {"states": None if states is None else list(states)})
+    def letters(self, choice: Choice) -> list[Row]:
+        asked = {"group": choice.group, "code": choice.code, "states": list(choice.states), "limit": choice.limit}
+        return self._rows("list_letters", asked)
 
     def letter(self, letter_id: UUID) -> Row:
         if not (rows := self._rows("find_letter", {"id": letter_id})):

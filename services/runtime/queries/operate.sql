@@ -71,7 +71,7 @@ select id, consumer_group, topic, partition, "offset", stage, code, state, attem
 from runtime.dead_letters
 where (%(group)s::text is null or consumer_group = %(group)s::text)
     and (%(code)s::text is null or code = %(code)s::text)
-    and (%(states)s::text[] is null or state = any(%(states)s::text[]))
+    and state = any(%(states)s::text[])
 order by id limit %(limit)s::int;
 
 -- name: find_letter

@@ -1,0 +1,95 @@
+"""`stubline lanes`: where the lanes stand, and the commands that get a stopped one going again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.runtime import terminal
+from services.runtime.broker import Extent
+from services.runtime.operate import Reader
+from services.runtime.records import TIMER, LaneKey
+from services.runtime.refusals import TopicUnknown
+from services.runtime.terminal import Actor, AsJson, CommandId, Group, GroupOption
+
+app = typer.Typer(no_args_is_help=True, help="Lanes: where each stands, and how a stopped one goes on.")
+
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="As `stubline lanes list` shows it.")]
+Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
+Reason = Annotated[str, typer.Option("--reason", min=1, help="Why; stands in the audit.")]
+POSITION = ("consumer_group", "topic", "partition", "epoch", "next_offset")
+OUTCOMES = ("effects", "duplicates", "superseded", "dead", "conservation_gap")
+STATE = ("stopped_code", "owner", "updated_at")
+
+
+@app.command("list")
+def list_lanes(*, group: GroupOption = None, as_json: AsJson = False) -> None:
+    """All lanes. The conservation gap must be zero; a stopped code says what is needed."""
+    with terminal.connected() as connection:
+        chosen = terminal.group_of(connection, group) if group else None
+        lanes = Reader(connection).lanes(chosen)
+    terminal.rows(lanes, (*POSITION, *OUTCOMES, *STATE), as_json=as_json, empty="no lane yet: no service has run here")
+
+
+@app.command()
+def rewind(
+    *,
+    group: Group,
+    topic: Topic,
+    partition: Partition,
+    to: Annotated[
+        int, typer.Option("--to", min=0, help="The offset to read from. Where the lane is: only starts it again.")
+    ],
+    actor: Actor,
+    command_id: CommandId,
+    as_json: AsJson = False,
+) -> None:
+    """Reads records again. What was worked stays as it is: each is judged by its sequence."""
+    lane = LaneKey(topic, partition)
+    extent = _extent(lane)
+    with terminal.desk(actor, command_id) as desk:
+        done = desk.rewind(terminal.group_of(desk.connection, group), lane, to=to, extent=extent)
+    terminal.told(done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json)
+
+
+@app.command()
+def skip(
+    *,
+    group: Group,
+    topic: Topic,
+    partition: Partition,
+    reason: Reason,
+    actor: Actor,
+    command_id: CommandId,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", min=0, help="The offset to go on at; else the first that the topic still holds."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Goes forward over records, which then have no outcome here. They are counted as gaps."""
+    lane = LaneKey(topic, partition)
+    extent = _extent(lane)
+    with terminal.desk(actor, command_id) as desk:
+        done = desk.skip(terminal.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason)
+    moved = "".join(f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ()))
+    terminal.told(done, moved, command_id, as_json=as_json)
+
+
+@app.command("accept-topic")
+def accept_topic(*, group: Group, topic: Topic, actor: Actor, command_id: CommandId, as_json: AsJson = False) -> None:
+    """Begins a topic that was deleted and made again at its first record."""
+    broker = terminal.broker()
+    standing = broker.standing([topic]).get(topic)
+    if standing is None:
+        raise TopicUnknown(topic)
+    extents = broker.extents(topic)
+    with terminal.desk(actor, command_id) as desk:
+        done = desk.accept_topic(terminal.group_of(desk.connection, group), topic, standing.topic_id, extents)
+    lanes = len(done.details.get("lanes", ()))
+    terminal.told(done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json)
+
+
+def _extent(lane: LaneKey) -> Extent | None:
+    return None if lane == TIMER else terminal.broker().extents(lane.topic).get(lane.partition)
