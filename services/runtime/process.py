@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -61,7 +62,11 @@ def build(service: Service[Any, Session], servers: Servers, settings: LaneSettin
     )
 
 
-def run(service: Service[Any, Session], settings: LaneSettings, telemetry: Telemetry | None = None) -> int:
+def run(
+    service: Service[Any, Session],
+    settings: LaneSettings,
+    telemetry: Callable[[str, Health], Telemetry] = Narrator,
+) -> int:
     """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer is the exit code."""
     logs.configure(service.group, level=settings.log_level)
     log = logs.get("process")
@@ -75,7 +80,7 @@ def run(service: Service[Any, Session], settings: LaneSettings, telemetry: Telem
     health = Health(seconds_max=settings.live_seconds_max)
     with Door(settings.health_port, health, host=settings.health_host) as door:
         log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
-        worker = build(service, load(Servers), settings, telemetry or Narrator(service.group, health))
+        worker = build(service, load(Servers), settings, telemetry(service.group, health))
         try:
             while not stopping:
                 worker.step()
