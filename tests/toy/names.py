@@ -1,0 +1,45 @@
+"""What this toy is called on the broker: each test has its own topics and groups."""
+
+import os
+from typing import NamedTuple
+
+
+class Names(NamedTuple):
+    """All that the prefix decides."""
+
+    prefix: str
+
+    @property
+    def inputs(self) -> tuple[str, str]:
+        """Two, so that a key is fed by two lanes."""
+        return f"{self.prefix}.a", f"{self.prefix}.b"
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What each stage says."""
+        return {"first": f"{self.prefix}.first", "second": f"{self.prefix}.second"}
+
+    @property
+    def groups(self) -> dict[str, str]:
+        return {"first": f"{self.prefix}.toy.first", "second": f"{self.prefix}.toy.second"}
+
+    @property
+    def own_inputs(self) -> dict[str, tuple[str, ...]]:
+        """What each stage reads, without its replays."""
+        return {"first": (*self.inputs, self.said["second"]), "second": (self.said["first"],)}
+
+    @property
+    def dead(self) -> dict[str, str]:
+        return {stage: f"{group}.dead.v1" for stage, group in self.groups.items()}
+
+    @property
+    def replay(self) -> dict[str, str]:
+        return {stage: f"{group}.replay.v1" for stage, group in self.groups.items()}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        return (*self.inputs, *self.said.values(), *self.dead.values(), *self.replay.values())
+
+
+NAMES = Names(os.environ.get("TOY_PREFIX", "toy"))
+RELEASE = int(os.environ.get("TOY_RELEASE", "1"))  # 2 knows one word more

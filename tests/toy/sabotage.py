@@ -1,0 +1,108 @@
+"""What a test does to a process from within, at a named point of a batch's life. Production code has no such switch."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from typing_extensions import override
+
+from services.runtime.health import Health
+from services.runtime.narrate import Narrator
+from services.runtime.records import LaneKey
+from services.runtime.telemetry import BatchDone
+
+
+class Sabotage(RuntimeError):
+    """Raised where the environment asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """`POINT:ACTION:N` acts at the N-th time (1 without N). Several are separated by commas."""
+
+    point: str
+    action: str
+    turn: int
+
+    @classmethod
+    def read(cls, text: str) -> list[Switch]:
+        parts = [one.split(":") for one in text.split(",") if one]
+        return [cls(part[0], part[1], int(part[2]) if len(part) > 2 else 1) for part in parts]
+
+
+def act(action: str) -> None:
+    """What happens to this process, now."""
+    match action:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "raise":
+            raise Sabotage("as the test asked")
+        case _:
+            raise ValueError(action)
+
+
+class Saboteur(Narrator):
+    """Tells what a Narrator tells, and acts at the points that were named."""
+
+    def __init__(
+        self, group: str, health: Health, switches: Collection[Switch], do: Callable[[str], None] = act
+    ) -> None:
+        super().__init__(group, health)
+        self._switches, self._do, self._turns = switches, do, Counter[str]()
+
+    def _at(self, point: str) -> None:
+        self._turns[point] += 1
+        for switch in self._switches:
+            if (switch.point, switch.turn) == (point, self._turns[point]):
+                self._do(switch.action)
+
+    @override
+    def transaction_begun(self, lanes: Collection[LaneKey]) -> None:
+        super().transaction_begun(lanes)
+        self._at("transaction_begun")
+
+    @override
+    def committing(self, lanes: Collection[LaneKey]) -> None:
+        super().committing(lanes)
+        self._at("committing")
+
+    @override
+    def committed(self, batch: BatchDone) -> None:
+        super().committed(batch)
+        self._at("committed")
+
+    @override
+    def produced(self, lanes: Collection[LaneKey]) -> None:
+        super().produced(lanes)
+        self._at("produced")
+
+    @override
+    def published(self, lane: LaneKey) -> None:
+        super().published(lane)
+        self._at("published")
+
+    @override
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
+        super().acquired(lane, epoch, offset, published_again)
+        self._at("acquired")
+
+    @override
+    def assigned(self, lanes: Collection[LaneKey]) -> None:
+        super().assigned(lanes)
+        self._at("assigned")
+
+    @override
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        super().revoked(lanes)
+        self._at("revoked")
+
+    @override
+    def lost(self, lanes: Collection[LaneKey]) -> None:
+        super().lost(lanes)
+        self._at("lost")
