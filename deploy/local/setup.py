@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,10 +85,7 @@ def uv_environment(pip_config: str) -> dict[str, str]:
             told[PIP_TO_UV[option]] = separator.join(value.strip("'\"").replace("\\n", " ").split())
     if "UV_INDEX_URL" in os.environ:
         told.pop("UV_DEFAULT_INDEX", None)
-    environment = {**told, **os.environ, "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1", "UV_PYTHON": str(PYTHON)}
-    if not os.access(Path("~").expanduser(), os.W_OK):  # no home to keep a cache in
-        environment["UV_CACHE_DIR"] = tempfile.mkdtemp(prefix="stubline-uv-")
-    return environment
+    return {**told, **os.environ, "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1", "UV_PYTHON": str(PYTHON)}
 
 
 def install() -> None:
@@ -143,6 +139,8 @@ if __name__ == "__main__":
         stop(
             f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another: make PYTHON=python3.12 setup"
         )
+    if not os.access(Path("~").expanduser(), os.W_OK):  # no home to keep a cache in
+        os.environ.update(UV_NO_CACHE="1", PIP_NO_CACHE_DIR="1")
     make_venv()
     install()
     add_system_libraries()

@@ -67,26 +67,28 @@ class Stack:
 
     def start(self) -> Self:
         """Returns when all of it answers. Starting what runs already does nothing."""
-        try:
-            with self._lock():
-                jars = fetched(JARS)
-                for broker in self.kafka:
-                    broker.jars = jars
+        with self._lock():
+            jars = fetched(JARS)
+            for broker in self.kafka:
+                broker.jars = jars
+            missing = [server for server in self.servers if not server.running]
+            try:
                 with ThreadPoolExecutor() as pool:
-                    starts = [pool.submit(server.start) for server in (*self.kafka, self.postgres, self.smtp)]
-                    starts.append(pool.submit(self._wait_for_cluster))
+                    starts = [pool.submit(server.start) for server in missing]
                 for start in starts:
                     start.result()
-                lines = [f"{name}={value}\n" for name, value in self.environment.items()]
-                replace_text(self.state_dir / "env", "".join(lines))
-        except BaseException:
-            self.stop(immediate=True)
-            raise
+                self._wait_for_cluster()
+            except BaseException:
+                for server in missing:
+                    server.stop(immediate=True)
+                raise
+            lines = [f"{name}={value}\n" for name, value in self.environment.items()]
+            replace_text(self.state_dir / "env", "".join(lines))
         return self
 
     def stop(self, *, immediate: bool = False) -> None:
         with ThreadPoolExecutor() as pool:
-            stops = [pool.submit(s.stop, immediate=immediate) for s in (*self.kafka, self.postgres, self.smtp)]
+            stops = [pool.submit(server.stop, immediate=immediate) for server in self.servers]
         (self.state_dir / "env").unlink(missing_ok=True)
         for stop in stops:
             stop.result()
@@ -132,7 +134,6 @@ class Stack:
 
     def _wait_for_cluster(self) -> None:
         """All brokers are known and one is the controller."""
-        wait_until("the first broker", lambda: any(broker.running for broker in self.kafka), seconds=60)
         admin = AdminClient(
             {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 100}
         )
