@@ -27,7 +27,7 @@ from services.runtime.telemetry import BatchDone, Telemetry
 from services.runtime.text import storable
 
 S = TypeVar("S")
-OUTPUT_BYTES_MAX = 8 * 2**20 - 2**16  # a topic takes 8 MiB; dead letter and replay add headers to it
+OUTPUT_BYTES_MAX = 8 * 2**20 - 2**17  # key and value; a topic takes 8 MiB, and dead letter and replay add headers
 TEXT_CHARS_MAX = 2_000
 
 
@@ -146,7 +146,7 @@ class Decider(Generic[S]):
             hop = str(trace.child(trace.parse(entry.prepared.record.header(trace.HEADER))))
             for event in outcome.outputs:
                 output = event.encode(time=time, traceparent=hop)
-                if (size := size_of(output)) > OUTPUT_BYTES_MAX:
+                if (size := len(output.value or b"") + len(output.key or b"")) > OUTPUT_BYTES_MAX:
                     error = OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
                     too_large[entry.place] = Dead(error)
                 outputs.setdefault(entry.place.lane, []).append(output)
@@ -239,7 +239,3 @@ def _done(keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, se
     dead = Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead)) if kinds[Dead] else {}
     return BatchDone(keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts)
 
-
-def size_of(output: Output) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in output.headers)
-    return len(output.key or b"") + len(output.value or b"") + headers

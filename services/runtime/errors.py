@@ -88,8 +88,8 @@ class OutputTooLarge(Poison):
 
     code = "record-output-too-large"
     next_step = (
-        "`stubline dead show ID` prints the record. Make it smaller at its source, or raise max.message.bytes of the topic "
-        "that the text names and output_bytes_max of the service, then `stubline dead replay ID`."
+        "`stubline dead show ID` prints the record; the text names the topic and the limit. Make it smaller at its source: a "
+        "replay alone cannot help. Useless: `stubline dead discard ID --reason ...`."
     )
 
 

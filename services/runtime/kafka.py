@@ -55,7 +55,7 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
         "queued.max.messages.kbytes": 8_192,  # what keeps a process at 80 MB
-        "fetch.message.max.bytes": 1_048_576,
+        "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
         "log_level": 3,
     }

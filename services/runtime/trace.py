@@ -4,6 +4,7 @@ What does not fit the standard is ignored, never repaired, and a new trace begin
 """
 
 import os
+import random
 import re
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ HEADER = "traceparent"
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01
+RANDOM = random.Random(os.urandom(32))  # noqa: S311 - names, not secrets
 
 
 class Trace(NamedTuple):
@@ -53,5 +55,5 @@ def child(parent: Trace | None) -> Trace:
 
 
 def _random(size: int) -> str:
-    """Not all zero: the standard reads that as no id."""
-    return os.urandom(size).hex() if size > 8 else f"{int.from_bytes(os.urandom(size)) or 1:016x}"
+    """Not all zero: the standard reads that as no id. Unguessable it need not be, and a hot path asks for many."""
+    return f"{RANDOM.getrandbits(8 * size) or 1:0{2 * size}x}"

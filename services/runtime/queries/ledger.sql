@@ -46,7 +46,7 @@ set next_offset = batch.next_offset, unpublished = batch.unpublished, gaps = lan
     superseded = lanes.superseded + batch.superseded, dead = lanes.dead + batch.dead, updated_at = now()
 from unnest(
     %(topics)s::text[], %(partitions)s::int[], %(epochs)s::bigint[], %(expected)s::bigint[], %(next_offsets)s::bigint[],
-    %(unpublished)s::bytea[], %(gaps)s::bigint[], %(effects)s::bigint[], %(duplicates)s::bigint[],
+    %(unpublished)b::bytea[], %(gaps)s::bigint[], %(effects)s::bigint[], %(duplicates)s::bigint[],
     %(superseded)s::bigint[], %(dead)s::bigint[]
 ) as batch (
     topic, partition, epoch, expected, next_offset, unpublished, gaps, effects, duplicates, superseded, dead
@@ -106,7 +106,7 @@ select %(group)s::text, topic, topic_id, partition, "offset", to_timestamp(times
     sha256(coalesce(value, '')), headers, stage, code, text, %(code_version)s::text, trace_id, subject_key
 from unnest(
     %(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(offsets)s::bigint[], %(timestamps_ms)s::bigint[],
-    %(keys)s::bytea[], %(values)s::bytea[], %(headers)s::bytea[], %(stages)s::text[], %(codes)s::text[], %(texts)s::text[],
+    %(keys)b::bytea[], %(values)b::bytea[], %(headers)b::bytea[], %(stages)s::text[], %(codes)s::text[], %(texts)s::text[],
     %(trace_ids)s::text[], %(subject_keys)s::text[]
 ) as batch (
     topic, topic_id, partition, "offset", timestamp_ms, key, value, headers, stage, code, text, trace_id, subject_key
