@@ -1,0 +1,76 @@
+"""Laws of the trace context, by the W3C's text: valid is continued, anything else is ignored and never repaired."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import binary, integers, text
+
+from services.runtime import trace
+from services.runtime.trace import Trace
+
+VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_valid_header_is_read() -> None:
+    found = trace.parse(VALID)
+    assert found == Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
+    assert trace.parse(VALID.encode()) == found
+    assert str(found) == VALID
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        VALID.upper(),
+        VALID.replace("00-4", "ff-4", 1),
+        VALID + "-more",  # version 00 has four parts
+        VALID + " ",
+        VALID + "\n",
+        "00-" + "0" * 32 + "-00f067aa0ba902b7-01",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-" + "0" * 16 + "-01",
+        VALID.replace("-01", "-1"),
+        VALID.replace("-01", "-0x"),
+        "0\u0660" + VALID[2:],  # a digit, but not one of ours
+        "01-" + VALID[3:] + "-" + "a" * 600,
+    ],
+)
+def test_an_invalid_header_is_ignored(header: str | None) -> None:
+    assert trace.parse(header) is None
+
+
+@pytest.mark.parametrize("flags", ["00", "01", "02", "03", "ff"])
+def test_flags_are_bits(flags: str) -> None:
+    found = trace.parse(VALID[:-2] + flags)
+    assert found is not None
+    assert found.sampled == bool(int(flags, 16) & 1)
+    assert str(trace.child(found)).endswith(f"-{flags}")
+
+
+def test_a_later_version_is_read_by_what_it_shares_with_ours() -> None:
+    found = trace.parse("cc" + VALID[2:] + "-what-the-future-holds")
+    assert found is not None
+    assert str(found) == VALID
+
+
+@given(integers(0, 255))
+def test_a_hop_keeps_the_trace_and_takes_a_new_span(flags: int) -> None:
+    parent = trace.new()._replace(flags=flags)
+    hop = trace.child(parent)
+    assert (hop.trace_id, hop.flags) == (parent.trace_id, flags)
+    assert hop.span_id != parent.span_id
+    assert trace.parse(str(hop)) == hop
+
+
+def test_without_a_parent_a_trace_begins() -> None:
+    begun = {trace.child(None).trace_id for _ in range(100)}
+    assert len(begun) == 100
+    assert all(trace.parse(str(trace.new())) for _ in range(100))
+
+
+@given(text() | binary())
+def test_whatever_a_stranger_sends_is_no_error(header: str | bytes) -> None:
+    found = trace.parse(header)
+    assert found is None or trace.parse(str(found)) is not None

@@ -1,0 +1,33 @@
+"""Laws of the topics: what a group reads exists, names are Kafka's, and nothing is kept for ever."""
+
+from __future__ import annotations
+
+import re
+
+from schemas.topics import DAY_MS, GROUPS, MIB, TOPICS, all_topics
+
+
+def test_every_topic_that_a_group_reads_is_made() -> None:
+    names = {topic.name for topic in TOPICS}
+    assert {name for group in GROUPS for name in group.topics} <= names
+
+
+def test_every_group_has_its_dead_letters_and_its_replays() -> None:
+    names = {topic.name for topic in all_topics()}
+    assert {f"{group.name}.{kind}.v1" for group in GROUPS for kind in ("dead", "replay")} <= names
+
+
+def test_names_are_unique_versioned_and_legal() -> None:
+    names = [topic.name for topic in all_topics()]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z0-9.]{1,200}\.v\d+", name) for name in names)
+
+
+def test_no_topic_keeps_personal_data_beyond_its_days() -> None:
+    assert all(0 < topic.retention_ms <= 7 * DAY_MS and topic.cleanup == "delete" for topic in all_topics())
+
+
+def test_what_comes_from_outside_is_smaller_than_what_it_may_become() -> None:
+    outside = {"callbacks.received.v1", "orders.commands.v1"}
+    assert {topic.max_message_bytes for topic in all_topics() if topic.name in outside} == {MIB}
+    assert {topic.max_message_bytes for topic in all_topics() if topic.name not in outside} == {8 * MIB}
