@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from services.runtime import unpublished
 from services.runtime.errors import Stop, TopicRecreated, UnpublishedUnreadable
 from services.runtime.lane import Lane, State
-from services.runtime.ports import Acquired, Held, Ledger, Log
+from services.runtime.means import Means
+from services.runtime.ports import Acquired, Held
 from services.runtime.publish import Publisher
 from services.runtime.records import TIMER, LaneKey
-from services.runtime.settings import LaneSettings
-from services.runtime.telemetry import Telemetry
 
 S = TypeVar("S")
 TIMER_TOPIC_ID = "@timer"  # a lane without a topic has an id that never changes
@@ -21,19 +20,10 @@ TIMER_TOPIC_ID = "@timer"  # a lane without a topic has an id that never changes
 class Assignment(Generic[S]):
     """The lanes of this process. Its callbacks do no I/O except that a revoked lane's last acknowledgements are awaited."""
 
-    def __init__(
-        self,
-        first_topic: str,
-        log: Log,
-        ledger: Ledger[S],
-        publisher: Publisher,
-        settings: LaneSettings,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-    ) -> None:
-        self._timer_follows = LaneKey(first_topic, 0)
-        self._log, self._ledger, self._publisher = log, ledger, publisher
-        self._settings, self._telemetry, self._clock = settings, telemetry, clock
+    def __init__(self, means: Means[S], publisher: Publisher) -> None:
+        self._timer_follows = LaneKey(means.service.topics[0], 0)
+        self._log, self._ledger, self._publisher = means.log, means.ledger, publisher
+        self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
         self.lanes: dict[LaneKey, Lane] = {}
         self.is_silent = False  # the service is paused: a lane may be acquired, but nothing is fetched
 
@@ -119,7 +109,9 @@ class Assignment(Generic[S]):
     def acquire_due(self) -> None:
         """Also asks after stopped lanes, in case an operator has resolved them."""
         now = self._clock()
-        due = sorted(key for key, lane in self.lanes.items() if lane.state is not State.RUNNING and lane.acquire_at <= now)
+        due = sorted(
+            key for key, lane in self.lanes.items() if lane.state is not State.RUNNING and lane.acquire_at <= now
+        )
         if not due:
             return
         topic_ids = self._topic_ids(due)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
-from services.runtime.database import Fault
 from services.runtime.decide import Entry, ask, entries_of
 from services.runtime.errors import Poison, UnexpectedError
 from services.runtime.logs import describe
-from services.runtime.ports import Ledger, Transaction
+from services.runtime.means import Means
+from services.runtime.ports import Transaction
 from services.runtime.records import Dead
-from services.runtime.service import Service
-from services.runtime.telemetry import Telemetry
 
 S = TypeVar("S")
 
@@ -21,17 +19,10 @@ S = TypeVar("S")
 class Blame(Generic[S]):
     """Finds the records that fail by themselves. Its transaction is never committed."""
 
-    def __init__(
-        self,
-        service: Service[Any, S],
-        ledger: Ledger[S],
-        fault: Callable[[BaseException], Fault],
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        deadline_s: float,
-    ) -> None:
-        self._service, self._ledger, self._fault = service, ledger, fault
-        self._telemetry, self._clock, self._deadline_s = telemetry, clock, deadline_s
+    def __init__(self, means: Means[S]) -> None:
+        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
+        self._telemetry, self._clock = means.telemetry, means.clock
+        self._deadline_s = means.settings.bisect_deadline_ms / 1_000
 
     def find(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead], enough: int) -> dict[Place, Dead]:
         """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""

@@ -68,19 +68,20 @@ class BrokerRefuses(StublineError):
 class Broker:
     """Raises BrokerAway when nobody answers in time, and BrokerRefuses."""
 
-    def __init__(self, servers: str) -> None:
+    def __init__(self, servers: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._servers = servers
+        self._timeout_s = timeout_s
         self._admin = AdminClient({"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 0})
 
     def brokers(self) -> int:
         try:
-            return len(self._admin.list_topics(timeout=TIMEOUT_S).brokers)
+            return len(self._admin.list_topics(timeout=self._timeout_s).brokers)
         except KafkaException as error:
             raise self._trouble(error) from None
 
     def standing(self, names: Iterable[str]) -> dict[str, Standing]:
         """Topics as they are. Those that do not exist are left out."""
-        answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=TIMEOUT_S)
+        answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s)
         found = {name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
         return {name: Standing(str(it.topic_id), len(it.partitions)) for name, it in found.items() if it is not None}
 
@@ -93,9 +94,9 @@ class Broker:
         return {number: Extent(low[number], high[number]) for number in range(standing.partitions)}
 
     def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
-        until = monotonic() + TIMEOUT_S
+        until = monotonic() + self._timeout_s
         while True:
-            answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=TIMEOUT_S)
+            answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=self._timeout_s)
             found = {at.partition: self._answer(answer, *MOVING) for at, answer in answers.items()}
             if all(found.values()):
                 return {number: answer.offset for number, answer in found.items()}
@@ -141,9 +142,9 @@ class Broker:
             return
         replicas = min(REPLICAS_MAX, self.brokers())
         new = [NewTopic(t.name, t.partitions, replicas, config=should_be(t, replicas)) for t in topics]
-        for answer in self._admin.create_topics(new, request_timeout=TIMEOUT_S).values():
+        for answer in self._admin.create_topics(new, request_timeout=self._timeout_s).values():
             self._answer(answer, KafkaError.TOPIC_ALREADY_EXISTS)
-        until = monotonic() + TIMEOUT_S
+        until = monotonic() + self._timeout_s
         while len(self.standing(topic.name for topic in topics)) < len(topics):
             if monotonic() > until:
                 raise BrokerAway(f"{self._servers}: new topics were made, but are not shown")
@@ -153,13 +154,13 @@ class Broker:
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        answers = self._admin.describe_configs(resources, request_timeout=TIMEOUT_S)
+        answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
         described = {resource.name: self._answer(answer) for resource, answer in answers.items()}
         return {topic: {name: entry.value for name, entry in it.items()} for topic, it in described.items()}
 
     def _answer(self, answer: Future[Any], *harmless: int) -> Any:
         try:
-            return answer.result(TIMEOUT_S + 5)
+            return answer.result(self._timeout_s + 5)
         except KafkaException as error:
             if error.args[0].code() in harmless:
                 return None

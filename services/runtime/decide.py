@@ -20,10 +20,11 @@ from services.runtime.brake import Brake
 from services.runtime.database import Fault
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.lane import Prepared
-from services.runtime.ports import Advance, Ledger, Letter, Transaction
+from services.runtime.means import Means
+from services.runtime.ports import Advance, Letter, Transaction
 from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Superseded
 from services.runtime.service import Service
-from services.runtime.telemetry import BatchDone, Telemetry
+from services.runtime.telemetry import BatchDone
 from services.runtime.text import storable
 
 S = TypeVar("S")
@@ -51,7 +52,9 @@ def entries_of(parts: Sequence[Part]) -> list[Entry]:
     return [Entry(Place(part.lane.key, prepared.offset), prepared) for part in parts for prepared in part.taken]
 
 
-def ask(service: Service[Any, S], fault: Callable[[BaseException], Fault], events: Sequence[Any], session: S) -> list[Outcome]:
+def ask(
+    service: Service[Any, S], fault: Callable[[BaseException], Fault], events: Sequence[Any], session: S
+) -> list[Outcome]:
     """The handler's answer. Raises RecordsFailed when what it raised is some record's fault."""
     try:
         outcomes = service.handle(events, session)
@@ -69,21 +72,14 @@ def ask(service: Service[Any, S], fault: Callable[[BaseException], Fault], event
 class Decider(Generic[S]):
     """Decides batches of one service. It holds nothing between two batches but the brake."""
 
-    def __init__(
-        self,
-        service: Service[Any, S],
-        ledger: Ledger[S],
-        fault: Callable[[BaseException], Fault],
-        brake: Brake,
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-    ) -> None:
-        self._service, self._ledger, self._fault = service, ledger, fault
-        self._brake, self._telemetry, self._clock = brake, telemetry, clock
+    def __init__(self, means: Means[S], brake: Brake) -> None:
+        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
+        self._brake, self._telemetry, self._clock = brake, means.telemetry, means.clock
 
     def commit(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead]) -> Decision:
         """Raises LanesLost, RecordsFailed, RecordsDead or Braked with everything undone. Any other error may have come
-        after the commit was sent: then nobody knows, and the lanes have to be acquired again."""
+        after the commit was sent: then nobody knows, and the lanes have to be acquired again.
+        """
         begun, keys = self._clock(), [part.lane.key for part in parts]
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([part.claim for part in parts])
@@ -238,4 +234,3 @@ def _done(keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, se
             counts.update(outcome.counts)
     dead = Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead)) if kinds[Dead] else {}
     return BatchDone(keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts)
-

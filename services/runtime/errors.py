@@ -97,14 +97,18 @@ class ReplayUnknown(Poison):
     """A record of a replay topic that names no letter. Only the runtime writes there."""
 
     code = "replay-without-letter"
-    next_step = "Find who writes to the replay topic, and take the right away: `stubline dead replay` is the only way in."
+    next_step = (
+        "Find who writes to the replay topic, and take the right away: `stubline dead replay` is the only way in."
+    )
 
 
 class DatabaseAway(Transient):
     """PostgreSQL does not answer, or ends our sessions."""
 
     code = "database-away"
-    next_step = "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by itself; nothing is lost."
+    next_step = (
+        "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by itself; nothing is lost."
+    )
 
 
 class DatabaseRefuses(Transient):
@@ -132,16 +136,16 @@ class LaneFenced(Fenced):
     """The row's epoch or next offset is not ours: another process took the lane, or an operator moved it."""
 
     code = "lane-fenced"
-    next_step = "None: the owner acquires again. Often: see whether two installations share a consumer group and a database."
+    next_step = (
+        "None: the owner acquires again. Often: see whether two installations share a consumer group and a database."
+    )
 
 
 class TopicRecreated(Stop):
     """The topic was deleted and made again: its offsets mean other records now."""
 
     code = "lane-topic-recreated"
-    next_step = (
-        "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP TOPIC` starts at its first record."
-    )
+    next_step = "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP TOPIC` starts at its first record."
 
 
 class OffsetOutOfRange(Stop):

@@ -35,7 +35,9 @@ class Intake:
                     return False
                 gap = record.offset - lane.tail  # the first record since an assignment at tail: the log has a hole here
             lane.first_wanted = False
-            lane.prepared.append(self._replay(record, gap) if replayed else Prepared(record.offset, record, self._read(record), gap))
+            lane.prepared.append(
+                self._replay(record, gap) if replayed else Prepared(record.offset, record, self._read(record), gap)
+            )
             lane.tail = record.offset + 1
         return True
 
@@ -58,6 +60,6 @@ class Intake:
             return Dead(NotAnEventError(str(error)))
         except Poison as error:
             return Dead(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
             self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
             return Dead(UnexpectedError(describe(error)), unexpected=True)

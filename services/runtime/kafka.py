@@ -30,17 +30,19 @@ from services.runtime.ports import Answer, Fetch, Listener
 from services.runtime.records import LaneKey, Record
 
 ASK_TIMEOUT_S = 5.0
-REFUSED_FOR_GOOD = frozenset({
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.INVALID_REQUIRED_ACKS,
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.POLICY_VIOLATION,
-})
+REFUSED_FOR_GOOD = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_REQUIRED_ACKS,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
 
 
 def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, object]:
@@ -117,7 +119,7 @@ class KafkaLog:
         """An exception that left a callback would make the client go on at the group's offset: it is kept for `fetch`."""
         try:
             listen(_lanes(partitions))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nothing may leave a callback
             self._callback_error = error
 
     def fetch(self, records_max: int, timeout_s: float) -> Fetch:
@@ -162,9 +164,12 @@ class KafkaLog:
         while True:
             try:
                 self._producer.produce(
-                    output.topic, value=output.value, key=output.key, headers=list(output.headers), on_delivery=delivered
+                    output.topic,
+                    value=output.value,
+                    key=output.key,
+                    headers=list(output.headers),
+                    on_delivery=delivered,
                 )
-                return
             except BufferError:  # the queue is full: the broker is slower than we are
                 if time.monotonic() > deadline:
                     answer(BrokerAway("the producer's queue stays full"))
@@ -172,6 +177,8 @@ class KafkaLog:
                 self.deliveries(0.05)
             except KafkaException as error:
                 answer(_whose(error.args[0]))
+                return
+            else:
                 return
 
     def deliveries(self, timeout_s: float) -> None:
@@ -247,7 +254,7 @@ def _sorted_out(messages: Sequence[Any]) -> Fetch:
         topic, partition = message.topic(), message.partition()
         error = message.error()
         if error is not None:
-            if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
                 fetch.out_of_range[LaneKey(topic, partition)] = error.str()
             continue
         found = records.get((topic, partition))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -44,7 +44,7 @@ class PostgresTransaction:
         rows = self.session.execute(SQL["lock_lanes"], arguments).fetchall()
         found = {LaneKey(topic, partition): (epoch, offset) for topic, partition, epoch, offset, _ in rows}
         lost = frozenset(c.lane for c in claims if found.get(c.lane) != (c.epoch, c.next_offset))
-        at: datetime = rows[0][4] if rows else datetime.min
+        at: datetime = rows[0][4] if rows else datetime.min.replace(tzinfo=UTC)
         return Locked(lost, at)
 
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
@@ -77,7 +77,9 @@ class PostgresTransaction:
         rows = self.session.execute(
             SQL["add_letters"], columns | {"group": self._group, "code_version": self._code_version}
         ).fetchall()
-        stored = {(topic, partition, offset): (letter_id, attempts) for topic, partition, offset, letter_id, attempts in rows}
+        stored = {
+            (topic, partition, offset): (letter_id, attempts) for topic, partition, offset, letter_id, attempts in rows
+        }
         return [stored[r.topic, r.partition, r.offset] for r in records]
 
     def take_requested(self, letters_max: int, bytes_max: int) -> list[Replay]:
@@ -85,7 +87,9 @@ class PostgresTransaction:
         rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
         return [
             Replay(letter_id, Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)))
-            for letter_id, topic, partition, offset, timestamp, key, value, headers in sorted(rows, key=lambda row: row[0])
+            for letter_id, topic, partition, offset, timestamp, key, value, headers in sorted(
+                rows, key=lambda row: row[0]
+            )
         ]
 
     @contextmanager

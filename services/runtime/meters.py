@@ -127,7 +127,7 @@ class Meters(Telemetry):
         TROUBLES.add(group=self._group)
 
     @override
-    def paused(self, is_paused: bool, why: str) -> None:
+    def paused(self, *, is_paused: bool, why: str) -> None:
         PAUSED.set(int(is_paused), group=self._group)
 
     @override

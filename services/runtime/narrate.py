@@ -23,7 +23,7 @@ class Narrator(Meters):
         self._was_ready = False
 
     @override
-    def turned(self, is_ready: bool, why: str) -> None:
+    def turned(self, *, is_ready: bool, why: str) -> None:
         self._health.beat()
         if is_ready != self._was_ready:
             self._health.ready(is_ready, why)
@@ -73,8 +73,8 @@ class Narrator(Meters):
         self._log.error("record failed", topic=topic, partition=partition, offset=offset, exc_info=error)
 
     @override
-    def paused(self, is_paused: bool, why: str) -> None:
-        super().paused(is_paused, why)
+    def paused(self, *, is_paused: bool, why: str) -> None:
+        super().paused(is_paused=is_paused, why=why)
         self._log.warning("service paused" if is_paused else "service resumed", why=why)
 
     @override

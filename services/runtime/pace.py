@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from services.runtime.ports import Ledger
-from services.runtime.service import Service
-from services.runtime.telemetry import Telemetry
+from services.runtime.means import Means
 
 S = TypeVar("S")
 BURST_S = 0.2  # of the rate: what may be worked at once after a rest
@@ -16,15 +13,13 @@ BURST_S = 0.2  # of the rate: what may be worked at once after a rest
 class Pace(Generic[S]):
     """Reads the controls twice a second, so that they act within one. A process takes its lanes' share of the rate."""
 
-    def __init__(
-        self, service: Service[Any, S], ledger: Ledger[S], telemetry: Telemetry, clock: Callable[[], float], interval_s: float
-    ) -> None:
-        self._service, self._ledger, self._telemetry = service, ledger, telemetry
-        self._clock, self._interval_s = clock, interval_s
+    def __init__(self, means: Means[S]) -> None:
+        self._backlog, self._ledger, self._telemetry = means.service.backlog, means.ledger, means.telemetry
+        self._clock, self._interval_s = means.clock, means.settings.controls_interval_ms / 1_000
         self._next = float("-inf")
         self._paused, self._why = False, ""
         self._rate: float | None = None
-        self._tokens, self._at = 0.0, clock()
+        self._tokens, self._at = 0.0, means.clock()
 
     @property
     def paused(self) -> bool:
@@ -41,12 +36,12 @@ class Pace(Generic[S]):
             return
         controls = self._ledger.controls()
         why = "paused" if controls.paused else ""
-        if not why and self._service.backlog is not None:
-            why = self._ledger.backlog(self._service.backlog) or ""
+        if not why and self._backlog is not None:
+            why = self._ledger.backlog(self._backlog) or ""
         self._next = now + self._interval_s
         self._rate = controls.rate_limit_per_s
         if why != self._why:
-            self._telemetry.paused(bool(why), why)
+            self._telemetry.paused(is_paused=bool(why), why=why)
         self._paused, self._why = bool(why), why
 
     def refresh_soon(self) -> None:

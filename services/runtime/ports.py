@@ -29,7 +29,8 @@ class Fetch:
 
 class Listener(Protocol):
     """Learns, inside `fetch`, what the group's coordinator says. It does no I/O but deliveries; what it raises comes out
-    of `fetch` once the client is through with the callback."""
+    of `fetch` once the client is through with the callback.
+    """
 
     def assigned(self, lanes: Collection[LaneKey]) -> None: ...
     def revoked(self, lanes: Collection[LaneKey]) -> None: ...
@@ -53,7 +54,8 @@ class Log(Protocol):
     def resume(self, lanes: Collection[LaneKey]) -> None: ...
     def produce(self, output: Output, answer: Answer) -> None:
         """`answer(None)` once every in-sync replica has it; with a Stop when it can never be taken, else with a
-        Transient. Called inside `deliveries`."""
+        Transient. Called inside `deliveries`.
+        """
         ...
 
     def deliveries(self, timeout_s: float) -> None: ...

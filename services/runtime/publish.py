@@ -56,7 +56,9 @@ class Publisher:
 
     def await_answers(self, lanes: Sequence[Lane], wait_s: float, until: float | None = None) -> None:
         """Until all is acknowledged, or an outbox is older than `wait_s`: then its lane is left out. `until`: a fixed end."""
-        while waiting := [lane.outbox for lane in lanes if lane.outbox and lane.outbox.remaining and not lane.outbox.error]:
+        while waiting := [
+            lane.outbox for lane in lanes if lane.outbox and lane.outbox.remaining and not lane.outbox.error
+        ]:
             end = until if until is not None else max(outbox.since for outbox in waiting) + wait_s
             left = end - self._clock()
             if left <= 0:

@@ -11,7 +11,6 @@ from schemas.envelope import Output
 from services.runtime.errors import StublineError
 
 
-
 class LaneKey(NamedTuple):
     """One partition of the consumer group. The timer's lane is `("@timer", 0)`."""
 
@@ -78,7 +77,9 @@ class Dead:
 
     error: StublineError
     counts: Mapping[str, int] | None = None
-    subject_key: str | None = None  # whose data it is, if that could be read: for export and deletion of a person's data
+    subject_key: str | None = (
+        None  # whose data it is, if that could be read: for export and deletion of a person's data
+    )
     unexpected: bool = False  # raised, not returned: counts towards the brake
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from services.runtime.records import Dead, Event, Outcome, Record
 
 E = TypeVar("E")  # what parse makes of a record
 S = TypeVar("S")  # the session in which handle works: a database connection inside the lane's transaction
+Tick: TypeAlias = Callable[[datetime, S], Sequence[Event]]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Service(Generic[E, S]):
     topics: tuple[str, ...]  # whoever holds partition 0 of the first one owns the timer: never reorder
     parse: Callable[[Record], E | Dead]
     handle: Callable[[Sequence[E], S], list[Outcome]]
-    tick: Callable[[datetime, S], Sequence[Event]] | None = None
+    tick: Tick[S] | None = None
     backlog: Callable[[S], str | None] | None = None
 
     @property

@@ -62,11 +62,14 @@ class Telemetry:
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
         """Consumed records less those with an outcome, per lane, as the rows say. Zero, always."""
 
-    def turned(self, is_ready: bool, why: str) -> None:
+    def turned(self, *, is_ready: bool, why: str) -> None:
         """Once a turn of the loop; at most some hundreds a second."""
 
-    def paused(self, is_paused: bool, why: str) -> None: ...
+    def paused(self, *, is_paused: bool, why: str) -> None: ...
     def gauges(
-        self, lag: Mapping[LaneKey, tuple[int, float]], unacknowledged: Mapping[LaneKey, int], stopped: Collection[LaneKey]
+        self,
+        lag: Mapping[LaneKey, tuple[int, float]],
+        unacknowledged: Mapping[LaneKey, int],
+        stopped: Collection[LaneKey],
     ) -> None:
         """Every second or so: per lane (records, seconds) behind."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from datetime import datetime
+from typing import Generic, TypeVar
 
 from schemas.envelope import Output
 from services.runtime import letters, trace, unpublished
@@ -12,9 +13,9 @@ from services.runtime.database import Fault
 from services.runtime.errors import TickFailed
 from services.runtime.lane import Lane, State
 from services.runtime.logs import describe
-from services.runtime.ports import Advance, Ledger, Transaction
-from services.runtime.service import Service
-from services.runtime.settings import LaneSettings
+from services.runtime.means import Means
+from services.runtime.ports import Advance, Transaction
+from services.runtime.service import Tick
 
 S = TypeVar("S")
 
@@ -22,16 +23,9 @@ S = TypeVar("S")
 class Timer(Generic[S]):
     """Ticks when its lane is ours, everything that it said before is acknowledged, and there is something to do."""
 
-    def __init__(
-        self,
-        service: Service[Any, S],
-        ledger: Ledger[S],
-        fault: Callable[[BaseException], Fault],
-        settings: LaneSettings,
-        clock: Callable[[], float],
-    ) -> None:
-        self._service, self._ledger, self._fault = service, ledger, fault
-        self._settings, self._clock = settings, clock
+    def __init__(self, means: Means[S]) -> None:
+        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
+        self._settings, self._clock = means.settings, means.clock
         self._next = 0.0
 
     def due(self, lane: Lane | None) -> bool:
@@ -47,8 +41,8 @@ class Timer(Generic[S]):
         if self._ledger.letters_requested():
             outputs = self._commit(lane, self._replay)
             full = bool(outputs)
-        elif self._service.tick is not None:
-            outputs = self._commit(lane, self._work)
+        elif (tick := self._service.tick) is not None:
+            outputs = self._commit(lane, lambda transaction, now: self._work(tick, transaction, now))
         if not full:  # else the next bunch goes as soon as this one is acknowledged
             self._next = self._clock() + self._settings.tick_interval_ms / 1_000
         return outputs
@@ -56,7 +50,7 @@ class Timer(Generic[S]):
     def failed(self) -> None:
         self._next = self._clock() + self._settings.outage_backoff_max_ms / 1_000
 
-    def _commit(self, lane: Lane, work: Callable[[Transaction[S], Any], list[Output]]) -> list[Output]:
+    def _commit(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim])
             if locked.lost:
@@ -69,14 +63,13 @@ class Timer(Generic[S]):
             lane.expected += 1
         return outputs
 
-    def _replay(self, transaction: Transaction[S], _now: Any) -> list[Output]:
+    def _replay(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
         taken = transaction.take_requested(self._settings.replay_letters_max, self._settings.replay_bytes_max)
         return [letters.replay_output(self._service.replay_topic, replay) for replay in taken]
 
-    def _work(self, transaction: Transaction[S], now: Any) -> list[Output]:
-        assert self._service.tick is not None
+    def _work(self, tick: Tick[S], transaction: Transaction[S], now: datetime) -> list[Output]:
         try:
-            events = self._service.tick(now, transaction.session)
+            events = tick(now, transaction.session)
         except Exception as error:
             if self._fault(error) is Fault.RECORD:
                 raise TickFailed(describe(error)) from error

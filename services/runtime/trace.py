@@ -12,7 +12,7 @@ HEADER = "traceparent"
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01
-RANDOM = random.Random(os.urandom(32))  # noqa: S311 - names, not secrets
+RANDOM = random.Random(os.urandom(32))
 
 
 class Trace(NamedTuple):

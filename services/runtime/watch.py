@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
 from services.runtime.errors import TopicRecreated
 from services.runtime.lane import Lane, State, unacknowledged
-from services.runtime.ports import Ledger, Log
+from services.runtime.means import Means
 from services.runtime.records import TIMER, LaneKey
-from services.runtime.telemetry import Telemetry
 
 S = TypeVar("S")
 
@@ -18,21 +16,14 @@ S = TypeVar("S")
 class Watch(Generic[S]):
     """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes (model/: rules 15, 16, 20)."""
 
-    def __init__(
-        self,
-        assignment: Assignment[S],
-        log: Log,
-        ledger: Ledger[S],
-        telemetry: Telemetry,
-        clock: Callable[[], float],
-        interval_s: float,
-    ) -> None:
-        self._assignment, self._log, self._ledger = assignment, log, ledger
-        self._telemetry, self._clock, self._interval_s = telemetry, clock, interval_s
+    def __init__(self, means: Means[S], assignment: Assignment[S]) -> None:
+        self._assignment, self._log, self._ledger = assignment, means.log, means.ledger
+        self._telemetry, self._clock, self._wall = means.telemetry, means.clock, means.wall
+        self._interval_s = means.settings.idle_check_ms / 1_000
         self._next = 0.0
         self._lagging_since: dict[LaneKey, tuple[int, float]] = {}
 
-    def look(self, wall_ms: float, is_paused: bool) -> None:
+    def look(self, *, is_paused: bool) -> None:
         """Raises what log and ledger raise."""
         now = self._clock()
         if now < self._next:
@@ -46,7 +37,7 @@ class Watch(Generic[S]):
         self._clear(running, now)
         if running:
             self._telemetry.conservation(self._ledger.conservation([lane.key for lane in running]))
-        self._gauges(wall_ms)
+        self._gauges(self._wall() * 1_000)
 
     def _compare_rows(self, running: list[Lane]) -> None:
         if running and (lost := self._ledger.compare([lane.claim for lane in running])):
@@ -58,7 +49,9 @@ class Watch(Generic[S]):
         for lane in lanes:
             found = topic_ids.get(lane.key.topic, lane.topic_id)  # a topic that is gone: the group takes the lane away
             if found != lane.topic_id:
-                self._assignment.halt(lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"))
+                self._assignment.halt(
+                    lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}")
+                )
 
     def _compare_ends(self, running: list[Lane]) -> None:
         """Nothing came in a whole interval although the partition goes on: assign again, once per (expected, end)."""
@@ -80,7 +73,10 @@ class Watch(Generic[S]):
         idle = [
             lane
             for lane in running
-            if lane.may_commit and lane.row_holds_outputs and not lane.prepared and now - lane.commit_at > self._interval_s
+            if lane.may_commit
+            and lane.row_holds_outputs
+            and not lane.prepared
+            and now - lane.commit_at > self._interval_s
         ]
         if idle:
             self._ledger.clear_unpublished([lane.claim for lane in idle])

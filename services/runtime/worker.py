@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
 from services.runtime.batch import LanesLost, Part, Place, RecordsDead, RecordsFailed, collect, first_stop, halved
@@ -27,13 +27,11 @@ from services.runtime.errors import (
 )
 from services.runtime.intake import Intake
 from services.runtime.lane import Lane, State
+from services.runtime.means import Means
 from services.runtime.pace import Pace
-from services.runtime.ports import Fetch, Ledger, Log
+from services.runtime.ports import Fetch
 from services.runtime.publish import Publisher
 from services.runtime.records import TIMER, Dead
-from services.runtime.service import Service
-from services.runtime.settings import LaneSettings
-from services.runtime.telemetry import Telemetry
 from services.runtime.timer import Timer
 from services.runtime.watch import Watch
 
@@ -46,34 +44,21 @@ REST_S = 0.02
 class Worker(Generic[S]):
     """One member of a service's group. `step` is one turn; the process that runs it calls it until told to stop."""
 
-    def __init__(
-        self,
-        service: Service[Any, S],
-        log: Log,
-        ledger: Ledger[S],
-        settings: LaneSettings,
-        *,
-        telemetry: Telemetry,
-        fault: Callable[[BaseException], Fault],
-        clock: Callable[[], float],
-        wall: Callable[[], float],
-        sleep: Callable[[float], None],
-    ) -> None:
-        """`clock` is monotonic, `wall` the time of day; both in seconds. `fault` says whose fault an error is."""
-        self._service, self._log, self._ledger, self._settings = service, log, ledger, settings
-        self._telemetry, self._fault, self._clock, self._wall, self._sleep = telemetry, fault, clock, wall, sleep
-        self._publisher = Publisher(log, telemetry, clock)
-        self.assignment = Assignment(service.topics[0], log, ledger, self._publisher, settings, telemetry, clock)
-        self._intake = Intake(service.parse, service.replay_topic, telemetry)
-        self._brake = Brake(settings.brake_window_records, settings.brake_share)
-        self._decider = Decider(service, ledger, fault, self._brake, telemetry, clock)
-        self._blame = Blame(service, ledger, fault, telemetry, clock, settings.bisect_deadline_ms / 1_000)
-        self._pace = Pace(service, ledger, telemetry, clock, settings.controls_interval_ms / 1_000)
-        self._timer = Timer(service, ledger, fault, settings, clock)
-        self._watch = Watch(self.assignment, log, ledger, telemetry, clock, settings.idle_check_ms / 1_000)
+    def __init__(self, means: Means[S]) -> None:
+        self._log, self._ledger, self._settings = means.log, means.ledger, means.settings
+        self._telemetry, self._fault, self._clock = means.telemetry, means.fault, means.clock
+        self._publisher = Publisher(means.log, means.telemetry, means.clock)
+        self.assignment = Assignment(means, self._publisher)
+        self._intake = Intake(means.service.parse, means.service.replay_topic, means.telemetry)
+        self._brake = Brake(means.settings.brake_window_records, means.settings.brake_share)
+        self._decider = Decider(means, self._brake)
+        self._blame = Blame(means)
+        self._pace = Pace(means)
+        self._timer = Timer(means)
+        self._watch = Watch(means, self.assignment)
         self._away_until, self._troubles, self._last_trouble = 0.0, 0, ""
         self._was_paused = False
-        log.subscribe(service.input_topics, self.assignment)
+        means.log.subscribe(means.service.input_topics, self.assignment)
 
     # One turn.
 
@@ -83,9 +68,12 @@ class Worker(Generic[S]):
             self._turn()
         except Fatal:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is: the rows know, and the lanes are acquired again
             self._troubled(error)
-        self._telemetry.turned(not self._last_trouble and not self._pace.paused, self._last_trouble or self._pace.why)
+        self._telemetry.turned(
+            is_ready=not self._last_trouble and not self._pace.paused,
+            why=self._last_trouble or self._pace.why,
+        )
 
     def _turn(self) -> None:
         if self._clock() < self._away_until:
@@ -105,14 +93,14 @@ class Worker(Generic[S]):
         if not self._pace.paused:
             self._work(topic_ids)
             self._tick()
-        self._watch.look(self._wall() * 1_000, self._pace.paused)
+        self._watch.look(is_paused=self._pace.paused)
         self._troubles, self._last_trouble = 0, ""
 
     def _troubled(self, error: Exception) -> None:
         """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
         self._troubles += 1
         most = self._settings.outage_backoff_max_ms / 1_000
-        wait = min(most, 0.1 * 2 ** min(self._troubles - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        wait = min(most, 0.1 * 2 ** min(self._troubles - 1, 10)) * random.uniform(0.5, 1.0)
         self._last_trouble = error.code if isinstance(error, Transient) else type(error).__name__
         self._telemetry.trouble(error, self._troubles, wait)
         self._away_until = self._clock() + wait
@@ -217,7 +205,9 @@ class Worker(Generic[S]):
             if found == lane.topic_id:
                 same.append(part)
             elif found is not None:
-                self.assignment.halt(lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"))
+                self.assignment.halt(
+                    lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}")
+                )
             else:  # deleted; if it is made again, acquiring it compares
                 self.assignment.fenced([lane.key])
         return same

@@ -130,9 +130,9 @@ class FakeTransaction:
 
     def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
         for letter_id, code, _ in failures:
-            if row := self._letters.get(letter_id):
-                if row.state == "replayed":
-                    row.state, row.attempts, row.code = "open", row.attempts + 1, code
+            row = self._letters.get(letter_id)
+            if row is not None and row.state == "replayed":
+                row.state, row.attempts, row.code = "open", row.attempts + 1, code
 
     def add_letters(self, letters: Sequence[Letter]) -> list[tuple[UUID, int]]:
         return [self._add(letter) for letter in letters]
@@ -254,7 +254,7 @@ class FakeLedger:
                 key = (self._group, claim.lane)
                 self.database.rows[key] = replace(self.database.rows[key], unpublished=None)
 
-    def stop(self, claim: Claim, code: str, text: str) -> None:
+    def stop(self, claim: Claim, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.ask()
         if self._as_claimed(claim):
             row = self.database.rows[self._group, claim.lane]
@@ -264,7 +264,7 @@ class FakeLedger:
         self.database.ask()
         return self.database.controls.get(self._group, Controls(False, None))
 
-    def pause_service(self, code: str, text: str) -> None:
+    def pause_service(self, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.controls[self._group] = Controls(True, None)
         self.database.braked[self._group] = code
 

@@ -76,7 +76,9 @@ class FakeBroker:
             partition = crc32(output.key or b"") % len(topic.partitions)
         entries = topic.partitions[partition]
         at = int(self.clock() * 1_000)
-        entries.append(Record(output.topic, partition, len(entries), at, output.key, output.value, list(output.headers)))
+        entries.append(
+            Record(output.topic, partition, len(entries), at, output.key, output.value, list(output.headers))
+        )
         return LaneKey(output.topic, partition)
 
     def append_marker(self, lane: LaneKey) -> None:
@@ -142,14 +144,14 @@ class FakeLog:
         self.broker, self.group = broker, group
         self.topics: tuple[str, ...] = ()
         self.pending: list[tuple[Output, Answer]] = []
-        self._listener: Listener | None = None
+        self._listener: Listener
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
         self._told: set[tuple[LaneKey, int]] = set()
         self._is_zombie = False
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
-        self.topics, self._listener = tuple(topics), listener
+        self.topics, self._listener = tuple(topics), listener  # no member fetches before
         self.broker.join(self.group, self)
 
     def fetch(self, records_max: int, timeout_s: float) -> Fetch:
@@ -159,13 +161,14 @@ class FakeLog:
             return Fetch()
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
-            self._is_zombie = True  # the first fetch after a long rest still gives what the client had, and says nothing
+            self._is_zombie = (
+                True  # the first fetch after a long rest still gives what the client had, and says nothing
+            )
             return self._take(records_max, timeout_s)
         self._hear(member)
         return self._take(records_max, timeout_s)
 
     def _hear(self, member: _Member) -> None:
-        assert self._listener is not None
         listener = self._listener
         if member.expired:
             owned, member.owned, member.expired, self._is_zombie = member.owned, set(), False, False
@@ -272,6 +275,6 @@ class FakeLog:
     def hint(self, positions: Mapping[LaneKey, int]) -> None:
         self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the port's signature
         self.deliveries(0.0)
         self.broker.leave(self.group, self)

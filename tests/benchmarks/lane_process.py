@@ -1,0 +1,73 @@
+"""A worker as a process of its own, for benchmarks: it tells what it committed and when, and what memory it takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import psutil
+from typing_extensions import override
+
+from services.runtime import process
+from services.runtime.records import LaneKey
+from services.runtime.settings import LaneSettings, Servers, load
+from services.runtime.telemetry import BatchDone, Telemetry
+from tests.benchmarks.lane_service import with_outputs, without_outputs
+
+
+class Teller(Telemetry):
+    """One JSON line a commit: time of day, records, lanes; and one every second with the resident bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._out = path.open("w", buffering=1)
+        self._self = psutil.Process()
+        self._next = 0.0
+
+    def _tell(self, **said: object) -> None:
+        self._out.write(json.dumps({"at": time.time(), **said}) + "\n")
+
+    @override
+    def committed(self, batch: BatchDone) -> None:
+        records = batch.effects + batch.duplicates + batch.superseded
+        self._tell(records=records, lanes=[f"{lane.topic}/{lane.partition}" for lane in batch.lanes])
+
+    @override
+    def assigned(self, lanes: Collection[LaneKey]) -> None:
+        self._tell(assigned=[f"{lane.topic}/{lane.partition}" for lane in lanes])
+
+    @override
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        self._tell(revoked=[f"{lane.topic}/{lane.partition}" for lane in lanes])
+
+    @override
+    def turned(self, *, is_ready: bool, why: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1.0
+            self._tell(resident=self._self.memory_info().rss)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    for name in ("--group", "--topic", "--to", "--tell"):
+        parser.add_argument(name, required=name != "--to")
+    parser.add_argument("--batch", type=int, default=1_000)
+    given = parser.parse_args()
+    if given.to:
+        service = with_outputs(given.group, given.topic, given.to)
+    else:
+        service = without_outputs(given.group, given.topic)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, _frame: stopping.append(signum))
+    settings = LaneSettings(batch_records_max=given.batch)
+    worker = process.build(service, load(Servers), settings, Teller(Path(given.tell)))
+    while not stopping:
+        worker.step()
+    return 0 if worker.stop() else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
