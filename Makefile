@@ -29,9 +29,9 @@ test: $(READY)  ## all tests but chaos; T=issuer one service, T=SF-014 one featu
 	@$(BIN)/pytest -m "not chaos" $(if $(T),--pick "$(T)") $(ARGS)
 lint: $(READY)  ## format, rules, types, who may import whom
 	@$(BIN)/ruff format --check --quiet . || { echo "lint: make format puts it right"; exit 1; }
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-show-timings || $(BIN)/lint-imports --verbose
+	@out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out"; exit 1; }
 format: $(READY)  ## puts right what a tool can put right
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .

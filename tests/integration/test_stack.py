@@ -8,6 +8,7 @@ import signal
 import smtplib
 import subprocess
 import sys
+import threading
 import time
 from email.message import EmailMessage
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
     mail.behave("hang")
     with smtplib.SMTP("127.0.0.1", mail.port, timeout=0.5) as client, pytest.raises(smtplib.SMTPServerDisconnected):
         client.send_message(message("no answer"))
+
+
+def test_a_server_started_by_a_thread_outlives_the_thread(mail: Mail) -> None:
+    """The kernel's death signal comes when the forking thread ends: a chaos thread that restarts a server must not kill it."""
+    mail.stop(immediate=True)
+    starter = threading.Thread(target=mail.start)
+    starter.start()
+    starter.join()
+    time.sleep(0.2)
+    assert mail.running
 
 
 @pytest.mark.slow
