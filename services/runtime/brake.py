@@ -19,6 +19,8 @@ class Brake:
 
     def check(self, outcomes: Sequence[Outcome]) -> list[bool]:
         """Before the commit, so that a batch full of failures leaves no letter. Raises Braked; else answers for `note`."""
+        if Dead not in set(map(type, outcomes)):
+            return [False] * len(outcomes)
         flags = [isinstance(outcome, Dead) and outcome.unexpected for outcome in outcomes]
         if any(flags):
             ahead = deque(self._window, maxlen=self._window.maxlen)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
@@ -30,14 +30,18 @@ from services.runtime.text import storable
 S = TypeVar("S")
 OUTPUT_BYTES_MAX = 8 * 2**20 - 2**17  # key and value; a topic takes 8 MiB, and dead letter and replay add headers
 TEXT_CHARS_MAX = 2_000
+KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A prepared record, and the lane that it came by."""
 
-    place: Place
+    lane: LaneKey
     prepared: Prepared
+
+    @property
+    def place(self) -> Place:
+        return Place(self.lane, self.prepared.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Decision:
 
 
 def entries_of(parts: Sequence[Part]) -> list[Entry]:
-    return [Entry(Place(part.lane.key, prepared.offset), prepared) for part in parts for prepared in part.taken]
+    return [Entry(part.lane.key, prepared) for part in parts for prepared in part.taken]
 
 
 def ask(
@@ -64,7 +68,7 @@ def ask(
         if fault(error) is Fault.RECORD:
             raise RecordsFailed from error
         raise
-    if len(outcomes) != len(events) or not all(isinstance(o, Effect | Duplicate | Superseded | Dead) for o in outcomes):
+    if len(outcomes) != len(events) or not set(map(type, outcomes)) <= KINDS:
         raise OutcomesMismatch(f"{len(outcomes)} outcomes for {len(events)} records")
     return outcomes
 
@@ -119,7 +123,10 @@ class Decider(Generic[S]):
                     continue
                 wanted.discard(letter_id)  # of two copies in a batch the first counts
             event = entry.prepared.event
-            outcomes[index] = event if isinstance(event, Dead) else verdicts.get(entry.place)
+            if isinstance(event, Dead):
+                outcomes[index] = event
+            elif verdicts:
+                outcomes[index] = verdicts.get(entry.place)
             if outcomes[index] is None:
                 asked.append(index)
         if asked:
@@ -145,7 +152,7 @@ class Decider(Generic[S]):
                 if (size := len(output.value or b"") + len(output.key or b"")) > OUTPUT_BYTES_MAX:
                     error = OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
                     too_large[entry.place] = Dead(error)
-                outputs.setdefault(entry.place.lane, []).append(output)
+                outputs.setdefault(entry.lane, []).append(output)
         if too_large:
             raise RecordsDead(too_large)
         return outputs
@@ -154,6 +161,8 @@ class Decider(Generic[S]):
         self, transaction: Transaction[S], entries: Sequence[Entry], outcomes: Sequence[Outcome], live: frozenset[UUID]
     ) -> None:
         """A replay that failed opens its letter again; every other end resolves it. The first copy of a batch speaks."""
+        if not live:
+            return
         ends: dict[UUID, Outcome] = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
             letter_id = entry.prepared.record.letter_id
@@ -177,9 +186,11 @@ class Decider(Generic[S]):
         outputs: dict[LaneKey, list[Output]],
     ) -> None:
         """Letters of the dead, and their copies for the dead topic."""
+        if Dead not in set(map(type, outcomes)):
+            return
         topic_ids = {part.lane.key: part.lane.topic_id for part in parts}
         dead = [
-            (entry.place.lane, _letter(entry, outcome, topic_ids[entry.place.lane]))
+            (entry.lane, _letter(entry, outcome, topic_ids[entry.lane]))
             for entry, outcome in zip(entries, outcomes, strict=True)
             if isinstance(outcome, Dead) and entry.prepared.record.letter_id is None
         ]
