@@ -1,0 +1,230 @@
+"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same place; topics too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from psycopg.conninfo import make_conninfo
+
+from schemas import migrations
+from schemas.migrations import Migration, Phase, arrange
+from schemas.topics import MIB, Topic
+from services.runtime import database
+from services.runtime.broker import Broker, Finding
+from services.runtime.database import Fault
+from services.runtime.errors import BrokerAway
+from services.runtime.migrate import MigrationChanged, applied, migrate, migrate_database
+from tests.support.stack import Servers
+
+BASE = [migration for migration in migrations.listing() if migration.phase is Phase.PRE]
+
+
+@pytest.fixture
+def new_database(servers: Servers, prefix: str) -> Iterator[Callable[[], str]]:
+    """Makes databases that nobody migrated."""
+    made: list[str] = []
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+
+        def make() -> str:
+            made.append(f"{prefix}_{len(made)}")
+            connection.execute(f"create database {made[-1]} template template0".encode())
+            return make_conninfo(servers.database_url, dbname=made[-1])
+
+        yield make
+        for name in made:
+            connection.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest.fixture
+def empty(new_database: Callable[[], str]) -> str:
+    return new_database()
+
+
+def next_file(text: str, name: str = "toy") -> list[Migration]:
+    texts = {migration.name: migration.text for migration in BASE}
+    return arrange(texts | {f"{len(BASE) + 1:04}_{name}.pre.sql": text})
+
+
+def names(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        return list(applied(connection))
+
+
+def test_a_second_run_does_nothing(empty: str) -> None:
+    assert migrate(empty).applied == [migration.name for migration in BASE]
+    assert migrate(empty).applied == []
+
+
+def test_ten_at_once_apply_each_file_once(empty: str) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        runs = list(pool.map(lambda _: migrate_database(empty, BASE), range(10)))
+    assert [name for run in runs for name in run] == [migration.name for migration in BASE]
+
+
+def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[[], str]) -> None:
+    """Roles belong to the cluster and the lock to a database: only the statement itself can keep the peace."""
+    urls = [new_database() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda url: migrate_database(url, BASE), urls))
+    with psycopg.connect(urls[0]) as connection:
+        found = connection.execute(
+            "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
+        ).fetchall()
+    assert [row[0] for row in found] == [
+        f"stubline_{name}" for name in ("approval", "console", "delivery", "ingest", "issuer")
+    ]
+
+
+def test_a_file_that_fails_leaves_nothing_behind_and_the_files_before_it_whole(empty: str) -> None:
+    broken = next_file("create table public.half (id int); select 1 / 0;")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        migrate_database(empty, broken)
+    assert names(empty) == [migration.name for migration in BASE]
+    with psycopg.connect(empty) as connection:
+        assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
+    whole = next_file("create table public.half (id int);")
+    assert migrate_database(empty, whole) == [whole[-1].name]
+
+
+def test_a_file_with_another_text_is_refused(empty: str) -> None:
+    migrate_database(empty, next_file("create table public.one (id int);"))
+    with pytest.raises(MigrationChanged, match="toy"):
+        migrate_database(empty, next_file("create table public.two (id int);"))
+
+
+def test_a_file_that_waits_for_its_table_lets_others_pass(empty: str) -> None:
+    migrate_database(empty, BASE)
+    with (
+        psycopg.connect(empty) as reader,
+        psycopg.connect(empty, autocommit=True) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        reader.execute("select * from runtime.lanes")  # an open transaction: it holds the table
+        waiting = pool.submit(migrate_database, empty, next_file("alter table runtime.lanes add column toy int;"))
+        while not (other.execute("select count(*) from pg_locks where not granted").fetchone() or (0,))[0]:
+            assert not waiting.done()
+        other.execute("set lock_timeout = '5s'")
+        other.execute("select count(*) from runtime.lanes")  # it queued behind the migration, until that gave way
+        assert not waiting.done()
+        reader.rollback()
+        assert len(waiting.result(20)) == 1
+
+
+def test_a_services_role_may_do_its_work_and_no_more(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("set role stubline_issuer")
+        connection.execute("select generation from runtime.generation")
+        connection.execute("select 1 from runtime.lanes for update")
+        for forbidden in (
+            "delete from runtime.lanes",
+            "delete from runtime.dead_letters",
+            "update runtime.audit set actor = 'nobody'",
+            "update runtime.generation set generation = 99",
+            "create table runtime.mine (id int)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(forbidden.encode())
+        connection.execute("set role stubline_console")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("update runtime.controls set paused = true")
+
+
+def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix: str) -> None:
+    topics = [Topic(f"{prefix}.a.v1", "key", "test", partitions=3), Topic(f"{prefix}.b.v1", "key", "test")]
+    broker = Broker(bootstrap_servers)
+    assert {finding.found for finding in broker.repair(topics)} == {"missing"}
+    assert broker.repair(topics) == []
+    assert broker.compare(topics) == []
+    assert {name: it.partitions for name, it in broker.standing(topic.name for topic in topics).items()} == {
+        f"{prefix}.a.v1": 3,
+        f"{prefix}.b.v1": 8,
+    }
+
+
+def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, prefix: str) -> None:
+    small = Topic(f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB)
+    wanted = replace(small, partitions=4, retention_ms=60_000, max_message_bytes=8 * MIB)
+    broker = Broker(bootstrap_servers)
+    broker.repair([small])
+    findings = [
+        Finding(small.name, "partitions", "4", "2"),
+        Finding(small.name, "retention.ms", "60000", "1000"),
+        Finding(small.name, "max.message.bytes", str(8 * MIB), str(MIB)),
+    ]
+    assert broker.compare([wanted]) == findings
+    assert broker.repair([wanted]) == findings
+    assert broker.compare([wanted]) == []
+
+
+def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, prefix: str) -> None:
+    name = f"{prefix}.a.v1"
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    config = {"retention.ms": "60000", "max.message.bytes": str(20 * MIB), "cleanup.policy": "delete"}
+    admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(10)
+    broker = Broker(bootstrap_servers)
+    broker.extents(name)  # until it is known
+    assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []
+
+
+def test_a_topic_that_keeps_for_ever_is_a_finding(bootstrap_servers: str, prefix: str) -> None:
+    topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
+    broker = Broker(bootstrap_servers)
+    broker.repair([replace(topic, retention_ms=-1)])
+    assert broker.compare([topic]) == [Finding(topic.name, "retention.ms", str(topic.retention_ms), "-1")]
+
+
+def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> None:
+    topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=2)
+    broker = Broker(bootstrap_servers)
+    assert broker.extents(topic.name) == {}
+    broker.repair([topic])
+    producer = Producer({"bootstrap.servers": bootstrap_servers})
+    for _ in range(3):
+        producer.produce(topic.name, b"x", partition=1)
+    assert producer.flush(10) == 0
+    assert broker.extents(topic.name) == {0: (0, 0), 1: (0, 3)}
+
+
+def test_a_broker_that_is_away_is_said_so() -> None:
+    with pytest.raises(BrokerAway):
+        Broker("127.0.0.1:1", timeout_s=0.5).brokers()
+
+
+def test_a_connection_bounds_all_its_waits(database_url: str) -> None:
+    with database.connect(database_url, name="law") as connection:
+        shown = {
+            name: (connection.execute(f"show {name}".encode()).fetchone() or ("",))[0]
+            for name in (
+                "transaction_timeout",
+                "idle_in_transaction_session_timeout",
+                "lock_timeout",
+                "timezone",
+                "application_name",
+            )
+        }
+    assert list(shown.values()) == ["3s", "2s", "1500ms", "UTC", "law"]
+
+
+@pytest.mark.parametrize(
+    ("transaction_timeout_ms", "lock_ms", "statement"),
+    [(200, 1_500, "select pg_sleep(2)"), (3_000, 100, "select * from runtime.generation for update")],
+)
+def test_a_wait_that_is_cut_short_is_a_moments_fault(
+    transaction_timeout_ms: int, lock_ms: int, statement: str, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as holder:
+        holder.execute("select * from runtime.generation for update")
+        with (
+            pytest.raises(psycopg.Error) as raised,
+            database.connect(
+                database_url, name="law", transaction_timeout_ms=transaction_timeout_ms, lock_ms=lock_ms
+            ) as connection,
+        ):
+            connection.execute(statement.encode())
+    assert database.classify(raised.value) is Fault.MOMENT
