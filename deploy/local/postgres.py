@@ -20,10 +20,12 @@ import psycopg
 
 from deploy.local.launch import __file__ as launch_file
 from deploy.local.ports import HOST
-from deploy.local.process import Plan, Server, StackError, freeze, replace_text
+from deploy.local.process import Plan, Server, StackError, freeze, replace_text, stat
 
 USER = "stubline"
 DATABASE = "stubline"
+OUTSIDE = "/var/tmp"  # where the data lies when the server cannot be the invoking user: root
+HOME_OF = "home-of"  # names the file that names this folder
 SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -101,9 +103,10 @@ class Postgres(Server):
             home = self._state / "postgres"
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:  # the state folder may lie where that user cannot go
-            home = Path(tempfile.mkdtemp(prefix="stubline-", dir="/var/tmp"))  # new, and ours alone
+            home = Path(tempfile.mkdtemp(prefix="stubline-", dir=OUTSIDE))  # new, and ours alone
             os.chown(home, *self._user)
         replace_text(self._home_file, str(home))
+        replace_text(home / HOME_OF, str(self._home_file))
         return home
 
     def _programs(self, home: Path) -> Path:
@@ -165,6 +168,23 @@ def program(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise StackError("PostgreSQL's wheel is not installed; run: make setup")
     return Path(spec.origin).with_name("pginstall18") / "bin" / name
+
+
+def sweep() -> None:
+    """Removes data whose state folder somebody deleted by hand, unless a server still runs on it."""
+    if (user := unprivileged_user()) is None:
+        return
+    for note in Path(OUTSIDE).glob(f"stubline-*/{HOME_OF}"):
+        home = note.parent
+        with contextlib.suppress(OSError):
+            if home.stat().st_uid == user[0] and not Path(note.read_text("utf-8")).exists() and not in_use(home):
+                shutil.rmtree(home, ignore_errors=True)
+
+
+def in_use(home: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return bool(stat(int((home / "data" / "postmaster.pid").read_text("utf-8").split()[0])))
+    return False
 
 
 def environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from deploy.local import postgres
 from deploy.local.jars import fetched
 from deploy.local.kafka import Broker
 from deploy.local.mail import Mail
@@ -156,6 +157,7 @@ class Stack:
 
 def sweep() -> None:
     """Removes what runs left behind that were killed. Their servers died with them."""
+    postgres.sweep()
     for owner in STATE.glob("run-*/owner"):
         identity = Identity.read(owner)
         if identity is None or not identity.alive:
