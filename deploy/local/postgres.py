@@ -24,7 +24,7 @@ from deploy.local.process import Plan, Server, StackError, freeze, replace_text,
 
 USER = "stubline"
 DATABASE = "stubline"
-OUTSIDE = "/var/tmp"  # where the data lies when the server cannot be the invoking user: root
+OUTSIDE = "/var/tmp"  # noqa: S108 - only new folders in it; where the data lies when the server cannot be the invoking user: root
 HOME_OF = "home-of"  # names the file that names this folder
 SETTINGS = """
 listen_addresses = '127.0.0.1'
