@@ -133,6 +133,7 @@ def status(*, as_json: AsJson = False) -> None:
 
 
 def _ends(broker: Broker, names: set[str]) -> dict[tuple[str, int], int]:
+    broker.brokers()  # somebody must answer, also where no lane asks yet
     return {(name, number): it.high for name in sorted(names) for number, it in broker.extents(name).items()}
 
 

@@ -30,7 +30,7 @@ from services.runtime.refusals import (
 
 SQL = sql.load(__package__)
 REPLAYABLE = ("open", "replayed")
-DISCARDABLE = ("open", "requested", "replayed")
+DISCARDABLE = ("open", "requested", "replayed", "discarded")
 Row = dict[str, Any]
 
 

@@ -1,0 +1,294 @@
+"""Laws of an operator's commands: once per command id, audited, fencing, and without a change of the conservation gap."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import Connection
+from psycopg.rows import TupleRow, dict_row
+
+from services.runtime import database
+from services.runtime.broker import Extent
+from services.runtime.errors import StublineError
+from services.runtime.operate import Choice, Command, Desk, Done, Reader
+from services.runtime.records import TIMER, LaneKey
+from services.runtime.refusals import (
+    CommandReused,
+    LaneUnknown,
+    LetterStateRefused,
+    LetterUnknown,
+    MoveRefused,
+    NothingToAccept,
+    TopicUnknown,
+)
+
+GROUP = "toy.group"
+LANE = LaneKey("toy.in.v1", 0)
+LANES = """
+insert into runtime.lanes (
+    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset, gaps, effects, dead,
+    stopped_code, stopped_at
+) values
+    ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5, 'lane-offset-out-of-range', now()),
+    ('toy.group', 'toy.in.v1', 1, 'old', 3, 20, null, 0, 0, 20, 0, null, null),
+    ('toy.group', '@timer', 0, '', 4, 55, null, 0, 0, 55, 0, 'lane-output-refused', now()),
+    ('other.group', 'toy.in.v1', 0, 'old', 1, 9, null, 0, 0, 9, 0, null, null)
+"""
+
+
+@pytest.fixture
+def connection(database_url: str) -> Iterator[Connection[TupleRow]]:
+    with database.connect(database_url, name="law") as opened:
+        opened.execute(LANES.encode())
+        yield opened
+
+
+@pytest.fixture
+def desk(connection: Connection[TupleRow]) -> Desk:
+    return fresh(connection)
+
+
+def fresh(connection: Connection[TupleRow], command_id: UUID | None = None) -> Desk:
+    return Desk(connection, Command("ada", command_id or uuid4()))
+
+
+def lane(connection: Connection[TupleRow], key: LaneKey = LANE, group: str = GROUP) -> dict[str, Any]:
+    return next(row for row in Reader(connection).lanes(group) if (row["topic"], row["partition"]) == key)
+
+
+def audits(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
+    return Reader(connection).audit(100)
+
+
+def add_letter(
+    connection: Connection[TupleRow], state: str = "open", *, code: str = "toy-broken", group: str = GROUP
+) -> UUID:
+    row = (
+        connection.cursor(row_factory=dict_row)
+        .execute(
+            """
+        insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value, value_sha256, headers,
+            stage, code, text, code_version, state, reason)
+        values (%(group)s, 'toy.in.v1', 'old', 0, (select count(*) from runtime.dead_letters), %(value)s, %(hash)s, '',
+            'handle', %(code)s, 'it broke', '1', %(state)s, case when %(state)s = 'discarded' then 'useless' end)
+        returning id
+        """,
+            {"group": group, "code": code, "state": state, "value": b"x", "hash": hashlib.sha256(b"x").digest()},
+        )
+        .fetchone()
+    )
+    assert row is not None
+    return UUID(str(row["id"]))
+
+
+def states(connection: Connection[TupleRow]) -> dict[UUID, str]:
+    return dict(connection.execute("select id, state from runtime.dead_letters").fetchall())
+
+
+def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
+    connection: Connection[TupleRow], desk: Desk
+) -> None:
+    before = lane(connection)
+    desk.rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    after = lane(connection)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"epoch", "next_offset", "rewound", "stopped_code", "stopped_at", "updated_at"}
+    assert (after["epoch"], after["next_offset"], after["rewound"], after["stopped_code"]) == (8, 40, 60, None)
+    assert after["conservation_gap"] == before["conservation_gap"] == 0
+    assert lane(connection, group="other.group")["epoch"] == 1
+
+
+def test_a_rewind_to_where_the_lane_is_only_starts_it_again(connection: Connection[TupleRow]) -> None:
+    fresh(connection).rewind(GROUP, LANE, to=100, extent=None)
+    fresh(connection).rewind(GROUP, TIMER, to=55, extent=None)
+    for key, epoch, offset in ((LANE, 8, 100), (TIMER, 5, 55)):
+        row = lane(connection, key)
+        assert (row["epoch"], row["next_offset"], row["rewound"], row["stopped_code"]) == (epoch, offset, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "to", "extent", "refusal"),
+    [
+        (LANE, 29, Extent(30, 200), MoveRefused),  # retention took it
+        (LANE, 101, Extent(30, 200), MoveRefused),  # that is a skip
+        (LANE, 60, Extent(0, 50), MoveRefused),  # the log was cut
+        (LANE, 40, None, TopicUnknown),
+        (TIMER, 54, None, MoveRefused),
+        (LaneKey("toy.in.v1", 9), 0, Extent(0, 10), LaneUnknown),
+    ],
+)
+def test_a_rewind_that_makes_no_sense_changes_nothing(
+    key: LaneKey,
+    to: int,
+    extent: Extent | None,
+    refusal: type[StublineError],
+    connection: Connection[TupleRow],
+    desk: Desk,
+) -> None:
+    before = Reader(connection).lanes()
+    with pytest.raises(refusal):
+        desk.rewind(GROUP, key, to=to, extent=extent)
+    assert Reader(connection).lanes() == before
+    assert audits(connection) == []
+
+
+@pytest.mark.parametrize(("to", "lands"), [(None, 130), (150, 150), (200, 200)])
+def test_a_skip_counts_what_it_leaves_out(
+    to: int | None, lands: int, connection: Connection[TupleRow], desk: Desk
+) -> None:
+    done = desk.skip(GROUP, LANE, to=to, extent=Extent(130, 200), reason="retention took them")
+    row = lane(connection)
+    assert (row["epoch"], row["next_offset"], row["gaps"], row["conservation_gap"]) == (8, lands, 5 + lands - 100, 0)
+    assert (row["stopped_code"], row["unpublished_bytes"]) == (None, 7)
+    assert done.details["lanes"] == [{"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}]
+    assert audits(connection)[0]["details"]["done"]["reason"] == "retention took them"
+
+
+@pytest.mark.parametrize(("to", "extent"), [(99, Extent(0, 200)), (201, Extent(0, 200)), (None, Extent(0, 200))])
+def test_a_skip_never_goes_back_nor_beyond_the_end(to: int | None, extent: Extent, desk: Desk) -> None:
+    with pytest.raises(MoveRefused):
+        desk.skip(GROUP, LANE, to=to, extent=extent, reason="why")
+
+
+def test_a_topic_that_was_made_again_begins_at_its_first_record(connection: Connection[TupleRow], desk: Desk) -> None:
+    """One lane was ahead of the new topic's first record, the other behind it: both are accounted for."""
+    desk.accept_topic(GROUP, LANE.topic, "new", {0: Extent(0, 4), 1: Extent(35, 40)})
+    rows = [lane(connection, LaneKey(LANE.topic, number)) for number in (0, 1)]
+    assert [(row["topic_id"], row["next_offset"], row["rewound"], row["gaps"]) for row in rows] == [
+        ("new", 0, 100, 5),
+        ("new", 35, 0, 15),
+    ]
+    assert [row["conservation_gap"] for row in rows] == [0, 0]
+    assert lane(connection, group="other.group")["topic_id"] == "old"  # each group decides for itself
+    with pytest.raises(NothingToAccept):
+        fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: Extent(0, 4)})
+
+
+def test_a_command_that_is_sent_again_changes_nothing(connection: Connection[TupleRow]) -> None:
+    command_id = uuid4()
+    first = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    before = lane(connection)
+    again = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    assert (first.already, again.already) == (False, True)
+    assert again.details == first.details
+    assert lane(connection) == before
+    assert [row["actor"] for row in audits(connection)] == ["ada"]
+
+
+def test_a_command_that_is_sent_ten_times_at_once_is_done_once(
+    connection: Connection[TupleRow], database_url: str
+) -> None:
+    command_id = uuid4()
+
+    def send(_: int) -> Done:
+        with database.connect(database_url, name="law") as own:
+            return fresh(own, command_id).restored()
+
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(send, range(10)))
+    assert sum(not done.already for done in answers) == 1
+    assert {done.details["generation"] for done in answers} == {2}
+    assert len(audits(connection)) == 1
+
+
+def test_a_command_id_is_for_one_command(connection: Connection[TupleRow]) -> None:
+    command_id = uuid4()
+    fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    with pytest.raises(CommandReused, match="lanes rewind"):
+        fresh(connection, command_id).rewind(GROUP, LANE, to=41, extent=Extent(30, 200))
+    with pytest.raises(CommandReused):
+        fresh(connection, command_id).restored()
+    assert lane(connection)["next_offset"] == 40
+
+
+def test_a_command_that_dies_before_its_commit_was_never_sent(connection: Connection[TupleRow]) -> None:
+    command_id = uuid4()
+
+    def send_and_die() -> None:
+        with connection.transaction():
+            fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+            raise psycopg.Rollback
+
+    send_and_die()
+    assert audits(connection) == []
+    assert not fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200)).already
+
+
+def test_controls_are_set_and_keep_what_was_not_named(connection: Connection[TupleRow]) -> None:
+    fresh(connection).control(GROUP, paused=False, rate=50, reason=None)
+    fresh(connection).control(GROUP, paused=True, rate=None, reason="lunch")
+    row = Reader(connection).controls()[0]
+    assert (row["paused"], row["rate_limit_per_s"], row["reason"], row["actor"]) == (True, 50, "lunch", "ada")
+    fresh(connection).control(GROUP, paused=False, rate=0, reason=None)
+    row = Reader(connection).controls()[0]
+    assert (row["paused"], row["rate_limit_per_s"], row["reason"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "replayable", "discardable"),
+    [
+        ("open", True, True),
+        ("requested", False, True),
+        ("replayed", True, True),
+        ("resolved", False, False),
+        ("discarded", False, True),
+    ],
+)
+def test_a_letters_state_says_what_may_be_done(
+    state: str,
+    replayable: bool,
+    discardable: bool,
+    connection: Connection[TupleRow],
+) -> None:
+    def discard(desk: Desk, choice: Choice) -> Done:
+        return desk.discard(choice, "useless")
+
+    for allowed, act, becomes in ((replayable, Desk.replay, "requested"), (discardable, discard, "discarded")):
+        letter = add_letter(connection, state)
+        if allowed:
+            act(fresh(connection), Choice(ids=[letter]))
+            assert states(connection)[letter] == becomes
+        else:
+            with pytest.raises(LetterStateRefused, match=f"{letter} is {state}"):
+                act(fresh(connection), Choice(ids=[letter]))
+            assert states(connection)[letter] == state
+
+
+def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
+    one, resolved = add_letter(connection), add_letter(connection, "resolved")
+    with pytest.raises(LetterStateRefused):
+        fresh(connection).replay(Choice(ids=[one, resolved]))
+    with pytest.raises(LetterUnknown):
+        fresh(connection).replay(Choice(ids=[one, uuid4()]))
+    assert states(connection)[one] == "open"
+
+
+def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(connection: Connection[TupleRow]) -> None:
+    mine = [add_letter(connection) for _ in range(3)]
+    others = [
+        add_letter(connection, code="toy-other"),
+        add_letter(connection, group="other.group"),
+        add_letter(connection, "replayed"),
+        add_letter(connection, "resolved"),
+    ]
+    before = states(connection)
+    done = fresh(connection).replay(Choice(group=GROUP, code="toy-broken", limit=2))
+    assert done.details["letters"] == [str(letter) for letter in mine[:2]]
+    after = states(connection)
+    assert {letter for letter in after if after[letter] != before[letter]} == set(mine[:2])
+    assert all(after[letter] == before[letter] for letter in others)
+
+
+def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
+    letter = add_letter(connection)
+    fresh(connection).discard(Choice(ids=[letter]), "a test order")
+    row = Reader(connection).letter(letter)
+    assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
+    assert row["value"] == b"x"
+    assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"
