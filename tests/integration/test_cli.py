@@ -199,7 +199,7 @@ def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_ser
     raw = bytes(range(256))
     letter = add_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
-    command = [Path(sys.executable).with_name("stubline"), "dead", "show", letter, "--raw"]
+    command = [str(Path(sys.executable).with_name("stubline")), "dead", "show", letter, "--raw"]
     assert subprocess.run(command, env=os.environ | servers, stdout=subprocess.PIPE, check=True).stdout == raw
 
 

@@ -35,7 +35,7 @@ def test_a_folder_that_does_not_hold_together_is_refused(names: tuple[str, ...])
 
 
 @given(sets(integers(0, 3)), booleans())
-def test_what_was_applied_and_what_is_pending_are_all_there_is(done: set[int], post: bool) -> None:  # noqa: FBT001 - drawn
+def test_what_was_applied_and_what_is_pending_are_all_there_is(done: set[int], post: bool) -> None:
     listing = arrange(TEXTS)
     applied = {listing[at].name: listing[at].sha256 for at in done}
     waiting = pending(listing, applied, post=post)
