@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,23 +13,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewPartitions
 from psycopg.rows import class_row, dict_row
 
 from deploy.local.launch import __file__ as launch_file
+from deploy.local.stack import Stack
 from schemas.topics import Topic
 from services.runtime.broker import Broker
+from services.runtime.errors import BrokerAway
 from services.runtime.kafka import _sorted_out
 from services.runtime.letters import unpack_headers
+from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import LaneKey, Record
 from tests.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
-from tests.laws.world import Headers, NotAtRest
+from tests.laws.world import RELEASE, Headers, NotAtRestError
+from tests.support.proxy import Proxy
+from tests.support.stack import Servers
 from tests.toy.events import Input
 from tests.toy.names import Names
 from tests.toy.rules import First, Second
+from tests.toy.service import Release
 from tests.toy.store import tupled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,15 +65,6 @@ SECONDS = """
 """
 
 
-def until(what: Callable[[], str], done: Callable[[], bool], seconds: float) -> None:
-    """Waits; a failure says what was still missing."""
-    end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
-            raise NotAtRest(f"after {seconds:g} s: {what()}")
-        time.sleep(0.05)
-
-
 class Process:
     """One member. See world.Member."""
 
@@ -84,6 +84,10 @@ class Process:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def name(self) -> str:
+        return f"{socket.gethostname()}:{self.pid}"
 
     @property
     def is_alive(self) -> bool:
@@ -120,33 +124,43 @@ class KafkaWorld:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        servers: Servers,
         database_url: str,
         prefix: str,
         folder: Path,
         *,
         partitions: int = 2,
-        ticks: bool = False,
     ) -> None:
         self.names = Names(prefix)
-        self.bootstrap_servers, self.database_url, self._folder = bootstrap_servers, database_url, folder
-        self._partitions, self._ticks = partitions, ticks
+        self.bootstrap_servers, self.database_url, self._folder = servers.bootstrap_servers, database_url, folder
+        self._servers, self._partitions = servers, partitions
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap_servers, "linger.ms": 2, "partitioner": "murmur2_random", "log_level": 0}
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "linger.ms": 2,
+                "partitioner": "murmur2_random",
+                "log_level": 0,
+            }
         )
-        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+
+    @property
+    def _stack(self) -> Stack:
+        if self._servers.stack is None:
+            pytest.skip("stops servers, and those of the environment are not ours to stop")
+        return self._servers.stack
 
     def __enter__(self) -> Self:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(SCHEMA.read_bytes())
-        Broker(self.bootstrap_servers).repair([self.topic(name) for name in self.names.topics])
+        Broker(self.bootstrap_servers).repair([self._topic(name) for name in self.names.topics])
         return self
 
-    def topic(self, name: str) -> Topic:
+    def _topic(self, name: str) -> Topic:
         single = (*self.names.dead.values(), *self.names.replay.values())
         return Topic(name, "key", "tests", partitions=1 if name in single else self._partitions)
 
@@ -163,51 +177,41 @@ class KafkaWorld:
     # Members.
 
     def start(
-        self, stage: str, *, at: str = "", release: int = 1, healed: bool = False, mutate: str = "", **settings: object
+        self,
+        stage: str,
+        *,
+        at: str = "",
+        release: Release = RELEASE,
+        behind: Proxy | None = None,
+        mutation: str = "",
+        **settings: object,
     ) -> Process:
+        """`behind`: it reaches the database through this proxy only. `mutation`: as in tests/toy/mutate.py."""
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "DATABASE_URL": str(settings.pop("database_url", self.database_url)),
+            "DATABASE_URL": behind.url(self.database_url) if behind else self.database_url,
             "TOY_PREFIX": self.names.prefix,
             "TOY_AT": at,
-            "TOY_RELEASE": str(release),
-            "TOY_HEALED": "1" if healed else "",
-            "TOY_TICKS": "1" if self._ticks else "",
-            "TOY_MUTATE": mutate,
+            "TOY_RELEASE": str(release.number),
+            "TOY_MENDED": "1" if release.is_mended else "",
+            "TOY_TICKS": "1" if release.ticks else "",
+            "TOY_MUTATION": mutation,
             **{f"STUBLINE_TOY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
         }
         member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
         self.members.append(member)
         return member
 
-    def wait_dead(self, member: Process, seconds: float = 20) -> None:
-        until(lambda: f"{member.stage} lives\n{member.log()[-2000:]}", lambda: not member.is_alive, seconds)
+    def run(self, seconds: float) -> None:
+        time.sleep(seconds)
 
-    def wait_paused(self, member: Process, seconds: float = 20) -> None:
-        until(lambda: f"{member.stage} runs\n{member.log()[-2000:]}", lambda: member.is_stopped, seconds)
-
-    def wait_until_owns_all(self, *members: Process, seconds: float = 25) -> None:
-        """By the rows: each lane's owner is one of these."""
-        pids = {str(member.pid) for member in members}
-        group = self.names.groups[members[0].stage]
-        wanted = sum(self._partitions_now(topic) for topic in self._topics_of(members[0].stage))
-
-        def owners() -> list[str]:
-            rows = [it for it in self._lanes() if it.group == group and it.lane.topic != "@timer"]
-            return [(it.owner or "").rpartition(":")[2] for it in rows]
-
-        until(
-            lambda: f"{group} is owned by {owners()}, wanted {wanted} lanes by {pids}",
-            lambda: len(found := owners()) == wanted and set(found) == pids,
-            seconds,
-        )
-
-    def _topics_of(self, stage: str) -> tuple[str, ...]:
-        return (*self.names.own_inputs[stage], self.names.replay[stage])
-
-    def _partitions_now(self, topic: str) -> int:
-        return len(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 25.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise NotAtRestError(f"after {seconds:g} s: {what}\n{self.told()}")
+            time.sleep(0.05)
 
     # What is sent.
 
@@ -251,10 +255,75 @@ class KafkaWorld:
 
     def _flush(self) -> None:
         if left := self._producer.flush(20):
-            raise NotAtRest(f"{left} inputs are not acknowledged")
+            raise NotAtRestError(f"{left} inputs are not acknowledged")
 
     def sent(self) -> Sequence[Sent]:
         return self._sent
+
+    # What the world does.
+
+    @contextmanager
+    def broker_away(self) -> Iterator[None]:
+        for broker in self._stack.kafka:
+            broker.stop(immediate=True)
+        yield
+        for broker in self._stack.kafka:
+            broker.start()
+
+    @contextmanager
+    def database_away(self) -> Iterator[None]:
+        self._stack.postgres.stop(immediate=True)
+        yield
+        self._stack.postgres.start()
+
+    def recreate_topic(self, topic: str) -> None:
+        self.admin.delete_topics([topic])[topic].result(10)
+        self.until(f"{topic} is gone", lambda: not Broker(self.bootstrap_servers).standing([topic]))
+        Broker(self.bootstrap_servers).repair([self._topic(topic)])
+        self._disturbed.add(topic)
+
+    def delete_records(self, lane: LaneKey, before: int) -> None:
+        place = TopicPartition(*lane, before)
+        self.admin.delete_records([place])[TopicPartition(*lane)].result(10)
+        self._disturbed.add(lane.topic)
+
+    def add_partitions(self, total: int) -> None:
+        grown = [NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())]
+        for answer in self.admin.create_partitions(grown).values():
+            answer.result(10)
+        self._partitions = total
+
+    # What operators do.
+
+    @property
+    def _desk(self) -> Desk:
+        return Desk(self.database, Command("the laws", uuid4()))
+
+    def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
+        extent = Broker(self.bootstrap_servers).extents(lane.topic).get(lane.partition)
+        self._desk.rewind(self.names.groups[stage], lane, to=to, extent=extent)
+
+    def skip(self, stage: str, lane: LaneKey) -> None:
+        extent = Broker(self.bootstrap_servers).extents(lane.topic)[lane.partition]
+        self._desk.skip(self.names.groups[stage], lane, to=None, extent=extent, reason="the laws")
+
+    def accept_topic(self, stage: str, topic: str) -> None:
+        broker = Broker(self.bootstrap_servers)
+        standing = broker.standing([topic])[topic]
+        self._desk.accept_topic(self.names.groups[stage], topic, standing.topic_id, broker.extents(topic))
+
+    def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
+        self._desk.control(self.names.groups[stage], paused=paused, rate=rate, reason="the laws")
+
+    def is_paused(self, stage: str) -> bool:
+        found = self.rows("select paused from runtime.controls where consumer_group = %s", self.names.groups[stage])
+        return bool(found and found[0][0])
+
+    def ask_for(self, letters: Sequence[UUID]) -> None:
+        self._desk.replay(Choice(ids=letters))
+
+    def restored(self) -> None:
+        self._desk.restored()
 
     # What is found.
 
@@ -268,19 +337,16 @@ class KafkaWorld:
         return self.database.execute(statement.encode(), arguments).fetchall()
 
     def settle(self, seconds: float = 30.0) -> None:
-        missing = ["not looked at yet"]
-
-        def at_rest() -> bool:
+        waits = ["not looked at yet"]
+        end = time.monotonic() + seconds
+        while waits:
+            if time.monotonic() > end:
+                raise NotAtRestError(f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.told()}")
+            time.sleep(0.05)
             try:
-                missing[:] = self._unsettled()
-            except (psycopg.OperationalError, KafkaException) as error:
-                missing[:] = [f"{error}"]
-            return not missing
-
-        try:
-            until(lambda: "; ".join(missing[:6]), at_rest, seconds)
-        except NotAtRest as error:
-            raise NotAtRest(f"{error}\n{self.told()}") from None
+                waits = self._unsettled()
+            except (psycopg.OperationalError, BrokerAway) as error:
+                waits = [f"{error}"]
 
     def _unsettled(self) -> list[str]:
         """Rows first, then the ends of the logs: what the rows have published by then is in the ends."""
@@ -297,7 +363,7 @@ class KafkaWorld:
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
         ends = self.ends()
         for stage, group in self.names.groups.items():
-            for topic in self._topics_of(stage):
+            for topic in (*self.names.own_inputs[stage], self.names.replay[stage]):
                 for lane, (low, high) in ends.items():
                     if lane.topic == topic and high > low:
                         row = rows.get((group, lane))
@@ -319,12 +385,13 @@ class KafkaWorld:
         rows = cursor.execute(LANES.encode(), [list(self.names.groups.values())]).fetchall()
         return [LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in rows]
 
-    def lane(self, stage: str, topic: str, partition: int = 0) -> LaneFacts:
-        found = [it for it in self._lanes() if it.group == self.names.groups[stage] and it.lane == (topic, partition)]
-        assert found, f"no row for {stage} {topic}/{partition}"
-        return found[0]
+    def lanes(self, stage: str) -> list[LaneFacts]:
+        return [it for it in self._lanes() if it.group == self.names.groups[stage]]
 
-    def letters(self) -> list[LetterFacts]:
+    def letters(self, stage: str = "first") -> list[LetterFacts]:
+        return [it for it in self._letters() if it.group == self.names.groups[stage]]
+
+    def _letters(self) -> list[LetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
         rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
         return [LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows]
@@ -338,10 +405,13 @@ class KafkaWorld:
             sent=self._sent,
             logs=self._logs(),
             lanes=self._lanes(),
-            letters=self.letters(),
+            letters=self._letters(),
             inputs=dict(self.rows("select id, amount from toy.inputs")),
             firsts={row.key: tupled(row) for row in firsts},
-            snapshots=[Spoken(*row[:4], tuple(row[4]), *row[5:]) for row in spoken],
+            snapshots=[
+                Spoken(key, generation, sequence, state, tuple(children), total, confirmed)
+                for key, generation, sequence, state, children, total, confirmed in spoken
+            ],
             seconds={row.key: tupled(row) for row in seconds},
             disturbed=frozenset(self._disturbed),
         )

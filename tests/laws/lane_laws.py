@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from services.runtime.records import TIMER, LaneKey, Record
 from tests.laws.evidence import Evidence, LaneFacts, LetterFacts
-from tests.toy.events import FIRST, Input, SecondSaid
+from tests.toy.events import FirstSaid, Input, SecondSaid
 
 Law = Callable[[Evidence], Iterator[str]]
 
@@ -86,7 +86,7 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
     committed = {(it.key, it.generation, it.sequence): it for it in evidence.snapshots}
     published = set[tuple[str, int, int]]()
     for record in evidence.log_of(evidence.names.said["first"]):
-        said = FIRST.read(record.headers, record.value)
+        said = FirstSaid.read(record.headers, record.value)
         place = (said.key, said.generation, said.sequence)
         published.add(place)
         if (it := committed.get(place)) is None:
@@ -156,7 +156,7 @@ def every_record_has_one_outcome(evidence: Evidence) -> Iterator[str]:
                 yield from _consumed(rows.get((group, lane)), lane, evidence.logs[lane])
 
 
-def _consumed(row: LaneFacts | None, lane: LaneKey, log: list[Record]) -> Iterator[str]:
+def _consumed(row: LaneFacts | None, lane: LaneKey, log: Sequence[Record]) -> Iterator[str]:
     if row is None:
         if log:
             yield f"{lane} has records and no row"
@@ -175,7 +175,7 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
     where = defaultdict[str, set[LaneKey]](set)
     wanted, last = Counter[str](), dict[str, tuple[int, int]]()
     for record in evidence.log_of(evidence.names.said["first"]):
-        said = FIRST.read(record.headers, record.value)
+        said = FirstSaid.read(record.headers, record.value)
         where[said.key].add(LaneKey(record.topic, record.partition))
         place, before = (said.generation, said.sequence), last.get(said.key, (0, 0))
         wanted["effects" if place > before else "duplicates" if place == before else "superseded"] += 1

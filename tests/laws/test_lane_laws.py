@@ -1,23 +1,18 @@
-"""The laws of a lane, each provoked by what could break it."""
+"""The laws of a lane, each provoked by what could break it. All of them hold in memory and on Kafka alike."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.laws.kafka_world import KafkaWorld
 from tests.laws.lane_laws import check
-from tests.laws.world import story
+from tests.laws.world import World, feed_until_dead
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced", "published"])
-def test_a_process_killed_at_any_point_loses_and_doubles_nothing(kafka_world: KafkaWorld, point: str) -> None:
-    world = kafka_world
+def test_a_process_killed_at_any_point_loses_and_doubles_nothing(world: World, point: str) -> None:
     world.start("second")
-    victim = world.start("first", at=f"{point}:kill:3")
-    world.send(*story(1, 40))
-    world.send(*story(2, 40))
-    world.send(*story(3, 40))
-    world.wait_dead(victim)
+    victim = world.start("first", at=f"{point}:kill:5")
+    feed_until_dead(world, victim)
     world.start("first")
     world.settle()
     check(world.evidence())

@@ -1,20 +1,26 @@
-"""A world to break: a broker, a database, and members of the toy's two groups. In memory, or real (KafkaWorld)."""
+"""A world to break: a broker, a database, and members of the toy's two groups. In memory (FakeWorld), or real (KafkaWorld)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
+from uuid import UUID
 
-from tests.laws.evidence import Evidence, Sent
+from services.runtime.records import LaneKey
+from tests.laws.evidence import Evidence, LaneFacts, LetterFacts
 from tests.toy.events import Input
 from tests.toy.names import Names
+from tests.toy.service import Release
 
 Headers = Sequence[tuple[str, bytes | None]]
+RELEASE = Release()
+SESSION_S = 6.0  # after so much silence the group gives a member's lanes away
 
 
-class NotAtRest(AssertionError):
-    """The world did not come to rest in time; the text names what still moved."""
+class NotAtRestError(AssertionError):
+    """The world did not get there in time; the text names what was missing."""
 
 
 class Member(Protocol):
@@ -24,6 +30,11 @@ class Member(Protocol):
 
     @property
     def is_alive(self) -> bool: ...
+    @property
+    def name(self) -> str:
+        """As the rows of its lanes call their owner."""
+        ...
+
     def kill(self) -> None:
         """As the kernel kills: nothing is said to anybody."""
         ...
@@ -39,25 +50,31 @@ class Member(Protocol):
 
 
 class World(Protocol):
-    """What laws do to a world. Times are seconds of the world's own clock."""
+    """What laws do to a world. Seconds are those of the world's own clock."""
 
     names: Names
 
-    def start(self, stage: str, *, at: str = "", release: int = 1, healed: bool = False, **settings: object) -> Member:
+    def start(self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object) -> Member:
         """`at` as in tests/toy/sabotage.py; `settings` are those of the runtime, by name."""
         ...
 
-    def wait_dead(self, member: Member) -> None:
-        """Until a sabotage has killed it."""
+    def run(self, seconds: float) -> None:
+        """Lets it go on."""
         ...
 
-    def wait_paused(self, member: Member) -> None:
-        """Until a sabotage has stopped it."""
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 25.0) -> None:
+        """Lets it go on until then."""
         ...
 
-    def wait_until_owns_all(self, *members: Member) -> None:
-        """Until these hold all lanes of their stage."""
+    def settle(self, seconds: float = 30.0) -> None:
+        """Until every lane has lag 0, nothing may be unpublished and nothing is on its way. Stopped lanes may wait."""
         ...
+
+    def evidence(self) -> Evidence: ...
+    def lanes(self, stage: str) -> list[LaneFacts]: ...
+    def letters(self, stage: str = "first") -> list[LetterFacts]: ...
+
+    # What comes in.
 
     def send(
         self, *inputs: Input, topic: str | None = None, partition: int | None = None, headers: Headers = ()
@@ -69,13 +86,58 @@ class World(Protocol):
         """What nobody can read."""
         ...
 
-    def settle(self, seconds: float = 30.0) -> None:
-        """Until every lane has lag 0, nothing may be unpublished, nothing is on its way."""
+    # What the world does.
+
+    def broker_away(self) -> AbstractContextManager[None]: ...
+    def database_away(self) -> AbstractContextManager[None]: ...
+    def recreate_topic(self, topic: str) -> None: ...
+    def delete_records(self, lane: LaneKey, before: int) -> None:
+        """Retention."""
         ...
 
-    def evidence(self) -> Evidence: ...
+    def add_partitions(self, total: int) -> None:
+        """To all input topics and to what the stages say."""
+        ...
 
-    def sent(self) -> Sequence[Sent]: ...
+    # What operators do.
+
+    def rewind(self, stage: str, lane: LaneKey, to: int) -> None: ...
+    def skip(self, stage: str, lane: LaneKey) -> None: ...
+    def accept_topic(self, stage: str, topic: str) -> None: ...
+    def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None: ...
+    def is_paused(self, stage: str) -> bool: ...
+    def ask_for(self, letters: Sequence[UUID]) -> None:
+        """Replay."""
+        ...
+
+    def restored(self) -> None:
+        """The generation rises."""
+        ...
+
+
+def lane(world: World, stage: str, topic: str, partition: int = 0) -> LaneFacts:
+    return next(it for it in world.lanes(stage) if it.lane == (topic, partition))
+
+
+def wait_until_owned(world: World, *members: Member, seconds: float = 25.0) -> None:
+    """Until these, and nobody else, hold all lanes of their stage."""
+    wanted = {member.name for member in members}
+
+    def done() -> bool:
+        owners = [it.owner for it in world.lanes(members[0].stage) if it.lane.topic != "@timer"]
+        return len(owners) > 0 and set(owners) == wanted
+
+    world.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)
+
+
+def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:
+    """A stream of inputs, until a sabotage ends the process that works them."""
+    for turn in range(400):
+        if not victim.is_alive:
+            return
+        world.send(*story(seed, 8, name=f"feed{turn}"))
+        world.run(0.05)
+    raise NotAtRestError(f"{victim.name} lives on")
 
 
 def story(seed: int, inputs: int, keys: int = 10, *, name: str = "s") -> list[Input]:
@@ -83,9 +145,9 @@ def story(seed: int, inputs: int, keys: int = 10, *, name: str = "s") -> list[In
     chance = random.Random(seed)
     told = []
     for number in range(inputs):
-        key = f"{name}-key-{chance.randrange(keys)}"
+        key = f"key-{chance.randrange(keys)}"
         what = chance.choices(("release", "add", "drop", "cancel", "restore", "note"), (3, 5, 1, 1, 1, 1))[0]
-        child = f"c{chance.randrange(6)}" if what in ("add", "drop") else ""
+        child = f"c{chance.randrange(6)}" if what in {"add", "drop"} else ""
         told.append(Input(f"{name}-{seed}-{number}", key, what, child, amount=chance.randrange(5)))
     return told
 

@@ -10,8 +10,8 @@ from pydantic_settings import SettingsConfigDict
 
 from services.runtime import process
 from services.runtime.settings import LaneSettings, load
-from tests.toy.sabotage import Saboteur, Switch
-from tests.toy.service import first, second
+from tests.toy.sabotage import Saboteur, Switches
+from tests.toy.service import STAGES, Release
 from tests.toy.store import PostgresStore
 
 
@@ -20,10 +20,10 @@ class ToySettings(LaneSettings):
 
 
 def main() -> int:
-    ticks = os.environ.get("TOY_TICKS") == "1"
-    switches = Switch.read(os.environ.get("TOY_AT", ""))
-    stage = first(PostgresStore, ticks=ticks) if sys.argv[1] == "first" else second(PostgresStore)
-    return process.run(stage, load(ToySettings), partial(Saboteur, switches=switches))
+    said = os.environ.get
+    release = Release(int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1")
+    stage = STAGES[sys.argv[1]](PostgresStore, release)
+    return process.run(stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", ""))))
 
 
 if __name__ == "__main__":

@@ -42,4 +42,3 @@ class Names(NamedTuple):
 
 
 NAMES = Names(os.environ.get("TOY_PREFIX", "toy"))
-RELEASE = int(os.environ.get("TOY_RELEASE", "1"))  # 2 knows one word more

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from tests.toy.events import FIRST, FirstSaid, Input, SecondSaid
+from tests.toy.events import FirstSaid, Input, SecondSaid
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class First:
     said: bytes | None = None
 
     def snapshot(self, pad: str = "") -> FirstSaid:
-        return FIRST.model_validate(
+        return FirstSaid.model_validate(
             {
                 "writer": "toy-first",
                 "key": self.key,

@@ -13,7 +13,7 @@ from typing_extensions import override
 from services.runtime.health import Health
 from services.runtime.narrate import Narrator
 from services.runtime.records import LaneKey
-from services.runtime.telemetry import BatchDone
+from services.runtime.telemetry import BatchDone, Telemetry
 
 
 class Sabotage(RuntimeError):
@@ -47,62 +47,91 @@ def act(action: str) -> None:
             raise ValueError(action)
 
 
-class Saboteur(Narrator):
-    """Tells what a Narrator tells, and acts at the points that were named."""
+class Switches:
+    """Counts how often each point was passed, and acts."""
 
-    def __init__(
-        self, group: str, health: Health, switches: Collection[Switch], do: Callable[[str], None] = act
-    ) -> None:
-        super().__init__(group, health)
-        self._switches, self._do, self._turns = switches, do, Counter[str]()
+    def __init__(self, text: str, do: Callable[[str], None] = act) -> None:
+        self._switches, self._do, self._turns = Switch.read(text), do, Counter[str]()
 
-    def _at(self, point: str) -> None:
+    def at(self, point: str) -> None:
         self._turns[point] += 1
         for switch in self._switches:
             if (switch.point, switch.turn) == (point, self._turns[point]):
                 self._do(switch.action)
 
+
+class Points(Telemetry):
+    """Acts at the points that were named, after whatever else is told there."""
+
+    switches: Switches
+
     @override
     def transaction_begun(self, lanes: Collection[LaneKey]) -> None:
         super().transaction_begun(lanes)
-        self._at("transaction_begun")
+        self.switches.at("transaction_begun")
 
     @override
     def committing(self, lanes: Collection[LaneKey]) -> None:
         super().committing(lanes)
-        self._at("committing")
+        self.switches.at("committing")
 
     @override
     def committed(self, batch: BatchDone) -> None:
         super().committed(batch)
-        self._at("committed")
+        self.switches.at("committed")
 
     @override
     def produced(self, lanes: Collection[LaneKey]) -> None:
         super().produced(lanes)
-        self._at("produced")
+        self.switches.at("produced")
 
     @override
     def published(self, lane: LaneKey) -> None:
         super().published(lane)
-        self._at("published")
+        self.switches.at("published")
 
     @override
     def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
         super().acquired(lane, epoch, offset, published_again)
-        self._at("acquired")
+        self.switches.at("acquired")
 
     @override
     def assigned(self, lanes: Collection[LaneKey]) -> None:
         super().assigned(lanes)
-        self._at("assigned")
+        self.switches.at("assigned")
 
     @override
     def revoked(self, lanes: Collection[LaneKey]) -> None:
         super().revoked(lanes)
-        self._at("revoked")
+        self.switches.at("revoked")
 
     @override
     def lost(self, lanes: Collection[LaneKey]) -> None:
         super().lost(lanes)
-        self._at("lost")
+        self.switches.at("lost")
+
+
+class Saboteur(Points, Narrator):
+    """Tells what a Narrator tells, too."""
+
+    def __init__(self, group: str, health: Health, switches: Switches) -> None:
+        super().__init__(group, health)
+        self.switches = switches
+
+
+class QuietSaboteur(Points):
+    """For worlds in memory, where nobody reads logs. It keeps what a law may ask."""
+
+    def __init__(self, switches: Switches) -> None:
+        self.switches = switches
+        self.troubles: list[BaseException] = []
+        self.batches: list[BatchDone] = []
+
+    @override
+    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        self.troubles.append(error)
+
+    @override
+    def committed(self, batch: BatchDone) -> None:
+        self.batches.append(batch)
+        super().committed(batch)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from services.runtime.service import Service
-from tests.toy.events import FIRST, FirstSaid, Input, SecondSaid, read_input
+from tests.toy.events import FirstSaid, FirstSaidBefore, Input, SecondSaid, read_input
 from tests.toy.names import NAMES
 from tests.toy.rules import Judgement, Verdict, due, judge_first, judge_second, speak_first
 from tests.toy.store import Store
@@ -16,23 +17,36 @@ from tests.toy.store import Store
 S = TypeVar("S")
 
 
-def parse_first(record: Record) -> Input | SecondSaid:
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What a deployment may change: words that are known, and whether poison that raises has been mended."""
+
+    number: int = 1
+    is_mended: bool = False
+    ticks: bool = False
+
+
+def parse_first(record: Record, release: Release) -> Input | SecondSaid:
     if record.topic == SecondSaid.topic:
         return SecondSaid.read(record.headers, record.value)
-    return read_input(record)
+    told = read_input(record)
+    if told.poison == "parse" and not release.is_mended:
+        raise RuntimeError(f"parse meets {told.id}")
+    return told
 
 
-def parse_second(record: Record) -> FirstSaid:
-    return FIRST.read(record.headers, record.value)
+def parse_second(record: Record, release: Release) -> FirstSaid:
+    known = FirstSaidBefore if release.number == 1 else FirstSaid
+    return known.read(record.headers, record.value)
 
 
-def handle_first(batch: Sequence[Input | SecondSaid], store: Store) -> list[Outcome]:
+def handle_first(batch: Sequence[Input | SecondSaid], store: Store, release: Release) -> list[Outcome]:
     keys, inputs = sorted({told.key for told in batch}), [told for told in batch if isinstance(told, Input)]
     store.add_firsts(keys)
     before = store.lock_firsts(keys)
     new_ids = store.add_inputs(inputs) if inputs else set[str]()
     for told in inputs:
-        if told.poison == "handle":
+        if told.poison == "handle" and not release.is_mended:
             raise RuntimeError(f"handle meets {told.id}")
     found = judge_first(batch, before, new_ids)
     if changed := [row for row in found.firsts.values() if row != before[row.key]]:
@@ -82,21 +96,24 @@ def outcome(verdict: Verdict, said: Sequence[FirstSaid | SecondSaid]) -> Outcome
             return Superseded()
 
 
-def first(store: Callable[[S], Store], *, ticks: bool) -> Service[Any, S]:
+def first(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
     """`store` opens the tables in a session."""
     return Service(
         group=NAMES.groups["first"],
         topics=NAMES.own_inputs["first"],
-        parse=parse_first,
-        handle=lambda batch, session: handle_first(batch, store(session)),
-        tick=(lambda now, session: tick_first(now, store(session))) if ticks else None,
+        parse=lambda record: parse_first(record, release),
+        handle=lambda batch, session: handle_first(batch, store(session), release),
+        tick=(lambda now, session: tick_first(now, store(session))) if release.ticks else None,
     )
 
 
-def second(store: Callable[[S], Store]) -> Service[Any, S]:
+def second(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
     return Service(
         group=NAMES.groups["second"],
         topics=NAMES.own_inputs["second"],
-        parse=parse_second,
+        parse=lambda record: parse_second(record, release),
         handle=lambda batch, session: handle_second(batch, store(session)),
     )
+
+
+STAGES = {"first": first, "second": second}
