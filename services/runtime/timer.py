@@ -11,11 +11,12 @@ from services.runtime import letters, trace, unpublished
 from services.runtime.batch import LanesLost
 from services.runtime.database import Fault
 from services.runtime.errors import TickFailed
-from services.runtime.lane import Lane, State
+from services.runtime.lane import Lane
 from services.runtime.logs import describe
 from services.runtime.means import Means
 from services.runtime.ports import Advance, Transaction
 from services.runtime.service import Tick
+from services.runtime.telemetry import BatchDone
 
 S = TypeVar("S")
 
@@ -25,18 +26,19 @@ class Timer(Generic[S]):
 
     def __init__(self, means: Means[S]) -> None:
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
-        self._settings, self._clock = means.settings, means.clock
+        self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
         self._next = 0.0
 
     def due(self, lane: Lane | None) -> bool:
         return lane is not None and lane.may_commit and self._clock() >= self._next
 
-    def tick(self, lane: Lane) -> list[Output]:
-        """Outputs of what it committed, to be published. Raises LanesLost, TickFailed, or what the ledger raises.
+    def tick(self, lane: Lane) -> list[Output] | None:
+        """Outputs of what it committed, to be published; None when there was nothing to commit, so that the row still holds
+        what it held. Raises LanesLost, TickFailed, or what the ledger raises.
 
         Crash: a letter turns `replayed` in the commit that puts its bytes into the row; the next owner publishes them.
         """
-        outputs: list[Output] = []
+        outputs: list[Output] | None = None
         full = False
         if self._ledger.letters_requested():
             outputs = self._commit(lane, self._replay)
@@ -51,6 +53,7 @@ class Timer(Generic[S]):
         self._next = self._clock() + self._settings.outage_backoff_max_ms / 1_000
 
     def _commit(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
+        begun = self._clock()
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim])
             if locked.lost:
@@ -58,9 +61,11 @@ class Timer(Generic[S]):
             outputs = work(transaction, locked.now)
             stored = unpublished.encode(outputs)
             transaction.advance([Advance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
+            self._telemetry.committing([lane.key])
             transaction.commit()
-        if lane.state is State.RUNNING:
-            lane.expected += 1
+        lane.expected += 1
+        lane.commit_at = self._clock()
+        self._telemetry.committed(BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {}))
         return outputs
 
     def _replay(self, transaction: Transaction[S], _now: datetime) -> list[Output]:

@@ -260,7 +260,9 @@ class Worker(Generic[S]):
         if lane is None or not self._timer.due(lane):
             return
         try:
-            self._publisher.send(lane, self._timer.tick(lane))
+            if (outputs := self._timer.tick(lane)) is not None:
+                self._publisher.send(lane, outputs)
+                self._telemetry.produced([TIMER])
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
         except TickFailed as error:  # lanes with input go on

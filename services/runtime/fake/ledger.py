@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 from services.runtime.database import Fault
 from services.runtime.errors import LaneFenced
+from services.runtime.ledger import RETRIED_BY_OTHERS
 from services.runtime.ports import Acquired, Advance, Claim, Controls, Held, Letter, Locked, Replay
 from services.runtime.records import LaneKey
 
@@ -208,6 +209,7 @@ class FakeLedger:
 
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self.database, self._group = database, group
+        self._refused: dict[LaneKey, str] = {}  # as PostgresLedger's
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquired:
         self.database.ask()
@@ -218,10 +220,11 @@ class FakeLedger:
             row = self.database.rows.get((self._group, lane))
             if row is None or lane in self.database.locked:
                 continue
-            if row.stopped_code is not None:
-                stopped[lane] = row.stopped_code
+            code = row.stopped_code
+            if code is not None and (code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code):
+                stopped[lane] = code
                 continue
-            row = self.database.rows[self._group, lane] = replace(row, epoch=row.epoch + 1)
+            row = self.database.rows[self._group, lane] = replace(row, epoch=row.epoch + 1, stopped_code=None)
             held[lane] = Held(row.epoch, row.next_offset, row.topic_id, row.unpublished)
         return Acquired(held, stopped, frozenset(missing))
 
