@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from services.runtime.records import LaneKey, Record
 from tests.toy.events import Input
 from tests.toy.names import Names
 from tests.toy.rules import First, Second
+
+RAISING = frozenset({"parse", "handle"})
 
 
 class Sent(NamedTuple):
@@ -23,10 +26,6 @@ class Sent(NamedTuple):
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     told: Input | None
-
-    @property
-    def is_poison(self) -> bool:
-        return self.told is None or bool(self.told.poison)
 
 
 class LaneFacts(NamedTuple):
@@ -81,7 +80,7 @@ class Spoken(NamedTuple):
     confirmed: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     names: Names
     sent: Sequence[Sent]
@@ -92,7 +91,8 @@ class Evidence:
     firsts: Mapping[str, First]
     snapshots: Sequence[Spoken]
     seconds: Mapping[str, Second]
-    disturbed: frozenset[str] = field(default_factory=frozenset)  # topics whose log no longer tells everything
+    disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
+    was_mended: bool = False  # a release ran that works poison which raises
 
     def log_of(self, topic: str) -> Iterator[Record]:
         for lane in sorted(self.logs):
@@ -106,6 +106,14 @@ class Evidence:
     def was_rewound(self) -> bool:
         return any(it.rewound for it in self.lanes)
 
-    @property
-    def was_skipped(self) -> bool:
-        return bool(self.disturbed)
+    def is_poison(self, sent: Sent) -> bool:
+        """A mended release works what raised before: then a letter tells whether it came before that release."""
+        if sent.told is None or not sent.told.poison:
+            return sent.told is None
+        if self.was_mended and sent.told.poison in RAISING:
+            return (sent.topic, sent.partition, sent.offset) in self.buried
+        return True
+
+    @cached_property
+    def buried(self) -> frozenset[tuple[str, int, int]]:
+        return frozenset((it.topic, it.partition, it.offset) for it in self.letters)

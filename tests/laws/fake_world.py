@@ -72,6 +72,7 @@ class FakeWorld:
         self.members: list[FakeMember] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
+        self._was_mended = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
         for topic in NAMES.topics:
             self.broker.create_topic(topic, 1 if topic in single else partitions)
@@ -92,6 +93,7 @@ class FakeWorld:
             clock=self.clock,
             wall=self.clock,
         )
+        self._was_mended |= release.is_mended
         member = FakeMember(stage, f"{stage}-{len(self.members)}", Worker(means), log, told)
         self.members.append(member)
         return member
@@ -205,7 +207,9 @@ class FakeWorld:
                 self.database.rows[key] = replace(self.database.rows[key], topic_id=topic_id)
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
-        self.database.controls[NAMES.groups[stage]] = Controls(paused, rate)
+        group = NAMES.groups[stage]
+        kept = self.database.controls.get(group, Controls(False, None)).rate_limit_per_s
+        self.database.controls[group] = Controls(paused, kept if rate is None else rate or None)
 
     def is_paused(self, stage: str) -> bool:
         return self.database.controls.get(NAMES.groups[stage], Controls(False, None)).paused
@@ -292,6 +296,7 @@ class FakeWorld:
             snapshots=[Spoken(*place) for place in tables.get("snapshots", {}).values()],
             seconds={key: replace(row, generation=generation) for key, row in tables.get("seconds", {}).items()},
             disturbed=frozenset(self._disturbed),
+            was_mended=self._was_mended,
         )
 
 

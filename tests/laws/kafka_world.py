@@ -137,6 +137,7 @@ class KafkaWorld:
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
+        self._was_mended = False
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = Producer(
             {
@@ -199,6 +200,7 @@ class KafkaWorld:
             "TOY_MUTATION": mutation,
             **{f"STUBLINE_TOY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
         }
+        self._was_mended |= release.is_mended
         member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
         self.members.append(member)
         return member
@@ -414,6 +416,7 @@ class KafkaWorld:
             ],
             seconds={row.key: tupled(row) for row in seconds},
             disturbed=frozenset(self._disturbed),
+            was_mended=self._was_mended,
         )
 
     def _logs(self) -> dict[LaneKey, list[Record]]:

@@ -44,7 +44,7 @@ def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
     return {
         it.told.id: it.told
         for it in evidence.sent
-        if it.told is not None and (not it.is_poison or (it.topic, it.partition, it.offset) in resolved)
+        if it.told is not None and (not evidence.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
     }
 
 
@@ -57,7 +57,7 @@ def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
     if effects != (wanted := len(wanted_inputs(evidence))):
         yield f"{effects} effects for {wanted} inputs"
     dead = sum(it.dead for it in evidence.lanes_of("first") if it.lane.topic in evidence.names.inputs)
-    if dead != (wanted := sum(it.is_poison for it in evidence.sent)):
+    if dead != (wanted := sum(evidence.is_poison(it) for it in evidence.sent)):
         yield f"{dead} dead for {wanted} poisonous records"
 
 
@@ -193,9 +193,9 @@ def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[st
     letters = {(it.topic, it.partition, it.offset): it for it in evidence.letters if it.group.endswith(".first")}
     for sent in evidence.sent:
         letter = letters.pop((sent.topic, sent.partition, sent.offset), None)
-        if sent.is_poison and letter is None and sent.topic not in evidence.disturbed:
+        if evidence.is_poison(sent) and letter is None and sent.topic not in evidence.disturbed:
             yield f"{sent.topic}/{sent.partition}/{sent.offset} has no letter"
-        if letter is not None and not sent.is_poison:
+        if letter is not None and not evidence.is_poison(sent):
             yield f"{letter} is for a record that is sound"
         if letter is not None and (letter.key, letter.value, list(letter.headers)) != (
             sent.key,
