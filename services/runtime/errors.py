@@ -154,7 +154,7 @@ class OffsetOutOfRange(Stop):
     code = "lane-offset-out-of-range"
     next_step = (
         "`stubline lanes list` shows the offset. Records lost to retention: have their source send them again, then "
-        "`stubline lanes skip GROUP TOPIC PARTITION`. Beyond the end: `stubline lanes rewind GROUP TOPIC PARTITION --to N`."
+        "`stubline lanes skip GROUP TOPIC PARTITION --reason ...`. Beyond the end: `stubline lanes rewind GROUP TOPIC PARTITION --to N`."
     )
 
 
