@@ -92,12 +92,6 @@ class LaneSettings(BaseSettings):
         le=2_500,
         description="How long a batch may be tried in parts, below the transaction's own bound.",
     )
-    output_bytes_max: int = Field(
-        8 * 2**20 - 64 * 2**10,
-        ge=2**10,
-        le=64 * 2**20,
-        description="An output above it is a dead letter. Below the topics' max.message.bytes.",
-    )
     brake_window_records: int = Field(200, ge=10, le=10_000, description="The last records that the brake looks at.")
     brake_share: float = Field(
         0.5, gt=0, le=1, description="Share of unexpected failures in that window at which the service pauses itself."

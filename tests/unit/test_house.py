@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.settings import LaneSettings
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 300, 500, 40
 
@@ -162,6 +164,14 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
         for found in re.finditer(r"%\(\w+\)[sbt](?!::\w)", re.sub(r"--.*", "", path.read_text("utf-8")))
     ]
     assert not bare
+
+
+def test_every_setting_of_a_lane_is_read_somewhere() -> None:
+    """One that nobody reads is a promise that nobody keeps."""
+    read = {
+        word for path in RUNTIME if path.name != "settings.py" for word in re.findall(r"\w+", path.read_text("utf-8"))
+    }
+    assert set(LaneSettings.model_fields) - read == set()
 
 
 def test_no_mocks() -> None:
