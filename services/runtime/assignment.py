@@ -101,10 +101,10 @@ class Assignment(Generic[S]):
         self._ledger.stop(claim, error.code, error.cause)
 
     def again(self, lane: Lane, why: str) -> None:
-        """The client's position is in doubt: start where the lane should be."""
-        offset = lane.rewind_to_expected()
-        self._start(lane, offset)
-        self._telemetry.assigned_again(lane.key, offset, why)
+        """The client's position is in doubt: start where the lane should be. What follows on so far stays prepared."""
+        lane.first_wanted = True
+        self._start(lane, lane.tail)
+        self._telemetry.assigned_again(lane.key, lane.tail, why)
 
     def acquire_due(self) -> None:
         """Also asks after stopped lanes, in case an operator has resolved them."""
@@ -165,7 +165,7 @@ class Assignment(Generic[S]):
 
     def leave_out(self, lane: Lane) -> None:
         """Its acknowledgements are late: the others go on without it, and it holds no records meanwhile."""
-        lane.rewind_to_expected()
+        lane.drop_prepared()
         lane.left_out = True
         if lane.key != TIMER:
             self._log.pause([lane.key])

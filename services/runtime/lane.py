@@ -110,12 +110,9 @@ class Lane:
         self.forget()
         self.state, self.stop_code = State.STOPPED, code
 
-    def rewind_to_expected(self) -> int:
-        """Drops what is prepared; answers the offset at which the client has to be assigned again."""
+    def drop_prepared(self) -> None:
         self.prepared.clear()
         self.tail = self.expected
-        self.first_wanted = True
-        return self.tail
 
     def advance(self, taken: int, at: float) -> None:
         """The first `taken` prepared records are committed."""
