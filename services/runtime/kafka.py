@@ -124,7 +124,7 @@ class KafkaLog:
 
     def fetch(self, records_max: int, timeout_s: float) -> Fetch:
         try:
-            messages = self._consumer.consume(records_max, timeout_s)
+            messages = self._consumer.consume(records_max, max(timeout_s, 0.0))  # below zero it would wait for ever
         except (KafkaException, RuntimeError) as error:
             raise BrokerAway(f"consume: {error}") from error
         raised, self._callback_error = self._callback_error, None

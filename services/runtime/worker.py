@@ -76,8 +76,8 @@ class Worker(Generic[S]):
         )
 
     def _turn(self) -> None:
-        if self._clock() < self._away_until:
-            self._log.fetch(1, min(REST_S, self._away_until - self._clock()))  # stay in the group; all lanes are paused
+        if (rest := self._away_until - self._clock()) > 0:
+            self._log.fetch(1, min(REST_S, rest))  # stay in the group; all lanes are paused
             return
         if self._troubles:
             self._ledger.reconnect()
