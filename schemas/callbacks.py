@@ -1,0 +1,52 @@
+"""What comes in from outside: callbacks as they were sent, byte for byte, and orders that a storefront publishes itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.envelope import Input
+from schemas.orders import Currency, Line, Person, Source
+
+TOPIC = "callbacks.received.v1"
+WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
+
+
+def received(
+    body: bytes, *, source: str, external_id: str, kind: str, reception_id: str, content_type: str, **extensions: str
+) -> Input:
+    """A callback as the door publishes it, its body byte for byte. The event's time is when the door received it, set once.
+
+    `reception_id` names this reception, not the callback: what repeats is judged by what it means.
+    """
+    return Input(
+        topic=TOPIC,
+        key=f"{source}:{external_id}",
+        type=kind,
+        source=f"/sources/{source}",
+        id=reception_id,
+        data=body,
+        content_type=content_type,
+        extensions=extensions,
+    )
+
+
+class NativeOrder(BaseModel):
+    """An order as a storefront publishes it straight to `callbacks.received.v1` (ce_source `/sources/{source}`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    source: Source
+    order_id: str = Field(min_length=1, max_length=200, description="The storefront's own id.")
+    number: str = Field("", max_length=64)
+    status: str = Field(min_length=1, max_length=40)
+    modified_at: datetime = Field(description="The storefront's clock; orders its own facts. With an offset.")
+    currency: Currency
+    total_minor: int
+    refunded_minor: int = Field(0, ge=0)
+    paid_at: datetime | None = None
+    is_deleted: bool | None = Field(None, description="Deleted or restored, when this event is about that.")
+    buyer: Person
+    lines: tuple[Line, ...] = Field(max_length=500)

@@ -1,0 +1,185 @@
+"""What services say of an order: what is known of it, what was decided, which tickets it has, what was delivered.
+
+Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are integers in minor units
+of their currency; times are UTC. Internal readers ignore fields that they do not know; a word of an enumeration that they do
+not know means that the writer is newer, and stops them.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.envelope import Snapshot
+
+Source = Annotated[
+    str, Field(pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path.")
+]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
+TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
+
+
+class Part(BaseModel):
+    """Inside a snapshot."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class Person(Part):
+    name: str = Field("", max_length=200)
+    email: str = Field("", max_length=320)
+
+
+class Line(Part):
+    """One product of an order. Its id survives edits of the quantity."""
+
+    line_id: str = Field(min_length=1, max_length=64)
+    product_id: str = Field("", max_length=64)
+    sku: str = Field("", max_length=100)
+    name: str = Field("", max_length=300)
+    quantity: int = Field(ge=0, le=1_000_000)
+    total_minor: int = 0
+
+
+class Storefront(Part):
+    """The order as its shop last told it."""
+
+    status: str = Field(min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix.")
+    number: str = Field("", max_length=64, description="What the shop prints; may differ from its id.")
+    currency: Currency
+    total_minor: int
+    refunded_minor: int = Field(0, ge=0)
+    paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
+    buyer: Person
+    lines: tuple[Line, ...] = Field(max_length=500)
+
+
+class OrderObserved(Snapshot):
+    """All that ingest knows of an order.
+
+    `reached` keeps when each status was last told: so the same facts mean the same whatever way they came, and a status
+    that was reached stays reached. `is_deleted` is a fact of its own: an update never lifts a trash.
+    """
+
+    topic: ClassVar[str] = "orders.observed.v1"
+    event_type: ClassVar[str] = "stubline.order.observed.v1"
+
+    writer: str = "ingest"
+    source: Source
+    external_id: str = Field(min_length=1, max_length=200)
+    storefront: Storefront | None = None
+    reached: dict[str, datetime] = Field(default_factory=dict, description="Status -> the last time it was told.")
+    is_deleted: bool = False
+    new: tuple[str, ...] = Field(
+        (), description="Names of the facts that this event brought. Said beside the snapshot."
+    )
+
+
+State = Literal["observed", "gated", "released", "refused", "cancelled"]
+
+
+class DecidedLine(Part):
+    """`quantity` is what shall be active now: zero when the order is not released."""
+
+    line_id: str
+    product_id: str = ""
+    sku: str = ""
+    name: str = ""
+    quantity: int = Field(ge=0)
+    holder: Person
+
+
+class OrderDecided(Snapshot):
+    """What shall be. It never says how far it has come."""
+
+    topic: ClassVar[str] = "orders.decided.v1"
+    event_type: ClassVar[str] = "stubline.order.decided.v1"
+
+    writer: str = "approval"
+    source: Source
+    external_id: str
+    number: str = ""
+    state: State
+    reasons: tuple[str, ...] = Field(
+        (), description="Why, in words that operators read: `status completed`, `deleted`."
+    )
+    buyer: Person
+    lines: tuple[DecidedLine, ...] = ()
+    refund_due_tickets: int = Field(0, ge=0, description="Beyond tickets_per_order_max.")
+
+
+TicketStatus = Literal["Active", "Won", "Cancelled"]  # SF-038; set by what happens to the order, a draw or a door
+
+
+class CampaignSaid(Part):
+    """What delivery needs of a campaign, for it reads nobody's tables."""
+
+    campaign_id: str
+    version: int = Field(ge=1)
+    name: str
+    starts_on: date | None = None
+    starts_at: str | None = Field(None, description="Local time as printed, HH:MM.")
+    zone: str = Field("UTC", description="IANA.")
+    venue: str = ""
+    design: str = "plain"
+
+
+class Ticket(Part):
+    ticket_id: UUID
+    line_id: str
+    ordinal: int = Field(ge=1)
+    campaign_id: str
+    number: str = Field(min_length=1, max_length=64)
+    code: str = Field(min_length=26, max_length=26, description="128 random bits in base32. Never logged.", repr=False)
+    status: TicketStatus
+    holder: Person
+    product_id: str = ""
+    issued_at: datetime
+
+
+class Unissued(Part):
+    """Paid ordinals of a line without a ticket, and why."""
+
+    line_id: str
+    product_id: str = ""
+    quantity: int = Field(ge=1)
+    reason: Literal["no_campaign", "sold_out", "campaign_closed"]
+
+
+class TicketsChanged(Snapshot):
+    """All tickets that an order ever got, and what it did not get."""
+
+    topic: ClassVar[str] = "tickets.changed.v1"
+    event_type: ClassVar[str] = "stubline.tickets.changed.v1"
+
+    writer: str = "issuer"
+    source: Source
+    external_id: str
+    number: str = ""
+    buyer: Person
+    campaigns: tuple[CampaignSaid, ...] = ()
+    tickets: tuple[Ticket, ...] = ()
+    unissued: tuple[Unissued, ...] = ()
+    refund_due_tickets: int = Field(0, ge=0)
+
+
+class JobSaid(Part):
+    job_id: UUID
+    kind: Literal["initial", "resend"]
+    state: Literal["due", "sent", "cancelled", "dead"]
+    ticket_ids: tuple[UUID, ...]
+    attempts: int = Field(ge=0)
+    sent_at: datetime | None = None
+
+
+class DeliveriesChanged(Snapshot):
+    """Every delivery of an order."""
+
+    topic: ClassVar[str] = "deliveries.changed.v1"
+    event_type: ClassVar[str] = "stubline.deliveries.changed.v1"
+
+    writer: str = "delivery"
+    jobs: tuple[JobSaid, ...] = ()
