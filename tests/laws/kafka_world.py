@@ -115,6 +115,10 @@ class Process:
         state = Path(f"/proc/{self.pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
         return state == "T"
 
+    def dump(self) -> None:
+        if self.is_alive:
+            self._child.send_signal(signal.SIGUSR1)
+
     def log(self) -> str:
         return self.log_file.read_text("utf-8", "replace")
 
@@ -139,14 +143,7 @@ class KafkaWorld:
         self._disturbed: set[str] = set()
         self._was_mended = False
         self._connection: psycopg.Connection[Any] | None = None
-        self._producer = Producer(
-            {
-                "bootstrap.servers": self.bootstrap_servers,
-                "linger.ms": 2,
-                "partitioner": "murmur2_random",
-                "log_level": 0,
-            }
-        )
+        self._producer = self._new_producer()
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     @property
@@ -174,6 +171,16 @@ class KafkaWorld:
         if self._connection is not None:
             self._connection.close()
         self.admin.delete_topics(list(self.names.topics))
+
+    def _new_producer(self) -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "linger.ms": 2,
+                "partitioner": "murmur2_random",
+                "log_level": 0,
+            }
+        )
 
     # Members.
 
@@ -294,6 +301,7 @@ class KafkaWorld:
         for answer in self.admin.create_partitions(grown).values():
             answer.result(10)
         self._partitions = total
+        self._producer = self._new_producer()  # one that knows them at once
 
     # What operators do.
 
@@ -440,7 +448,10 @@ class KafkaWorld:
         return logs
 
     def told(self) -> str:
-        """The last lines of every member's log."""
+        """The last lines of every member's log, and where it is."""
+        for member in self.members:
+            member.dump()
+        time.sleep(0.2)
         return "\n".join(f"--- {member.log_file.name}\n{member.log()[-1500:]}" for member in self.members)
 
 

@@ -186,7 +186,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     wait_until_owned(world, member)
     world.add_partitions(4)
     for turn in range(8):
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + turn, 20, keys=40))
         world.run(0.1)
     world.settle(45)
     assert len([it for it in world.lanes("first") if it.lane.topic in world.names.inputs]) == 8

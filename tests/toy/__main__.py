@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
 from functools import partial
 
@@ -20,6 +22,7 @@ class ToySettings(LaneSettings):
 
 
 def main() -> int:
+    faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
     said = os.environ.get
     release = Release(int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1")
     stage = STAGES[sys.argv[1]](PostgresStore, release)
