@@ -111,7 +111,7 @@ class Broker:
         settings = self._settings(list(standing))
         findings = []
         for topic in topics:
-            if topic.name not in standing:
+            if topic.name not in standing or topic.name not in settings:
                 findings.append(Finding(topic.name, "topic", "exists", "missing"))
                 continue
             if (has := standing[topic.name].partitions) < topic.partitions:
@@ -120,9 +120,20 @@ class Broker:
         return findings
 
     def repair(self, topics: Sequence[Topic]) -> list[Finding]:
-        """Makes what is missing and sets what differs, and answers what it did."""
-        wanted, findings = {topic.name: topic for topic in topics}, self.compare(topics)
-        self._make([wanted[finding.topic] for finding in findings if finding.what == "topic"])
+        """Makes what is missing, sets what differs, and answers what it did once the brokers show it."""
+        findings = self.compare(topics)
+        self._mend({topic.name: topic for topic in topics}, findings)
+        until = monotonic() + self._timeout_s
+        while left := self.compare(topics) if findings else []:
+            if monotonic() > until:
+                raise BrokerRefuses(f"{self._servers}: {left[0]} after it was set")
+            sleep(0.1)  # a change is shown everywhere a moment after it was answered
+        return findings
+
+    def _mend(self, wanted: Mapping[str, Topic], findings: Sequence[Finding]) -> None:
+        replicas = min(REPLICAS_MAX, self.brokers())
+        missing = [wanted[finding.topic] for finding in findings if finding.what == "topic"]
+        new = [NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas)) for it in missing]
         # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so that is safe.
         grown = [NewPartitions(f.topic, wanted[f.topic].partitions) for f in findings if f.what == "partitions"]
         changed: dict[str, list[ConfigEntry]] = {}
@@ -131,32 +142,22 @@ class Broker:
                 entry = ConfigEntry(finding.what, finding.should, incremental_operation=AlterConfigOpType.SET)
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=it) for name, it in changed.items()]
-        for answer in self._admin.create_partitions(grown).values() if grown else ():
-            self._answer(answer)
-        for answer in self._admin.incremental_alter_configs(resources).values() if resources else ():
-            self._answer(answer)
-        return findings
-
-    def _make(self, topics: Sequence[Topic]) -> None:
-        if not topics:
-            return
-        replicas = min(REPLICAS_MAX, self.brokers())
-        new = [NewTopic(t.name, t.partitions, replicas, config=should_be(t, replicas)) for t in topics]
-        for answer in self._admin.create_topics(new, request_timeout=self._timeout_s).values():
-            self._answer(answer, KafkaError.TOPIC_ALREADY_EXISTS)
-        until = monotonic() + self._timeout_s
-        while len(self.standing(topic.name for topic in topics)) < len(topics):
-            if monotonic() > until:
-                raise BrokerAway(f"{self._servers}: new topics were made, but are not shown")
-            sleep(0.05)  # a new topic is known everywhere a moment after its creation was answered
+        answers: list[Future[Any]] = []
+        answers += self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else []
+        answers += self._admin.create_partitions(grown).values() if grown else []
+        answers += self._admin.incremental_alter_configs(resources).values() if resources else []
+        for answer in answers:
+            self._answer(answer, KafkaError.TOPIC_ALREADY_EXISTS)  # another migration was faster
 
     def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
-        described = {resource.name: self._answer(answer) for resource, answer in answers.items()}
-        return {topic: {name: entry.value for name, entry in it.items()} for topic, it in described.items()}
+        known = {resource.name: self._answer(answer, *MOVING) for resource, answer in answers.items()}
+        return {
+            topic: {name: entry.value for name, entry in it.items()} for topic, it in known.items() if it is not None
+        }
 
     def _answer(self, answer: Future[Any], *harmless: int) -> Any:
         try:

@@ -258,3 +258,13 @@ def test_a_database_that_was_never_migrated_is_said_so(stubline: Stubline, datab
 def test_topics_check_fails_until_they_are_made(stubline: Stubline) -> None:
     assert stubline("migrate").code == 0
     assert stubline("topics", "check").code == 0
+
+
+@pytest.mark.slow
+def test_status_never_says_that_all_is_well_while_the_broker_is_away(
+    stubline: Stubline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    answer = stubline("status", "--json")
+    assert (answer.code, {row["lag"] for row in answer.json}) == (4, {None})
+    assert json.loads(answer.err)["error"]["code"] == "broker-away"

@@ -20,6 +20,7 @@ from services.runtime.broker import Broker, Finding
 from services.runtime.database import Fault
 from services.runtime.errors import BrokerAway
 from services.runtime.migrate import MigrationChanged, applied, migrate, migrate_database
+from tests.support.sessions import waiting_sessions
 from tests.support.stack import Servers
 
 BASE = [migration for migration in migrations.listing() if migration.phase is Phase.PRE]
@@ -81,6 +82,21 @@ def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[
     ]
 
 
+def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, prefix: str) -> None:
+    """The statement looks, finds none, and meets the other's row only when it writes."""
+    migrate_database(empty, BASE)
+    roles = migrations.roles().replace("stubline_", f"{prefix}_")
+    with psycopg.connect(empty) as slow, psycopg.connect(empty, autocommit=True) as fast, ThreadPoolExecutor(1) as pool:
+        slow.execute(f"create role {prefix}_ingest".encode())
+        made = pool.submit(fast.execute, roles.encode())
+        while not waiting_sessions(slow):
+            assert not made.done()
+        slow.commit()
+        made.result(10)
+        for service in ("ingest", "approval", "issuer", "delivery", "console"):
+            fast.execute(f"drop owned by {prefix}_{service}; drop role {prefix}_{service}".encode())
+
+
 def test_a_file_that_fails_leaves_nothing_behind_and_the_files_before_it_whole(empty: str) -> None:
     broken = next_file("create table public.half (id int); select 1 / 0;")
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -107,7 +123,7 @@ def test_a_file_that_waits_for_its_table_lets_others_pass(empty: str) -> None:
     ):
         reader.execute("select * from runtime.lanes")  # an open transaction: it holds the table
         waiting = pool.submit(migrate_database, empty, next_file("alter table runtime.lanes add column toy int;"))
-        while not (other.execute("select count(*) from pg_locks where not granted").fetchone() or (0,))[0]:
+        while not waiting_sessions(other):
             assert not waiting.done()
         other.execute("set lock_timeout = '5s'")
         other.execute("select count(*) from runtime.lanes")  # it queued behind the migration, until that gave way
