@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 import services
+from deploy.docs.commands import commands_page
 from schemas.topics import DAY_MS, GROUPS, MIB, Topic, all_topics
 from services.runtime import errors, metrics, settings
 from services.runtime.settings import LaneSettings, Servers
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "topics.md": topics_page(),
         "errors.md": errors_page(),
+        "commands.md": commands_page(),
     }
     return {name: HEAD + text for name, text in made.items()}
 

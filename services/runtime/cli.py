@@ -104,7 +104,11 @@ def resume(
 
 
 @app.command()
-def audit(*, limit: Annotated[int, typer.Option("--limit", min=1, max=10_000)] = 50, as_json: AsJson = False) -> None:
+def audit(
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
     """What operators changed, the latest first."""
     with terminal.reader() as reader:
         found = reader.audit(limit)

@@ -41,7 +41,7 @@ ALSO = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "acto
 
 Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="Letters, by id.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000)]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the oldest first.")]
 States = Annotated[list[str] | None, typer.Option("--state", help="open, requested, replayed, resolved, discarded.")]
 
 
