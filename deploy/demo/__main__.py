@@ -1,0 +1,191 @@
+"""`make demo`: a stack, the services, an evening with a kill in the middle, and the books at its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.demo import reconcile
+from deploy.demo.evening import Evening, plan
+from deploy.demo.live import View, shown
+from deploy.demo.store import Store, open_store
+from deploy.demo.storefront import Storefront
+from deploy.local.mail import Mail
+from deploy.local.ports import free_ports
+from deploy.local.process import StackError
+from deploy.local.programs import Services, services
+from deploy.local.stack import STATE, Stack
+
+HERE = Path(__file__).parent
+OUTCOME = STATE / "demo"
+EVENING_S = 30.0  # how long the shop posts, for as many orders as it can be
+CALLBACKS_PER_S_MAX = 400.0
+QUIET_S = 3.0
+PATIENCE_S = 60.0  # without any progress
+
+
+@dataclass
+class Scene:
+    """What plays, and where one may look."""
+
+    evening: Evening
+    shop: Storefront
+    running: Services
+    open_store: Callable[[], Store]
+    console: Console
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo")
+    parser.add_argument("--orders", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    console = Console()
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="stubline-demo-")))
+        servers = held.enter_context(found_servers(console))
+        prepare(servers.environment)
+        console.print("starting the door, four workers and two senders ...")
+        secret = secrets.token_urlsafe(24)
+        sources = folder / "sources.toml"
+        sources.write_text(f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = ["env:DEMO_SHOP_SECRET"]\n')
+        environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
+        running = held.enter_context(services(OUTCOME, environment, sources))
+        scene = Scene(
+            plan(given.orders, given.seed),
+            Storefront(f"{running.door}/hooks/{reconcile.SOURCE}", secret),
+            running,
+            lambda: open_store(servers.environment["DATABASE_URL"], servers.environment["KAFKA_BOOTSTRAP_SERVERS"]),
+            console,
+        )
+        return conclude(scene, servers.maildir, play(scene))
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where broker, database and mail server are; and what the mail server accepted."""
+
+    environment: Mapping[str, str]
+    maildir: Path
+
+
+@contextmanager
+def found_servers(console: Console) -> Iterator[Servers]:
+    """A stack of its own; or broker and database of the environment, and only a mail server of its own, to count mails."""
+    names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
+    if not all(os.environ.get(name) for name in names):
+        console.print("starting Kafka, PostgreSQL and a mail server ...")
+        with Stack.temporary() as stack:
+            yield Servers(stack.environment, stack.smtp.maildir)
+        return
+    with tempfile.TemporaryDirectory(prefix="stubline-demo-") as folder:
+        (port,) = free_ports(1, avoid=set())
+        mail = Mail(Path(folder), port, detached=False)
+        mail.start()
+        try:
+            yield Servers(
+                {**{name: os.environ[name] for name in names}, "STUBLINE_DELIVERY_SMTP_URL": mail.url}, mail.maildir
+            )
+        finally:
+            mail.stop(immediate=True)
+
+
+def prepare(environment: Mapping[str, str]) -> None:
+    stubline = str(Path(sys.executable).with_name("stubline"))
+    for command in (["migrate"], ["campaigns", "apply", str(HERE / "campaigns.toml")]):
+        done = subprocess.run(
+            [stubline, *command], env={**os.environ, **environment}, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise StackError(f"stubline {' '.join(command)}: {done.stdout}{done.stderr}")
+
+
+def play(scene: Scene) -> float:
+    """The answer is how long it took, from the first callback to the last mail."""
+    evening, shop = scene.evening, scene.shop
+    total = sum(callback.twins for callback in evening.callbacks)
+    view = View(scene.open_store, lambda: (shop.sent, total))
+    story = f"{len(evening.orders):,} orders, {total:,} callbacks of which {evening.repeats:,} are repeats"
+    view.note = f"{story}; halfway the issuer is killed"
+
+    def kill_the_issuer() -> None:
+        issuer = scene.running.programs["issuer"]
+        issuer.stop(immediate=True)
+        view.note = f"{story}; kill -9 of the issuer, and it is started again"
+        issuer.start_soon()
+
+    begun = time.monotonic()
+    store = scene.open_store()
+    if store.orders_by_state():
+        raise StackError("the demonstration wants an empty database: its books are about its own evening only")
+    try:
+        with shown(view, scene.console):
+            per_second = min(CALLBACKS_PER_S_MAX, len(evening.callbacks) / EVENING_S)
+            shop.send(evening.callbacks, per_second=per_second, at_half=kill_the_issuer)
+            view.note = f"{story}; all posted, the rest is on its way"
+            return settle(store, begun)
+    finally:
+        store.connection.close()
+
+
+def conclude(scene: Scene, maildir: Path, seconds: float) -> int:
+    """The books; zero if they balance."""
+    store = scene.open_store()
+    mails = reconcile.read_mails(maildir)
+    rows = reconcile.books(store, scene.evening, mails) + reconcile.stream(store)
+    rows += reconcile.times(store, scene.shop.completed_at, len(scene.evening.orders), seconds)
+    store.connection.close()
+    holds = reconcile.show(rows, scene.console)
+    keep_samples(mails, OUTCOME, scene.console)
+    scene.console.print(f"logs of each process: {OUTCOME / 'logs'}")
+    return 0 if holds else 1
+
+
+def settle(store: Store, begun: float) -> float:
+    """Until nothing waits in any lane and every job came to its end, and stays so."""
+    last: object = None
+    progress, quiet_since = time.monotonic(), 0.0
+    while time.monotonic() < progress + PATIENCE_S:
+        stages = store.stages()
+        states = [state for _, state, _ in store.deliveries()]
+        found = tuple(sorted((name, stage.records, stage.lag) for name, stage in stages.items())), tuple(sorted(states))
+        if found != last:
+            last, progress, quiet_since = found, time.monotonic(), 0.0
+        waiting = sum(stage.lag for stage in stages.values()) + sum(state in {"due", "leased"} for state in states)
+        if not waiting:
+            quiet_since = quiet_since or time.monotonic()
+            if time.monotonic() - quiet_since > QUIET_S:
+                return quiet_since - begun
+        time.sleep(0.3)
+    return time.monotonic() - begun  # the books will say what is missing
+
+
+def keep_samples(mails: reconcile.Mails, folder: Path, console: Console) -> None:
+    """One mail and its PDF, to look at."""
+    if mails.first is None:
+        return
+    mail = folder / "sample-mail.eml"
+    mail.write_bytes(mails.first.read_bytes())
+    console.print(f"a mail: {mail}")
+    if (pdf := reconcile.save_pdf(mail, folder / "sample-tickets.pdf")) is not None:
+        console.print(f"its tickets: {pdf}")
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except StackError as error:
+        raise SystemExit(f"demo: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

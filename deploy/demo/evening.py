@@ -1,0 +1,134 @@
+"""One storefront's evening, drawn from a seed: who buys what, what becomes of it, and which callbacks tell so.
+
+Nothing here talks to anybody: deploy/demo/woocommerce.py writes the bodies, deploy/demo/storefront.py posts them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from deploy.demo.woocommerce import Item, Purchase, deleted_body, order_body
+
+PRODUCTS = (
+    ("RFL-SPRING", 93, "Spring Raffle entry", 500),
+    ("GALA-DRAW", 94, "Gala Night Draw entry &ndash; early bird", 1500),
+)
+NAMES = (
+    "Ada Example", "Bjørn Ångström", "Chloé Dupré", "Dmitri Иванов", "Eilís Ní Bhriain", "Fatima az-Zahra", "Grace O'Hara",
+    "Hồ Thị Lan", "Ivo <b>Bold</b>", "Jürgen Müller-Lüdenscheid", "小林 美咲", "Łukasz Żółć",
+)  # fmt: skip
+STORIES = {  # story -> (share, the statuses it goes through)
+    "paid": (0.70, ("pending", "processing", "completed")),
+    "paid at once": (0.08, ("completed",)),
+    "never paid": (0.09, ("pending",)),
+    "payment failed": (0.03, ("pending", "failed")),
+    "cancelled": (0.04, ("pending", "processing", "completed", "cancelled")),
+    "refunded": (0.04, ("processing", "completed", "refunded")),
+    "trashed": (0.02, ("completed", "trash")),
+}
+REPEATED_SHARE = 0.30
+SWAPPED_SHARE = 0.10
+SENSELESS = (b'{"id": "not a number", "status": 7}', b"[1, 2, 3]", b'{"id": 5, "line_items": "none"')
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What the shop posts: `twins` times at the same instant."""
+
+    topic: str
+    body: bytes
+    order_id: int | None
+    completes: bool = False  # told first that the order is completed
+    twins: int = 1
+
+
+@dataclass(slots=True)
+class Order:
+    """What was bought, and how it ends: the truth that the reconciliation compares with."""
+
+    purchase: Purchase
+    story: str
+    callbacks: list[Callback] = field(default_factory=list)
+
+    @property
+    def order_id(self) -> int:
+        return self.purchase.order_id
+
+    @property
+    def is_paid(self) -> bool:
+        return self.story in {"paid", "paid at once"}
+
+    @property
+    def tickets(self) -> int:
+        """That must be active in the end."""
+        return sum(item.quantity for item in self.purchase.items) if self.is_paid else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evening:
+    orders: Sequence[Order]
+    callbacks: Sequence[Callback]  # as they are sent, repeats and senseless ones included
+    repeats: int
+
+
+def plan(orders: int, seed: int = 1, begins: datetime | None = None) -> Evening:
+    """The same seed is the same evening, whatever the machine."""
+    draw = random.Random(seed)
+    begins = begins or datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+    made = [_order(draw, 1_000 + number, begins + timedelta(seconds=7 * number)) for number in range(orders)]
+    queue = list(_mixed(draw, made))
+    for body in SENSELESS:
+        queue.insert(draw.randrange(len(queue)), Callback("order.updated", body, None))
+    places: list[tuple[float, Callback]] = []
+    repeats = 0
+    for place, callback in enumerate(queue):
+        again = callback.order_id is not None and draw.random() < REPEATED_SHARE
+        repeats += again
+        if again and draw.random() < 0.5:  # at the same instant
+            places.append((place, replace(callback, twins=2)))
+            continue
+        if again:  # later, when other things have happened
+            places.append((place + draw.uniform(1, 60), replace(callback, completes=False)))
+        places.append((place, callback))
+    return Evening(made, [callback for _, callback in sorted(places, key=lambda placed: placed[0])], repeats)
+
+
+def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
+    story = draw.choices(list(STORIES), [share for share, _ in STORIES.values()])[0]
+    chosen = draw.sample(PRODUCTS, draw.choice([1, 1, 2]))
+    items = tuple(
+        Item(order_id * 10 + place, product_id, sku, name, draw.choice([1, 1, 2, 2, 3, 4]), cents)
+        for place, (sku, product_id, name, cents) in enumerate(chosen)
+    )
+    order = Order(Purchase(order_id, draw.choice(NAMES), f"buyer{order_id}@example.org", items), story)
+    at, told = begins, False
+    for status in STORIES[story][1]:
+        at += timedelta(seconds=draw.randint(1, 90))
+        if status == "trash":
+            order.callbacks.append(Callback("order.deleted", deleted_body(order_id), order_id))
+            continue
+        topic = "order.updated" if order.callbacks else "order.created"
+        completes = status == "completed" and not told
+        told = told or completes
+        order.callbacks.append(Callback(topic, order_body(order.purchase, status, begins, at), order_id, completes))
+    if len(order.callbacks) > 1 and story != "trashed" and draw.random() < SWAPPED_SHARE:
+        order.callbacks.reverse()  # the last is told first: versions, not arrival, decide
+    return order
+
+
+def _mixed(draw: random.Random, orders: Sequence[Order]) -> Iterator[Callback]:
+    """Orders overlap: a callback of one comes between those of another, each order's in its own sequence."""
+    waiting = [list(order.callbacks) for order in orders]
+    open_until = 0
+    live: list[list[Callback]] = []
+    while live or open_until < len(waiting):
+        while len(live) < 12 and open_until < len(waiting):
+            live.append(waiting[open_until])
+            open_until += 1
+        story = draw.choice(live)
+        yield story.pop(0)
+        if not story:
+            live.remove(story)

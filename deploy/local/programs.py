@@ -1,0 +1,101 @@
+"""The services as processes of their own: started, killed, started again, stopped by their own ids, and gone with us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.ports import free_ports
+from deploy.local.process import Plan, Server
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("ingest", "approval", "issuer", "delivery")
+READY_WITHIN_S = 40.0
+STOP_WITHIN_S = 15.0
+
+
+class Program(Server):
+    """A service: `port` is where it says whether it is ready."""
+
+    def __init__(self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
+        super().__init__(name, state, port, detached=False)
+        self._command = [sys.executable, "-m", module]
+        self._environment = {**os.environ, **environment}
+
+    def start(self) -> None:
+        self.start_soon()
+        self.wait_ready(self.is_ready, seconds=READY_WITHIN_S)
+
+    def start_soon(self) -> None:
+        if not self.running:
+            self.spawn(Plan(self._command, self._environment, ROOT, signal.SIGKILL))
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self, *, immediate: bool = False) -> None:
+        """SIGTERM: what is committed is published first. Immediate: kill -9."""
+        self.end(signal.SIGKILL if immediate else signal.SIGTERM, seconds=STOP_WITHIN_S)
+
+
+@dataclass
+class Services:
+    """Door, workers and senders by name."""
+
+    state: Path
+    environment: Mapping[str, str]
+    programs: dict[str, Program] = field(default_factory=dict)
+    _ports: set[int] = field(default_factory=set)
+
+    def add(self, name: str, module: str, port_variable: str, **settings: str) -> Program:
+        (port,) = free_ports(1, avoid=self._ports)
+        self._ports.add(port)
+        environment = {**self.environment, **settings, port_variable: str(port)}
+        program = self.programs[name] = Program(name, module, self.state, port, environment)
+        return program
+
+    def start(self) -> None:
+        for program in self.programs.values():
+            program.start_soon()
+        for program in self.programs.values():
+            program.start()
+
+    def stop(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda program: program.stop(), self.programs.values()))
+
+    @property
+    def door(self) -> str:
+        return f"http://127.0.0.1:{self.programs['door'].port}"
+
+
+@contextmanager
+def services(
+    state: Path, environment: Mapping[str, str], sources_file: Path, *, senders: int = 2
+) -> Iterator[Services]:
+    """All of them, ready; stopped in the end, whatever happens."""
+    found = Services(state, environment)
+    found.add(
+        "door", "services.ingest.door", "STUBLINE_INGEST_DOOR_PORT", STUBLINE_INGEST_SOURCES_FILE=str(sources_file)
+    )
+    for stage in STAGES:
+        found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
+    for number in range(1, senders + 1):
+        found.add(f"sender-{number}", "services.delivery.sender", "STUBLINE_DELIVERY_HEALTH_PORT")
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
