@@ -1,0 +1,35 @@
+"""One pipeline for all acceptance tests: real servers, the door, four workers, two senders."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.programs import services
+from deploy.local.stack import Stack
+from tests.support.stubline import SECRET, Stubline, connected, write_files
+
+
+@pytest.fixture(scope="session")
+def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
+    folder = tmp_path_factory.mktemp("stubline")
+    files = write_files(folder)
+    with Stack.temporary() as stack:
+        environment = {
+            **stack.environment,
+            "TEST_SHOP_SECRET": SECRET,
+            "STUBLINE_APPROVAL_POLICY_FILE": str(files["policy"]),
+        }
+        for command in (["migrate"], ["campaigns", "apply", str(files["campaigns"])]):
+            program = str(Path(sys.executable).with_name("stubline"))
+            subprocess.run([program, *command], env={**os.environ, **environment}, check=True, capture_output=True)
+        with (
+            services(folder, environment, files["sources"]) as running,
+            connected(running, environment, stack.smtp) as found,
+        ):
+            yield found

@@ -1,0 +1,215 @@
+"""The whole pipeline as a test sees it: a shop that posts callbacks, and what came of them.
+
+One stack and one set of processes serve many tests: each order has a number of its own, so tests do not see each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from deploy.demo.store import Store, open_store
+from deploy.demo.woocommerce import Item, Purchase, deleted_body, headers, order_body
+from deploy.local.mail import Mail
+from deploy.local.programs import Services
+
+SECRET = "a-shop's-secret"
+PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT": ("T-shirt", 2000)}
+
+
+@dataclass
+class Order:
+    """What the shop knows of an order. `status` is what it told last; each telling is a second later."""
+
+    source: str
+    purchase: Purchase
+    created: datetime
+    modified: datetime
+    status: str = "pending"
+
+    @property
+    def order_id(self) -> str:
+        return f"{self.source}:{self.purchase.order_id}"
+
+    @property
+    def body(self) -> bytes:
+        return order_body(self.purchase, self.status, self.created, self.modified)
+
+
+@dataclass
+class Stubline:
+    """Helpers of acceptance tests. Sources: `shop` issues when completed; the others as their names say."""
+
+    services: Services
+    store: Store
+    mail: Mail
+    database_url: str
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(int(time.time()) % 100_000 * 1_000))
+    client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+
+    # The shop.
+
+    def order(self, source: str = "shop", /, **quantities: int) -> Order:
+        """An order that nobody was told of yet; `order(RFL=2, DRAW=1)`."""
+        number = next(self.numbers)
+        items = tuple(
+            Item(number * 10 + place, 90 + place, sku, PRODUCTS[sku][0], quantity, PRODUCTS[sku][1])
+            for place, (sku, quantity) in enumerate((quantities or {"RFL": 1}).items())
+        )
+        created = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+        return Order(source, Purchase(number, "Ada Example", f"buyer{number}@example.org", items), created, created)
+
+    def paid_order(self, quantity: int = 1, *, sku: str = "RFL", source: str = "shop") -> Order:
+        """Completed, and not yet told."""
+        order = self.order(source, **{sku: quantity})
+        order.status = "completed"
+        return order
+
+    def change(self, order: Order, *, quantity: int) -> None:
+        """The quantity of the first line, as an edit in the shop's backoffice."""
+        first, *rest = order.purchase.items
+        order.purchase = replace(order.purchase, items=(replace(first, quantity=quantity), *rest))
+
+    def tell(self, order: Order, *statuses: str) -> None:
+        """One callback a status, each a second later by the shop's clock; none: its status once more, as it stands."""
+        for status in statuses or (order.status,):
+            if statuses:
+                order.status, order.modified = status, order.modified + timedelta(seconds=1)
+            self.send_callback(order)
+
+    def send_callback(self, order: Order, *, times: int = 1, at_once: bool = False) -> None:
+        """The same bytes, so many times, one after the other or all at the same moment."""
+        self.post(order.source, "order.updated", order.body, times=times, at_once=at_once)
+
+    def trash(self, order: Order) -> None:
+        self.post(order.source, "order.deleted", deleted_body(order.purchase.order_id))
+
+    def restore(self, order: Order) -> None:
+        self.post(order.source, "order.restored", order.body)
+
+    def post(self, source: str, topic: str, body: bytes, *, times: int = 1, at_once: bool = False) -> None:
+        url, signed = f"{self.services.door}/hooks/{source}", headers(SECRET, topic, body)
+
+        def once(_number: int) -> int:
+            return self.client.post(url, content=body, headers=signed).status_code
+
+        with ThreadPoolExecutor(16 if at_once else 1) as pool:
+            assert set(pool.map(once, range(times))) == {200}
+
+    # What came of it.
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Until every lane has lag 0 and no delivery is due, and it stays so; else it fails and names what waits."""
+        until, quiet_since = time.monotonic() + timeout_s, 0.0
+        while True:
+            waiting = self.waiting()
+            now = time.monotonic()
+            quiet_since = 0.0 if waiting else quiet_since or now
+            if quiet_since and now - quiet_since > 0.7:
+                return
+            assert now < until, f"after {timeout_s:.0f} s there wait: {waiting}"
+            time.sleep(0.1)
+
+    def waiting(self) -> dict[str, int]:
+        found = {name: stage.lag for name, stage in self.store.stages().items() if stage.lag}
+        due = self.value("select count(*) from delivery.jobs where state in ('due', 'leased')")
+        return found | ({"jobs": due} if due else {})
+
+    def rows(self, statement: str, **arguments: object) -> list[dict[str, Any]]:
+        with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
+            return connection.execute(statement.encode(), arguments).fetchall()
+
+    def value(self, statement: str, **arguments: object) -> int:
+        (row,) = self.rows(statement, **arguments)
+        return int(next(iter(row.values())))
+
+    def tickets_of(self, order: Order, *, status: str = "Active") -> list[dict[str, Any]]:
+        """Numbered tickets with that status, by line and ordinal."""
+        return self.rows(
+            "select * from issuer.tickets where order_id = %(order)s and status = %(status)s and number is not null "
+            "order by line_id, ordinal",
+            order=order.order_id,
+            status=status,
+        )
+
+    def state_of(self, order: Order) -> str | None:
+        rows = self.rows("select state from approval.orders where order_id = %(order)s", order=order.order_id)
+        return rows[0]["state"] if rows else None
+
+    def mails_to(self, order: Order) -> list[EmailMessage]:
+        return [mail for mail in self.mail.mails() if order.purchase.email in str(mail["To"])]
+
+    def conservation_gap(self) -> int:
+        return sum(stage.gap for stage in self.store.stages().values())
+
+
+CAMPAIGNS = """
+[[campaign]]
+id = "raffle"
+name = "Spring Raffle"
+sources = ["shop", "approved", "processing", "paid", "any-paid"]
+skus = ["RFL"]
+mode = "sequential"
+prefix = "RFL-"
+padding = 4
+
+[[campaign]]
+id = "draw"
+name = "Gala Draw"
+sources = ["shop", "approved", "processing", "paid", "any-paid"]
+skus = ["DRAW"]
+mode = "shuffled"
+start = 500
+padding = 6
+capacity = 100000
+"""
+
+POLICY = """
+[sources.approved]
+issue_when = ["wc-Approved"]
+
+[sources.processing]
+issue_when = ["processing"]
+
+[sources.paid]
+issue_when = "payment_complete"
+
+[sources.any-paid]
+issue_when = ["processing", "completed", "deposit-paid"]
+"""
+
+
+@contextmanager
+def connected(services: Services, environment: Mapping[str, str], mail: Mail) -> Iterator[Stubline]:
+    store = open_store(environment["DATABASE_URL"], environment["KAFKA_BOOTSTRAP_SERVERS"])
+    found = Stubline(services, store, mail, environment["DATABASE_URL"])
+    try:
+        yield found
+    finally:
+        found.client.close()
+        store.connection.close()
+
+
+def write_files(folder: Path) -> dict[str, Path]:
+    """Sources, campaigns and policy of the tests' shops."""
+    sources = "".join(
+        f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:TEST_SHOP_SECRET"]\n\n'
+        for slug in ("shop", "approved", "processing", "paid", "any-paid")
+    )
+    files = {}
+    for name, text in (("sources", sources), ("campaigns", CAMPAIGNS), ("policy", POLICY)):
+        files[name] = folder / f"{name}.toml"
+        files[name].write_text(text)
+    return files
