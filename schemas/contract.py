@@ -1,0 +1,103 @@
+"""The events as JSON Schemas: what others may build on, and what a release may not break.
+
+`schemas/json/*.json` is made from the models (`python -m schemas.contract`); `schemas/json/released/` is what the last
+release promised. A reader of the last release must understand a writer of this one, and this one's reader the last's writer.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.callbacks import NATIVE, NativeOrder
+from schemas.envelope import Snapshot
+from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
+
+FOLDER = Path(__file__).with_name("json")
+RELEASED = FOLDER / "released"
+SNAPSHOTS: tuple[type[Snapshot], ...] = (OrderObserved, OrderDecided, TicketsChanged, DeliveriesChanged)
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """By event type. Snapshots as they are written, the native order as it is read."""
+    made = {event.event_type: event.model_json_schema(mode="serialization") for event in SNAPSHOTS}
+    return made | {NATIVE: NativeOrder.model_json_schema(mode="validation")}
+
+
+def rendered() -> dict[str, str]:
+    """File name -> text."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {
+        f"{name}.json": json.dumps(head | {"$id": name} | schema, indent=2, sort_keys=True) + "\n"
+        for name, schema in schemas().items()
+    }
+
+
+def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What somebody who relied on the old schema would stumble over. Adding an optional field, or a word to an
+    enumeration whose readers are deployed first, breaks nothing.
+    """
+    return list(_Comparison(old, new).of(old, new, "$"))
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Two schemas, each with its own definitions. Those that stand inside themselves are followed once."""
+
+    old_root: dict[str, Any]
+    new_root: dict[str, Any]
+    seen: set[str] = field(default_factory=set)
+
+    def of(self, old: Any, new: Any, at: str) -> Iterator[str]:
+        if (reference := old.get("$ref")) is not None:
+            if reference in self.seen:
+                return
+            self.seen.add(reference)
+        old, new = _resolved(old, self.old_root), _resolved(new, self.new_root)
+        if old.get("type") != new.get("type"):
+            yield f"{at}: was {old.get('type')}, is {new.get('type')}"
+        yield from self._fields(old, new, at)
+        yield from (
+            f"{at}: the word {word!r} is gone" for word in old.get("enum", []) if word not in new.get("enum", [])
+        )
+        for keyword in ("items", "additionalProperties"):
+            if isinstance(old.get(keyword), dict) and isinstance(new.get(keyword), dict):
+                yield from self.of(old[keyword], new[keyword], f"{at}[]")
+        if not _choices(old) <= _choices(new):
+            yield f"{at}: one of the choices is gone"
+
+    def _fields(self, old: Any, new: Any, at: str) -> Iterator[str]:
+        there = new.get("properties", {})
+        for name, content in old.get("properties", {}).items():
+            if name in there:
+                yield from self.of(content, there[name], f"{at}.{name}")
+            else:
+                yield f"{at}.{name}: is gone"
+        required = [name for name in new.get("required", []) if name not in old.get("required", [])]
+        yield from (f"{at}.{name}: is required now" for name in required)
+
+
+def _resolved(schema: Any, root: dict[str, Any]) -> Any:
+    return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def _choices(schema: Any) -> set[str]:
+    return {str(choice.get("$ref", choice.get("type"))) for choice in schema.get("anyOf", [])}
+
+
+def main() -> int:
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in rendered().items():
+        path = FOLDER / name
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
+            sys.stdout.write(f"schemas/json/{name} was written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
