@@ -7,6 +7,7 @@ as a message error, and then silence.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from services.runtime.ports import Answer, Fetch, Listener
 from services.runtime.records import LaneKey, Record
 
 ASK_TIMEOUT_S = 5.0
+CLOSE_MIN_S = 0.5  # to leave the group, so that the next owner need not wait for a session to end
 REFUSED_FOR_GOOD = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -57,6 +59,7 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
         "queued.max.messages.kbytes": 8_192,  # what keeps a process at 80 MB
+        "fetch.max.bytes": 8 * 2**20,  # one answer; the default is 50 MiB
         "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
         "log_level": 3,
@@ -233,8 +236,12 @@ class KafkaLog:
             return  # no longer assigned: its next owner gives its own
 
     def close(self, timeout_s: float) -> None:
+        """In time, even if the broker does not answer: closing a consumer has no limit of its own, so it waits elsewhere."""
+        end = time.monotonic() + timeout_s
         self._producer.flush(timeout_s)
-        self._consumer.close()
+        closing = threading.Thread(target=self._consumer.close, name="consumer close", daemon=True)
+        closing.start()
+        closing.join(max(end - time.monotonic(), CLOSE_MIN_S))
 
 
 def _lanes(partitions: Collection[TopicPartition]) -> list[LaneKey]:

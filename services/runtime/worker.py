@@ -58,6 +58,7 @@ class Worker(Generic[S]):
         self._watch = Watch(means, self.assignment)
         self._away_until, self._troubles, self._last_trouble = 0.0, 0, ""
         self._was_paused = False
+        self._bytes_each = 1_000.0  # of the records fetched last
         means.log.subscribe(means.service.input_topics, self.assignment)
 
     # One turn.
@@ -123,7 +124,7 @@ class Worker(Generic[S]):
 
     def _fetch(self) -> Fetch:
         prepared = sum(len(lane.prepared) for lane in self.assignment)
-        room = self._settings.batch_records_max - prepared
+        room = min(self._settings.batch_records_max, self._records_in_bytes_max()) - prepared
         wait_s = self._settings.batch_wait_ms / 1_000
         own = self.assignment.with_partition
         if self._pace.paused:
@@ -134,8 +135,15 @@ class Worker(Generic[S]):
         if allowed <= 0:
             return self._hushed(wait_s)
         fetch = self._log.fetch(allowed, 0.0 if prepared else wait_s)
-        self._pace.took(sum(map(len, fetch.records.values())))
+        found = [record for records in fetch.records.values() for record in records]
+        self._pace.took(len(found))
+        if found:
+            self._bytes_each = max(sum(len(record.value or b"") for record in found) / len(found), self._bytes_each / 2)
         return fetch
+
+    def _records_in_bytes_max(self) -> int:
+        """As large as the last ones were: a client's fetch is bounded in records only, and a record may have a megabyte."""
+        return max(1, int(self._settings.batch_bytes_max / max(self._bytes_each, 1.0)))
 
     def _hushed(self, timeout_s: float) -> Fetch:
         """The group is listened to while no record may come."""
