@@ -72,6 +72,7 @@ class Lane:
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
     first_wanted: bool = False  # assigned at tail, and nothing has come since: a hole here is the log's word
     asked_for: tuple[int, int] | None = None  # (expected, end) for which it was assigned again without anything coming
+    in_doubt: bool = False  # it was ours and was forgotten: its row may hold outputs that nobody has published
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
     acquire_at: float = 0.0  # not before this time of the loop's clock
     acquire_tries: int = 0
@@ -89,6 +90,7 @@ class Lane:
 
     def forget(self) -> None:
         """Batch, position and pending outputs: whatever was believed may be wrong."""
+        self.in_doubt = self.in_doubt or self.state is State.RUNNING
         self.state = State.ACQUIRE
         self.epoch = self.expected = self.tail = -1
         self.prepared.clear()
@@ -99,7 +101,7 @@ class Lane:
     def hold(self, held: Held) -> None:
         """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
         self.forget()
-        self.state = State.RUNNING
+        self.state, self.in_doubt = State.RUNNING, False
         self.epoch, self.topic_id = held.epoch, held.topic_id
         self.expected = self.tail = held.next_offset
         self.row_holds_outputs = held.unpublished is not None
@@ -108,7 +110,7 @@ class Lane:
 
     def halt(self, code: str) -> None:
         self.forget()
-        self.state, self.stop_code = State.STOPPED, code
+        self.state, self.stop_code, self.in_doubt = State.STOPPED, code, False
 
     def drop_prepared(self) -> None:
         self.prepared.clear()

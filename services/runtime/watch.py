@@ -70,17 +70,13 @@ class Watch(Generic[S]):
         self._lagging_since = stuck
 
     def _clear(self, running: list[Lane], now: float) -> None:
-        idle = [
-            lane
-            for lane in running
-            if lane.may_commit
-            and lane.row_holds_outputs
-            and not lane.prepared
-            and now - lane.commit_at > self._interval_s
-        ]
-        if idle:
-            self._ledger.clear_unpublished([lane.claim for lane in idle])
-            for lane in idle:
+        self.clear([lane for lane in running if not lane.prepared and now - lane.commit_at > self._interval_s])
+
+    def clear(self, lanes: list[Lane]) -> None:
+        """Empties what is acknowledged out of the rows (model/: rule 8)."""
+        if done := [lane for lane in lanes if lane.may_commit and lane.row_holds_outputs]:
+            self._ledger.clear_unpublished([lane.claim for lane in done])
+            for lane in done:
                 lane.row_holds_outputs = False
 
     def _gauges(self, wall_ms: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
@@ -287,7 +288,9 @@ class Worker(Generic[S]):
             lane.prepared.clear()
         self._publisher.await_answers(lanes, 0.0, until=deadline - 1.0)
         self._publisher.settle(lanes)
-        left = [lane for lane in lanes if lane.outbox is not None]
+        with suppress(Exception):  # only a courtesy: else the next owner publishes again what is acknowledged
+            self._watch.clear(lanes)
+        left = [lane for lane in lanes if lane.outbox is not None or lane.in_doubt]
         self._log.close(max(0.0, deadline - self._clock()))
         self._ledger.close()
         return not left
