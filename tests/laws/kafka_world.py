@@ -138,10 +138,13 @@ class KafkaWorld:
         self.names = Names(prefix)
         self.bootstrap_servers, self.database_url, self._folder = servers.bootstrap_servers, database_url, folder
         self._servers, self._partitions = servers, partitions
+        self.proxy: Proxy | None = None  # through which members that are started from now on reach the database
+        self.mutation = ""  # of members that are started from now on: a name in tests/toy/mutate.py
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
         self._was_mended = False
+        self._marked: set[LaneKey] = set()  # partitions whose log may end in a transaction's marker
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
@@ -190,21 +193,18 @@ class KafkaWorld:
         *,
         at: str = "",
         release: Release = RELEASE,
-        behind: Proxy | None = None,
-        mutation: str = "",
         **settings: object,
     ) -> Process:
-        """`behind`: it reaches the database through this proxy only. `mutation`: as in tests/toy/mutate.py."""
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "DATABASE_URL": behind.url(self.database_url) if behind else self.database_url,
+            "DATABASE_URL": self.proxy.url(self.database_url) if self.proxy else self.database_url,
             "TOY_PREFIX": self.names.prefix,
             "TOY_AT": at,
             "TOY_RELEASE": str(release.number),
             "TOY_MENDED": "1" if release.is_mended else "",
             "TOY_TICKS": "1" if release.ticks else "",
-            "TOY_MUTATION": mutation,
+            "TOY_MUTATION": self.mutation,
             **{f"STUBLINE_TOY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
         }
         self._was_mended |= release.is_mended
@@ -246,13 +246,31 @@ class KafkaWorld:
         self._produce(Sent(topic, NO_PARTITION, 0, key, value, headers, None))
         self._flush()
 
-    def _produce(self, record: Sent) -> None:
+    def send_in_transaction(self, *inputs: Input, topic: str, abort: bool = False) -> None:
+        """Kafka's own transactions: nobody of ours uses them, and their markers take offsets."""
+        settings = {"bootstrap.servers": self.bootstrap_servers, "transactional.id": f"{uuid4()}", "log_level": 0}
+        producer, placed = Producer(settings), list[Sent]()
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        for told in inputs:
+            self._produce(Sent(topic, NO_PARTITION, 0, told.key.encode(), told.value(), (), told), producer, placed)
+        producer.flush(20)
+        if abort:
+            producer.abort_transaction(20)
+            return
+        producer.commit_transaction(20)
+        self._sent += placed
+        self._marked |= {LaneKey(it.topic, it.partition) for it in placed}
+
+    def _produce(self, record: Sent, producer: Producer | None = None, placed: list[Sent] | None = None) -> None:
+        producer, placed = producer or self._producer, self._sent if placed is None else placed
+
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 raise KafkaException(error)
-            self._sent.append(record._replace(partition=message.partition() or 0, offset=message.offset() or 0))
+            placed.append(record._replace(partition=message.partition() or 0, offset=message.offset() or 0))
 
-        self._producer.produce(
+        producer.produce(
             record.topic,
             record.value,
             record.key,
@@ -260,7 +278,7 @@ class KafkaWorld:
             headers=list(record.headers),
             on_delivery=delivered,
         )
-        self._producer.poll(0)
+        producer.poll(0)
 
     def _flush(self) -> None:
         if left := self._producer.flush(20):
@@ -275,15 +293,30 @@ class KafkaWorld:
     def broker_away(self) -> Iterator[None]:
         for broker in self._stack.kafka:
             broker.stop(immediate=True)
-        yield
-        for broker in self._stack.kafka:
-            broker.start()
+        try:
+            yield
+        finally:
+            for broker in self._stack.kafka:
+                broker.start()
 
     @contextmanager
     def database_away(self) -> Iterator[None]:
         self._stack.postgres.stop(immediate=True)
-        yield
-        self._stack.postgres.start()
+        try:
+            yield
+        finally:
+            self._stack.postgres.start()
+
+    @contextmanager
+    def broker_paused(self) -> Iterator[None]:
+        """It answers nobody, and hangs up on nobody either."""
+        for broker in self._stack.kafka:
+            broker.pause()
+        try:
+            yield
+        finally:
+            for broker in self._stack.kafka:
+                broker.resume()
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(10)
@@ -378,7 +411,7 @@ class KafkaWorld:
                     if lane.topic == topic and high > low:
                         row = rows.get((group, lane))
                         at = row.next_offset if row else None
-                        if at != high and not (row and row.stopped_code):
+                        if at not in {high, high - (lane in self._marked)} and not (row and row.stopped_code):
                             waits.append(f"{group} {lane} is at {at} of {high}")
         return waits
 

@@ -398,13 +398,14 @@ def stops(world: World, stage: str = "first") -> set[str]:
     return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
 
 
-def buried(world: World, number: int, then: Release = MENDED) -> list[UUID]:
+def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
     """Dead letters, and a release that can work them."""
     world.start("second")
     bad = world.start("first")
     world.send(*[poison(told, "handle" if n % 2 else "parse") for n, told in enumerate(story(7, number))])
     world.settle()
     assert bad.stop() == 0
-    world.start("first", release=then)
+    if then is not None:
+        world.start("first", release=then)
     assert len(world.letters()) == number
     return [it.id for it in world.letters()]
