@@ -1,0 +1,22 @@
+-- What sources have told: the inbox, and per order every fact that is known of it.
+create schema ingest;
+
+-- A callback is judged against its order, not swallowed for having come before: this only tells what is a repeat.
+create table ingest.callbacks (
+    key      text not null check (length(key) between 1 and 1000),  -- the same whenever its source sends it again
+    meaning  bytea not null check (length(meaning) = 32),  -- two meanings of one key: an incident of the order
+    added_at timestamptz not null default now(),
+    primary key (key, meaning)
+);
+
+create table ingest.orders (
+    order_id   text primary key check (length(order_id) between 3 and 512),
+    generation bigint not null default 0 check (generation >= 0),  -- in which it last spoke
+    sequence   bigint not null default 0 check (sequence >= 0),
+    digest     bytea check (length(digest) = 32),  -- of what it last said
+    facts      jsonb not null default '{}' check (jsonb_typeof(facts) = 'object'),
+    incidents  jsonb not null default '[]' check (jsonb_typeof(incidents) = 'array'),
+    -- What it knows, it has said.
+    check ((sequence = 0) = (facts = '{}')),
+    check ((sequence = 0) = (digest is null))
+) with (fillfactor = 60);  -- an order is told several times: room for its next row on the same page

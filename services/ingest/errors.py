@@ -1,0 +1,62 @@
+"""Why a callback is kept as a dead letter instead of becoming a fact."""
+
+from __future__ import annotations
+
+from services.runtime.errors import Fatal, Poison
+
+
+class CallbackUnreadable(Poison):
+    """A callback that makes no sense. The door took it, for a shop asks once, and falls silent after a few refusals."""
+
+    code = "ingest-callback-unreadable"
+    next_step = (
+        "`stubline dead show ID` prints its bytes. Useless: `stubline dead discard ID --reason ...`. Right, but in a new format: "
+        "deploy a release that reads it, then `stubline dead replay ID`; what is newer by now is not set back."
+    )
+
+
+class CallbackForeign(Poison):
+    """A well-formed callback that is not about an order, or of a type that this release does not know."""
+
+    code = "ingest-callback-foreign"
+    next_step = (
+        "The text names its topic or type. A webhook for customers, coupons or products: delete it in the shop, then "
+        "`stubline dead discard ID --reason ...`. A type of a newer release: deploy it, then `stubline dead replay ID`."
+    )
+
+
+class CallbackMisaddressed(Poison):
+    """A storefront's own order stands under another key or source than it names, so its facts could be told out of place."""
+
+    code = "ingest-callback-misaddressed"
+    next_step = (
+        "Have the storefront publish with the record key `source:order_id` and the ce_source `/sources/source`. Then let it "
+        "publish the order again, and `stubline dead discard ID --reason ...`."
+    )
+
+
+class AmountUnreadable(Poison):
+    """An amount that cannot be said in minor units: an unknown currency, too many digits, or no number."""
+
+    code = "ingest-amount-unreadable"
+    next_step = (
+        "`stubline dead show ID` prints the order. Round it at the shop and save the order again, which tells it anew; then "
+        "`stubline dead discard ID --reason ...`."
+    )
+
+
+class OrderOverfull(Poison):
+    """An order was told in more different statuses than an order can have: its source is broken."""
+
+    code = "ingest-order-overfull"
+    next_step = (
+        "`stubline dead show ID` prints the callback. Find what changes the order's status at the source; then "
+        "`stubline dead discard ID --reason ...`. What is known of the order stays as it is."
+    )
+
+
+class DoorBroken(Fatal):
+    """The door's producer will never send again."""
+
+    code = "ingest-door-broken"
+    next_step = "None: the supervisor starts the door again. What it had not acknowledged it had not answered."

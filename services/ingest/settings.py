@@ -1,0 +1,48 @@
+"""The settings of ingest: those of its lanes, and those of its door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from schemas.topics import MIB
+from services.runtime.settings import LaneSettings
+
+ROOM_BYTES = 16 * 1_024  # of a record, for its key and headers and for what Kafka itself adds
+
+
+class Settings(LaneSettings):
+    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.door`) read the same names."""
+
+    model_config = SettingsConfigDict(env_prefix="STUBLINE_INGEST_", frozen=True, extra="ignore")
+
+    sources_file: Path | None = Field(
+        None,
+        description="TOML: the shops whose callbacks the door takes, and where their secrets are. The door needs it.",
+    )
+    door_host: str = Field("127.0.0.1", description="Where the door listens. 0.0.0.0 in a container.")
+    door_port: int = Field(8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which.")
+    door_body_bytes_max: int = Field(
+        MIB - ROOM_BYTES,
+        ge=1_024,
+        le=MIB - ROOM_BYTES,
+        description="A larger body is refused with 413 while it is read. A record of its topic takes no more.",
+    )
+    door_body_wait_ms: int = Field(
+        10_000, ge=100, le=60_000, description="How long a body may take to arrive; then 408."
+    )
+    door_in_flight_max: int = Field(
+        2_000, ge=1, le=50_000, description="Callbacks that are read or wait for Kafka at once. One more is told 503."
+    )
+    door_in_flight_bytes_max: int = Field(
+        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it: 503."
+    )
+    door_acknowledgement_wait_ms: int = Field(
+        5_000,
+        ge=200,
+        le=50_000,
+        description="How long Kafka may take to acknowledge; then 503. Below the 60 s that WooCommerce waits.",
+    )
+    door_retry_after_s: int = Field(10, ge=1, le=600, description="What a 503 tells its caller to wait.")

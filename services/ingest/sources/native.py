@@ -1,0 +1,83 @@
+"""A storefront's own orders, published as CloudEvents straight to Kafka: in our words, in minor units, with its own clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from schemas.callbacks import NativeOrder
+from schemas.orders import Line, Person, Storefront
+from services.ingest import rules
+from services.ingest.errors import CallbackMisaddressed, CallbackUnreadable
+from services.ingest.sources.money import exponent
+from services.ingest.sources.source import Received, amount, bounded, distinct, named, status
+from services.ingest.sources.text import clean, email
+
+EVENT_ID_CHARS_MAX = 200
+
+
+def verify(headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]) -> bool:  # noqa: ARG001 - every source's form
+    """Never at the door: there is no signature. Who may write to the topic is the broker's to say."""
+    return False
+
+
+def external_id(body: bytes) -> str | None:  # noqa: ARG001 - every source's form
+    """The storefront has set the record's key itself."""
+    return None
+
+
+def identify(received: Received, order: NativeOrder) -> str:
+    """CloudEvents: source and id together name an event for ever."""
+    if len(received.id) > EVENT_ID_CHARS_MAX:
+        raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
+    return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
+
+
+def normalise(received: Received) -> rules.Callback:
+    order = NativeOrder.model_validate_json(received.body)
+    order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
+    if order.source != received.source:
+        raise CallbackMisaddressed(f"ce_source is /sources/{received.source}, the order is of {order.source}")
+    if received.key != order_id.encode():
+        raise CallbackMisaddressed(f"the record's key is not {order_id}")
+    modified_at = bounded(order.modified_at)
+    is_plain = (  # then no text holds anything invisible
+        received.body.isascii() and b"\\" not in received.body and b"\x7f" not in received.body
+    )
+    facts: tuple[rules.Fact, ...] = rules.storefront_facts(storefront(order, is_plain=is_plain), modified_at)
+    if order.is_deleted is not None:
+        facts += (rules.deletion_fact(modified_at, is_deleted=order.is_deleted),)
+    return rules.callback(identify(received, order), order_id, facts)
+
+
+def storefront(order: NativeOrder, *, is_plain: bool) -> Storefront:
+    exponent(order.currency)
+    distinct([line.line_id for line in order.lines])
+    return Storefront(
+        status=status(order.status),
+        number=order.number if is_plain else clean(order.number, 64),
+        currency=order.currency,
+        total_minor=amount(order.total_minor),
+        refunded_minor=amount(order.refunded_minor),
+        paid_at=paid(order.paid_at),
+        buyer=Person(name=clean(order.buyer.name, 200), email=email(order.buyer.email)),
+        lines=tuple(cleaned(line, is_plain=is_plain) for line in order.lines),
+    )
+
+
+def paid(at: datetime | None) -> datetime | None:
+    return None if at is None else bounded(at)
+
+
+def cleaned(line: Line, *, is_plain: bool) -> Line:
+    amount(line.total_minor)
+    named(line.line_id, "line_id")
+    if is_plain:
+        return line
+    return line.model_copy(
+        update={
+            "product_id": clean(line.product_id, 64),
+            "sku": clean(line.sku, 100),
+            "name": clean(line.name, 300),
+        }
+    )

@@ -1,0 +1,184 @@
+"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the time of telling.
+
+The delivery id names a second, not a callback, so it is no key. The topic is not covered by the signature: it only tells
+deleted from restored from told, and a deletion must also look like one (a body with nothing but an id).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.orders import Currency, Line, Person, Storefront
+from services.ingest import rules
+from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackUnreadable
+from services.ingest.sources.money import exponent, minor
+from services.ingest.sources.source import Received, bounded, distinct, status
+from services.ingest.sources.text import clean, email, unescaped
+
+SIGNATURE = b"x-wc-webhook-signature"
+TOPIC = b"x-wc-webhook-topic"
+DELETED, RESTORED = "order.deleted", "order.restored"
+TOLD = frozenset({"order.created", "order.updated", RESTORED, ""})  # "": a proxy took the header; the body is an order
+LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
+ENTITY = re.compile(
+    r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));", re.IGNORECASE
+)
+MEANT = "&<>\"'"
+QUANTITY_MAX = 1_000_000
+PING = re.compile(rb"webhook_id=[0-9]{1,20}")
+
+Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
+Text = Annotated[str | None, Field(max_length=10_000)]
+Number = Annotated[str | None, Field(max_length=40)]
+At = datetime | None
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Billing(Part):
+    first_name: Text = None
+    last_name: Text = None
+    email: Text = None
+
+
+class LineItem(Part):
+    id: Id
+    name: Text = None
+    product_id: Id | None = None
+    sku: Text = None
+    quantity: Number = None
+    total: Number = None
+
+
+class Refund(Part):
+    total: Number = None
+
+
+class Told(Part):
+    """An order as REST v3 shows it: what is needed of it."""
+
+    id: Id
+    number: Text = None
+    status: Annotated[str, Field(min_length=1, max_length=43)]
+    currency: Currency
+    date_created_gmt: At = None
+    date_modified_gmt: At = None
+    date_paid_gmt: At = None
+    total: Number
+    billing: Billing
+    line_items: Annotated[list[LineItem], Field(max_length=500)]
+    refunds: Annotated[list[Refund], Field(max_length=1_000)] = []
+
+
+class Deleted(Part):
+    """Nothing but an id: what is more than that is another callback with a wrong topic."""
+
+    id: Id
+    status: None = None
+    line_items: None = None
+
+
+def verify(headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """base64(HMAC-SHA256(secret, raw body)). All secrets are tried, so the time tells nothing of which one fits."""
+    given, fits = headers.get(SIGNATURE, b""), False
+    for secret in secrets:
+        fits |= hmac.compare_digest(base64.b64encode(hmac.digest(secret, body, "sha256")), given)
+    return fits
+
+
+def key_of(secret: str) -> bytes:
+    """As WordPress signs: with its five special characters decoded, once."""
+    return ENTITY.sub(lambda found: MEANT[(found.lastindex or 1) - 1], secret).encode()
+
+
+def external_id(body: bytes) -> str | None:
+    """WordPress writes the id first."""
+    found = LEADING_ID.match(body)
+    return found[1].decode() if found else None
+
+
+def is_ping(headers: Mapping[bytes, bytes], body: bytes) -> bool:
+    """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
+    return SIGNATURE not in headers and PING.fullmatch(body.strip()) is not None
+
+
+def identify(received: Received, order: Told | Deleted) -> str:
+    """Source, order, topic, and of a full order the second of its clock and its status."""
+    name = f"{received.source}:{order.id} {received.topic or 'order'}"
+    if isinstance(order, Deleted):
+        return name
+    at = order.date_modified_gmt
+    return f"{name} {at.isoformat() if at else ''} {status(order.status)}"
+
+
+def normalise(received: Received) -> rules.Callback:
+    if received.topic == DELETED:
+        gone = Deleted.model_validate_json(received.body)
+        facts: tuple[rules.Fact, ...] = (rules.deletion_fact(received.at, is_deleted=True),)
+        return rules.callback(identify(received, gone), f"{received.source}:{gone.id}", facts)
+    if received.topic not in TOLD:
+        raise CallbackForeign(f"its topic is {received.topic[:100]!r}, and only order.* is about orders")
+    order = Told.model_validate_json(received.body)
+    facts = rules.storefront_facts(storefront(order), modified(order))
+    if received.topic == RESTORED:
+        facts += (rules.deletion_fact(received.at, is_deleted=False),)
+    return rules.callback(identify(received, order), f"{received.source}:{order.id}", facts)
+
+
+def modified(order: Told) -> datetime:
+    at = order.date_modified_gmt or order.date_created_gmt
+    if at is None:
+        raise CallbackUnreadable("the order has neither date_modified_gmt nor date_created_gmt")
+    return utc(at)
+
+
+def storefront(order: Told) -> Storefront:
+    digits = exponent(order.currency)
+    distinct([item.id for item in order.line_items])
+    name = " ".join(filter(None, (order.billing.first_name, order.billing.last_name)))
+    return Storefront(
+        status=status(order.status),
+        number=clean(order.number or order.id, 64),
+        currency=order.currency,
+        total_minor=minor(order.total or "0", digits),
+        refunded_minor=sum(abs(minor(refund.total or "0", digits)) for refund in order.refunds),
+        paid_at=utc(order.date_paid_gmt) if order.date_paid_gmt else None,
+        buyer=Person(name=unescaped(name, 200), email=email(order.billing.email or "")),
+        lines=tuple(line(item, digits) for item in order.line_items),
+    )
+
+
+def line(item: LineItem, digits: int) -> Line:
+    return Line(
+        line_id=item.id,
+        product_id=item.product_id or "",
+        sku=unescaped(item.sku or "", 100),
+        name=unescaped(item.name or "", 300),
+        quantity=quantity(item.quantity or "0"),
+        total_minor=minor(item.total or "0", digits),
+    )
+
+
+def quantity(text: str) -> int:
+    """Whole ones: of 1.5 kg beside the tickets nobody gets half a ticket."""
+    try:
+        whole = minor(text, 20) // 10**20
+    except AmountUnreadable:
+        raise CallbackUnreadable("a quantity is no decimal number") from None
+    if whole > QUANTITY_MAX:
+        raise CallbackUnreadable(f"a quantity is above {QUANTITY_MAX}")
+    return max(whole, 0)
+
+
+def utc(at: datetime) -> datetime:
+    """`*_gmt` has no offset and is UTC."""
+    return bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
