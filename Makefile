@@ -1,7 +1,7 @@
 # `make` alone is `make help`, made from the `##` text behind each target. Everything sets itself up first: .venv from the
 # locked requirements, and a local stack, unless KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL name servers that run already.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down clean check lint format test psql tail lag status env migrate chaos bench model lock
+.PHONY: help setup demo up run down clean check lint format test psql tail lag status env migrate chaos bench model lock
 
 # Looked up only when there is something to set up: the first Python of this machine that is young enough.
 YOUNG = import sys; sys.version_info >= (3, 11) and print(sys.executable)
@@ -21,6 +21,9 @@ up: $(READY)  ## the same stack for work by hand, until make down; your own serv
 	@$(LOCAL) run $(BIN)/stubline migrate
 down: $(READY)  ## stops it; data and addresses stay (make clean removes the data too)
 	@$(LOCAL) down
+
+run: $(READY)  ## all services on the servers of make up, SOURCES=shop.toml; Ctrl-C ends them
+	@$(if $(SOURCES),$(LOCAL) run $(BIN)/python -m deploy.local.programs --sources "$(SOURCES)",echo "say whose callbacks to take: make run SOURCES=shop.toml (docs/tutorial.md)"; exit 2)
 
 #@ Each day
 check: lint  ## make lint and the quick tests: what a merge needs

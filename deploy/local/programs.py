@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local.ports import free_ports
-from deploy.local.process import Plan, Server
+from deploy.local.process import Plan, Server, StackError
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "approval", "issuer", "delivery")
@@ -60,7 +62,9 @@ class Services:
     _ports: set[int] = field(default_factory=set)
 
     def add(self, name: str, module: str, port_variable: str, **settings: str) -> Program:
-        (port,) = free_ports(1, avoid=self._ports)
+        port = int(self.environment.get(port_variable, "0")) if name == "door" else 0
+        if not port:
+            (port,) = free_ports(1, avoid=self._ports)
         self._ports.add(port)
         environment = {**self.environment, **settings, port_variable: str(port)}
         program = self.programs[name] = Program(name, module, self.state, port, environment)
@@ -99,3 +103,31 @@ def services(
         yield found
     finally:
         found.stop()
+
+
+def main() -> int:
+    """`make run`: all services in the foreground, on the servers that the environment names, until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="make run")
+    parser.add_argument("--sources", type=Path, required=True, help="The shops whose callbacks the door takes (TOML).")
+    parser.add_argument("--door-port", type=int, default=8080)
+    given = parser.parse_args()
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    environment = {"STUBLINE_INGEST_DOOR_PORT": str(given.door_port)}
+    with services(ROOT / ".local", environment, given.sources.resolve()) as running:
+        print(
+            f"the door: {running.door}/hooks/SOURCE; logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",
+            flush=True,
+        )
+        while not ended.wait(1.0):
+            if gone := [name for name, program in running.programs.items() if not program.running]:
+                raise StackError(f"{', '.join(gone)} ended; its log in {ROOT / '.local' / 'logs'} says why")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except StackError as error:
+        raise SystemExit(f"run: {error}") from None
