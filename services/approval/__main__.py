@@ -1,0 +1,21 @@
+"""`python -m services.approval`: one member of the group, until SIGTERM."""
+
+import sys
+
+from services.approval import settings, worker
+from services.runtime import process
+from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+
+
+def main() -> int:
+    found = load(settings.Settings)
+    try:
+        policies = settings.policies(found)
+    except ConfigurationError as error:
+        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
+        return EX_CONFIG
+    return process.run(worker.service(policies), found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What an installation may set of the approval service, and the policy of each shop that follows from it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems
+from services.runtime.settings import ConfigurationError, LaneSettings, variable
+
+
+class Settings(LaneSettings):
+    """When tickets are due, for all shops, and a file for those that differ."""
+
+    model_config = SettingsConfigDict(env_prefix="STUBLINE_APPROVAL_", frozen=True)
+
+    issue_when: str = Field(
+        "completed",
+        max_length=400,
+        description="When an order's tickets are due: `payment_complete`, or statuses with commas. `processing` is met by "
+        "`completed` too. A change counts for what is observed from then on.",
+    )
+    custom_statuses: str = Field(
+        "",
+        max_length=2_000,
+        description="Statuses of your shops beyond WooCommerce's own, with commas, such as `approved`. Named here, a trigger "
+        "must be one of them or a known one. Empty: any is taken that does not look like a known one misspelt.",
+    )
+    policy_file: str = Field(
+        "",
+        description="TOML with what differs by shop: `[sources.shop]`, `issue_when = [...]`. Empty: nothing differs.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policy of each source."""
+
+    default: Prepared
+    by_source: Mapping[str, Prepared]
+
+    def of(self, source: str) -> Prepared:
+        return self.by_source.get(source, self.default)
+
+
+def policies(settings: Settings) -> Policies:
+    """Raises ConfigurationError with everything that is wrong, each with its place and its remedy."""
+    custom = frozenset(status_of(word) for word in settings.custom_statuses.split(",") if word.strip())
+    problems: list[str] = []
+    default = _policy(variable(Settings, "issue_when"), settings.issue_when.split(","), custom, problems)
+    by_source = {}
+    for source, words in _sources(settings.policy_file, problems).items():
+        place = f"{settings.policy_file}: sources.{source}.issue_when"
+        if (found := _policy(place, words, custom, problems)) is not None:
+            by_source[source] = found
+    if problems or default is None:
+        raise ConfigurationError("; ".join(problems))
+    return Policies(default, by_source)
+
+
+def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]) -> Prepared | None:
+    found = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
+    problems.extend(found)
+    return None if found else prepare(policy_of(words))
+
+
+def _sources(file: str, problems: list[str]) -> dict[str, list[str]]:
+    """What the file says of each source; what it should not say goes to the problems."""
+    if not file:
+        return {}
+    try:
+        document = tomllib.loads(Path(file).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"{file}: {error}")
+        return {}
+    problems.extend(f"{file}: {key} is no key here; only [sources.NAME] is" for key in document if key != "sources")
+    sources = document.get("sources", {})
+    if not isinstance(sources, dict):
+        problems.append(f"{file}: sources is a table: [sources.NAME]")
+        return {}
+    return {
+        name: words for name, table in sources.items() if (words := _words(file, name, table, problems)) is not None
+    }
+
+
+def _words(file: str, source: str, table: Any, problems: list[str]) -> list[str] | None:
+    if not isinstance(table, dict):
+        problems.append(f"{file}: sources.{source} is a table")
+        return None
+    problems.extend(
+        f"{file}: sources.{source}.{key} is no key; did you mean issue_when?" for key in table if key != "issue_when"
+    )
+    words = table.get("issue_when", [])
+    if isinstance(words, str):
+        return words.split(",")
+    if isinstance(words, list) and all(isinstance(word, str) for word in words):
+        return words
+    problems.append(f'{file}: sources.{source}.issue_when is a list of statuses, such as ["completed"]')
+    return None

@@ -1,0 +1,153 @@
+"""Observations in, decisions out: parsed alone, decided together, written down once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import orjson
+
+from schemas.envelope import Position
+from schemas.orders import OrderDecided, OrderObserved
+from schemas.said import Said, digest_of
+from services.approval.metrics import DECISIONS
+from services.approval.rules import Decision, Gate, Prepared, decide
+from services.approval.settings import Policies
+from services.approval.store import Decided, OrderRow, Store
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.service import Service
+
+GROUP = "stubline.approval"
+WRITER = "approval"
+
+
+def parse(record: Record) -> OrderObserved:
+    """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
+    return OrderObserved.read(record.headers, record.value)
+
+
+def handle(
+    batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
+) -> list[Outcome]:
+    """One outcome each, in order. Four round trips for any size, two when nothing was new."""
+    store, order_ids = Store(transaction), sorted({observed.key for observed in batch})
+    store.add_orders(order_ids)
+    rows = store.lock_orders(order_ids)
+    outcomes, latest = judge_positions(batch, rows)
+    decided = []
+    for order_id, place in latest.items():
+        observed, row = batch[place], rows[order_id]
+        saved, said = say(observed, row, policies.of(observed.source), gates)
+        decided.append(saved)
+        outcomes[place] = Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
+    if decided:
+        store.save_orders(decided)
+        store.add_receipts(decided)
+    return outcomes
+
+
+def judge_positions(batch: Sequence[OrderObserved], rows: dict[str, OrderRow]) -> tuple[list[Outcome], dict[str, int]]:
+    """Each record's outcome by its place in its writer's history, and the place in the batch of each order's newest."""
+    reached = {row.order_id: Position(row.observed_generation, row.observed_sequence) for row in rows.values()}
+    latest: dict[str, int] = {}
+    outcomes: list[Outcome] = []
+    for place, observed in enumerate(batch):
+        last, position = reached[observed.key], observed.position
+        if position > last:
+            reached[observed.key], latest[observed.key] = position, place
+            outcomes.append(Effect())
+        else:
+            outcomes.append(Duplicate() if position == last else Superseded())
+    return outcomes, latest
+
+
+def say(
+    observed: OrderObserved, row: OrderRow, prepared: Prepared, gates: Sequence[Gate]
+) -> tuple[Decided, Said | None]:
+    """The decision as it is kept and, when it differs from the last, as it is said."""
+    decision = decide(observed, prepared, gates)
+    body = body_of(observed, decision)
+    digest = digest_of(body)
+    is_news = digest != row.digest
+    sequence = row.sequence + is_news
+    saved = Decided(
+        order_id=row.order_id,
+        generation=row.generation,
+        sequence=sequence,
+        digest=digest,
+        state=decision.state,
+        observed_generation=observed.generation,
+        observed_sequence=observed.sequence,
+        decision=body.decode(),
+        inputs=inputs_of(observed, prepared),
+        policy_version=prepared.version,
+        outcome=outcome_of(decision),
+    )
+    said = Said(OrderDecided, WRITER, row.order_id, row.generation, sequence, body) if is_news else None
+    return saved, said
+
+
+def body_of(observed: OrderObserved, decision: Decision) -> bytes:
+    buyer = {"name": decision.buyer.name, "email": decision.buyer.email}
+    return orjson.dumps(
+        {
+            "source": observed.source,
+            "external_id": observed.external_id,
+            "number": decision.number,
+            "state": decision.state,
+            "reasons": decision.reasons,
+            "buyer": buyer,
+            "lines": [
+                {
+                    "line_id": line.line_id,
+                    "product_id": line.product_id,
+                    "sku": line.sku,
+                    "name": line.name,
+                    "quantity": quantity,
+                    "holder": buyer,
+                }
+                for line, quantity in decision.lines
+            ],
+            "refund_due_tickets": decision.refund_due_tickets,
+        }
+    )
+
+
+def inputs_of(observed: OrderObserved, prepared: Prepared) -> str:
+    """All that a decision goes by, and no person."""
+    front = observed.storefront
+    told = {
+        "is_deleted": observed.is_deleted,
+        "issue_when": prepared.policy.said,
+        "reached": observed.reached,
+        "status": front.status if front else None,
+        "paid_at": front.paid_at if front else None,
+        "lines": [[line.line_id, line.quantity] for line in front.lines] if front else None,
+    }
+    return orjson.dumps(told).decode()
+
+
+def outcome_of(decision: Decision) -> str:
+    told = {
+        "state": decision.state,
+        "reasons": decision.reasons,
+        "lines": [[line.line_id, quantity] for line, quantity in decision.lines],
+        "refund_due_tickets": decision.refund_due_tickets,
+    }
+    return orjson.dumps(told).decode()
+
+
+def service(policies: Policies, gates: Sequence[Gate] = ()) -> Service[OrderObserved, Session]:
+    return Service(
+        group=GROUP,
+        topics=(OrderObserved.topic,),
+        parse=parse,
+        handle=partial(_handle, policies=policies, gates=gates),
+    )
+
+
+def _handle(
+    batch: Sequence[OrderObserved], transaction: Session, *, policies: Policies, gates: Sequence[Gate]
+) -> list[Outcome]:
+    return handle(batch, transaction, policies, gates)

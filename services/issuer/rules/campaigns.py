@@ -1,0 +1,135 @@
+"""What a campaign may say, and what of it may change once it has tickets. Pure.
+
+Reasons for a refusal are tried in this order: mode, start, the range of a shuffled campaign, capacity below what was issued.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.orders import Source
+
+CAPACITY_MAX = 1_000_000_000
+Mode = Literal["sequential", "shuffled"]
+Product = tuple[str, str, str]  # source, `sku` or `product_id`, and which
+
+
+class Definition(BaseModel):
+    """A campaign as its file says it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    name: str = Field(min_length=1, max_length=200)
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=100)
+    skus: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=1_000)
+    product_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field((), max_length=1_000)
+    mode: Mode = "sequential"
+    prefix: str = Field("", max_length=20)
+    start: int = Field(1, ge=0, le=10**12, strict=True)
+    padding: int = Field(1, ge=1, le=20, strict=True)
+    capacity: int | None = Field(None, ge=1, le=CAPACITY_MAX, strict=True)
+    date: dt.date | None = None
+    time: str | None = None
+    zone: str = "UTC"
+    venue: str = Field("", max_length=300)
+    design: str = Field("plain", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    status: Literal["open", "closed"] = "open"
+
+    @field_validator("time")
+    @classmethod
+    def _is_a_time(cls, text: str | None) -> str | None:
+        if text is not None and (len(text) != 5 or dt.time.fromisoformat(text).second):
+            raise ValueError("is a local time such as 19:30")
+        return text
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError("is no IANA time zone; say one such as Europe/Dublin")
+        return name
+
+    @field_validator("sources", "skus", "product_ids")
+    @classmethod
+    def _is_said_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice")
+        return names
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if not self.skus and not self.product_ids:
+            raise ValueError("matches nothing: give it skus or product_ids")
+        if self.mode == "shuffled" and self.capacity is None:
+            raise ValueError("is shuffled, so it needs a capacity: numbers are drawn from a range that has an end")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """As it is kept and compared: a version says another content."""
+        return self.model_dump(mode="json")
+
+    def products(self) -> set[Product]:
+        named = [("sku", sku) for sku in self.skus] + [("product_id", product) for product in self.product_ids]
+        return {(source, kind, name) for source in self.sources for kind, name in named}
+
+
+class Standing(NamedTuple):
+    """A campaign as the table has it."""
+
+    version: int
+    content: Mapping[str, Any]
+    next_index: int
+
+
+class Change(NamedTuple):
+    """What applying a definition does. `version` is the one it has afterwards."""
+
+    what: Literal["added", "changed", "unchanged"]
+    version: int
+
+
+def change(definition: Definition, standing: Standing | None) -> Change:
+    """Of a definition that is not refused."""
+    if standing is None:
+        return Change("added", 1)
+    if standing.content == definition.content():
+        return Change("unchanged", standing.version)
+    return Change("changed", standing.version + 1)
+
+
+def refusals(definition: Definition, standing: Standing | None) -> Iterator[str]:
+    """Why it may not become this. Prefix and padding may change: numbers that were issued stay as they were printed."""
+    if standing is None or not standing.next_index:
+        return
+    before, issued = standing.content, standing.next_index
+    for key in ("mode", "start"):
+        if (new := getattr(definition, key)) != before[key]:
+            yield f"{key} is {before[key]} and stays so, for {issued} numbers are issued; {new} needs a campaign of its own"
+    if definition.mode == before["mode"] == "shuffled" and definition.capacity != before["capacity"]:
+        yield (
+            f"capacity is {before['capacity']} and stays so: the numbers of a shuffled campaign are a permutation of its "
+            f"range, and {issued} are issued; more numbers need a campaign of their own"
+        )
+    elif definition.capacity is not None and definition.capacity < issued:
+        yield f"capacity {definition.capacity} is below the {issued} numbers that are issued; the least is {issued}"
+
+
+def contested(definitions: Sequence[Definition]) -> Iterator[str]:
+    """Ids and products that two campaigns of one file claim."""
+    owners: dict[Product, str] = {}
+    ids: set[str] = set()
+    for definition in definitions:
+        if definition.id in ids:
+            yield f"id {definition.id} is used twice"
+        ids.add(definition.id)
+        for product in sorted(definition.products()):
+            owner = owners.setdefault(product, definition.id)
+            if owner != definition.id:
+                source, kind, name = product
+                yield f"{definition.id}: {kind} {name} of {source} belongs to {owner} already; take it out of one of them"

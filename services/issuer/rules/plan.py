@@ -1,0 +1,231 @@
+"""What does a batch of decisions get? Pure: orders, tickets and campaigns as they are, codes drawn beforehand; tickets out.
+
+Tickets are keyed by order, line and ordinal: an ordinal that was issued once is never issued again, whatever happens to its
+order. It is cancelled and made active again, and keeps its number. Orders are served as they stand in the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from schemas.orders import DecidedLine, OrderDecided
+from services.issuer.rules.campaigns import Product
+from services.issuer.rules.numbers import format_number, permute
+
+TICKET_IDS = bytes.fromhex("2c2f7f4be1b55cf0a2d75e0cf6f2c6aa")  # the namespace of every ticket's id; never changes
+ACTIVE, WON, CANCELLED = "Active", "Won", "Cancelled"
+SOLD_OUT, NO_CAMPAIGN, CLOSED = "sold_out", "no_campaign", "campaign_closed"
+
+
+class Ticket(NamedTuple):
+    """A paid ordinal. Without an index it is sold out: its refund is due."""
+
+    ticket_id: str
+    order_id: str
+    line_id: str
+    ordinal: int
+    campaign_id: str
+    place: int | None  # its index in the campaign
+    number: str | None
+    code: str | None
+    status: str | None
+    reason: str | None
+    holder_name: str
+    holder_email: str
+    product_id: str
+    issued_at: datetime
+
+
+@dataclass(slots=True)
+class Campaign:
+    """As its locked row has it. `next_index` goes on while a batch is planned."""
+
+    campaign_id: str
+    version: int
+    content: Mapping[str, Any]
+    key: bytes
+    next_index: int
+    first_index: int = field(init=False)  # as it was before the batch
+
+    def __post_init__(self) -> None:
+        self.first_index = self.next_index
+
+    def take(self) -> tuple[int, str] | None:
+        """The next place and its number; None: sold out."""
+        capacity, start = self.content["capacity"], self.content["start"]
+        index = self.next_index
+        if capacity is not None and index >= capacity:
+            return None
+        self.next_index = index + 1
+        place = permute(index, capacity, self.key) if self.content["mode"] == "shuffled" else index
+        return index, format_number(self.content["prefix"], self.content["padding"], start + place)
+
+
+class Waiting(NamedTuple):
+    """A paid line that no campaign takes now."""
+
+    order_id: str
+    line_id: str
+    source: str
+    sku: str
+    product_id: str
+    quantity: int
+    reason: str
+
+
+class Change(NamedTuple):
+    """Of a ticket's row. `before` is None when only its holder changes."""
+
+    ticket: Ticket
+    before: str | None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a batch does. `held`: all rows of each order afterwards, by line and ordinal."""
+
+    held: dict[str, list[Ticket]] = field(default_factory=dict)
+    waiting: dict[str, list[Waiting]] = field(default_factory=dict)
+    issued: list[Ticket] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a plan goes by besides the decisions."""
+
+    campaigns: Mapping[str, Campaign]
+    products: Mapping[Product, str]  # to the campaign
+    codes: Iterator[str]
+    now: datetime
+
+
+def ticket_id(order_id: str, line_id: str, ordinal: int) -> str:
+    """A UUIDv5, said as text. Lengths are said too, so that no two ordinals spell the same name."""
+    name = f"{len(order_id)}:{order_id}/{len(line_id)}:{line_id}/{ordinal}".encode()
+    digest = hashlib.sha1(TICKET_IDS + name, usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+
+
+def products_of(decisions: Iterable[OrderDecided]) -> set[Product]:
+    """Everything by which a campaign may take a line of these orders."""
+    found = set()
+    for decision in decisions:
+        for line in decision.lines:
+            if line.sku:
+                found.add((decision.source, "sku", line.sku))
+            if line.product_id:
+                found.add((decision.source, "product_id", line.product_id))
+    return found
+
+
+def tickets_max(decisions: Iterable[OrderDecided]) -> int:
+    """How many codes a plan may need."""
+    return sum(line.quantity for decision in decisions for line in decision.lines)
+
+
+def plan(decisions: Sequence[OrderDecided], held: Mapping[str, Sequence[Ticket]], given: Given) -> Plan:
+    """`held`: the rows that orders have already. Each order stands in the batch once."""
+    made = Plan()
+    for decision in decisions:
+        _order(decision, held.get(decision.key, ()), given, made)
+    return made
+
+
+def _order(decision: OrderDecided, before: Sequence[Ticket], given: Given, made: Plan) -> None:
+    rows: dict[str, dict[int, Ticket]] = {}
+    for ticket in before:
+        rows.setdefault(ticket.line_id, {})[ticket.ordinal] = ticket
+    after: list[Ticket] = []
+    waiting: list[Waiting] = []
+    lines = _by_id(decision.lines)
+    for line in lines.values():
+        of_line = rows.pop(line.line_id, {})
+        after.extend(_settled(ticket, line, made) for ticket in of_line.values())
+        missing = [ordinal for ordinal in range(1, line.quantity + 1) if ordinal not in of_line]
+        if missing:
+            _issue(decision, line, missing, given, (made, after, waiting))
+    for of_line in rows.values():  # lines that the order no longer has
+        after.extend(_settled(ticket, None, made) for ticket in of_line.values())
+    after.sort(key=_by_line)
+    made.held[decision.key], made.waiting[decision.key] = after, waiting
+
+
+def _by_line(ticket: Ticket) -> tuple[str, int]:
+    return ticket.line_id, ticket.ordinal
+
+
+def _by_id(lines: Sequence[DecidedLine]) -> dict[str, DecidedLine]:
+    """A line that is told twice under one id counts with both quantities."""
+    found: dict[str, DecidedLine] = {}
+    for line in lines:
+        known = found.get(line.line_id)
+        found[line.line_id] = (
+            line if known is None else line.model_copy(update={"quantity": known.quantity + line.quantity})
+        )
+    return found
+
+
+def _settled(ticket: Ticket, line: DecidedLine | None, made: Plan) -> Ticket:
+    """Highest ordinals go first, and come back last. A won ticket stays in its draw's record."""
+    wanted = ticket.status
+    if ticket.status in (ACTIVE, CANCELLED):
+        wanted = ACTIVE if line is not None and ticket.ordinal <= line.quantity else CANCELLED
+    holder = line.holder if line is not None else None
+    same_holder = holder is None or (ticket.holder_name, ticket.holder_email) == (holder.name, holder.email)
+    if wanted == ticket.status and same_holder:
+        return ticket
+    after = ticket._replace(status=wanted)
+    if holder is not None:
+        after = after._replace(holder_name=holder.name, holder_email=holder.email)
+    made.changes.append(Change(after, ticket.status if wanted != ticket.status else None))
+    return after
+
+
+def _issue(
+    decision: OrderDecided,
+    line: DecidedLine,
+    missing: Sequence[int],
+    given: Given,
+    into: tuple[Plan, list[Ticket], list[Waiting]],
+) -> None:
+    """Ordinals that were never issued: each gets a place while there is one, else its row says that it is sold out."""
+    made, after, waiting = into
+    campaign = campaign_of(decision.source, line, given)
+    if campaign is None or campaign.content["status"] == "closed":
+        reason = NO_CAMPAIGN if campaign is None else CLOSED
+        names = (decision.key, line.line_id, decision.source, line.sku, line.product_id)
+        waiting.append(Waiting(*names, len(missing), reason))
+        return
+    for ordinal in missing:
+        taken = campaign.take()
+        place, number = taken or (None, None)
+        ticket = Ticket(
+            ticket_id(decision.key, line.line_id, ordinal),
+            decision.key,
+            line.line_id,
+            ordinal,
+            campaign.campaign_id,
+            place,
+            number,
+            next(given.codes) if taken else None,
+            ACTIVE if taken else None,
+            None if taken else SOLD_OUT,
+            line.holder.name,
+            line.holder.email,
+            line.product_id,
+            given.now,
+        )
+        after.append(ticket)
+        made.issued.append(ticket)
+
+
+def campaign_of(source: str, line: DecidedLine, given: Given) -> Campaign | None:
+    """By the product's id, then by its SKU: an id is the shop's own name for one thing, a SKU may be shared."""
+    name = given.products.get((source, "product_id", line.product_id)) or given.products.get((source, "sku", line.sku))
+    return given.campaigns[name] if name else None

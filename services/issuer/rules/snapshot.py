@@ -1,0 +1,77 @@
+"""The order's tickets as they are said: written by hand, for the hot path; tests read them back with the model. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from schemas.orders import OrderDecided
+from services.issuer.rules.plan import SOLD_OUT, Campaign, Ticket, Waiting
+
+
+def body_of(
+    decision: OrderDecided, held: Sequence[Ticket], waiting: Sequence[Waiting], campaigns: Mapping[str, Campaign]
+) -> bytes:
+    """TicketsChanged without writer, key, generation and sequence."""
+    tickets = [ticket for ticket in held if ticket.place is not None]
+    buyer = decision.buyer
+    return orjson.dumps(
+        {
+            "source": decision.source,
+            "external_id": decision.external_id,
+            "number": decision.number,
+            "buyer": {"name": buyer.name, "email": buyer.email},
+            "campaigns": [said(campaigns[name]) for name in sorted({ticket.campaign_id for ticket in tickets})],
+            "tickets": [_ticket(ticket) for ticket in tickets],
+            "unissued": _unissued(decision, held, waiting) if waiting or len(tickets) < len(held) else [],
+            "refund_due_tickets": decision.refund_due_tickets,
+        }
+    )
+
+
+def said(campaign: Campaign) -> dict[str, Any]:
+    content = campaign.content
+    return {
+        "campaign_id": campaign.campaign_id,
+        "version": campaign.version,
+        "name": content["name"],
+        "starts_on": content["date"],
+        "starts_at": content["time"],
+        "zone": content["zone"],
+        "venue": content["venue"],
+        "design": content["design"],
+    }
+
+
+def _ticket(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "ticket_id": ticket.ticket_id,
+        "line_id": ticket.line_id,
+        "ordinal": ticket.ordinal,
+        "campaign_id": ticket.campaign_id,
+        "number": ticket.number,
+        "code": ticket.code,
+        "status": ticket.status,
+        "holder": {"name": ticket.holder_name, "email": ticket.holder_email},
+        "product_id": ticket.product_id,
+        "issued_at": ticket.issued_at,
+    }
+
+
+def _unissued(decision: OrderDecided, held: Sequence[Ticket], waiting: Sequence[Waiting]) -> list[dict[str, Any]]:
+    """What is paid now and has no ticket: sold out ordinals within the line's quantity, and lines that wait."""
+    quantities: Counter[str] = Counter()
+    for line in decision.lines:
+        quantities[line.line_id] += line.quantity
+    sold_out = Counter(
+        (ticket.line_id, ticket.product_id)
+        for ticket in held
+        if ticket.reason == SOLD_OUT and ticket.ordinal <= quantities[ticket.line_id]
+    )
+    lacking = [(line, product, count, SOLD_OUT) for (line, product), count in sold_out.items()]
+    lacking += [(line.line_id, line.product_id, line.quantity, line.reason) for line in waiting]
+    names = ("line_id", "product_id", "quantity", "reason")
+    return [dict(zip(names, it, strict=True)) for it in sorted(lacking)]

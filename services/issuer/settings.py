@@ -1,0 +1,19 @@
+"""What an installation may set of the issuer."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import LaneSettings
+
+
+class Settings(LaneSettings):
+    """Campaigns are no settings: `stubline campaigns apply`."""
+
+    model_config = SettingsConfigDict(env_prefix="STUBLINE_ISSUER_", frozen=True)
+
+    tick_orders_max: int = Field(
+        500,
+        ge=1,
+        le=5_000,
+        description="Waiting orders that one tick works after a campaign was applied. More holds the campaign's lock longer.",
+    )

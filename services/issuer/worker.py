@@ -1,0 +1,164 @@
+"""Decisions in, tickets out: parsed alone, planned together on locked rows, one statement a step."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import takewhile
+from typing import NamedTuple
+
+from schemas.envelope import Position, read_event
+from schemas.orders import OrderDecided, TicketsChanged
+from schemas.said import Said, digest_of, event_id
+from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
+from services.issuer.rules.plan import Given, Plan, plan, products_of, tickets_max
+from services.issuer.rules.snapshot import body_of
+from services.issuer.store import ACTOR, OrderRow, Saved, Store
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.service import Service
+
+GROUP = "stubline.issuer"
+WRITER = "issuer"
+CODE_BYTES, CODE_CHARS, PADDED_BYTES, PADDED_CHARS = 16, 26, 20, 32
+
+
+class Decided(NamedTuple):
+    """A decision, and its JSON as it came: that is what is kept."""
+
+    event: OrderDecided
+    text: str
+
+
+def parse(record: Record) -> Decided:
+    """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
+    event = OrderDecided.read(record.headers, record.value)
+    data = read_event(record.headers, record.value).data
+    return Decided(event, (data or b"").decode())
+
+
+def codes(count: int) -> Iterator[str]:
+    """Each 128 random bits in base32, without padding: 26 characters. Drawn here, for rules know no chance."""
+    drawn = secrets.token_bytes(CODE_BYTES * count)
+    pad = bytes(PADDED_BYTES - CODE_BYTES)  # to a whole number of characters, so that all are encoded at once
+    padded = b"".join(drawn[at : at + CODE_BYTES] + pad for at in range(0, len(drawn), CODE_BYTES))
+    text = base64.b32encode(padded).decode()
+    return (text[at : at + CODE_CHARS] for at in range(0, len(text), PADDED_CHARS))
+
+
+def handle(batch: Sequence[Decided], transaction: Session) -> list[Outcome]:
+    """One outcome each, in order. A constant number of round trips: two when nothing was new, some six with tickets."""
+    store = Store(transaction)
+    emails = {decided.event.key: decided.event.buyer.email for decided in batch}
+    store.add_orders(dict(sorted(emails.items())))
+    rows = store.lock_orders(sorted(emails))
+    outcomes, latest = judge_positions([decided.event for decided in batch], rows)
+    if not latest:
+        return outcomes
+    # In the order in which they stand in the batch: who came first is served first.
+    news = [batch[place] for place in sorted(latest.values())]
+    causes = {it.event.key: str(event_id(it.event.writer, it.event.key, *it.event.position)) for it in news}
+    said, counts = work(store, news, rows, causes, ACTOR)
+    for order_id, place in latest.items():
+        outcomes[place] = Effect(said.get(order_id, ()))
+    first = min(latest.values())
+    outcomes[first] = Effect(said.get(batch[first].event.key, ()), counts)  # the sums of the batch, raised once
+    return outcomes
+
+
+def judge_positions(
+    batch: Sequence[OrderDecided], rows: Mapping[str, OrderRow]
+) -> tuple[list[Outcome], dict[str, int]]:
+    """Each record's outcome by its place in its writer's history, and the place in the batch of each order's newest."""
+    reached = {row.order_id: Position(row.decided_generation, row.decided_sequence) for row in rows.values()}
+    latest: dict[str, int] = {}
+    outcomes: list[Outcome] = []
+    for place, decided in enumerate(batch):
+        last, position = reached[decided.key], decided.position
+        if position > last:
+            reached[decided.key], latest[decided.key] = position, place
+            outcomes.append(Effect())
+        else:
+            outcomes.append(Duplicate() if position == last else Superseded())
+    return outcomes, latest
+
+
+def work(
+    store: Store, news: Sequence[Decided], rows: Mapping[str, OrderRow], causes: Mapping[str, str], actor: str
+) -> tuple[dict[str, list[Said]], dict[str, int]]:
+    """Plans the newest decision of each order and writes what it says. Orders are locked; campaigns are locked here."""
+    events = [decided.event for decided in news]
+    known = [event.key for event in events if rows[event.key].sequence]
+    held = store.tickets_of(known) if known else {}
+    others = sorted({ticket.campaign_id for tickets in held.values() for ticket in tickets})
+    campaigns, products = store.lock_campaigns(products_of(events), others)
+    now = rows[events[0].key].at
+    made = plan(events, held, Given(campaigns, products, codes(tickets_max(events)), now))
+    if made.issued:
+        store.issue_tickets(made.issued, causes, actor)
+        store.advance_campaigns([it for it in campaigns.values() if it.next_index != it.first_index])
+    if made.changes:
+        store.change_tickets(made.changes, causes, actor)
+    saved, said = [], {}
+    for decided in news:
+        order_id = decided.event.key
+        row, waiting = rows[order_id], made.waiting[order_id]
+        body = body_of(decided.event, made.held[order_id], waiting, campaigns)
+        digest = digest_of(body)
+        is_news = digest != row.digest
+        sequence = row.sequence + is_news
+        if is_news:
+            said[order_id] = [Said(TicketsChanged, WRITER, order_id, row.generation, sequence, body)]
+        place = (decided.event.generation, decided.event.sequence)
+        email = decided.event.buyer.email
+        saved.append(Saved(order_id, sequence, row.generation, digest, *place, email, bool(waiting), decided.text))
+    store.save_orders(saved)
+    wait(store, rows, made)
+    return said, counts_of(made)
+
+
+def wait(store: Store, rows: Mapping[str, OrderRow], made: Plan) -> None:
+    """Lines that no campaign takes are kept; behind save_orders. Most batches have none, and had none."""
+    kept = [line for lines in made.waiting.values() for line in lines]
+    if had := sorted(order_id for order_id in made.waiting if rows[order_id].is_waiting):
+        store.drop_waiting(had, kept)
+    if kept:
+        store.keep_waiting(kept)
+
+
+def counts_of(made: Plan) -> dict[str, int]:
+    issued = sum(ticket.place is not None for ticket in made.issued)
+    changed = sum(change.before is not None for change in made.changes)
+    return {ISSUED.name: issued, SOLD_OUT.name: len(made.issued) - issued, CHANGED.name: changed}
+
+
+def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Said]:
+    """Orders that a campaign takes since it was applied, oldest first. Round trips as for a batch; one when there are none."""
+    store = Store(transaction)
+    due = store.take_due(orders_max)
+    if not due:
+        return []
+    actor = due[0].actor
+    due = list(takewhile(lambda it: it.actor == actor, due))  # another operator's come with the next tick
+    order_ids = [it.order_id for it in due]
+    store.add_orders(dict.fromkeys(sorted(order_ids), ""))  # for its lock: the orders are there
+    rows = store.lock_orders(sorted(order_ids))
+    texts = store.decisions_of(order_ids)
+    news = [Decided(OrderDecided.model_validate_json(texts[name]), texts[name]) for name in order_ids if name in texts]
+    said, _ = work(store, news, rows, {it.order_id: str(it.cause) for it in due}, actor)
+    store.drop_due(order_ids)
+    return [event for events in said.values() for event in events]
+
+
+def service(orders_max: int) -> Service[Decided, Session]:
+    """`orders_max`: how many due orders a tick works."""
+    return Service(
+        group=GROUP,
+        topics=(OrderDecided.topic,),
+        parse=parse,
+        handle=handle,
+        tick=partial(tick, orders_max=orders_max),
+    )
