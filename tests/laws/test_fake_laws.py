@@ -1,0 +1,243 @@
+"""Laws that only the world in memory can provoke at will: outputs that rest on the wire, clients that jump, rows that move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from schemas.envelope import Output
+from services.runtime.errors import BrokerAway
+from services.runtime.ports import Answer
+from services.runtime.records import LaneKey
+from tests.laws.fake_world import FakeMember, FakeWorld
+from tests.laws.lane_laws import check
+from tests.laws.test_lane_laws import MENDED, buried
+from tests.laws.world import SESSION_S, lane, story, wait_until_owned
+from tests.toy.events import Input
+from tests.toy.names import NAMES
+from tests.toy.service import Release
+
+A, B = NAMES.inputs
+
+
+def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
+    """The owner waits, and so does the next one with what it took over; then the wire is cut, twice."""
+    world = fake_world
+    world.start("second")
+    for turn in range(2):
+        owner = world.start("first")
+        wait_until_owned(world, owner)
+        world.broker.holds_requests = True
+        world.send(*story(turn, 20))
+        world.run(0.2)
+        at = {it.lane: it.next_offset for it in world.lanes("first")}
+        world.send(*story(10 + turn, 20))
+        world.run(2.0)
+        held = [it for it in world.lanes("first") if it.has_unpublished]
+        assert held
+        assert all(it.next_offset == at[it.lane] for it in held)
+        owner.kill()
+        world.broker.wire.clear()
+        heir = world.start("first")
+        wait_until_owned(world, heir)
+        world.send(*story(20 + turn, 20))
+        world.run(2.0)
+        heir.kill()
+        world.broker.wire.clear()
+        world.broker.holds_requests = False
+    world.start("first")
+    world.settle()
+    check(world.evidence())
+
+
+def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    world.start("first")
+    world.broker.refusals = [BrokerAway("timed out") for _ in range(6)]
+    world.send(*story(1, 60))
+    world.settle()
+    assert not world.broker.refusals
+    check(world.evidence())
+
+
+def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
+    """A dead owner's copy of `release` lands when the cancellation has long been read."""
+    world = fake_world
+    world.start("second")
+    owner = world.start("first")
+    wait_until_owned(world, owner)
+    world.broker.holds_requests = True
+    world.send(Input("1", "k", "add", "c1"), Input("2", "k", "release"), *story(1, 20))
+    world.run(0.5)
+    late, world.broker.wire = world.broker.wire, []
+    owner.kill()
+    world.broker.holds_requests = False
+    world.start("first")
+    world.settle()
+    assert world.evidence().seconds["k"].active == 1
+    world.send(Input("3", "k", "cancel"))
+    world.settle()
+    world.add_partitions(4)  # the late copies land where nobody has read the key before
+    world.broker.wire = late
+    world.broker.land(copies=2)
+    world.settle()
+    evidence = world.evidence()
+    check(evidence)
+    assert (evidence.seconds["k"].state, evidence.seconds["k"].active) == ("cancelled", 0)
+
+
+def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    world.send(Input("1", "straight", "add", "c1"), Input("2", "straight", "release"), Input("3", "straight", "cancel"))
+    world.start("first")
+    world.settle()
+    for told in (Input("4", "long", "add", "c1"), Input("5", "long", "release"), Input("6", "long", "cancel")):
+        world.send(told)
+        world.settle()
+    evidence = world.evidence()
+    check(evidence)
+    straight, long = evidence.seconds["straight"], evidence.seconds["long"]
+    assert (straight.state, straight.children) == (long.state, long.children) == ("cancelled", ())
+    assert straight.first_sequence < long.first_sequence
+
+
+@pytest.mark.parametrize("where", ["back", "ahead", "end"])
+def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(fake_world: FakeWorld, where: str) -> None:
+    world = fake_world
+    world.start("second")
+    member = world.start("first")
+    world.send(*story(1, 20), topic=A, partition=0)
+    world.settle()
+    member.pause()
+    world.send(*story(2, 20), topic=A, partition=0)
+    member.log.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
+    member.resume()
+    world.run(1.0)
+    world.send(*story(3, 10), topic=A, partition=0)
+    world.settle()
+    evidence = world.evidence()
+    check(evidence)
+    assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (50, 0)
+
+
+def test_holes_in_a_log_are_stepped_over_and_counted(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    member = world.start("first")
+    for turn in range(4):
+        world.send(*story(turn, 5), topic=A, partition=0)
+        for _ in range(turn):
+            world.broker.append_marker(LaneKey(A, 0))
+    world.settle()
+    world.run(3.0)
+    check(world.evidence())
+    found = lane(world, "first", A)
+    assert (found.effects, found.gaps) == (20, 3)  # the last three have nothing behind them
+    assert member.is_alive
+
+
+def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    wait_until_owned(world, world.start("first"))
+    for turn in range(3):
+        world.send(*story(turn, 10), topic=A, partition=0)
+        world.send(*story(10 + turn, 10), topic=B, partition=0)
+        world.rewind("first", LaneKey(A, 0), lane(world, "first", A).next_offset)  # where it is: only the epoch rises
+        world.run(0.5)
+    world.settle()
+    check(world.evidence())
+
+
+def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    member = world.start("first")
+    wait_until_owned(world, member)
+    resting = rest(member, b"slow")
+    world.send(Input("slow-1", "slow", "add", "c1"), topic=A, partition=0)
+    world.run(0.2)
+    world.send(Input("slow-2", "slow", "add", "c2"), topic=A, partition=0)
+    world.send(*story(1, 40), topic=B)
+    world.run(2.0)
+    assert member.worker.assignment.lanes[LaneKey(A, 0)].left_out
+    assert len(world.evidence().inputs) == 41
+    for output, answer in resting:
+        world.broker.append(output)
+        answer(None)
+    world.settle()
+    check(world.evidence())
+
+
+def rest(member: FakeMember, key: bytes) -> list[tuple[Output, Answer]]:
+    """The first output of this key rests on the wire, until somebody lets it land."""
+    resting: list[tuple[Output, Answer]] = []
+    produce = member.log.produce
+
+    def held(output: Output, answer: Answer) -> None:
+        if output.key == key:
+            resting.append((output, answer))
+            member.log.produce = produce  # type: ignore[method-assign]  # the others go through
+        else:
+            produce(output, answer)
+
+    member.log.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
+    return resting
+
+
+def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    world.start("first")
+    world.send(*story(1, 20), topic=A, partition=0)
+    world.settle()
+    world.rewind("first", LaneKey(A, 0), 7)
+    world.run(SESSION_S / 3)
+    assert lane(world, "first", A).next_offset == 20
+    check(world.evidence())
+
+
+def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(fake_world: FakeWorld) -> None:
+    """The second copy meets a release on which it would fail."""
+    world = fake_world
+    world.ask_for(buried(world, 6))
+    world.settle()
+    assert {it.state for it in world.letters()} == {"resolved"}
+    world.members[-1].kill()
+    world.start("first", release=Release())
+    world.rewind("first", LaneKey(NAMES.replay["first"], 0), 0)
+    world.settle()
+    assert {it.state for it in world.letters()} == {"resolved"}
+    check(world.evidence())
+
+
+@pytest.mark.parametrize("point", ["committing", "committed", "produced"])
+def test_a_replay_survives_the_death_of_whoever_gives_it_back(fake_world: FakeWorld, point: str) -> None:
+    world = fake_world
+    world.ask_for(buried(world, 6, then=None))
+    victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
+    world.until("its end", lambda: not victim.is_alive)
+    world.start("first", release=MENDED)
+    world.settle()
+    evidence = world.evidence()
+    check(evidence)
+    assert len(evidence.inputs) == 6
+
+
+def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(fake_world: FakeWorld) -> None:
+    """It comes back to the same process under another epoch: what stood prepared is read anew."""
+    world = fake_world
+    world.start("second")
+    member = world.start("first", batch_bytes_max=2**20)
+    wait_until_owned(world, member)
+    large = [Input(f"{n}", "k", "add", f"c{n}", amount=1, note="x" * 300_000) for n in range(12)]
+    world.send(*large, topic=A, partition=0)
+    mine = member.worker.assignment.lanes[LaneKey(A, 0)]
+    world.until("records stand prepared", lambda: bool(mine.prepared))
+    key = (NAMES.groups["first"], LaneKey(A, 0))
+    world.database.rows[key] = replace(world.database.rows[key], epoch=world.database.rows[key].epoch + 1)
+    world.settle()
+    check(world.evidence())
