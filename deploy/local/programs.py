@@ -36,6 +36,11 @@ class Program(Server):
         self.start_soon()
         self.wait_ready(self.is_ready, seconds=READY_WITHIN_S)
 
+    def replace_module(self, module: str, *arguments: str, **settings: str) -> None:
+        """What the next start runs instead, in the same place."""
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._environment |= settings
+
     def start_soon(self) -> None:
         if not self.running:
             self.spawn(Plan(self._command, self._environment, ROOT, signal.SIGKILL))
@@ -69,6 +74,10 @@ class Services:
         environment = {**self.environment, **settings, port_variable: str(port)}
         program = self.programs[name] = Program(name, module, self.state, port, environment)
         return program
+
+    def twin(self, stage: str) -> Program:
+        """A second member of a stage's group."""
+        return self.add(f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
 
     def start(self) -> None:
         for program in self.programs.values():

@@ -16,20 +16,26 @@ from tests.support.stubline import SECRET, Stubline, connected, write_files
 
 
 @pytest.fixture(scope="session")
-def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
+def pipeline_stack() -> Iterator[Stack]:
+    """Servers of their own: these tests own every topic on them."""
+    with Stack.temporary() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def stubline(pipeline_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
     folder = tmp_path_factory.mktemp("stubline")
     files = write_files(folder)
-    with Stack.temporary() as stack:
-        environment = {
-            **stack.environment,
-            "TEST_SHOP_SECRET": SECRET,
-            "STUBLINE_APPROVAL_POLICY_FILE": str(files["policy"]),
-        }
-        for command in (["migrate"], ["campaigns", "apply", str(files["campaigns"])]):
-            program = str(Path(sys.executable).with_name("stubline"))
-            subprocess.run([program, *command], env={**os.environ, **environment}, check=True, capture_output=True)
-        with (
-            services(folder, environment, files["sources"]) as running,
-            connected(running, environment, stack.smtp) as found,
-        ):
-            yield found
+    environment = {
+        **pipeline_stack.environment,
+        "TEST_SHOP_SECRET": SECRET,
+        "STUBLINE_APPROVAL_POLICY_FILE": str(files["policy"]),
+    }
+    for command in (["migrate"], ["campaigns", "apply", str(files["campaigns"])]):
+        program = str(Path(sys.executable).with_name("stubline"))
+        subprocess.run([program, *command], env={**os.environ, **environment}, check=True, capture_output=True)
+    with (
+        services(folder, environment, files["sources"]) as running,
+        connected(running, environment, pipeline_stack.smtp) as found,
+    ):
+        yield found

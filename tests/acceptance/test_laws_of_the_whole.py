@@ -1,0 +1,198 @@
+"""What holds of the whole pipeline, whatever breaks: each fault meets all four services while orders flow."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from confluent_kafka import Producer
+
+from deploy.demo.woocommerce import deleted_body
+from deploy.local.programs import STAGES
+from deploy.local.stack import Stack
+from schemas import callbacks
+from services.runtime.kafka import producer_settings
+from tests.support.stubline import Order, Stubline
+
+
+def check(stubline: Stubline) -> None:
+    """The laws, over all orders of this run."""
+    assert (
+        stubline.value(
+            "select count(*) - count(distinct (campaign_id, number)) from issuer.tickets where number is not null"
+        )
+        == 0
+    )
+    orphans = "status = 'Active' and order_id not in (select order_id from approval.orders where state = 'released')"
+    assert stubline.value(f"select count(*) from issuer.tickets where {orphans}") == 0, (
+        "no active ticket without its trigger"
+    )
+    in_jobs = (
+        "select count(*) from delivery.job_tickets join delivery.jobs using (job_id) "
+        "where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial'"
+    )
+    wrong = f"select count(*) from issuer.tickets where status = 'Active' and ({in_jobs}) <> 1"
+    assert stubline.value(wrong) == 0, "each active ticket is in exactly one initial job"
+    assert stubline.conservation_gap() == 0
+    assert stubline.value("select count(*) from runtime.lanes where stopped_code is not null") == 0
+
+
+def evening(stubline: Stubline, orders: int = 24) -> list[tuple[Order, int]]:
+    """Orders with what they must end with; a third of the callbacks is sent again."""
+    draw, wanted = random.Random(7), []
+    for number in range(orders):
+        order = stubline.order(RFL=1 + number % 3, DRAW=1)
+        story = [("completed",), ("pending", "processing", "completed"), ("completed", "cancelled"), ("pending",)][
+            number % 4
+        ]
+        for status in story:
+            stubline.tell(order, status)
+            if draw.random() < 0.3:
+                stubline.send_callback(order)
+        wanted.append((order, 2 + number % 3 if story[-1] == "completed" else 0))
+    return wanted
+
+
+def expect(stubline: Stubline, wanted: list[tuple[Order, int]]) -> None:
+    stubline.settle(90)
+    assert {order.order_id: len(stubline.tickets_of(order)) for order, _ in wanted} == {
+        o.order_id: n for o, n in wanted
+    }
+    for order, tickets in wanted:
+        names = {str(mail["Message-ID"]) for mail in stubline.mails_to(order)}
+        assert len(names) == 1 or not tickets, "one deliberate mail an order, however often it had to be tried"
+    check(stubline)
+
+
+@contextmanager
+def sabotaged(stubline: Stubline, what: str) -> Iterator[None]:
+    """Each service is started anew with a trap; afterwards each runs again as it should."""
+    programs = [stubline.services.programs[stage] for stage in STAGES]
+    for stage, program in zip(STAGES, programs, strict=True):
+        program.stop()
+        program.replace_module("tests.support.sabotaged", stage, SABOTAGE=what)
+        program.start_soon()
+    try:
+        yield
+    finally:
+        for stage, program in zip(STAGES, programs, strict=True):
+            program.stop(immediate=True)
+            program.replace_module(f"services.{stage}")
+            program.start_soon()
+
+
+@pytest.mark.parametrize("point", ["transaction_begun", "committing", "committed", "produced", "published"])
+def test_all_services_killed_at_a_point_lose_and_double_nothing(stubline: Stubline, point: str) -> None:
+    with sabotaged(stubline, f"{point}:kill:12"):
+        wanted = evening(stubline)
+        programs = [stubline.services.programs[stage] for stage in STAGES]
+        until = time.monotonic() + 20
+        while any(program.running for program in programs) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not stubline.services.programs["ingest"].running, "the trap was never reached"
+    expect(stubline, wanted)
+
+
+def test_a_sender_killed_while_it_sends_doubles_no_job(stubline: Stubline) -> None:
+    stubline.mail.slow(300)
+    try:
+        wanted = evening(stubline, orders=8)
+        for _ in range(3):
+            time.sleep(1.0)
+            for name in ("sender-1", "sender-2"):
+                stubline.services.programs[name].stop(immediate=True)
+                stubline.services.programs[name].start_soon()
+    finally:
+        stubline.mail.behave("accept")
+    expect(stubline, wanted)
+
+
+def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
+    """They rest past the session timeout, while others take over; then they wake up with what they had in hand."""
+    programs = [stubline.services.programs[stage] for stage in STAGES]
+    first = evening(stubline, orders=8)
+    for program in programs:
+        program.pause()
+    others = [stubline.services.twin(stage) for stage in STAGES]
+    for other in others:
+        other.start_soon()
+    second = evening(stubline, orders=8)
+    time.sleep(8.0)
+    for program in programs:
+        program.resume()
+    third = evening(stubline, orders=8)
+    expect(stubline, first + second + third)
+    for other in others:
+        other.stop()
+    expect(stubline, third)
+
+
+@pytest.mark.parametrize("server", ["kafka", "postgres"])
+def test_a_server_that_fell_over_is_not_missed(stubline: Stubline, pipeline_stack: Stack, server: str) -> None:
+    """The shop asks again after a 503, as this test's does; what was answered with 200 is not lost."""
+    found = pipeline_stack.kafka[0] if server == "kafka" else pipeline_stack.postgres
+    before = evening(stubline, orders=8)
+    found.stop(immediate=True)
+    time.sleep(1.0)
+    found.start()
+    after = evening(stubline, orders=8)
+    expect(stubline, before + after)
+
+
+def history(stubline: Stubline) -> list[tuple[str, bytes, int]]:
+    """(topic, body, second of reception) of one order's life: paid, trashed, restored, one line raised."""
+    order = stubline.order(RFL=2)
+    told = [
+        ("order.updated", body_of(order, status, second), second)
+        for second, status in enumerate(("pending", "processing", "completed"))
+    ]
+    told.append(("order.deleted", deleted_body(order.purchase.order_id), 4))
+    told.append(("order.restored", body_of(order, "completed", 5), 6))
+    stubline.change(order, quantity=3)
+    told.append(("order.updated", body_of(order, "completed", 7), 8))
+    return told
+
+
+def body_of(order: Order, status: str, second: int) -> bytes:
+    order.status, order.modified = status, order.created + timedelta(seconds=second)
+    return order.body
+
+
+def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(stubline: Stubline) -> None:
+    """The log's sequence is permuted, the times of reception stay: sixteen permutations, and each record twice."""
+    producer = Producer(producer_settings(stubline.services.environment["KAFKA_BOOTSTRAP_SERVERS"], "test", 10_000))
+    draw, numbers = random.Random(3), []
+    for turn in range(16):
+        told = history(stubline)
+        numbers.append(next(stubline.numbers) - 1)
+        draw.shuffle(told)
+        for place, (topic, body, second) in enumerate(itertools.chain(told, told)):
+            event = callbacks.received(
+                body,
+                source="shop",
+                external_id=str(numbers[-1]),
+                kind=callbacks.WOOCOMMERCE,
+                reception_id=f"{turn}-{place}",
+                content_type="application/json",
+                callbacktopic=topic,
+            )
+            output = event.encode(time=f"2026-11-20T12:00:{second:02d}.000000Z")
+            producer.produce(output.topic, value=output.value, key=output.key, headers=list(output.headers))
+        producer.flush()
+    stubline.settle()
+    ends = {
+        (
+            stubline.value(
+                "select count(*) from issuer.tickets where order_id = %(o)s and status = 'Active'", o=f"shop:{n}"
+            ),
+            stubline.rows("select state from approval.orders where order_id = %(o)s", o=f"shop:{n}")[0]["state"],
+        )
+        for n in numbers
+    }
+    assert ends == {(3, "released")}
+    check(stubline)
