@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SOURCES: dict[str, Source] = {WOOCOMMERCE: woocommerce, NATIVE: native}  # by ce_type
 KINDS: dict[str, Source] = {"woocommerce": woocommerce}  # what the door takes, by the name in the sources file
+TYPES = {"woocommerce": WOOCOMMERCE}
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 

@@ -21,6 +21,14 @@ def verify(headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]
     return False
 
 
+def key_of(secret: str) -> bytes:
+    return secret.encode()
+
+
+def is_ping(headers: Mapping[bytes, bytes], body: bytes) -> bool:  # noqa: ARG001 - every source's form
+    return False
+
+
 def external_id(body: bytes) -> str | None:  # noqa: ARG001 - every source's form
     """The storefront has set the record's key itself."""
     return None

@@ -39,6 +39,14 @@ class Source(Protocol):
         """Whether the sender knows one of the secrets. In constant time; several are valid while one is being replaced."""
         ...
 
+    def key_of(self, secret: str) -> bytes:
+        """The key with which the vendor signs, from the secret as the shop's page shows it."""
+        ...
+
+    def is_ping(self, headers: Mapping[bytes, bytes], body: bytes) -> bool:
+        """An unsigned greeting that wants an answer and says nothing."""
+        ...
+
     def external_id(self, body: bytes) -> str | None:
         """The order's id where it can be read cheaply: it only chooses the partition, the worker reads for itself."""
         ...

@@ -1,0 +1,226 @@
+"""The door: callbacks in over HTTP, each answered only when Kafka has it.
+
+Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
+its secrets, 415 content type, 413 too large, 503 no room, 408 too slow, 401 wrong signature, 503 Kafka does not take it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import NamedTuple
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from schemas.callbacks import received
+from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
+from services.ingest.publisher import NotTakenError, Publisher
+from services.ingest.settings import Settings
+from services.ingest.shops import Shop
+from services.ingest.sources.woocommerce import TOPIC
+from services.runtime import logs, metrics, trace
+
+PREFIX = "/hooks/"
+JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
+TOPIC_CHARS_MAX = 128
+UNKNOWN = "?"  # stands for a source or an order that is not known
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class Answer(NamedTuple):
+    """What a caller is told."""
+
+    status: int
+    headers: RawHeaders
+    body: bytes
+
+
+class ProblemError(Exception):
+    """A refusal, as RFC 9457 wants it."""
+
+    def __init__(self, status: HTTPStatus, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers
+
+    def answer(self) -> Answer:
+        document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
+        body = json.dumps(document).encode()
+        more = [(name.replace("_", "-").encode(), text.encode()) for name, text in self.headers.items()]
+        fixed = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+        return Answer(self.status.value, fixed + more, body)
+
+
+TAKEN = Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"3")], b"ok\n")
+
+
+class Callbacks:
+    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
+
+    def __init__(self, shops: Mapping[str, Shop], publisher: Publisher, settings: Settings) -> None:
+        self._shops, self._publisher, self._settings = shops, publisher, settings
+        self._wait_s = settings.door_body_wait_ms / 1_000
+        self._in_flight = self._bytes = 0
+        self._answered: Counter[tuple[str, int]] = Counter()
+        self._log = logs.get("door")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        slug = scope["path"].removeprefix(PREFIX).removesuffix("/")
+        shop = self._shops.get(slug)
+        try:
+            answer = await self._answer(shop, scope, receive)
+        except ProblemError as problem:
+            answer = problem.answer()
+        except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
+            self._log.exception("a callback met a defect", error=type(error).__name__)
+            answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
+        self._answered[shop.slug if shop else UNKNOWN, answer.status] += 1
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, shop: Shop | None, scope: Scope, receive: Receive) -> Answer:
+        headers = dict(scope["headers"])  # of two of one name the last counts
+        if shop is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
+        media = self._check(shop, scope["method"], headers)
+        size = 0
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                body, more = b"", True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    size += len(chunk)
+                    self._bytes += len(chunk)
+                    body = body + chunk if body else chunk
+                    if size > self._settings.door_body_bytes_max:
+                        raise self._too_large()
+                    if self._bytes > self._settings.door_in_flight_bytes_max:
+                        raise self._come_again("too many callbacks at once")
+            if media == FORM:
+                return self._greet(shop, headers, body)
+            if not shop.source.verify(headers, body, shop.secrets):
+                raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
+            await self._publish(shop, headers, body)
+        except TimeoutError:
+            raise ProblemError(
+                HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
+            ) from None
+        finally:
+            self._in_flight -= 1
+            self._bytes -= size
+        return TAKEN
+
+    def _check(self, shop: Shop, method: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """What can be refused before the body is read. The media type, if nothing is."""
+        if method != "POST":
+            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POST", allow="POST", connection="close")
+        if shop.refused is not None:
+            raise self._come_again("the source has no secret")
+        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media not in (JSON, FORM) or headers.get(b"content-encoding", b"identity") != b"identity":
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "callbacks are application/json, not encoded", connection="close"
+            )
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 12 or (length.isdigit() and int(length) > self._settings.door_body_bytes_max):
+            raise self._too_large()
+        if self._in_flight >= self._settings.door_in_flight_max:
+            raise self._come_again("too many callbacks at once")
+        return media
+
+    def _greet(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
+        if not shop.source.is_ping(headers, body):
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "callbacks are application/json")
+        return TAKEN
+
+    async def _publish(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        found = shop.source.external_id(body)
+        topic = headers.get(TOPIC, b"")[:TOPIC_CHARS_MAX].decode("ascii", "replace")
+        callback = received(
+            body,
+            source=shop.slug,
+            external_id=found or UNKNOWN + hashlib.sha256(body).hexdigest()[:16],
+            kind=shop.event_type,
+            reception_id=uuid4().hex,
+            content_type="application/json",
+            **({"callbacktopic": topic} if topic else {}),
+        )
+        time = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        hop = str(trace.child(trace.parse(headers.get(b"traceparent"))))
+        try:
+            await self._publisher.publish(callback.encode(time=time, traceparent=hop))
+        except NotTakenError as error:
+            raise self._come_again(f"the callback could not be kept: {error}") from None
+
+    def _too_large(self) -> ProblemError:
+        most = self._settings.door_body_bytes_max
+        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes", connection="close")
+
+    def _come_again(self, why: str) -> ProblemError:
+        seconds = str(self._settings.door_retry_after_s)
+        return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=seconds, connection="close")
+
+    def tell(self) -> None:
+        """About once a second: what was answered since."""
+        answered, self._answered = self._answered, Counter()
+        for (source, status), count in answered.items():
+            DOOR_CALLBACKS.add(count, source=source, status=str(status))
+            if status == HTTPStatus.UNAUTHORIZED:
+                self._log.warning("callbacks with a wrong signature", source=source, count=count)
+        DOOR_IN_FLIGHT.set(self._in_flight)
+
+
+class Api(FastAPI):
+    """Callbacks go their own way; all else is the framework's."""
+
+    def __init__(self, callbacks: Callbacks, publisher: Publisher) -> None:
+        super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
+        self._callbacks: ASGIApp = callbacks
+        self.add_exception_handler(HTTPException, problem)
+
+        @self.get("/livez")
+        async def livez() -> Response:
+            return said(None if publisher.is_alive else "the producer has ended")
+
+        @self.get("/readyz")
+        async def readyz() -> Response:
+            return said(publisher.trouble)
+
+        @self.get("/metrics")
+        async def exposed() -> Response:
+            callbacks.tell()
+            return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._callbacks(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def said(trouble: str | None) -> Response:
+    if trouble is None:
+        return Response("ok\n", media_type="text/plain")
+    return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+
+
+async def problem(_request: Request, error: Exception) -> Response:
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    return rendered(ProblemError(status, "POST /hooks/{source}, /livez, /readyz and /metrics are all there is"))
+
+
+def rendered(error: ProblemError) -> Response:
+    answer = error.answer()
+    return Response(answer.body, answer.status, media_type="application/problem+json")

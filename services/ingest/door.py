@@ -1,0 +1,129 @@
+"""`python -m services.ingest.door`: the door as a process. Needs KAFKA_BOOTSTRAP_SERVERS and the sources file, no database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NoReturn
+
+import uvicorn
+import uvloop
+
+from schemas.callbacks import TOPIC
+from services.ingest import shops
+from services.ingest.api import Api, Callbacks
+from services.ingest.errors import DoorBroken
+from services.ingest.metrics import DOOR_SOURCES
+from services.ingest.publisher import Publisher
+from services.ingest.settings import Settings
+from services.ingest.shops import Shop
+from services.runtime import logs
+from services.runtime.process import EX_FATAL, EX_OK
+from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.version import CODE_VERSION
+
+BACKLOG = 2_048
+KEEP_ALIVE_S = 75
+TELL_S = 1.0
+
+
+class Server(uvicorn.Server):
+    """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have a clean exit code."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def refuse(why: str) -> NoReturn:
+    print(f"configuration: {why}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
+    raise SystemExit(EX_CONFIG)
+
+
+def opened(settings: Settings) -> dict[str, Shop]:
+    """The shops of the sources file, and which of them are not served, said loudly."""
+    if settings.sources_file is None:
+        refuse("STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their secrets")
+    try:
+        found = shops.read(settings.sources_file)
+    except ConfigurationError as error:
+        refuse(str(error))
+    for shop in found.values():
+        if shop.refused is not None:
+            logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
+    states = Counter("refused" if shop.refused else "served" for shop in found.values())
+    for state in ("refused", "served"):
+        DOOR_SOURCES.set(states[state], state=state)
+    return found
+
+
+async def serve(settings: Settings, servers: str, found: Mapping[str, Shop], listening: socket.socket) -> int:
+    broken: list[str] = []
+
+    def broke(why: str) -> None:
+        broken.append(why)
+        server.should_exit = True
+
+    publisher = Publisher(
+        servers,
+        TOPIC,
+        records_max=settings.door_in_flight_max,
+        bytes_max=settings.door_in_flight_bytes_max,
+        wait_s=settings.door_acknowledgement_wait_ms / 1_000,
+        on_fatal=broke,
+    )
+    callbacks = Callbacks(found, publisher, settings)
+    config = uvicorn.Config(
+        Api(callbacks, publisher),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, settings.stop_deadline_ms // 2_000),
+    )
+    server = Server(config)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, setattr, server, "should_exit", True)
+    teller = loop.create_task(telling(callbacks))
+    await server.serve(sockets=[listening])
+    teller.cancel()
+    await publisher.close(settings.stop_deadline_ms / 2_000)
+    if broken:
+        logs.get("door").error("ended by a fatal error", code=DoorBroken.code, error=broken[0])
+        return EX_FATAL
+    return EX_OK
+
+
+async def telling(callbacks: Callbacks) -> None:
+    while True:
+        await asyncio.sleep(TELL_S)
+        callbacks.tell()
+
+
+def main() -> int:
+    settings, servers = load(Settings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers:
+        refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
+    logs.configure("stubline.ingest.door", level=settings.log_level)
+    found = opened(settings)
+    listening = socket.create_server((settings.door_host, settings.door_port), backlog=BACKLOG)
+    port = listening.getsockname()[1]
+    logs.get("door").info("opened", port=port, version=CODE_VERSION, sources=sorted(found))
+    code = uvloop.run(serve(settings, servers, found, listening))
+    logs.get("door").info("closed", is_clean=code == EX_OK)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

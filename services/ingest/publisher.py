@@ -1,0 +1,158 @@
+"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
+
+One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up for many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.envelope import Output
+from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT
+from services.runtime import logs
+from services.runtime.kafka import producer_settings
+
+POLL_S = 0.1
+PROBE_S = 1.0
+SWEEP_S = 0.1
+
+
+class NotTakenError(Exception):
+    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come again."""
+
+
+class Publisher:
+    """Used in one event loop. `on_fatal` is called there when the producer will never send again."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        *,
+        records_max: int,
+        bytes_max: int,
+        wait_s: float,
+        on_fatal: Callable[[str], None],
+    ) -> None:
+        settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
+        bounds: dict[str, object] = {
+            "queue.buffering.max.messages": records_max,
+            "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
+            "error_cb": self._said,
+        }
+        self._producer = Producer(settings | bounds)
+        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._told: deque[tuple[float, asyncio.Future[None], KafkaError | None]] = deque()
+        self._is_woken = self._stopping = False
+        self._trouble: str | None = "Kafka has not answered yet"
+        self._fatal: str | None = None
+        self._log = logs.get("door")
+        self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
+        self._thread.start()
+        self._sweeper = self._loop.create_task(self._sweep())
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a record would not be acknowledged now."""
+        return self._fatal or self._trouble
+
+    @property
+    def is_alive(self) -> bool:
+        return self._fatal is None and self._thread.is_alive()
+
+    def publish(self, output: Output) -> asyncio.Future[None]:
+        """Done when it is durable; fails with NotTakenError. Raises it too, when there is no use in waiting."""
+        if self._trouble is not None or self._fatal is not None:
+            raise NotTakenError(self.trouble)
+        now, future = time.monotonic(), self._loop.create_future()
+        try:
+            self._producer.produce(
+                output.topic,
+                output.value,
+                output.key,
+                headers=list(output.headers),
+                on_delivery=partial(self._delivered, now, future),
+            )
+        except (BufferError, KafkaException) as error:
+            raise NotTakenError(str(error)) from None
+        self._waiting.append((now + self._wait_s, future))
+        return future
+
+    async def close(self, seconds: float) -> None:
+        """What was produced is given its time; whoever waited for it has been answered or is answered now."""
+        self._sweeper.cancel()
+        await asyncio.to_thread(self._producer.flush, seconds)
+        self._stopping = True
+        await asyncio.to_thread(self._thread.join, 5)
+
+    # In the polling thread.
+
+    def _poll(self) -> None:
+        probed = 0.0
+        while not self._stopping:
+            if self._trouble is not None and time.monotonic() - probed > PROBE_S:
+                self._probe()
+                probed = time.monotonic()
+            self._producer.poll(POLL_S)
+
+    def _probe(self) -> None:
+        """Whether Kafka answers, and has the topic: asked only while it is in doubt."""
+        try:
+            found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
+        except KafkaException as error:
+            self._trouble = f"Kafka does not answer: {error.args[0].name()}"
+            return
+        self._trouble = f"{self._topic}: {found.error.name()}" if found.error is not None else None
+
+    def _delivered(
+        self, since: float, future: asyncio.Future[None], error: KafkaError | None, _message: Message
+    ) -> None:
+        self._told.append((since, future, error))
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _said(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = f"the producer failed: {error.name()}"
+            self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
+
+    # In the event loop.
+
+    def _settle(self) -> None:
+        self._is_woken = False  # before the look: what comes from now on wakes us again
+        oldest: float | None = None
+        while self._told:
+            since, future, error = self._told.popleft()
+            if error is None:
+                oldest = since if oldest is None else oldest
+            if future.done():
+                continue  # it waited too long, and its sender was told so
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(NotTakenError(error.name()))
+        if oldest is not None:
+            DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
+
+    async def _sweep(self) -> None:
+        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall wait in vain."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
+                _, future = self._waiting.popleft()
+                if not future.done():
+                    if self._trouble is None:
+                        self._log.warning("kafka does not acknowledge", waited_s=self._wait_s)
+                    self._trouble = f"Kafka did not acknowledge within {self._wait_s:g} s"
+                    future.set_exception(NotTakenError(self._trouble))

@@ -1,0 +1,105 @@
+"""The sources file: which shops may come to the door, and by which secrets they are known.
+
+    [sources.shop]
+    kind = "woocommerce"
+    secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
+
+Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
+is not there stops its own source only: the other shops go on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from services.ingest.sources import KINDS, TYPES
+from services.ingest.sources.source import Source
+from services.runtime.settings import ConfigurationError
+
+SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
+TOP, FIELDS = ("sources",), ("kind", "secrets")
+SECRETS_MAX = 10
+SECRET_BYTES_MAX = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A source that may come to the door."""
+
+    slug: str
+    source: Source
+    event_type: str
+    secrets: tuple[bytes, ...] = field(repr=False)
+    refused: str | None = None  # why it is not served
+
+
+def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
+    """By slug. Raises ConfigurationError, which never quotes a secret."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"the sources file {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ConfigurationError(f"the sources file {path} is no TOML: {error}") from None
+    _known(document, TOP, "the sources file")
+    sources = document.get("sources", {})
+    if not isinstance(sources, dict) or not sources:
+        raise ConfigurationError(f"the sources file {path} names no source: [sources.shop]")
+    return {slug: _shop(slug, entry, environment) for slug, entry in sources.items()}
+
+
+def _shop(slug: str, entry: Any, environment: Mapping[str, str]) -> Shop:
+    where = f"[sources.{slug}]"
+    if not SLUG.fullmatch(slug):
+        raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
+    if not isinstance(entry, dict):
+        raise ConfigurationError(f"{where} is no table")
+    _known(entry, FIELDS, where)
+    kind, wanted = entry.get("kind"), entry.get("secrets")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigurationError(f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}")
+    if not isinstance(wanted, list) or not 1 <= len(wanted) <= SECRETS_MAX:
+        raise ConfigurationError(f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH")
+    secrets, problems = list[bytes](), list[str]()
+    for name in wanted:
+        try:
+            secrets.append(KINDS[kind].key_of(_secret(name, where, environment)))
+        except LookupError as error:
+            problems.append(str(error.args[0]))
+    return Shop(slug, KINDS[kind], TYPES[kind], () if problems else tuple(secrets), "; ".join(problems) or None)
+
+
+def _secret(name: object, where: str, environment: Mapping[str, str]) -> str:
+    """LookupError when it is missing or empty."""
+    if not isinstance(name, str) or not name.startswith(("env:", "file:")):
+        raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
+    kind, _, at = name.partition(":")
+    if kind == "env":
+        secret = environment.get(at, "")
+    else:
+        try:
+            secret = Path(at).read_text("utf-8").strip("\r\n")
+        except (OSError, ValueError):
+            raise LookupError(f"{name} cannot be read") from None
+    if not secret.strip():
+        raise LookupError(f"{name} is missing or empty")
+    if len(secret) > SECRET_BYTES_MAX:
+        raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
+    return secret
+
+
+def _known(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    if strangers := [name for name in table if name not in names]:
+        raise ConfigurationError(f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
