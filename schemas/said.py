@@ -6,10 +6,10 @@ with the model, so both say the same.
 
 from __future__ import annotations
 
-import hashlib
-import json
+from hashlib import sha1, sha256
 from typing import NamedTuple
-from uuid import UUID, uuid5
+
+import orjson
 
 from schemas.envelope import EVENT_IDS, Output, Snapshot, _fixed_headers
 
@@ -29,26 +29,31 @@ class Said(NamedTuple):
         key = self.key.encode()
         headers: list[tuple[str, bytes | None]] = [
             *_fixed_headers(self.kind.event_type, self.writer),
-            ("ce_id", str(event_id(self.writer, self.key, self.generation, self.sequence)).encode()),
+            ("ce_id", event_id(self.writer, self.key, self.generation, self.sequence).encode()),
             ("ce_time", time.encode()),
             ("ce_subject", key),
             ("ce_sequence", b"%019d.%019d" % (self.generation, self.sequence)),
         ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
-        place = json.dumps(
-            {"writer": self.writer, "key": self.key, "generation": self.generation, "sequence": self.sequence},
-            ensure_ascii=False,
-            separators=(",", ":"),
+        place = orjson.dumps(
+            {"writer": self.writer, "key": self.key, "generation": self.generation, "sequence": self.sequence}
         )
-        return Output(self.kind.topic, key, place[:-1].encode() + b"," + self.body[1:], headers)
+        return Output(self.kind.topic, key, place[:-1] + b"," + self.body[1:], headers)
 
 
-def event_id(writer: str, key: str, generation: int, sequence: int) -> UUID:
-    """As `Snapshot.event_id`."""
-    return uuid5(EVENT_IDS, f"{writer}/{generation}/{sequence}/{key}")
+def event_id(writer: str, key: str, generation: int, sequence: int) -> str:
+    """As `Snapshot.event_id`, as text."""
+    return uuid5_text(EVENT_IDS.bytes, f"{writer}/{generation}/{sequence}/{key}")
+
+
+def uuid5_text(namespace: bytes, name: str) -> str:
+    """As `str(uuid5(...))`, at a third of its cost."""
+    digest = sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(digest[16], 16) & 3]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 def digest_of(body: bytes) -> bytes:
     """What it says, without its place in history."""
-    return hashlib.sha256(body).digest()
+    return sha256(body).digest()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from psycopg.errors import SerializationFailure
 
 from services.runtime import sql
 from services.runtime.ledger import Session
@@ -16,11 +18,10 @@ class OrderRow(NamedTuple):
     """What is known of an order, locked."""
 
     order_id: str
-    generation: int  # of the data now
-    sequence: int
-    digest: bytes | None
-    observed_generation: int
-    observed_sequence: int
+    sequence: int = 0
+    digest: bytes | None = None
+    observed_generation: int = 0
+    observed_sequence: int = 0
 
 
 class Decided(NamedTuple):
@@ -43,27 +44,22 @@ class Decided(NamedTuple):
 class Store:
     transaction: Session
 
-    def add_orders(self, order_ids: Sequence[str]) -> None:
-        self.transaction.execute(SQL["add_orders"], {"order_ids": order_ids})
+    def read_generation(self) -> int:
+        (generation,) = self.transaction.execute(SQL["read_generation"]).fetchone() or (0,)
+        return int(generation)
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
+        """Those that have a row; the others are new."""
         rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
         return {row[0]: OrderRow._make(row) for row in rows}
 
+    def add_orders(self, rows: Sequence[Decided]) -> None:
+        """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
+        if self.transaction.execute(SQL["add_orders"], _orders(rows)).rowcount != len(rows):
+            raise SerializationFailure("another lane has just decided one of these orders for the first time")
+
     def save_orders(self, rows: Sequence[Decided]) -> None:
-        self.transaction.execute(
-            SQL["save_orders"],
-            {
-                "order_ids": [row.order_id for row in rows],
-                "sequences": [row.sequence for row in rows],
-                "generations": [row.generation for row in rows],
-                "digests": [row.digest for row in rows],
-                "states": [row.state for row in rows],
-                "observed_generations": [row.observed_generation for row in rows],
-                "observed_sequences": [row.observed_sequence for row in rows],
-                "decisions": [row.decision for row in rows],
-            },
-        )
+        self.transaction.execute(SQL["save_orders"], _orders(rows))
 
     def add_receipts(self, rows: Sequence[Decided]) -> None:
         self.transaction.execute(
@@ -78,3 +74,16 @@ class Store:
                 "outcomes": [row.outcome for row in rows],
             },
         )
+
+
+def _orders(rows: Sequence[Decided]) -> dict[str, list[Any]]:
+    return {
+        "order_ids": [row.order_id for row in rows],
+        "sequences": [row.sequence for row in rows],
+        "generations": [row.generation for row in rows],
+        "digests": [row.digest for row in rows],
+        "states": [row.state for row in rows],
+        "observed_generations": [row.observed_generation for row in rows],
+        "observed_sequences": [row.observed_sequence for row in rows],
+        "decisions": [row.decision for row in rows],
+    }

@@ -30,19 +30,22 @@ def parse(record: Record) -> OrderObserved:
 def handle(
     batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
 ) -> list[Outcome]:
-    """One outcome each, in order. Four round trips for any size, two when nothing was new."""
+    """One outcome each, in order. Four or five round trips for any size, two when nothing was new."""
     store, order_ids = Store(transaction), sorted({observed.key for observed in batch})
-    store.add_orders(order_ids)
-    rows = store.lock_orders(order_ids)
+    generation, known = store.read_generation(), store.lock_orders(order_ids)
+    rows = known | {order_id: OrderRow(order_id) for order_id in order_ids if order_id not in known}
     outcomes, latest = judge_positions(batch, rows)
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
-        saved, said = say(observed, row, policies.of(observed.source), gates)
+        saved, said = say(observed, row, generation, policies.of(observed.source), gates)
         decided.append(saved)
         outcomes[place] = Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
+    if new := [it for it in decided if it.order_id not in known]:
+        store.add_orders(new)
+    if changed := [it for it in decided if it.order_id in known]:
+        store.save_orders(changed)
     if decided:
-        store.save_orders(decided)
         store.add_receipts(decided)
     return outcomes
 
@@ -63,7 +66,7 @@ def judge_positions(batch: Sequence[OrderObserved], rows: dict[str, OrderRow]) -
 
 
 def say(
-    observed: OrderObserved, row: OrderRow, prepared: Prepared, gates: Sequence[Gate]
+    observed: OrderObserved, row: OrderRow, generation: int, prepared: Prepared, gates: Sequence[Gate]
 ) -> tuple[Decided, Said | None]:
     """The decision as it is kept and, when it differs from the last, as it is said."""
     decision = decide(observed, prepared, gates)
@@ -73,7 +76,7 @@ def say(
     sequence = row.sequence + is_news
     saved = Decided(
         order_id=row.order_id,
-        generation=row.generation,
+        generation=generation,
         sequence=sequence,
         digest=digest,
         state=decision.state,
@@ -84,7 +87,7 @@ def say(
         policy_version=prepared.version,
         outcome=outcome_of(decision),
     )
-    said = Said(OrderDecided, WRITER, row.order_id, row.generation, sequence, body) if is_news else None
+    said = Said(OrderDecided, WRITER, row.order_id, generation, sequence, body) if is_news else None
     return saved, said
 
 

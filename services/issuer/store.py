@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from uuid import UUID
+
+from psycopg.errors import SerializationFailure
 
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.plan import Campaign, Change, Ticket, Waiting
@@ -15,19 +17,32 @@ from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
 ACTOR = "stubline.issuer"
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Begun(NamedTuple):
+    """Of the transaction."""
+
+    generation: int
+    now: datetime
+
+
+class Why(NamedTuple):
+    """What stands in the audit: who did it, and by order the event or command that caused it."""
+
+    actor: str
+    causes: Mapping[str, str]
 
 
 class OrderRow(NamedTuple):
     """What is known of an order, locked."""
 
     order_id: str
-    generation: int  # of the data now
-    sequence: int
-    digest: bytes | None
-    decided_generation: int
-    decided_sequence: int
-    is_waiting: bool
-    at: datetime  # the transaction's time
+    sequence: int = 0
+    digest: bytes | None = None
+    decided_generation: int = 0
+    decided_sequence: int = 0
+    is_waiting: bool = False
 
 
 class Saved(NamedTuple):
@@ -56,12 +71,13 @@ class Due(NamedTuple):
 class Store:
     transaction: Session
 
-    def add_orders(self, emails: Mapping[str, str]) -> None:
-        """By order id. Also keeps campaigns from being applied until the transaction ends."""
-        arguments = {"order_ids": list(emails), "buyer_emails": list(emails.values())}
-        self.transaction.execute(SQL["add_orders"], arguments)
+    def begin_batch(self) -> Begun:
+        """Also keeps campaigns from being applied until the transaction ends."""
+        _, generation, now = self.transaction.execute(SQL["begin_batch"]).fetchone() or (None, 0, NEVER)
+        return Begun(generation, now)
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
+        """Those that have a row; the others are new."""
         rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
         return {row[0]: OrderRow._make(row) for row in rows}
 
@@ -81,7 +97,7 @@ class Store:
         owners = {(source, kind, name): row[0] for row in rows for source, kind, name in row[5] or ()}
         return {row[0]: Campaign(*row[:5]) for row in rows}, owners
 
-    def issue_tickets(self, tickets: Sequence[Ticket], causes: Mapping[str, str], actor: str) -> None:
+    def issue_tickets(self, tickets: Sequence[Ticket], why: Why) -> None:
         self.transaction.execute(
             SQL["issue_tickets"],
             {
@@ -96,12 +112,12 @@ class Store:
                 "holder_names": [ticket.holder_name for ticket in tickets],
                 "holder_emails": [ticket.holder_email for ticket in tickets],
                 "product_ids": [ticket.product_id for ticket in tickets],
-                "causes": [causes[ticket.order_id] for ticket in tickets],
-                "actor": actor,
+                "causes": [why.causes[ticket.order_id] for ticket in tickets],
+                "actor": why.actor,
             },
         )
 
-    def change_tickets(self, changes: Sequence[Change], causes: Mapping[str, str], actor: str) -> None:
+    def change_tickets(self, changes: Sequence[Change], why: Why) -> None:
         tickets = [change.ticket for change in changes]
         self.transaction.execute(
             SQL["change_tickets"],
@@ -112,8 +128,8 @@ class Store:
                 "statuses": [ticket.status for ticket in tickets],
                 "holder_names": [ticket.holder_name for ticket in tickets],
                 "holder_emails": [ticket.holder_email for ticket in tickets],
-                "causes": [causes[ticket.order_id] for ticket in tickets],
-                "actor": actor,
+                "causes": [why.causes[ticket.order_id] for ticket in tickets],
+                "actor": why.actor,
             },
         )
 
@@ -126,12 +142,15 @@ class Store:
         self.transaction.execute(SQL["drop_waiting"], {"order_ids": order_ids} | names)
 
     def keep_waiting(self, lines: Sequence[Waiting]) -> None:
-        columns = dict(zip(_WAITING, map(list, zip(*lines, strict=True)), strict=True))
-        self.transaction.execute(SQL["keep_waiting"], columns)
+        self.transaction.execute(SQL["keep_waiting"], _columns(lines))
+
+    def add_orders(self, rows: Sequence[Saved]) -> None:
+        """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
+        if self.transaction.execute(SQL["add_orders"], _columns(rows)).rowcount != len(rows):
+            raise SerializationFailure("another lane has just worked one of these orders for the first time")
 
     def save_orders(self, rows: Sequence[Saved]) -> None:
-        columns = dict(zip(_SAVED, map(list, zip(*rows, strict=True)), strict=True))
-        self.transaction.execute(SQL["save_orders"], columns)
+        self.transaction.execute(SQL["save_orders"], _columns(rows))
 
     def take_due(self, orders_max: int) -> list[Due]:
         rows = self.transaction.execute(SQL["take_due"], {"orders_max": orders_max}).fetchall()
@@ -144,5 +163,7 @@ class Store:
         self.transaction.execute(SQL["drop_due"], {"order_ids": order_ids})
 
 
-_WAITING = tuple("quantities" if name == "quantity" else f"{name}s" for name in Waiting._fields)
-_SAVED = tuple(f"{name}s" for name in Saved._fields)
+def _columns(rows: Sequence[Saved] | Sequence[Waiting]) -> dict[str, list[Any]]:
+    """An array a field, named in the plural."""
+    names = ("quantities" if name == "quantity" else f"{name}s" for name in rows[0]._fields)
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

@@ -10,13 +10,13 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from schemas.envelope import Position, read_event
+from schemas.envelope import STRUCTURED, Position
 from schemas.orders import OrderDecided, TicketsChanged
 from schemas.said import Said, digest_of, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import Given, Plan, plan, products_of, tickets_max
 from services.issuer.rules.snapshot import body_of
-from services.issuer.store import ACTOR, OrderRow, Saved, Store
+from services.issuer.store import ACTOR, Begun, OrderRow, Saved, Store, Why
 from services.runtime.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from services.runtime.service import Service
@@ -36,8 +36,8 @@ class Decided(NamedTuple):
 def parse(record: Record) -> Decided:
     """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
     event = OrderDecided.read(record.headers, record.value)
-    data = read_event(record.headers, record.value).data
-    return Decided(event, (data or b"").decode())
+    is_binary = not (record.header("content-type") or b"").lower().startswith(STRUCTURED.encode())
+    return Decided(event, (record.value or b"").decode() if is_binary else event.model_dump_json())
 
 
 def codes(count: int) -> Iterator[str]:
@@ -52,16 +52,17 @@ def codes(count: int) -> Iterator[str]:
 def handle(batch: Sequence[Decided], transaction: Session) -> list[Outcome]:
     """One outcome each, in order. A constant number of round trips: two when nothing was new, some six with tickets."""
     store = Store(transaction)
-    emails = {decided.event.key: decided.event.buyer.email for decided in batch}
-    store.add_orders(dict(sorted(emails.items())))
-    rows = store.lock_orders(sorted(emails))
+    begun = store.begin_batch()
+    order_ids = sorted({decided.event.key for decided in batch})
+    known = store.lock_orders(order_ids)
+    rows = known | {order_id: OrderRow(order_id) for order_id in order_ids if order_id not in known}
     outcomes, latest = judge_positions([decided.event for decided in batch], rows)
     if not latest:
         return outcomes
     # In the order in which they stand in the batch: who came first is served first.
     news = [batch[place] for place in sorted(latest.values())]
-    causes = {it.event.key: str(event_id(it.event.writer, it.event.key, *it.event.position)) for it in news}
-    said, counts = work(store, news, rows, causes, ACTOR)
+    causes = {it.event.key: event_id(it.event.writer, it.event.key, *it.event.position) for it in news}
+    said, counts = work(store, begun, news, rows, Why(ACTOR, causes))
     for order_id, place in latest.items():
         outcomes[place] = Effect(said.get(order_id, ()))
     first = min(latest.values())
@@ -87,7 +88,7 @@ def judge_positions(
 
 
 def work(
-    store: Store, news: Sequence[Decided], rows: Mapping[str, OrderRow], causes: Mapping[str, str], actor: str
+    store: Store, begun: Begun, news: Sequence[Decided], rows: Mapping[str, OrderRow], why: Why
 ) -> tuple[dict[str, list[Said]], dict[str, int]]:
     """Plans the newest decision of each order and writes what it says. Orders are locked; campaigns are locked here."""
     events = [decided.event for decided in news]
@@ -95,29 +96,33 @@ def work(
     held = store.tickets_of(known) if known else {}
     others = sorted({ticket.campaign_id for tickets in held.values() for ticket in tickets})
     campaigns, products = store.lock_campaigns(products_of(events), others)
-    now = rows[events[0].key].at
-    made = plan(events, held, Given(campaigns, products, codes(tickets_max(events)), now))
-    if made.issued:
-        store.issue_tickets(made.issued, causes, actor)
-        store.advance_campaigns([it for it in campaigns.values() if it.next_index != it.first_index])
-    if made.changes:
-        store.change_tickets(made.changes, causes, actor)
+    made = plan(events, held, Given(campaigns, products, codes(tickets_max(events)), begun.now))
     saved, said = [], {}
     for decided in news:
-        order_id = decided.event.key
-        row, waiting = rows[order_id], made.waiting[order_id]
-        body = body_of(decided.event, made.held[order_id], waiting, campaigns)
-        digest = digest_of(body)
-        is_news = digest != row.digest
-        sequence = row.sequence + is_news
-        if is_news:
-            said[order_id] = [Said(TicketsChanged, WRITER, order_id, row.generation, sequence, body)]
-        place = (decided.event.generation, decided.event.sequence)
-        email = decided.event.buyer.email
-        saved.append(Saved(order_id, sequence, row.generation, digest, *place, email, bool(waiting), decided.text))
-    store.save_orders(saved)
+        row, waiting = rows[decided.event.key], made.waiting[decided.event.key]
+        body = body_of(decided.event, made.held[row.order_id], waiting, campaigns)
+        saved.append(save(decided, row, begun.generation, digest_of(body), is_waiting=bool(waiting)))
+        if (sequence := saved[-1].sequence) != row.sequence:
+            said[row.order_id] = [Said(TicketsChanged, WRITER, row.order_id, begun.generation, sequence, body)]
+    if new := [it for it in saved if not rows[it.order_id].sequence]:
+        store.add_orders(new)
+    if changed := [it for it in saved if rows[it.order_id].sequence]:
+        store.save_orders(changed)
+    if made.issued:
+        store.issue_tickets(made.issued, why)
+        store.advance_campaigns([it for it in campaigns.values() if it.next_index != it.first_index])
+    if made.changes:
+        store.change_tickets(made.changes, why)
     wait(store, rows, made)
     return said, counts_of(made)
+
+
+def save(decided: Decided, row: OrderRow, generation: int, digest: bytes, *, is_waiting: bool) -> Saved:
+    """A snapshot that differs from the last takes the next sequence."""
+    event = decided.event
+    sequence = row.sequence + (digest != row.digest)
+    place = (event.generation, event.sequence)
+    return Saved(row.order_id, sequence, generation, digest, *place, event.buyer.email, is_waiting, decided.text)
 
 
 def wait(store: Store, rows: Mapping[str, OrderRow], made: Plan) -> None:
@@ -144,11 +149,11 @@ def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Said]
     actor = due[0].actor
     due = list(takewhile(lambda it: it.actor == actor, due))  # another operator's come with the next tick
     order_ids = [it.order_id for it in due]
-    store.add_orders(dict.fromkeys(sorted(order_ids), ""))  # for its lock: the orders are there
+    begun = store.begin_batch()
     rows = store.lock_orders(sorted(order_ids))
     texts = store.decisions_of(order_ids)
     news = [Decided(OrderDecided.model_validate_json(texts[name]), texts[name]) for name in order_ids if name in texts]
-    said, _ = work(store, news, rows, {it.order_id: str(it.cause) for it in due}, actor)
+    said, _ = work(store, begun, news, rows, Why(actor, {it.order_id: str(it.cause) for it in due}))
     store.drop_due(order_ids)
     return [event for events in said.values() for event in events]
 

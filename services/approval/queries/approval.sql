@@ -1,33 +1,45 @@
--- name: add_orders
--- Sorted; when another lane was first, it waits and goes on. A unique violation would undo the whole batch.
-insert into approval.orders (order_id)
-select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by order_id
-on conflict do nothing;
+-- name: read_generation
+select generation from runtime.generation;
 
 -- name: lock_orders
--- Always behind add_orders, so no row is missing. Sorted: two lanes never wait for each other in a ring.
-select order_id, (select generation from runtime.generation) as generation, sequence, digest,
-    observed_generation, observed_sequence
-from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update;
+-- Sorted: two lanes never wait for each other in a ring. An order that was never decided has no row yet.
+select order_id, sequence, digest, observed_generation, observed_sequence
+from approval.orders where order_id = any(%(order_ids)b::text[]) order by order_id for update;
+
+-- name: add_orders
+-- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane
+-- was first with one of them.
+insert into approval.orders (
+    order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, decided_at
+)
+select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::jsonb, now()
+from unnest(
+    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[], %(states)b::text[],
+    %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(decisions)b::text[]
+) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
+order by order_id
+on conflict do nothing;
 
 -- name: save_orders
 -- Unsorted may lock in any order: these rows are locked already. A decision that says nothing new keeps when it was taken.
 update approval.orders
 set sequence = batch.sequence, generation = batch.generation, digest = batch.digest, state = batch.state,
-    observed_generation = batch.observed_generation, observed_sequence = batch.observed_sequence, decision = batch.decision,
+    observed_generation = batch.observed_generation, observed_sequence = batch.observed_sequence,
+    decision = batch.decision::jsonb,
     decided_at = case when orders.digest = batch.digest then orders.decided_at else now() end
 from unnest(
-    %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
-    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::jsonb[]
+    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[], %(states)b::text[],
+    %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(decisions)b::text[]
 ) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
 where orders.order_id = batch.order_id;
 
 -- name: add_receipts
+-- Texts become documents here: an array of documents is dumped many times slower than one of texts.
 insert into approval.receipts (
     order_id, observed_generation, observed_sequence, sequence, inputs, policy_version, outcome
 )
-select order_id, observed_generation, observed_sequence, sequence, inputs, policy_version, outcome
+select order_id, observed_generation, observed_sequence, sequence, inputs::jsonb, policy_version, outcome::jsonb
 from unnest(
-    %(order_ids)s::text[], %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(sequences)s::bigint[],
-    %(inputs)s::jsonb[], %(policy_versions)s::text[], %(outcomes)s::jsonb[]
+    %(order_ids)b::text[], %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(sequences)b::bigint[],
+    %(inputs)b::text[], %(policy_versions)b::text[], %(outcomes)b::text[]
 ) as batch (order_id, observed_generation, observed_sequence, sequence, inputs, policy_version, outcome);

@@ -6,13 +6,13 @@ order. It is cancelled and made active again, and keeps its number. Orders are s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from schemas.orders import DecidedLine, OrderDecided
+from schemas.said import uuid5_text
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.numbers import format_number, permute
 
@@ -106,10 +106,7 @@ class Given:
 
 def ticket_id(order_id: str, line_id: str, ordinal: int) -> str:
     """A UUIDv5, said as text. Lengths are said too, so that no two ordinals spell the same name."""
-    name = f"{len(order_id)}:{order_id}/{len(line_id)}:{line_id}/{ordinal}".encode()
-    digest = hashlib.sha1(TICKET_IDS + name, usedforsecurity=False).hexdigest()
-    variant = "89ab"[int(digest[16], 16) & 3]
-    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+    return uuid5_text(TICKET_IDS, f"{len(order_id)}:{order_id}/{len(line_id)}:{line_id}/{ordinal}")
 
 
 def products_of(decisions: Iterable[OrderDecided]) -> set[Product]:
