@@ -162,7 +162,7 @@ def settle(store: Store, begun: float) -> float:
         found = tuple(sorted((name, stage.records, stage.lag) for name, stage in stages.items())), tuple(sorted(states))
         if found != last:
             last, progress, quiet_since = found, time.monotonic(), 0.0
-        waiting = sum(stage.lag for stage in stages.values()) + sum(state in {"due", "leased"} for state in states)
+        waiting = sum(stage.lag for stage in stages.values()) + states.count("due")
         if not waiting:
             quiet_since = quiet_since or time.monotonic()
             if time.monotonic() - quiet_since > QUIET_S:

@@ -135,7 +135,7 @@ class Stubline:
         except psycopg.OperationalError:  # the database fell over meanwhile
             self.store = open_store(self.database_url, self.store.bootstrap_servers)
             return {"database": 1}
-        due = self.value("select count(*) from delivery.jobs where state in ('due', 'leased')")
+        due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
         return found | ({"jobs": due} if due else {})
 
     def rows(self, statement: str, **arguments: object) -> list[dict[str, Any]]:

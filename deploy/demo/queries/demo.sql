@@ -16,7 +16,7 @@ select campaign_id, count(number), count(distinct number), max("index") + 1
 from issuer.tickets where number is not null group by campaign_id order by campaign_id;
 
 -- name: deliveries
-select order_id, state, extract(epoch from sent_at)::double precision as sent_at from delivery.jobs where kind = 'initial';
+select order_id, case when is_held then 'held' else state end as state, extract(epoch from sent_at)::double precision as sent_at from delivery.jobs where kind = 'initial';
 
 -- name: unsent_tickets
 -- Active tickets that are not in exactly one initial job that was sent.

@@ -1,0 +1,81 @@
+"""`stubline orders`: one order through every stage. Reads only, and never shows a ticket's code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from psycopg import Connection
+from psycopg.rows import TupleRow, dict_row
+from rich.console import Console
+from rich.text import Text
+
+from services.runtime import sql, terminal
+from services.runtime.refusals import Unknown
+from services.runtime.terminal import AsJson
+from services.runtime.text import printable
+
+SQL = sql.load(__package__)
+app = typer.Typer(no_args_is_help=True)
+orders = typer.Typer(no_args_is_help=True, help="Orders: what is known, decided, issued and delivered.")
+app.add_typer(orders, name="orders")
+
+PARTS = {  # part -> the columns that people see
+    "facts": ("fact", "version"),
+    "decisions": ("at", "sequence", "state", "reasons"),
+    "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
+    "waiting": ("line_id", "quantity", "reason", "sku", "product_id"),
+    "deliveries": ("kind", "state", "is_held", "recipient", "attempts", "mails", "next_attempt_at", "sent_at"),
+    "letters": ("id", "code", "state", "attempts", "created_at"),
+}
+
+
+class OrderUnknown(Unknown):
+    """Nothing was ever told of an order of that id."""
+
+    code = "order-unknown"
+    next_step = (
+        "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be read is a dead letter: "
+        "`stubline dead list`."
+    )
+
+
+def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
+    """Everything of an order, by part. Raises OrderUnknown."""
+    cursor = connection.cursor(row_factory=dict_row)
+    arguments = {"order_id": order_id}
+    head = cursor.execute(SQL["order"], arguments).fetchone() or cursor.execute(SQL["observed"], arguments).fetchone()
+    parts = {name: cursor.execute(SQL[name], arguments).fetchall() for name in PARTS}
+    if head is None and not any(parts.values()):
+        raise OrderUnknown(order_id)
+    return {"order_id": order_id, **(head or {}), **parts}
+
+
+@orders.command()
+def show(
+    *,
+    order_id: Annotated[str, typer.Argument(metavar="ORDER", help="SOURCE:EXTERNAL_ID, for example shop:727.")],
+    as_json: AsJson = False,
+) -> None:
+    """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead letters."""
+    with terminal.connected() as connection:
+        found = read(connection, order_id)
+    if as_json:
+        terminal.write_json(found)
+        return
+    console = Console(highlight=False)
+    reasons = "; ".join(found.get("reasons") or ())
+    state = found.get("state") or "not decided yet"
+    console.print(Text(f"{printable(order_id)}  {state}  {printable(reasons)}".rstrip(), style="bold"))
+    if buyer := found.get("buyer"):
+        console.print(Text(printable(f"{buyer.get('name', '')} <{buyer.get('email', '')}>")))
+    if found.get("incidents"):
+        console.print(Text(printable(f"incidents: {len(found['incidents'])} keys came with two meanings")))
+    for name, columns in PARTS.items():
+        if found[name]:
+            console.print(Text(f"\n{name}", style="dim"))
+            terminal.rows([_plain(row) for row in found[name]], columns, as_json=False)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: "; ".join(map(str, part)) if isinstance(part, list) else part for name, part in row.items()}
