@@ -1,0 +1,61 @@
+"""A file of campaigns, read and checked whole: every problem is told at once, with its place and its remedy."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.issuer.errors import CampaignFileInvalid
+from services.issuer.rules.campaigns import Definition, contested
+
+KEYS = sorted(Definition.model_fields)
+
+
+def read(path: Path) -> list[Definition]:
+    """Raises CampaignFileInvalid."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise CampaignFileInvalid(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:  # no right to read it; no UTF-8; no TOML, with line and column
+        raise CampaignFileInvalid(f"{path}: {error}") from None
+    definitions: list[Definition] = []
+    problems = list(_problems(document, definitions)) or list(contested(definitions))
+    if problems:
+        raise CampaignFileInvalid("; ".join(f"{path}: {problem}" for problem in problems))
+    return definitions
+
+
+def _problems(document: dict[str, Any], into: list[Definition]) -> Iterator[str]:
+    for key in document:
+        if key != "campaign":
+            yield f"{key} is no key here; each campaign begins with [[campaign]]"
+    entries = document.get("campaign", [])
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        yield "it holds no campaign; each begins with [[campaign]]"
+        return
+    for place, entry in enumerate(entries, 1):
+        name = f"campaign {entry.get('id', f'no. {place}')}"
+        strangers = [key for key in entry if key not in KEYS]
+        yield from (f"{name}: {key} is no key{_nearest(key)}" for key in strangers)
+        try:
+            into.append(Definition.model_validate({key: it for key, it in entry.items() if key in KEYS}))
+        except ValidationError as error:
+            yield from (f"{name}: {problem}" for problem in _faults(error))
+
+
+def _nearest(key: str) -> str:
+    near = get_close_matches(key, KEYS, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        key = ".".join(map(str, fault["loc"]))
+        text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        yield f"{key} is missing" if fault["type"] == "missing" else f"{key} {text[0].lower()}{text[1:]}".strip()

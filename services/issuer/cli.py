@@ -1,0 +1,94 @@
+"""The issuer's commands in `stubline`: campaigns, and tickets as operators look them up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.issuer import campaign_file
+from services.issuer.operate import CampaignDesk, IssuerReader
+from services.issuer.rules.campaigns import Definition
+from services.runtime import terminal
+from services.runtime.operate import Command
+from services.runtime.terminal import Actor, AsJson, CommandId
+
+app = typer.Typer(no_args_is_help=True)
+campaigns = typer.Typer(no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take.")
+app.add_typer(campaigns, name="campaigns")
+tickets = typer.Typer(no_args_is_help=True, help="Tickets: who has which number.")
+app.add_typer(tickets, name="tickets")
+
+CAMPAIGNS = ("campaign_id", "name", "status", "mode", "version", "issued", "capacity", "date", "applied_at")
+TICKETS = (
+    "order_id",
+    "line_id",
+    "ordinal",
+    "campaign_id",
+    "number",
+    "status",
+    "holder_name",
+    "holder_email",
+    "issued_at",
+)
+COUNTS = ("issued", "active", "won", "cancelled", "sold_out")
+
+
+@campaigns.command("apply")
+def apply_campaigns(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML; each campaign begins with [[campaign]].")],
+    actor: Actor,
+    command_id: CommandId,
+    as_json: AsJson = False,
+) -> None:
+    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them is issued then."""
+    definitions = campaign_file.read(file)
+    with terminal.connected() as connection:
+        done = CampaignDesk(connection, Command(actor, command_id)).apply(definitions)
+    told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]
+    due = done.details.get("due_orders", 0)
+    sentence = f"{'; '.join(told)}. {f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
+    terminal.told(done, sentence, command_id, as_json=as_json)
+
+
+@campaigns.command("list")
+def list_campaigns(*, as_json: AsJson = False) -> None:
+    """All campaigns, and how many numbers each has issued."""
+    with terminal.connected() as connection:
+        found = IssuerReader(connection).campaigns()
+    terminal.rows(found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`")
+
+
+@campaigns.command("show")
+def show_campaign(
+    *, campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id.")], as_json: AsJson = False
+) -> None:
+    """One campaign as it was applied, and what became of its numbers."""
+    with terminal.connected() as connection:
+        found = IssuerReader(connection).campaign(campaign)
+    if as_json:
+        terminal.write_json(found)
+        return
+    definition = {key: found["definition"][key] for key in Definition.model_fields}
+    said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
+    shown = [{"key": key, "content": ", ".join(it) if isinstance(it, list) else it} for key, it in said.items()]
+    terminal.rows(shown, ("key", "content"), as_json=False)
+
+
+@tickets.command("list")
+def list_tickets(
+    *,
+    order: Annotated[str | None, typer.Option("--order", help="Its id, such as shop:4711.")] = None,
+    campaign: Annotated[str | None, typer.Option("--campaign", help="Its id.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="The purchaser's; guests too.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Tickets of an order, a campaign or a purchaser, with what is sold out. Never their codes."""
+    if order is None and campaign is None and email is None:
+        raise typer.BadParameter("say --order, --campaign or --email")
+    with terminal.connected() as connection:
+        found = IssuerReader(connection).tickets(order=order, campaign=campaign, email=email, limit=limit)
+    terminal.rows(found, TICKETS, as_json=as_json, empty="no ticket")
