@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from schemas.envelope import Output
@@ -62,6 +60,22 @@ def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
     check(world.evidence())
 
 
+def test_a_commit_whose_answer_is_lost_counts_once(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    world.start("first")
+    for turn in range(4):
+        world.database.answers_lost = 1
+        world.send(*story(turn, 20))
+        world.run(0.3)
+        world.database.commits_refused = 1
+        world.send(*story(10 + turn, 20))
+        world.run(0.3)
+    world.settle()
+    assert not world.letters()
+    check(world.evidence())
+
+
 def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
     """A dead owner's copy of `release` lands when the cancellation has long been read."""
     world = fake_world
@@ -116,11 +130,12 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(fake_world: 
     member.log.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
     member.resume()
     world.run(1.0)
-    world.send(*story(3, 10), topic=A, partition=0)
+    more = 0 if where == "end" else 10  # at the end no record comes that could show the gap
+    world.send(*story(3, more), topic=A, partition=0)
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (50, 0)
+    assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (40 + more, 0)
 
 
 def test_holes_in_a_log_are_stepped_over_and_counted(fake_world: FakeWorld) -> None:
@@ -214,6 +229,24 @@ def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(fake_wo
     check(world.evidence())
 
 
+def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
+    """Its copy was on the way when the operator changed her mind."""
+    world = fake_world
+    letters = buried(world, 4, then=None)
+    wait_until_owned(world, world.start("first", release=MENDED))
+    world.broker.holds_requests = True
+    world.ask_for(letters)
+    world.until("they are on their way", lambda: len(world.broker.wire) == 4)
+    for letter in letters:
+        world.database.letters[letter].state = "discarded"
+    world.broker.holds_requests = False
+    world.broker.land()
+    world.settle()
+    assert not world.evidence().inputs
+    assert lane(world, "first", NAMES.replay["first"]).duplicates == 4
+    check(world.evidence())
+
+
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
 def test_a_replay_survives_the_death_of_whoever_gives_it_back(fake_world: FakeWorld, point: str) -> None:
     world = fake_world
@@ -228,16 +261,23 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(fake_world: FakeWo
 
 
 def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(fake_world: FakeWorld) -> None:
-    """It comes back to the same process under another epoch: what stood prepared is read anew."""
+    """Another worked it meanwhile. The lane comes back to the same process, under another epoch."""
     world = fake_world
     world.start("second")
     member = world.start("first", batch_bytes_max=2**20)
     wait_until_owned(world, member)
     large = [Input(f"{n}", "k", "add", f"c{n}", amount=1, note="x" * 300_000) for n in range(12)]
-    world.send(*large, topic=A, partition=0)
-    mine = member.worker.assignment.lanes[LaneKey(A, 0)]
+    world.send(*large, topic=A, partition=1)
+    mine = member.worker.assignment.lanes[LaneKey(A, 1)]
     world.until("records stand prepared", lambda: bool(mine.prepared))
-    key = (NAMES.groups["first"], LaneKey(A, 0))
-    world.database.rows[key] = replace(world.database.rows[key], epoch=world.database.rows[key].epoch + 1)
+    rival = world.start("first")
+    member.pause()
+    rival.step()
+    member.resume()
+    wait_until_owned(world, member, rival)
+    world.settle()
+    assert rival.stop() == 0
+    wait_until_owned(world, member)
+    world.send(*story(1, 20), topic=A, partition=1)
     world.settle()
     check(world.evidence())
