@@ -37,10 +37,10 @@ def read(record: Record) -> Callback:
     received = accept(event, record.key)
     try:
         return source.normalise(received)
-    except ValidationError as error:
-        raise CallbackUnreadable(
-            told(error)
-        ) from None  # pydantic's own text would carry the input into letters and logs
+    except NotAnEvent:
+        raise
+    except ValidationError as error:  # whose own text would carry the input into letters and logs
+        raise CallbackUnreadable(told(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
 

@@ -1,0 +1,244 @@
+"""The worker's transaction on a real database: what is stored, what is said, and what the constraints refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+
+from schemas.orders import OrderObserved
+from services.ingest import worker
+from services.ingest.store import SQL
+from services.runtime import database, metrics
+from services.runtime.ledger import Session
+from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
+from tests.support.callbacks import native, native_order, record, woo_order
+
+SECOND = "2026-11-20T15:28:{:02d}"
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="ingest test", autocommit=False) as opened:
+        yield opened
+
+
+def work(session: Session, *records: Record) -> list[Outcome]:
+    """As the lane does: parsed alone, decided together, committed."""
+    outcomes = worker.handle([worker.parse(it) for it in records], session)
+    session.commit()
+    return outcomes
+
+
+def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
+    return [type(it) for it in outcomes]
+
+
+def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+    """As a reader on the other side of the broker reads it."""
+    found = []
+    for it in outcomes:
+        for event in it.outputs if isinstance(it, Effect) else ():
+            output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
+            found.append(OrderObserved.read(output.headers, output.value))
+    return found
+
+
+def told(status: str, second: int = 0, order: int = 727, **more: Any) -> Record:
+    body = woo_order(id=order, status=status, date_modified_gmt=SECOND.format(second))
+    return record(body, order=str(order), **more)
+
+
+def trashed(order: int = 727, **more: Any) -> Record:
+    return record(f'{{"id":{order}}}'.encode(), topic="order.deleted", order=str(order), **more)
+
+
+def rows(session: Session, statement: str, *arguments: object) -> list[Any]:
+    found = session.execute(statement.encode(), arguments).fetchall()
+    session.rollback()
+    return found
+
+
+def test_an_order_is_said_once_with_all_that_is_known(session: Session) -> None:
+    outcomes = work(session, told("pending", 1), told("processing", 2), told("completed", 3))
+    assert kinds(outcomes) == [Effect, Effect, Effect]
+    (event,) = said(outcomes)
+    assert (event.key, event.source, event.external_id) == ("shop:727", "shop", "727")
+    assert (event.generation, event.sequence) == (1, 1)
+    assert event.storefront is not None
+    assert event.storefront.status == "completed"
+    assert sorted(event.reached) == ["completed", "pending", "processing"]
+    assert event.new == ("reached:completed", "reached:pending", "reached:processing", "storefront")
+    assert not event.is_deleted
+
+
+@pytest.mark.feature("SF-014")
+@pytest.mark.parametrize("times", [2, 5, 100])
+def test_a_callback_sent_many_times_is_one_effect(session: Session, times: int) -> None:
+    copies = [told("completed", reception_id=f"r-{n}") for n in range(times)]
+    at_once = work(session, *copies)
+    assert kinds(at_once) == [Effect] + [Duplicate] * (times - 1)
+    spaced = [outcome for copy in copies[:5] for outcome in work(session, copy)]
+    assert set(kinds(spaced)) == {Duplicate}
+    assert len(said(at_once + spaced)) == 1
+    assert rows(session, "select count(*) from ingest.callbacks") == [(1,)]
+
+
+@pytest.mark.feature("SF-014")
+def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url: str) -> None:
+    """Several partitions, or a lane and its replays: whoever comes second waits for the order's row."""
+    ended: list[Outcome] = []
+    begin = threading.Barrier(4)
+
+    def lane() -> None:
+        with database.connect(database_url, name="lane", autocommit=False) as opened:
+            begin.wait(10)
+            ended.extend(work(opened, *(told("completed", order=order) for order in range(100))))
+
+    lanes = [threading.Thread(target=lane) for _ in range(4)]
+    for it in lanes:
+        it.start()
+    for it in lanes:
+        it.join(30)
+    assert len(ended) == 400
+    assert len(said(ended)) == 100
+    assert kinds(ended).count(Effect) == 100
+
+
+@pytest.mark.feature("SF-031", "SF-032")
+@pytest.mark.parametrize("status", ["cancelled", "refunded"])
+def test_the_first_that_is_heard_of_an_order_may_be_its_end(session: Session, status: str) -> None:
+    (event,) = said(work(session, told(status, 5)))
+    assert event.storefront is not None
+    assert event.storefront.status == status
+    assert list(event.reached) == [status]
+    late = work(session, told("completed", 2))
+    (event,) = said(late)  # that it was completed once is news; what it is has not changed
+    assert event.storefront.status == status if event.storefront else False
+    assert event.reached["completed"] < event.reached[status]
+    assert kinds(work(session, told("completed", 2))) == [Duplicate]
+    assert kinds(work(session, told("completed", 1))) == [Superseded]
+
+
+@pytest.mark.feature("SF-070")
+def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
+    work(session, told("completed"))
+    found = []
+    for minute, it in enumerate(
+        [trashed, lambda at: record(woo_order(status="completed"), topic="order.restored", at=at), trashed]
+    ):
+        at = f"2026-11-20T16:{minute:02d}:00.000000Z"
+        found += said(work(session, it(at=at)))
+    assert [event.is_deleted for event in found] == [True, False, True]
+    assert [event.sequence for event in found] == [2, 3, 4]
+    assert kinds(work(session, trashed(at="2026-11-20T16:03:00.000000Z"))) == [Duplicate]
+    assert rows(session, "select incidents from ingest.orders") == [([],)]
+
+
+@pytest.mark.feature("SF-070")
+def test_an_order_of_which_only_the_deletion_is_known_is_said_too(session: Session) -> None:
+    (event,) = said(work(session, trashed()))
+    assert event.is_deleted
+    assert event.storefront is None
+    (event,) = said(work(session, told("completed")))
+    assert event.is_deleted
+
+
+def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
+    sent = [
+        told("pending", 1),
+        told("processing", 2),
+        told("completed", 3),
+        told("cancelled", 3),
+        trashed(at="2026-11-20T16:00:00.000000Z"),
+        record(woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"),
+    ]
+    ends, chance = set(), Random(7)
+    for telling in [sent, *(chance.sample(sent + sent, 12) for _ in range(20))]:
+        session.execute(b"truncate ingest.orders, ingest.callbacks")
+        size = chance.randint(1, 5)
+        for at in range(0, len(telling), size):
+            work(session, *telling[at : at + size])
+        ends.add(str(rows(session, "select facts, digest from ingest.orders")))
+    assert len(ends) == 1
+
+
+def test_one_key_with_two_meanings_is_noted_and_blocks_nothing(session: Session) -> None:
+    before = metrics.value_of("stubline_ingest_incidents_total")
+    first, other = told("completed", 8), record(woo_order(status="completed", total="16.00"))
+    outcomes = work(session, first) + work(session, other)
+    assert isinstance(outcomes[1], Effect | Superseded)
+    ((incidents,),) = rows(session, "select incidents from ingest.orders")
+    assert incidents == ["shop:727 order.updated 2026-11-20T15:28:08 completed"]
+    assert rows(session, "select count(*) from ingest.callbacks") == [(2,)]
+    assert metrics.value_of("stubline_ingest_incidents_total") == before  # the runtime raises it, after its commit
+    assert (outcomes[1].counts or {})["stubline_ingest_incidents_total"] == 1
+
+
+def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(session: Session) -> None:
+    batch = [told("completed"), told("completed", source="other"), native(native_order(source="third"), source="third")]
+    assert [event.key for event in said(work(session, *batch))] == ["shop:727", "other:727", "third:727"]
+
+
+def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session: Session) -> None:
+    (first,) = said(work(session, told("pending", 1)))
+    session.execute(b"update runtime.generation set generation = generation + 1")
+    (later,) = said(work(session, told("completed", 2)))
+    assert later.position > first.position
+    assert later.generation == first.generation + 1
+    assert rows(session, "select generation, sequence from ingest.orders") == [(2, 2)]
+
+
+def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
+    for size in (1, 500):
+        counted = Counting(session)
+        worker.handle([worker.parse(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        assert counted.statements == ["add_orders", "lock_orders", "add_callbacks", "save_orders"]
+        counted.statements.clear()
+        worker.handle([worker.parse(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        assert counted.statements == ["add_orders", "lock_orders", "add_callbacks"]
+
+
+class Counting:
+    """A session that counts what is asked of it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self.statements = session, list[str]()
+        self._names = {text: name for name, text in SQL.items()}
+
+    def execute(self, statement: bytes, arguments: dict[str, Any]) -> psycopg.Cursor[Any]:
+        self.statements.append(self._names[statement])
+        return self._session.execute(statement, arguments)
+
+
+def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(session: Session) -> None:
+    work(session, *(told(f"status-{n}", n % 60) for n in range(99)))
+    outcomes = work(session, told("one-more"), told("completed", order=1))
+    assert kinds(outcomes) == [Dead, Effect]
+    assert isinstance(outcomes[0], Dead)
+    assert outcomes[0].subject_key == "shop:727"
+    assert outcomes[0].error.code == "ingest-order-overfull"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "insert into ingest.orders (order_id) values ('x')",
+        "insert into ingest.orders (order_id, sequence) values ('shop:1', 1)",
+        "insert into ingest.orders (order_id, facts) values ('shop:1', '{\"storefront\": {}}')",
+        "insert into ingest.orders (order_id, digest) values ('shop:1', sha256('x'))",
+        "insert into ingest.orders (order_id, facts) values ('shop:1', '[]')",
+        "insert into ingest.orders (order_id, incidents) values ('shop:1', '{}')",
+        "insert into ingest.orders (order_id, sequence) values ('shop:1', -1)",
+        "insert into ingest.callbacks (key, meaning) values ('k', 'short')",
+        "insert into ingest.callbacks (key, meaning) values ('', sha256('x'))",
+        "insert into ingest.callbacks (key, meaning) select 'k', sha256('x') from generate_series(1, 2)",
+    ],
+)
+def test_what_makes_no_sense_is_no_row(session: Session, wrong: str) -> None:
+    with pytest.raises(psycopg.IntegrityError):
+        session.execute(wrong.encode())

@@ -1,0 +1,95 @@
+"""Callbacks as their vendors send them, for tests: bodies, signatures, and the records that the door makes of them."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
+from services.runtime.records import Record
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+SAMPLE: dict[str, Any] = json.loads((FIXTURES / "woocommerce" / "order.json").read_bytes())
+AT = "2026-11-20T15:30:00.000000Z"
+
+
+def woo_order(**changes: object) -> dict[str, Any]:
+    """The sample of the wire-format notes, with other values where a test wants them."""
+    return {**SAMPLE, **changes}
+
+
+def native_order(**changes: object) -> dict[str, Any]:
+    return {
+        "source": "shop",
+        "order_id": "727",
+        "status": "completed",
+        "modified_at": "2026-11-20T15:28:08Z",
+        "currency": "EUR",
+        "total_minor": 1500,
+        "paid_at": "2026-11-20T15:28:08Z",
+        "buyer": {"name": "Ada Example", "email": "ada@example.org"},
+        "lines": [
+            {
+                "line_id": "315",
+                "product_id": "93",
+                "sku": "RFL-SPRING",
+                "name": "Spring Draw entry",
+                "quantity": 2,
+                "total_minor": 1000,
+            }
+        ],
+        **changes,
+    }
+
+
+def signature(body: bytes, secret: str) -> str:
+    return base64.b64encode(hmac.digest(secret.encode(), body, "sha256")).decode()
+
+
+def signed(body: bytes, secret: str, topic: str = "order.updated") -> dict[str, str]:
+    """The headers of a WooCommerce delivery."""
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "WooCommerce/11.2.0 Hookshot (WordPress/6.9)",
+        "X-WC-Webhook-Source": "https://shop.example.org/",
+        "X-WC-Webhook-Topic": topic,
+        "X-WC-Webhook-Resource": "order",
+        "X-WC-Webhook-Event": topic.rpartition(".")[2],
+        "X-WC-Webhook-Signature": signature(body, secret),
+        "X-WC-Webhook-ID": "12",
+        "X-WC-Webhook-Delivery-ID": "0" * 32,
+    }
+
+
+def record(
+    body: bytes | Mapping[str, Any],
+    *,
+    topic: str = "order.updated",
+    kind: str = WOOCOMMERCE,
+    source: str = "shop",
+    order: str = "727",
+    reception_id: str = "a-1",
+    at: str = AT,
+    offset: int = 0,
+) -> Record:
+    """As it stands in callbacks.received.v1."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
+    output = received(
+        data,
+        source=source,
+        external_id=order,
+        kind=kind,
+        reception_id=reception_id,
+        content_type="application/json",
+        **extensions,
+    ).encode(time=at)
+    return Record(TOPIC, 0, offset, 0, output.key, output.value, output.headers)
+
+
+def native(body: Mapping[str, Any], *, reception_id: str = "e-1", **more: Any) -> Record:
+    return record(body, kind=NATIVE, reception_id=reception_id, **more)

@@ -1,0 +1,152 @@
+"""Whatever a stranger's bytes are, they end as a callback or as a stated dead letter, and quote nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
+from schemas.envelope import NotAnEvent
+from services.ingest import sources
+from services.ingest.rules import Callback, judge_all
+from services.ingest.store import FACTS
+from services.ingest.worker import observed, parse
+from services.runtime.errors import Poison
+from services.runtime.records import Record
+from tests.support.callbacks import native, native_order, record, woo_order
+from tests.unit.ingest.test_rules import untold
+
+scraps = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=20),
+        st.sampled_from(["\0", "\u202e", "&#0;", "<script>", "1e999", "-0", "2026-11-20T15:28:08", "x" * 400, "NaN"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def ends(it: Record) -> Callback | None:
+    """A callback, or nothing when it is a dead letter. Anything else fails the test."""
+    try:
+        return parse(it)
+    except (NotAnEvent, Poison):
+        return None
+
+
+def is_sayable(callback: Callback) -> None:
+    """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
+    assert len(callback.key) <= 1_000
+    _, after = judge_all([callback], {callback.order_id: untold(callback.order_id)}, seen=[])
+    order = after[callback.order_id]
+    stored = FACTS.dump_json(dict(order.facts)).decode()
+    assert "\\u0000" not in stored
+    assert FACTS.validate_json(stored) == order.facts
+    output = observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
+    assert b"\\u0000" not in (output.value or b"")
+
+
+def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [at]
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    for name, part in inner:
+        found += paths(part, (*at, name))
+    return found
+
+
+def changed(document: Any, at: tuple[Any, ...], scrap: object) -> Any:
+    if not at:
+        return scrap
+    document = copy.deepcopy(document)
+    inner = document
+    for name in at[:-1]:
+        inner = inner[name]
+    inner[at[-1]] = scrap
+    return document
+
+
+WOO, OWN = woo_order(), native_order()
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(paths(WOO)), scraps, st.sampled_from(["order.updated", "order.deleted", "order.restored", ""]))
+def test_a_real_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: object, topic: str) -> None:
+    if callback := ends(record(json.dumps(changed(WOO, at, scrap)).encode(), topic=topic)):
+        is_sayable(callback)
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(paths(OWN)), scraps)
+def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: object) -> None:
+    body = changed(OWN, at, scrap)
+    order = str(body.get("order_id", "")) if isinstance(body, dict) else ""
+    if callback := ends(native(json.loads("{}"), order=order)._replace(value=json.dumps(body).encode())):
+        is_sayable(callback)
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), st.sampled_from([WOO, OWN]), st.sampled_from([WOOCOMMERCE, NATIVE]))
+def test_a_real_body_with_bytes_flipped_cut_and_doubled(seed: int, order: dict[str, Any], kind: str) -> None:
+    chance, body = random.Random(seed), bytearray(json.dumps(order).encode())
+    for _ in range(chance.randint(1, 5)):
+        at = chance.randrange(len(body) + 1)
+        match chance.randrange(4):
+            case 0:
+                body[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del body[at : at + chance.randrange(40)]
+            case 2:
+                body[at:at] = body[at : at + 20]
+            case _:
+                body[at:at] = chance.choice([b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400])
+    if callback := ends(record(bytes(body), kind=kind)):
+        is_sayable(callback)
+
+
+@given(
+    st.binary(max_size=300), st.sampled_from(["order.updated", "order.deleted"]), st.sampled_from([WOOCOMMERCE, NATIVE])
+)
+@example(b"[" * 1_000_000, "order.updated", WOOCOMMERCE)
+@example(b'{"id":' * 200_000, "order.deleted", WOOCOMMERCE)
+@example(b'{"buyer":' * 100_000, "", NATIVE)
+@example(b'{"id":' + b"9" * 1_000_000 + b"}", "order.deleted", WOOCOMMERCE)
+def test_any_bytes(body: bytes, topic: str, kind: str) -> None:
+    ends(record(body, topic=topic, kind=kind))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time", "content-type", "ce_callbacktopic"]
+            ),
+            st.one_of(
+                st.none(), st.binary(max_size=30), st.sampled_from([b"1.0", b"/sources/shop", WOOCOMMERCE.encode()])
+            ),
+        ),
+        max_size=12,
+    ),
+    st.one_of(st.none(), st.binary(max_size=50)),
+)
+def test_any_headers(headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
+    ends(Record(TOPIC, 0, 0, 0, None, value, headers))
+    ends(Record(TOPIC, 0, 0, 0, b"\xff", value, [*record(WOO).headers, *headers]))
+
+
+def test_a_body_at_the_limit_is_read_in_reasonable_time() -> None:
+    item = {"id": 1, "name": "&amp;" * 1_900, "quantity": 1}
+    body = json.dumps(woo_order(line_items=[item | {"id": n} for n in range(100)])).encode()
+    callback = sources.read(record(body))
+    assert len(body) > 900_000
+    is_sayable(callback)

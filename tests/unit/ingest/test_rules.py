@@ -1,0 +1,171 @@
+"""An order is a function of the set of facts that were told of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.orders import Person, Storefront
+from services.ingest import rules
+from services.ingest.rules import Callback, Order, Verdict, judge_all
+
+BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+STATUSES = ["pending", "processing", "completed", "cancelled", "refunded", "failed", "trash", "vip-ok", "on-hold"]
+
+
+def untold(order_id: str = "shop:1") -> Order:
+    return Order(order_id, 1, 0, None, {}, frozenset())
+
+
+def storefront(status: str = "completed", total: int = 100) -> Storefront:
+    return Storefront(status=status, currency="EUR", total_minor=total, buyer=Person(name="Ada"), lines=())
+
+
+def told(status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1") -> Callback:
+    at = BEGIN + timedelta(seconds=second)
+    facts = rules.storefront_facts(storefront(status, total), at)
+    return rules.callback(f"{order_id} order.updated {second} {status}", order_id, facts)
+
+
+def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1") -> Callback:
+    fact = rules.deletion_fact(BEGIN + timedelta(seconds=second), is_deleted=is_deleted)
+    return rules.callback(f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,))
+
+
+def judged(*callbacks: Callback, order: Order | None = None) -> tuple[list[Verdict], Order]:
+    begin = order or untold()
+    verdicts, after = judge_all(callbacks, {begin.order_id: begin}, seen=[])
+    return verdicts, after[begin.order_id]
+
+
+class Known(NamedTuple):
+    """What is known in the end: incidents too, for they are about keys and meanings and not about order."""
+
+    facts: dict[str, rules.Fact]
+    digest: bytes | None
+
+
+def known(order: Order) -> Known:
+    return Known(dict(order.facts), order.digest)
+
+
+callbacks = st.one_of(
+    st.builds(told, st.sampled_from(STATUSES), st.integers(0, 3), st.integers(0, 2)),
+    st.builds(deleted, st.integers(0, 3), is_deleted=st.booleans()),
+)
+tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
+    lambda sent: st.tuples(st.just(sent), st.permutations(sent + sent))
+)
+
+
+@given(tellings)
+def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
+    pair: tuple[list[Callback], list[Callback]],
+) -> None:
+    once, again = (judged(*sent)[1] for sent in pair)
+    assert known(once) == known(again)
+
+
+@given(tellings, st.integers(1, 5))
+def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
+    pair: tuple[list[Callback], list[Callback]], size: int
+) -> None:
+    order, seen = untold(), list[tuple[str, bytes]]()
+    for at in range(0, len(pair[1]), size):
+        batch = pair[1][at : at + size]
+        _, after = judge_all(batch, {order.order_id: order}, seen=seen)
+        order = after[order.order_id]
+        seen += [(it.key, it.meaning) for it in batch]
+    whole = judged(*pair[1])[1]
+    assert known(order) == known(whole)
+    assert order.incidents == whole.incidents
+
+
+@given(st.lists(callbacks, min_size=1, max_size=8))
+def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sent: list[Callback]) -> None:
+    _, order = judged(*sent)
+    assert order.sequence == 1
+    _, again = judged(*sent, order=order)
+    assert (again.sequence, again.digest) == (1, order.digest)
+
+
+@given(st.lists(callbacks, min_size=1, max_size=8))
+def test_what_was_said_before_is_known(sent: list[Callback]) -> None:
+    _, order = judged(*sent)
+    verdicts, _ = judge_all(sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent])
+    assert set(verdicts) == {Verdict.KNOWN}
+
+
+def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
+    _, order = judged(told("completed", 5))
+    verdicts, after = judged(told("processing", 3), order=order)
+    assert verdicts == [Verdict.APPLIED]  # that it was processing is news
+    assert after.facts["storefront"] == order.facts["storefront"]
+    verdicts, same = judged(told("processing", 2, total=7), order=after)
+    assert verdicts == [Verdict.OLDER]
+    assert same is after
+
+
+def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twice() -> None:
+    trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
+    assert trash.key == again.key
+    assert trash.meaning == again.meaning
+    verdicts, order = judged(trash, restore, again)
+    assert verdicts == [Verdict.APPLIED] * 3
+    assert order.facts["deletion"].content is True
+    assert order.incidents == frozenset()
+
+
+def test_an_update_never_lifts_a_trash() -> None:
+    _, order = judged(deleted(1), told("completed", 9))
+    assert order.facts["deletion"].content is True
+
+
+def test_in_the_same_second_a_terminal_status_is_last() -> None:
+    for early, late in (("completed", "cancelled"), ("processing", "completed"), ("completed", "refunded")):
+        for sent in ((told(early, 1), told(late, 1)), (told(late, 1), told(early, 1))):
+            content = judged(*sent)[1].facts["storefront"].content
+            assert isinstance(content, Storefront)
+            assert content.status == late
+
+
+def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
+    one, other = told("completed", 1, total=1), told("completed", 1, total=2)
+    assert one.key == other.key
+    verdicts, order = judged(one, other)
+    assert order.incidents == {one.key}
+    assert judged(other, one)[1].incidents == {one.key}
+    assert Verdict.APPLIED in verdicts
+    assert known(order) == known(judged(other, one)[1])
+
+
+def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
+    verdicts, order = judged(told(), told())
+    assert verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    assert order.incidents == frozenset()
+
+
+def test_a_newer_version_of_the_same_content_is_no_news() -> None:
+    _, order = judged(deleted(1))
+    verdicts, after = judged(deleted(2), order=order)
+    assert verdicts == [Verdict.KNOWN]
+    assert after.sequence == order.sequence
+    assert after.facts["deletion"].version > order.facts["deletion"].version
+
+
+def test_an_order_has_a_bounded_number_of_facts() -> None:
+    _, order = judged(*(told(f"status-{n}", n) for n in range(rules.FACTS_MAX - 1)))
+    assert len(order.facts) == rules.FACTS_MAX
+    verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
+    assert verdicts == [Verdict.OVERFULL, Verdict.KNOWN]
+    assert after is order
+
+
+def test_versions_sort_as_text_as_their_times_do() -> None:
+    times = [BEGIN, BEGIN + timedelta(microseconds=1), BEGIN + timedelta(seconds=1), BEGIN + timedelta(days=400)]
+    texts = [rules.sortable(at) for at in times]
+    assert texts == sorted(texts)
+    assert len({len(text) for text in texts}) == 1

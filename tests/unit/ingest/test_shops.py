@@ -1,0 +1,65 @@
+"""The sources file: a mistake stops the door with one line, a missing secret stops its own source only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.ingest import shops
+from services.runtime.settings import ConfigurationError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "sources.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("a&amp;b\n", "utf-8")
+    text = f'[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:OLD", "file:{tmp_path}/new"]\n'
+    shop = shops.read(written(tmp_path, text), {"OLD": "s3cr3t"})["shop"]
+    assert shop.secrets == (b"s3cr3t", b"a&b")
+    assert shop.refused is None
+    assert "s3cr3t" not in repr(shop)
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [("env:NOT_SET", "missing or empty"), ("env:EMPTY", "missing or empty"), ("file:nowhere", "read")],
+)
+def test_a_missing_secret_stops_its_own_source_only(tmp_path: Path, secret: str, why: str) -> None:
+    text = f'[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
+    found = shops.read(written(tmp_path, text), {"GOOD": "g00d", "EMPTY": " "})
+    assert found["good"].refused is None
+    assert why in (found["bad"].refused or "")
+    assert found["bad"].secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[source.shop]\n", "did you mean sources"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecret = ["env:X"]\n', "did you mean secrets"),
+        ('[sources.shop]\nkind = "woo-commerce"\nsecrets = ["env:X"]\n', "did you mean woocommerce"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecrets = []\n', "1 to 10"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecrets = "env:X"\n', "1 to 10"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n', "never stands in the file"),
+        ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
+        ("sources = 1\n", "names no source"),
+        ("", "names no source"),
+        ("[sources", "no TOML"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        shops.read(written(tmp_path, text), {"X": "x"})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        shops.read(tmp_path / "none.toml")

@@ -1,0 +1,375 @@
+"""What the vendors' bytes mean. Each source is read in the same way; what cannot be read is a stated dead letter."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.envelope import NotAnEvent
+from schemas.orders import Storefront
+from services.ingest import sources
+from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMisaddressed, CallbackUnreadable
+from services.ingest.rules import Callback
+from services.ingest.sources import native as native_source
+from services.ingest.sources import woocommerce
+from services.ingest.sources.money import EXPONENTS, exponent, minor
+from services.ingest.sources.text import clean, email, unescaped
+from tests.support.callbacks import native, native_order, record, signature, woo_order
+
+HOOK = {woocommerce.SIGNATURE: b""}
+
+
+def front(callback: Callback) -> Storefront:
+    found = next(fact.content for fact in callback.facts if fact.name == "storefront")
+    assert isinstance(found, Storefront)
+    return found
+
+
+# Proof of origin.
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("s3cr3t", "qY2Gl36+X5UqWQ/k7Z17aTwyK2OVpPPjsi+X9k+wXe0="),  # vector W1
+        ("a&amp;b", "fvvfKrQTDGAWM83fuFQAeFPz+Xaj5zHi22J9mwwzwd8="),  # vector W2
+    ],
+)
+def test_the_signature_is_the_vendors(shown: str, expected: str) -> None:
+    headers = {woocommerce.SIGNATURE: expected.encode()}
+    secret = woocommerce.key_of(shown)
+    assert woocommerce.verify(headers, b'{"id":727}', [secret])
+    assert not woocommerce.verify(headers, b'{"id":728}', [secret])
+    assert not woocommerce.verify(headers, b'{"id":727}', [b"other"])
+
+
+def test_several_secrets_are_valid_while_one_is_replaced() -> None:
+    body = b'{"id":727}'
+    for secret in ("old", "new"):
+        assert woocommerce.verify({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
+    assert not woocommerce.verify({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
+
+
+@pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
+def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
+    assert not woocommerce.verify({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"])
+    assert not woocommerce.verify({}, b"{}", [b"s3cr3t"])
+    assert not woocommerce.verify({woocommerce.SIGNATURE: b""}, b"{}", [])
+
+
+def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
+    shown = "&amp;&lt;&gt;&quot;&#039;&#x27;&#038;&amp;lt;&copy;&copy"
+    assert woocommerce.key_of(shown) == b"&<>\"''&&lt;&copy;&copy"
+
+
+def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
+    assert woocommerce.is_ping({}, b"webhook_id=12")
+    for body in (b"webhook_id=", b"webhook_id=x", b"webhook_id=12&a=b", b"a=1", b""):
+        assert not woocommerce.is_ping({}, body)
+    assert not woocommerce.is_ping(HOOK, b"webhook_id=12")
+
+
+def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
+    assert not native_source.verify({}, b"{}", [b"s3cr3t"])
+    assert not native_source.is_ping({}, b"webhook_id=12")
+
+
+# The key of a callback.
+
+
+def test_the_delivery_id_is_no_key_and_the_reception_neither() -> None:
+    one, other = sources.read(record(woo_order())), sources.read(record(woo_order(), reception_id="b-2"))
+    assert (one.key, one.meaning) == (other.key, other.meaning)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"date_modified_gmt": "2026-11-20T15:28:09"}, {"status": "completed"}, {"id": 728}]
+)
+def test_order_second_and_status_make_the_key(changes: dict[str, object]) -> None:
+    assert sources.read(record(woo_order())).key != sources.read(record(woo_order(**changes))).key
+
+
+def test_source_and_topic_make_the_key_too() -> None:
+    keys = {
+        sources.read(record(woo_order())).key,
+        sources.read(record(woo_order(), source="other")).key,
+        sources.read(record(woo_order(), topic="order.created")).key,
+    }
+    assert len(keys) == 3
+
+
+def test_other_bytes_that_say_the_same_are_the_same_callback() -> None:
+    order = woo_order()
+    plain, spaced = json.dumps(order).encode(), json.dumps(dict(reversed(order.items())), indent=1).encode()
+    one, other = sources.read(record(plain)), sources.read(record(spaced))
+    assert plain != spaced
+    assert (one.key, one.meaning, one.facts) == (other.key, other.meaning, other.facts)
+
+
+# What WooCommerce says.
+
+
+def test_the_sample_of_the_notes_is_read() -> None:
+    callback = sources.read(record(woo_order()))
+    order = front(callback)
+    assert callback.order_id == "shop:727"
+    assert [fact.name for fact in callback.facts] == ["storefront", "reached:processing"]
+    assert callback.facts[1].content == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
+    assert (order.status, order.number, order.currency, order.total_minor) == ("processing", "727", "EUR", 1500)
+    assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
+    assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
+    assert [(it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines] == [
+        ("315", "93", "RFL-SPRING", 2, 1000),
+        ("316", "93", "RFL-SPRING", 1, 500),
+    ]
+
+
+def test_traps_of_the_vendor() -> None:
+    order = front(
+        sources.read(
+            record(
+                woo_order(
+                    number="A&ndash;727",
+                    status="wc-Completed",
+                    date_paid_gmt=None,
+                    refunds=[{"id": 801, "reason": "x", "total": "-5.00"}, {"id": 802, "total": "-0.50"}],
+                    billing={"first_name": "Zo&euml;", "last_name": " O&#039;Brien\n"},
+                    meta_data=[{"id": 1, "key": "k", "value": {"deep": [1, {"x": None}]}}],
+                    line_items=[{"id": 1, "name": "Draw &ndash; entry", "quantity": 2, "total": 10, "price": 5.0}],
+                )
+            )
+        )
+    )
+    assert order.status == "completed"
+    assert order.refunded_minor == 550
+    assert order.paid_at is None
+    assert (order.buyer.name, order.buyer.email) == ("Zoë O'Brien", "")
+    assert (order.lines[0].name, order.lines[0].total_minor) == ("Draw \u2013 entry", 1000)
+
+
+@pytest.mark.feature("SF-070")
+def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_told() -> None:
+    callback = sources.read(record(b'{"id":727}', topic="order.deleted"))
+    (fact,) = callback.facts
+    assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", True)
+    assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the door received it
+
+
+def test_restored_lifts_the_deletion_and_tells_the_order() -> None:
+    callback = sources.read(record(woo_order(), topic="order.restored"))
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] is False
+    assert front(callback).status == "processing"
+
+
+def test_a_whole_order_under_the_topic_deleted_deletes_nothing() -> None:
+    """No signature covers the topic: a callback that was overheard must not cancel by another header."""
+    with pytest.raises(CallbackUnreadable):
+        sources.read(record(woo_order(), topic="order.deleted"))
+
+
+def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not() -> None:
+    assert sources.read(record(woo_order(), topic="")).order_id == "shop:727"
+    with pytest.raises(CallbackUnreadable):
+        sources.read(record(b'{"id":727}', topic=""))
+
+
+@pytest.mark.parametrize(
+    "topic", ["coupon.updated", "customer.created", "action.woocommerce_add_to_cart", "order.\x1b"]
+)
+def test_what_is_not_about_orders_says_so(topic: str) -> None:
+    with pytest.raises(CallbackForeign):
+        sources.read(record(woo_order(), topic=topic))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": None},
+        {"id": -1},
+        {"id": 1.5},
+        {"id": True},
+        {"id": "../x"},
+        {"id": 10**30},
+        {"status": ""},
+        {"status": "x" * 60},
+        {"status": "a\u202eb"},
+        {"currency": "eur"},
+        {"date_modified_gmt": "yesterday"},
+        {"date_modified_gmt": "9999-12-31T23:59:59"},
+        {"date_modified_gmt": "0001-01-01T00:00:00+14:00"},
+        {"date_modified_gmt": None, "date_created_gmt": None},
+        {"line_items": None},
+        {"line_items": [{"id": 1}, {"id": 1}]},
+        {"line_items": [{"id": 1, "quantity": 10**9}]},
+        {"line_items": [{"id": 1, "quantity": "many"}]},
+        {"line_items": [{"id": n} for n in range(501)]},
+        {"billing": "x"},
+    ],
+)
+def test_an_order_that_makes_no_sense_is_unreadable(changes: dict[str, object]) -> None:
+    with pytest.raises(CallbackUnreadable):
+        sources.read(record(woo_order(**changes)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"total": "15.005"}, {"total": "1e3"}, {"total": "fifteen"}, {"currency": "XXX"}, {"total": 1e30}]
+)
+def test_an_amount_is_never_rounded(changes: dict[str, object]) -> None:
+    with pytest.raises(AmountUnreadable):
+        sources.read(record(woo_order(**changes)))
+
+
+def test_what_is_wrong_is_told_without_what_was_sent() -> None:
+    with pytest.raises(CallbackUnreadable) as caught:
+        sources.read(record(woo_order(status=["hunter2"], billing={"email": ["ada@example.org"]})))
+    assert "status" in caught.value.cause
+    assert not {"hunter2", "ada@"} & set(caught.value.cause.split())
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b'{"id":727,"x":1}', "727"),
+        (b' {\n "id" : 727 }', "727"),
+        (b'{"x":1,"id":727}', None),
+        (b'{"id":"727"}', None),
+        (b'{"id":7.5}', None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
+    assert woocommerce.external_id(body) == found
+
+
+# What a storefront says itself.
+
+
+def test_a_native_order_is_read() -> None:
+    callback = sources.read(native(native_order()))
+    assert callback.order_id == "shop:727"
+    assert callback.key == "shop:727 e-1"
+    assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
+    assert front(callback).lines[0].quantity == 2
+
+
+def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
+    here = native_order(modified_at="2026-11-20T16:28:08+01:00", paid_at="2026-11-20T16:28:08+01:00")
+    assert sources.read(native(here)) == sources.read(native(native_order()))
+
+
+@pytest.mark.parametrize(("is_deleted", "names"), [(True, True), (False, False)])
+def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, names: bool) -> None:
+    callback = sources.read(native(native_order(is_deleted=is_deleted)))
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] is names
+
+
+@pytest.mark.parametrize("wrong", [{"order": "728"}, {"source": "other"}])
+def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any]) -> None:
+    with pytest.raises(CallbackMisaddressed):
+        sources.read(native(native_order(), **wrong))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modified_at": "2026-11-20T15:28:08"},
+        {"paid_at": "2026-11-20"},
+        {"modified_at": "2999-01-01T00:00:00Z"},
+        {"total_minor": 10**16},
+        {"total_minor": 1.5},
+        {"status": "  "},
+        {"surprise": 1},
+        {"lines": [{"line_id": "a b", "quantity": 1}]},
+        {"lines": [{"line_id": "a\u0000", "quantity": 1}]},
+        {"lines": [{"line_id": "1", "quantity": -1}]},
+        {"lines": [{"line_id": "1", "quantity": 1}] * 2},
+        {"buyer": {"name": "x" * 201}},
+    ],
+)
+def test_a_native_order_out_of_its_bounds_is_unreadable(changes: dict[str, object]) -> None:
+    with pytest.raises(CallbackUnreadable):
+        sources.read(native(native_order(**changes)))
+
+
+def test_hostile_text_arrives_as_a_plain_line() -> None:
+    order = native_order(
+        buyer={"name": "A\u0000da\r\nBcc: x \u202egnp.exe", "email": "a@b\r\nBcc: c@d"},
+        lines=[{"line_id": "1", "name": "a\u2028b\x7f", "sku": " s ", "quantity": 1}],
+    )
+    found = front(sources.read(native(order)))
+    assert found.buyer.name == "A da Bcc: x gnp.exe"
+    assert found.buyer.email == ""
+    assert (found.lines[0].name, found.lines[0].sku) == ("a b", "s")
+
+
+# What is no event.
+
+
+def test_a_type_that_nobody_knows_says_so() -> None:
+    with pytest.raises(CallbackForeign):
+        sources.read(record(b"{}", kind="stubline.callback.stripe.v1"))
+
+
+@pytest.mark.parametrize("source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"])
+def test_a_callback_names_its_source(source: str) -> None:
+    it = record(woo_order())
+    headers = [(name, source.encode() if name == "ce_source" else text) for name, text in it.headers]
+    with pytest.raises(NotAnEvent):
+        sources.read(it._replace(headers=headers))
+
+
+def test_a_deletion_without_the_doors_time_is_no_event() -> None:
+    with pytest.raises(NotAnEvent):
+        sources.read(record(b'{"id":727}', topic="order.deleted", at="soon"))
+
+
+# Money and text.
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "is_minor"),
+    [
+        ("15.00", "EUR", 1500),
+        ("15", "EUR", 1500),
+        ("-5.5", "EUR", -550),
+        ("1500", "JPY", 1500),
+        ("1500.00", "JPY", 1500),
+        ("1.234", "KWD", 1234),
+        ("1.2345", "CLF", 12345),
+        ("0.10000", "USD", 10),
+    ],
+)
+def test_amounts_are_minor_units_by_the_currencys_exponent(text: str, currency: str, is_minor: int) -> None:
+    assert minor(text, exponent(currency)) == is_minor
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [("1.5", 0), ("1.005", 2), ("", 2), ("1,00", 2), ("+1", 2), ("\u0661", 2), ("1" * 16, 2), ("NaN", 2)],
+)
+def test_an_amount_that_cannot_be_said_exactly_is_refused(text: str, digits: int) -> None:
+    with pytest.raises(AmountUnreadable):
+        minor(text, digits)
+
+
+def test_exponents_are_those_of_iso_4217() -> None:
+    assert [EXPONENTS[code] for code in ("JPY", "EUR", "KWD", "CLF", "UGX", "ISK", "MGA")] == [0, 2, 3, 4, 0, 0, 2]
+    assert not {"XAU", "XXX", "XTS", "EURO", "eur"} & EXPONENTS.keys()
+
+
+def test_text_is_one_line_within_its_bounds() -> None:
+    assert clean("  a \t b\u200e  ", 10) == "a b"
+    assert clean("x" * 500, 200) == "x" * 200
+    assert clean("👩\u200d👩\u200d👧 José", 50) == "👩\u200d👩\u200d👧 José"
+    assert unescaped("&#0;&#x202e;&lt;b&gt;", 50).strip("\ufffd") == "<b>"
+    assert clean("a" * 1_000_000, 5) == "aaaaa"
+
+
+@pytest.mark.parametrize("text", ["", "x", "@", "a@", "@b", "a b@c", "a@b\n", "a" * 320 + "@b", "a@b\u202e"])
+def test_what_is_no_address_is_none(text: str) -> None:
+    assert email(text) in {"", text.strip()}
+    assert "\n" not in email(text)
