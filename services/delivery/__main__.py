@@ -1,0 +1,15 @@
+"""`python -m services.delivery`: the lane, which files jobs. Senders are processes of their own (services.delivery.sender)."""
+
+from __future__ import annotations
+
+import sys
+
+from services.delivery import metrics  # noqa: F401 - declares what handlers count
+from services.delivery.settings import Settings
+from services.delivery.worker import service
+from services.runtime import process
+from services.runtime.settings import load
+
+if __name__ == "__main__":
+    settings = load(Settings)
+    sys.exit(process.run(service(settings), settings))

@@ -1,0 +1,121 @@
+"""What is printed and written of an order: plain texts, made from its snapshot. No markup, no I/O."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from schemas.orders import CampaignSaid, Ticket, TicketsChanged
+
+SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
+INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners: scripts and emoji are spelled with them
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One ticket as its holder reads it."""
+
+    number: str
+    campaign_id: str
+    campaign: str
+    when: str
+    venue: str
+    holder: str
+    status: str
+    issued: str
+    payload: str  # of the QR code
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One order's tickets. The same document renders to the same bytes."""
+
+    order: str
+    purchaser: str
+    email: str
+    pages: tuple[Page, ...]
+    issued_at: datetime  # the first ticket's: the document's date, so that rendering asks no clock
+
+    @property
+    def campaigns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(page.campaign for page in self.pages))
+
+    @property
+    def title(self) -> str:
+        return f"{', '.join(self.campaigns[:3])}{' and more' if len(self.campaigns) > 3 else ''}: order {self.order}"
+
+
+def document(snapshot: TicketsChanged, tickets: Sequence[Ticket]) -> Document:
+    """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket is never left out."""
+    known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
+    pages = tuple(page(ticket, known.get(ticket.campaign_id), snapshot.buyer.name) for ticket in tickets)
+    return Document(
+        order=plain(snapshot.number or snapshot.external_id, 64),
+        purchaser=plain(snapshot.buyer.name, 200),
+        email=plain(snapshot.buyer.email, 320),
+        pages=pages,
+        issued_at=min((ticket.issued_at for ticket in tickets), default=datetime(1970, 1, 1, tzinfo=UTC)),
+    )
+
+
+def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str) -> Page:
+    zone = zone_of(campaign.zone if campaign else "UTC")
+    return Page(
+        number=plain(ticket.number, 64),
+        campaign_id=ticket.campaign_id,
+        campaign=plain(campaign.name, 200) if campaign else plain(ticket.campaign_id, 64),
+        when=when(campaign) if campaign else "",
+        venue=plain(campaign.venue, 200) if campaign else "",
+        holder=plain(ticket.holder.name or buyer, 200),
+        status=ticket.status,
+        issued=day(ticket.issued_at.astimezone(zone).date()),
+        payload=SCHEME + ticket.code,
+    )
+
+
+def when(campaign: CampaignSaid) -> str:
+    """As the organiser wrote it, with the zone in which it holds. Never moved to another one."""
+    if campaign.starts_on is None:
+        return ""
+    text = f"{DAYS[campaign.starts_on.weekday()]}, {day(campaign.starts_on)}"
+    return f"{text}, {plain(campaign.starts_at, 10)} ({plain(campaign.zone, 60)})" if campaign.starts_at else text
+
+
+def day(on: date) -> str:
+    """Not by strftime, whose words depend on the machine."""
+    return f"{on.day} {MONTHS[on.month - 1]} {on.year}"
+
+
+def zone_of(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def plain(text: str, chars_max: int) -> str:
+    """One line without control, format and direction characters: a name cannot turn the rest of the page around."""
+    kept = "".join(
+        character if character in INVISIBLE_BUT_NEEDED or not unicodedata.category(character).startswith("C") else " "
+        for character in text[: 4 * chars_max]
+    )
+    line = " ".join(kept.split())
+    return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

@@ -1,0 +1,97 @@
+"""Why a mail could not be handed over. Poison: the job becomes a letter. Transient: the server's fault, every job waits."""
+
+from __future__ import annotations
+
+from services.runtime.errors import Poison, Transient
+
+GIVE_BACK = "then `stubline dead replay ID`: the job is due again, with the same Message-ID"
+
+
+class Undeliverable(Poison):
+    """As things stand its mail can never be handed over: its job becomes a letter."""
+
+
+class RecipientUnusable(Undeliverable):
+    """The order has no e-mail address, or one that no mail can be sent to."""
+
+    code = "delivery-recipient-unusable"
+    next_step = (
+        "`stubline dead show ID` names the order. Have the address corrected at the shop, wait until `stubline deliveries show "
+        f"ORDER` shows it, {GIVE_BACK}."
+    )
+
+
+class AddressRefused(Undeliverable):
+    """The mail server knows no such mailbox, or it takes no mail (550 5.1, 551, 553, 521, 556)."""
+
+    code = "delivery-address-refused"
+    next_step = (
+        "`stubline dead show ID` quotes the server. Have the address corrected at the shop, wait until `stubline deliveries "
+        f"show ORDER` shows it, {GIVE_BACK}."
+    )
+
+
+class PolicyRefused(Undeliverable):
+    """The mail server refuses us, or what we write, by policy (5.7): a blocklist, a missing signature, taken for spam."""
+
+    code = "delivery-policy-refused"
+    next_step = (
+        "The address may be right. `stubline dead show ID` quotes the server: mend SPF, DKIM, the sender address or our name on "
+        f"a blocklist, {GIVE_BACK}."
+    )
+
+
+class MailRefused(Undeliverable):
+    """The mail server refuses this mail for good, for another reason: a full mailbox, its size, its content."""
+
+    code = "delivery-mail-refused"
+    next_step = f"`stubline dead show ID` quotes the server. Mend what it names, {GIVE_BACK}."
+
+
+class DialogueRefused(Undeliverable):
+    """The mail server did not understand us (500 to 504, 555). A defect of ours, or a server that is none."""
+
+    code = "delivery-dialogue-refused"
+    next_step = (
+        "`stubline dead show ID` quotes the server. See whether STUBLINE_DELIVERY_SMTP_URL names a mail server; else it is a "
+        f"defect: deploy a release without it, {GIVE_BACK}."
+    )
+
+
+class GaveUp(Undeliverable):
+    """As many failures, or as old, as the settings allow."""
+
+    code = "delivery-gave-up"
+    next_step = f"`stubline dead show ID` quotes the last answer. When its cause is gone, {GIVE_BACK}."
+
+
+class RenderFailed(Undeliverable):
+    """The PDF or the mail could not be made of this order."""
+
+    code = "delivery-render-failed"
+    next_step = f"A defect of the release, found by this order's data: mend it, deploy, {GIVE_BACK}."
+
+
+class MailServerAway(Transient):
+    """The mail server does not answer, or closes the door (421). Jobs wait; none is given up for it."""
+
+    code = "delivery-server-away"
+    next_step = (
+        "See whether the server of STUBLINE_DELIVERY_SMTP_URL runs and answers. Senders try again by themselves."
+    )
+
+
+class MailServerRefusesUs(Transient):
+    """The mail server wants another login than ours (530, 534, 535, 538), or encryption that it does not offer."""
+
+    code = "delivery-server-refuses-us"
+    next_step = (
+        "Correct user and password in STUBLINE_DELIVERY_SMTP_URL and start the senders anew. No job is given up for it."
+    )
+
+
+class SmtpUrlUnusable(Transient):
+    """STUBLINE_DELIVERY_SMTP_URL is not set, or says what cannot be done."""
+
+    code = "delivery-smtp-url-unusable"
+    next_step = "Set it to `smtp://[user:password@]host:port`, with `?starttls=required`, or to `smtps://...`."

@@ -1,0 +1,1 @@
+"""The senders: as many processes as the mails need. Each leases due jobs, renders, sends, and writes what became of it."""

@@ -1,0 +1,13 @@
+"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as the mails need."""
+
+from __future__ import annotations
+
+import sys
+
+from services.delivery.render import render
+from services.delivery.sender.process import run
+from services.delivery.settings import Settings
+from services.runtime.settings import load
+
+if __name__ == "__main__":
+    sys.exit(run(load(Settings), render))

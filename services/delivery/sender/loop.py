@@ -1,0 +1,221 @@
+"""A sender at work: take, look, render, send, write. One thread, one connection, one mail server."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psycopg
+
+from services.delivery.documents import Document, document
+from services.delivery.errors import RenderFailed
+from services.delivery.sender.breaker import Breaker
+from services.delivery.sender.heart import Heart
+from services.delivery.sender.mail import Letterhead, compose
+from services.delivery.sender.rules import (
+    Answer,
+    Leased,
+    Patience,
+    Verdict,
+    address,
+    judge,
+    refusal,
+    shakes_the_server,
+)
+from services.delivery.sender.smtp import Channel, Parcel
+from services.delivery.sender.store import Desk, Work
+from services.delivery.sender.telemetry import Telemetry
+from services.runtime import logs
+from services.runtime.errors import Poison
+
+STANDING_INTERVAL_S = 5.0
+CONTROLS_INTERVAL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a sender works with. `render` is the seam: an order's document in, a PDF out."""
+
+    desk: Desk
+    channel: Channel
+    breaker: Breaker
+    heart: Heart
+    patience: Patience
+    letterhead: Letterhead
+    telemetry: Telemetry
+    render: Callable[[Document], bytes]
+    clock: Callable[[], float]
+    chance: Callable[[], float]
+    lease_jobs_max: int
+    lease_s: float
+
+
+class Sender:
+    """Crash: between the intent and the answer written, the lease runs out and another sender tries again."""
+
+    def __init__(self, means: Means, is_ending: Callable[[], bool]) -> None:
+        self._means, self._is_ending = means, is_ending
+        self._ends: deque[tuple[Leased, Callable[[], None]]] = deque()  # what happened, and is not yet written
+        self._is_paused = False
+        self._controls_at = self._standing_at = float("-inf")
+
+    def turn(self) -> bool:
+        """False when there is nothing to do just now. Raises what the database raises; what happened is written next turn."""
+        means = self._means
+        self.write_ends()
+        self._look_around()
+        means.telemetry.server(means.channel.where.name, means.breaker.openness)
+        allowed = 0 if self._is_paused or self._is_ending() else means.breaker.allows(means.lease_jobs_max)
+        means.telemetry.turned(is_ready=means.breaker.openness < 1, why="" if allowed else self._why())
+        if not allowed:
+            return False
+        taken = means.desk.take(allowed, means.lease_s)
+        if taken.found:
+            means.telemetry.taken(taken)
+        jobs = [work.intent.job for work in taken.work]
+        means.heart.hold(jobs)
+        self._work(deque(taken.work))
+        return bool(taken.work) or bool(taken.refrained)
+
+    @property
+    def is_settled(self) -> bool:
+        """Nothing has happened that is not written."""
+        return not self._ends
+
+    def _why(self) -> str:
+        if self._is_paused:
+            return "paused"
+        return (
+            "stopping"
+            if self._is_ending()
+            else f"mail server {self._means.channel.where.name} is left alone for a while"
+        )
+
+    def _look_around(self) -> None:
+        means, now = self._means, self._means.clock()
+        if now - self._controls_at >= CONTROLS_INTERVAL_S:
+            self._is_paused, self._controls_at = means.desk.is_paused(), now
+        if now - self._standing_at >= STANDING_INTERVAL_S:
+            means.telemetry.stands(means.desk.standing())
+            self._standing_at = now
+
+    def _work(self, waiting: deque[Work]) -> None:
+        means = self._means
+        try:
+            while waiting and not self._is_ending() and means.breaker.allows(1) and not self._is_paused:
+                work = waiting.popleft()
+                means.heart.begin(work.intent.job)
+                self._do(work)
+                self.write_ends()
+                self._look_around()
+        finally:
+            if waiting:
+                self._give_back([work.intent.job for work in waiting])
+        self.write_ends()
+
+    def _give_back(self, jobs: list[Leased]) -> None:
+        def write() -> None:
+            self._means.desk.give_back(jobs)
+            self._means.heart.release(jobs)
+
+        self._ends.append((jobs[0], write))
+        self._means.telemetry.given_back(jobs)
+
+    def _do(self, work: Work) -> None:
+        """One job, to its end. Whatever the order's data do to the renderer is that order's letter and nobody else's."""
+        job, means = work.intent.job, self._means
+        try:
+            parcel, sha256 = self._pack(work)
+        except Poison as error:
+            self._fail(job, f"not sent: {error.cause}", Verdict.REFUSED, error)
+            return
+        except Exception as error:  # noqa: BLE001 - a stranger's data may do anything to a renderer
+            means.telemetry.unexpected(job, error)
+            self._fail(job, "not sent: it could not be rendered", Verdict.REFUSED, RenderFailed(logs.describe(error)))
+            return
+        if self._is_still_ours(job):
+            self._send(job, parcel, sha256)
+
+    def _is_still_ours(self, job: Leased) -> bool:
+        means = self._means
+        try:
+            is_ours = means.desk.hold(job, means.lease_s)
+        except psycopg.Error:
+            self._give_back([job])
+            raise
+        if not is_ours:
+            means.heart.release([job])  # another's by now, or the order was cancelled while it rendered
+            means.telemetry.given_back([job])
+        return is_ours
+
+    def _send(self, job: Leased, parcel: Parcel, sha256: bytes) -> None:
+        means = self._means
+        begun = means.clock()
+        answer = means.channel.send(parcel, at_final_dot=lambda: means.telemetry.handed_over(job))
+        verdict = judge(answer)
+        means.telemetry.answered(job, answer, verdict, means.clock() - begun)
+        if shakes_the_server(answer, verdict):
+            means.breaker.failed(at_once=verdict is Verdict.NOT_OUR_LOGIN)
+        else:
+            means.breaker.succeeded()
+        if verdict is Verdict.ACCEPTED:
+            self._ends.append((job, lambda: self._accept(job, answer, sha256)))
+        else:
+            self._fail(job, str(answer), verdict, refusal(answer) if verdict is Verdict.REFUSED else None)
+
+    def _pack(self, work: Work) -> tuple[Parcel, bytes]:
+        job, means = work.intent.job, self._means
+        recipient = address(work.intent.recipient)
+        paper = document(work.snapshot, work.intent.tickets)
+        begun = means.clock()
+        pdf = means.render(paper)
+        means.telemetry.rendered(job, means.clock() - begun)
+        mail = compose(
+            paper,
+            pdf,
+            job_id=job.job_id,
+            recipient=recipient,
+            letterhead=means.letterhead,
+            now=datetime.now(UTC),
+        )
+        return Parcel(means.letterhead.address, recipient, str(job.job_id), mail), hashlib.sha256(pdf).digest()
+
+    def _accept(self, job: Leased, answer: Answer, sha256: bytes) -> None:
+        mails, waited_s = self._means.desk.accepted(job, answer, sha256)
+        self._means.telemetry.accepted(mails, waited_s)
+
+    def _fail(self, job: Leased, said: str, verdict: Verdict, error: Poison | None) -> None:
+        """Later, or never. The server's own trouble costs the mail nothing but time."""
+        means = self._means
+        is_failure = verdict in {Verdict.RETRY, Verdict.UNKNOWN, Verdict.REFUSED}
+        failures = job.failures + is_failure
+        wait_s = means.patience.wait_s(max(1, failures), means.chance()) if is_failure else means.breaker.wait_s
+
+        def bury(now: datetime) -> Poison | None:
+            return error or (means.patience.ceiling(job, said, now) if is_failure else None)
+
+        def write() -> None:
+            buried = means.desk.failed(
+                job,
+                said,
+                wait_s=wait_s,
+                is_failure=is_failure,
+                is_unknown=verdict is Verdict.UNKNOWN,
+                bury=bury,
+            )
+            if buried is not None:
+                means.telemetry.buried(job, buried)
+
+        self._ends.append((job, write))
+
+    def write_ends(self) -> None:
+        """What happened, into the database. While that is away it stays here, and its leases are kept alive."""
+        while self._ends:
+            job, write = self._ends[0]
+            write()
+            self._ends.popleft()
+            self._means.heart.release([job])
+            self._means.telemetry.recorded(job)

@@ -1,0 +1,150 @@
+"""A sender as a process: settings in, SIGTERM handled, exit code out."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import FrameType
+
+import psycopg
+
+from services.delivery.documents import Document
+from services.delivery.errors import SmtpUrlUnusable
+from services.delivery.sender.breaker import Breaker
+from services.delivery.sender.heart import Heart
+from services.delivery.sender.loop import Means, Sender
+from services.delivery.sender.mail import Letterhead
+from services.delivery.sender.rules import Patience
+from services.delivery.sender.smtp import Channel, Destination, destination
+from services.delivery.sender.store import Desk
+from services.delivery.sender.telemetry import Narrator, Telemetry
+from services.delivery.settings import Settings
+from services.runtime import logs, process
+from services.runtime.health import Door, Health
+from services.runtime.settings import EX_CONFIG, Servers, load
+from services.runtime.version import CODE_VERSION
+
+GROUP = "stubline.delivery"  # whose controls a sender obeys, and whose letters it writes
+SECOND = 1_000
+
+
+def build(
+    settings: Settings,
+    servers: Servers,
+    where: Destination,
+    *,
+    telemetry: Telemetry,
+    render: Callable[[Document], bytes],
+    is_ending: Callable[[], bool],
+) -> tuple[Sender, Means]:
+    """A sender on real servers. Connections are opened by its first turn."""
+    owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
+
+    def desk(name: str) -> Desk:
+        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}"), owner, GROUP)
+
+    means = Means(
+        desk=desk("sender"),
+        channel=Channel(
+            where,
+            timeout_s=settings.smtp_timeout_ms / SECOND,
+            deadline_s=settings.mail_deadline_ms / SECOND,
+            mails_max=settings.mails_per_connection_max,
+        ),
+        breaker=Breaker(
+            settings.breaker_failures,
+            settings.breaker_min_ms / SECOND,
+            settings.breaker_max_ms / SECOND,
+            time.monotonic,
+            random.random,
+        ),
+        heart=Heart(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
+        patience=Patience(
+            settings.retry_min_ms / SECOND,
+            settings.retry_max_ms / SECOND,
+            settings.failures_max,
+            timedelta(hours=settings.age_max_hours),
+        ),
+        letterhead=Letterhead(settings.sender_address, settings.reply_to),
+        telemetry=telemetry,
+        render=render,
+        clock=time.monotonic,
+        chance=random.random,
+        lease_jobs_max=settings.lease_jobs_max,
+        lease_s=lease_s,
+    )
+    return Sender(means, is_ending), means
+
+
+def run(
+    settings: Settings,
+    render: Callable[[Document], bytes],
+    telemetry: Callable[[Health], Telemetry] = Narrator,
+) -> int:
+    """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given back."""
+    logs.configure(f"{GROUP}.sender", level=settings.log_level)
+    log = logs.get("process")
+    try:
+        where = destination(settings.smtp_url)
+    except SmtpUrlUnusable as error:
+        print(f"configuration: STUBLINE_DELIVERY_SMTP_URL: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
+        return EX_CONFIG
+    ending = threading.Event()
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    health = Health(seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND))
+    with Door(settings.sender_health_port, health, host=settings.health_host) as door:
+        log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
+        told = telemetry(health)
+        sender, means = build(settings, load(Servers), where, telemetry=told, render=render, is_ending=ending.is_set)
+        means.heart.start()
+        try:
+            work(sender, means, settings, told, ending)
+            is_clean = finish(sender, settings.stop_deadline_ms / SECOND)
+        finally:
+            means.heart.stop()
+            means.channel.close()
+            means.desk.close()
+        log.info("stopped", is_clean=is_clean)
+        return process.EX_OK if is_clean else process.EX_LEFT
+
+
+def work(sender: Sender, means: Means, settings: Settings, told: Telemetry, ending: threading.Event) -> None:
+    """Turn after turn; the database's trouble is waited out."""
+    vain = 0
+    while not ending.is_set():
+        try:
+            busy = sender.turn()
+            vain = 0
+            if not busy:
+                ending.wait(settings.idle_wait_ms / SECOND)
+        except psycopg.Error as error:
+            vain += 1
+            wait_s = min(settings.outage_backoff_max_ms / SECOND, 0.1 * 2 ** min(vain, 10)) * (
+                0.5 + random.random() / 2
+            )
+            told.trouble(error, wait_s)
+            told.turned(is_ready=False, why="database-away")
+            means.desk.close()
+            ending.wait(wait_s)
+
+
+def finish(sender: Sender, seconds: float) -> bool:
+    """Writes what has happened, as long as there is time for it. What is not written is an attempt of unknown end."""
+    deadline = time.monotonic() + seconds
+    while not sender.is_settled and time.monotonic() < deadline:
+        try:
+            sender.write_ends()
+        except psycopg.Error:
+            time.sleep(0.2)
+    return sender.is_settled

@@ -1,0 +1,177 @@
+"""What a sender decides: whether a job may go now, what an answer means, when to try again. Pure: no clock, no chance, no I/O.
+
+Answers are judged by RFC 5321 and 3463: the first digit decides, the enhanced code says whose fault it is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Literal
+from uuid import UUID
+
+from schemas.orders import Ticket, TicketsChanged
+from services.delivery.errors import (
+    AddressRefused,
+    DialogueRefused,
+    GaveUp,
+    MailRefused,
+    PolicyRefused,
+    RecipientUnusable,
+    Undeliverable,
+)
+
+ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}")
+ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
+NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
+NO_SUCH_BOX = frozenset({521, 551, 553, 556})
+NOT_UNDERSTOOD = frozenset({500, 501, 502, 503, 504, 555})
+CLOSING = 421
+OVER_QUOTA = 552
+
+Stage = Literal["connect", "login", "mail", "rcpt", "data", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A job that a sender holds, as its row stood when it was taken. `attempt` names the lease: a later one is another's."""
+
+    job_id: UUID
+    order_id: str
+    attempt: int
+    failures: int
+    retry_since: datetime
+    ticket_ids: frozenset[UUID]
+
+
+class Refrain(Enum):
+    """Why a job does not go, though it was due."""
+
+    HELD = auto()  # its order is not released
+    CANCELLED = auto()  # none of its tickets is active
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What goes, to whom. Tickets of the job that are not active stay behind and leave it."""
+
+    job: Leased
+    recipient: str
+    tickets: tuple[Ticket, ...]
+
+    @property
+    def left_behind(self) -> frozenset[UUID]:
+        return self.job.ticket_ids - {ticket.ticket_id for ticket in self.tickets}
+
+
+def intend(job: Leased, decision: str | None, snapshot: TicketsChanged) -> Intent | Refrain:
+    """At the moment of acting, by the latest of both writers."""
+    tickets = tuple(it for it in snapshot.tickets if it.ticket_id in job.ticket_ids and it.status != "Cancelled")
+    if not tickets:
+        return Refrain.CANCELLED
+    if decision != "released":
+        return Refrain.HELD
+    return Intent(job, snapshot.buyer.email.strip(), tickets)
+
+
+class Verdict(Enum):
+    ACCEPTED = auto()
+    RETRY = auto()  # this mail, later
+    REFUSED = auto()  # this mail, never
+    UNKNOWN = auto()  # it may have been accepted: again, with the same Message-ID
+    AWAY = auto()  # the server, so every mail
+    NOT_OUR_LOGIN = auto()  # the server, so every mail; somebody has to mend it
+
+
+SILENCE: dict[Stage, Verdict] = {"connect": Verdict.AWAY, "login": Verdict.AWAY, "end": Verdict.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the mail server said, and to what. Code 0: nothing, because the connection broke or a wait ended."""
+
+    stage: Stage
+    code: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.code or 'no answer'} {self.text}"[:500]
+
+    @property
+    def enhanced(self) -> tuple[int, int, int] | None:
+        match = ENHANCED.match(self.text)
+        return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def judge(answer: Answer) -> Verdict:
+    """Precedence: no answer, login, closing, the stage before any mail, then the first digit."""
+    verdict = Verdict.RETRY
+    if answer.code == 0:
+        verdict = SILENCE.get(answer.stage, Verdict.RETRY)
+    elif answer.code in NOT_OUR_LOGIN:
+        verdict = Verdict.NOT_OUR_LOGIN
+    elif answer.code == CLOSING or answer.stage == "connect":
+        verdict = Verdict.AWAY
+    elif answer.stage == "login":
+        verdict = Verdict.NOT_OUR_LOGIN
+    elif answer.stage == "rcpt" and answer.code == OVER_QUOTA:
+        verdict = Verdict.RETRY  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
+    elif answer.code // 100 == 5:
+        verdict = Verdict.REFUSED
+    elif answer.code // 100 == 2:
+        verdict = Verdict.ACCEPTED
+    return verdict
+
+
+def shakes_the_server(answer: Answer, verdict: Verdict) -> bool:
+    """Whether the breaker counts it: the server's own trouble, and silence, whoever's fault that is."""
+    return verdict in {Verdict.AWAY, Verdict.NOT_OUR_LOGIN} or answer.code == 0
+
+
+def refusal(answer: Answer) -> Undeliverable:
+    """Which letter a refusal makes. A 5.7 is policy and says nothing of the address, whatever the basic code."""
+    enhanced = answer.enhanced
+    if enhanced and enhanced[:2] == (5, 7):
+        return PolicyRefused(str(answer))
+    if answer.code in NO_SUCH_BOX or (enhanced and enhanced[:2] == (5, 1)) or (answer.code == 550 and not enhanced):
+        return AddressRefused(str(answer))
+    if answer.code in NOT_UNDERSTOOD:
+        return DialogueRefused(str(answer))
+    return MailRefused(str(answer))
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """The ceilings, and the waits between attempts."""
+
+    retry_min_s: float
+    retry_max_s: float
+    failures_max: int
+    age_max: timedelta
+
+    def wait_s(self, failures: int, chance: float) -> float:
+        """Doubles with each failure, between half and all of it by chance, so that a crowd does not come back at once."""
+        doubled = self.retry_min_s * 2.0 ** min(failures - 1, 40)
+        return min(self.retry_max_s, doubled) * (0.5 + chance / 2)
+
+    def ceiling(self, job: Leased, last: str, now: datetime) -> Undeliverable | None:
+        """The letter, when this failure was one too many."""
+        failures, age = job.failures + 1, now - job.retry_since
+        if failures >= self.failures_max:
+            return GaveUp(f"after {failures} failures; the last: {last}")
+        if age >= self.age_max:
+            return GaveUp(f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}")
+        return None
+
+
+def address(text: str) -> str:
+    """The address in the form in which SMTP takes it: its domain in ASCII. Raises RecipientUnusable."""
+    if not ADDRESS.fullmatch(text):
+        raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
+    local, _, domain = text.rpartition("@")
+    try:
+        return f"{local}@{domain.encode('idna').decode('ascii')}"
+    except UnicodeError:
+        raise RecipientUnusable("the domain of the e-mail address cannot be one") from None

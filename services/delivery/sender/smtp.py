@@ -1,0 +1,232 @@
+"""The dialogue with a mail server, every wait bounded. What it says comes back as an Answer, silence too; nothing is raised.
+
+The final dot is the moment that matters: without an answer to it, nobody knows whether the mail was accepted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from services.delivery.errors import SmtpUrlUnusable
+from services.delivery.sender.rules import Answer, Stage
+
+LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
+PORTS = {"smtp": 25, "smtps": 465}
+OK = 2
+GO_ON = 354
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A mail server, as its URL names it."""
+
+    host: str
+    port: int
+    is_encrypted: bool = False
+    wants_starttls: bool = False
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def destination(url: str) -> Destination:
+    """Raises SmtpUrlUnusable, without quoting the URL: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        port = parts.port
+    except ValueError:
+        raise SmtpUrlUnusable("it cannot be read as a URL") from None
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise SmtpUrlUnusable("it is not set" if not url else "it does not begin with smtp:// or smtps:// and a host")
+    if set(options) - {"starttls"} or options.get("starttls", "required") != "required":
+        raise SmtpUrlUnusable("the only option is ?starttls=required")
+    found = Destination(
+        parts.hostname,
+        port or PORTS[parts.scheme],
+        parts.scheme == "smtps",
+        "starttls" in options,
+        unquote(parts.username or ""),
+        unquote(parts.password or ""),
+    )
+    if found.password and not (found.is_encrypted or found.wants_starttls or is_this_machine(found.host)):
+        raise SmtpUrlUnusable("it would send a password in the clear")
+    return found
+
+
+def is_this_machine(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """What is handed over: the envelope, and the mail as bytes with CRLF."""
+
+    sender: str
+    recipient: str
+    envelope_id: str  # comes back in reports about the mail (RFC 3461)
+    mail: bytes
+
+
+class Silence(Exception):
+    """No answer, or none that lets the dialogue go on."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        super().__init__(str(answer))
+
+
+class Channel:
+    """One connection, used for several mails. It is opened when a mail comes, and closed at the first doubt."""
+
+    def __init__(self, where: Destination, *, timeout_s: float, deadline_s: float, mails_max: int) -> None:
+        self.where, self._timeout_s, self._deadline_s, self._mails_max = where, timeout_s, deadline_s, mails_max
+        self._smtp: smtplib.SMTP | None = None
+        self._mails = 0
+
+    def send(self, parcel: Parcel, *, at_final_dot: Callable[[], None] = lambda: None) -> Answer:
+        """The answer to the final dot, or the first that ended the dialogue. Silence is an answer with code 0."""
+        if self._mails >= self._mails_max:
+            self.close()
+        is_reused = self._smtp is not None
+        try:
+            with self._deadline():
+                try:
+                    self._begin(parcel)
+                except Silence as silence:
+                    if not is_reused or silence.answer.code not in {0, 421}:
+                        raise
+                    self.close()  # it had been closed at the other end while it rested: that says nothing of this mail
+                    self._begin(parcel)
+                answer = self._hand_over(parcel, at_final_dot)
+        except Silence as silence:
+            answer = silence.answer
+        self._mails += 1
+        if answer.code // 100 != OK:
+            self.close()
+        return answer
+
+    def close(self) -> None:
+        smtp, self._smtp, self._mails = self._smtp, None, 0
+        if smtp is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                if smtp.sock is not None:
+                    smtp.sock.settimeout(min(1.0, self._timeout_s))  # politeness may not cost more
+                smtp.docmd("QUIT")
+            smtp.close()
+
+    @contextlib.contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """A server that drips a byte a second keeps every single wait short, and the dialogue endless: this ends it."""
+
+        def cut() -> None:
+            with contextlib.suppress(OSError, AttributeError):
+                if self._smtp is not None and self._smtp.sock is not None:
+                    self._smtp.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self._deadline_s, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _begin(self, parcel: Parcel) -> None:
+        """As far as the server's word that the mail may come."""
+        smtp = self._opened()
+        options = [f"size={len(parcel.mail)}"] if smtp.has_extn("size") else []
+        asked = ["NOTIFY=FAILURE,DELAY"] if smtp.has_extn("dsn") else []
+        if smtp.has_extn("dsn"):
+            options += ["RET=HDRS", f"ENVID={parcel.envelope_id}"]
+        self._say("mail", lambda: smtp.mail(parcel.sender, options), OK)
+        self._say("rcpt", lambda: smtp.rcpt(parcel.recipient, asked), OK)
+        self._say("data", lambda: smtp.docmd("DATA"), GO_ON // 100)
+
+    def _hand_over(self, parcel: Parcel, at_final_dot: Callable[[], None]) -> Answer:
+        smtp = self._opened()
+        mail = LEADING_DOT.sub(b"..", parcel.mail)
+        try:
+            smtp.send(mail if mail.endswith(b"\r\n") else mail + b"\r\n")
+        except (OSError, smtplib.SMTPException) as error:
+            raise Silence(Answer("data", 0, told(error))) from None
+        try:
+            smtp.send(b".\r\n")
+            at_final_dot()
+            code, text = smtp.getreply()
+        except (OSError, smtplib.SMTPException) as error:
+            raise Silence(Answer("end", 0, told(error))) from None
+        return Answer("end", code, readable(text))
+
+    def _opened(self) -> smtplib.SMTP:
+        if self._smtp is None:
+            self._smtp = self._connected()
+            self._login(self._smtp)
+        return self._smtp
+
+    def _connected(self) -> smtplib.SMTP:
+        where = self.where
+        try:
+            if where.is_encrypted:
+                context = ssl.create_default_context()
+                smtp: smtplib.SMTP = smtplib.SMTP_SSL(where.host, where.port, timeout=self._timeout_s, context=context)
+            else:
+                smtp = smtplib.SMTP(where.host, where.port, timeout=self._timeout_s)
+        except smtplib.SMTPResponseException as error:
+            raise Silence(Answer("connect", error.smtp_code, readable(error.smtp_error))) from None
+        except (OSError, smtplib.SMTPException) as error:
+            raise Silence(Answer("connect", 0, told(error))) from None
+        return smtp
+
+    def _login(self, smtp: smtplib.SMTP) -> None:
+        self._say("connect", smtp.ehlo, OK)
+        try:
+            if self.where.wants_starttls:
+                code, text = smtp.starttls(context=ssl.create_default_context())
+                if code // 100 != OK:
+                    raise self._ended(Answer("login", code, readable(text)))
+                self._say("connect", smtp.ehlo, OK)
+            if self.where.user:
+                smtp.login(self.where.user, self.where.password)
+        except smtplib.SMTPResponseException as error:
+            raise self._ended(Answer("login", error.smtp_code, readable(error.smtp_error))) from None
+        except smtplib.SMTPNotSupportedError as error:
+            raise self._ended(Answer("login", 530, told(error))) from None
+        except (OSError, smtplib.SMTPException) as error:
+            raise self._ended(Answer("login", 0, told(error))) from None
+
+    def _say(self, stage: Stage, what: Callable[[], tuple[int, bytes]], wanted: int) -> None:
+        try:
+            code, text = what()
+        except (OSError, smtplib.SMTPException) as error:
+            raise self._ended(Answer(stage, 0, told(error))) from None
+        if code // 100 != wanted:
+            raise self._ended(Answer(stage, code, readable(text)))
+
+    def _ended(self, answer: Answer) -> Silence:
+        self.close() if answer.code == 0 or answer.stage in {"connect", "login"} else None
+        return Silence(answer)
+
+
+def readable(text: bytes | str) -> str:
+    """A server's words, in one line and of bounded length."""
+    said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(said.split())[:300]
+
+
+def told(error: Exception) -> str:
+    return readable(f"{type(error).__name__}: {error}")

@@ -1,0 +1,143 @@
+"""What a sender tells while it works: points in the life of a mail. `Telemetry` does nothing; the Narrator counts and speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from typing_extensions import override
+
+from services.delivery import metrics
+from services.delivery.errors import MailServerAway, MailServerRefusesUs
+from services.delivery.sender.rules import Answer, Leased, Verdict
+from services.delivery.sender.store import Standing, Taken
+from services.runtime import logs
+from services.runtime.errors import Poison
+from services.runtime.health import Health
+
+OUTCOMES = {
+    Verdict.ACCEPTED: "accepted",
+    Verdict.RETRY: "retry",
+    Verdict.REFUSED: "refused",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.AWAY: "away",
+    Verdict.NOT_OUR_LOGIN: "away",
+}
+STANDINGS = ("due", "waiting", "held", "dead")
+
+
+class Telemetry:
+    """Points in their sequence. Between any two the process may die."""
+
+    def taken(self, taken: Taken) -> None:
+        """Intents are written; nothing is rendered yet."""
+
+    def rendered(self, job: Leased, seconds: float) -> None:
+        """The PDF is there; the server has not been spoken to."""
+
+    def handed_over(self, job: Leased) -> None:
+        """The final dot is sent; its answer has not been read."""
+
+    def answered(self, job: Leased, answer: Answer, verdict: Verdict, seconds: float) -> None:
+        """The answer is known here, and not yet in the database."""
+
+    def recorded(self, job: Leased) -> None:
+        """It is in the database."""
+
+    def accepted(self, mails: int, waited_s: float) -> None: ...
+    def buried(self, job: Leased, error: Poison) -> None: ...
+    def given_back(self, jobs: Sequence[Leased]) -> None: ...
+    def server(self, destination: str, openness: float) -> None:
+        """Whether the mail server is left alone: 0 no, 0.5 one mail tries, 1 yes."""
+
+    def stands(self, standing: Standing) -> None: ...
+    def turned(self, *, is_ready: bool, why: str) -> None: ...
+    def trouble(self, error: BaseException, wait_s: float) -> None:
+        """The database's fault: the sender waits so many seconds."""
+
+    def unexpected(self, job: Leased, error: BaseException) -> None: ...
+
+
+class Narrator(Telemetry):
+    """Metrics, a log line for what is worth one, and the answers of the health door. Never an address, never a code."""
+
+    def __init__(self, health: Health) -> None:
+        self._log, self._health = logs.get("sender"), health
+        self._openness = 0.0
+        self._was_ready: tuple[bool, str] | None = None
+
+    @override
+    def taken(self, taken: Taken) -> None:
+        self._health.beat()
+        if taken.lost_leases:
+            metrics.LOST_LEASES.add(taken.lost_leases)
+            self._log.warning("leases ran out without an answer", jobs=taken.lost_leases)
+        if taken.refrained:
+            metrics.ATTEMPTS.add(taken.refrained, outcome="given_back")
+
+    @override
+    def rendered(self, job: Leased, seconds: float) -> None:
+        self._health.beat()
+        metrics.RENDER_SECONDS.observe(seconds)
+
+    @override
+    def answered(self, job: Leased, answer: Answer, verdict: Verdict, seconds: float) -> None:
+        self._health.beat()
+        metrics.ATTEMPTS.add(outcome=OUTCOMES[verdict])
+        if verdict is Verdict.ACCEPTED:
+            metrics.MAIL_SECONDS.observe(seconds)
+            return
+        codes = {Verdict.AWAY: MailServerAway.code, Verdict.NOT_OUR_LOGIN: MailServerRefusesUs.code}
+        where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
+        self._log.warning(
+            "mail not accepted",
+            **where,
+            outcome=OUTCOMES[verdict],
+            code=codes.get(verdict),
+            stage=answer.stage,
+            reply=answer.code,
+        )
+
+    @override
+    def accepted(self, mails: int, waited_s: float) -> None:
+        metrics.WAIT_SECONDS.observe(max(0.0, waited_s))
+        if mails > 1:
+            metrics.REPEATED.add()
+
+    @override
+    def buried(self, job: Leased, error: Poison) -> None:
+        metrics.LETTERS.add(code=error.code)
+        self._log.error("job given up", key=job.order_id, job_id=str(job.job_id), code=error.code)
+
+    @override
+    def given_back(self, jobs: Sequence[Leased]) -> None:
+        metrics.ATTEMPTS.add(len(jobs), outcome="given_back")
+
+    @override
+    def server(self, destination: str, openness: float) -> None:
+        metrics.BREAKER.set(openness, destination=destination)
+        if (openness == 1) != (self._openness == 1):
+            self._log.warning(
+                "mail server is left alone" if openness == 1 else "mail server is tried", destination=destination
+            )
+        self._openness = openness
+
+    @override
+    def stands(self, standing: Standing) -> None:
+        metrics.JOBS.set_all({(name,): float(standing.jobs.get(name, 0)) for name in STANDINGS})
+        metrics.OLDEST_DUE.set(standing.oldest_due_s)
+
+    @override
+    def turned(self, *, is_ready: bool, why: str) -> None:
+        self._health.beat()
+        if (is_ready, why) != self._was_ready:
+            self._health.ready(is_ready, why)
+            self._log.info("ready" if is_ready else "not ready", why=why)
+            self._was_ready = (is_ready, why)
+
+    @override
+    def trouble(self, error: BaseException, wait_s: float) -> None:
+        self._log.warning("waiting", wait_s=round(wait_s, 2), error=logs.describe(error))
+
+    @override
+    def unexpected(self, job: Leased, error: BaseException) -> None:
+        self._log.error("job failed", key=job.order_id, job_id=str(job.job_id), exc_info=error)

@@ -1,0 +1,115 @@
+"""The bounds of filing and sending. One class for lane and sender: they share a prefix, and so one list of known names."""
+
+from __future__ import annotations
+
+from email.utils import parseaddr
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import LaneSettings
+
+
+class Settings(LaneSettings):
+    """The lane files jobs; senders (`python -m services.delivery.sender`) lease, render and send them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STUBLINE_DELIVERY_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    tick_interval_ms: int = Field(200, ge=50, le=60_000, description="How often changed deliveries are told.")
+    dirty_orders_max: int = Field(
+        1_000, ge=1, le=10_000, description="Orders whose deliveries one tick tells. The rest waits for the next."
+    )
+    backlog_high_jobs: int = Field(
+        20_000, ge=10, le=10_000_000, description="From so many open jobs the lanes stop reading; Kafka keeps the rest."
+    )
+    backlog_low_jobs: int = Field(
+        15_000, ge=1, le=10_000_000, description="At so few open jobs they read on. Below the high mark."
+    )
+
+    smtp_url: str = Field(
+        "",
+        repr=False,
+        description="Where senders hand mails over: `smtp://[user:password@]host:port`, `smtps://...`; `?starttls=required` "
+        "encrypts. A password is only sent encrypted, or to this machine itself.",
+    )
+    sender_address: str = Field(
+        "Tickets <tickets@localhost.localdomain>",
+        description="From whom mails come; its domain names Message-IDs. Change it once, before the first mail.",
+    )
+    reply_to: str = Field("", description="Where answers go, if elsewhere.")
+    smtp_timeout_ms: int = Field(
+        10_000, ge=200, le=300_000, description="Longest wait for one answer of the mail server."
+    )
+    mail_deadline_ms: int = Field(
+        30_000, ge=500, le=600_000, description="Longest dialogue for one mail; then the connection is cut."
+    )
+    mails_per_connection_max: int = Field(
+        100, ge=1, le=10_000, description="A connection is closed after so many: some servers insist."
+    )
+    lease_jobs_max: int = Field(
+        4, ge=1, le=200, description="Jobs a sender takes at once. More saves round trips, and holds more when it dies."
+    )
+    lease_ms: int = Field(
+        60_000,
+        ge=1_000,
+        le=3_600_000,
+        description="After so long without a sign of life a sender's jobs are another's. Longer than a mail's deadline.",
+    )
+    render_deadline_ms: int = Field(
+        600_000,
+        ge=1_000,
+        le=3_600_000,
+        description="How long a sender may work on one job before it stops renewing the lease.",
+    )
+    idle_wait_ms: int = Field(250, ge=10, le=60_000, description="How often an idle sender looks for jobs.")
+    retry_min_ms: int = Field(
+        30_000, ge=50, le=3_600_000, description="First wait after a failure; doubles with each. Jitter is added."
+    )
+    retry_max_ms: int = Field(3_600_000, ge=50, le=86_400_000, description="Longest wait between two attempts.")
+    failures_max: int = Field(
+        20, ge=1, le=1_000, description="So many failures of one mail, and it is a dead letter. A server away is none."
+    )
+    age_max_hours: int = Field(
+        96, ge=1, le=720, description="A failure of a job this old makes it a dead letter, however few there were."
+    )
+    breaker_failures: int = Field(
+        3, ge=1, le=100, description="Failures of the server in a row at which senders leave it alone."
+    )
+    breaker_min_ms: int = Field(
+        1_000, ge=50, le=600_000, description="First rest of a server that fails; doubles with each vain try."
+    )
+    breaker_max_ms: int = Field(60_000, ge=50, le=3_600_000, description="Longest rest of a server that fails.")
+    sender_health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="As HEALTH_PORT, for a sender. 0 takes a free port; the first log line says which.",
+    )
+
+    @field_validator("sender_address")
+    @classmethod
+    def _is_an_address(cls, text: str) -> str:
+        address = parseaddr(text)[1]
+        if "@" not in address or any(c.isspace() for c in address) or not address.isascii():
+            raise ValueError("must be an address such as `Tickets <tickets@example.org>`")
+        return text
+
+    @field_validator("reply_to")
+    @classmethod
+    def _is_an_address_or_empty(cls, text: str) -> str:
+        return cls._is_an_address(text) if text else text
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.backlog_low_jobs >= self.backlog_high_jobs:
+            raise ValueError("backlog_low_jobs must be below backlog_high_jobs")
+        if self.lease_ms <= self.mail_deadline_ms:
+            raise ValueError("lease_ms must be above mail_deadline_ms: a mail would outlast its lease")
+        if self.retry_min_ms > self.retry_max_ms:
+            raise ValueError("retry_min_ms must not be above retry_max_ms")
+        if self.breaker_min_ms > self.breaker_max_ms:
+            raise ValueError("breaker_min_ms must not be above breaker_max_ms")
+        return self

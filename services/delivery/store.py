@@ -1,0 +1,180 @@
+"""The lane's tables in SQL. One method, one statement, one round trip, whatever the size of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from psycopg.rows import class_row, dict_row
+
+from schemas.envelope import Position
+from schemas.orders import JobSaid, State, TicketsChanged
+from services.delivery.rules import Job, Order
+from services.runtime import sql
+from services.runtime.ledger import Session
+
+SQL = sql.load(__package__)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    order_id: str
+    tickets_generation: int
+    tickets_sequence: int
+    decision_generation: int
+    decision_sequence: int
+    decision: State | None
+    active: list[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What was last said of an order, and in which generation the next word would be."""
+
+    order_id: str
+    generation: int
+    sequence: int
+    digest: bytes | None
+
+
+class LetterRow(NamedTuple):
+    """A job's dead letter."""
+
+    id: UUID
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    code: str
+    text: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Works inside the lane's transaction and never commits."""
+
+    session: Session
+
+    def add_orders(self, order_ids: Sequence[str]) -> None:
+        self.session.execute(SQL["add_orders"], {"order_ids": order_ids})
+
+    def lock_orders(self, order_ids: Sequence[str]) -> list[OrderRow]:
+        cursor = self.session.cursor(row_factory=class_row(OrderRow))
+        return cursor.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
+
+    def find_jobs(self, order_ids: Sequence[str]) -> list[Job]:
+        rows = self.session.execute(SQL["find_jobs"], {"order_ids": order_ids}).fetchall()
+        return [
+            Job(job_id, order_id, kind, state, is_held, frozenset(ticket_ids))
+            for job_id, order_id, kind, state, is_held, ticket_ids in rows
+        ]
+
+    def load(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        """The orders as they stand, locked. Three statements."""
+        self.add_orders(order_ids)
+        rows = self.lock_orders(order_ids)
+        jobs: dict[str, list[Job]] = {}
+        for job in self.find_jobs(order_ids):
+            jobs.setdefault(job.order_id, []).append(job)
+        return {
+            row.order_id: Order(
+                row.order_id,
+                Position(row.tickets_generation, row.tickets_sequence),
+                frozenset(row.active),
+                Position(row.decision_generation, row.decision_sequence),
+                row.decision,
+                tuple(jobs.get(row.order_id, ())),
+            )
+            for row in rows
+        }
+
+    def save_orders(
+        self, orders: Sequence[Order], snapshots: Mapping[str, TicketsChanged], dirty: Iterable[str]
+    ) -> None:
+        changed = set(dirty)
+        self.session.execute(
+            SQL["save_orders"],
+            {
+                "order_ids": [order.order_id for order in orders],
+                "tickets_generations": [order.tickets.generation for order in orders],
+                "tickets_sequences": [order.tickets.sequence for order in orders],
+                "snapshots": [
+                    snapshots[order.order_id].model_dump_json() if order.order_id in snapshots else None
+                    for order in orders
+                ],
+                "decision_generations": [order.decided.generation for order in orders],
+                "decision_sequences": [order.decided.sequence for order in orders],
+                "decisions": [order.decision for order in orders],
+                "are_dirty": [order.order_id in changed for order in orders],
+            },
+        )
+
+    def save_jobs(self, jobs: Sequence[Job]) -> None:
+        columns = {
+            "job_ids": [job.job_id for job in jobs],
+            "order_ids": [job.order_id for job in jobs],
+            "kinds": [job.kind for job in jobs],
+            "states": [job.state for job in jobs],
+            "are_held": [job.is_held for job in jobs],
+        }
+        self.session.execute(SQL["save_jobs"], columns)
+
+    def add_job_tickets(self, jobs: Sequence[Job]) -> None:
+        members = [(job, ticket_id) for job in jobs for ticket_id in job.ticket_ids]
+        columns = {
+            "job_ids": [job.job_id for job, _ in members],
+            "kinds": [job.kind for job, _ in members],
+            "ticket_ids": [ticket_id for _, ticket_id in members],
+        }
+        self.session.execute(SQL["add_job_tickets"], columns)
+
+    def lock_dirty(self, orders_max: int) -> list[Spoken]:
+        cursor = self.session.cursor(row_factory=class_row(Spoken))
+        return cursor.execute(SQL["lock_dirty"], {"orders_max": orders_max}).fetchall()
+
+    def find_said(self, order_ids: Sequence[str]) -> dict[str, list[JobSaid]]:
+        cursor = self.session.cursor(row_factory=dict_row)
+        found: dict[str, list[JobSaid]] = {}
+        for row in cursor.execute(SQL["find_said"], {"order_ids": order_ids}):
+            found.setdefault(row.pop("order_id"), []).append(JobSaid.model_validate(row))
+        return found
+
+    def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[LetterRow]:
+        rows = self.session.execute(SQL["take_unsaid_letters"], {"order_ids": order_ids}).fetchall()
+        return [LetterRow(*row) for row in rows]
+
+    def save_said(self, said: Sequence[Spoken]) -> None:
+        columns = {
+            "order_ids": [it.order_id for it in said],
+            "generations": [it.generation for it in said],
+            "sequences": [it.sequence for it in said],
+            "digests": [it.digest for it in said],
+        }
+        self.session.execute(SQL["save_said"], columns)
+
+    def count_open_jobs(self, jobs_max: int) -> int:
+        row = self.session.execute(SQL["count_open_jobs"], {"jobs_max": jobs_max}).fetchone()
+        return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What operators look at. Changes nothing."""
+
+    session: Session
+
+    def jobs(
+        self, *, order_id: str | None = None, states: Sequence[str] | None = None, jobs_max: int = 50
+    ) -> list[Row]:
+        asked = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
+        return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], asked).fetchall()
+
+    def order(self, order_id: str) -> Row | None:
+        cursor = self.session.cursor(row_factory=dict_row)
+        return cursor.execute(SQL["find_order"], {"order_id": order_id}).fetchone()

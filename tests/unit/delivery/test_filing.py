@@ -1,0 +1,157 @@
+"""Filing: whatever way the facts came, each active ticket ends in exactly one initial job."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.delivery.rules import Job, JobAgain, Order, Told, Verdict, changed_jobs, file, judge
+from tests.support.deliveries import decided, issued, ticket_id
+
+ORDER = "shop:1"
+STATUSES = ("-", "Active", "Won", "Cancelled")
+STATES = ("observed", "gated", "released", "refused", "cancelled")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Told]:
+    """What both writers said of one order, in the sequence in which they said it. A ticket, once issued, stays."""
+    told: list[Told] = []
+    tickets: list[str] = []
+    for sequence, change in enumerate(draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1):
+        if change % 3 == 0 or not tickets:
+            tickets = [*tickets, *["Active"] * (1 + change % 2)]
+        else:
+            at = change % len(tickets)
+            tickets = [*tickets[:at], STATUSES[1 + change % 3], *tickets[at + 1 :]]
+        told.append(issued(ORDER, sequence, *tickets))
+    states = draw(st.lists(st.sampled_from(STATES), max_size=4))
+    told += [decided(ORDER, sequence, state) for sequence, state in enumerate(states, 1)]
+    return told
+
+
+arrivals = histories().flatmap(
+    lambda told: st.tuples(
+        st.just(told),
+        st.permutations(told),
+        st.lists(st.sampled_from(told), max_size=6).flatmap(lambda more: st.permutations([*told, *more])),
+    )
+)
+
+
+def lived(batches: Sequence[Sequence[Told]]) -> Order:
+    order = Order(ORDER)
+    for batch in batches:
+        order = judge(batch, {ORDER: order}).orders[ORDER]
+    return order
+
+
+def one_by_one(told: Sequence[Told]) -> Order:
+    return lived([[one] for one in told])
+
+
+def filings(order: Order) -> Counter[UUID]:
+    return Counter(ticket for job in order.jobs if job.kind == "initial" for ticket in job.ticket_ids)
+
+
+def due(order: Order) -> set[UUID]:
+    """What senders would send, all in all."""
+    return {ticket for job in order.jobs if job.state == "due" for ticket in job.ticket_ids & order.active}
+
+
+@given(arrivals, st.integers(1, 4))
+def test_each_active_ticket_is_in_exactly_one_initial_job(arrived: tuple[Sequence[Told], ...], size: int) -> None:
+    for told in arrived:
+        for order in (one_by_one(told), lived([told[at : at + size] for at in range(0, len(told), size)])):
+            assert {count for ticket, count in filings(order).items() if ticket in order.active} <= {1}
+            assert order.active <= filings(order).keys()
+
+
+@given(arrivals)
+def test_the_same_facts_in_any_order_make_the_same_tickets_due(arrived: tuple[Sequence[Told], ...]) -> None:
+    ends = [one_by_one(told) for told in arrived]
+    assert len({(frozenset(due(end)), end.active, end.decision) for end in ends}) == 1
+    holds = {frozenset(job.is_held for job in end.jobs if job.state == "due") for end in ends}
+    assert len(holds) == 1
+
+
+@given(arrivals)
+def test_a_batch_at_once_is_known_when_it_comes_again(arrived: tuple[Sequence[Told], ...]) -> None:
+    told = arrived[1]
+    order = one_by_one(told)
+    again = judge(told, {ORDER: order})
+    assert set(again.verdicts) <= {Verdict.KNOWN, Verdict.OLDER}
+    assert again.orders[ORDER] == order
+    assert changed_jobs({ORDER: order}, again.orders) == []
+
+
+@given(histories())
+def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: list[Told]) -> None:
+    one, other = one_by_one(told[:1]), one_by_one(told[:1])
+    assert len(one.jobs) == 1
+    assert [job.job_id for job in one.jobs] == [job.job_id for job in other.jobs]
+
+
+def with_states(order: Order, *states: str) -> Order:
+    jobs = [Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids) for j, s in zip(order.jobs, states, strict=True)]  # type: ignore[arg-type]  # a test writes states as text
+    return Order(order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs))
+
+
+def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
+    told: list[Told] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
+    told.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    cancelled = one_by_one(told)
+    assert [job.state for job in cancelled.jobs] == ["cancelled"]
+    back = judge([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
+    assert [(job.job_id, job.state) for job in back.jobs] == [(cancelled.jobs[0].job_id, "due")]
+
+
+def test_a_ticket_that_was_sent_is_not_filed_again_when_it_is_cancelled_and_restored() -> None:
+    sent = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "sent")
+    for sequence, status in enumerate(("Cancelled", "Active"), 2):
+        sent = judge([issued(ORDER, sequence, status)], {ORDER: sent}).orders[ORDER]
+    assert [job.state for job in sent.jobs] == ["sent"]
+
+
+def test_a_ticket_more_is_a_job_of_its_own() -> None:
+    order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active"), issued(ORDER, 2, "Active", "Active")])
+    assert [job.ticket_ids for job in order.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
+
+
+def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
+    """As the sender leaves it: the mail went without ticket 2, which then stands in no job."""
+    order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")])
+    job = order.jobs[0]
+    gone = Job(job.job_id, ORDER, "initial", "sent", is_held=False, ticket_ids=frozenset({ticket_id(ORDER, 1)}))
+    left = Order(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
+    again = file(left)
+    assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
+    assert again.jobs[1].job_id != job.job_id
+
+
+def test_an_order_that_is_not_released_holds_its_jobs() -> None:
+    waiting = one_by_one([issued(ORDER, 1, "Active")])
+    assert [(job.state, job.is_held) for job in waiting.jobs] == [("due", True)]
+    released = judge([decided(ORDER, 1)], {ORDER: waiting}).orders[ORDER]
+    assert [(job.state, job.is_held) for job in released.jobs] == [("due", False)]
+
+
+def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
+    dead = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "dead")
+    moved = judge([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
+    assert [job.state for job in moved.jobs] == ["dead"]
+    job_id = dead.jobs[0].job_id
+    found = judge([JobAgain(ORDER, job_id), JobAgain(ORDER, job_id)], {ORDER: moved})
+    assert found.verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
+
+
+def test_positions_of_the_two_writers_are_never_compared() -> None:
+    found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: Order(ORDER)})
+    assert found.verdicts == [Verdict.APPLIED, Verdict.APPLIED]
+    older = judge([issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders)
+    assert older.verdicts == [Verdict.OLDER, Verdict.APPLIED]
