@@ -57,5 +57,5 @@ def _nearest(key: str) -> str:
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         key = ".".join(map(str, fault["loc"]))
-        text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
         yield f"{key} is missing" if fault["type"] == "missing" else f"{key} {text[0].lower()}{text[1:]}".strip()

@@ -1,0 +1,60 @@
+"""When tickets are due is set per shop, and what cannot be meant stops the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.approval.settings import Settings, policies
+from services.runtime.settings import ConfigurationError
+
+
+def with_file(tmp_path: Path, text: str, **more: str) -> Settings:
+    file = tmp_path / "policy.toml"
+    file.write_text(text)
+    return Settings.model_validate({"policy_file": str(file), **more})
+
+
+@pytest.mark.feature("SF-029")
+def test_completed_is_the_default() -> None:
+    assert policies(Settings()).of("any").policy.said == ["completed"]
+
+
+@pytest.mark.feature("SF-003", "SF-025")
+def test_each_shop_may_have_its_own_trigger(tmp_path: Path) -> None:
+    text = '[sources.one]\nissue_when = ["wc-VIP-ok"]\n[sources.two]\nissue_when = "payment_complete"\n'
+    found = policies(with_file(tmp_path, text, issue_when="processing, completed"))
+    assert found.of("one").policy.said == ["vip-ok"]
+    assert found.of("two").policy.said == "payment_complete"
+    assert found.of("three").policy.said == ["completed", "processing"]
+
+
+@pytest.mark.feature("SF-025")
+@pytest.mark.parametrize("words", ["", " , ", "complete", "refunded", "payment_complete,completed"])
+def test_a_trigger_that_cannot_be_meant_stops_the_start_and_names_its_setting(words: str) -> None:
+    with pytest.raises(ConfigurationError, match="STUBLINE_APPROVAL_ISSUE_WHEN"):
+        policies(Settings(issue_when=words))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[sources.one]\nissue_when = ["complete"]', "sources.one.issue_when .*completed"),
+        ('[sources.one]\nissue_whem = ["completed"]', "sources.one.issue_whem .*issue_when"),
+        ("[sources.one]\nissue_when = 3", "sources.one.issue_when is a list"),
+        ("[source.one]\n", "source is no key"),
+        ("sources = 1", "sources is a table"),
+        ("[sources", "policy.toml"),
+    ],
+)
+def test_a_policy_file_with_a_fault_stops_the_start_and_names_file_key_and_remedy(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        policies(with_file(tmp_path, text))
+
+
+def test_a_policy_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml"):
+        policies(Settings(policy_file=str(tmp_path / "none.toml")))
