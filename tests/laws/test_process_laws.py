@@ -34,9 +34,8 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 # A process that rests.
 
 
-def test_a_process_stopped_inside_its_transaction_holds_nobody_up_and_fails_when_it_wakes(
-    kafka_world: KafkaWorld,
-) -> None:
+def test_a_process_stopped_inside_its_transaction_holds_nobody_up(kafka_world: KafkaWorld) -> None:
+    """The rows are free before the next owner comes; what it does when it wakes fails."""
     world = kafka_world
     world.start("second")
     zombie = world.start("first", at="transaction_begun:stop:3")

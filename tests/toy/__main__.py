@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.runtime import process
 from services.runtime.settings import LaneSettings, load
+from tests.toy.mutate import take_out
 from tests.toy.sabotage import Saboteur, Switches
 from tests.toy.service import STAGES, Release
 from tests.toy.store import PostgresStore
@@ -24,6 +25,7 @@ class ToySettings(LaneSettings):
 def main() -> int:
     faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
     said = os.environ.get
+    take_out(said("TOY_MUTATION", ""))
     release = Release(int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1")
     stage = STAGES[sys.argv[1]](PostgresStore, release)
     return process.run(stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", ""))))
