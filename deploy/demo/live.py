@@ -17,6 +17,7 @@ from deploy.demo.store import Store
 from deploy.local.programs import STAGES
 
 EVERY_S = 1.0
+UNWATCHED_S = 10.0  # where nobody watches, a table now and then
 
 
 @dataclass
@@ -55,20 +56,19 @@ class View:
 
 @contextmanager
 def shown(view: View, console: Console) -> Iterator[None]:
-    """Drawn in a thread of its own, on a connection of its own; where nobody watches, a line every ten seconds."""
+    """Drawn in a thread of its own, on a connection of its own; where nobody watches, a table every ten seconds."""
     ended = threading.Event()
 
     def watch() -> None:
         store = view.open_store()
         try:
-            with Live(view.draw(store), console=console, auto_refresh=False, transient=console.is_terminal) as live:
-                turns = 0
-                while not ended.wait(EVERY_S if console.is_terminal else 0.2):
-                    turns += 1
-                    if console.is_terminal:
+            if console.is_terminal:
+                with Live(view.draw(store), console=console, auto_refresh=False) as live:
+                    while not ended.wait(EVERY_S):
                         live.update(view.draw(store), refresh=True)
-                    elif turns % 50 == 0:
-                        console.print(view.draw(store))
+            else:
+                while not ended.wait(UNWATCHED_S):
+                    console.print(view.draw(store))
         finally:
             store.connection.close()
 

@@ -106,7 +106,7 @@ def services(
     for stage in STAGES:
         found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
     for number in range(1, senders + 1):
-        found.add(f"sender-{number}", "services.delivery.sender", "STUBLINE_DELIVERY_HEALTH_PORT")
+        found.add(f"sender-{number}", "services.delivery.sender", "STUBLINE_DELIVERY_SENDER_HEALTH_PORT")
     try:
         found.start()
         yield found

@@ -30,6 +30,11 @@ def stubline(pipeline_stack: Stack, tmp_path_factory: pytest.TempPathFactory) ->
         **pipeline_stack.environment,
         "TEST_SHOP_SECRET": SECRET,
         "STUBLINE_APPROVAL_POLICY_FILE": str(files["policy"]),
+        # A sender that was killed is missed after seconds, not a minute.
+        "STUBLINE_DELIVERY_LEASE_MS": "6000",
+        "STUBLINE_DELIVERY_MAIL_DEADLINE_MS": "4000",
+        "STUBLINE_DELIVERY_SMTP_TIMEOUT_MS": "2000",
+        "STUBLINE_DELIVERY_RETRY_MIN_MS": "200",
     }
     for command in (["migrate"], ["campaigns", "apply", str(files["campaigns"])]):
         program = str(Path(sys.executable).with_name("stubline"))
