@@ -1,0 +1,327 @@
+"""The door over real HTTP with a real Kafka behind it: success is never answered for what is not durable."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import httpx
+import pytest
+
+from deploy.local.stack import Stack
+from services.ingest import worker
+from services.ingest.errors import CallbackUnreadable
+from tests.support.callbacks import signature, signed, woo_order
+from tests.support.door import ROOT, SECRET, DoorProcess
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture(scope="module")
+def shared_door(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorProcess]:
+    with DoorProcess(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def door(shared_door: DoorProcess) -> DoorProcess:
+    """One that all tests share who leave it as they found it."""
+    shared_door.mark()
+    return shared_door
+
+
+@pytest.fixture
+def own_door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as opened:
+        yield opened
+
+
+def body(number: int = 727, **changes: object) -> bytes:
+    return json.dumps(woo_order(id=number, **changes)).encode()
+
+
+def is_problem(answer: httpx.Response, status: int) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert answer.json()["detail"]
+
+
+def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(door: DoorProcess) -> None:
+    sent = b'{"id":727,  "x":"\\/ \\u00e9"}'
+    assert door.send(sent, traceparent=TRACE).status_code == 200
+    (kept,) = door.kept()
+    headers = {name: (text or b"").decode() for name, text in kept.headers}
+    assert kept.value == sent
+    assert kept.key == f"{door.slug}:727".encode()
+    assert headers["ce_type"] == "stubline.callback.woocommerce.v1"
+    assert headers["ce_source"] == f"/sources/{door.slug}"
+    assert headers["ce_callbacktopic"] == "order.updated"
+    assert headers["traceparent"].startswith(TRACE[:36])
+    assert headers["traceparent"] != TRACE
+    assert len(headers["ce_time"]) == len("2026-11-20T15:30:00.000000Z")
+
+
+def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
+    assert door.send(body(1)).status_code == 200
+    assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
+    orders = {(it := worker.parse(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
+    assert orders == {f"{door.slug}:1": ["storefront", "reached:processing"], f"{door.slug}:2": ["deletion"]}
+
+
+@pytest.mark.parametrize("secret", ["old", SECRET])
+def test_both_secrets_are_valid_while_one_is_replaced(door: DoorProcess, secret: str) -> None:
+    assert door.send(body(), secret=secret).status_code == 200
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}'])
+def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
+    door: DoorProcess, nonsense: bytes
+) -> None:
+    assert door.send(nonsense).status_code == 200
+    (kept,) = door.kept()
+    assert kept.value == nonsense
+    with pytest.raises(CallbackUnreadable):
+        worker.parse(kept)
+
+
+def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(door: DoorProcess) -> None:
+    answer = door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"})
+    assert answer.status_code == 200
+    assert door.kept() == []
+
+
+def test_refusals_are_problems_and_keep_nothing(door: DoorProcess) -> None:
+    sent, path = body(), f"/hooks/{door.slug}"
+    good = signed(sent, SECRET)
+    post = door.client.post
+    is_problem(post("/hooks/nobody", content=sent, headers=good), 404)
+    is_problem(door.client.get(path), 405)
+    is_problem(door.client.get("/elsewhere"), 404)
+    is_problem(post(path, content=sent, headers=good | {"Content-Type": "text/plain"}), 415)
+    is_problem(post(path, content=sent, headers=good | {"Content-Encoding": "gzip"}), 415)
+    is_problem(post(path, data={"webhook_id": "12", "more": "1"}), 415)
+    is_problem(post(path, content=sent, headers=good | {"X-WC-Webhook-Signature": signature(sent, "wrong")}), 401)
+    is_problem(post(path, content=sent + b" ", headers=good), 401)
+    is_problem(post(path, content=sent, headers={"Content-Type": "application/json"}), 401)
+    bare = post(f"{path}-bare", content=sent, headers=good)
+    is_problem(bare, 503)
+    assert bare.headers["retry-after"] == "10"
+    assert door.kept() == []
+
+
+def test_a_body_is_refused_while_it_is_read_and_not_after(door: DoorProcess) -> None:
+    limit = 2**20 - 16 * 1_024
+    assert door.send(b" " * limit).status_code == 200
+    is_problem(door.send(b" " * (limit + 1)), 413)
+    with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
+        head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        raw.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+        answer = b""
+        for _ in range(17):  # never its end
+            raw.sendall(chunk)
+        answer = raw.recv(4_096)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert len(door.kept()) == 1
+
+
+def test_a_body_that_does_not_arrive_is_not_waited_for(bootstrap_servers: str, prefix: str, tmp_path: Path) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=200) as door:
+        with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
+            head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            raw.sendall(head.encode() + b"Content-Length: 10\r\n\r\nabc")
+            assert raw.recv(4_096).startswith(b"HTTP/1.1 408 ")
+        assert door.send(body()).status_code == 200
+
+
+def test_no_secret_no_signature_and_no_body_reaches_the_log(own_door: DoorProcess) -> None:
+    sent = body(customer_note="the-note-of-a-customer")
+    own_door.send(sent)
+    own_door.send(sent, secret="wrong")
+    own_door.send(b"the-note-of-a-customer")
+    time.sleep(1.2)
+    assert own_door.stop() == 0
+    log = own_door.log()
+    assert "callbacks with a wrong signature" in log
+    assert not [
+        it for it in (SECRET, "the-note-of-a-customer", signature(sent, SECRET), signature(sent, "wrong")) if it in log
+    ]
+
+
+def test_what_the_door_did_is_told(own_door: DoorProcess) -> None:
+    own_door.send(body())
+    own_door.send(body(), secret="wrong")
+    told = own_door.client.get("/metrics").text
+    assert f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0' in told
+    assert f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0' in told
+    assert 'stubline_ingest_door_sources{state="refused"} 1.0' in told
+    assert "stubline_ingest_door_acknowledgement_seconds_count 1.0" in told
+    assert own_door.client.get("/livez").status_code == 200
+
+
+class Storm:
+    """Several senders at once; each remembers what it was told was kept."""
+
+    def __init__(self, door: DoorProcess, senders: int = 8) -> None:
+        self.taken: set[bytes] = set()
+        self.refused: list[httpx.Response] = []
+        self._door, self._stopping, self._lock = door, threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(senders)]
+
+    def _send(self, sender: int) -> None:
+        with httpx.Client(base_url=self._door.client.base_url, timeout=30) as client:
+            number = sender * 1_000_000
+            while not self._stopping.is_set():
+                number += 1
+                sent = body(number)
+                try:
+                    answer = client.post(f"/hooks/{self._door.slug}", content=sent, headers=signed(sent, SECRET))
+                except httpx.HTTPError:
+                    time.sleep(0.05)
+                    continue
+                with self._lock:
+                    if answer.status_code == 200:
+                        self.taken.add(sent)
+                    else:
+                        self.refused.append(answer)
+                        time.sleep(0.02)
+
+    def __enter__(self) -> Self:
+        for it in self._threads:
+            it.start()
+        return self
+
+    def until(self, count: int, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while len(self.taken) < count:
+            assert time.monotonic() < end, f"{len(self.taken)} of {count} taken, {len(self.refused)} refused"
+            time.sleep(0.02)
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for it in self._threads:
+            it.join(40)
+
+
+def nothing_is_lost(door: DoorProcess, storm: Storm) -> None:
+    kept = {it.value for it in door.kept()}
+    assert storm.taken
+    assert storm.taken - kept == set()
+
+
+@pytest.mark.slow
+def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
+    stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000) as door:
+        with Storm(door) as storm:
+            storm.until(50)
+            stack.kafka[0].pause()
+            try:
+                begun, before = time.monotonic(), len(storm.refused)
+                while len(storm.refused) - before < 20:
+                    assert time.monotonic() - begun < 15
+                    time.sleep(0.05)
+                is_problem(door.client.get("/readyz"), 503)
+                while_paused = len(storm.taken)
+                time.sleep(0.5)
+                assert len(storm.taken) == while_paused
+                assert door.client.get("/livez").status_code == 200
+            finally:
+                stack.kafka[0].resume()
+            storm.until(len(storm.taken) + 50, 40)
+        for answer in storm.refused:
+            is_problem(answer, 503)
+            assert int(answer.headers["retry-after"]) > 0
+        nothing_is_lost(door, storm)
+
+
+@pytest.mark.slow
+def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
+    stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000) as door:
+        with Storm(door) as storm:
+            storm.until(50)
+            stack.kafka[0].stop(immediate=True)
+            time.sleep(2)
+            stack.kafka[0].start()
+            storm.until(len(storm.taken) + 50, 40)
+        assert {it.status_code for it in storm.refused} <= {503}
+        nothing_is_lost(door, storm)
+        assert door.stop() == 0
+
+
+@pytest.mark.slow
+def test_a_door_that_starts_without_a_broker_says_so_and_opens_when_there_is_one(
+    stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door:
+        door.kill()
+        stack.kafka[0].pause()
+        try:
+            door.start(await_ready=False)
+            is_problem(door.client.get("/readyz"), 503)
+            is_problem(door.send(body()), 503)
+        finally:
+            stack.kafka[0].resume()
+        until = time.monotonic() + 20
+        while door.send(body()).status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_sigterm_answers_what_it_took_and_ends_cleanly(own_door: DoorProcess) -> None:
+    with Storm(own_door) as storm:
+        storm.until(100)
+        assert own_door.stop() == 0
+    assert {it.status_code for it in storm.refused} <= {503}
+    nothing_is_lost(own_door, storm)
+
+
+def test_kill_9_loses_nothing_that_was_taken(own_door: DoorProcess) -> None:
+    with Storm(own_door) as storm:
+        storm.until(100)
+        own_door.kill()
+    nothing_is_lost(own_door, storm)
+
+
+@pytest.mark.slow
+def test_more_than_fits_is_told_to_come_again(
+    stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_in_flight_max=4) as door:
+        stack.kafka[0].pause()
+        try:
+            with Storm(door, senders=12) as storm:
+                time.sleep(1)
+                at_once = list(storm.refused)
+                stack.kafka[0].resume()
+                storm.until(20)
+        finally:
+            stack.kafka[0].resume()
+        assert at_once
+        assert {it.json()["detail"] for it in at_once} == {"too many callbacks at once"}
+        nothing_is_lost(door, storm)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("STUBLINE_INGEST_DOOR_PROT", "STUBLINE_INGEST_DOOR_PORT"), ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read")],
+)
+def test_a_wrong_configuration_ends_the_start_with_one_line(tmp_path: Path, name: str, says: str) -> None:
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "PATH": "", name: str(tmp_path / "none")}
+    command = [sys.executable, "-m", "services.ingest.door"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 78
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,129 @@
+"""The door as a process of its own, and what it left in Kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import httpx
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from deploy.local.launch import __file__ as launch_file
+from schemas.callbacks import TOPIC
+from schemas.topics import TOPICS
+from services.runtime.broker import Broker
+from services.runtime.records import Record
+from tests.support.callbacks import signed
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "s3cr3t-of-the-shop"
+START_S = 20.0
+
+
+class DoorProcess:
+    """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends with its test, by any death."""
+
+    def __init__(self, servers: str, slug: str, folder: Path, **settings: object) -> None:
+        self.slug, self._servers, self._folder = slug, servers, folder
+        self.log_file = folder / "door.log"
+        sources = folder / "sources.toml"
+        shop = f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
+        sources.write_text(shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n', "utf-8")
+        given = {"SOURCES_FILE": sources, "DOOR_PORT": 0, **{name.upper(): it for name, it in settings.items()}}
+        self.environment = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": servers,
+            "DOOR_OLD": "old",
+            "DOOR_SECRET": SECRET,
+            **{f"STUBLINE_INGEST_{name}": str(it) for name, it in given.items()},
+        }
+
+    def start(self, *, await_ready: bool = True) -> None:
+        self.log_file = self._folder / f"door-{time.monotonic_ns()}.log"  # of this start alone
+        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        with self.log_file.open("ab") as out:
+            self.child = subprocess.Popen(
+                [*launch, sys.executable, "-m", "services.ingest.door"], stderr=out, env=self.environment, cwd=ROOT
+            )
+        until = time.monotonic() + START_S
+        while not (opened := [line for line in self.said() if line.get("event") == "opened"]):
+            assert self.child.poll() is None, self.log()
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{opened[-1]['port']}", timeout=30)
+        while await_ready and self.client.get("/readyz").status_code != 200:
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        Broker(self._servers).repair([it for it in TOPICS if it.name == TOPIC])
+        self.mark()
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait(10)
+
+    def mark(self) -> None:
+        """What is kept from now on counts."""
+        self.begin = {number: it.high for number, it in Broker(self._servers).extents(TOPIC).items()}
+
+    def send(
+        self, body: bytes, *, topic: str = "order.updated", secret: str = SECRET, **headers: str
+    ) -> httpx.Response:
+        more = {name.replace("_", "-"): text for name, text in headers.items()}
+        return self.client.post(f"/hooks/{self.slug}", content=body, headers=signed(body, secret, topic) | more)
+
+    def stop(self) -> int:
+        self.child.send_signal(signal.SIGTERM)
+        return self.child.wait(20)
+
+    def kill(self) -> None:
+        self.child.kill()
+        self.child.wait(10)
+        self.client.close()
+
+    def log(self) -> str:
+        return self.log_file.read_text("utf-8", "replace")
+
+    def said(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
+
+    def kept(self) -> list[Record]:
+        """What stands in Kafka of this door's shop since the mark."""
+        ends = {number: it.high for number, it in Broker(self._servers).extents(TOPIC).items()}
+        wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
+        settings = {"bootstrap.servers": self._servers, "group.id": "door tests", "enable.auto.commit": False}
+        consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})
+        found: list[Record] = []
+        try:
+            consumer.assign([TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted])
+            until = time.monotonic() + 20
+            while wanted:
+                assert time.monotonic() < until
+                for message in consumer.consume(1_000, 0.2):
+                    error = message.error()
+                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                        wanted.discard(message.partition() or 0)
+                    elif error is None:
+                        key, value = message.key(), message.value()
+                        assert isinstance(key, bytes | None)
+                        assert isinstance(value, bytes | None)
+                        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+                        at = message.partition() or 0, message.offset() or 0, message.timestamp()[1]
+                        found.append(Record(TOPIC, *at, key, value, headers))
+        finally:
+            consumer.close()
+        return [it for it in found if (it.key or b"").startswith(f"{self.slug}:".encode())]
