@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.runtime.errors import Poison, Transient
+from services.runtime.refusals import Unknown
 
 GIVE_BACK = "then `stubline dead replay ID`: the job is due again, with the same Message-ID"
 
@@ -95,3 +96,12 @@ class SmtpUrlUnusable(Transient):
 
     code = "delivery-smtp-url-unusable"
     next_step = "Set it to `smtp://[user:password@]host:port`, with `?starttls=required`, or to `smtps://...`."
+
+
+class OrderUnknown(Unknown):
+    """Delivery has never been told of that order."""
+
+    code = "delivery-order-unknown"
+    next_step = (
+        "`stubline deliveries list` shows the latest. An order is called `source:external id`, such as `shop:727`."
+    )

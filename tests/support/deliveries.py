@@ -213,7 +213,7 @@ class Deliveries:
             " where member.ticket_id = (ticket ->> 'ticket_id')::uuid and member.kind = 'initial')"
         )
 
-    def until(self, what: str, done: Callable[[], bool], seconds: float = 15.0) -> None:
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
@@ -221,7 +221,7 @@ class Deliveries:
                 raise AssertionError(f"after {seconds:g} s: {what}\n{self.jobs()}\n{logs}")
             time.sleep(0.03)
 
-    def until_sent(self, seconds: float = 15.0) -> None:
+    def until_sent(self, seconds: float = 60.0) -> None:
         self.until("all jobs are sent", lambda: set(self.states()) == {"sent"}, seconds)
 
     def message_ids(self) -> list[str]:

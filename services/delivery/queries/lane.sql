@@ -98,7 +98,12 @@ select count(*) from (
 ) as open;
 
 -- name: list_jobs
-select order_id, job_id, kind, state, is_held, recipient, attempts, unknown_attempts, failures, mails, answer, letter_id,
+select order_id, job_id, kind, state, is_held,
+    case
+        when state <> 'due' then state when is_held then 'held' when lease_owner is not null then 'leased'
+        when next_attempt_at <= now() then 'due' else 'waiting'
+    end as standing,
+    recipient, attempts, unknown_attempts, failures, mails, answer, letter_id,
     filed_at, next_attempt_at, sent_at, lease_owner, cardinality(ticket_ids) as tickets, ticket_ids
 from (
     select jobs.*, array(

@@ -51,26 +51,10 @@ def build(
 
     means = Means(
         desk=desk("sender"),
-        channel=Channel(
-            where,
-            timeout_s=settings.smtp_timeout_ms / SECOND,
-            deadline_s=settings.mail_deadline_ms / SECOND,
-            mails_max=settings.mails_per_connection_max,
-        ),
-        breaker=Breaker(
-            settings.breaker_failures,
-            settings.breaker_min_ms / SECOND,
-            settings.breaker_max_ms / SECOND,
-            time.monotonic,
-            random.random,
-        ),
+        channel=channel(settings, where),
+        breaker=breaker(settings),
         heart=Heart(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
-        patience=Patience(
-            settings.retry_min_ms / SECOND,
-            settings.retry_max_ms / SECOND,
-            settings.failures_max,
-            timedelta(hours=settings.age_max_hours),
-        ),
+        patience=patience(settings),
         letterhead=Letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
         render=render,
@@ -80,6 +64,29 @@ def build(
         lease_s=lease_s,
     )
     return Sender(means, is_ending), means
+
+
+def channel(settings: Settings, where: Destination) -> Channel:
+    return Channel(
+        where,
+        timeout_s=settings.smtp_timeout_ms / SECOND,
+        deadline_s=settings.mail_deadline_ms / SECOND,
+        mails_max=settings.mails_per_connection_max,
+    )
+
+
+def breaker(settings: Settings) -> Breaker:
+    waits_s = settings.breaker_min_ms / SECOND, settings.breaker_max_ms / SECOND
+    return Breaker(settings.breaker_failures, *waits_s, time.monotonic, random.random)
+
+
+def patience(settings: Settings) -> Patience:
+    return Patience(
+        settings.retry_min_ms / SECOND,
+        settings.retry_max_ms / SECOND,
+        settings.failures_max,
+        timedelta(hours=settings.age_max_hours),
+    )
 
 
 def run(

@@ -168,7 +168,7 @@ class Patience:
 
 def address(text: str) -> str:
     """The address in the form in which SMTP takes it: its domain in ASCII. Raises RecipientUnusable."""
-    if not ADDRESS.fullmatch(text):
+    if not ADDRESS.fullmatch(text) or not text.rpartition("@")[0].isascii():
         raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
     local, _, domain = text.rpartition("@")
     try:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from typing_extensions import override
+
 from services.delivery.errors import SmtpUrlUnusable
 from services.delivery.sender.rules import Answer, Stage
 
@@ -23,6 +25,7 @@ LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}
 OK = 2
 GO_ON = 354
+LINE_BYTES_MAX, LINES_MAX = 2_048, 100  # RFC 5321 asks for 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,44 @@ class Parcel:
     recipient: str
     envelope_id: str  # comes back in reports about the mail (RFC 3461)
     mail: bytes
+
+
+class Strict(smtplib.SMTP):
+    """An answer counts when it is whole. The standard library takes `2` and a broken connection for a code, and `25` for a
+    line: behind a final dot that would be a mail taken for sent.
+    """
+
+    def __init__(self, where: Destination, timeout_s: float) -> None:
+        super().__init__(timeout=timeout_s)
+        self._host = where.host  # the name that certificates are checked against
+
+    @override
+    def getreply(self) -> tuple[int, bytes]:
+        said: list[bytes] = []
+        if self.file is None and self.sock is not None:
+            self.file = self.sock.makefile("rb")
+        while True:
+            try:
+                line = self.file.readline(LINE_BYTES_MAX) if self.file is not None else b""
+            except OSError as error:
+                raise self._broken(f"{type(error).__name__}: {error}") from None
+            if not line.endswith(b"\n") or not line[:3].isdigit() or len(said) > LINES_MAX:
+                raise self._broken("cut off" if line else "closed")
+            said.append(line[4:].strip())
+            if line[3:4] != b"-":
+                return int(line[:3]), b"\n".join(said)
+
+    def _broken(self, why: str) -> smtplib.SMTPServerDisconnected:
+        self.close()
+        return smtplib.SMTPServerDisconnected(why)
+
+
+class StrictEncrypted(Strict, smtplib.SMTP_SSL):
+    """The same, encrypted from its first byte."""
+
+    def __init__(self, where: Destination, timeout_s: float) -> None:
+        smtplib.SMTP_SSL.__init__(self, timeout=timeout_s, context=ssl.create_default_context())
+        self._host = where.host
 
 
 class Silence(Exception):
@@ -173,23 +214,17 @@ class Channel:
         return Answer("end", code, readable(text))
 
     def _opened(self) -> smtplib.SMTP:
-        if self._smtp is None:
-            self._smtp = self._connected()
-            self._login(self._smtp)
-        return self._smtp
+        smtp = self._smtp
+        if smtp is None:
+            smtp = self._connected()
+            self._login(smtp)
+        return smtp
 
     def _connected(self) -> smtplib.SMTP:
         where = self.where
-        try:
-            if where.is_encrypted:
-                context = ssl.create_default_context()
-                smtp: smtplib.SMTP = smtplib.SMTP_SSL(where.host, where.port, timeout=self._timeout_s, context=context)
-            else:
-                smtp = smtplib.SMTP(where.host, where.port, timeout=self._timeout_s)
-        except smtplib.SMTPResponseException as error:
-            raise Silence(Answer("connect", error.smtp_code, readable(error.smtp_error))) from None
-        except (OSError, smtplib.SMTPException) as error:
-            raise Silence(Answer("connect", 0, told(error))) from None
+        smtp = (StrictEncrypted if where.is_encrypted else Strict)(where, self._timeout_s)
+        self._smtp = smtp  # already now: the deadline has to reach its socket
+        self._say("connect", lambda: smtp.connect(where.host, where.port), OK)
         return smtp
 
     def _login(self, smtp: smtplib.SMTP) -> None:

@@ -1,0 +1,65 @@
+"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from services.delivery.errors import OrderUnknown
+from services.delivery.store import Reader
+from services.runtime import terminal
+from services.runtime.terminal import AsJson
+
+app = typer.Typer(no_args_is_help=True)
+deliveries = typer.Typer(
+    no_args_is_help=True,
+    help="Deliveries: what was sent, what waits, what was given up (`stubline dead` gives it back).",
+)
+app.add_typer(deliveries, name="deliveries")
+
+COLUMNS = (
+    "order_id",
+    "job_id",
+    "kind",
+    "standing",
+    "tickets",
+    "recipient",
+    "attempts",
+    "unknown_attempts",
+    "mails",
+    "next_attempt_at",
+    "sent_at",
+    "answer",
+)
+States = Annotated[list[str] | None, typer.Option("--state", help="due, sent, cancelled, dead. Several may be named.")]
+
+
+@deliveries.command("list")
+def list_deliveries(
+    *,
+    state: States = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Jobs, the latest first."""
+    with terminal.connected() as connection:
+        jobs = Reader(connection).jobs(states=state, jobs_max=limit)
+    terminal.rows(jobs, COLUMNS, as_json=as_json, empty="no deliveries")
+
+
+@deliveries.command()
+def show(
+    *, order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")], as_json: AsJson = False
+) -> None:
+    """All deliveries of one order, the address that the next mail goes to, and what delivery was last told."""
+    with terminal.connected() as connection:
+        reader = Reader(connection)
+        found, jobs = reader.order(order), reader.jobs(order_id=order, jobs_max=1_000)
+    if found is None:
+        raise OrderUnknown(order)
+    if as_json:
+        terminal.write_json({**found, "jobs": jobs})
+        return
+    terminal.rows([found], ("order_id", "decision", "tickets", "buyer_email"), as_json=False)
+    terminal.rows(jobs, COLUMNS[1:], as_json=False, empty="no deliveries")

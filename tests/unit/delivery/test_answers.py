@@ -1,0 +1,253 @@
+"""What a mail server's answer means, and how long a sender is patient. Wire format notes, section 9.3."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
+from services.delivery.sender.breaker import Breaker
+from services.delivery.sender.rules import (
+    Answer,
+    Intent,
+    Leased,
+    Patience,
+    Refrain,
+    Stage,
+    Verdict,
+    address,
+    intend,
+    judge,
+    refusal,
+    shakes_the_server,
+)
+from services.delivery.sender.smtp import Destination, destination
+from services.delivery.settings import Settings
+from tests.support.deliveries import issued, ticket_id
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+STAGES: tuple[Stage, ...] = ("connect", "login", "mail", "rcpt", "data", "end")
+PATIENCE = Patience(30.0, 3_600.0, 5, timedelta(hours=96))
+
+
+def leased(**changes: object) -> Leased:
+    ids = frozenset({ticket_id("shop:1", 1), ticket_id("shop:1", 2)})
+    row = {
+        "job_id": UUID(int=1),
+        "order_id": "shop:1",
+        "attempt": 1,
+        "failures": 0,
+        "retry_since": NOW,
+        "ticket_ids": ids,
+    }
+    return Leased(**{**row, **changes})  # type: ignore[arg-type]  # a test's row
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "verdict"),
+    [
+        ("end", 250, Verdict.ACCEPTED),
+        ("rcpt", 450, Verdict.RETRY),
+        ("end", 451, Verdict.RETRY),
+        ("rcpt", 452, Verdict.RETRY),
+        ("mail", 455, Verdict.RETRY),
+        ("rcpt", 552, Verdict.RETRY),
+        ("end", 552, Verdict.REFUSED),
+        ("rcpt", 550, Verdict.REFUSED),
+        ("rcpt", 553, Verdict.REFUSED),
+        ("end", 554, Verdict.REFUSED),
+        ("mail", 501, Verdict.REFUSED),
+        ("mail", 421, Verdict.AWAY),
+        ("end", 421, Verdict.AWAY),
+        ("connect", 554, Verdict.AWAY),
+        ("login", 535, Verdict.NOT_OUR_LOGIN),
+        ("login", 454, Verdict.NOT_OUR_LOGIN),
+        ("mail", 530, Verdict.NOT_OUR_LOGIN),
+        ("connect", 0, Verdict.AWAY),
+        ("login", 0, Verdict.AWAY),
+        ("mail", 0, Verdict.RETRY),
+        ("rcpt", 0, Verdict.RETRY),
+        ("data", 0, Verdict.RETRY),
+        ("end", 0, Verdict.UNKNOWN),
+    ],
+)
+def test_an_answer_means(stage: Stage, code: int, verdict: Verdict) -> None:
+    assert judge(Answer(stage, code, "")) is verdict
+
+
+@given(st.sampled_from(STAGES), st.integers(0, 599))
+def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(stage: Stage, code: int) -> None:
+    answer = Answer(stage, code, "")
+    verdict = judge(answer)
+    assert (verdict is Verdict.ACCEPTED) == (200 <= code < 300 and stage not in {"connect", "login"})
+    if code in {0, 421} or stage in {"connect", "login"}:
+        assert verdict is not Verdict.REFUSED
+    assert shakes_the_server(answer, verdict) >= (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "letter"),
+    [
+        (550, "5.1.1 no such user", "delivery-address-refused"),
+        (550, "no such user", "delivery-address-refused"),
+        (550, "5.7.1 blocked", "delivery-policy-refused"),
+        (554, "5.7.26 unauthenticated", "delivery-policy-refused"),
+        (553, "name not allowed", "delivery-address-refused"),
+        (556, "null MX", "delivery-address-refused"),
+        (552, "5.2.2 mailbox full", "delivery-mail-refused"),
+        (554, "transaction failed", "delivery-mail-refused"),
+        (503, "bad sequence", "delivery-dialogue-refused"),
+    ],
+)
+def test_a_refusal_names_whose_fault_it_is(code: int, text: str, letter: str) -> None:
+    assert refusal(Answer("rcpt", code, text)).code == letter
+
+
+@given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
+def test_waits_grow_and_are_bounded(failures: int, chance: float) -> None:
+    wait = PATIENCE.wait_s(failures, chance)
+    assert 15.0 <= wait <= 3_600.0
+    assert PATIENCE.wait_s(failures + 1, chance) >= wait
+
+
+def test_patience_ends_by_count_or_by_age() -> None:
+    assert PATIENCE.ceiling(leased(failures=3), "451", NOW) is None
+    too_often = PATIENCE.ceiling(leased(failures=4), "451 later", NOW)
+    too_old = PATIENCE.ceiling(leased(), "451 later", NOW + timedelta(hours=96))
+    for error in (too_often, too_old):
+        assert error is not None
+        assert error.code == "delivery-gave-up"
+        assert "451 later" in error.cause
+
+
+def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
+    both = issued("shop:1", 1, "Active", "Won")
+    one = issued("shop:1", 2, "Cancelled", "Active")
+    none = issued("shop:1", 3, "Cancelled", "Cancelled")
+    assert intend(leased(), None, both) is Refrain.HELD
+    assert intend(leased(), "cancelled", both) is Refrain.HELD
+    assert intend(leased(), "released", none) is Refrain.CANCELLED
+    whole, part = intend(leased(), "released", both), intend(leased(), "released", one)
+    assert isinstance(whole, Intent)
+    assert isinstance(part, Intent)
+    assert whole.left_behind == frozenset()
+    assert part.left_behind == {ticket_id("shop:1", 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"), [("ada@example.org", "ada@example.org"), ("ada+x@bücher.example", "ada+x@xn--bcher-kva.example")]
+)
+def test_an_address_is_written_as_smtp_takes_it(text: str, sent: str) -> None:
+    assert address(text) == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ada",
+        "@example.org",
+        "ada@",
+        "a b@c.org",
+        "a@b@c.org",
+        "a@b.org\r\nDATA",
+        "a@b.org>",
+        "ädä@example.org",
+        "a@b..org",
+        "a" * 65 + "@b.org",
+    ],
+)
+def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> None:
+    with pytest.raises(RecipientUnusable):
+        address(text)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_that_succeeds() -> None:
+    clock = Clock()
+    breaker = Breaker(3, 1.0, 8.0, clock, lambda: 1.0)
+    for _ in range(2):
+        breaker.failed()
+    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
+    waits = []
+    for _ in range(5):
+        breaker.failed()
+        assert (breaker.allows(4), breaker.openness) == (0, 1.0)
+        waits.append(breaker.wait_s)
+        clock.now += breaker.wait_s
+        assert (breaker.allows(4), breaker.openness) == (1, 0.5)
+    assert waits == [1.0, 2.0, 4.0, 8.0, 8.0]
+    breaker.succeeded()
+    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
+
+
+def test_a_wrong_password_is_not_tried_three_times() -> None:
+    breaker = Breaker(3, 1.0, 8.0, Clock(), lambda: 1.0)
+    breaker.failed(at_once=True)
+    assert breaker.allows(4) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("smtp://localhost:2525", Destination("localhost", 2525)),
+        ("smtp://mail.example.org", Destination("mail.example.org", 25)),
+        (
+            "smtps://u%40x:p%2Fw@mail.example.org",
+            Destination("mail.example.org", 465, is_encrypted=True, user="u@x", password="p/w"),
+        ),
+        (
+            "smtp://u:p@mail.example.org:587?starttls=required",
+            Destination("mail.example.org", 587, wants_starttls=True, user="u", password="p"),
+        ),
+        ("smtp://u:p@127.0.0.1:25", Destination("127.0.0.1", 25, user="u", password="p")),
+    ],
+)
+def test_a_url_names_the_server(url: str, found: Destination) -> None:
+    assert destination(url) == found
+    assert "password" not in repr(found) or not found.password
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "mail.example.org",
+        "http://mail.example.org",
+        "smtp://",
+        "smtp://h:99999",
+        "smtp://u:secret@mail.example.org",
+        "smtp://h?starttls=maybe",
+        "smtp://h?tls=1",
+    ],
+)
+def test_a_url_that_cannot_be_meant_is_refused_without_being_quoted(url: str) -> None:
+    with pytest.raises(SmtpUrlUnusable) as refused:
+        destination(url)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sender_address": "nobody"},
+        {"reply_to": "a b"},
+        {"lease_ms": 1_000, "mail_deadline_ms": 1_000},
+        {"backlog_high_jobs": 10, "backlog_low_jobs": 10},
+        {"retry_min_ms": 100, "retry_max_ms": 99},
+        {"breaker_min_ms": 100, "breaker_max_ms": 99},
+    ],
+)
+def test_bounds_that_contradict_each_other_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Settings.model_validate(wrong)

@@ -1,0 +1,211 @@
+"""The dialogue with mail servers that misbehave at each stage: every wait ends, and what is said back names the stage."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+import pytest
+
+from services.delivery.sender.rules import Answer, Verdict, judge
+from services.delivery.sender.smtp import Channel, Destination, Parcel
+
+PARCEL = Parcel("tickets@example.org", "ada@example.org", "job-1", b"Subject: x\r\n\r\n.dot\r\nend\r\n")
+POLITE = {
+    "greeting": "220 here",
+    "EHLO": "250-here\r\n250-DSN\r\n250 SIZE 1000000",
+    "MAIL": "250 ok",
+    "RCPT": "250 ok",
+    "DATA": "354 go on",
+    ".": "250 2.0.0 kept",
+    "QUIT": "221 bye",
+}
+CUT, SILENT, DRIP, HALF = "cut", "silent", "drip", "half "
+
+
+@dataclass
+class Scripted:
+    """Answers by script, one script a connection; the last serves all further ones. It keeps what it was told."""
+
+    scripts: Sequence[dict[str, str]]
+    commands: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    connections: int = 0
+
+    def __enter__(self) -> Self:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    @property
+    def where(self) -> Destination:
+        return Destination("127.0.0.1", self._listener.getsockname()[1])
+
+    def _accept(self) -> None:
+        while not self._ending.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            script = {**POLITE, **self.scripts[min(self.connections, len(self.scripts) - 1)]}
+            self.connections += 1
+            thread = threading.Thread(target=self._serve, args=(connection, script), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket, script: dict[str, str]) -> None:
+        with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+            if not self._answer(connection, script["greeting"]):
+                return
+            for line in iter(lines.readline, b""):
+                command = line.decode().split()[0].upper().partition(":")[0]
+                self.commands.append(line.decode().strip())
+                if not self._answer(connection, script.get(command, "502 what")):
+                    return
+                if command == "DATA" and script["DATA"].startswith("354"):
+                    self.bodies.append(b"".join(iter(lines.readline, b".\r\n")))
+                    if not self._answer(connection, script["."]):
+                        return
+
+    def _answer(self, connection: socket.socket, text: str) -> bool:
+        if text == CUT:
+            return False
+        if text == SILENT:
+            self._ending.wait(5)
+            return False
+        if text == DRIP:
+            while not self._ending.wait(0.05):
+                connection.sendall(b"2")
+            return False
+        if text.startswith(HALF):
+            connection.sendall(text.removeprefix(HALF).encode())
+            return False
+        connection.sendall(text.encode() + b"\r\n")
+        return True
+
+
+def channel(where: Destination, **bounds: float) -> Channel:
+    given = {"timeout_s": 0.3, "deadline_s": 1.0, **bounds}
+    return Channel(where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2)
+
+
+def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -> None:
+    with Scripted([{}]) as server:
+        line = channel(server.where)
+        dots: list[str] = []
+        answer = line.send(PARCEL, at_final_dot=lambda: dots.append("dot"))
+        line.close()
+    assert answer == Answer("end", 250, "2.0.0 kept")
+    assert server.bodies == [b"Subject: x\r\n\r\n..dot\r\nend\r\n"]
+    assert dots == ["dot"]
+    assert any("ENVID=job-1" in command and "RET=HDRS" in command for command in server.commands)
+    assert any("NOTIFY=FAILURE,DELAY" in command for command in server.commands)
+
+
+def test_several_mails_go_by_one_connection_up_to_its_limit() -> None:
+    with Scripted([{}]) as server:
+        line = channel(server.where)
+        answers = [line.send(PARCEL).code for _ in range(3)]
+        line.close()
+    assert answers == [250, 250, 250]
+    assert server.connections == 2
+
+
+def test_a_connection_that_was_closed_while_it_rested_says_nothing_of_the_mail() -> None:
+    with Scripted([{".": "250 ok\r\n421 idle too long"}, {}]) as server:
+        line = channel(server.where)
+        assert [line.send(PARCEL).code, line.send(PARCEL).code] == [250, 250]
+        line.close()
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("how", [CUT, SILENT, DRIP])
+@pytest.mark.parametrize(
+    ("step", "stage", "verdict"),
+    [
+        ("greeting", "connect", Verdict.AWAY),
+        ("EHLO", "connect", Verdict.AWAY),
+        ("MAIL", "mail", Verdict.RETRY),
+        ("RCPT", "rcpt", Verdict.RETRY),
+        ("DATA", "data", Verdict.RETRY),
+        (".", "end", Verdict.UNKNOWN),
+    ],
+)
+def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(
+    step: str, stage: str, verdict: Verdict, how: str
+) -> None:
+    with Scripted([{step: how}]) as server:
+        begun = time.monotonic()
+        answer = channel(server.where).send(PARCEL)
+        seconds = time.monotonic() - begun
+    assert (answer.stage, answer.code, judge(answer)) == (stage, 0, verdict)
+    assert seconds < 4
+
+
+@pytest.mark.parametrize(
+    ("script", "answer", "verdict"),
+    [
+        ({"greeting": "554 no service"}, Answer("connect", 554, "no service"), Verdict.AWAY),
+        ({"greeting": "421 later"}, Answer("connect", 421, "later"), Verdict.AWAY),
+        ({"MAIL": "421 closing"}, Answer("mail", 421, "closing"), Verdict.AWAY),
+        ({"MAIL": "530 login first"}, Answer("mail", 530, "login first"), Verdict.NOT_OUR_LOGIN),
+        ({"RCPT": "450 4.2.0 greylisted"}, Answer("rcpt", 450, "4.2.0 greylisted"), Verdict.RETRY),
+        ({"RCPT": "550 5.1.1 nobody"}, Answer("rcpt", 550, "5.1.1 nobody"), Verdict.REFUSED),
+        ({"DATA": "554 no valid recipients"}, Answer("data", 554, "no valid recipients"), Verdict.REFUSED),
+        ({".": "452 4.3.1 full"}, Answer("end", 452, "4.3.1 full"), Verdict.RETRY),
+    ],
+)
+def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
+    script: dict[str, str], answer: Answer, verdict: Verdict
+) -> None:
+    with Scripted([script, {}]) as server:
+        line = channel(server.where)
+        assert line.send(PARCEL) == answer
+        assert judge(answer) is verdict
+        assert line.send(PARCEL).code == 250
+        line.close()
+
+
+@pytest.mark.parametrize("half", ["2", "25", "250", "250 2.0.0 kep", "250-kept\r\n250", "yes\r\n", "+OK\r\n"])
+def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
+    with Scripted([{".": HALF + half}]) as server:
+        answer = channel(server.where).send(PARCEL)
+    assert (answer.stage, judge(answer)) == ("end", Verdict.UNKNOWN)
+
+
+def test_a_server_that_is_not_there_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answer = channel(Destination("127.0.0.1", port)).send(PARCEL)
+    assert (answer.stage, answer.code, judge(answer)) == ("connect", 0, Verdict.AWAY)
+
+
+def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
+    with Scripted([{}]) as server:
+        where = Destination("127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret")
+        answer = channel(where).send(PARCEL)
+    assert judge(answer) is Verdict.NOT_OUR_LOGIN
+    assert not any("AUTH" in command for command in server.commands)
+
+
+def test_a_wrong_password_is_not_the_recipients_fault() -> None:
+    script = {"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 wrong"}
+    with Scripted([script]) as server:
+        answer = channel(Destination("127.0.0.1", server.where.port, user="u", password="secret")).send(PARCEL)
+    assert (answer.stage, answer.code, judge(answer)) == ("login", 535, Verdict.NOT_OUR_LOGIN)
+    assert "secret" not in str(answer)
