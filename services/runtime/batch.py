@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.runtime.errors import Stop, StublineError
 from services.runtime.lane import Lane, Prepared
 from services.runtime.ports import Claim
-from services.runtime.records import Dead, LaneKey
+from services.runtime.records import LaneKey
 
 
 class Place(NamedTuple):
@@ -41,14 +41,6 @@ class LanesLost(Exception):
 
 class RecordsFailed(Exception):
     """The handler raised, and nobody knows yet for which record. Everything is undone; bisecting finds it."""
-
-
-class RecordsDead(Exception):
-    """These records can never succeed. Everything is undone, to be decided anew without them."""
-
-    def __init__(self, verdicts: dict[Place, Dead]) -> None:
-        super().__init__(sorted(verdicts))
-        self.verdicts = verdicts
 
 
 def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Part]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
-from services.runtime.decide import Entry, ask, entries_of
+from services.runtime.decide import Entry, ask, entries_of, too_large
 from services.runtime.errors import Poison, UnexpectedError
 from services.runtime.logs import describe
 from services.runtime.means import Means
 from services.runtime.ports import Transaction
-from services.runtime.records import Dead
+from services.runtime.records import Dead, Effect
 
 S = TypeVar("S")
 
@@ -52,10 +52,12 @@ class Blame(Generic[S]):
     def _try(self, transaction: Transaction[S], group: Sequence[Entry]) -> BaseException | None:
         try:
             with transaction.trial():
-                ask(self._service, self._fault, [entry.prepared.event for entry in group], transaction.session)
+                events = [entry.prepared.event for entry in group]
+                outcomes = ask(self._service, self._fault, events, transaction.session)
         except RecordsFailed as error:
             return error.__cause__
-        return None
+        effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
+        return too_large(said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs)
 
     def _verdict(self, entry: Entry, error: BaseException) -> Dead:
         if isinstance(error, Poison):

@@ -7,7 +7,7 @@ earlier try found dead; then what the handler says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime import letters, trace, unpublished
-from services.runtime.batch import LanesLost, Part, Place, RecordsDead, RecordsFailed
+from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
 from services.runtime.brake import Brake
 from services.runtime.database import Fault
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
@@ -29,6 +29,7 @@ from services.runtime.text import storable
 
 S = TypeVar("S")
 OUTPUT_BYTES_MAX = 8 * 2**20 - 2**17  # key and value; a topic takes 8 MiB, and dead letter and replay add headers
+BATCH_BYTES_MAX = 64 * 2**20  # of all outputs of a transaction: they wait in memory and in `unpublished`
 TEXT_CHARS_MAX = 2_000
 KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
 
@@ -73,6 +74,17 @@ def ask(
     return outcomes
 
 
+def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
+    """One output for its topic, or all of a batch for their rows."""
+    total = 0
+    for output in outputs:
+        size = len(output.value or b"") + len(output.key or b"")
+        total += size
+        if size > OUTPUT_BYTES_MAX:
+            return OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
+    return OutputTooLarge(f"{total} bytes in all, of {BATCH_BYTES_MAX}") if total > BATCH_BYTES_MAX else None
+
+
 class Decider(Generic[S]):
     """Decides batches of one service. It holds nothing between two batches but the brake."""
 
@@ -81,7 +93,7 @@ class Decider(Generic[S]):
         self._brake, self._telemetry, self._clock = brake, means.telemetry, means.clock
 
     def commit(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead]) -> Decision:
-        """Raises LanesLost, RecordsFailed, RecordsDead or Braked with everything undone. Any other error may have come
+        """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may have come
         after the commit was sent: then nobody knows, and the lanes have to be acquired again.
         """
         begun, keys = self._clock(), [part.lane.key for part in parts]
@@ -142,19 +154,14 @@ class Decider(Generic[S]):
         """Complete records: whoever publishes them again publishes the same bytes."""
         time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         outputs: dict[LaneKey, list[Output]] = {}
-        too_large: dict[Place, Dead] = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
             if not isinstance(outcome, Effect) or not outcome.outputs:
                 continue
             hop = str(trace.child(trace.parse(entry.prepared.record.header(trace.HEADER))))
-            for event in outcome.outputs:
-                output = event.encode(time=time, traceparent=hop)
-                if (size := len(output.value or b"") + len(output.key or b"")) > OUTPUT_BYTES_MAX:
-                    error = OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
-                    too_large[entry.place] = Dead(error)
-                outputs.setdefault(entry.lane, []).append(output)
-        if too_large:
-            raise RecordsDead(too_large)
+            encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
+            outputs.setdefault(entry.lane, []).extend(encoded)
+        if error := too_large(output for encoded in outputs.values() for output in encoded):
+            raise RecordsFailed from error  # the record that says it for its key need not be the one that made it large
         return outputs
 
     def _close_replays(

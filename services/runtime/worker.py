@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
-from services.runtime.batch import LanesLost, Part, Place, RecordsDead, RecordsFailed, collect, first_stop, halved
+from services.runtime.batch import LanesLost, Part, Place, RecordsFailed, collect, first_stop, halved
 from services.runtime.blame import Blame
 from services.runtime.brake import Brake
 from services.runtime.database import Fault
@@ -232,8 +232,6 @@ class Worker(Generic[S]):
             except LanesLost as lost:
                 self.assignment.fenced(lost.lanes)
                 parts = [part for part in parts if part.lane.key not in lost.lanes]
-            except RecordsDead as dead:
-                verdicts |= dead.verdicts
             except RecordsFailed:
                 parts = self._find(parts, verdicts)
             except Braked as brake:
