@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.envelope import Output
+from services.runtime import decide
 from services.runtime.errors import BrokerAway
 from services.runtime.ports import Answer
 from services.runtime.records import LaneKey
@@ -201,6 +202,19 @@ def rest(member: FakeMember, key: bytes) -> list[tuple[Output, Answer]]:
 
     member.log.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
     return resting
+
+
+def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
+    fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "BATCH_BYTES_MAX", 5_000)
+    world = fake_world
+    world.send(*story(1, 300, keys=100))
+    world.start("second")
+    world.start("first")
+    world.settle()
+    assert not world.letters()
+    check(world.evidence())
 
 
 def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:

@@ -297,9 +297,12 @@ def test_an_output_that_no_topic_takes_is_a_dead_letter(world: World) -> None:
     world.start("second")
     world.start("first")
     large = Input("large", "key-large", "release", amount=3, poison="large")
-    world.send(*story(1, 30), large, *story(2, 30))
+    neighbours = [Input(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
+    world.send(*story(1, 30))
+    world.send(neighbours[0], large, neighbours[1], topic=world.names.inputs[0])  # together, and of one key
+    world.send(*story(2, 30))
     world.settle()
-    assert [it.code for it in world.letters()] == ["record-output-too-large"]
+    assert [(it.code, it.value) for it in world.letters()] == [("record-output-too-large", large.value())]
     check(world.evidence())
 
 
