@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,6 +70,7 @@ class Process:
 
     def __init__(self, stage: str, environment: Mapping[str, str], log: Path) -> None:
         self.stage, self.log_file = stage, log
+        self.is_sabotaged = bool(environment["TOY_AT"])
         launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
@@ -372,8 +373,13 @@ class KafkaWorld:
 
     @property
     def database(self) -> psycopg.Connection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
+        """A connection that lives: servers are restarted here."""
+        if self._connection is not None:
+            with suppress(psycopg.OperationalError):
+                self._connection.execute("select 1")
+                return self._connection
+            self._connection.close()
+        self._connection = psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
         return self._connection
 
     def rows(self, statement: str, *arguments: object) -> list[Any]:
