@@ -23,7 +23,9 @@ class Intake:
     def prepare(self, lane: Lane, records: Sequence[Record]) -> bool:
         """False when an offset does not follow on: nothing from there is prepared, and the lane must be assigned again.
 
-        A smaller offset than the next is a record seen before, and is never worked (model/: rule 19).
+        A smaller offset than the next is a record seen before, and is never worked (model/: rule 19). A hole is believed
+        when two assignments in a row begin behind it at the same record: one alone may be the client's jump, as seen with
+        confluent-kafka 2.16 while an answer of the broker to an older question was on its way.
         """
         replayed = lane.key.topic == self._replay_topic
         for record in records:
@@ -31,10 +33,11 @@ class Intake:
             if record.offset != lane.tail:
                 if record.offset < lane.tail:
                     continue
-                if not lane.first_wanted:
+                if not lane.first_wanted or lane.doubted != record.offset:
+                    lane.doubted = record.offset if lane.first_wanted else None
                     return False
-                gap = record.offset - lane.tail  # the first record since an assignment at tail: the log has a hole here
-            lane.first_wanted = False
+                gap = record.offset - lane.tail
+            lane.first_wanted, lane.doubted = False, None
             lane.prepared.append(
                 self._replay(record, gap) if replayed else Prepared(record.offset, record, self._read(record), gap)
             )

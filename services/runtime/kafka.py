@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
-    OFFSET_END,
     Consumer,
     KafkaError,
     KafkaException,
@@ -102,8 +101,9 @@ class KafkaLog:
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            # At no offset that could be read from, and paused: the loop says where to start.
-            waiting = [TopicPartition(p.topic, p.partition, OFFSET_END) for p in partitions]
+            # Paused, and at a plain number: the answer to a question for END or for the group's offset may come after
+            # `start_at`, and the client then jumps there (seen under load: lanes began behind records they never saw).
+            waiting = [TopicPartition(p.topic, p.partition, 0) for p in partitions]
             consumer.incremental_assign(waiting)
             consumer.pause(waiting)
             self._tell(listener.assigned, partitions)
