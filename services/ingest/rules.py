@@ -75,8 +75,7 @@ class Verdict(Enum):  # in the order in which they are tried
 
 def sortable(at: datetime) -> str:
     """The same instant is the same text, and later ones sort behind it."""
-    text = at.astimezone(UTC).isoformat(timespec="microseconds")
-    return text[:26] + "Z"
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def reached(status: str) -> str:

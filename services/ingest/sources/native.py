@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 from schemas.callbacks import NativeOrder
 from schemas.orders import Line, Person, Storefront
@@ -61,31 +60,27 @@ def normalise(received: Received) -> rules.Callback:
 def storefront(order: NativeOrder, *, is_plain: bool) -> Storefront:
     exponent(order.currency)
     distinct([line.line_id for line in order.lines])
+    for line in order.lines:
+        named(line.line_id, "line_id")
+        amount(line.total_minor)
     return Storefront(
         status=status(order.status),
         number=order.number if is_plain else clean(order.number, 64),
         currency=order.currency,
         total_minor=amount(order.total_minor),
         refunded_minor=amount(order.refunded_minor),
-        paid_at=paid(order.paid_at),
-        buyer=Person(name=clean(order.buyer.name, 200), email=email(order.buyer.email)),
-        lines=tuple(cleaned(line, is_plain=is_plain) for line in order.lines),
+        paid_at=None if order.paid_at is None else bounded(order.paid_at),
+        buyer=buyer(order.buyer),
+        lines=order.lines if is_plain else tuple(cleaned(line) for line in order.lines),
     )
 
 
-def paid(at: datetime | None) -> datetime | None:
-    return None if at is None else bounded(at)
+def buyer(told: Person) -> Person:
+    """The same one when there is nothing to put right."""
+    name, address = clean(told.name, 200), email(told.email)
+    return told if name == told.name and address == told.email else Person(name=name, email=address)
 
 
-def cleaned(line: Line, *, is_plain: bool) -> Line:
-    amount(line.total_minor)
-    named(line.line_id, "line_id")
-    if is_plain:
-        return line
-    return line.model_copy(
-        update={
-            "product_id": clean(line.product_id, 64),
-            "sku": clean(line.sku, 100),
-            "name": clean(line.name, 300),
-        }
-    )
+def cleaned(line: Line) -> Line:
+    texts = {"product_id": clean(line.product_id, 64), "sku": clean(line.sku, 100), "name": clean(line.name, 300)}
+    return line.model_copy(update=texts)
