@@ -91,6 +91,7 @@ def stream(store: Store) -> list[Row]:
     stages = store.stages()
     letters = store.dead_letters()
     gap, lag = sum(stage.gap for stage in stages.values()), sum(stage.lag for stage in stages.values())
+    gaps = sum(stage.gaps for stage in stages.values())
     stopped = [text for stage in stages.values() for text in stage.stopped]
     dead = sum(count for _, _, count in letters)
     codes = ", ".join(f"{count} x {code}" for _, code, count in letters)
@@ -99,6 +100,7 @@ def stream(store: Store) -> list[Row]:
         Row("superseded", f"{sum(stage.superseded for stage in stages.values()):,}"),
         Row("dead letters", f"{dead} ({codes})", f"{len(SENSELESS)} senseless bodies", dead == len(SENSELESS)),
         Row("records without an outcome", f"{gap}", "0", gap == 0),
+        Row("offsets stepped over", f"{gaps}", "0", gaps == 0),
         Row("records not yet worked", f"{lag}", "0", lag == 0),
         Row("lanes stopped", f"{len(stopped)} {' '.join(stopped)}", "0", not stopped),
     ]

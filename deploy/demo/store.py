@@ -25,6 +25,7 @@ class Stage:
     dead: int = 0
     lag: int = 0
     gap: int = 0
+    gaps: int = 0  # offsets that were stepped over: holes of the log, of which nothing here makes any
     stopped: list[str] = field(default_factory=list)
 
     @property
@@ -41,9 +42,10 @@ class Store:
         rows = self.connection.execute(SQL["stages"]).fetchall()
         ends = end_offsets(self.bootstrap_servers, {(row[1], row[2]) for row in rows if row[1] != "@timer"})
         stages: dict[str, Stage] = defaultdict(Stage)
-        for group, topic, partition, offset, effects, duplicates, superseded, dead, gap, stopped in rows:
+        for group, topic, partition, offset, effects, duplicates, superseded, dead, gaps, gap, stopped in rows:
             stage = stages[group]
             stage.gap += abs(gap)
+            stage.gaps += gaps
             if stopped is not None:
                 stage.stopped.append(f"{topic}/{partition}: {stopped}")
             if topic == "@timer":

@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from psycopg import Connection
-from psycopg.rows import TupleRow, dict_row
 from rich.console import Console
 from rich.text import Text
 
-from services.runtime import sql, terminal
-from services.runtime.refusals import Unknown
+from services.console.store import read
+from services.runtime import terminal
 from services.runtime.terminal import AsJson
 from services.runtime.text import printable
 
-SQL = sql.load(__package__)
 app = typer.Typer(no_args_is_help=True)
 orders = typer.Typer(no_args_is_help=True, help="Orders: what is known, decided, issued and delivered.")
 app.add_typer(orders, name="orders")
@@ -28,27 +25,6 @@ PARTS = {  # part -> the columns that people see
     "deliveries": ("kind", "state", "is_held", "recipient", "attempts", "mails", "next_attempt_at", "sent_at"),
     "letters": ("id", "code", "state", "attempts", "created_at"),
 }
-
-
-class OrderUnknown(Unknown):
-    """Nothing was ever told of an order of that id."""
-
-    code = "order-unknown"
-    next_step = (
-        "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be read is a dead letter: "
-        "`stubline dead list`."
-    )
-
-
-def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
-    """Everything of an order, by part. Raises OrderUnknown."""
-    cursor = connection.cursor(row_factory=dict_row)
-    arguments = {"order_id": order_id}
-    head = cursor.execute(SQL["order"], arguments).fetchone() or cursor.execute(SQL["observed"], arguments).fetchone()
-    parts = {name: cursor.execute(SQL[name], arguments).fetchall() for name in PARTS}
-    if head is None and not any(parts.values()):
-        raise OrderUnknown(order_id)
-    return {"order_id": order_id, **(head or {}), **parts}
 
 
 @orders.command()

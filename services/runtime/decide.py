@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
-from services.runtime import letters, trace, unpublished
+from services.runtime import letters, metrics, trace, unpublished
 from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
 from services.runtime.brake import Brake
 from services.runtime.database import Fault
@@ -106,6 +106,7 @@ class Decider(Generic[S]):
             live = _live_letters(transaction, entries)
             outcomes = self._outcomes(transaction, entries, verdicts, live)
             flags = self._brake.check(outcomes)
+            _check_counts(outcomes)
             outputs = self._outputs(entries, outcomes, locked.now)
             self._close_replays(transaction, entries, outcomes, live)
             self._bury(transaction, parts, entries, outcomes, outputs)
@@ -206,6 +207,13 @@ class Decider(Generic[S]):
             for (lane, letter), (letter_id, attempts) in zip(dead, stored, strict=True):
                 copy = letters.dead_output(self._service.dead_topic, self._service.group, letter, letter_id, attempts)
                 outputs.setdefault(lane, []).append(copy)
+
+
+def _check_counts(outcomes: Sequence[Outcome]) -> None:
+    """Before the commit, so that a misspelt counter is found by its first batch and not after it was counted."""
+    names = {name for outcome in outcomes if outcome.counts for name in outcome.counts}
+    if names:
+        metrics.check_counts(dict.fromkeys(names, 1))
 
 
 def _live_letters(transaction: Transaction[Any], entries: Sequence[Entry]) -> frozenset[UUID]:

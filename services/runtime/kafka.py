@@ -7,6 +7,7 @@ as a message error, and then silence.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,6 +31,7 @@ from services.runtime.ports import Answer, Fetch, Listener
 from services.runtime.records import LaneKey, Record
 
 ASK_TIMEOUT_S = 5.0
+LOGGER = logging.getLogger("kafka")  # librdkafka's own lines go where ours go
 CLOSE_MIN_S = 0.5  # to leave the group, so that the next owner need not wait for a session to end
 REFUSED_FOR_GOOD = frozenset(
     {
@@ -61,7 +63,6 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "fetch.max.bytes": 8 * 2**20,  # one answer; the default is 50 MiB
         "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
-        "log_level": 3,
     }
 
 
@@ -77,7 +78,6 @@ def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) ->
         "message.max.bytes": 8 * 2**20,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
-        "log_level": 3,
     }
 
 
@@ -85,11 +85,12 @@ class KafkaLog:
     """See ports.Log. Used by one thread."""
 
     def __init__(self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int) -> None:
-        self._consumer = Consumer(consumer_settings(servers, group, client_id))
+        self._consumer = Consumer(consumer_settings(servers, group, client_id), logger=LOGGER)
         self._producer = Producer(
-            producer_settings(servers, client_id, delivery_timeout_ms) | {"error_cb": self._producer_said}
+            producer_settings(servers, client_id, delivery_timeout_ms) | {"error_cb": self._producer_said},
+            logger=LOGGER,
         )
-        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": client_id, "log_level": 3})
+        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": client_id}, logger=LOGGER)
         self._buffer_wait_s = delivery_timeout_ms / 1_000
         self._fatal: str | None = None
         self._callback_error: Exception | None = None

@@ -20,14 +20,14 @@ class Narrator(Meters):
         super().__init__(group)
         self._log = logs.get("lanes").bind(group=group)
         self._health = health
-        self._was_ready = False
+        self._said = (False, "starting")
 
     @override
     def turned(self, *, is_ready: bool, why: str) -> None:
         self._health.beat()
-        if is_ready != self._was_ready:
+        if (is_ready, why) != self._said:
             self._health.ready(is_ready, why)
-            self._was_ready = is_ready
+            self._said = (is_ready, why)
 
     @override
     def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:

@@ -1,6 +1,6 @@
 -- name: stages
 -- What each group has done so far, from its lanes' rows.
-select consumer_group, topic, partition, next_offset, effects, duplicates, superseded, dead, conservation_gap, stopped_code
+select consumer_group, topic, partition, next_offset, effects, duplicates, superseded, dead, gaps, conservation_gap, stopped_code
 from runtime.lanes;
 
 -- name: orders_by_state

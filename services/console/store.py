@@ -1,0 +1,35 @@
+"""What the console reads of the services' tables. It writes none of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, dict_row
+
+from services.runtime import sql
+from services.runtime.refusals import Unknown
+
+SQL = sql.load(__package__)
+PARTS = ("facts", "decisions", "tickets", "waiting", "deliveries", "letters")
+
+
+class OrderUnknown(Unknown):
+    """Nothing was ever told of an order of that id."""
+
+    code = "order-unknown"
+    next_step = (
+        "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be read is a dead letter: "
+        "`stubline dead list`."
+    )
+
+
+def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
+    """Everything of an order, by part. Raises OrderUnknown."""
+    cursor = connection.cursor(row_factory=dict_row)
+    arguments = {"order_id": order_id}
+    head = cursor.execute(SQL["order"], arguments).fetchone() or cursor.execute(SQL["observed"], arguments).fetchone()
+    parts = {name: cursor.execute(SQL[name], arguments).fetchall() for name in PARTS}
+    if head is None and not any(parts.values()):
+        raise OrderUnknown(order_id)
+    return {"order_id": order_id, **(head or {}), **parts}
