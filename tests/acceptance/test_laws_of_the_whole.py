@@ -88,7 +88,7 @@ def sabotaged(stubline: Stubline, what: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("point", ["transaction_begun", "committing", "committed", "produced", "published"])
 def test_all_services_killed_at_a_point_lose_and_double_nothing(stubline: Stubline, point: str) -> None:
-    with sabotaged(stubline, f"{point}:kill:12"):
+    with sabotaged(stubline, f"{point}:kill:4"):
         wanted = evening(stubline)
         programs = [stubline.services.programs[stage] for stage in STAGES]
         until = time.monotonic() + 20
