@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from psycopg.errors import SerializationFailure
 
 from services.runtime import sql
+from services.runtime.arrays import plain, texts
 from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
@@ -50,7 +51,7 @@ class Store:
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
         """Those that have a row; the others are new."""
-        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
+        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         return {row[0]: OrderRow._make(row) for row in rows}
 
     def add_orders(self, rows: Sequence[Decided]) -> None:
@@ -65,25 +66,25 @@ class Store:
         self.transaction.execute(
             SQL["add_receipts"],
             {
-                "order_ids": [row.order_id for row in rows],
-                "observed_generations": [row.observed_generation for row in rows],
-                "observed_sequences": [row.observed_sequence for row in rows],
-                "sequences": [row.sequence for row in rows],
-                "inputs": [row.inputs for row in rows],
-                "policy_versions": [row.policy_version for row in rows],
-                "outcomes": [row.outcome for row in rows],
+                "order_ids": texts([row.order_id for row in rows]),
+                "observed_generations": plain([row.observed_generation for row in rows]),
+                "observed_sequences": plain([row.observed_sequence for row in rows]),
+                "sequences": plain([row.sequence for row in rows]),
+                "inputs": texts([row.inputs for row in rows]),
+                "policy_versions": texts([row.policy_version for row in rows]),
+                "outcomes": texts([row.outcome for row in rows]),
             },
         )
 
 
-def _orders(rows: Sequence[Decided]) -> dict[str, list[Any]]:
+def _orders(rows: Sequence[Decided]) -> dict[str, Any]:
     return {
-        "order_ids": [row.order_id for row in rows],
-        "sequences": [row.sequence for row in rows],
-        "generations": [row.generation for row in rows],
+        "order_ids": texts([row.order_id for row in rows]),
+        "sequences": plain([row.sequence for row in rows]),
+        "generations": plain([row.generation for row in rows]),
         "digests": [row.digest for row in rows],
-        "states": [row.state for row in rows],
-        "observed_generations": [row.observed_generation for row in rows],
-        "observed_sequences": [row.observed_sequence for row in rows],
-        "decisions": [row.decision for row in rows],
+        "states": texts([row.state for row in rows]),
+        "observed_generations": plain([row.observed_generation for row in rows]),
+        "observed_sequences": plain([row.observed_sequence for row in rows]),
+        "decisions": texts([row.decision for row in rows]),
     }

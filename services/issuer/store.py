@@ -13,6 +13,7 @@ from psycopg.errors import SerializationFailure
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.plan import Campaign, Change, Ticket, Waiting
 from services.runtime import sql
+from services.runtime.arrays import plain, texts
 from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
@@ -78,12 +79,12 @@ class Store:
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
         """Those that have a row; the others are new."""
-        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
+        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         return {row[0]: OrderRow._make(row) for row in rows}
 
     def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[Ticket]]:
         found: dict[str, list[Ticket]] = {}
-        for row in self.transaction.execute(SQL["tickets_of"], {"order_ids": order_ids}):
+        for row in self.transaction.execute(SQL["tickets_of"], {"order_ids": texts(order_ids)}):
             found.setdefault(row[1], []).append(Ticket._make(row))
         return found
 
@@ -92,8 +93,9 @@ class Store:
     ) -> tuple[dict[str, Campaign], dict[Product, str]]:
         """Campaigns by id, and which of them takes which product."""
         sources, kinds, contents = zip(*products, strict=True) if products else ((), (), ())
-        arguments = {"sources": list(sources), "kinds": list(kinds), "contents": list(contents)}
-        rows = self.transaction.execute(SQL["lock_campaigns"], arguments | {"campaign_ids": campaign_ids}).fetchall()
+        arguments = {"sources": texts(sources), "kinds": texts(kinds), "contents": texts(contents)}
+        names = {"campaign_ids": texts(campaign_ids)}
+        rows = self.transaction.execute(SQL["lock_campaigns"], arguments | names).fetchall()
         owners = {(source, kind, name): row[0] for row in rows for source, kind, name in row[5] or ()}
         return {row[0]: Campaign(*row[:5]) for row in rows}, owners
 
@@ -101,18 +103,18 @@ class Store:
         self.transaction.execute(
             SQL["issue_tickets"],
             {
-                "ticket_ids": [ticket.ticket_id for ticket in tickets],
-                "order_ids": [ticket.order_id for ticket in tickets],
-                "line_ids": [ticket.line_id for ticket in tickets],
-                "ordinals": [ticket.ordinal for ticket in tickets],
-                "campaign_ids": [ticket.campaign_id for ticket in tickets],
-                "indexes": [ticket.place for ticket in tickets],
-                "numbers": [ticket.number for ticket in tickets],
-                "codes": [ticket.code for ticket in tickets],
-                "holder_names": [ticket.holder_name for ticket in tickets],
-                "holder_emails": [ticket.holder_email for ticket in tickets],
-                "product_ids": [ticket.product_id for ticket in tickets],
-                "causes": [why.causes[ticket.order_id] for ticket in tickets],
+                "ticket_ids": plain([ticket.ticket_id for ticket in tickets]),
+                "order_ids": texts([ticket.order_id for ticket in tickets]),
+                "line_ids": texts([ticket.line_id for ticket in tickets]),
+                "ordinals": plain([ticket.ordinal for ticket in tickets]),
+                "campaign_ids": texts([ticket.campaign_id for ticket in tickets]),
+                "indexes": plain([ticket.place for ticket in tickets]),
+                "numbers": texts([ticket.number for ticket in tickets]),
+                "codes": plain([ticket.code for ticket in tickets]),
+                "holder_names": texts([ticket.holder_name for ticket in tickets]),
+                "holder_emails": texts([ticket.holder_email for ticket in tickets]),
+                "product_ids": texts([ticket.product_id for ticket in tickets]),
+                "causes": plain([why.causes[ticket.order_id] for ticket in tickets]),
                 "actor": why.actor,
             },
         )
@@ -122,24 +124,26 @@ class Store:
         self.transaction.execute(
             SQL["change_tickets"],
             {
-                "ticket_ids": [ticket.ticket_id for ticket in tickets],
-                "order_ids": [ticket.order_id for ticket in tickets],
-                "befores": [change.before for change in changes],
-                "statuses": [ticket.status for ticket in tickets],
-                "holder_names": [ticket.holder_name for ticket in tickets],
-                "holder_emails": [ticket.holder_email for ticket in tickets],
-                "causes": [why.causes[ticket.order_id] for ticket in tickets],
+                "ticket_ids": plain([ticket.ticket_id for ticket in tickets]),
+                "order_ids": texts([ticket.order_id for ticket in tickets]),
+                "befores": texts([change.before for change in changes]),
+                "statuses": texts([ticket.status for ticket in tickets]),
+                "holder_names": texts([ticket.holder_name for ticket in tickets]),
+                "holder_emails": texts([ticket.holder_email for ticket in tickets]),
+                "causes": plain([why.causes[ticket.order_id] for ticket in tickets]),
                 "actor": why.actor,
             },
         )
 
     def advance_campaigns(self, campaigns: Sequence[Campaign]) -> None:
         names, indexes = [it.campaign_id for it in campaigns], [it.next_index for it in campaigns]
-        self.transaction.execute(SQL["advance_campaigns"], {"campaign_ids": names, "next_indexes": indexes})
+        self.transaction.execute(
+            SQL["advance_campaigns"], {"campaign_ids": texts(names), "next_indexes": plain(indexes)}
+        )
 
     def drop_waiting(self, order_ids: Sequence[str], kept: Sequence[Waiting]) -> None:
         names = {"kept_order_ids": [line.order_id for line in kept], "kept_line_ids": [line.line_id for line in kept]}
-        self.transaction.execute(SQL["drop_waiting"], {"order_ids": order_ids} | names)
+        self.transaction.execute(SQL["drop_waiting"], {"order_ids": texts(order_ids)} | names)
 
     def keep_waiting(self, lines: Sequence[Waiting]) -> None:
         self.transaction.execute(SQL["keep_waiting"], _columns(lines))
@@ -157,13 +161,19 @@ class Store:
         return [Due._make(row) for row in rows]
 
     def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:
-        return dict(self.transaction.execute(SQL["decisions_of"], {"order_ids": order_ids}).fetchall())
+        return dict(self.transaction.execute(SQL["decisions_of"], {"order_ids": texts(order_ids)}).fetchall())
 
     def drop_due(self, order_ids: Sequence[str]) -> None:
-        self.transaction.execute(SQL["drop_due"], {"order_ids": order_ids})
+        self.transaction.execute(SQL["drop_due"], {"order_ids": texts(order_ids)})
 
 
-def _columns(rows: Sequence[Saved] | Sequence[Waiting]) -> dict[str, list[Any]]:
+PLAIN = frozenset({"sequence", "generation", "decided_generation", "decided_sequence", "is_waiting", "quantity"})
+
+
+def _columns(rows: Sequence[Saved] | Sequence[Waiting]) -> dict[str, Any]:
     """An array a field, named in the plural."""
-    names = ("quantities" if name == "quantity" else f"{name}s" for name in rows[0]._fields)
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    columns: dict[str, Any] = {}
+    for name, content in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):
+        plural = "quantities" if name == "quantity" else f"{name}s"
+        columns[plural] = list(content) if name == "digest" else plain(content) if name in PLAIN else texts(content)
+    return columns

@@ -4,7 +4,7 @@ select generation from runtime.generation;
 -- name: lock_orders
 -- Sorted: two lanes never wait for each other in a ring. An order that was never decided has no row yet.
 select order_id, sequence, digest, observed_generation, observed_sequence
-from approval.orders where order_id = any(%(order_ids)b::text[]) order by order_id for update;
+from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update;
 
 -- name: add_orders
 -- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane
@@ -14,8 +14,8 @@ insert into approval.orders (
 )
 select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::jsonb, now()
 from unnest(
-    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[], %(states)b::text[],
-    %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(decisions)b::text[]
+    %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
+    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[]
 ) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
 order by order_id
 on conflict do nothing;
@@ -28,8 +28,8 @@ set sequence = batch.sequence, generation = batch.generation, digest = batch.dig
     decision = batch.decision::jsonb,
     decided_at = case when orders.digest = batch.digest then orders.decided_at else now() end
 from unnest(
-    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[], %(states)b::text[],
-    %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(decisions)b::text[]
+    %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
+    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[]
 ) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
 where orders.order_id = batch.order_id;
 
@@ -40,6 +40,6 @@ insert into approval.receipts (
 )
 select order_id, observed_generation, observed_sequence, sequence, inputs::jsonb, policy_version, outcome::jsonb
 from unnest(
-    %(order_ids)b::text[], %(observed_generations)b::bigint[], %(observed_sequences)b::bigint[], %(sequences)b::bigint[],
-    %(inputs)b::text[], %(policy_versions)b::text[], %(outcomes)b::text[]
+    %(order_ids)s::text[], %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(sequences)s::bigint[],
+    %(inputs)s::text[], %(policy_versions)s::text[], %(outcomes)s::text[]
 ) as batch (order_id, observed_generation, observed_sequence, sequence, inputs, policy_version, outcome);

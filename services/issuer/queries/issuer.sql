@@ -7,12 +7,12 @@ from runtime.generation;
 -- name: lock_orders
 -- Sorted: two lanes never wait for each other in a ring. An order that was never worked has no row yet.
 select order_id, sequence, digest, decided_generation, decided_sequence, is_waiting
-from issuer.orders where order_id = any(%(order_ids)b::text[]) order by order_id for update;
+from issuer.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update;
 
 -- name: tickets_of
 select ticket_id::text, order_id, line_id, ordinal, campaign_id, "index", number, code, status, reason,
     holder_name, holder_email, product_id, issued_at
-from issuer.tickets where order_id = any(%(order_ids)b::text[]);
+from issuer.tickets where order_id = any(%(order_ids)s::text[]);
 
 -- name: lock_campaigns
 -- In id order, after the orders. Those that take one of the products, and those that the orders' tickets belong to. Their
@@ -21,13 +21,13 @@ with matched as (
     select campaign_id, jsonb_agg(jsonb_build_array(source, kind, content)) as products
     from issuer.campaign_products
     where (source, kind, content) in (
-        select * from unnest(%(sources)b::text[], %(kinds)b::text[], %(contents)b::text[])
+        select * from unnest(%(sources)s::text[], %(kinds)s::text[], %(contents)s::text[])
     )
     group by campaign_id
 )
 select campaigns.campaign_id, version, definition, key, next_index, matched.products
 from issuer.campaigns left join matched using (campaign_id)
-where matched.campaign_id is not null or campaigns.campaign_id = any(%(campaign_ids)b::text[])
+where matched.campaign_id is not null or campaigns.campaign_id = any(%(campaign_ids)s::text[])
 order by campaigns.campaign_id
 for update of campaigns;
 
@@ -35,9 +35,9 @@ for update of campaigns;
 -- Tickets and their audit rows. A row without an index is no ticket, so nothing was created.
 with batch as materialized (
     select * from unnest(
-        %(ticket_ids)b::text[], %(order_ids)b::text[], %(line_ids)b::text[], %(ordinals)b::int[], %(campaign_ids)b::text[],
-        %(indexes)b::bigint[], %(numbers)b::text[], %(codes)b::text[], %(holder_names)b::text[], %(holder_emails)b::text[],
-        %(product_ids)b::text[], %(causes)b::text[]
+        %(ticket_ids)s::uuid[], %(order_ids)s::text[], %(line_ids)s::text[], %(ordinals)s::int[], %(campaign_ids)s::text[],
+        %(indexes)s::bigint[], %(numbers)s::text[], %(codes)s::text[], %(holder_names)s::text[], %(holder_emails)s::text[],
+        %(product_ids)s::text[], %(causes)s::uuid[]
     ) as batch (
         ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, holder_name, holder_email, product_id,
         cause
@@ -47,46 +47,46 @@ with batch as materialized (
         ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, status, reason,
         holder_name, holder_email, product_id, issued_at
     )
-    select ticket_id::uuid, order_id, line_id, ordinal, campaign_id, "index", number, code,
+    select ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code,
         case when "index" is not null then 'Active' end, case when "index" is null then 'sold_out' end,
         holder_name, holder_email, product_id, now()
     from batch
 )
 insert into issuer.audit (order_id, ticket_id, to_status, cause, actor)
-select order_id, ticket_id::uuid, 'Active', cause::uuid, %(actor)s::text from batch where "index" is not null;
+select order_id, ticket_id, 'Active', cause, %(actor)s::text from batch where "index" is not null;
 
 -- name: change_tickets
 -- The orders' rows are locked, so nobody else changes their tickets. A null `before`: only the holder changes.
 with batch as materialized (
     select * from unnest(
-        %(ticket_ids)b::text[], %(order_ids)b::text[], %(befores)b::text[], %(statuses)b::text[],
-        %(holder_names)b::text[], %(holder_emails)b::text[], %(causes)b::text[]
+        %(ticket_ids)s::uuid[], %(order_ids)s::text[], %(befores)s::text[], %(statuses)s::text[],
+        %(holder_names)s::text[], %(holder_emails)s::text[], %(causes)s::uuid[]
     ) as batch (ticket_id, order_id, before, status, holder_name, holder_email, cause)
 ), changed as (
     update issuer.tickets
     set status = batch.status, holder_name = batch.holder_name, holder_email = batch.holder_email
-    from batch where tickets.ticket_id = batch.ticket_id::uuid
+    from batch where tickets.ticket_id = batch.ticket_id
 )
 insert into issuer.audit (order_id, ticket_id, from_status, to_status, cause, actor)
-select order_id, ticket_id::uuid, before, status, cause::uuid, %(actor)s::text from batch where before is not null;
+select order_id, ticket_id, before, status, cause, %(actor)s::text from batch where before is not null;
 
 -- name: advance_campaigns
 update issuer.campaigns set next_index = batch.next_index
-from unnest(%(campaign_ids)b::text[], %(next_indexes)b::bigint[]) as batch (campaign_id, next_index)
+from unnest(%(campaign_ids)s::text[], %(next_indexes)s::bigint[]) as batch (campaign_id, next_index)
 where campaigns.campaign_id = batch.campaign_id;
 
 -- name: drop_waiting
 -- Lines that wait no more: their orders wait for others, or for nothing.
 delete from issuer.waiting_lines
-where order_id = any(%(order_ids)b::text[])
-    and (order_id, line_id) not in (select * from unnest(%(kept_order_ids)b::text[], %(kept_line_ids)b::text[]));
+where order_id = any(%(order_ids)s::text[])
+    and (order_id, line_id) not in (select * from unnest(%(kept_order_ids)s::text[], %(kept_line_ids)s::text[]));
 
 -- name: keep_waiting
 -- A line that waits already keeps its place in the queue.
 insert into issuer.waiting_lines (order_id, line_id, source, sku, product_id, quantity, reason)
 select * from unnest(
-    %(order_ids)b::text[], %(line_ids)b::text[], %(sources)b::text[], %(skus)b::text[], %(product_ids)b::text[],
-    %(quantities)b::int[], %(reasons)b::text[]
+    %(order_ids)s::text[], %(line_ids)s::text[], %(sources)s::text[], %(skus)s::text[], %(product_ids)s::text[],
+    %(quantities)s::int[], %(reasons)s::text[]
 )
 on conflict (order_id, line_id) do update
 set source = excluded.source, sku = excluded.sku, product_id = excluded.product_id, quantity = excluded.quantity,
@@ -100,9 +100,9 @@ insert into issuer.orders (
 )
 select order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision::jsonb
 from unnest(
-    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[],
-    %(decided_generations)b::bigint[], %(decided_sequences)b::bigint[], %(buyer_emails)b::text[], %(is_waitings)b::boolean[],
-    %(decisions)b::text[]
+    %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[],
+    %(decided_generations)s::bigint[], %(decided_sequences)s::bigint[], %(buyer_emails)s::text[], %(is_waitings)s::boolean[],
+    %(decisions)s::text[]
 ) as batch (
     order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision
 )
@@ -116,9 +116,9 @@ set sequence = batch.sequence, generation = batch.generation, digest = batch.dig
     decided_generation = batch.decided_generation, decided_sequence = batch.decided_sequence,
     buyer_email = batch.buyer_email, is_waiting = batch.is_waiting, decision = batch.decision::jsonb
 from unnest(
-    %(order_ids)b::text[], %(sequences)b::bigint[], %(generations)b::bigint[], %(digests)b::bytea[],
-    %(decided_generations)b::bigint[], %(decided_sequences)b::bigint[], %(buyer_emails)b::text[], %(is_waitings)b::boolean[],
-    %(decisions)b::text[]
+    %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[],
+    %(decided_generations)s::bigint[], %(decided_sequences)s::bigint[], %(buyer_emails)s::text[], %(is_waitings)s::boolean[],
+    %(decisions)s::text[]
 ) as batch (
     order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision
 )
@@ -130,7 +130,7 @@ select order_id, actor, cause from issuer.due_orders order by since limit %(orde
 
 -- name: decisions_of
 -- Behind lock_orders, or a newer decision could come in between.
-select order_id, decision::text from issuer.orders where order_id = any(%(order_ids)b::text[]) and decision is not null;
+select order_id, decision::text from issuer.orders where order_id = any(%(order_ids)s::text[]) and decision is not null;
 
 -- name: drop_due
-delete from issuer.due_orders where order_id = any(%(order_ids)b::text[]);
+delete from issuer.due_orders where order_id = any(%(order_ids)s::text[]);

@@ -15,7 +15,7 @@ ROUNDS = 10  # four make it a pseudo-random permutation; small halves ask for mo
 
 def format_number(prefix: str, padding: int, number: int) -> str:
     """`RFL-`, 4, 7 -> RFL-0007. A number that has outgrown its padding keeps all its digits."""
-    return f"{prefix}{number:0{padding}d}"
+    return prefix + str(number).zfill(padding)
 
 
 def permute(place: int, size: int, key: bytes) -> int:
