@@ -12,7 +12,7 @@ import pytest
 
 from schemas.orders import OrderObserved
 from services.ingest import worker
-from services.ingest.store import SQL
+from services.ingest.store import SQL, Store
 from services.runtime import database, metrics
 from services.runtime.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
@@ -107,6 +107,27 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     assert len(ended) == 400
     assert len(said(ended)) == 100
     assert kinds(ended).count(Effect) == 100
+
+
+def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
+    """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
+    work(session, told("pending", 1))
+    Store(session).lock_orders(["shop:727"])  # as far as the first lane has come
+    later: list[Outcome] = []
+
+    def lane() -> None:
+        with database.connect(database_url, name="lane", autocommit=False) as opened:
+            later.extend(work(opened, told("completed", 3)))
+
+    second = threading.Thread(target=lane)
+    second.start()
+    second.join(0.3)
+    assert second.is_alive()
+    work(session, told("processing", 2))
+    second.join(10)
+    (event,) = said(later)
+    assert event.sequence == 3
+    assert sorted(event.reached) == ["completed", "pending", "processing"]
 
 
 @pytest.mark.feature("SF-031", "SF-032")
