@@ -21,16 +21,20 @@ TINTS = (
     "#7d1f5f",
     "#34406b",
 )  # white reads well on all
-STATES = {"Active": "#2f6b3c", "Won": "#8a6100", "Cancelled": "#9b1c1c"}
+
+
+def tint_number(campaign_id: str) -> int:
+    return hashlib.sha256(campaign_id.encode()).digest()[0] % len(TINTS)
 
 
 def tint(campaign_id: str) -> str:
     """A campaign's own colour, always the same."""
-    return TINTS[hashlib.sha256(campaign_id.encode()).digest()[0] % len(TINTS)]
+    return TINTS[tint_number(campaign_id)]
 
 
-def state(status: str) -> str:
-    return STATES.get(status, "#444a58")
+def tint_name(campaign_id: str) -> str:
+    """The same as a class of ticket.css."""
+    return f"tint-{tint_number(campaign_id)}"
 
 
 def size(text: str, long: int, longest: int) -> str:
@@ -55,7 +59,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
         loader=DictLoader(texts), autoescape=select_autoescape(["html"]), undefined=StrictUndefined, trim_blocks=False
     )
-    made.filters.update(tint=tint, state=state, size=size, qr=qr)
+    made.filters.update(tint=tint, tint_name=tint_name, size=size, qr=qr)
     return made
 
 

@@ -104,10 +104,17 @@ set state = 'dead', is_held = false, letter_id = %(letter_id)s::uuid, deaths = d
 where job_id = %(job_id)s::uuid;
 
 -- name: give_back
--- Nothing was tried: the intent is taken back.
+-- Nothing was tried: the intent is taken back. Sorted as the lane writes them, for both may wait for each other here.
+with mine as (
+    select jobs.job_id from delivery.jobs
+    join unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as batch (job_id, attempt)
+        on jobs.job_id = batch.job_id and jobs.attempts = batch.attempt
+    where lease_owner = %(owner)s::text
+    order by jobs.order_id, jobs.job_id
+    for update of jobs
+)
 update delivery.jobs set attempts = attempts - 1, lease_owner = null, next_attempt_at = now()
-from unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as batch (job_id, attempt)
-where jobs.job_id = batch.job_id and jobs.attempts = batch.attempt and lease_owner = %(owner)s::text and mails = 0;
+from mine where jobs.job_id = mine.job_id;
 
 -- name: is_paused
 select exists (select from runtime.controls where consumer_group = %(group)s::text and paused);
