@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from zoneinfo import available_timezones
 
@@ -17,6 +18,11 @@ from schemas.orders import Source
 CAPACITY_MAX = 1_000_000_000
 Mode = Literal["sequential", "shuffled"]
 Product = tuple[str, str, str]  # source, `sku` or `product_id`, and which
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
 
 
 class Definition(BaseModel):
@@ -51,7 +57,7 @@ class Definition(BaseModel):
     @field_validator("zone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
-        if name not in available_timezones():
+        if name not in _zones():
             raise ValueError("is no IANA time zone; say one such as Europe/Dublin")
         return name
 
