@@ -26,7 +26,6 @@ from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop
-from services.ingest.sources.woocommerce import TOPIC
 from services.runtime import logs, metrics, trace
 
 PREFIX = "/hooks/"
@@ -95,7 +94,7 @@ class Callbacks:
         self._in_flight += 1
         try:
             async with asyncio.timeout(self._wait_s):
-                body, more = b"", True
+                chunks, more = list[bytes](), True
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -103,11 +102,12 @@ class Callbacks:
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     size += len(chunk)
                     self._bytes += len(chunk)
-                    body = body + chunk if body else chunk
+                    chunks.append(chunk)
                     if size > self._settings.door_body_bytes_max:
                         raise self._too_large()
                     if self._bytes > self._settings.door_in_flight_bytes_max:
                         raise self._come_again("too many callbacks at once")
+            body = b"".join(chunks)
             if media == FORM:
                 return self._greet(shop, headers, body)
             if not shop.source.verify(headers, body, shop.secrets):
@@ -147,7 +147,7 @@ class Callbacks:
 
     async def _publish(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> None:
         found = shop.source.external_id(body)
-        topic = headers.get(TOPIC, b"")[:TOPIC_CHARS_MAX].decode("ascii", "replace")
+        topic = shop.source.topic(headers)[:TOPIC_CHARS_MAX]
         callback = received(
             body,
             source=shop.slug,

@@ -28,6 +28,10 @@ def is_ping(headers: Mapping[bytes, bytes], body: bytes) -> bool:  # noqa: ARG00
     return False
 
 
+def topic(headers: Mapping[bytes, bytes]) -> str:  # noqa: ARG001 - every source's form
+    return ""
+
+
 def external_id(body: bytes) -> str | None:  # noqa: ARG001 - every source's form
     """The storefront has set the record's key itself."""
     return None

@@ -47,6 +47,10 @@ class Source(Protocol):
         """An unsigned greeting that wants an answer and says nothing."""
         ...
 
+    def topic(self, headers: Mapping[bytes, bytes]) -> str:
+        """What the vendor calls the callback, where it says so beside the body."""
+        ...
+
     def external_id(self, body: bytes) -> str | None:
         """The order's id where it can be read cheaply: it only chooses the partition, the worker reads for itself."""
         ...

@@ -100,6 +100,10 @@ def key_of(secret: str) -> bytes:
     return ENTITY.sub(lambda found: MEANT[(found.lastindex or 1) - 1], secret).encode()
 
 
+def topic(headers: Mapping[bytes, bytes]) -> str:
+    return headers.get(TOPIC, b"").decode("ascii", "replace")
+
+
 def external_id(body: bytes) -> str | None:
     """WordPress writes the id first."""
     found = LEADING_ID.match(body)
