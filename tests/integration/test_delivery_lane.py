@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import DeliveriesChanged, Person
+from services.console.cli import run
 from services.delivery.rules import Told
 from services.delivery.settings import Settings
 from services.delivery.store import Store
@@ -199,3 +201,21 @@ def test_the_store_answers_orders_that_nobody_told_of_as_new(lane: Deliveries) -
     with lane.connection.transaction():
         found = Store(lane.connection).load(["shop:9"])
     assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (frozenset[UUID](), None, ())
+
+
+def test_an_operator_sees_what_waits_and_is_told_when_an_order_is_unknown(
+    lane: Deliveries, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", lane.database_url)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    lane.paid(ORDER, 2)
+    lane.tell(issued("shop:2", 1, "Active"))
+    assert run(["deliveries", "list", "--json"]) == 0
+    listed = {job["order_id"]: job["standing"] for job in json.loads(capsys.readouterr().out)}
+    assert listed == {ORDER: "due", "shop:2": "held"}
+    assert run(["deliveries", "list", "--state", "sent"]) == 0
+    assert capsys.readouterr().out.strip() == "no deliveries"
+    assert run(["deliveries", "show", ORDER]) == 0
+    assert "ada@example.org" in capsys.readouterr().out
+    assert run(["deliveries", "show", "shop:9"]) == 3
+    assert "delivery-order-unknown" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 
+pytestmark = pytest.mark.slow  # each starts a process or two, which imports a layout engine
 ORDER = "shop:727"
 
 
