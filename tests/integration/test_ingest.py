@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from schemas.orders import OrderObserved
-from services.ingest import worker
+from services.ingest import sources, worker
 from services.ingest.store import SQL, Store
 from services.runtime import database, metrics
 from services.runtime.ledger import Session
@@ -29,7 +29,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 def work(session: Session, *records: Record) -> list[Outcome]:
     """As the lane does: parsed alone, decided together, committed."""
-    outcomes = worker.handle([worker.parse(it) for it in records], session)
+    outcomes = worker.handle([sources.read(it) for it in records], session)
     session.commit()
     return outcomes
 
@@ -216,10 +216,10 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        worker.handle([worker.parse(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["add_orders", "lock_orders", "add_callbacks", "save_orders"]
         counted.statements.clear()
-        worker.handle([worker.parse(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["add_orders", "lock_orders", "add_callbacks"]
 
 

@@ -17,8 +17,9 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.ingest import worker
+from services.ingest import sources, worker
 from services.ingest.errors import CallbackUnreadable
+from services.runtime.records import Dead
 from tests.support.callbacks import signature, signed, woo_order
 from tests.support.door import ROOT, SECRET, DoorProcess
 
@@ -73,7 +74,7 @@ def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(door: DoorProces
 def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
     assert door.send(body(1)).status_code == 200
     assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
-    orders = {(it := worker.parse(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
+    orders = {(it := sources.read(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
     assert orders == {f"{door.slug}:1": ["storefront", "reached:processing"], f"{door.slug}:2": ["deletion"]}
 
 
@@ -89,8 +90,10 @@ def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
     assert door.send(nonsense).status_code == 200
     (kept,) = door.kept()
     assert kept.value == nonsense
-    with pytest.raises(CallbackUnreadable):
-        worker.parse(kept)
+    found = worker.parse(kept)
+    assert isinstance(found, Dead)
+    assert isinstance(found.error, CallbackUnreadable)
+    assert found.subject_key == (f"{door.slug}:727" if nonsense == b'{"id":727}' else None)
 
 
 def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(door: DoorProcess) -> None:
