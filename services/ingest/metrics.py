@@ -5,7 +5,10 @@ from __future__ import annotations
 from services.runtime.metrics import Counter, Gauge, Histogram, declare
 
 OBSERVATIONS = declare(
-    Counter("stubline_ingest_observations_total", "Orders with news. Flat while callbacks come: runbook IngestStalled.")
+    Counter(
+        "stubline_ingest_observations_total",
+        "Orders with news: events said. Flat while new callbacks come means that ingest stands still.",
+    )
 )
 INCIDENTS = declare(
     Counter("stubline_ingest_incidents_total", "Callbacks whose key had come with another meaning. They block nothing.")
