@@ -7,16 +7,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.laws.alongside import Alongside, is_real, runs_alongside
 from tests.laws.fake_world import FakeWorld
 from tests.laws.kafka_world import KafkaWorld
 from tests.laws.world import World
-from tests.support.stack import Servers
+from tests.support.stack import Databases, Servers
+
+
+@pytest.fixture(scope="session")
+def alongside(request: pytest.FixtureRequest, servers: Servers, databases: Databases) -> Iterator[Alongside]:
+    found = Alongside(request.session.items, servers, databases)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def kafka_world(servers: Servers, database_url: str, prefix: str, tmp_path: Path) -> Iterator[KafkaWorld]:
-    """A real world for one test."""
-    with KafkaWorld(servers, database_url, prefix, tmp_path) as world:
+def kafka_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaWorld | None]:
+    """A real world for one law. One that runs alongside others has made its own."""
+    others: Alongside = request.getfixturevalue("alongside")
+    if runs_alongside(request.node):
+        yield None
+        return
+    others.wait_for_all()
+    servers, url, prefix = (request.getfixturevalue(name) for name in ("servers", "database_url", "prefix"))
+    with KafkaWorld(servers, url, prefix, tmp_path) as world:
         yield world
 
 
@@ -30,3 +44,12 @@ def world(request: pytest.FixtureRequest) -> World:
     """Each law holds in both."""
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not (is_real(pyfuncitem) and runs_alongside(pyfuncitem)):
+        return None
+    others: Alongside = pyfuncitem._request.getfixturevalue("alongside")
+    others.answer(pyfuncitem).result()
+    return True

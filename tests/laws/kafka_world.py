@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 from psycopg.rows import class_row, dict_row
 
 from deploy.local.launch import __file__ as launch_file
@@ -148,6 +148,7 @@ class KafkaWorld:
         self._marked: set[LaneKey] = set()  # partitions whose log may end in a transaction's marker
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
+        self.broker = Broker(self.bootstrap_servers)
         self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     @property
@@ -159,7 +160,7 @@ class KafkaWorld:
     def __enter__(self) -> Self:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(SCHEMA.read_bytes())
-        Broker(self.bootstrap_servers).repair([self._topic(name) for name in self.names.topics])
+        self.broker.repair([self._topic(name) for name in self.names.topics])
         return self
 
     def _topic(self, name: str) -> Topic:
@@ -321,8 +322,8 @@ class KafkaWorld:
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(10)
-        self.until(f"{topic} is gone", lambda: not Broker(self.bootstrap_servers).standing([topic]))
-        Broker(self.bootstrap_servers).repair([self._topic(topic)])
+        self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
+        self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
@@ -344,17 +345,16 @@ class KafkaWorld:
         return Desk(self.database, Command("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
-        extent = Broker(self.bootstrap_servers).extents(lane.topic).get(lane.partition)
+        extent = self.broker.extents(lane.topic).get(lane.partition)
         self._desk.rewind(self.names.groups[stage], lane, to=to, extent=extent)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
-        extent = Broker(self.bootstrap_servers).extents(lane.topic)[lane.partition]
+        extent = self.broker.extents(lane.topic)[lane.partition]
         self._desk.skip(self.names.groups[stage], lane, to=None, extent=extent, reason="the laws")
 
     def accept_topic(self, stage: str, topic: str) -> None:
-        broker = Broker(self.bootstrap_servers)
-        standing = broker.standing([topic])[topic]
-        self._desk.accept_topic(self.names.groups[stage], topic, standing.topic_id, broker.extents(topic))
+        standing = self.broker.standing([topic])[topic]
+        self._desk.accept_topic(self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic))
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
         self._desk.control(self.names.groups[stage], paused=paused, rate=rate, reason="the laws")
@@ -394,7 +394,7 @@ class KafkaWorld:
             time.sleep(0.05)
             try:
                 waits = self._unsettled()
-            except (psycopg.OperationalError, BrokerAway) as error:
+            except (psycopg.OperationalError, KafkaException, BrokerAway) as error:
                 waits = [f"{error}"]
 
     def _unsettled(self) -> list[str]:
@@ -410,24 +410,28 @@ class KafkaWorld:
             for it in self.rows("select id, state from runtime.dead_letters where state in ('requested', 'replayed')")
         ]
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
-        ends = self.ends()
-        for stage, group in self.names.groups.items():
-            for topic in (*self.names.own_inputs[stage], self.names.replay[stage]):
-                for lane, (low, high) in ends.items():
-                    if lane.topic == topic and high > low:
-                        row = rows.get((group, lane))
-                        at = row.next_offset if row else None
-                        if at not in {high, high - (lane in self._marked)} and not (row and row.stopped_code):
-                            waits.append(f"{group} {lane} is at {at} of {high}")
+        return waits or self._behind(rows)
+
+    def _behind(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:
+        waits = []
+        for lane, (low, high) in self.ends().items():
+            for group in (self.names.groups[stage] for stage in self.names.readers[lane.topic]):
+                row = rows.get((group, lane))
+                at = row.next_offset if row else None
+                if high > low and at not in {high, high - (lane in self._marked)} and not (row and row.stopped_code):
+                    waits.append(f"{group} {lane} is at {at} of {high}")
         return waits
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
-        broker = Broker(self.bootstrap_servers)
-        return {
-            LaneKey(topic, number): (extent.low, extent.high)
-            for topic in self.names.topics
-            for number, extent in broker.extents(topic).items()
-        }
+        """(low, high) of every partition, in three questions."""
+        standing = self.broker.standing(self.names.topics)
+        lanes = [LaneKey(topic, number) for topic, it in standing.items() for number in range(it.partitions)]
+        low, high = (self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        return {lane: (low[lane], high[lane]) for lane in lanes}
+
+    def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
+        asked = self.admin.list_offsets({TopicPartition(*lane): spec for lane in lanes}, request_timeout=10)
+        return {LaneKey(place.topic, place.partition): answer.result(15).offset for place, answer in asked.items()}
 
     def _lanes(self) -> list[LaneFacts]:
         cursor = self.database.cursor(row_factory=dict_row)

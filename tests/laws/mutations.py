@@ -291,9 +291,11 @@ def offsets_are_believed(patch: Patch) -> None:
     """19: the expected offset follows what is fetched."""
     prepare = Intake.prepare
 
-    def believing(self: Intake, lane: Lane, records: Any) -> bool:
-        lane.first_wanted = True
-        return prepare(self, lane, records)
+    def believing(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
+        for record in records:
+            lane.first_wanted, lane.doubted = True, record.offset
+            prepare(self, lane, [record])
+        return True
 
     patch.setattr(Intake, "prepare", believing)
 

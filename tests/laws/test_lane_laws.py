@@ -9,6 +9,7 @@ import pytest
 
 from services.runtime.records import LaneKey
 from services.runtime.refusals import LetterStateRefused
+from tests.laws.alongside import alone
 from tests.laws.lane_laws import check
 from tests.laws.world import (
     SESSION_S,
@@ -115,6 +116,7 @@ def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World)
 # The world goes away and comes back.
 
 
+@alone
 def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
     world.start("second")
     world.start("first")
@@ -127,6 +129,7 @@ def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
     check(world.evidence())
 
 
+@alone
 def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: World) -> None:
     world.start("second")
     wait_until_owned(world, world.start("first"))
@@ -215,6 +218,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     assert again.duplicates + again.superseded == again.rewound > 0
 
 
+@alone
 def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: World) -> None:
     world.start("second")
     wait_until_owned(world, world.start("first"))
@@ -230,6 +234,7 @@ def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: Wo
     check(world.evidence())
 
 
+@alone
 def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
     world.start("second")
     wait_until_owned(world, world.start("first"))

@@ -8,6 +8,7 @@ import pytest
 
 from tests.laws import test_lane_laws as lanes
 from tests.laws import test_process_laws as processes
+from tests.laws.alongside import alone
 from tests.laws.kafka_world import KafkaWorld
 from tests.laws.mutations import MUTATIONS, Mutation, seen_to_fail
 from tests.toy import mutate
@@ -25,6 +26,7 @@ def test_a_rule_taken_out_is_noticed(mutation: Mutation) -> None:
     assert seen_to_fail(mutation)
 
 
+@alone
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", mutate.MUTATIONS)
 def test_a_rule_taken_out_of_the_processes_is_noticed(kafka_world: KafkaWorld, name: str) -> None:

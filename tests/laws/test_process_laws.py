@@ -15,6 +15,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from services.runtime.process import EX_LEFT, EX_OK
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
+from tests.laws.alongside import alone
 from tests.laws.kafka_world import ROOT, KafkaWorld, Process
 from tests.laws.lane_laws import check
 from tests.laws.test_lane_laws import MENDED, buried, stops
@@ -34,6 +35,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 # A process that rests.
 
 
+@alone
 def test_a_process_stopped_inside_its_transaction_holds_nobody_up(kafka_world: KafkaWorld) -> None:
     """The rows are free before the next owner comes; what it does when it wakes fails."""
     world = kafka_world
@@ -73,6 +75,7 @@ def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do
 # A network that loses things.
 
 
+@alone
 def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, proxy: Proxy) -> None:
     world = kafka_world
     world.start("second")
@@ -93,6 +96,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, prox
     check(world.evidence())
 
 
+@alone
 def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
     """The broker rests for longer than the producer waits: what was committed is produced again from its row."""
     world = kafka_world
@@ -148,6 +152,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(kafka
 # Ends.
 
 
+@alone
 def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     world.start("second")
@@ -168,6 +173,7 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(kafka_
     check(world.evidence())
 
 
+@alone
 def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_left(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     world.start("second")

@@ -29,6 +29,12 @@ class Names(NamedTuple):
         return {"first": (*self.inputs, self.said["second"]), "second": (self.said["first"],)}
 
     @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """The stages that read a topic."""
+        read = {stage: {*topics, self.replay[stage]} for stage, topics in self.own_inputs.items()}
+        return {topic: tuple(stage for stage, topics in read.items() if topic in topics) for topic in self.topics}
+
+    @property
     def dead(self) -> dict[str, str]:
         return {stage: f"{group}.dead.v1" for stage, group in self.groups.items()}
 
