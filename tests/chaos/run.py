@@ -74,8 +74,8 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             self._fed += 1
-            told = story(self.chance.randrange(1_000), 12, 20, name=f"feed{self._fed}")
-            self.world.send(*told, *told[:3])
+            told = story(self.chance.randrange(1_000), 40, 50, name=f"feed{self._fed}")
+            self.world.send(*told, *told[:5])
             time.sleep(0.05)
 
     def rest(self, seconds: float) -> None:
@@ -106,7 +106,7 @@ def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iter
         databases.new() as url,
         tempfile.TemporaryDirectory() as folder,
         Proxy(url) as proxy,
-        KafkaWorld(servers, url, prefix, Path(folder), partitions=3) as world,
+        KafkaWorld(servers, url, prefix, Path(folder), partitions=6) as world,
     ):
         yield Run(world, stack, proxy, chance)
 

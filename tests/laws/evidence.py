@@ -13,6 +13,7 @@ from tests.toy.events import Input
 from tests.toy.names import Names
 from tests.toy.rules import First, Second
 
+SOUND = frozenset({"", "together"})  # the last harms only in company
 RAISING = frozenset({"parse", "handle"})
 
 
@@ -108,7 +109,7 @@ class Evidence:
 
     def is_poison(self, sent: Sent) -> bool:
         """A mended release works what raised before: then a letter tells whether it came before that release."""
-        if sent.told is None or not sent.told.poison:
+        if sent.told is None or sent.told.poison in SOUND:
             return sent.told is None
         if self.was_mended and sent.told.poison in RAISING:
             return (sent.topic, sent.partition, sent.offset) in self.buried

@@ -230,6 +230,20 @@ def _is_copy(copy: Record, letter: LetterFacts) -> bool:
     return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (letter.key, letter.value, source, where)
 
 
+def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
+    """Behind the source's own headers stand those that say which letter it is."""
+    letters = {str(it.id): it for it in evidence.letters}
+    for stage in evidence.names.groups:
+        for copy in evidence.log_of(evidence.names.replay[stage]):
+            letter = letters.get((copy.header("stubline-letter-id") or b"").decode())
+            if letter is None:
+                yield f"{copy} replays no letter"
+                continue
+            source = list(letter.headers)
+            if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (letter.key, letter.value, source):
+                yield f"{copy} is not {letter}"
+
+
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
     """At rest: no output that may be unpublished, no lane behind its log, no letter on its way, no work overdue."""
     rows = {(it.group, it.lane): it for it in evidence.lanes}
@@ -258,5 +272,6 @@ LAWS: Mapping[str, Law] = {
         the_next_stage_is_the_fold_of_what_was_committed,
         snapshots_are_judged_as_the_log_has_them,
         dead_letters_are_the_source_byte_for_byte,
+        what_is_replayed_is_the_source_byte_for_byte,
     )
 }

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime import decide
-from services.runtime.errors import BrokerAway
+from services.runtime.errors import BrokerAway, OutcomesMismatch
 from services.runtime.ports import Answer
 from services.runtime.records import LaneKey
 from tests.laws.fake_world import FakeMember, FakeWorld
@@ -215,6 +215,15 @@ def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
     world.settle()
     assert not world.letters()
     check(world.evidence())
+
+
+def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committed(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.send(*story(1, 5), Input("uncounted", "k", "note", poison="uncounted"))
+    world.start("first")
+    with pytest.raises(OutcomesMismatch):
+        world.run(2.0)
+    assert not world.evidence().inputs
 
 
 def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:

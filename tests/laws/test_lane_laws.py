@@ -282,10 +282,20 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: W
     assert len(evidence.letters) > 30
 
 
-def test_a_bad_release_stops_itself_and_buries_nothing(world: World) -> None:
+def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
+    world.start("second")
+    world.send(*[poison(told, "together") for told in story(1, 7)], *story(2, 30))
+    world.start("first")
+    world.settle()
+    assert not world.letters()
+    check(world.evidence())
+
+
+@pytest.mark.parametrize("kind", ["parse", "handle"])
+def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) -> None:
     world.start("second")
     bad = world.start("first")
-    world.send(*[poison(told, "handle") for told in story(1, 400)])
+    world.send(*[poison(told, kind) for told in story(1, 400)])
     world.until("the brake", lambda: world.is_paused("first"))
     world.run(1.0)
     assert len(world.letters()) < 100
@@ -410,7 +420,10 @@ def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUI
     """Dead letters, and a release that can work them."""
     world.start("second")
     bad = world.start("first")
-    world.send(*[poison(told, "handle" if n % 2 else "parse") for n, told in enumerate(story(7, number))])
+    for n, told in enumerate(story(7, number)):
+        world.send(
+            poison(told, "handle" if n % 2 else "parse"), headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)]
+        )
     world.settle()
     assert bad.stop() == 0
     if then is not None:

@@ -48,6 +48,10 @@ def handle_first(batch: Sequence[Input | SecondSaid], store: Store, release: Rel
     for told in inputs:
         if told.poison == "handle" and not release.is_mended:
             raise RuntimeError(f"handle meets {told.id}")
+    if sum(told.poison == "together" for told in inputs) > 1:
+        raise RuntimeError("these two never go together")
+    if any(told.poison == "uncounted" for told in inputs):
+        return []
     found = judge_first(batch, before, new_ids)
     if changed := [row for row in found.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
