@@ -172,6 +172,23 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
     assert len(world.mail.mails()) == 2
 
 
+@pytest.mark.parametrize("why", ["tickets", "decision"])
+def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: str) -> None:
+    sender = world.start(render_ms=1_500)
+    world.paid(ORDER)
+    world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
+    world.tell(issued(ORDER, 2, "Cancelled", "Cancelled") if why == "tickets" else decided(ORDER, 2, "cancelled"))
+    world.until("it was given back", lambda: world.jobs()[0]["lease_owner"] is None)
+    [job] = world.jobs()
+    assert (job["attempts"], job["unknown_attempts"], job["state"]) == (
+        0,
+        0,
+        "cancelled" if why == "tickets" else "due",
+    )
+    assert sender.stop() == 0
+    assert world.mail.mails() == []
+
+
 def test_the_latest_word_counts_at_the_moment_of_sending_and_who_stays_behind_is_sent_when_it_comes_back(
     world: Deliveries,
 ) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import psycopg
-
 from services.delivery.documents import Document, document
 from services.delivery.errors import RenderFailed
 from services.delivery.sender.breaker import Breaker
@@ -140,15 +138,12 @@ class Sender:
             self._send(job, parcel, sha256)
 
     def _is_still_ours(self, job: Leased) -> bool:
-        means = self._means
+        is_ours = False
         try:
-            is_ours = means.desk.hold(job, means.lease_s)
-        except psycopg.Error:
-            self._give_back([job])
-            raise
-        if not is_ours:
-            means.heart.release([job])  # another's by now, or the order was cancelled while it rendered
-            means.telemetry.given_back([job])
+            is_ours = self._means.desk.hold(job, self._means.lease_s)
+        finally:
+            if not is_ours:
+                self._give_back([job])  # what is another's by now is left alone
         return is_ours
 
     def _send(self, job: Leased, parcel: Parcel, sha256: bytes) -> None:

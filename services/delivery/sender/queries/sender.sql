@@ -54,9 +54,11 @@ update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease
 from mine where jobs.job_id = mine.job_id;
 
 -- name: hold_lease
--- The last look before the mail goes: still ours, and long enough. No row: another sender has it, so it is not sent.
+-- The last look before the mail goes: still ours, still due, and for a whole lease. No row: another sender has it, or its
+-- order was cancelled or held back while it rendered. Then it is not sent.
 update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
 where job_id = %(job_id)s::uuid and attempts = %(attempt)s::int and lease_owner = %(owner)s::text and state = 'due'
+    and not is_held
 returning job_id;
 
 -- name: touch_order
