@@ -65,10 +65,10 @@ def run(
     """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer is the exit code."""
     logs.configure(service.group, level=settings.log_level)
     log = logs.get("process")
-    stopping: list[int] = []
+    asked: list[tuple[int, float]] = []  # to stop: by which signal, and when
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        stopping.append(signum)
+        asked.append((signum, time.monotonic()))
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
@@ -77,13 +77,13 @@ def run(
         log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
         worker = build(service, load(Servers), settings, telemetry(service.group, health))
         try:
-            while not stopping:
+            while not asked:
                 worker.step()
+            is_clean = worker.stop(asked[0][1])
         except Fatal as error:
             log.error(  # noqa: TRY400 - the code says it, and its runbook; a traceback adds nothing
                 "ended by a fatal error", code=error.code, error=logs.describe(error)
             )
             return EX_FATAL
-        is_clean = worker.stop()
-        log.info("stopped", signal=stopping[0], is_clean=is_clean)
+        log.info("stopped", signal=asked[0][0], is_clean=is_clean)
         return EX_OK if is_clean else EX_LEFT

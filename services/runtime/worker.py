@@ -278,9 +278,13 @@ class Worker(Generic[S]):
 
     # The end.
 
-    def stop(self) -> bool:
-        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True if nothing was left."""
-        deadline = self._clock() + self._settings.stop_deadline_ms / 1_000
+    def stop(self, asked_at: float | None = None) -> bool:
+        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True if nothing was left.
+
+        The deadline counts from when it was asked for, which may be some time ago: a turn may wait for a silent broker.
+        """
+        begun = self._clock() if asked_at is None else asked_at
+        deadline = begun + self._settings.stop_deadline_ms / 1_000
         lanes = list(self.assignment)
         for lane in lanes:
             lane.prepared.clear()
