@@ -88,8 +88,9 @@ class Site:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             while len(run.ended) < len(processes):
                 now = time.monotonic()
-                if now > until or not all(process.is_running() for process in processes.values()):
-                    raise TimeoutError(f"ended: {sorted(run.ended)}")
+                gone = [name for name, it in processes.items() if it.status() == psutil.STATUS_ZOMBIE]
+                if now > until or gone:
+                    raise TimeoutError(f"stages that are through: {sorted(run.ended)}; processes that ended: {gone}")
                 for group, effects, others, gap in connection.execute(PROGRESS).fetchall():
                     self._note(run, group.rpartition(".")[2], effects, orders, processes)
                     run.others, run.gap = run.others + others, run.gap + gap
