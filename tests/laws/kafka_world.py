@@ -149,7 +149,7 @@ class KafkaWorld:
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
         self.broker = Broker(self.bootstrap_servers)
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        self.admin = self._new_admin()
 
     @property
     def _stack(self) -> Stack:
@@ -176,6 +176,9 @@ class KafkaWorld:
         if self._connection is not None:
             self._connection.close()
         self.admin.delete_topics(list(self.names.topics))
+
+    def _new_admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def _new_producer(self) -> Producer:
         return Producer(
@@ -396,6 +399,7 @@ class KafkaWorld:
                 waits = self._unsettled()
             except (psycopg.OperationalError, KafkaException, BrokerAway) as error:
                 waits = [f"{error}"]
+                self.admin = self._new_admin()  # the old one may keep asking with a leader's epoch that is over
 
     def _unsettled(self) -> list[str]:
         """Rows first, then the ends of the logs: what the rows have published by then is in the ends."""
