@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.chaos.run import Run
 
 Fault = Callable[["Run"], None]
+PARTITIONS_MAX = 12
 POINTS = ("transaction_begun", "committing", "committed", "produced", "published", "acquired")
 
 
@@ -130,7 +131,8 @@ def paused_and_resumed(run: Run) -> None:
 
 
 def partitions_added(run: Run) -> None:
-    run.world.add_partitions(4)
+    if run.world.partitions < PARTITIONS_MAX:
+        run.world.add_partitions(run.world.partitions + 3)
     run.feed(1.0)
 
 

@@ -138,7 +138,7 @@ class KafkaWorld:
     ) -> None:
         self.names = Names(prefix)
         self.bootstrap_servers, self.database_url, self._folder = servers.bootstrap_servers, database_url, folder
-        self._servers, self._partitions = servers, partitions
+        self._servers, self.partitions = servers, partitions
         self.proxy: Proxy | None = None  # through which members that are started from now on reach the database
         self.mutation = ""  # of members that are started from now on: a name in tests/toy/mutate.py
         self.members: list[Process] = []
@@ -165,7 +165,7 @@ class KafkaWorld:
 
     def _topic(self, name: str) -> Topic:
         single = (*self.names.dead.values(), *self.names.replay.values())
-        return Topic(name, "key", "tests", partitions=1 if name in single else self._partitions)
+        return Topic(name, "key", "tests", partitions=1 if name in single else self.partitions)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -338,7 +338,7 @@ class KafkaWorld:
         grown = [NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())]
         for answer in self.admin.create_partitions(grown).values():
             answer.result(10)
-        self._partitions = total
+        self.partitions = total
         self._producer = self._new_producer()  # one that knows them at once
 
     # What operators do.
