@@ -15,8 +15,9 @@ from pathlib import Path
 from deploy.local.process import StackError
 from deploy.local.stack import Stack
 from tests.chaos.faults import FAULTS, Fault
-from tests.laws.kafka_world import KafkaWorld, Process
+from tests.laws.kafka_world import KafkaWorld
 from tests.laws.lane_laws import broken
+from tests.laws.member import Process
 from tests.laws.world import NotAtRestError, story
 from tests.support.proxy import Proxy
 from tests.support.stack import Databases, Servers

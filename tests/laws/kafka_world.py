@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +17,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 from psycopg.rows import class_row, dict_row
 
-from deploy.local.launch import __file__ as launch_file
 from deploy.local.stack import Stack
 from schemas.topics import Topic
 from services.runtime.broker import Broker
@@ -31,6 +26,7 @@ from services.runtime.letters import unpack_headers
 from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import LaneKey, Record
 from tests.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
+from tests.laws.member import Process
 from tests.laws.world import RELEASE, Headers, NotAtRestError
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
@@ -63,65 +59,6 @@ SECONDS = """
             select child from toy.children where children.key = seconds.key and children.active order by child
         ) as children from toy.seconds
 """
-
-
-class Process:
-    """One member. See world.Member."""
-
-    def __init__(self, stage: str, environment: Mapping[str, str], log: Path) -> None:
-        self.stage, self.log_file = stage, log
-        self.is_sabotaged = bool(environment["TOY_AT"])
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
-        with log.open("ab") as out:
-            self._child = subprocess.Popen(
-                [*launch, sys.executable, "-m", "tests.toy", stage],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=dict(environment),
-                cwd=ROOT,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._child.pid
-
-    @property
-    def name(self) -> str:
-        return f"{socket.gethostname()}:{self.pid}"
-
-    @property
-    def is_alive(self) -> bool:
-        return self._child.poll() is None
-
-    def kill(self) -> None:
-        self._child.kill()
-        self._child.wait(10)
-
-    def pause(self) -> None:
-        self._child.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._child.send_signal(signal.SIGCONT)
-
-    def stop(self) -> int:
-        self._child.send_signal(signal.SIGTERM)
-        return self.wait(20)
-
-    def wait(self, seconds: float) -> int:
-        return self._child.wait(seconds)
-
-    @property
-    def is_stopped(self) -> bool:
-        state = Path(f"/proc/{self.pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0]
-        return state == "T"
-
-    def dump(self) -> None:
-        if self.is_alive:
-            self._child.send_signal(signal.SIGUSR1)
-
-    def log(self) -> str:
-        return self.log_file.read_text("utf-8", "replace")
 
 
 class KafkaWorld:

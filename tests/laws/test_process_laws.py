@@ -16,8 +16,9 @@ from services.runtime.process import EX_LEFT, EX_OK
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.laws.alongside import alone
-from tests.laws.kafka_world import ROOT, KafkaWorld, Process
+from tests.laws.kafka_world import ROOT, KafkaWorld
 from tests.laws.lane_laws import check
+from tests.laws.member import Process
 from tests.laws.test_lane_laws import MENDED, buried, stops
 from tests.laws.world import lane, story, wait_until_owned
 from tests.support.proxy import Proxy
