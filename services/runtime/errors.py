@@ -132,6 +132,16 @@ class TickFailed(Transient):
     next_step = "Read the exception in the log: a defect of the release or a row that it does not expect."
 
 
+class BatchUndecided(Transient):
+    """A batch was decided anew so often that the loop gives the world time: deadlocks, or records that fail only together."""
+
+    code = "batch-undecided"
+    next_step = (
+        "The service tries again by itself. If it goes on: the log names the exceptions; `select * from pg_locks where not "
+        "granted` shows who waits for whom."
+    )
+
+
 class LaneFenced(Fenced):
     """The row's epoch or next offset is not ours: another process took the lane, or an operator moved it."""
 

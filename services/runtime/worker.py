@@ -17,6 +17,7 @@ from services.runtime.brake import Brake
 from services.runtime.database import Fault
 from services.runtime.decide import Decider, Decision
 from services.runtime.errors import (
+    BatchUndecided,
     Braked,
     BrokerAway,
     Fatal,
@@ -244,7 +245,7 @@ class Worker(Generic[S]):
                     raise
             else:
                 return
-        raise BrokerAway("a batch could not be decided")
+        raise BatchUndecided(f"{sum(len(part.taken) for part in parts)} records, {TRIES_MAX} tries")
 
     def _find(self, parts: list[Part], verdicts: dict[Place, Dead]) -> list[Part]:
         """Adds the guilty to `verdicts`; if they fail only together, half of them is tried alone."""
