@@ -190,7 +190,7 @@ def read_event(headers: ReadHeaders, value: bytes | None) -> CloudEvent:
         else:
             attributes = {name[3:]: text for name, text in known.items() if name.startswith("ce_")}
             event = CloudEvent(attributes | ({"datacontenttype": content_type} if content_type else {}), value)
-    except ValueError as error:  # json's, base64's and the decoder's
+    except (ValueError, RecursionError) as error:  # json's (deep ones too), base64's and the decoder's
         raise NotAnEvent(str(error)) from None
     if missing := [name for name in REQUIRED if not event.attributes.get(name)]:
         raise NotAnEvent(f"not a CloudEvent: {', '.join(missing)} missing")

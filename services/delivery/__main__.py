@@ -10,6 +10,11 @@ from services.delivery.worker import service
 from services.runtime import process
 from services.runtime.settings import load
 
-if __name__ == "__main__":
+
+def main() -> int:
     settings = load(Settings)
-    sys.exit(process.run(service(settings), settings))
+    return process.run(service(settings), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

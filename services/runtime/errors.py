@@ -210,6 +210,13 @@ class OutcomesMismatch(Fatal):
     next_step = "A defect of the release: roll back. Nothing was committed."
 
 
+class ConsumerFailed(Fatal):
+    """The consumer reports a fatal error and will never fetch again; a new process starts with a new one."""
+
+    code = "consumer-failed"
+    next_step = "None: the supervisor starts the process again. If it goes on, the log names what the broker refuses."
+
+
 class ProducerFailed(Fatal):
     """The producer reports a fatal error and will never send again; a new process starts with a new one."""
 

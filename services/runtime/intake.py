@@ -10,7 +10,7 @@ from services.runtime import letters
 from services.runtime.errors import NewerRelease, NotAnEventError, Poison, Stop, UnexpectedError
 from services.runtime.lane import Lane, Prepared
 from services.runtime.logs import describe
-from services.runtime.records import Dead, Record
+from services.runtime.records import UNREADABLE_HEADERS, Dead, Record
 from services.runtime.telemetry import Telemetry
 
 
@@ -54,6 +54,8 @@ class Intake:
     def _read(self, record: Record) -> Any:
         """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
         try:
+            if record.headers is UNREADABLE_HEADERS:
+                raise NotAnEvent("the name of a header is not UTF-8, so its headers cannot be read or kept")
             return self._parse(record)
         except Stop as error:
             return error

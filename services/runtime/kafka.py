@@ -26,9 +26,9 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
+from services.runtime.errors import BrokerAway, ConsumerFailed, OutputRefused, ProducerFailed, StublineError
 from services.runtime.ports import Answer, Fetch, Listener
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
 ASK_TIMEOUT_S = 5.0
 LOGGER = logging.getLogger("kafka")  # librdkafka's own lines go where ours go
@@ -255,6 +255,16 @@ def _whose(error: KafkaError) -> StublineError:
     return BrokerAway(f"delivery failed: {error.str()}")
 
 
+def _headers(message: Any) -> Sequence[tuple[str, bytes | None]]:
+    """A name that is not UTF-8 makes the client raise SystemError, and it must not be asked again: the list that it leaves
+    behind holds a null pointer (seen with confluent-kafka 2.16.1).
+    """
+    try:
+        return message.headers() or ()
+    except SystemError:
+        return UNREADABLE_HEADERS
+
+
 def _sorted_out(messages: Sequence[Any]) -> Fetch:
     """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed."""
     fetch, records = Fetch(), dict[tuple[str, int], list[Record]]()
@@ -264,6 +274,10 @@ def _sorted_out(messages: Sequence[Any]) -> Fetch:
         if error is not None:
             if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
                 fetch.out_of_range[LaneKey(topic, partition)] = error.str()
+            elif error.fatal():
+                raise ConsumerFailed(error.str())
+            else:
+                LOGGER.warning("consumer: %s", error.str())
             continue
         found = records.get((topic, partition))
         if found is None:
@@ -276,7 +290,7 @@ def _sorted_out(messages: Sequence[Any]) -> Fetch:
                 message.timestamp()[1],
                 message.key(),
                 message.value(),
-                message.headers() or [],
+                _headers(message),
             )
         )
     fetch.records = {LaneKey(*lane): found for lane, found in records.items()}

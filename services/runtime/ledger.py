@@ -19,6 +19,7 @@ from services.runtime.ports import Acquired, Advance, Claim, Controls, Held, Let
 from services.runtime.records import LaneKey, Record
 
 SQL = sql.load(__package__)
+TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may claim any time
 RETRIED_BY_OTHERS = frozenset({"lane-newer-release", "lane-unpublished-unreadable"})  # another process may know more
 Session: TypeAlias = Connection[TupleRow]
 
@@ -63,7 +64,7 @@ class PostgresTransaction:
             "topics": [r.topic for r in records],
             "partitions": [r.partition for r in records],
             "offsets": [r.offset for r in records],
-            "timestamps_ms": [r.timestamp_ms if r.timestamp_ms >= 0 else None for r in records],
+            "timestamps_ms": [r.timestamp_ms if 0 <= r.timestamp_ms < TIME_MS_MAX else None for r in records],
             "keys": [r.key for r in records],
             "values": [r.value for r in records],
             "headers": [pack_headers(r.headers) for r in records],

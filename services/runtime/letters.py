@@ -10,7 +10,7 @@ from services.runtime.errors import ReplayUnknown
 from services.runtime.ports import Letter, Replay
 from services.runtime.records import Record
 
-_LENGTHS = struct.Struct(">Hi")
+_LENGTHS = struct.Struct(">Ii")
 
 LETTER_ID = "stubline-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp"))
@@ -18,7 +18,7 @@ _OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 
 def pack_headers(headers: ReadHeaders) -> bytes:
-    """Names may repeat, values be any bytes or null, so no JSON: (u16 length, i32 length or -1, name, value) each."""
+    """Names may repeat, values be any bytes or null, so no JSON: (u32 length, i32 length or -1, name, value) each."""
     return b"".join(
         _LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
         for name, value in ((text.encode("utf-8", "surrogatepass"), content) for text, content in headers)

@@ -21,6 +21,10 @@ class LaneKey(NamedTuple):
 TIMER = LaneKey("@timer", 0)
 
 
+# In place of headers that the client itself cannot read: one of their names is not UTF-8.
+UNREADABLE_HEADERS: Sequence[tuple[str, bytes | None]] = (("stubline-headers-unreadable", b"1"),)
+
+
 class Record(NamedTuple):
     """Bytes with an offset. A replayed record shows the topic, partition and offset at which it was first consumed."""
 

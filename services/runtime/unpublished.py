@@ -2,7 +2,7 @@
 
 A schema like any other: the next release must read what this one wrote, so the version byte changes with the format and
 every version ever written stays readable. Version 1: zlib level 1 of records, each of them
-`topic, key, header count (u16), (name, value) per header, value`, where a field is its length (i32, big-endian, -1 for
+`topic, key, header count (u32), (name, value) per header, value`, where a field is its length (i32, big-endian, -1 for
 null) and its bytes.
 """
 
@@ -17,7 +17,7 @@ from services.runtime.errors import UnpublishedUnreadable
 
 VERSION = b"\x01"
 _LENGTH = struct.Struct(">i")
-_COUNT = struct.Struct(">H")
+_COUNT = struct.Struct(">I")
 _NULL = _LENGTH.pack(-1)
 
 

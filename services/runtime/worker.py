@@ -41,6 +41,7 @@ S = TypeVar("S")
 TRIES_MAX = 50  # of one batch, whatever happens to it: then the world is given time
 MOMENTS_MAX = 3  # failures of the moment in a row before they count as the world's
 REST_S = 0.02
+CALM_S = 0.5
 
 
 class Worker(Generic[S]):
@@ -59,7 +60,7 @@ class Worker(Generic[S]):
         self._timer = Timer(means)
         self._watch = Watch(means, self.assignment)
         self._away_until, self._troubles, self._last_trouble = 0.0, 0, ""
-        self._was_paused = False
+        self._was_paused, self._must_reconnect, self._calm_at = False, False, 0.0
         self._bytes_each = 1_000.0  # of the records fetched last
         means.log.subscribe(means.service.input_topics, self.assignment)
 
@@ -82,8 +83,9 @@ class Worker(Generic[S]):
         if (rest := self._away_until - self._clock()) > 0:
             self._log.fetch(1, min(REST_S, rest))  # stay in the group; all lanes are paused
             return
-        if self._troubles:
+        if self._must_reconnect:
             self._ledger.reconnect()
+            self._must_reconnect = False
         self._pace.refresh()
         self._apply_pause()
         fetch = self._fetch()
@@ -97,7 +99,8 @@ class Worker(Generic[S]):
             self._work(topic_ids)
             self._tick()
         self._watch.look(is_paused=self._pace.paused)
-        self._troubles, self._last_trouble = 0, ""
+        if self._troubles and self._clock() > self._calm_at:
+            self._calm()
 
     def _troubled(self, error: Exception) -> None:
         """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
@@ -107,10 +110,18 @@ class Worker(Generic[S]):
         self._last_trouble = error.code if isinstance(error, Transient) else type(error).__name__
         self._telemetry.trouble(error, self._troubles, wait)
         self._away_until = self._clock() + wait
+        self._calm_at = self._away_until + wait + CALM_S
+        self._must_reconnect = True
         try:
             self.assignment.agree_with(self._log.assigned())
         except BrokerAway:
             self.assignment.forget(list(self.assignment.lanes))
+
+    def _calm(self) -> None:
+        """After a commit, or long enough without a new trouble. One turn alone says nothing: a batch that fails each time
+        is acquired in one turn and fails in the next, and the waits would never grow.
+        """
+        self._troubles, self._last_trouble = 0, ""
 
     # Fetch and prepare.
 
@@ -258,6 +269,7 @@ class Worker(Generic[S]):
         return parts if found else halved(parts)
 
     def _publish(self, parts: list[Part], decision: Decision) -> None:
+        self._calm()
         for part in parts:
             part.lane.advance(len(part.taken), self._clock())
             self._publisher.send(part.lane, decision.outputs.get(part.lane.key, ()))

@@ -65,7 +65,7 @@ def test_processing_does_not_issue_where_completed_is_the_trigger(stubline: Stub
     assert stubline.tickets_of(order) == []
 
 
-@feature("SF-150", "SF-148", "SF-171")
+@feature("SF-148", "SF-149", "SF-150", "SF-171")
 @pytest.mark.parametrize(
     ("status", "tickets"),
     [("pending", 0), ("on-hold", 0), ("failed", 0), ("cancelled", 0), ("processing", 1), ("deposit-paid", 1)],

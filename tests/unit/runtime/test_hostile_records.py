@@ -1,0 +1,112 @@
+"""Records that no honest producer makes: each must end as its own dead letter, and stop nobody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from schemas.envelope import NotAnEvent, Output, read_event
+from services.runtime import unpublished
+from services.runtime.fake import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
+from services.runtime.intake import Intake
+from services.runtime.kafka import _sorted_out
+from services.runtime.lane import Lane
+from services.runtime.letters import pack_headers, unpack_headers
+from services.runtime.means import Means
+from services.runtime.records import Dead, Effect, LaneKey
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings
+from services.runtime.telemetry import Telemetry
+from services.runtime.worker import Worker
+
+MANY = [(f"h{number}", b"x") for number in range(70_000)]
+
+
+def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
+    headers = [*MANY, ("n" * 100_000, None)]
+    assert unpack_headers(pack_headers(headers)) == headers
+    output = Output("t", b"k", b"v", headers)
+    (again,) = unpublished.decode(unpublished.encode([output]))
+    assert list(again.headers) == headers
+
+
+def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_go_on() -> None:
+    def parse(record: Any) -> Any:
+        if record.value == b"bad":
+            raise ValueError("bad")
+        return record
+
+    service: Service[Any, Any] = Service("g", ("in",), parse, lambda events, _session: [Effect() for _ in events])
+    clock = FakeClock()
+    broker, database = FakeBroker(clock), FakeDatabase()
+    for topic in ("in", service.dead_topic, service.replay_topic):
+        broker.create_topic(topic, 1)
+    broker.append(Output("in", b"k", b"bad", MANY))
+    broker.append(Output("in", b"k", b"good", []))
+    log, ledger = FakeLog(broker, "g"), FakeLedger(database, "g")
+    worker = Worker(Means(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock))
+    for _ in range(20):
+        worker.step()
+    row = database.rows["g", LaneKey("in", 0)]
+    assert (row.effects, row.dead, row.conservation_gap) == (1, 1, 0)
+
+
+class Unreadable:
+    """As confluent-kafka's message behaves when a header's name is not UTF-8: it raises, once."""
+
+    def __getattr__(self, name: str) -> Any:
+        answers = {
+            "topic": "in",
+            "partition": 0,
+            "offset": 0,
+            "timestamp": (1, 5),
+            "key": b"k",
+            "value": b"v",
+            "error": None,
+        }
+        return lambda: answers[name]
+
+    def headers(self) -> Any:
+        raise SystemError("returned a result with an exception set")
+
+
+def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
+    (records,) = _sorted_out([Unreadable()]).records.values()
+    lane = Lane(LaneKey("in", 0))
+    lane.tail = lane.expected = 0
+    assert Intake(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
+    event = lane.prepared[0].event
+    assert isinstance(event, Dead)
+    assert not event.unexpected
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"data":' + b"[" * 100_000])
+def test_deep_json_in_structured_mode_is_no_event_and_no_surprise(body: bytes) -> None:
+    with pytest.raises(NotAnEvent):
+        read_event([("content-type", b"application/cloudevents+json")], body)
+
+
+def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
+    """A turn that only acquires must not count as calm."""
+    clock = FakeClock()
+    broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
+    service: Service[Any, Any] = Service(
+        "g", ("in",), lambda it: it, lambda events, _session: [Effect() for _ in events]
+    )
+    for topic in ("in", service.dead_topic, service.replay_topic):
+        broker.create_topic(topic, 1)
+    broker.append(Output("in", b"k", b"v", []))
+    waits: list[float] = []
+
+    class Told(Telemetry):
+        def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
+            waits.append(wait_s)
+
+    log, ledger = FakeLog(broker, "g"), FakeLedger(database, "g")
+    worker = Worker(Means(service, log, ledger, LaneSettings(), Told(), fault, clock, clock))
+    until = clock() + 60
+    while clock() < until:
+        worker.step()
+    assert max(waits) > 2.0
+    assert len(waits) < 40
