@@ -39,7 +39,7 @@ class Intake:
                 gap = record.offset - lane.tail
             lane.first_wanted, lane.doubted = False, None
             lane.prepared.append(
-                self._replay(record, gap) if replayed else Prepared(record.offset, record, self._read(record), gap)
+                self._replay(record, gap) if replayed else Prepared(record.offset, record, self._event(record), gap)
             )
             lane.tail = record.offset + 1
         return True
@@ -51,11 +51,14 @@ class Intake:
             return Prepared(record.offset, record, Dead(error), gap)
         return Prepared(record.offset, origin, self._read(origin), gap)
 
+    def _event(self, record: Record) -> Any:
+        if record.headers is UNREADABLE_HEADERS:
+            return Dead(NotAnEventError("the name of a header is not UTF-8, so its headers cannot be read or kept"))
+        return self._read(record)
+
     def _read(self, record: Record) -> Any:
         """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
         try:
-            if record.headers is UNREADABLE_HEADERS:
-                raise NotAnEvent("the name of a header is not UTF-8, so its headers cannot be read or kept")
             return self._parse(record)
         except Stop as error:
             return error

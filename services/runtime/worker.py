@@ -5,7 +5,6 @@ Crash: at any point the rows say what is committed and what must still be publis
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -30,6 +29,7 @@ from services.runtime.errors import (
 from services.runtime.intake import Intake
 from services.runtime.lane import Lane, State
 from services.runtime.means import Means
+from services.runtime.outage import Outage
 from services.runtime.pace import Pace
 from services.runtime.ports import Fetch
 from services.runtime.publish import Publisher
@@ -41,7 +41,6 @@ S = TypeVar("S")
 TRIES_MAX = 50  # of one batch, whatever happens to it: then the world is given time
 MOMENTS_MAX = 3  # failures of the moment in a row before they count as the world's
 REST_S = 0.02
-CALM_S = 0.5
 
 
 class Worker(Generic[S]):
@@ -59,8 +58,8 @@ class Worker(Generic[S]):
         self._pace = Pace(means)
         self._timer = Timer(means)
         self._watch = Watch(means, self.assignment)
-        self._away_until, self._troubles, self._last_trouble = 0.0, 0, ""
-        self._was_paused, self._must_reconnect, self._calm_at = False, False, 0.0
+        self._outage = Outage(means.settings.outage_backoff_max_ms / 1_000)
+        self._was_paused = self._must_reconnect = False
         self._bytes_each = 1_000.0  # of the records fetched last
         means.log.subscribe(means.service.input_topics, self.assignment)
 
@@ -75,12 +74,12 @@ class Worker(Generic[S]):
         except Exception as error:  # noqa: BLE001 - whatever it is: the rows know, and the lanes are acquired again
             self._troubled(error)
         self._telemetry.turned(
-            is_ready=not self._last_trouble and not self._pace.paused,
-            why=self._last_trouble or self._pace.why,
+            is_ready=not self._outage.code and not self._pace.paused,
+            why=self._outage.code or self._pace.why,
         )
 
     def _turn(self) -> None:
-        if (rest := self._away_until - self._clock()) > 0:
+        if rest := self._outage.rest(self._clock()):
             self._log.fetch(1, min(REST_S, rest))  # stay in the group; all lanes are paused
             return
         if self._must_reconnect:
@@ -99,29 +98,18 @@ class Worker(Generic[S]):
             self._work(topic_ids)
             self._tick()
         self._watch.look(is_paused=self._pace.paused)
-        if self._troubles and self._clock() > self._calm_at:
-            self._calm()
+        self._outage.passed(self._clock())
 
     def _troubled(self, error: Exception) -> None:
         """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
-        self._troubles += 1
-        most = self._settings.outage_backoff_max_ms / 1_000
-        wait = min(most, 0.1 * 2 ** min(self._troubles - 1, 10)) * random.uniform(0.5, 1.0)
-        self._last_trouble = error.code if isinstance(error, Transient) else type(error).__name__
-        self._telemetry.trouble(error, self._troubles, wait)
-        self._away_until = self._clock() + wait
-        self._calm_at = self._away_until + wait + CALM_S
+        code = error.code if isinstance(error, Transient) else type(error).__name__
+        wait = self._outage.begin(code, self._clock())
+        self._telemetry.trouble(error, self._outage.troubles, wait)
         self._must_reconnect = True
         try:
             self.assignment.agree_with(self._log.assigned())
         except BrokerAway:
             self.assignment.forget(list(self.assignment.lanes))
-
-    def _calm(self) -> None:
-        """After a commit, or long enough without a new trouble. One turn alone says nothing: a batch that fails each time
-        is acquired in one turn and fails in the next, and the waits would never grow.
-        """
-        self._troubles, self._last_trouble = 0, ""
 
     # Fetch and prepare.
 
@@ -269,7 +257,7 @@ class Worker(Generic[S]):
         return parts if found else halved(parts)
 
     def _publish(self, parts: list[Part], decision: Decision) -> None:
-        self._calm()
+        self._outage.end()
         for part in parts:
             part.lane.advance(len(part.taken), self._clock())
             self._publisher.send(part.lane, decision.outputs.get(part.lane.key, ()))
