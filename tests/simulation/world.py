@@ -100,6 +100,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        random.seed(self.seed)  # the loop's jitter too: a seed is one run, always
         self.broker = FakeBroker(self.clock)
         for topic in (*FIRST_TOPICS, MIDDLE, LAST):
             self.broker.create_topic(topic, 2)
