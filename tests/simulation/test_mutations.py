@@ -97,7 +97,8 @@ def no_contiguity(patch: pytest.MonkeyPatch) -> None:
     prepare = Intake.prepare
 
     def believing(self: Intake, lane: Lane, records: Any) -> bool:
-        lane.first_wanted = True
+        if records:
+            lane.first_wanted, lane.doubted = True, records[0].offset
         return prepare(self, lane, records)
 
     patch.setattr(Intake, "prepare", believing)
