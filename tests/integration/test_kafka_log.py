@@ -48,7 +48,7 @@ def filled(bootstrap_servers: str, prefix: str) -> str:
 def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
-    """Seen to fail, one lane in some: when on_assign named OFFSET_END, its answer came after `start_at` and won."""
+    """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came after `start_at`, and won."""
     log, named = KafkaLog(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000), Named()
     log.subscribe([filled], named)
     seen: dict[LaneKey, list[int]] = {}
