@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from services.runtime.errors import StublineError
 from services.runtime.ports import Claim, Held
-from services.runtime.records import Dead, LaneKey, Record
+from services.runtime.records import LaneKey, Record
 
 
 class State(Enum):
@@ -36,10 +36,6 @@ class Prepared(NamedTuple):
     @property
     def size(self) -> int:
         return len(self.record.value or b"") + len(self.record.key or b"")
-
-    @property
-    def is_dead(self) -> bool:
-        return isinstance(self.event, Dead)
 
 
 class Outbox:
