@@ -212,7 +212,7 @@ def connected(services: Services, environment: Mapping[str, str], mail: Mail) ->
         yield found
     finally:
         found.client.close()
-        store.connection.close()
+        found.store.connection.close()  # another than it began with, when the database fell over
 
 
 def write_files(folder: Path) -> dict[str, Path]:
