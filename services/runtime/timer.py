@@ -15,22 +15,26 @@ from services.runtime.lane import Lane
 from services.runtime.logs import describe
 from services.runtime.means import Means
 from services.runtime.ports import Advance, Transaction
-from services.runtime.service import Tick
 from services.runtime.telemetry import BatchDone
 
 S = TypeVar("S")
 
 
 class Timer(Generic[S]):
-    """Ticks when its lane is ours, everything that it said before is acknowledged, and there is something to do."""
+    """Acts when its lane is ours, everything that it said before is acknowledged, and there is something to do.
+
+    Replays and the tick take turns, a commit each: of what is due, that which has waited longest. So however many letters
+    were asked for, a tick waits for one slice of them; and however long ticks take, replays go on between.
+    """
 
     def __init__(self, means: Means[S]) -> None:
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
         self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
-        self._next = 0.0
+        self._replay_at = 0.0
+        self._tick_at = 0.0 if means.service.tick is not None else float("inf")
 
     def due(self, lane: Lane | None) -> bool:
-        return lane is not None and lane.may_commit and self._clock() >= self._next
+        return lane is not None and lane.may_commit and self._clock() >= min(self._replay_at, self._tick_at)
 
     def tick(self, lane: Lane) -> list[Output] | None:
         """Outputs of what it committed, to be published; None when there was nothing to commit, so that the row still holds
@@ -38,19 +42,32 @@ class Timer(Generic[S]):
 
         Crash: a letter turns `replayed` in the commit that puts its bytes into the row; the next owner publishes them.
         """
+        now = self._clock()
         outputs: list[Output] | None = None
-        full = False
-        if self._ledger.letters_requested():
-            outputs = self._commit(lane, self._replay)
-            full = bool(outputs)
-        elif (tick := self._service.tick) is not None:
-            outputs = self._commit(lane, lambda transaction, now: self._work(tick, transaction, now))
-        if not full:  # else the next bunch goes as soon as this one is acknowledged
-            self._next = self._clock() + self._settings.tick_interval_ms / 1_000
+        if self._replay_at <= min(now, self._tick_at):
+            outputs = self._replay(lane)
+        if outputs is None and self._tick_at <= now:
+            outputs = self._tick(lane)
         return outputs
 
-    def failed(self) -> None:
-        self._next = self._clock() + self._settings.outage_backoff_max_ms / 1_000
+    def _replay(self, lane: Lane) -> list[Output] | None:
+        try:
+            outputs = self._commit(lane, self._take_letters) if self._ledger.letters_requested() else None
+        except TickFailed:
+            self._replay_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
+            raise
+        # After a slice the next one goes as soon as this one is acknowledged.
+        self._replay_at = self._clock() + (0.0 if outputs else self._settings.tick_interval_ms / 1_000)
+        return outputs
+
+    def _tick(self, lane: Lane) -> list[Output]:
+        try:
+            outputs = self._commit(lane, self._work)
+        except TickFailed:
+            self._tick_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
+            raise
+        self._tick_at = self._clock() + self._settings.tick_interval_ms / 1_000
+        return outputs
 
     def _commit(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
         begun = self._clock()
@@ -58,7 +75,7 @@ class Timer(Generic[S]):
             locked = transaction.lock([lane.claim])
             if locked.lost:
                 raise LanesLost(locked.lost)
-            outputs = work(transaction, locked.now)
+            outputs = self._guarded(work, transaction, locked.now)
             stored = unpublished.encode(outputs)
             transaction.advance([Advance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
             self._telemetry.committing([lane.key])
@@ -68,16 +85,22 @@ class Timer(Generic[S]):
         self._telemetry.committed(BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {}))
         return outputs
 
-    def _replay(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
-        taken = transaction.take_requested(self._settings.replay_letters_max, self._settings.replay_bytes_max)
-        return [letters.replay_output(self._service.replay_topic, replay) for replay in taken]
-
-    def _work(self, tick: Tick[S], transaction: Transaction[S], now: datetime) -> list[Output]:
+    def _guarded(
+        self, work: Callable[[Transaction[S], datetime], list[Output]], transaction: Transaction[S], now: datetime
+    ) -> list[Output]:
+        """What raises by a fault of its own harms neither the lanes with input nor the other kind of work."""
         try:
-            events = tick(now, transaction.session)
+            return work(transaction, now)
         except Exception as error:
             if self._fault(error) is Fault.RECORD:
                 raise TickFailed(describe(error)) from error
             raise
+
+    def _take_letters(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
+        taken = transaction.take_requested(self._settings.replay_letters_max, self._settings.replay_bytes_max)
+        return [letters.replay_output(self._service.replay_topic, replay) for replay in taken]
+
+    def _work(self, transaction: Transaction[S], now: datetime) -> list[Output]:
+        events = self._service.tick(now, transaction.session) if self._service.tick is not None else ()
         time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         return [event.encode(time=time, traceparent=str(trace.new())) for event in events]

@@ -274,7 +274,6 @@ class Worker(Generic[S]):
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
         except TickFailed as error:  # lanes with input go on
-            self._timer.failed()
             self._telemetry.trouble(error, 1, self._settings.outage_backoff_max_ms / 1_000)
 
     # The end.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from schemas.envelope import Output
-from services.runtime import decide
-from services.runtime.errors import BrokerAway, OutcomesMismatch
+from services.runtime import decide, timer
+from services.runtime.errors import BrokerAway, OutcomesMismatch, TickFailed
 from services.runtime.ports import Answer
 from services.runtime.records import LaneKey
 from tests.laws.fake_world import FakeMember, FakeWorld
@@ -14,10 +14,13 @@ from tests.laws.lane_laws import check
 from tests.laws.test_lane_laws import MENDED, buried
 from tests.laws.world import SESSION_S, lane, story, wait_until_owned
 from tests.toy.events import Input
+from tests.toy.memory import MemoryStore
 from tests.toy.names import NAMES
+from tests.toy.rules import First
 from tests.toy.service import Release
 
 A, B = NAMES.inputs
+TICKING_MENDED = Release(is_mended=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
@@ -281,6 +284,57 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(fake_world: FakeWo
     evidence = world.evidence()
     check(evidence)
     assert len(evidence.inputs) == 6
+
+
+def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
+    """A slice of letters and the tick take turns."""
+    world = fake_world
+    letters = buried(world, 40, then=None)
+    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_letters_max=1))
+    world.ask_for(letters)
+    world.send(Input("due", "due-key", "later"))
+    world.until("it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due)
+    world.until("it is worked", lambda: not world.database.tables["firsts"]["due-key"].is_due)
+    assert sum(row.state == "requested" for row in world.database.letters.values()) > len(letters) / 2
+    world.settle()
+    assert {it.state for it in world.letters()} == {"resolved"}
+    check(world.evidence())
+
+
+def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
+    fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = fake_world
+    asked = buried(world, 6, then=None)
+    member = world.start("first", release=TICKING_MENDED)
+    wait_until_owned(world, member)
+    with monkeypatch.context() as broken:
+        broken.setattr(timer, "letters", None)  # whatever it is: an AttributeError
+        world.ask_for(asked)
+        world.send(*story(1, 20), Input("due", "due-key", "later"))
+        world.run(2.5)
+        assert {type(it) for it in member.told.troubles} == {TickFailed}
+        assert member.told.readiness == [(True, "")]
+        evidence = world.evidence()
+        assert (len(evidence.inputs), evidence.firsts["due-key"].state) == (21, "released")
+    world.settle()
+    assert {it.state for it in world.letters()} == {"resolved"}
+    check(world.evidence())
+
+
+def test_a_tick_that_raises_keeps_no_replay_away(fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = fake_world
+    letters = buried(world, 6, then=None)
+    monkeypatch.setattr(MemoryStore, "lock_due", None)
+    member = world.start("first", release=TICKING_MENDED, replay_letters_max=1)
+    wait_until_owned(world, member)
+    world.run(0.5)
+    assert {type(it) for it in member.told.troubles} == {TickFailed}
+    world.ask_for(letters)
+    world.run(0.5)  # half of what a tick that failed waits
+    assert {it.state for it in world.letters()} == {"resolved"}
+    world.settle()
+    check(world.evidence())
 
 
 def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(fake_world: FakeWorld) -> None:

@@ -126,10 +126,16 @@ class QuietSaboteur(Points):
         self.switches = switches
         self.troubles: list[BaseException] = []
         self.batches: list[BatchDone] = []
+        self.readiness: list[tuple[bool, str]] = []  # each that differs from the one before
 
     @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         self.troubles.append(error)
+
+    @override
+    def turned(self, *, is_ready: bool, why: str) -> None:
+        if [(is_ready, why)] != self.readiness[-1:]:
+            self.readiness.append((is_ready, why))
 
     @override
     def committed(self, batch: BatchDone) -> None:
