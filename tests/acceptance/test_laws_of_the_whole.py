@@ -17,68 +17,9 @@ from deploy.local.programs import STAGES, Program
 from deploy.local.stack import Stack
 from schemas import callbacks
 from services.runtime.kafka import producer_settings
+from tests.acceptance.evening import evening, expect
+from tests.acceptance.laws import check
 from tests.support.stubline import Order, Stubline
-
-UNEXPLAINED = """
-    select from approval.orders, jsonb_to_recordset(decision -> 'lines') as line (line_id text, quantity int)
-    where state = 'released' and quantity <>
-        (select count(*) from issuer.tickets
-         where tickets.order_id = orders.order_id and tickets.line_id = line.line_id and (status = 'Active' or reason is not null))
-        and not exists (select from issuer.waiting_lines as waiting
-                        where waiting.order_id = orders.order_id and waiting.line_id = line.line_id)
-"""
-
-
-def check(stubline: Stubline) -> None:
-    """The laws, over all orders of this run."""
-    assert (
-        stubline.value(
-            "select count(*) - count(distinct (campaign_id, number)) from issuer.tickets where number is not null"
-        )
-        == 0
-    )
-    orphans = "status = 'Active' and order_id not in (select order_id from approval.orders where state = 'released')"
-    assert stubline.value(f"select count(*) from issuer.tickets where {orphans}") == 0, (
-        "no active ticket without its trigger"
-    )
-    in_jobs = (
-        "select count(*) from delivery.job_tickets join delivery.jobs using (job_id) "
-        "where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial'"
-    )
-    wrong = f"select count(*) from issuer.tickets where status = 'Active' and ({in_jobs}) <> 1"
-    assert stubline.value(wrong) == 0, "each active ticket is in exactly one initial job"
-    assert stubline.value(f"select count(*) from ({UNEXPLAINED}) as lines") == 0, (
-        "no paid line without tickets or a reason"
-    )
-    assert stubline.conservation_gap() == 0
-    assert stubline.value("select count(*) from runtime.lanes where stopped_code is not null") == 0
-
-
-def evening(stubline: Stubline, orders: int = 24) -> list[tuple[Order, int]]:
-    """Orders with what they must end with; a third of the callbacks is sent again."""
-    draw, wanted = random.Random(7), []
-    for number in range(orders):
-        order = stubline.order(RFL=1 + number % 3, DRAW=1)
-        story = [("completed",), ("pending", "processing", "completed"), ("completed", "cancelled"), ("pending",)][
-            number % 4
-        ]
-        for status in story:
-            stubline.tell(order, status)
-            if draw.random() < 0.3:
-                stubline.send_callback(order)
-        wanted.append((order, 2 + number % 3 if story[-1] == "completed" else 0))
-    return wanted
-
-
-def expect(stubline: Stubline, wanted: list[tuple[Order, int]]) -> None:
-    stubline.settle(90)
-    assert {order.order_id: len(stubline.tickets_of(order)) for order, _ in wanted} == {
-        o.order_id: n for o, n in wanted
-    }
-    for order, tickets in wanted:
-        names = {str(mail["Message-ID"]) for mail in stubline.mails_to(order)}
-        assert len(names) == 1 or not tickets, "one deliberate mail an order, however often it had to be tried"
-    check(stubline)
 
 
 @contextmanager

@@ -6,13 +6,19 @@ One stack and one set of processes serve many tests: each order has a number of 
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email import policy
 from email.message import EmailMessage
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,7 @@ from deploy.local.mail import Mail
 from deploy.local.programs import Services
 
 SECRET = "a-shop's-secret"
+PARSER = BytesParser(EmailMessage, policy=policy.default)
 PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT": ("T-shirt", 2000)}
 
 
@@ -58,6 +65,9 @@ class Stubline:
     database_url: str
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(int(time.time()) % 100_000 * 1_000))
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
+    _heads: dict[Path, EmailMessage] = field(
+        default_factory=dict
+    )  # of mails seen before: hundreds are slow to read anew
 
     # The shop.
 
@@ -161,7 +171,27 @@ class Stubline:
         return rows[0]["state"] if rows else None
 
     def mails_to(self, order: Order) -> list[EmailMessage]:
-        return [mail for mail in self.mail.mails() if order.purchase.email in str(mail["To"])]
+        self.sent()
+        files = [file for file, head in self._heads.items() if order.purchase.email in str(head["To"])]
+        return [PARSER.parsebytes(file.read_bytes()) for file in files]
+
+    def sent(self) -> dict[str, list[str]]:
+        """Address -> Message-IDs of all that was accepted for it, copies too."""
+        for file in sorted((self.mail.maildir / "new").glob("*")):
+            if file not in self._heads:
+                self._heads[file] = PARSER.parsebytes(file.read_bytes(), headersonly=True)
+        found = defaultdict[str, list[str]](list)
+        for head in self._heads.values():
+            found[head["To"].addresses[0].addr_spec].append(str(head["Message-ID"]))
+        return found
+
+    # What an operator does.
+
+    def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """`stubline ...`, as a process of its own."""
+        program = [str(Path(sys.executable).with_name("stubline")), *map(str, arguments)]
+        environment = {**os.environ, **self.services.environment}
+        return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def conservation_gap(self) -> int:
         """Records without an outcome, and offsets stepped over, of which this log has none."""

@@ -1,0 +1,49 @@
+"""A shop's evening, and what it must end with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+
+from tests.acceptance.laws import check
+from tests.support.stubline import Order, Stubline
+
+STORIES = (("completed",), ("pending", "processing", "completed"), ("completed", "cancelled"), ("pending",))
+Wanted = list[tuple[Order, int]]  # an order, and how many of its tickets are active in the end
+
+
+def evening(stubline: Stubline, orders: int = 24, copies: int = 2, share: float = 0.3) -> Wanted:
+    """Orders with what they must end with; a share of the callbacks is sent again, `copies` in all."""
+    draw, wanted = random.Random(7), []
+    for number in range(orders):
+        order = stubline.order(RFL=1 + number % 3, DRAW=1)
+        story = STORIES[number % 4]
+        for status in story:
+            stubline.tell(order, status)
+            if draw.random() < share:
+                stubline.send_callback(order, times=copies - 1, at_once=copies > 2)
+        wanted.append((order, 2 + number % 3 if story[-1] == "completed" else 0))
+    return wanted
+
+
+def more(stubline: Stubline, wanted: Wanted) -> Callable[[], None]:
+    """Two more orders, whenever it is called."""
+    return lambda: wanted.extend(evening(stubline, orders=2))
+
+
+def expect(
+    stubline: Stubline, wanted: Sequence[tuple[Order, int]], disturbed: Collection[str] = (), holes: int = 0
+) -> None:
+    """At rest these orders have what they must have, and the laws of the whole hold."""
+    stubline.settle(90)
+    names = [order.order_id for order, _ in wanted]
+    rows = stubline.rows(
+        "select order_id, count(*) from issuer.tickets where order_id = any(%(names)s) and status = 'Active' group by order_id",
+        names=names,
+    )
+    found = {row["order_id"]: row["count"] for row in rows}
+    assert {name: found.get(name, 0) for name in names} == {order.order_id: tickets for order, tickets in wanted}
+    sent = stubline.sent()
+    mails = {order.order_id: len(set(sent.get(order.purchase.email, ()))) for order, tickets in wanted if tickets}
+    assert set(mails.values()) <= {1}, f"one deliberate mail an order, however often it had to be tried: {mails}"
+    check(stubline, disturbed, holes)

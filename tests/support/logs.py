@@ -1,0 +1,42 @@
+"""Everything that stands in topics, as records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from contextlib import closing
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from services.runtime.broker import Broker
+from services.runtime.kafka import _sorted_out
+from services.runtime.records import LaneKey, Record
+
+READ_WITHIN_S = 30.0
+
+
+def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, list[Record]]:
+    """Every partition, from its first record to the end that it has now."""
+    broker = Broker(bootstrap_servers)
+    extents = {LaneKey(topic, n): it for topic in topics for n, it in broker.extents(topic).items()}
+    logs: dict[LaneKey, list[Record]] = {lane: [] for lane in extents}
+    wanted = {lane for lane, extent in extents.items() if extent.high > extent.low}
+    settings = {
+        "bootstrap.servers": bootstrap_servers,
+        "group.id": "readers",
+        "enable.auto.commit": False,
+        "log_level": 0,
+    }
+    with closing(Consumer(settings | {"enable.partition.eof": True})) as consumer:
+        consumer.assign([TopicPartition(*lane, extents[lane].low) for lane in wanted])
+        end = time.monotonic() + READ_WITHIN_S
+        while wanted:
+            assert time.monotonic() < end, f"cannot read {wanted}"
+            messages = consumer.consume(1_000, 0.2)
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
+            for lane, records in _sorted_out([it for it in messages if it.error() is None]).records.items():
+                logs[lane] += records
+    return logs
