@@ -36,10 +36,13 @@ class Said(NamedTuple):
         ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
-        place = orjson.dumps(
-            {"writer": self.writer, "key": self.key, "generation": self.generation, "sequence": self.sequence}
+        place = b'{"writer":"%b","key":%b,"generation":%d,"sequence":%d,' % (
+            self.writer.encode(),  # a slug
+            orjson.dumps(self.key),
+            self.generation,
+            self.sequence,
         )
-        return Output(self.kind.topic, key, place[:-1] + b"," + self.body[1:], headers)
+        return Output(self.kind.topic, key, place + self.body[1:], headers)
 
 
 def event_id(writer: str, key: str, generation: int, sequence: int) -> str:

@@ -6,14 +6,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import NamedTuple
 
 from schemas.orders import Storefront
-
-Content: TypeAlias = Storefront | datetime | bool
 
 STOREFRONT, REACHED, DELETION = "storefront", "reached:", "deletion"
 FACTS_MAX = 100  # of an order: its statuses, for the rest is two
@@ -33,29 +30,26 @@ RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One thing that a source can say of an order: "storefront", "reached:completed", "deletion"."""
 
     name: str
     version: str  # sorts as text: the source's time, rank of the status, hash of the content; so no two facts tie
-    content: Content
+    content: bytes  # JSON, written once: it is hashed, kept and said as it is
 
     @property
     def digest(self) -> str:
         return self.version[-64:]
 
 
-@dataclass(frozen=True, slots=True)
-class Callback:
+class Callback(NamedTuple):
     key: str  # its name, the same whenever its source sends it again
     meaning: bytes  # SHA-256 of order, names and contents: other bytes that say the same are the same callback
     order_id: str
     facts: tuple[Fact, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Everything that is known of an order."""
 
     order_id: str
@@ -86,15 +80,17 @@ def storefront_facts(order: Storefront, modified_at: datetime) -> tuple[Fact, Fa
     """The order as it is told, and that its status was reached by then."""
     at = sortable(modified_at)
     begin = f"{at}/{RANKS.get(order.status, RANK_OF_OTHERS):02d}/"
-    said = hashlib.sha256(order.__pydantic_serializer__.to_json(order)).hexdigest()
-    when = hashlib.sha256(at.encode()).hexdigest()
-    return Fact(STOREFRONT, begin + said, order), Fact(reached(order.status), begin + when, modified_at)
+    told, when = order.__pydantic_serializer__.to_json(order), b'"%b"' % at.encode()
+    return (
+        Fact(STOREFRONT, begin + hashlib.sha256(told).hexdigest(), told),
+        Fact(reached(order.status), begin + hashlib.sha256(when).hexdigest(), when),
+    )
 
 
 def deletion_fact(at: datetime, *, is_deleted: bool) -> Fact:
     """Deleted and restored are one fact."""
     rank, said = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
-    return Fact(DELETION, f"{sortable(at)}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", is_deleted)
+    return Fact(DELETION, f"{sortable(at)}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
 
 
 def callback(key: str, order_id: str, facts: tuple[Fact, ...]) -> Callback:

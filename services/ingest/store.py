@@ -2,60 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
+import orjson
+from psycopg.errors import SerializationFailure
 
 from services.ingest.rules import Callback, Fact, Order
 from services.runtime import sql
+from services.runtime.arrays import blobs, plain, texts
 from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
-FACTS = TypeAdapter(dict[str, Fact])
-INCIDENTS = TypeAdapter(frozenset[str])
-NO_FACTS, NO_INCIDENTS = "{}", "[]"
+NOTHING = "[]"
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
     session: Session
 
-    def add_orders(self, order_ids: Sequence[str]) -> None:
-        self.session.execute(SQL["add_orders"], {"order_ids": order_ids})
-
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, Order]:
-        return {
-            order_id: Order(
-                order_id,
-                generation,
-                sequence,
-                digest,
-                FACTS.validate_json(facts) if facts != NO_FACTS else {},
-                INCIDENTS.validate_json(incidents) if incidents != NO_INCIDENTS else frozenset(),
-            )
-            for order_id, generation, sequence, digest, facts, incidents in self.session.execute(
-                SQL["lock_orders"], {"order_ids": order_ids}
-            )
-        }
+        """All of them: one without a row knows nothing yet, and will be added."""
+        rows = self.session.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
+        generation = rows[0][0]
+        orders = {name: Order(name, generation, 0, None, {}, frozenset()) for name in order_ids}
+        for _, name, sequence, digest, facts, incidents in rows:
+            if name is not None:
+                orders[name] = Order(name, generation, sequence, digest, facts_of(facts), _incidents(incidents))
+        return orders
 
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came."""
-        batch = {"keys": [told.key for told in callbacks], "meanings": [told.meaning for told in callbacks]}
+        batch = {
+            "keys": texts([told.key for told in callbacks]),
+            "meanings": blobs([told.meaning for told in callbacks]),
+        }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
+    def add_orders(self, orders: Sequence[Order]) -> None:
+        """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
+        if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
+            raise SerializationFailure("another lane was just told of one of these orders for the first time")
+
     def save_orders(self, orders: Sequence[Order]) -> None:
-        self.session.execute(
-            SQL["save_orders"],
-            {
-                "order_ids": [order.order_id for order in orders],
-                "generations": [order.generation for order in orders],
-                "sequences": [order.sequence for order in orders],
-                "digests": [order.digest for order in orders],
-                "facts": [FACTS.dump_json(dict(order.facts)).decode() for order in orders],
-                "incidents": [
-                    INCIDENTS.dump_json(order.incidents).decode() if order.incidents else NO_INCIDENTS
-                    for order in orders
-                ],
-            },
-        )
+        self.session.execute(SQL["save_orders"], _columns(orders))
+
+
+def _columns(orders: Sequence[Order]) -> dict[str, str]:
+    return {
+        "order_ids": texts([order.order_id for order in orders]),
+        "generations": plain([order.generation for order in orders]),
+        "sequences": plain([order.sequence for order in orders]),
+        "digests": blobs([order.digest for order in orders]),
+        "facts": texts([written(order.facts) for order in orders]),
+        "incidents": texts(
+            [orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING for order in orders]
+        ),
+    }
+
+
+def written(facts: Mapping[str, Fact]) -> str:
+    """By name: version and content. The contents are JSON already."""
+    told = {name: {"version": fact.version, "content": orjson.Fragment(fact.content)} for name, fact in facts.items()}
+    return orjson.dumps(told).decode()
+
+
+def facts_of(written: str) -> dict[str, Fact]:
+    return {
+        name: Fact(name, told["version"], orjson.dumps(told["content"])) for name, told in orjson.loads(written).items()
+    }
+
+
+def _incidents(written: str) -> frozenset[str]:
+    return frozenset(orjson.loads(written)) if written != NOTHING else frozenset()

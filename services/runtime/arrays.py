@@ -30,5 +30,10 @@ def plain(elements: Sequence[int | bool | str | None]) -> str:
     return "{" + ",".join(map(str, elements)) + "}"
 
 
+def blobs(elements: Sequence[bytes | None]) -> str:
+    """Bytes, by their hexadecimal digits."""
+    return "{" + ",".join([NULL if it is None else '"\\\\x' + it.hex() + '"' for it in elements]) + "}"
+
+
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"') if "\\" in text or '"' in text else text

@@ -1,7 +1,7 @@
 """Outputs as they stand in a lane's row: committed, perhaps not yet in Kafka.
 
 A schema like any other: the next release must read what this one wrote, so the version byte changes with the format and
-every version ever written stays readable. Version 1: zlib level 1 of records, each of them
+every version ever written stays readable. Version 1: zlib (written by ISA-L, at an eighth of zlib's cost) of records, each of them
 `topic, key, header count (u32), (name, value) per header, value`, where a field is its length (i32, big-endian, -1 for
 null) and its bytes.
 """
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from isal import isal_zlib
 
 from schemas.envelope import Output
 from services.runtime.errors import UnpublishedUnreadable
@@ -25,35 +28,23 @@ def encode(outputs: Sequence[Output]) -> bytes | None:
     """None for no outputs: such a row costs nothing."""
     if not outputs:
         return None
-    return VERSION + zlib.compress(b"".join(_fields(outputs)), 1)
-
-
-def _fields(outputs: Iterable[Output]) -> Iterator[bytes]:
-    pack = _LENGTH.pack
+    fields: list[bytes] = []
+    add, pack = fields.append, _LENGTH.pack
     for topic, key, value, headers in outputs:
-        name = topic.encode()
-        yield pack(len(name))
-        yield name
-        if key is None:
-            yield _NULL
-        else:
-            yield pack(len(key))
-            yield key
-        yield _COUNT.pack(len(headers))
-        for header, content in headers:
-            name = header.encode()
-            yield pack(len(name))
-            yield name
-            if content is None:
-                yield _NULL
-            else:
-                yield pack(len(content))
-                yield content
-        if value is None:
-            yield _NULL
-        else:
-            yield pack(len(value))
-            yield value
+        add(_named(topic))
+        add(_NULL if key is None else pack(len(key)) + key)
+        add(_COUNT.pack(len(headers)))
+        for name, content in headers:
+            add(_named(name))
+            add(_NULL if content is None else pack(len(content)) + content)
+        add(_NULL if value is None else pack(len(value)) + value)
+    return VERSION + isal_zlib.compress(b"".join(fields), 1)
+
+
+@lru_cache(1_000)  # topics and the names of headers; a replay's may be a stranger's
+def _named(name: str) -> bytes:
+    content = name.encode()
+    return _LENGTH.pack(len(content)) + content
 
 
 def decode(stored: bytes | None) -> list[Output]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.errors import SerializationFailure
 
 from schemas.orders import OrderObserved
 from services.ingest import sources, worker
@@ -90,14 +91,20 @@ def test_a_callback_sent_many_times_is_one_effect(session: Session, times: int) 
 
 @pytest.mark.feature("SF-014")
 def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url: str) -> None:
-    """Several partitions, or a lane and its replays: whoever comes second waits for the order's row."""
-    ended: list[Outcome] = []
+    """Several partitions, or a lane and its replays: whoever comes second waits for the order's row, and judges anew."""
+    ended, again = list[Outcome](), list[int]()
     begin = threading.Barrier(4)
 
     def lane() -> None:
         with database.connect(database_url, name="lane", autocommit=False) as opened:
             begin.wait(10)
-            ended.extend(work(opened, *(told("completed", order=order) for order in range(100))))
+            batch = [told("completed", order=order) for order in range(100)]
+            try:
+                ended.extend(work(opened, *batch))
+            except SerializationFailure:  # of the moment: the runtime tries again
+                opened.rollback()
+                again.append(1)
+                ended.extend(work(opened, *batch))
 
     lanes = [threading.Thread(target=lane) for _ in range(4)]
     for it in lanes:
@@ -107,6 +114,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     assert len(ended) == 400
     assert len(said(ended)) == 100
     assert kinds(ended).count(Effect) == 100
+    assert again  # or nobody met anybody
 
 
 def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
@@ -217,10 +225,10 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
     for size in (1, 500):
         counted = Counting(session)
         worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
-        assert counted.statements == ["add_orders", "lock_orders", "add_callbacks", "save_orders"]
+        assert counted.statements == ["lock_orders", "add_callbacks", "add_orders"]
         counted.statements.clear()
         worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
-        assert counted.statements == ["add_orders", "lock_orders", "add_callbacks"]
+        assert counted.statements == ["lock_orders", "add_callbacks"]
 
 
 class Counting:

@@ -14,7 +14,7 @@ from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import sources
 from services.ingest.rules import Callback, judge_all
-from services.ingest.store import FACTS
+from services.ingest.store import facts_of, written
 from services.ingest.worker import observed, parse
 from services.runtime.records import Dead, Record
 from tests.support.callbacks import native, native_order, record, woo_order
@@ -48,9 +48,9 @@ def is_sayable(callback: Callback) -> None:
     assert len(callback.key) <= 1_000
     _, after = judge_all([callback], {callback.order_id: untold(callback.order_id)}, seen=[])
     order = after[callback.order_id]
-    stored = FACTS.dump_json(dict(order.facts)).decode()
+    stored = written(order.facts)
     assert "\\u0000" not in stored
-    assert FACTS.validate_json(stored) == order.facts
+    assert facts_of(stored) == order.facts
     output = observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
     assert b"\\u0000" not in (output.value or b"")
 

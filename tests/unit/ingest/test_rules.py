@@ -115,20 +115,19 @@ def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twic
     assert trash.meaning == again.meaning
     verdicts, order = judged(trash, restore, again)
     assert verdicts == [Verdict.APPLIED] * 3
-    assert order.facts["deletion"].content is True
+    assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()
 
 
 def test_an_update_never_lifts_a_trash() -> None:
     _, order = judged(deleted(1), told("completed", 9))
-    assert order.facts["deletion"].content is True
+    assert order.facts["deletion"].content == b"true"
 
 
 def test_in_the_same_second_a_terminal_status_is_last() -> None:
     for early, late in (("completed", "cancelled"), ("processing", "completed"), ("completed", "refunded")):
         for sent in ((told(early, 1), told(late, 1)), (told(late, 1), told(early, 1))):
-            content = judged(*sent)[1].facts["storefront"].content
-            assert isinstance(content, Storefront)
+            content = Storefront.model_validate_json(judged(*sent)[1].facts["storefront"].content)
             assert content.status == late
 
 

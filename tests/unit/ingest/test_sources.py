@@ -24,8 +24,7 @@ HOOK = {woocommerce.SIGNATURE: b""}
 
 def front(callback: Callback) -> Storefront:
     found = next(fact.content for fact in callback.facts if fact.name == "storefront")
-    assert isinstance(found, Storefront)
-    return found
+    return Storefront.model_validate_json(found)
 
 
 # Proof of origin.
@@ -117,7 +116,7 @@ def test_the_sample_of_the_notes_is_read() -> None:
     order = front(callback)
     assert callback.order_id == "shop:727"
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:processing"]
-    assert callback.facts[1].content == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
+    assert callback.facts[1].content == b'"2026-11-20T15:28:08.000000Z"'
     assert (order.status, order.number, order.currency, order.total_minor) == ("processing", "727", "EUR", 1500)
     assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
     assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
@@ -154,13 +153,13 @@ def test_traps_of_the_vendor() -> None:
 def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_told() -> None:
     callback = sources.read(record(b'{"id":727}', topic="order.deleted"))
     (fact,) = callback.facts
-    assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", True)
+    assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", b"true")
     assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the door received it
 
 
 def test_restored_lifts_the_deletion_and_tells_the_order() -> None:
     callback = sources.read(record(woo_order(), topic="order.restored"))
-    assert {fact.name: fact.content for fact in callback.facts}["deletion"] is False
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == b"false"
     assert front(callback).status == "processing"
 
 
@@ -261,10 +260,10 @@ def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
     assert sources.read(native(here)) == sources.read(native(native_order()))
 
 
-@pytest.mark.parametrize(("is_deleted", "names"), [(True, True), (False, False)])
-def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, names: bool) -> None:
+@pytest.mark.parametrize(("is_deleted", "told"), [(True, b"true"), (False, b"false")])
+def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, told: bytes) -> None:
     callback = sources.read(native(native_order(is_deleted=is_deleted)))
-    assert {fact.name: fact.content for fact in callback.facts}["deletion"] is names
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == told
 
 
 @pytest.mark.parametrize("wrong", [{"order": "728"}, {"source": "other"}])
