@@ -46,6 +46,13 @@ SETTINGS = {
     "log.segment.delete.delay.ms": "1000",
 }
 
+# Everybody may do everything, until somebody is given a right: then only they have it. So a test can take one away. A broker
+# among others would ask whether they may talk to it before it could know.
+RIGHTS_OF_ONE = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+
 
 class Broker(Server):
     def __init__(self, state: Path, number: int, ports: Mapping[str, int], *, brokers: int, detached: bool) -> None:
@@ -103,6 +110,7 @@ class Broker(Server):
         replication = ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
         return {
             **SETTINGS,
+            **(RIGHTS_OF_ONE if self._brokers == 1 else {}),
             "node.id": str(self.number),
             "controller.quorum.voters": ",".join(f"{n}@{HOST}:{port}" for n, port in controllers.items()),
             "listeners": listeners,

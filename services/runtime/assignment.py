@@ -26,6 +26,7 @@ class Assignment(Generic[S]):
         self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
         self.lanes: dict[LaneKey, Lane] = {}
         self.is_silent = False  # the service is paused: a lane may be acquired, but nothing is fetched
+        self.is_member = False  # the group has named lanes for us, perhaps none, since nobody doubted it
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self.lanes.values())
@@ -37,6 +38,7 @@ class Assignment(Generic[S]):
     # The broker's word, inside `fetch`: the log keeps what these raise from the client, and raises it out of `fetch`.
 
     def assigned(self, lanes: Collection[LaneKey]) -> None:
+        self.is_member = True
         for key in self._and_timer(lanes):
             self.lanes[key] = Lane(key)
         self._telemetry.assigned(lanes)
@@ -102,9 +104,12 @@ class Assignment(Generic[S]):
 
     def again(self, lane: Lane, why: str) -> None:
         """The client's position is in doubt: start where the lane should be. What follows on so far stays prepared."""
+        self.from_tail(lane)
+        self._telemetry.assigned_again(lane.key, lane.tail, why)
+
+    def from_tail(self, lane: Lane) -> None:
         lane.first_wanted = True
         self._start(lane, lane.tail)
-        self._telemetry.assigned_again(lane.key, lane.tail, why)
 
     def acquire_due(self) -> None:
         """Also asks after stopped lanes, in case an operator has resolved them."""

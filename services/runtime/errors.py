@@ -125,6 +125,23 @@ class BrokerAway(Transient):
     next_step = "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes on by itself."
 
 
+class InputRefused(Transient):
+    """Kafka answers, and gives us no records of an input or no place in the group: most often a right is missing."""
+
+    code = "input-refused"
+    next_step = (
+        "Give our user Read and Describe on the topics of docs/reference/topics.md that the service reads, and Read on its "
+        "group (`kafka-acls.sh`). The service goes on by itself."
+    )
+
+
+class InputMissing(Transient):
+    """A topic that the service reads is not there, or may not be seen by us. Its other topics are worked."""
+
+    code = "input-missing"
+    next_step = "`stubline topics check` says which; `stubline migrate` makes it. The service takes it up by itself."
+
+
 class TickFailed(Transient):
     """The service's work without input raised. It is tried again; lanes with input go on."""
 

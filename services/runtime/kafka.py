@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from confluent_kafka import (
     Consumer,
@@ -26,9 +25,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway, ConsumerFailed, OutputRefused, ProducerFailed, StublineError
+from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
+from services.runtime.fetched import sorted_out
 from services.runtime.ports import Answer, Fetch, Listener
-from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
+from services.runtime.records import LaneKey
 
 ASK_TIMEOUT_S = 5.0
 LOGGER = logging.getLogger("kafka")  # librdkafka's own lines go where ours go
@@ -46,6 +46,7 @@ REFUSED_FOR_GOOD = frozenset(
         KafkaError.POLICY_VIOLATION,
     }
 )
+NOT_SHOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 
 
 def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, object]:
@@ -134,7 +135,7 @@ class KafkaLog:
         raised, self._callback_error = self._callback_error, None
         if raised is not None:
             raise raised
-        return _sorted_out(messages)
+        return sorted_out(messages)
 
     def assigned(self) -> frozenset[LaneKey]:
         try:
@@ -216,8 +217,8 @@ class KafkaLog:
                 try:
                     description = future.result(ASK_TIMEOUT_S)
                 except KafkaException as error:
-                    if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        continue  # deleted: it is missing from the answer
+                    if error.args[0].code() in NOT_SHOWN:
+                        continue  # it is missing from the answer
                     raise BrokerAway(f"describe {topic}: {error}") from error
                 except TimeoutError as error:
                     raise BrokerAway(f"describe {topic}: no answer") from error
@@ -253,45 +254,3 @@ def _whose(error: KafkaError) -> StublineError:
     if error.code() in REFUSED_FOR_GOOD:
         return OutputRefused(error.str())
     return BrokerAway(f"delivery failed: {error.str()}")
-
-
-def _headers(message: Any) -> Sequence[tuple[str, bytes | None]]:
-    """A name that is not UTF-8 makes the client raise SystemError, and it must not be asked again: the list that it leaves
-    behind holds a null pointer (seen with confluent-kafka 2.16.1).
-    """
-    try:
-        return message.headers() or ()
-    except SystemError:
-        return UNREADABLE_HEADERS
-
-
-def _sorted_out(messages: Sequence[Any]) -> Fetch:
-    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed."""
-    fetch, records = Fetch(), dict[tuple[str, int], list[Record]]()
-    for message in messages:
-        topic, partition = message.topic(), message.partition()
-        error = message.error()
-        if error is not None:
-            if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
-                fetch.out_of_range[LaneKey(topic, partition)] = error.str()
-            elif error.fatal():
-                raise ConsumerFailed(error.str())
-            else:
-                LOGGER.warning("consumer: %s", error.str())
-            continue
-        found = records.get((topic, partition))
-        if found is None:
-            found = records[topic, partition] = []
-        found.append(
-            Record(
-                topic,
-                partition,
-                message.offset(),
-                message.timestamp()[1],
-                message.key(),
-                message.value(),
-                _headers(message),
-            )
-        )
-    fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
-    return fetch

@@ -21,10 +21,13 @@ Answer: TypeAlias = Callable[[StublineError | None], None]
 
 @dataclass(slots=True)
 class Fetch:
-    """What one fetch brought: records by lane in the log's sequence, and lanes whose offset the log does not have."""
+    """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log does not have, and what
+    the broker refuses until somebody gives a right back: a lane's records, or (None) the place in the group.
+    """
 
     records: dict[LaneKey, list[Record]] = field(default_factory=dict)
     out_of_range: dict[LaneKey, str] = field(default_factory=dict)
+    refused: dict[LaneKey | None, str] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -68,7 +71,9 @@ class Log(Protocol):
         ...
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
-        """Asks at once, answers when called: the question overlaps with other work."""
+        """Asks at once, answers when called: the question overlaps with other work. Without those that are not there, or
+        that we may not see.
+        """
         ...
 
     def lanes_total(self) -> int:

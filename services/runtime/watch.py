@@ -9,6 +9,7 @@ from services.runtime.errors import TopicRecreated
 from services.runtime.lane import Lane, State, unacknowledged
 from services.runtime.means import Means
 from services.runtime.records import TIMER, LaneKey
+from services.runtime.refused import Refused
 
 S = TypeVar("S")
 
@@ -22,6 +23,8 @@ class Watch(Generic[S]):
         self._interval_s = means.settings.idle_check_ms / 1_000
         self._next = 0.0
         self._lagging_since: dict[LaneKey, tuple[int, float]] = {}
+        self._input_topics = frozenset(means.service.input_topics)
+        self.refused = Refused(means, assignment)
 
     def look(self, *, is_paused: bool) -> None:
         """Raises what log and ledger raise."""
@@ -34,6 +37,7 @@ class Watch(Generic[S]):
         self._compare_topics(running)
         if not is_paused:
             self._compare_ends(running)
+            self.refused.ask_again()
         self._clear(running, now)
         if running:
             self._telemetry.conservation(self._ledger.conservation([lane.key for lane in running]))
@@ -45,7 +49,8 @@ class Watch(Generic[S]):
 
     def _compare_topics(self, running: list[Lane]) -> None:
         lanes = [lane for lane in running if lane.state is State.RUNNING and lane.key != TIMER]
-        topic_ids = self._log.topic_ids({lane.key.topic for lane in lanes})() if lanes else {}
+        topic_ids = self._log.topic_ids(self._input_topics)()
+        self.refused.compare(topic_ids.keys())
         for lane in lanes:
             found = topic_ids.get(lane.key.topic, lane.topic_id)  # a topic that is gone: the group takes the lane away
             if found != lane.topic_id:

@@ -73,14 +73,12 @@ class Worker(Generic[S]):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is: the rows know, and the lanes are acquired again
             self._troubled(error)
-        self._telemetry.turned(
-            is_ready=not self._outage.code and not self._pace.paused,
-            why=self._outage.code or self._pace.why,
-        )
+        why = self._outage.code or self._pace.why or self._watch.refused.code
+        self._telemetry.turned(is_ready=not why, why=why)
 
     def _turn(self) -> None:
         if rest := self._outage.rest(self._clock()):
-            self._log.fetch(1, min(REST_S, rest))  # stay in the group; all lanes are paused
+            self._watch.refused.heard(self._log.fetch(1, min(REST_S, rest)))  # stay in the group; all lanes are paused
             return
         if self._must_reconnect:
             self._ledger.reconnect()
@@ -88,6 +86,7 @@ class Worker(Generic[S]):
         self._pace.refresh()
         self._apply_pause()
         fetch = self._fetch()
+        self._watch.refused.heard(fetch)
         busy = {key.topic for key in fetch.records} | {lane.key.topic for lane in self.assignment if lane.prepared}
         topic_ids = self._log.topic_ids(busy - {TIMER.topic}) if busy else dict  # asked now, read before the commit
         self._prepare(fetch)

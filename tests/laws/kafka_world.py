@@ -14,14 +14,24 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewPartitions,
+    OffsetSpec,
+    ResourcePatternType,
+    ResourceType,
+)
 from psycopg.rows import class_row, dict_row
 
 from deploy.local.stack import Stack
 from schemas.topics import Topic
 from services.runtime.broker import Broker
 from services.runtime.errors import BrokerAway
-from services.runtime.kafka import _sorted_out
+from services.runtime.fetched import sorted_out
 from services.runtime.letters import unpack_headers
 from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import LaneKey, Record
@@ -260,6 +270,20 @@ class KafkaWorld:
             for broker in self._stack.kafka:
                 broker.resume()
 
+    @contextmanager
+    def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
+        """Somebody else has a right to read it, so we have none."""
+        assert self._stack.kafka  # other servers need not keep rights
+        who = (kind, name, ResourcePatternType.LITERAL, "User:somebody-else", "*", AclOperation.READ)
+        right = AclBinding(*who, AclPermissionType.ALLOW)
+        for answer in self.admin.create_acls([right]).values():
+            answer.result(10)
+        try:
+            yield
+        finally:
+            for answer in self.admin.delete_acls([AclBindingFilter(*who, AclPermissionType.ALLOW)]).values():
+                answer.result(10)
+
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(10)
         self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
@@ -427,7 +451,7 @@ class KafkaWorld:
                     error = message.error()
                     if error is not None and error.code() == KafkaError._PARTITION_EOF:
                         wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
-                for lane, records in _sorted_out([it for it in messages if it.error() is None]).records.items():
+                for lane, records in sorted_out([it for it in messages if it.error() is None]).records.items():
                     logs[lane] += records
         return logs
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
+
+import httpx
 
 from deploy.local.launch import __file__ as launch_file
 
@@ -72,3 +76,10 @@ class Process:
 
     def log(self) -> str:
         return self.log_file.read_text("utf-8", "replace")
+
+    def readyz(self) -> str:
+        """Why it is not ready, in its door's words; empty: it is."""
+        if (port := re.search(r'"health_port": (\d+)', self.log())) is None:
+            return "starting"
+        answer = httpx.get(f"http://127.0.0.1:{port[1]}/readyz", timeout=5)
+        return "" if answer.status_code == HTTPStatus.OK else str(answer.json()["detail"])

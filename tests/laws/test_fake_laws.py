@@ -337,6 +337,71 @@ def test_a_tick_that_raises_keeps_no_replay_away(fake_world: FakeWorld, monkeypa
     check(world.evidence())
 
 
+def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.start("second")
+    member = world.start("first")
+    wait_until_owned(world, member)
+    world.broker.forbidden.add(A)
+    world.send(*story(1, 20), topic=A)
+    world.send(*story(2, 20), topic=B)
+    world.run(3.0)
+    assert len(world.evidence().inputs) == 20
+    assert member.told.readiness == [(True, ""), (False, "input-refused")]
+    assert len(member.told.troubles) == 1  # told once, however often it is asked
+    world.broker.forbidden.clear()
+    world.settle()
+    world.run(1.0)
+    assert member.told.readiness[2:] == [(True, "")]
+    check(world.evidence())
+
+
+def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(fake_world: FakeWorld) -> None:
+    """Only asking anew can show it."""
+    world = fake_world
+    member = world.start("first")
+    wait_until_owned(world, member)
+    for _ in range(2):
+        world.broker.forbidden.add(A)
+        member.log.start_at(LaneKey(A, 0), 0)
+        world.run(3.0)
+        world.broker.forbidden.clear()
+        world.run(3.0)
+    assert member.told.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
+
+
+def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.broker.forbidden.add(NAMES.groups["first"])
+    world.start("second")
+    member = world.start("first")
+    world.send(*story(1, 20))
+    world.run(3.0)
+    assert member.told.readiness == [(False, "input-refused")]
+    world.broker.forbidden.clear()
+    world.settle()
+    assert member.told.readiness[1:] == [(True, "")]
+    check(world.evidence())
+
+
+def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) -> None:
+    world = fake_world
+    world.broker.delete_topic(B)
+    world.start("second")
+    member = world.start("first")
+    world.send(*story(1, 20), topic=A)
+    world.run(3.0)
+    assert len(world.evidence().inputs) == 20
+    assert member.told.readiness == [(True, ""), (False, "input-missing")]
+    assert str(member.told.troubles[0]).startswith(f"input-missing: {B}.")
+    world.broker.create_topic(B)
+    world.send(*story(2, 20), topic=B)
+    world.settle()
+    world.run(1.0)
+    assert member.told.readiness[2:] == [(True, "")]
+    check(world.evidence())
+
+
 def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(fake_world: FakeWorld) -> None:
     """Another worked it meanwhile. The lane comes back to the same process, under another epoch."""
     world = fake_world

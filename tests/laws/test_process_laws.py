@@ -12,7 +12,8 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from services.runtime.process import EX_LEFT, EX_OK
+from schemas.topics import Topic
+from services.runtime.process import EX_FATAL, EX_LEFT, EX_OK
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.laws.alongside import alone
@@ -148,6 +149,64 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(kafka
     world.until("a stopped lane", lambda: stops(world) == {"lane-unpublished-unreadable"})
     kept = world.rows("select unpublished from runtime.lanes where stopped_code is not null")
     assert kept == [(b"\x09 from the future",)]
+
+
+# What the broker withholds. Of a topic that is not there the client says nothing at all.
+
+
+def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(kafka_world: KafkaWorld) -> None:
+    world = kafka_world
+    a, b = world.names.inputs
+    world.start("second")
+    member = world.start("first")
+    wait_until_owned(world, member)
+    with world.forbidden(ResourceType.TOPIC, a):
+        world.until("it says so", lambda: member.readyz() == "input-refused")
+        world.send(*story(2, 20), topic=b)
+        world.until(
+            "the other is worked", lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == b) == 20
+        )
+        world.run(2.0)  # asked anew some times
+        assert member.readyz() == "input-refused"
+    world.until("it is ready", lambda: not member.readyz())
+    world.send(*story(1, 20), topic=a)
+    world.settle()
+    assert member.log().count('"code": "input-refused"') == 1
+    check(world.evidence())
+
+
+def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) -> None:
+    world = kafka_world
+    a, b = world.names.inputs
+    world.admin.delete_topics([b])[b].result(10)
+    world.start("second")
+    member = world.start("first")
+    world.until("it says so", lambda: member.readyz() == "input-missing")
+    world.send(*story(1, 20), topic=a)
+    world.until("the other is worked", lambda: sum(it.effects for it in world.lanes("first")) == 20)
+    world.broker.repair([Topic(b, "key", "tests", partitions=2)])
+    world.until("it is ready", lambda: not member.readyz())
+    world.send(*story(2, 20), topic=b)
+    world.settle()
+    check(world.evidence())
+
+
+def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: KafkaWorld) -> None:
+    """The client calls it fatal: it never fetches again, and says nothing more."""
+    world = kafka_world
+    world.start("second")
+    member = world.start("first")
+    wait_until_owned(world, member)
+    world.send(*story(1, 20))
+    with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
+        assert member.wait(20) == EX_FATAL
+        assert '"code": "consumer-failed"' in member.log()
+        heir = world.start("first")
+        world.until("it says so", lambda: heir.readyz() == "input-refused")
+    world.send(*story(2, 20))
+    world.settle()
+    assert not heir.readyz()
+    check(world.evidence())
 
 
 # Ends.

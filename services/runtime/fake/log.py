@@ -50,6 +50,7 @@ class FakeBroker:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
         self.is_away = False
+        self.forbidden: set[str] = set()  # topics and groups that nobody may read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests rest on the wire until `land`
         self.wire: list[tuple[Output, Answer]] = []
@@ -148,7 +149,7 @@ class FakeLog:
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
         self._told: set[tuple[LaneKey, int]] = set()
-        self._is_zombie = False
+        self._is_zombie = self._was_told = False
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         self.topics, self._listener = tuple(topics), listener  # no member fetches before
@@ -159,6 +160,10 @@ class FakeLog:
         if self.broker.is_away:
             self.broker.clock.sleep(timeout_s)
             return Fetch()
+        if self.group in self.broker.forbidden and not self._positions:
+            self.broker.clock.sleep(timeout_s)
+            told, self._was_told = self._was_told, True  # once, as the client
+            return Fetch() if told else Fetch(refused={None: "group authorization failed"})
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
             self._is_zombie = (
@@ -199,9 +204,14 @@ class FakeLog:
             topic = self.broker.topics.get(lane.topic)
             if lane in self._paused or topic is None or lane.partition >= len(topic.partitions):
                 continue
+            if lane.topic in self.broker.forbidden:
+                if (lane, position) not in self._told:  # said once, then silence
+                    self._told.add((lane, position))
+                    fetch.refused[lane] = "topic authorization failed"
+                continue
             entries, low = topic.partitions[lane.partition], topic.low[lane.partition]
             if not low <= position <= len(entries):
-                if (lane, position) not in self._told:  # said once, then silence
+                if (lane, position) not in self._told:  # as above
                     self._told.add((lane, position))
                     fetch.out_of_range[lane] = f"offset {position} is not in {low} to {len(entries)}"
                 continue

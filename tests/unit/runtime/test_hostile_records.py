@@ -9,8 +9,8 @@ import pytest
 from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime import unpublished
 from services.runtime.fake import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
+from services.runtime.fetched import sorted_out
 from services.runtime.intake import Intake
-from services.runtime.kafka import _sorted_out
 from services.runtime.lane import Lane
 from services.runtime.letters import pack_headers, unpack_headers
 from services.runtime.means import Means
@@ -72,7 +72,7 @@ class Unreadable:
 
 
 def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
-    (records,) = _sorted_out([Unreadable()]).records.values()
+    (records,) = sorted_out([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
     lane.tail = lane.expected = 0
     assert Intake(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)

@@ -1,0 +1,74 @@
+"""What the client says instead of a record: four kinds, and the fatal one has two faces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from services.runtime.errors import ConsumerFailed
+from services.runtime.fetched import REFUSED, sorted_out
+from services.runtime.records import LaneKey
+
+LANE = LaneKey("in", 0)
+
+
+class Said:
+    """A message of the client that carries an error."""
+
+    def __init__(
+        self, error: KafkaError, topic: str | None = LANE.topic, partition: int | None = LANE.partition
+    ) -> None:
+        self._error, self._topic, self._partition = error, topic, partition
+
+    def topic(self) -> str | None:
+        return self._topic
+
+    def partition(self) -> int | None:
+        return self._partition
+
+    def error(self) -> KafkaError:
+        return self._error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError(KafkaError._FATAL, "as 2.16.1 says it"),
+        KafkaError(KafkaError.FENCED_INSTANCE_ID, "of old", fatal=True),
+    ],
+)
+def test_a_fatal_error_ends_the_process(error: KafkaError) -> None:
+    with pytest.raises(ConsumerFailed):
+        sorted_out([Said(error, None, 0)])
+
+
+def test_an_offset_out_of_range_is_its_lanes() -> None:
+    fetch = sorted_out([Said(KafkaError(KafkaError._AUTO_OFFSET_RESET, "gone"))])
+    assert (list(fetch.out_of_range), fetch.refused) == ([LANE], {})
+
+
+@pytest.mark.parametrize("code", sorted(REFUSED))
+@pytest.mark.parametrize("topic", ["in", None])
+def test_what_only_a_person_can_mend_is_refused(code: int, topic: str | None) -> None:
+    """Without a topic it is the membership; the partition is then any number."""
+    fetch = sorted_out([Said(KafkaError(code), topic)])
+    assert list(fetch.refused) == [LANE if topic else None]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_TRANSPORT",
+        "_ALL_BROKERS_DOWN",
+        "_RESOLVE",
+        "NOT_LEADER_FOR_PARTITION",
+        "LEADER_NOT_AVAILABLE",
+        "_MAX_POLL_EXCEEDED",
+    ],
+)
+def test_what_passes_by_itself_is_only_narrated(name: str) -> None:
+    error: Any = KafkaError(getattr(KafkaError, name))
+    fetch = sorted_out([Said(error)])
+    assert (fetch.records, fetch.refused, fetch.out_of_range) == ({}, {}, {})
