@@ -6,8 +6,8 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime import decide, timer
-from services.runtime.errors import BrokerAway, OutcomesMismatch, TickFailed
-from services.runtime.ports import Answer
+from services.runtime.errors import BrokerAway, ConsumerFailed, OutcomesMismatch, TickFailed
+from services.runtime.ports import Answer, Fetch
 from services.runtime.records import LaneKey
 from tests.laws.fake_world import FakeMember, FakeWorld
 from tests.laws.lane_laws import check
@@ -227,6 +227,39 @@ def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committe
     with pytest.raises(OutcomesMismatch):
         world.run(2.0)
     assert not world.evidence().inputs
+
+
+@pytest.mark.parametrize("when", ["at work", "while the world is away"])
+def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goes_on(
+    fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It says so once, whenever the loop listens."""
+    world = fake_world
+    world.start("second")
+    member = world.start("first")
+    wait_until_owned(world, member)
+    world.send(*story(1, 20))
+    world.run(0.1)
+    if when != "at work":
+        world.database.is_away = True
+        world.until("it rests", lambda: len(member.told.troubles) > 2)
+    said = iter([ConsumerFailed("group authorization failed")])
+    fetch = member.log.fetch
+
+    def failing(records_max: int, timeout_s: float) -> Fetch:
+        for error in said:
+            raise error
+        return fetch(0, timeout_s)
+
+    monkeypatch.setattr(member.log, "fetch", failing)
+    with pytest.raises(ConsumerFailed):
+        world.run(2.0)
+    world.database.is_away = False
+    member.kill()
+    world.start("first")
+    world.send(*story(2, 20))
+    world.settle()
+    check(world.evidence())
 
 
 def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:
