@@ -9,7 +9,7 @@ from contextlib import closing
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from services.runtime.broker import Broker
-from services.runtime.kafka import _sorted_out
+from services.runtime.fetched import sorted_out
 from services.runtime.records import LaneKey, Record
 
 READ_WITHIN_S = 30.0
@@ -37,6 +37,6 @@ def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, 
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
-            for lane, records in _sorted_out([it for it in messages if it.error() is None]).records.items():
+            for lane, records in sorted_out([it for it in messages if it.error() is None]).records.items():
                 logs[lane] += records
     return logs

@@ -29,7 +29,10 @@ from psycopg.rows import dict_row
 from deploy.demo.store import Store, open_store
 from deploy.demo.woocommerce import Item, Purchase, deleted_body, headers, order_body
 from deploy.local.mail import Mail
-from deploy.local.programs import Services
+from deploy.local.programs import Services, services
+from deploy.local.stack import Stack
+from schemas.topics import all_topics
+from services.runtime.broker import Broker
 
 SECRET = "a-shop's-secret"
 PARSER = BytesParser(EmailMessage, policy=policy.default)
@@ -256,3 +259,33 @@ def write_files(folder: Path) -> dict[str, Path]:
         files[name] = folder / f"{name}.toml"
         files[name].write_text(text)
     return files
+
+
+@contextmanager
+def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Iterator[Stubline]:
+    """The whole pipeline on these servers: migrated, with its campaigns, and all of its processes running.
+
+    `partitions`: of topics that an earlier release made, so they are left alone.
+    """
+    files = write_files(folder)
+    environment = {
+        **stack.environment,
+        "TEST_SHOP_SECRET": SECRET,
+        "STUBLINE_APPROVAL_POLICY_FILE": str(files["policy"]),
+        # A sender that was killed is missed after seconds, not a minute.
+        "STUBLINE_DELIVERY_LEASE_MS": "6000",
+        "STUBLINE_DELIVERY_MAIL_DEADLINE_MS": "4000",
+        "STUBLINE_DELIVERY_SMTP_TIMEOUT_MS": "2000",
+        "STUBLINE_DELIVERY_RETRY_MIN_MS": "200",
+    }
+    if partitions is not None:
+        Broker(stack.bootstrap_servers).repair([replace(topic, partitions=partitions) for topic in all_topics()])
+    migrate = ["migrate"] if partitions is None else ["migrate", "--database-only"]
+    for command in (migrate, ["campaigns", "apply", str(files["campaigns"])]):
+        program = str(Path(sys.executable).with_name("stubline"))
+        subprocess.run([program, *command], env={**os.environ, **environment}, check=True, capture_output=True)
+    with (
+        services(folder, environment, files["sources"]) as running,
+        connected(running, environment, stack.smtp) as found,
+    ):
+        yield found

@@ -1,0 +1,278 @@
+"""What happens inside a process, or between it and its servers, at the worst moment: to all four services in one evening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from deploy.local.programs import STAGES, Program
+from services.runtime.kafka import producer_settings
+from tests.acceptance.evening import Wanted, evening, expect, more
+from tests.acceptance.laws import NAMES
+from tests.support.deliveries import issued
+from tests.support.stages import TIME, decided, observed
+from tests.support.stubline import Stubline
+from tests.support.trapped import Trapped, trapped, until
+
+IN_TRANSACTIONS = """
+    select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%%'
+        and xact_start < now() - interval '1 second'
+"""
+OWNERS = "select distinct owner from runtime.lanes where consumer_group = %(group)s and topic <> '@timer'"
+READ = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
+# What each passes often enough while orders flow. No outputs leave delivery but with its timer, and nobody else's always.
+POINTS = ("transaction_begun", "handle", "committing", "committed", "produced", "published", "delivered")
+
+
+OPEN = "select id::text, consumer_group, state, attempts from runtime.dead_letters where code = 'record-unexpected-error' order by id"
+LANES = """
+    select consumer_group, topic, partition, next_offset, duplicates + superseded + dead as nothing_new from runtime.lanes
+"""
+LONGEST = f"""
+    select distinct on (consumer_group, topic) * from ({LANES}) as lanes
+    where topic <> '@timer' and next_offset > 0 order by consumer_group, topic, next_offset desc
+"""
+# What a repeat may not touch of an order: what was said, decided, issued, filed and sent.
+PICTURE = {
+    "said by ingest": "select order_id, sequence, digest from ingest.orders",
+    "said by approval": "select order_id, sequence, digest, state from approval.orders",
+    "said by issuer": "select order_id, sequence, digest from issuer.orders",
+    "said by delivery": "select order_id, sequence, digest from delivery.orders",
+    "receipts": "select * from approval.receipts",
+    "tickets": "select * from issuer.tickets",
+    "audit": "select * from issuer.audit",
+    "jobs": "select job_id, state, mails, attempts from delivery.jobs",
+}
+
+
+@pytest.fixture(scope="module")
+def fragile(stubline: Stubline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trapped]:
+    with trapped(stubline, tmp_path_factory.mktemp("traps")) as found:
+        yield found
+
+
+@pytest.fixture
+def world(fragile: Trapped) -> Iterator[Trapped]:
+    yield fragile
+    fragile.set("")
+
+
+def sprung(world: Trapped, wanted: Mapping[str, int]) -> Wanted:
+    """Orders, until each service has met its traps that often."""
+    orders: Wanted = []
+    until(
+        f"{wanted} traps sprung",
+        lambda: all(len(world.traps[stage].sprung()) >= count for stage, count in wanted.items()),
+        more(world.stubline, orders),
+    )
+    return orders
+
+
+def owners(stubline: Stubline, stage: str) -> set[int]:
+    """Processes that hold lanes of a service."""
+    rows = stubline.rows(OWNERS, group=f"stubline.{stage}")
+    return {int(row["owner"].rpartition(":")[2]) for row in rows if row["owner"]}
+
+
+def owned(stubline: Stubline, members: Mapping[str, set[Program]]) -> bool:
+    """These and nobody else hold the lanes."""
+    return all(owners(stubline, stage) == {it.pid for it in programs} for stage, programs in members.items())
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(world: Trapped) -> None:
+    """Of every service and both senders, and commits that never arrive beside it."""
+    wanted: Wanted = []
+    for turn in range(1, 4):
+        for proxy in world.proxies.values():
+            proxy.lose_answer()
+        wanted += evening(world.stubline, orders=4)
+        until(
+            f"answer {turn} of each lost",
+            lambda: all(it.answers_lost >= turn for it in world.proxies.values()),  # noqa: B023 - asked at once
+            more(world.stubline, wanted),
+        )
+        for proxy in world.proxies.values():
+            proxy.lose_commit()
+        wanted += evening(world.stubline, orders=4)
+        until(
+            f"commit {turn} of each lost",
+            lambda: all(it.commits_lost >= turn for it in world.proxies.values()),  # noqa: B023 - asked at once
+            more(world.stubline, wanted),
+        )
+    expect(world.stubline, wanted)
+    assert not world.stubline.rows("select * from runtime.dead_letters where code = 'record-unexpected-error'")
+
+
+def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: Trapped) -> None:
+    letters = world.stubline.value("select count(*) from runtime.dead_letters")
+    world.set(",".join(f"{point}:raise:{place}" for place, point in enumerate(POINTS, 1)))
+    world.traps["delivery"].set(",".join(f"{point}:raise:{place}" for place, point in enumerate((*POINTS, "tick"), 1)))
+    wanted = sprung(world, dict.fromkeys(STAGES, len(POINTS)) | {"delivery": len(POINTS) + 1})
+    expect(world.stubline, wanted)
+    assert world.stubline.value("select count(*) from runtime.dead_letters") == letters
+
+
+def test_a_process_stopped_inside_its_transaction_holds_nobody_up(world: Trapped) -> None:
+    """It rests past all bounds, others take over; what it does when it wakes fails, and so does its callback `lost`."""
+    stubline, wanted = world.stubline, Wanted()
+    for stage in reversed(STAGES):  # the last first: who stands still feeds nobody
+        world.traps[stage].set("transaction_begun:stop:1")
+        until(f"{stage} stands still", lambda: world.is_stopped(stage), more(stubline, wanted))  # noqa: B023 - asked at once
+    with joined(stubline, "heir") as heirs:
+        until("the heirs hold all lanes", lambda: owned(stubline, {stage: set(it) for stage, it in heirs.items()}))
+        assert stubline.value(IN_TRANSACTIONS) == 0, "the rows are free"
+        wanted += evening(stubline, orders=8)
+        world.set("lost:raise:1")
+        for stage in STAGES:
+            world.program(stage).resume()
+        wanted += evening(stubline, orders=8)
+        until("all woke", lambda: all(trap.sprung() for trap in world.traps.values()))
+        expect(stubline, wanted)
+        assert all(world.program(stage).running for stage in STAGES)
+
+
+# What an operator does.
+
+
+def picture(stubline: Stubline, wanted: Wanted) -> dict[str, list[str]]:
+    """All that is known of these orders."""
+    names = [order.order_id for order, _ in wanted]
+    found = {
+        name: sorted(map(str, stubline.rows(f"{statement} where order_id = any(%(names)s)", names=names)))
+        for name, statement in PICTURE.items()
+    }
+    sent = stubline.sent()
+    return found | {"mails": sorted(str(sent.get(order.purchase.email)) for order, _ in wanted)}
+
+
+def rewind(stubline: Stubline, lanes: list[dict[str, Any]]) -> None:
+    """To their first record, several operators at once."""
+    where = [(it["consumer_group"], it["topic"], it["partition"]) for it in lanes]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda lane: stubline.command("lanes", "rewind", *lane, "--to", 0), where))
+    assert [it.returncode for it in done] == [0] * len(lanes), done
+
+
+def repeated(stubline: Stubline, lanes: list[dict[str, Any]]) -> bool:
+    """Each of these lanes has found nothing new in what it had worked before."""
+    key = ("consumer_group", "topic", "partition")
+    now = {tuple(it[name] for name in key): it["nothing_new"] for it in stubline.rows(LANES)}
+    return all(now[tuple(it[name] for name in key)] >= it["nothing_new"] + it["next_offset"] for it in lanes)
+
+
+def test_a_letter_of_each_service_replayed_twice_has_its_effect_once(world: Trapped) -> None:
+    """Asked for by two operators at once, again when it is resolved, and its copy read again."""
+    stubline, wanted = world.stubline, Wanted()
+    world.set("parse:raise:2")
+    until("a letter each", lambda: all(it.sprung() for it in world.traps.values()), more(stubline, wanted))
+    stubline.settle()
+    letters = stubline.rows(OPEN)
+    assert sorted(it["consumer_group"] for it in letters) == sorted(NAMES.groups.values())
+    ids = [it["id"] for it in letters]
+    with ThreadPoolExecutor() as pool:
+        codes = [it.returncode for it in pool.map(lambda _: stubline.command("dead", "replay", *ids), range(2))]
+    assert 0 in codes
+    expect(stubline, wanted)
+    assert {(it["state"], it["attempts"]) for it in stubline.rows(OPEN)} == {("resolved", 1)}
+    before = picture(stubline, wanted)
+    again = stubline.command("dead", "replay", *ids)
+    assert (again.returncode, "letter-state" in again.stderr) == (1, True), again.stderr
+    replays = [it for it in stubline.rows(LONGEST) if it["topic"].endswith(".replay.v1")]
+    assert len(replays) == len(STAGES)
+    rewind(stubline, replays)
+    expect(stubline, wanted)
+    assert repeated(stubline, replays)
+    assert picture(stubline, wanted) == before
+
+
+def test_lanes_of_every_service_that_an_operator_rewinds_work_everything_again_and_double_nothing(
+    stubline: Stubline,
+) -> None:
+    wanted = evening(stubline, orders=12)
+    expect(stubline, wanted)
+    before, lanes = picture(stubline, wanted), stubline.rows(LONGEST)
+    assert {it["consumer_group"] for it in lanes} == set(NAMES.groups.values())
+    rewind(stubline, lanes)
+    others = evening(stubline, orders=8)  # while they work it again
+    expect(stubline, wanted + others)
+    assert repeated(stubline, lanes)
+    assert picture(stubline, wanted) == before
+
+
+# Storms.
+
+
+def test_a_storm_of_duplicates_issues_and_mails_each_order_once(stubline: Stubline) -> None:
+    """Each callback eight times at the same instant, over two members of every service."""
+    with joined(stubline, "twin") as twins:
+        wanted = evening(stubline, orders=12, copies=8, share=1.0)
+        until("both hold lanes", lambda: owned(stubline, members(stubline, twins)))
+        expect(stubline, wanted + evening(stubline, orders=4, copies=8, share=1.0))
+
+
+def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(stubline: Stubline) -> None:
+    """A tenth of what each service reads: bytes that nobody can read, nothing at all, and keys that no table takes."""
+    before, wanted = stubline.value("select count(*) from runtime.dead_letters"), Wanted()
+    for turn in range(6):
+        wanted += evening(stubline, orders=4)
+        stubline.post("shop", "order.updated", b'{"id": 1, "status": ')
+        poison(stubline, turn)
+    expect(stubline, wanted)
+    letters = stubline.rows("select code, count(*) from runtime.dead_letters group by code")
+    assert stubline.value("select count(*) from runtime.dead_letters") - before == 6 * (3 + 3 + 2 * 3 + 3), letters
+    assert stubline.value("select count(*) from runtime.controls where paused") == 0, "nobody pulled a brake"
+
+
+def poison(stubline: Stubline, turn: int) -> None:
+    """Into each topic that a service reads; the handler's own is a snapshot like others, but for a NUL in its key."""
+    producer = Producer(producer_settings(stubline.store.bootstrap_servers, "test", 10_000))
+    name = f"poison-{turn}\0"
+    for topic in READ:
+        headers: list[tuple[str, bytes | None]] = [("from", b"\x00\xff"), ("from", None), ("\u00fc", b"2")]
+        producer.produce(topic, b"\xff\x00 no json", b"shop:%d" % turn, headers=headers)
+        producer.produce(topic, None, None)
+    for event in (observed(name, "completed"), decided(name, 2), issued(f"shop:{name}", 1, "Active")):
+        output = event.encode(time=TIME)
+        producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
+    assert producer.flush(10) == 0
+
+
+def test_members_of_every_service_that_come_and_go_lose_and_double_nothing(world: Trapped) -> None:
+    """One, three and one again, and the callbacks of the one that stays raise each time."""
+    stubline, wanted = world.stubline, Wanted()
+    world.set("revoked:raise:1,assigned:raise:1,revoked:raise:2")
+    with joined(stubline, "second", "third") as others:
+        until("three hold lanes", lambda: owned(stubline, members(stubline, others)), more(stubline, wanted))
+        wanted += evening(stubline, orders=8)
+    until("one holds all lanes", lambda: owned(stubline, members(stubline, {})), more(stubline, wanted))
+    expect(stubline, wanted)
+    assert all({"revoked:raise", "assigned:raise"} <= set(trap.sprung()) for trap in world.traps.values())
+
+
+@contextmanager
+def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]]:
+    """More members for each service, while it lasts; they end as a deployment ends them."""
+    services = stubline.services
+    others = {
+        stage: [
+            services.add(f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT") for it in names
+        ]
+        for stage in STAGES
+    }
+    programs = [it for found in others.values() for it in found]
+    try:
+        for it in programs:
+            it.start_soon()
+        yield others
+    finally:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Program.stop, programs))
+
+
+def members(stubline: Stubline, others: Mapping[str, Sequence[Program]]) -> dict[str, set[Program]]:
+    return {stage: {stubline.services.programs[stage], *others.get(stage, ())} for stage in STAGES}
