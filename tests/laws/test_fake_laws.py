@@ -246,7 +246,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     said = iter([ConsumerFailed("group authorization failed")])
     fetch = member.log.fetch
 
-    def failing(records_max: int, timeout_s: float) -> Fetch:
+    def failing(_records_max: int, timeout_s: float) -> Fetch:
         for error in said:
             raise error
         return fetch(0, timeout_s)
