@@ -9,7 +9,7 @@ create table approval.orders (
     state               text check (state in ('observed', 'gated', 'released', 'refused', 'cancelled')),
     observed_generation bigint not null default 0,  -- of the observation that was last decided
     observed_sequence   bigint not null default 0,
-    decision            jsonb,  -- as it was said, without its place in history
+    decision            json,  -- as it was said, without its place in history; read whole, and jsonb costs twice as much
     decided_at          timestamptz,
     -- What it has decided, it has said.
     check ((sequence = 0) = (digest is null)),
@@ -25,9 +25,9 @@ create table approval.receipts (
     observed_generation bigint not null,
     observed_sequence   bigint not null,
     sequence            bigint not null check (sequence >= 1),  -- the order's, as it stood after the decision
-    inputs              jsonb not null,
+    inputs              json not null,
     policy_version      text not null,
-    outcome             jsonb not null,
+    outcome             json not null,
     at                  timestamptz not null default now(),
     -- An observation is decided once.
     primary key (order_id, observed_generation, observed_sequence)

@@ -36,7 +36,7 @@ create table issuer.orders (
     decided_sequence   bigint not null default 0,
     buyer_email        text not null default '',
     is_waiting         boolean not null default false,  -- has rows in waiting_lines
-    decision           jsonb,
+    decision           json,  -- as it came, to be decided again
     check ((sequence = 0) = (digest is null)),
     check ((sequence = 0) = (decision is null))
 ) with (fillfactor = 70);

@@ -8,7 +8,7 @@ from functools import partial
 import orjson
 
 from schemas.envelope import Position
-from schemas.orders import OrderDecided, OrderObserved
+from schemas.orders import OrderDecided, OrderObserved, order_of
 from schemas.said import Said, digest_of
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, Prepared, decide
@@ -147,6 +147,7 @@ def service(policies: Policies, gates: Sequence[Gate] = ()) -> Service[OrderObse
         topics=(OrderObserved.topic,),
         parse=parse,
         handle=partial(_handle, policies=policies, gates=gates),
+        subject=lambda record: order_of(record.key),
     )
 
 

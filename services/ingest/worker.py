@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
 
 from schemas.callbacks import TOPIC
-from schemas.orders import OrderObserved
+from schemas.orders import OrderObserved, order_of
 from schemas.said import Said
 from services.ingest import sources
 from services.ingest.errors import OrderOverfull
 from services.ingest.metrics import INCIDENTS, OBSERVATIONS
 from services.ingest.rules import DELETION, FACTS_MAX, REACHED, STOREFRONT, Callback, Order, Verdict, judge_all, news
 from services.ingest.store import Store
-from services.runtime.errors import Poison
 from services.runtime.ledger import Session
-from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service
 
 GROUP = "stubline.ingest"
 WRITER = "ingest"
-SUBJECT = re.compile(rb"[a-z0-9-]{1,32}:[!->@-~][!-~]{0,199}")  # the door's `?` stands for an id that it could not read
-
-
-def parse(record: Record) -> Callback | Dead:
-    """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
-    try:
-        return sources.read(record)
-    except Poison as error:
-        return Dead(error, subject_key=subject(record.key))
-
-
-def subject(key: bytes | None) -> str | None:
-    """Whose data it is, as far as the record's key tells: an order whose callback cannot be read is a person's all the same."""
-    found = SUBJECT.fullmatch(key or b"")
-    return found[0].decode() if found else None
 
 
 def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
@@ -102,4 +85,6 @@ def outcome(told: Callback, verdict: Verdict, unsaid: dict[str, Said]) -> Outcom
             return Dead(OrderOverfull(f"{told.order_id} has {FACTS_MAX} facts"), subject_key=told.order_id)
 
 
-SERVICE: Service[Callback, Session] = Service(GROUP, (TOPIC,), parse=parse, handle=handle)
+SERVICE: Service[Callback, Session] = Service(
+    GROUP, (TOPIC,), parse=sources.read, handle=handle, subject=lambda record: order_of(record.key)
+)

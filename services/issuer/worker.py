@@ -10,7 +10,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from schemas.envelope import STRUCTURED, Position
-from schemas.orders import OrderDecided, TicketsChanged
+from schemas.orders import OrderDecided, TicketsChanged, order_of
 from schemas.said import Said, digest_of, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import Given, Plan, plan, products_of, tickets_max
@@ -170,4 +170,5 @@ def service(orders_max: int) -> Service[Decided, Session]:
         parse=parse,
         handle=handle,
         tick=partial(tick, orders_max=orders_max),
+        subject=lambda record: order_of(record.key),
     )

@@ -26,7 +26,7 @@ from tests.support.stubline import Stubline
 from tests.toy.names import Names
 
 UNEXPLAINED = """
-    select order_id, line_id from approval.orders, jsonb_to_recordset(decision -> 'lines') as line (line_id text, quantity int)
+    select order_id, line_id from approval.orders, jsonb_to_recordset(decision::jsonb -> 'lines') as line (line_id text, quantity int)
     where state = 'released' and quantity <>
         (select count(*) from issuer.tickets
          where tickets.order_id = orders.order_id and tickets.line_id = line.line_id and (status = 'Active' or reason is not null))
@@ -58,8 +58,8 @@ FOLDS = {
     "issuer of approval": """
         select order_id, told.state, told.sequence, heard.decided_sequence
         from approval.orders as told full join issuer.orders as heard using (order_id)
-        where (told.generation, told.sequence, told.state, (told.decision -> 'lines')::jsonb) is distinct from
-            (heard.decided_generation, heard.decided_sequence, heard.decision ->> 'state', (heard.decision -> 'lines')::jsonb)
+        where (told.generation, told.sequence, told.state, told.decision::jsonb -> 'lines') is distinct from
+            (heard.decided_generation, heard.decided_sequence, heard.decision::jsonb ->> 'state', heard.decision::jsonb -> 'lines')
     """,
     "delivery of approval": """
         select order_id, told.state, told.sequence, heard.decision, heard.decision_sequence
@@ -74,7 +74,7 @@ FOLDS = {
             or array(select ticket_id::text || status from issuer.tickets
                      where tickets.order_id = told.order_id and number is not null order by 1) is distinct from
                array(select (ticket ->> 'ticket_id') || (ticket ->> 'status')
-                     from jsonb_array_elements(heard.tickets -> 'tickets') as ticket order by 1)
+                     from jsonb_array_elements(heard.tickets::jsonb -> 'tickets') as ticket order by 1)
     """,
 }
 WRITERS: Mapping[type[Snapshot], str] = {

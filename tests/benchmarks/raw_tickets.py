@@ -59,7 +59,7 @@ def _read(connection: psycopg.Connection, table: str, ids: list[str]) -> list[An
 def _insert(table: str, types: dict[str, str]) -> bytes:
     names = [name.strip() for name in TABLES[table].split(",")]
     plain = [types[name.strip('"')] for name in names]
-    texts = {"jsonb", "uuid"}
+    texts = {"json", "jsonb", "uuid"}
     arrays = ", ".join(f"%b::{'text' if kind in texts else kind}[]" for kind in plain)
     chosen = ", ".join(f"c{place}{f'::{kind}' if kind in texts else ''}" for place, kind in enumerate(plain))
     aliases = ", ".join(f"c{place}" for place in range(len(names)))

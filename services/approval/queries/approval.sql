@@ -12,7 +12,7 @@ from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_
 insert into approval.orders (
     order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, decided_at
 )
-select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::jsonb, now()
+select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::json, now()
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
     %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[]
@@ -25,7 +25,7 @@ on conflict do nothing;
 update approval.orders
 set sequence = batch.sequence, generation = batch.generation, digest = batch.digest, state = batch.state,
     observed_generation = batch.observed_generation, observed_sequence = batch.observed_sequence,
-    decision = batch.decision::jsonb,
+    decision = batch.decision::json,
     decided_at = case when orders.digest = batch.digest then orders.decided_at else now() end
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
@@ -38,7 +38,7 @@ where orders.order_id = batch.order_id;
 insert into approval.receipts (
     order_id, observed_generation, observed_sequence, sequence, inputs, policy_version, outcome
 )
-select order_id, observed_generation, observed_sequence, sequence, inputs::jsonb, policy_version, outcome::jsonb
+select order_id, observed_generation, observed_sequence, sequence, inputs::json, policy_version, outcome::json
 from unnest(
     %(order_ids)s::text[], %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(sequences)s::bigint[],
     %(inputs)s::text[], %(policy_versions)s::text[], %(outcomes)s::text[]

@@ -11,7 +11,7 @@ select order_id, incidents from ingest.orders where order_id = %(order_id)s::tex
 
 -- name: facts
 select fact.key as fact, fact.value ->> 'version' as version
-from ingest.orders, jsonb_each(facts) as fact
+from ingest.orders, json_each(facts) as fact
 where order_id = %(order_id)s::text
 order by fact.key;
 

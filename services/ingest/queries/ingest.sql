@@ -20,7 +20,7 @@ select key, meaning from ingest.callbacks where key = any(%(keys)s::text[]);
 -- name: add_orders
 -- Orders without a row, whole, so that no row is written twice. Sorted; fewer than asked: another lane was first with one.
 insert into ingest.orders (order_id, generation, sequence, digest, facts, incidents)
-select order_id, generation, sequence, digest, facts::jsonb, incidents::jsonb
+select order_id, generation, sequence, digest, facts::json, incidents::json
 from unnest(
     %(order_ids)s::text[], %(generations)s::bigint[], %(sequences)s::bigint[], %(digests)s::bytea[], %(facts)s::text[],
     %(incidents)s::text[]
@@ -31,8 +31,8 @@ on conflict do nothing;
 -- name: save_orders
 -- Unsorted may lock in any order: these rows are locked already.
 update ingest.orders
-set generation = batch.generation, sequence = batch.sequence, digest = batch.digest, facts = batch.facts::jsonb,
-    incidents = batch.incidents::jsonb
+set generation = batch.generation, sequence = batch.sequence, digest = batch.digest, facts = batch.facts::json,
+    incidents = batch.incidents::json
 from unnest(
     %(order_ids)s::text[], %(generations)s::bigint[], %(sequences)s::bigint[], %(digests)s::bytea[], %(facts)s::text[],
     %(incidents)s::text[]

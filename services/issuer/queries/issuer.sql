@@ -98,7 +98,7 @@ set source = excluded.source, sku = excluded.sku, product_id = excluded.product_
 insert into issuer.orders (
     order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision
 )
-select order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision::jsonb
+select order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision::json
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[],
     %(decided_generations)s::bigint[], %(decided_sequences)s::bigint[], %(buyer_emails)s::text[], %(is_waitings)s::boolean[],
@@ -114,7 +114,7 @@ on conflict do nothing;
 update issuer.orders
 set sequence = batch.sequence, generation = batch.generation, digest = batch.digest,
     decided_generation = batch.decided_generation, decided_sequence = batch.decided_sequence,
-    buyer_email = batch.buyer_email, is_waiting = batch.is_waiting, decision = batch.decision::jsonb
+    buyer_email = batch.buyer_email, is_waiting = batch.is_waiting, decision = batch.decision::json
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[],
     %(decided_generations)s::bigint[], %(decided_sequences)s::bigint[], %(buyer_emails)s::text[], %(is_waitings)s::boolean[],
