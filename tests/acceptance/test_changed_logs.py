@@ -1,0 +1,153 @@
+"""Topics change under the pipeline: they grow, are made again, and forget. On servers of their own, for it cannot be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from deploy.local.programs import STAGES, Program
+from deploy.local.stack import Stack
+from schemas.topics import GROUPS
+from services.runtime.broker import Broker
+from services.runtime.records import LaneKey
+from tests.acceptance.evening import evening, expect, more
+from tests.support.logs import read_logs
+from tests.support.stubline import Order, Stubline, piped
+from tests.support.trapped import until
+
+BEGUN_WITH = 4  # partitions; `stubline migrate` asks for eight
+FLOW = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
+# As orders reach them. Approval also subscribes to topics that nobody writes to yet.
+READERS = [(group.name, topic) for topic in FLOW for group in GROUPS if topic in group.topics]
+STOPPED = """
+    select consumer_group, topic, partition, next_offset, stopped_code from runtime.lanes where stopped_code is not null
+    order by consumer_group, topic, partition
+"""
+
+
+@pytest.fixture(scope="module")
+def stack_of_its_own() -> Iterator[Stack]:
+    with Stack.temporary() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def stubline(stack_of_its_own: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
+    """Orders flow through topics as an earlier release made them."""
+    with piped(stack_of_its_own, tmp_path_factory.mktemp("changed"), partitions=BEGUN_WITH) as found:
+        yield found
+
+
+@pytest.fixture
+def broker(stubline: Stubline) -> Broker:
+    return Broker(stubline.store.bootstrap_servers)
+
+
+@pytest.fixture
+def admin(stubline: Stubline) -> AdminClient:
+    return AdminClient({"bootstrap.servers": stubline.store.bootstrap_servers, "log_level": 0})
+
+
+def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(
+    stubline: Stubline, broker: Broker
+) -> None:
+    assert {it.partitions for it in broker.standing(FLOW).values()} == {BEGUN_WITH}
+    wanted = evening(stubline, orders=8)
+    with ThreadPoolExecutor() as pool:
+        migrated = pool.submit(stubline.command, "migrate")
+        until("migrated", migrated.done, more(stubline, wanted))
+    assert migrated.result().returncode == 0
+    with ThreadPoolExecutor() as pool:  # a producer asks for a topic's partitions every five minutes, or when it starts
+        for name in ("door", *STAGES):
+            pool.submit(start_anew, stubline.services.programs[name])
+    wanted += evening(stubline, orders=24)
+    expect(stubline, wanted)
+    busy = "select count(*) from runtime.lanes where topic = %(topic)s and partition >= %(old)s and effects > 0"
+    for topic in FLOW:
+        assert stubline.value(busy, topic=topic, old=BEGUN_WITH) > 0, f"new partitions of {topic} are read"
+
+
+def start_anew(program: Program) -> None:
+    program.stop()
+    program.start()
+
+
+def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody_accepts_them(
+    stubline: Stubline, broker: Broker, admin: AdminClient
+) -> None:
+    """All that orders flow through, at once. Stage after stage stops, and goes on where the new topic begins."""
+    before = evening(stubline, orders=12)
+    expect(stubline, before)
+    for answer in admin.delete_topics(list(FLOW)).values():
+        answer.result(10)
+    until("the topics are gone", lambda: not broker.standing(FLOW))
+    assert stubline.command("migrate").returncode == 0
+    wanted = evening(stubline, orders=12)
+    for group, topic in READERS:
+        until_stopped(stubline, group, topic, "lane-topic-recreated")
+        accepted = stubline.command("lanes", "accept-topic", group, topic)
+        assert accepted.returncode == 0, accepted.stderr
+    expect(stubline, before + wanted, disturbed=FLOW)
+
+
+def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_somebody_skips_it(
+    stubline: Stubline, broker: Broker, admin: AdminClient
+) -> None:
+    """Each service in turn stands still while one order goes on; then of what it has not read only the last is left."""
+    order, (skipped,) = stubline.paid_order(2), stubline.rows("select sum(gaps)::int as offsets from runtime.lanes")
+    stubline.tell(order)
+    stubline.settle()
+    for stage, unread in reversed(tuple(zip(STAGES, FLOW, strict=True))):
+        stubline.services.programs[stage].stop()
+        for status in ("cancelled", "completed"):
+            tell_until_it_is_in(stubline, broker, order, status, unread)
+    forget_all_but_the_last(stubline, broker, admin, order)
+    for stage in STAGES:
+        stubline.services.programs[stage].start_soon()
+    for group, topic in READERS:
+        until_stopped(stubline, group, topic, "lane-offset-out-of-range")
+    lanes, holes = stubline.rows(STOPPED), skipped["offsets"]
+    assert len(lanes) == len(READERS)
+    for it in lanes:
+        lane = it["consumer_group"], it["topic"], it["partition"]
+        holes += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
+        done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
+        assert done.returncode == 0, done.stderr
+    expect(stubline, [(order, 2)], disturbed=FLOW, holes=holes)
+    assert holes > skipped["offsets"]
+
+
+def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None:
+    """Some lanes of the group at that topic, and for that reason."""
+
+    def codes() -> set[str]:
+        lanes = [it for it in stubline.rows(STOPPED) if (it["consumer_group"], it["topic"]) == (group, topic)]
+        return {it["stopped_code"] for it in lanes}
+
+    until(f"{group} stops at {topic}", lambda: codes() == {code})
+
+
+def tell_until_it_is_in(stubline: Stubline, broker: Broker, order: Order, status: str, topic: str) -> None:
+    high = end_of(broker, topic)
+    stubline.tell(order, status)
+    until(f"{topic} has {status}", lambda: end_of(broker, topic) > high)
+
+
+def end_of(broker: Broker, topic: str) -> int:
+    return sum(it.high for it in broker.extents(topic).values())
+
+
+def forget_all_but_the_last(stubline: Stubline, broker: Broker, admin: AdminClient, order: Order) -> None:
+    """Of the partitions in which the order stands."""
+    logs = read_logs(stubline.store.bootstrap_servers, FLOW)
+    lanes = {
+        LaneKey(it.topic, it.partition) for log in logs.values() for it in log if it.key == order.order_id.encode()
+    }
+    assert {lane.topic for lane in lanes} == set(FLOW)
+    ends = [TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes]
+    for answer in admin.delete_records(ends).values():
+        answer.result(10)
