@@ -7,6 +7,7 @@ not know means that the writer is newer, and stops them.
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
@@ -19,7 +20,14 @@ Source = Annotated[
     str, Field(pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path.")
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
+ORDER_ID = re.compile(rb"[a-z0-9-]{1,32}:[!->@-~][!-~]{0,199}")  # the door's `?` stands for an id that it could not read
 TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
+
+
+def order_of(key: bytes | None) -> str | None:
+    """Whose data a record is, as far as its key tells: what cannot be read is a person's all the same."""
+    found = ORDER_ID.fullmatch(key or b"")
+    return found[0].decode() if found else None
 
 
 class Part(BaseModel):

@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from schemas.envelope import NotAnEvent, Output
-from schemas.orders import DeliveriesChanged, JobSaid, OrderDecided, TicketsChanged
+from schemas.orders import DeliveriesChanged, JobSaid, OrderDecided, TicketsChanged, order_of
 from services.delivery.rules import JobAgain, Told, Verdict, changed_jobs, judge
 from services.delivery.settings import Settings
 from services.delivery.store import LetterRow, Spoken, Store
@@ -140,4 +140,5 @@ def service(settings: Settings) -> Service[Told, Session]:
         handle=handle,
         tick=lambda now, session: tick(now, session, settings.dirty_orders_max),
         backlog=backlog(settings),
+        subject=lambda record: order_of(record.key),
     )

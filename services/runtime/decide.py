@@ -22,7 +22,7 @@ from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Sto
 from services.runtime.lane import Prepared
 from services.runtime.means import Means
 from services.runtime.ports import Advance, Letter, Transaction
-from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Superseded
+from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
 from services.runtime.service import Service
 from services.runtime.telemetry import BatchDone
 from services.runtime.text import storable
@@ -198,7 +198,7 @@ class Decider(Generic[S]):
             return
         topic_ids = {part.lane.key: part.lane.topic_id for part in parts}
         dead = [
-            (entry.lane, _letter(entry, outcome, topic_ids[entry.lane]))
+            (entry.lane, _letter(entry, outcome, topic_ids[entry.lane], self._service.subject))
             for entry, outcome in zip(entries, outcomes, strict=True)
             if isinstance(outcome, Dead) and entry.prepared.record.letter_id is None
         ]
@@ -222,12 +222,13 @@ def _live_letters(transaction: Transaction[Any], entries: Sequence[Entry]) -> fr
     return transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id)) if asked else frozenset()
 
 
-def _letter(entry: Entry, dead: Dead, topic_id: str) -> Letter:
+def _letter(entry: Entry, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> Letter:
     record = entry.prepared.record
     found = trace.parse(record.header(trace.HEADER))
     stage = "parse" if isinstance(entry.prepared.event, Dead) else "handle"
     text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
-    return Letter(record, topic_id, stage, dead.error.code, text, found.trace_id if found else None, dead.subject_key)
+    whose = dead.subject_key or subject(record)
+    return Letter(record, topic_id, stage, dead.error.code, text, found.trace_id if found else None, whose)
 
 
 def _advances(

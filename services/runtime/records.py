@@ -81,9 +81,7 @@ class Dead:
 
     error: StublineError
     counts: Mapping[str, int] | None = None
-    subject_key: str | None = (
-        None  # whose data it is, if that could be read: for export and deletion of a person's data
-    )
+    subject_key: str | None = None  # whose data it is, if the service knows better than its `subject` does
     unexpected: bool = False  # raised, not returned: counts towards the brake
 
 

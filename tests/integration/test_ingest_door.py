@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.ingest import sources, worker
+from services.ingest import sources
 from services.ingest.errors import CallbackUnreadable
-from services.runtime.records import Dead
+from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
 from tests.support.door import ROOT, SECRET, DoorProcess
 
@@ -90,10 +90,9 @@ def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
     assert door.send(nonsense).status_code == 200
     (kept,) = door.kept()
     assert kept.value == nonsense
-    found = worker.parse(kept)
-    assert isinstance(found, Dead)
-    assert isinstance(found.error, CallbackUnreadable)
-    assert found.subject_key == (f"{door.slug}:727" if nonsense == b'{"id":727}' else None)
+    with pytest.raises(CallbackUnreadable):
+        SERVICE.parse(kept)
+    assert SERVICE.subject(kept) == (f"{door.slug}:727" if nonsense == b'{"id":727}' else None)
 
 
 def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(door: DoorProcess) -> None:

@@ -1,0 +1,68 @@
+"""Whose data a dead letter is: also of what could not be read, in every service, so that a person's data is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from schemas.envelope import Output
+from schemas.orders import order_of
+from services.approval.settings import Settings as ApprovalSettings
+from services.approval.settings import policies
+from services.approval.worker import service as approval
+from services.delivery.settings import Settings as DeliverySettings
+from services.delivery.worker import service as delivery
+from services.ingest.worker import SERVICE as INGEST
+from services.issuer.worker import service as issuer
+from services.runtime.fake import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
+from services.runtime.means import Means
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings
+from services.runtime.telemetry import Telemetry
+from services.runtime.worker import Worker
+
+SERVICES = [INGEST, approval(policies(ApprovalSettings())), issuer(10), delivery(DeliverySettings())]
+
+
+def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None]:
+    """The subjects of the letters that come of an unreadable record with this key, one on each of the service's topics."""
+    clock = FakeClock()
+    broker, database = FakeBroker(clock), FakeDatabase()
+    for topic in (*service.input_topics, service.dead_topic):
+        broker.create_topic(topic, 1)
+    for topic in service.topics:
+        broker.append(Output(topic, key, b"\xff", []))
+    means = Means(
+        service,
+        FakeLog(broker, service.group),
+        FakeLedger(database, service.group),
+        LaneSettings(),
+        Telemetry(),
+        fault,
+        clock,
+        clock,
+    )
+    worker = Worker(means)
+    for _ in range(20):
+        worker.step()
+    return [row.letter.subject_key for row in database.letters.values()]
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda it: it.group)
+@pytest.mark.parametrize(
+    ("key", "subject"), [(b"shop:727", "shop:727"), (b"shop:?", None), (b"\xff\x00", None), (None, None)]
+)
+def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
+    service: Service[Any, Any], key: bytes | None, subject: str | None
+) -> None:
+    without_tables = replace(service, tick=None, backlog=None)
+    assert letters_of(without_tables, key) == [subject] * len(service.topics)
+
+
+@pytest.mark.parametrize(
+    "key", [b"", b":", b"shop:", b"shop:7 2", b"shop:7\n", b"Shop:7", b"s" * 33 + b":7", b"shop:" + b"7" * 201]
+)
+def test_a_key_that_is_no_order_names_nobody(key: bytes) -> None:
+    assert order_of(key) is None
