@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,13 +13,14 @@ import pytest
 from confluent_kafka import Producer
 
 from deploy.local.programs import STAGES, Program
+from deploy.local.stack import Stack
 from services.runtime.kafka import producer_settings
 from tests.acceptance.evening import Wanted, evening, expect, more
 from tests.acceptance.laws import NAMES
 from tests.support.deliveries import issued
 from tests.support.stages import TIME, decided, observed
 from tests.support.stubline import Stubline
-from tests.support.trapped import Trapped, trapped, until
+from tests.support.trapped import QUICK_DELIVERY_MS, Trapped, trapped, until
 
 IN_TRANSACTIONS = """
     select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%%'
@@ -117,12 +120,41 @@ def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: T
     assert world.stubline.value("select count(*) from runtime.dead_letters") == letters
 
 
+def test_a_delivery_that_fails_is_made_again(world: Trapped, pipeline_stack: Stack) -> None:
+    """The report is an error; then the broker rests for longer than the producers wait, with outputs of each in flight."""
+    stubline, wanted, again = world.stubline, Wanted(), {stage: published_again(world, stage) for stage in STAGES}
+    world.set(",".join(f"delivered:fail:{turn}" for turn in (1, 2, 4)))
+    wanted += sprung(world, dict.fromkeys(STAGES, 3))
+    until("published again", lambda: all(published_again(world, stage) > again[stage] for stage in STAGES))
+    again = {stage: published_again(world, stage) for stage in STAGES}
+    for stage in reversed(STAGES):
+        stop_at(world, stage, "in_flight", wanted)
+    (broker,) = pipeline_stack.kafka
+    broker.pause()
+    for stage in STAGES:
+        world.program(stage).resume()
+    time.sleep(2 * QUICK_DELIVERY_MS / 1_000)
+    broker.resume()
+    until("published again", lambda: all(published_again(world, stage) > again[stage] for stage in STAGES))
+    expect(stubline, wanted + evening(stubline, orders=4))
+
+
+def published_again(world: Trapped, stage: str) -> int:
+    """How often it took a lane whose row held outputs that nobody had acknowledged."""
+    log = world.program(stage).log_file.read_text("utf-8", "replace")
+    return len(re.findall(r'"published_again": [1-9]', log))
+
+
+def stop_at(world: Trapped, stage: str, point: str, wanted: Wanted) -> None:
+    world.traps[stage].set(f"{point}:stop:1")
+    until(f"{stage} stands still", lambda: world.is_stopped(stage), more(world.stubline, wanted))
+
+
 def test_a_process_stopped_inside_its_transaction_holds_nobody_up(world: Trapped) -> None:
     """It rests past all bounds, others take over; what it does when it wakes fails, and so does its callback `lost`."""
     stubline, wanted = world.stubline, Wanted()
     for stage in reversed(STAGES):  # the last first: who stands still feeds nobody
-        world.traps[stage].set("transaction_begun:stop:1")
-        until(f"{stage} stands still", lambda: world.is_stopped(stage), more(stubline, wanted))  # noqa: B023 - asked at once
+        stop_at(world, stage, "transaction_begun", wanted)
     with joined(stubline, "heir") as heirs:
         until("the heirs hold all lanes", lambda: owned(stubline, {stage: set(it) for stage, it in heirs.items()}))
         assert stubline.value(IN_TRANSACTIONS) == 0, "the rows are free"

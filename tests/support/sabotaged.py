@@ -1,8 +1,8 @@
 """`python -m tests.support.sabotaged issuer`: a service as it is, with traps at the points of a batch's life.
 
 SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as tests/toy/sabotage.py reads them. Beside the
-points of its telemetry there are `parse`, `handle`, `tick`, and `delivered`: the report of one output's delivery, where
-`fail` answers that it failed. What acts is noted beside the file first.
+points of its telemetry there are `parse`, `handle`, `tick`, `in_flight`: an output is with the producer and hardly on the
+wire, and `delivered`: the report of its delivery, where `fail` answers that it failed. What acts is noted beside the file first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from services.runtime import process
 from services.runtime.errors import BrokerAway, StublineError
 from services.runtime.kafka import KafkaLog
 from services.runtime.ports import Answer
-from services.runtime.records import TIMER
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from tests.toy.sabotage import Sabotage, Saboteur, Switches, act
@@ -74,6 +73,7 @@ class TrappedLog(KafkaLog):
             answer(error)
 
         super().produce(output, answered)
+        self.switches.at("in_flight")
 
 
 def passing(switches: Switches, point: str, call: Callable[..., T]) -> Callable[..., T]:
@@ -84,16 +84,6 @@ def passing(switches: Switches, point: str, call: Callable[..., T]) -> Callable[
     return passed
 
 
-class Points(Saboteur):
-    """A timer's outputs with the producer are a point of their own."""
-
-    @override
-    def produced(self, lanes: Any) -> None:
-        super().produced(lanes)
-        if list(lanes) == [TIMER]:
-            self.switches.at("ticked")
-
-
 def run(service: Service[Any, Any], settings: LaneSettings, *, switches: Switches) -> int:
     trapped = replace(
         service,
@@ -101,7 +91,7 @@ def run(service: Service[Any, Any], settings: LaneSettings, *, switches: Switche
         handle=passing(switches, "handle", service.handle),
         tick=service.tick and passing(switches, "tick", service.tick),
     )
-    return run_service(trapped, settings, telemetry=partial(Points, switches=switches))
+    return run_service(trapped, settings, telemetry=partial(Saboteur, switches=switches))
 
 
 def main() -> int:
