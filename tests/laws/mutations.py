@@ -325,6 +325,18 @@ def holes_are_not_counted(patch: Patch) -> None:
     patch.setattr(Intake, "prepare", silently)
 
 
+def holes_are_believed_once(patch: Patch) -> None:
+    """19: what one assignment meets first is the log's word."""
+    prepare = Intake.prepare
+
+    def trusting(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
+        if lane.first_wanted and records and records[0].offset > lane.tail:
+            lane.doubted = records[0].offset
+        return prepare(self, lane, records)
+
+    patch.setattr(Intake, "prepare", trusting)
+
+
 def silence_is_believed(patch: Patch) -> None:
     """20: nothing comes, so there is nothing."""
     patch.setattr(Watch, "_compare_ends", lambda *_: None)
@@ -422,6 +434,7 @@ MUTATIONS = (
         19, smaller_offsets_are_worked, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("back",)
     ),
     Mutation(19, holes_are_not_counted, fake.test_holes_in_a_log_are_stepped_over_and_counted),
+    Mutation(19, holes_are_believed_once, fake.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
     Mutation(20, silence_is_believed, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)),
     Mutation(22, copies_of_letters_are_worked, fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked),
     Mutation(22, failures_open_any_letter, fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies),
