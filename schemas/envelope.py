@@ -105,9 +105,14 @@ class Snapshot(BaseModel):
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
         """The snapshot of a record. NotAnEvent: can never be read. WordOfANewerRelease: not by this release."""
-        data = value if _is_plainly(cls.event_type, headers) else _data_of(cls, read_event(headers, value))
+        return cls.read_whole(headers, value)[0]
+
+    @classmethod
+    def read_whole(cls, headers: ReadHeaders, value: bytes | None) -> tuple[Self, bytes]:
+        """As `read`, and the snapshot's JSON as it came, for who keeps it."""
+        data = (value if _is_plainly(cls.event_type, headers) else _data_of(cls, read_event(headers, value))) or b""
         try:
-            return cls.model_validate_json(data or b"")
+            return cls.model_validate_json(data), data
         except ValidationError as error:
             raise _fault(cls, error) from None  # pydantic's own text would carry the input into logs and letters
 

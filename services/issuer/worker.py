@@ -9,7 +9,7 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from schemas.envelope import STRUCTURED, Position
+from schemas.envelope import Position
 from schemas.orders import OrderDecided, TicketsChanged, order_of
 from schemas.said import Said, digest_of, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
@@ -37,9 +37,8 @@ class Decided(NamedTuple):
 
 def parse(record: Record) -> Decided:
     """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
-    event = OrderDecided.read(record.headers, record.value)
-    is_binary = not (record.header("content-type") or b"").lower().startswith(STRUCTURED.encode())
-    return Decided(event, (record.value or b"").decode() if is_binary else event.model_dump_json())
+    event, document = OrderDecided.read_whole(record.headers, record.value)
+    return Decided(event, document.decode())
 
 
 def codes(count: int) -> Iterator[str]:

@@ -158,7 +158,7 @@ class Decider(Generic[S]):
         for entry, outcome in zip(entries, outcomes, strict=True):
             if not isinstance(outcome, Effect) or not outcome.outputs:
                 continue
-            hop = str(trace.child(trace.parse(entry.prepared.record.header(trace.HEADER))))
+            hop = trace.hop(entry.prepared.record.header(trace.HEADER))
             encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
             outputs.setdefault(entry.lane, []).extend(encoded)
         if error := too_large(output for encoded in outputs.values() for output in encoded):

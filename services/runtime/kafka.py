@@ -165,17 +165,15 @@ class KafkaLog:
         def delivered(error: KafkaError | None, _message: Message) -> None:
             answer(None if error is None else _whose(error))
 
-        deadline = time.monotonic() + self._buffer_wait_s
+        headers = output.headers if type(output.headers) is list else list(output.headers)
+        deadline = 0.0
         while True:
             try:
                 self._producer.produce(
-                    output.topic,
-                    value=output.value,
-                    key=output.key,
-                    headers=list(output.headers),
-                    on_delivery=delivered,
+                    output.topic, value=output.value, key=output.key, headers=headers, on_delivery=delivered
                 )
             except BufferError:  # the queue is full: the broker is slower than we are
+                deadline = deadline or time.monotonic() + self._buffer_wait_s
                 if time.monotonic() > deadline:
                     answer(BrokerAway("the producer's queue stays full"))
                     return

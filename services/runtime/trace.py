@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 HEADER = "traceparent"
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+AS_WE_WRITE_IT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01
 RANDOM = random.Random(os.urandom(32))
@@ -52,6 +53,13 @@ def new() -> Trace:
 def child(parent: Trace | None) -> Trace:
     """The next hop of a trace, or the first one of a new trace."""
     return new() if parent is None else Trace(parent.trace_id, _random(8), parent.flags)
+
+
+def hop(header: bytes | None) -> str:
+    """The header of what a record with this one causes: `str(child(parse(header)))`, at a third of its cost."""
+    if header is not None and (found := AS_WE_WRITE_IT.fullmatch(header)):
+        return f"00-{found[1].decode()}-{_random(8)}-{found[2].decode()}"
+    return str(child(parse(header)))
 
 
 def _random(size: int) -> str:
