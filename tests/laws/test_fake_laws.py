@@ -150,10 +150,10 @@ def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(fake_
     member = world.start("first")
     start_at = member.log.start_at
 
-    def elsewhere(at: LaneKey, offset: int) -> None:
-        start_at(at, offset)
-        if at == LaneKey(A, 0):
-            member.log.jump(at, 10)
+    def elsewhere(lane: LaneKey, offset: int) -> None:
+        start_at(lane, offset)
+        if lane == LaneKey(A, 0):
+            member.log.jump(lane, 10)
             member.log.start_at = start_at  # type: ignore[method-assign]  # the next one is where it should be
 
     member.log.start_at = elsewhere  # type: ignore[method-assign]  # of one member's own client
