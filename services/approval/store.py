@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from psycopg.errors import SerializationFailure
 
+from schemas.envelope import Position
 from services.runtime import sql
 from services.runtime.arrays import plain, texts
 from services.runtime.ledger import Session
@@ -23,6 +24,11 @@ class OrderRow(NamedTuple):
     digest: bytes | None = None
     observed_generation: int = 0
     observed_sequence: int = 0
+
+    @property
+    def observed(self) -> Position:
+        """What was last decided of it."""
+        return Position(self.observed_generation, self.observed_sequence)
 
 
 class Decided(NamedTuple):
@@ -45,14 +51,10 @@ class Decided(NamedTuple):
 class Store:
     transaction: Session
 
-    def read_generation(self) -> int:
-        (generation,) = self.transaction.execute(SQL["read_generation"]).fetchone() or (0,)
-        return int(generation)
-
-    def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
-        """Those that have a row; the others are new."""
+    def lock_orders(self, order_ids: Sequence[str]) -> tuple[int, dict[str, OrderRow]]:
+        """The generation, and those that have a row; the others are new."""
         rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
-        return {row[0]: OrderRow._make(row) for row in rows}
+        return rows[0][0], {row[1]: OrderRow._make(row[1:]) for row in rows if row[1] is not None}
 
     def add_orders(self, rows: Sequence[Decided]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""

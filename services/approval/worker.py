@@ -7,7 +7,6 @@ from functools import partial
 
 import orjson
 
-from schemas.envelope import Position
 from schemas.orders import OrderDecided, OrderObserved, order_of
 from schemas.said import Said, digest_of
 from services.approval.metrics import DECISIONS
@@ -15,7 +14,8 @@ from services.approval.rules import Decision, Gate, Prepared, decide
 from services.approval.settings import Policies
 from services.approval.store import Decided, OrderRow, Store
 from services.runtime.ledger import Session
-from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.newest import judge_positions
+from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 
 GROUP = "stubline.approval"
@@ -30,11 +30,11 @@ def parse(record: Record) -> OrderObserved:
 def handle(
     batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
 ) -> list[Outcome]:
-    """One outcome each, in order. Four or five round trips for any size, two when nothing was new."""
+    """One outcome each, in order. Two or three round trips for any size, one when nothing was new."""
     store, order_ids = Store(transaction), sorted({observed.key for observed in batch})
-    generation, known = store.read_generation(), store.lock_orders(order_ids)
-    rows = known | {order_id: OrderRow(order_id) for order_id in order_ids if order_id not in known}
-    outcomes, latest = judge_positions(batch, rows)
+    generation, known = store.lock_orders(order_ids)
+    rows = {order_id: known.get(order_id) or OrderRow(order_id) for order_id in order_ids}
+    outcomes, latest = judge_positions(batch, {order_id: row.observed for order_id, row in rows.items()})
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
@@ -48,21 +48,6 @@ def handle(
     if decided:
         store.add_receipts(decided)
     return outcomes
-
-
-def judge_positions(batch: Sequence[OrderObserved], rows: dict[str, OrderRow]) -> tuple[list[Outcome], dict[str, int]]:
-    """Each record's outcome by its place in its writer's history, and the place in the batch of each order's newest."""
-    reached = {row.order_id: Position(row.observed_generation, row.observed_sequence) for row in rows.values()}
-    latest: dict[str, int] = {}
-    outcomes: list[Outcome] = []
-    for place, observed in enumerate(batch):
-        last, position = reached[observed.key], observed.position
-        if position > last:
-            reached[observed.key], latest[observed.key] = position, place
-            outcomes.append(Effect())
-        else:
-            outcomes.append(Duplicate() if position == last else Superseded())
-    return outcomes, latest
 
 
 def say(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg.errors import SerializationFailure
 
+from schemas.envelope import Position
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.plan import Campaign, Change, Ticket, Waiting
 from services.runtime import sql
@@ -44,6 +45,11 @@ class OrderRow(NamedTuple):
     decided_generation: int = 0
     decided_sequence: int = 0
     is_waiting: bool = False
+
+    @property
+    def decided(self) -> Position:
+        """Of the decision that was last applied."""
+        return Position(self.decided_generation, self.decided_sequence)
 
 
 class Saved(NamedTuple):

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from schemas.envelope import Position
 from schemas.orders import OrderDecided, TicketsChanged, order_of
 from schemas.said import Said, digest_of, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
@@ -17,7 +16,8 @@ from services.issuer.rules.plan import Given, Plan, plan, products_of, tickets_m
 from services.issuer.rules.snapshot import body_of
 from services.issuer.store import ACTOR, Begun, OrderRow, Saved, Store, Why
 from services.runtime.ledger import Session
-from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.newest import judge_positions
+from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 
 GROUP = "stubline.issuer"
@@ -58,8 +58,9 @@ def handle(batch: Sequence[Decided], transaction: Session) -> list[Outcome]:
     begun = store.begin_batch()
     order_ids = sorted({decided.event.key for decided in batch})
     known = store.lock_orders(order_ids)
-    rows = known | {order_id: OrderRow(order_id) for order_id in order_ids if order_id not in known}
-    outcomes, latest = judge_positions([decided.event for decided in batch], rows)
+    rows = {order_id: known.get(order_id) or OrderRow(order_id) for order_id in order_ids}
+    reached = {order_id: row.decided for order_id, row in rows.items()}
+    outcomes, latest = judge_positions([decided.event for decided in batch], reached)
     if not latest:
         return outcomes
     # In the order in which they stand in the batch: who came first is served first.
@@ -71,23 +72,6 @@ def handle(batch: Sequence[Decided], transaction: Session) -> list[Outcome]:
     first = min(latest.values())
     outcomes[first] = Effect(said.get(batch[first].event.key, ()), counts)  # the sums of the batch, raised once
     return outcomes
-
-
-def judge_positions(
-    batch: Sequence[OrderDecided], rows: Mapping[str, OrderRow]
-) -> tuple[list[Outcome], dict[str, int]]:
-    """Each record's outcome by its place in its writer's history, and the place in the batch of each order's newest."""
-    reached = {row.order_id: Position(row.decided_generation, row.decided_sequence) for row in rows.values()}
-    latest: dict[str, int] = {}
-    outcomes: list[Outcome] = []
-    for place, decided in enumerate(batch):
-        last, position = reached[decided.key], decided.position
-        if position > last:
-            reached[decided.key], latest[decided.key] = position, place
-            outcomes.append(Effect())
-        else:
-            outcomes.append(Duplicate() if position == last else Superseded())
-    return outcomes, latest
 
 
 def work(

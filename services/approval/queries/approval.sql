@@ -1,10 +1,11 @@
--- name: read_generation
-select generation from runtime.generation;
-
 -- name: lock_orders
--- Sorted: two lanes never wait for each other in a ring. An order that was never decided has no row yet.
-select order_id, sequence, digest, observed_generation, observed_sequence
-from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update;
+-- The generation, and beside it each order that has a row: one that was never decided has none yet. Sorted: two lanes never
+-- wait for each other in a ring.
+with locked as materialized (
+    select order_id, sequence, digest, observed_generation, observed_sequence
+    from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update
+)
+select generation, locked.* from runtime.generation left join locked on true;
 
 -- name: add_orders
 -- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane

@@ -1,0 +1,52 @@
+"""Laws of what is news in a batch of snapshots."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from schemas.envelope import Position
+from services.runtime.newest import judge_positions
+from services.runtime.records import Duplicate, Effect, Superseded
+
+
+class Told(NamedTuple):
+    key: str
+    position: Position
+
+
+POSITIONS = some.builds(Position, some.integers(0, 1), some.integers(1, 4))
+BATCHES = some.lists(some.builds(Told, some.sampled_from("ab"), POSITIONS), max_size=8)
+REACHED = some.fixed_dictionaries({"a": POSITIONS, "b": POSITIONS})
+
+
+@given(BATCHES, REACHED)
+def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
+    batch: list[Told], reached: dict[str, Position]
+) -> None:
+    _, latest = judge_positions(batch, reached)
+    newest = {key: max((told.position for told in batch if told.key == key), default=at) for key, at in reached.items()}
+    assert {key: batch[place].position for key, place in latest.items()} == {
+        key: position for key, position in newest.items() if position > reached[key]
+    }
+
+
+@given(BATCHES, REACHED)
+def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(batch: list[Told], reached: dict[str, Position]) -> None:
+    outcomes, _ = judge_positions(batch, reached)
+    last = dict(reached)
+    for told, outcome in zip(batch, outcomes, strict=True):
+        expected = (
+            Effect if told.position > last[told.key] else Duplicate if told.position == last[told.key] else Superseded
+        )
+        assert type(outcome) is expected
+        last[told.key] = max(last[told.key], told.position)
+
+
+@given(BATCHES, REACHED)
+def test_a_batch_judged_twice_has_no_news(batch: list[Told], reached: dict[str, Position]) -> None:
+    _, latest = judge_positions(batch, reached)
+    after = reached | {key: batch[place].position for key, place in latest.items()}
+    assert judge_positions(batch, after)[1] == {}
