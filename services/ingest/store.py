@@ -63,7 +63,10 @@ def _columns(orders: Sequence[Order]) -> dict[str, str]:
 
 def written(facts: Mapping[str, Fact]) -> str:
     """By name: version and content. The contents are JSON already."""
-    told = {name: {"version": fact.version, "content": orjson.Fragment(fact.content)} for name, fact in sorted(facts.items())}
+    told = {
+        name: {"version": fact.version, "content": orjson.Fragment(fact.content)}
+        for name, fact in sorted(facts.items())
+    }
     return orjson.dumps(told).decode()
 
 
