@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,7 +31,7 @@ RECORD_BYTES = 800
 PARTITIONS = 4
 SESSION_TIMEOUT_S = 6.0
 GAP_LIMIT_S = 0.25
-RESIDENT_LIMIT = 120 * 2**20
+RESIDENT_LIMIT, FLAT = 120 * 2**20, 0.05
 
 
 @dataclass
@@ -130,6 +130,12 @@ def lane_rate(bench: Bench, topic: str, records: int, to: str = "") -> tuple[flo
         return worked / (commits[-1]["at"] - commits[0]["at"]), told.resident()
 
 
+def growth(resident: Sequence[int]) -> float:
+    """Of memory, once it has settled: a share of what it was."""
+    third = len(resident) // 3
+    return median(resident[-third:]) / median(resident[third : 2 * third]) - 1 if third else 0.0
+
+
 def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
     source, sink = bench.topic(), bench.topic()
     bench.fill(source, records)
@@ -143,6 +149,7 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
         outputs.append(rate)
         residents.append(resident)
     limit, least, most = median(raw), median(without), max(map(max, residents))
+    grown = max(map(growth, residents))
     beside = f"{limit:,.0f}/s raw consume -> produce"
     return [
         Figure("lane without outputs", f"{least:,.0f}/s", beside, f">= 50 %: {least / limit:.0%}", least >= limit / 2),
@@ -150,6 +157,7 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
             "lane with an output each", f"{median(outputs):,.0f}/s", beside, f"printed: {median(outputs) / limit:.0%}"
         ),
         Figure("resident, lane with outputs", f"{most / 2**20:.0f} MB", "", "< 120 MB", most < RESIDENT_LIMIT),
+        Figure("its growth, a run's middle third to its last", f"{grown:+.1%}", "", f"<= {FLAT:+.0%}", grown <= FLAT),
     ]
 
 
