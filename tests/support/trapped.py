@@ -82,9 +82,9 @@ def trapped(stubline: Stubline, folder: Path) -> Iterator[Trapped]:
             else:
                 delivery_ms = QUICK_DELIVERY_MS if is_trapped else DEFAULT_DELIVERY_MS
                 settings[f"STUBLINE_{name.upper()}_DELIVERY_TIMEOUT_MS"] = str(delivery_ms)
+                settings["SABOTAGE_FILE"] = str(found.traps[name].file) if is_trapped else ""
                 if is_trapped:
                     module, arguments = "tests.support.sabotaged", (name,)
-                    settings["SABOTAGE_FILE"] = str(found.traps[name].file)
             programs[name].stop()
             programs[name].replace_module(module, *arguments, **settings)
             programs[name].start()
