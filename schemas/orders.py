@@ -20,7 +20,8 @@ Source = Annotated[
     str, Field(pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path.")
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
-ORDER_ID = re.compile(rb"[a-z0-9-]{1,32}:[!->@-~][!-~]{0,199}")  # the door's `?` stands for an id that it could not read
+# The door's `?` stands for an id that it could not read.
+ORDER_ID = re.compile(rb"[a-z0-9-]{1,32}:[!->@-~][!-~]{0,199}")
 TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
 
 

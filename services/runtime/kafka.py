@@ -76,6 +76,7 @@ def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) ->
         "partitioner": "murmur2_random",  # Java producers' own, so that a key has one partition whoever writes it
         "linger.ms": 2,
         "delivery.timeout.ms": delivery_timeout_ms,
+        "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are used within seconds of being made
         "message.max.bytes": 8 * 2**20,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
