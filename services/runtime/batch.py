@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from services.runtime.errors import Stop, StublineError
 from services.runtime.lane import Lane, Prepared
 from services.runtime.ports import Claim
 from services.runtime.records import LaneKey
-
-
-class Place(NamedTuple):
-    """Where a record stands in its lane: the same in every try."""
-
-    lane: LaneKey
-    offset: int
 
 
 @dataclass(slots=True)
@@ -52,7 +44,8 @@ def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Par
         taken: list[Prepared] = []
         size = 0
         for prepared in lane.prepared[:share]:
-            size += prepared.size
+            record = prepared.record
+            size += len(record.value or b"") + len(record.key or b"")
             if isinstance(prepared.event, Stop) or (taken and size > bytes_max):
                 break
             taken.append(prepared)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
-from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
-from services.runtime.decide import Entry, ask, entries_of, too_large
+from services.runtime.batch import LanesLost, Part, RecordsFailed
+from services.runtime.decide import ask, entries_of, too_large
 from services.runtime.errors import Poison, UnexpectedError
+from services.runtime.lane import Place, Prepared
 from services.runtime.logs import describe
 from services.runtime.means import Means
 from services.runtime.ports import Transaction
@@ -28,9 +29,7 @@ class Blame(Generic[S]):
         """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
         until = self._clock() + self._deadline_s
         suspects = [
-            entry
-            for entry in entries_of(parts)
-            if entry.place not in verdicts and not isinstance(entry.prepared.event, Dead)
+            entry for entry in entries_of(parts) if entry.place not in verdicts and not isinstance(entry.event, Dead)
         ]
         found: dict[Place, Dead] = {}
         with self._ledger.transaction() as transaction:
@@ -49,24 +48,24 @@ class Blame(Generic[S]):
                     untried += _halves(group)
         return found
 
-    def _try(self, transaction: Transaction[S], group: Sequence[Entry]) -> BaseException | None:
+    def _try(self, transaction: Transaction[S], group: Sequence[Prepared]) -> BaseException | None:
         try:
             with transaction.trial():
-                events = [entry.prepared.event for entry in group]
+                events = [entry.event for entry in group]
                 outcomes = ask(self._service, self._fault, events, transaction.session)
         except RecordsFailed as error:
             return error.__cause__
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
         return too_large(said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs)
 
-    def _verdict(self, entry: Entry, error: BaseException) -> Dead:
+    def _verdict(self, entry: Prepared, error: BaseException) -> Dead:
         if isinstance(error, Poison):
             return Dead(error)
-        record = entry.prepared.record
+        record = entry.record
         self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
         return Dead(UnexpectedError(describe(error)), unexpected=True)
 
 
-def _halves(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+def _halves(entries: Sequence[Prepared]) -> list[Sequence[Prepared]]:
     middle = len(entries) // 2
     return [half for half in (entries[:middle], entries[middle:]) if half]

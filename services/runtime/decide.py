@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime import letters, metrics, trace, unpublished
-from services.runtime.batch import LanesLost, Part, Place, RecordsFailed
+from services.runtime.batch import LanesLost, Part, RecordsFailed
 from services.runtime.brake import Brake
 from services.runtime.database import Fault
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
-from services.runtime.lane import Prepared
+from services.runtime.lane import Place, Prepared
 from services.runtime.means import Means
 from services.runtime.ports import Advance, Letter, Transaction
 from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
@@ -34,17 +34,6 @@ TEXT_CHARS_MAX = 2_000
 KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
 
 
-class Entry(NamedTuple):
-    """A prepared record, and the lane that it came by."""
-
-    lane: LaneKey
-    prepared: Prepared
-
-    @property
-    def place(self) -> Place:
-        return Place(self.lane, self.prepared.offset)
-
-
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What was committed: to be published now."""
@@ -53,8 +42,8 @@ class Decision:
     done: BatchDone
 
 
-def entries_of(parts: Sequence[Part]) -> list[Entry]:
-    return [Entry(part.lane.key, prepared) for part in parts for prepared in part.taken]
+def entries_of(parts: Sequence[Part]) -> list[Prepared]:
+    return [prepared for part in parts for prepared in part.taken]
 
 
 def ask(
@@ -121,7 +110,7 @@ class Decider(Generic[S]):
     def _outcomes(
         self,
         transaction: Transaction[S],
-        entries: Sequence[Entry],
+        entries: Sequence[Prepared],
         verdicts: Mapping[Place, Dead],
         live: frozenset[UUID],
     ) -> list[Outcome]:
@@ -129,28 +118,29 @@ class Decider(Generic[S]):
         outcomes: list[Outcome | None] = [None] * len(entries)
         asked: list[int] = []
         for index, entry in enumerate(entries):
-            letter_id = entry.prepared.record.letter_id
+            letter_id, event = entry.record.letter_id, entry.event
             if letter_id is not None:
                 if letter_id not in wanted:
                     outcomes[index] = Duplicate()  # not asked for, or not any more: a copy
                     continue
                 wanted.discard(letter_id)  # of two copies in a batch the first counts
-            event = entry.prepared.event
             if isinstance(event, Dead):
                 outcomes[index] = event
-            elif verdicts:
-                outcomes[index] = verdicts.get(entry.place)
-            if outcomes[index] is None:
+            elif verdicts and (verdict := verdicts.get(entry.place)):
+                outcomes[index] = verdict
+            else:
                 asked.append(index)
         if asked:
-            events = [entries[index].prepared.event for index in asked]
+            events = [entries[index].event for index in asked]
             answers = ask(self._service, self._fault, events, transaction.session)
+            if len(answers) == len(entries):
+                return answers
             for index, answer in zip(asked, answers, strict=True):
                 outcomes[index] = answer
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _outputs(
-        self, entries: Sequence[Entry], outcomes: Sequence[Outcome], now: datetime
+        self, entries: Sequence[Prepared], outcomes: Sequence[Outcome], now: datetime
     ) -> dict[LaneKey, list[Output]]:
         """Complete records: whoever publishes them again publishes the same bytes."""
         time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -158,7 +148,7 @@ class Decider(Generic[S]):
         for entry, outcome in zip(entries, outcomes, strict=True):
             if not isinstance(outcome, Effect) or not outcome.outputs:
                 continue
-            hop = trace.hop(entry.prepared.record.header(trace.HEADER))
+            hop = trace.hop(entry.record.header(trace.HEADER))
             encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
             outputs.setdefault(entry.lane, []).extend(encoded)
         if error := too_large(output for encoded in outputs.values() for output in encoded):
@@ -166,14 +156,18 @@ class Decider(Generic[S]):
         return outputs
 
     def _close_replays(
-        self, transaction: Transaction[S], entries: Sequence[Entry], outcomes: Sequence[Outcome], live: frozenset[UUID]
+        self,
+        transaction: Transaction[S],
+        entries: Sequence[Prepared],
+        outcomes: Sequence[Outcome],
+        live: frozenset[UUID],
     ) -> None:
         """A replay that failed opens its letter again; every other end resolves it. The first copy of a batch speaks."""
         if not live:
             return
         ends: dict[UUID, Outcome] = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
-            letter_id = entry.prepared.record.letter_id
+            letter_id = entry.record.letter_id
             if letter_id is not None and letter_id in live:
                 ends.setdefault(letter_id, outcome)
         if failed := [
@@ -189,7 +183,7 @@ class Decider(Generic[S]):
         self,
         transaction: Transaction[S],
         parts: Sequence[Part],
-        entries: Sequence[Entry],
+        entries: Sequence[Prepared],
         outcomes: Sequence[Outcome],
         outputs: dict[LaneKey, list[Output]],
     ) -> None:
@@ -200,7 +194,7 @@ class Decider(Generic[S]):
         dead = [
             (entry.lane, _letter(entry, outcome, topic_ids[entry.lane], self._service.subject))
             for entry, outcome in zip(entries, outcomes, strict=True)
-            if isinstance(outcome, Dead) and entry.prepared.record.letter_id is None
+            if isinstance(outcome, Dead) and entry.record.letter_id is None
         ]
         if dead:
             stored = transaction.add_letters([letter for _, letter in dead])
@@ -216,16 +210,16 @@ def _check_counts(outcomes: Sequence[Outcome]) -> None:
         metrics.check_counts(dict.fromkeys(names, 1))
 
 
-def _live_letters(transaction: Transaction[Any], entries: Sequence[Entry]) -> frozenset[UUID]:
+def _live_letters(transaction: Transaction[Any], entries: Sequence[Prepared]) -> frozenset[UUID]:
     """Letters whose replay is still wanted, locked before any work is done for them (model/: rule 22)."""
-    asked = {entry.prepared.record.letter_id for entry in entries} - {None}
+    asked = {entry.record.letter_id for entry in entries} - {None}
     return transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id)) if asked else frozenset()
 
 
-def _letter(entry: Entry, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> Letter:
-    record = entry.prepared.record
+def _letter(entry: Prepared, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> Letter:
+    record = entry.record
     found = trace.parse(record.header(trace.HEADER))
-    stage = "parse" if isinstance(entry.prepared.event, Dead) else "handle"
+    stage = "parse" if isinstance(entry.event, Dead) else "handle"
     text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
     whose = dead.subject_key or subject(record)
     return Letter(record, topic_id, stage, dead.error.code, text, found.trace_id if found else None, whose)

@@ -27,36 +27,36 @@ class Intake:
         when two assignments in a row begin behind it at the same record: one alone may be the client's jump, as seen with
         confluent-kafka 2.16 while an answer of the broker to an older question was on its way.
         """
-        replayed = lane.key.topic == self._replay_topic
+        key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
+        read = self._replay if key.topic == self._replay_topic else self._read
         for record in records:
-            gap = 0
-            if record.offset != lane.tail:
-                if record.offset < lane.tail:
+            offset = record.offset
+            if offset != tail:
+                if offset < tail:
                     continue
-                if not lane.first_wanted or lane.doubted != record.offset:
-                    lane.doubted = record.offset if lane.first_wanted else None
+                if not lane.first_wanted or lane.doubted != offset:
+                    lane.doubted = offset if lane.first_wanted else None
                     return False
-                gap = record.offset - lane.tail
-            lane.first_wanted, lane.doubted = False, None
-            lane.prepared.append(
-                self._replay(record, gap) if replayed else Prepared(record.offset, record, self._event(record), gap)
-            )
-            lane.tail = record.offset + 1
+                gap = offset - tail
+            origin, event = read(record)
+            prepared.append(Prepared(key, offset, origin, event, gap))
+            lane.tail = tail = offset + 1
+            gap, lane.first_wanted, lane.doubted = 0, False, None
         return True
 
-    def _replay(self, record: Record, gap: int) -> Prepared:
+    def _replay(self, record: Record) -> tuple[Record, Any]:
         try:
             origin = letters.replayed(record)
         except Poison as error:
-            return Prepared(record.offset, record, Dead(error), gap)
-        return Prepared(record.offset, origin, self._read(origin), gap)
+            return record, Dead(error)
+        return self._read(origin)
+
+    def _read(self, record: Record) -> tuple[Record, Any]:
+        if record.headers is UNREADABLE_HEADERS:
+            return record, Dead(NotAnEventError("the name of a header is not UTF-8, so no header can be read or kept"))
+        return record, self._event(record)
 
     def _event(self, record: Record) -> Any:
-        if record.headers is UNREADABLE_HEADERS:
-            return Dead(NotAnEventError("the name of a header is not UTF-8, so its headers cannot be read or kept"))
-        return self._read(record)
-
-    def _read(self, record: Record) -> Any:
         """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
         try:
             return self._parse(record)

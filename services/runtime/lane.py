@@ -25,17 +25,25 @@ class State(Enum):
     STOPPED = auto()
 
 
-class Prepared(NamedTuple):
-    """A record that was fetched and parsed: `offset` is its place in this lane, `gap` the holes just before it."""
+class Place(NamedTuple):
+    """Where a record stands in its lane: the same in every try."""
 
+    lane: LaneKey
+    offset: int
+
+
+class Prepared(NamedTuple):
+    """A record that was fetched and parsed: `lane` and `offset` say by which way it came, `gap` is the holes just before it."""
+
+    lane: LaneKey
     offset: int
     record: Record
     event: Any  # what parse made of it, or Dead
     gap: int
 
     @property
-    def size(self) -> int:
-        return len(self.record.value or b"") + len(self.record.key or b"")
+    def place(self) -> Place:
+        return Place(self.lane, self.offset)
 
 
 class Outbox:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
-from services.runtime.batch import LanesLost, Part, Place, RecordsFailed, collect, first_stop, halved
+from services.runtime.batch import LanesLost, Part, RecordsFailed, collect, first_stop, halved
 from services.runtime.blame import Blame
 from services.runtime.brake import Brake
 from services.runtime.database import Fault
@@ -27,7 +27,7 @@ from services.runtime.errors import (
     Transient,
 )
 from services.runtime.intake import Intake
-from services.runtime.lane import Lane, State
+from services.runtime.lane import Lane, Place, State
 from services.runtime.means import Means
 from services.runtime.outage import Outage
 from services.runtime.pace import Pace

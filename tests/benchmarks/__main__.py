@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--only", choices=TITLES, help="one part")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--records", type=int, default=600_000)
     parser.add_argument("--orders", type=int, default=200_000)
     given = parser.parse_args()
     missed = 0

@@ -305,7 +305,7 @@ def smaller_offsets_are_worked(patch: Patch) -> None:
 
     def anything(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
         for record in records:
-            lane.prepared.append(Prepared(record.offset, record, self._read(record), 0))
+            lane.prepared.append(Prepared(lane.key, record.offset, record, self._event(record), 0))
             lane.tail = record.offset + 1
         return True
 
