@@ -158,9 +158,11 @@ def digest(facts: Mapping[str, Fact]) -> bytes:
 def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
     if after is before:
         return False
-    return any(name not in before or before[name].digest != fact.digest for name, fact in after.items())
+    return not before or any(name not in before or before[name].digest != fact.digest for name, fact in after.items())
 
 
 def news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
     """The facts whose content differs: without one there is no event. A newer version of the same content is no news."""
+    if not before:
+        return sorted(after)
     return sorted(name for name, fact in after.items() if name not in before or before[name].digest != fact.digest)

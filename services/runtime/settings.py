@@ -28,7 +28,7 @@ class LaneSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    batch_records_max: int = Field(500, ge=1, le=10_000, description="More gains little and holds the locks longer.")
+    batch_records_max: int = Field(1_000, ge=1, le=10_000, description="More gains little and holds the locks longer.")
     batch_bytes_max: int = Field(
         4 * 2**20,
         ge=2**20,

@@ -57,7 +57,9 @@ def child(parent: Trace | None) -> Trace:
 
 def hop(header: bytes | None) -> str:
     """The header of what a record with this one causes: `str(child(parse(header)))`, at a third of its cost."""
-    if header is not None and (found := AS_WE_WRITE_IT.fullmatch(header)):
+    if not header:
+        return str(new())
+    if found := AS_WE_WRITE_IT.fullmatch(header):
         return f"00-{found[1].decode()}-{_random(8)}-{found[2].decode()}"
     return str(child(parse(header)))
 

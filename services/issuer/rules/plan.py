@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import orjson
+
 from schemas.orders import DecidedLine, OrderDecided
 from schemas.said import uuid5_text
 from services.issuer.rules.campaigns import Product
@@ -50,9 +52,22 @@ class Campaign:
     key: bytes
     next_index: int
     first_index: int = field(init=False)  # as it was before the batch
+    said: orjson.Fragment = field(init=False)  # as every order with a ticket of it says it
 
     def __post_init__(self) -> None:
         self.first_index = self.next_index
+        content = self.content
+        told = {
+            "campaign_id": self.campaign_id,
+            "version": self.version,
+            "name": content["name"],
+            "starts_on": content["date"],
+            "starts_at": content["time"],
+            "zone": content["zone"],
+            "venue": content["venue"],
+            "design": content["design"],
+        }
+        self.said = orjson.Fragment(orjson.dumps(told))
 
     def take(self) -> tuple[int, str] | None:
         """The next place and its number; None: sold out."""

@@ -24,26 +24,12 @@ def body_of(
             "external_id": decision.external_id,
             "number": decision.number,
             "buyer": {"name": buyer.name, "email": buyer.email},
-            "campaigns": [said(campaigns[name]) for name in sorted({ticket.campaign_id for ticket in tickets})],
+            "campaigns": [campaigns[name].said for name in sorted({ticket.campaign_id for ticket in tickets})],
             "tickets": [_ticket(ticket) for ticket in tickets],
             "unissued": _unissued(decision, held, waiting) if waiting or len(tickets) < len(held) else [],
             "refund_due_tickets": decision.refund_due_tickets,
         }
     )
-
-
-def said(campaign: Campaign) -> dict[str, Any]:
-    content = campaign.content
-    return {
-        "campaign_id": campaign.campaign_id,
-        "version": campaign.version,
-        "name": content["name"],
-        "starts_on": content["date"],
-        "starts_at": content["time"],
-        "zone": content["zone"],
-        "venue": content["venue"],
-        "design": content["design"],
-    }
 
 
 def _ticket(ticket: Ticket) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def refusal(kind: type[BaseSettings]) -> str:
 
 def test_without_an_environment_the_defaults_hold() -> None:
     toy = settings.read(Toy)
-    assert (toy.batch_records_max, toy.batch_wait_ms, toy.tick_interval_ms) == (500, 20, 1_000)
+    assert (toy.batch_records_max, toy.batch_wait_ms, toy.tick_interval_ms) == (1_000, 20, 1_000)
 
 
 def test_a_setting_is_read_from_its_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
