@@ -8,6 +8,7 @@ the header `traceparent`, beside the event and not in it.
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -26,6 +27,8 @@ REQUIRED = ("specversion", "id", "source", "type")
 NEWER_RELEASE = frozenset(
     {"enum", "literal_error", "union_tag_invalid"}
 )  # pydantic's names for a word it does not know
+
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped in JSON: a backslash that is not itself escaped
 
 Slug = Annotated[
     str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -111,6 +114,8 @@ class Snapshot(BaseModel):
     def read_whole(cls, headers: ReadHeaders, value: bytes | None) -> tuple[Self, bytes]:
         """As `read`, and the snapshot's JSON as it came, for who keeps it."""
         data = (value if _is_plainly(cls.event_type, headers) else _data_of(cls, read_event(headers, value))) or b""
+        if b"\\u0000" in data and NUL.search(data):
+            raise NotAnEvent("a text holds the character NUL, which no table takes")
         try:
             return cls.model_validate_json(data), data
         except ValidationError as error:
@@ -118,7 +123,9 @@ class Snapshot(BaseModel):
 
 
 def _is_plainly(event_type: str, headers: ReadHeaders) -> bool:
-    """An event of that type in binary mode, as our own services write it: seen without decoding a header."""
+    """An event of that type in binary mode, as our own services write it. Headers that nobody reads are not decoded, so one of
+    them may be no UTF-8; else `read_event` says the same.
+    """
     known = dict(headers)
     return (
         known.get("ce_type") == event_type.encode()

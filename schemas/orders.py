@@ -21,14 +21,14 @@ Source = Annotated[
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
 # The door's `?` stands for an id that it could not read.
-ORDER_ID = re.compile(rb"[a-z0-9-]{1,32}:[!->@-~][!-~]{0,199}")
+ORDER_ID = re.compile(r"[a-z0-9-]{1,32}:(?!\?)\S{1,200}")
 TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
 
 
 def order_of(key: bytes | None) -> str | None:
     """Whose data a record is, as far as its key tells: what cannot be read is a person's all the same."""
-    found = ORDER_ID.fullmatch(key or b"")
-    return found[0].decode() if found else None
+    text = (key or b"").decode("utf-8", "replace")
+    return text if ORDER_ID.fullmatch(text) and text.isprintable() and "\ufffd" not in text else None
 
 
 class Part(BaseModel):

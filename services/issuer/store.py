@@ -162,8 +162,9 @@ class Store:
     def save_orders(self, rows: Sequence[Saved]) -> None:
         self.transaction.execute(SQL["save_orders"], _columns(rows))
 
-    def take_due(self, orders_max: int) -> list[Due]:
-        rows = self.transaction.execute(SQL["take_due"], {"orders_max": orders_max}).fetchall()
+    def take_due(self, orders_max: int, tickets_max: int) -> list[Due]:
+        bounds = {"orders_max": orders_max, "tickets_max": tickets_max}
+        rows = self.transaction.execute(SQL["take_due"], bounds).fetchall()
         return [Due._make(row) for row in rows]
 
     def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from services.runtime.service import Service
 
 GROUP = "stubline.issuer"
 WRITER = "issuer"
+TICK_TICKETS_MAX = 10_000  # of orders that waited for a campaign: half a second of PostgreSQL's time, of three
 CODE_CHARS = 26
 BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 SPELLED = BASE32 * 8  # a byte's five lowest bits
@@ -130,7 +131,7 @@ def counts_of(made: Plan) -> dict[str, int]:
 def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Said]:
     """Orders that a campaign takes since it was applied, oldest first. Round trips as for a batch; one when there are none."""
     store = Store(transaction)
-    due = store.take_due(orders_max)
+    due = store.take_due(orders_max, TICK_TICKETS_MAX)
     if not due:
         return []
     actor = due[0].actor

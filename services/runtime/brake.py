@@ -24,9 +24,10 @@ class Brake:
         flags = [isinstance(outcome, Dead) and outcome.unexpected for outcome in outcomes]
         if any(flags):
             ahead = deque(self._window, maxlen=self._window.maxlen)
-            ahead.extend(flags)
-            if sum(ahead) >= self._limit:
-                raise Braked(f"{sum(ahead)} of the last {len(ahead)} records failed unexpectedly")
+            for flag in flags:  # a batch is longer than the window, and good records at its end hide none before them
+                ahead.append(flag)
+                if flag and sum(ahead) >= self._limit:
+                    raise Braked(f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly")
         return flags
 
     def note(self, flags: Sequence[bool]) -> None:

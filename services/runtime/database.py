@@ -19,12 +19,14 @@ class Fault(Enum):
 
     WORLD = auto()  # stop consuming, back off, not ready; nothing is dead-lettered
     MOMENT = auto()  # roll back and decide anew, then the world's
+    SLOW = auto()  # it lasted too long: roll back, and decide half of it; alone, the moment's
     RECORD = auto()  # bisect, and dead-letter the record that cannot be worked
     OURS = auto()  # a defect of ours or of the installation: back off like the world's; never a dead letter
 
 
 WORLD_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
-MOMENT_STATES = frozenset({"55P03", "25P03", "25P04"})  # lock timeout; idle in transaction; transaction timeout
+MOMENT_STATES = frozenset({"55P03", "25P03"})  # lock timeout; idle in transaction
+TRANSACTION_TIMEOUT = "25P04"
 READ_ONLY = "25006"  # we reached a standby: a failover is under way
 RECORD_CLASSES = frozenset({"22", "23"})
 
@@ -78,6 +80,8 @@ def _by_state(state: str) -> Fault:
     kind = state[:2]
     if kind in WORLD_CLASSES or state == READ_ONLY:
         return Fault.WORLD
+    if state == TRANSACTION_TIMEOUT:
+        return Fault.SLOW
     if kind == "40" or state in MOMENT_STATES:
         return Fault.MOMENT
     return Fault.RECORD if kind in RECORD_CLASSES else Fault.OURS

@@ -157,7 +157,7 @@ def _plain(content: object) -> str:
 def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, Exit]:
     """One error of the tree, and how the command ends."""
     if isinstance(error, psycopg.Error):
-        away = database.classify(error) in {Fault.WORLD, Fault.MOMENT}
+        away = database.classify(error) in {Fault.WORLD, Fault.MOMENT, Fault.SLOW}
         cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
         error = DatabaseAway(cause) if away else DatabaseRefuses(cause)
     if isinstance(error, Unknown):

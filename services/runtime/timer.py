@@ -71,6 +71,18 @@ class Timer(Generic[S]):
 
     def _commit(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
         begun = self._clock()
+        try:
+            outputs = self._transact(lane, work)
+        except Exception as error:
+            if self._fault(error) in {Fault.MOMENT, Fault.SLOW}:  # rolled back, and no matter of the lanes with input
+                raise TickFailed(describe(error)) from error
+            raise
+        lane.expected += 1
+        lane.commit_at = self._clock()
+        self._telemetry.committed(BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {}))
+        return outputs
+
+    def _transact(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim])
             if locked.lost:
@@ -80,9 +92,6 @@ class Timer(Generic[S]):
             transaction.advance([Advance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
             self._telemetry.committing([lane.key])
             transaction.commit()
-        lane.expected += 1
-        lane.commit_at = self._clock()
-        self._telemetry.committed(BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {}))
         return outputs
 
     def _guarded(

@@ -34,6 +34,7 @@ from services.runtime.pace import Pace
 from services.runtime.ports import Fetch
 from services.runtime.publish import Publisher
 from services.runtime.records import TIMER, Dead
+from services.runtime.stride import Stride
 from services.runtime.timer import Timer
 from services.runtime.watch import Watch
 
@@ -58,9 +59,9 @@ class Worker(Generic[S]):
         self._pace = Pace(means)
         self._timer = Timer(means)
         self._watch = Watch(means, self.assignment)
+        self._stride = Stride(means.settings)
         self._outage = Outage(means.settings.outage_backoff_max_ms / 1_000)
         self._was_paused = self._must_reconnect = False
-        self._bytes_each = 1_000.0  # of the records fetched last
         means.log.subscribe(means.service.input_topics, self.assignment)
 
     # One turn.
@@ -124,7 +125,7 @@ class Worker(Generic[S]):
 
     def _fetch(self) -> Fetch:
         prepared = sum(len(lane.prepared) for lane in self.assignment)
-        room = min(self._settings.batch_records_max, self._records_in_bytes_max()) - prepared
+        room = self._stride.room(prepared)
         wait_s = self._settings.batch_wait_ms / 1_000
         own = self.assignment.with_partition
         if self._pace.paused:
@@ -135,15 +136,8 @@ class Worker(Generic[S]):
         if allowed <= 0:
             return self._hushed(wait_s)
         fetch = self._log.fetch(allowed, 0.0 if prepared else wait_s)
-        found = [record for records in fetch.records.values() for record in records]
-        self._pace.took(len(found))
-        if found:
-            self._bytes_each = max(sum(len(record.value or b"") for record in found) / len(found), self._bytes_each / 2)
+        self._pace.took(self._stride.fetched(fetch))
         return fetch
-
-    def _records_in_bytes_max(self) -> int:
-        """As large as the last ones were: a client's fetch is bounded in records only, and a record may have a megabyte."""
-        return max(1, int(self._settings.batch_bytes_max / max(self._bytes_each, 1.0)))
 
     def _hushed(self, timeout_s: float) -> Fetch:
         """The group is listened to while no record may come."""
@@ -200,7 +194,7 @@ class Worker(Generic[S]):
         for lane in list(self.assignment):
             if isinstance(stop := first_stop(lane), Stop) and lane.may_commit:
                 self.assignment.halt(lane, stop)
-        parts = collect(self.assignment, self._settings.batch_records_max, self._settings.batch_bytes_max)
+        parts = collect(self.assignment, self._stride.records, self._settings.batch_bytes_max)
         if parts and (parts := self._still_same(parts, topic_ids())):
             self._commit(parts)
 
@@ -238,8 +232,12 @@ class Worker(Generic[S]):
                 self._pace.refresh_soon()
                 return
             except Exception as error:
+                fault = self._fault(error)
+                if fault is Fault.SLOW and sum(len(part.taken) for part in parts) > 1:
+                    parts = self._stride.shorten(parts)
+                    continue
                 moments += 1
-                if self._fault(error) is not Fault.MOMENT or moments > MOMENTS_MAX:
+                if fault not in {Fault.MOMENT, Fault.SLOW} or moments > MOMENTS_MAX:
                     raise
             else:
                 return
@@ -257,6 +255,7 @@ class Worker(Generic[S]):
 
     def _publish(self, parts: list[Part], decision: Decision) -> None:
         self._outage.end()
+        self._stride.done(decision.done.seconds)
         for part in parts:
             part.lane.advance(len(part.taken), self._clock())
             self._publisher.send(part.lane, decision.outputs.get(part.lane.key, ()))

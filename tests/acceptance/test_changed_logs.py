@@ -63,7 +63,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         migrated = pool.submit(stubline.command, "migrate")
         until("migrated", migrated.done, more(stubline, wanted))
     assert migrated.result().returncode == 0
-    programs["door"].stop()  # a producer asks for a topic's partitions every five minutes, or when it starts
+    programs["door"].stop()  # a producer asks for a topic's partitions every ten seconds, or when it starts
     programs["door"].start()
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):

@@ -144,7 +144,7 @@ def test_a_quantity_that_is_raised_issues_what_is_missing(stubline: Stubline) ->
     assert len(after) == 3
 
 
-@feature("SF-033", "SF-034", "SF-036", "SF-038", "SF-039", "SF-040", "SF-041")
+@feature("SF-033", "SF-034", "SF-036", "SF-039", "SF-041")
 def test_a_ticket_says_what_it_is(stubline: Stubline) -> None:
     order = stubline.paid_order(3)
     stubline.tell(order)

@@ -15,6 +15,7 @@ from services.delivery.worker import GROUP, JOBS, BuriedJob, parse
 from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
+from tests.support.stages import observed, opened, raffle
 
 pytestmark = pytest.mark.slow  # each starts a process or two, which imports a layout engine
 ORDER = "shop:727"
@@ -230,14 +231,20 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(world:
 
 @pytest.mark.feature("SF-016")
 def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
-    """It is a process of its own: the lane files while a PDF takes longer than a lease, which the heart keeps alive."""
-    world.start(render_ms=4_000, lease_jobs_max=1)
-    world.start(render_ms=4_000, lease_jobs_max=1)
+    """It is a process of its own: orders are approved, issued and filed while one PDF takes ten seconds, which is longer than a
+    lease: the heart keeps it alive.
+    """
+    world.start(render_ms=10_000, lease_jobs_max=1)
     world.paid(ORDER)
     world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
-    for number in range(50):
-        world.paid(f"shop:{number}", 1)
-        world.tell(issued(f"shop:{number}", 2, "Cancelled"))
+    with opened(world.database_url) as stages:
+        stages.apply(raffle())
+        for number in range(50):
+            stages.tell(observed(f"{number}", "completed"))
+            world.paid(f"shop:{number}", 1)
+            world.tell(issued(f"shop:{number}", 2, "Cancelled"))
+        assert len(stages.tickets()) == 50
+    assert (world.jobs(ORDER)[0]["state"], world.mail.mails()) == ("due", [])  # all that while it was rendered
     world.until("the first is sent", lambda: world.jobs(ORDER)[0]["state"] == "sent")
     assert (world.jobs(ORDER)[0]["attempts"], world.jobs(ORDER)[0]["unknown_attempts"]) == (1, 0)
 

@@ -12,16 +12,17 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, TicketsChanged
-from services.issuer import worker
+from services.issuer import cli, worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignDesk, IssuerReader
 from services.runtime import database
 from services.runtime.database import Fault, classify
 from services.runtime.operate import Command
-from services.runtime.records import Duplicate, Effect, Superseded
+from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
-from tests.support.stages import DAWN, Stages, decided, observed, opened, raffle, refused, said
+from tests.support.stages import DAWN, TIME, Stages, decided, observed, opened, raffle, refused, said
 
 
 @pytest.fixture
@@ -39,13 +40,27 @@ def shared(databases: Databases) -> Iterator[Stages]:
         yield found
 
 
-@pytest.mark.feature("SF-001", "SF-006", "SF-041", "SF-063", "SF-087")
+@pytest.mark.feature("SF-001", "SF-006", "SF-041", "SF-063")
 def test_a_paid_order_gets_its_tickets_once(stages: Stages) -> None:
     (event,) = stages.tell(observed("1", "completed", quantity=3))
     assert [ticket.number for ticket in event.tickets] == ["R-0001", "R-0002", "R-0003"]
     assert stages.tell(observed("1", "completed", quantity=3)) == []
     assert stages.tell(observed("1", "completed", quantity=3, sequence=2)) == []
     assert stages.tickets() == ["R-0001", "R-0002", "R-0003"]
+
+
+@pytest.mark.feature("SF-087")
+def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
+    """By an event, by hand, or by a command: there is none that makes a ticket."""
+    said = decided("1", 1).encode(time=TIME)
+    for nobody in (b'"key":""', b'"key":null', b'"nokey":"shop:1"'):
+        value = (said.value or b"").replace(b'"key":"shop:1"', nobody)
+        with pytest.raises(NotAnEvent):
+            worker.parse(Record(OrderDecided.topic, 0, 0, 0, None, value, said.headers))
+    columns = "ticket_id, line_id, ordinal, campaign_id, holder_name, holder_email, product_id, reason"
+    by_hand = f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', '', '', 'sold_out')"
+    assert refused(shared, by_hand) == "23502"  # null in a column that has to say something
+    assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
 
 @pytest.mark.feature("SF-030", "SF-031", "SF-032", "SF-070", "SF-148", "SF-171")
@@ -298,6 +313,18 @@ def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_
             one.await_waiting(1)
         assert applied.result(5).details["due_orders"] == 1
         assert len(other.tick()) == 1
+
+
+def test_a_tick_takes_no_more_tickets_than_it_has_time_for_and_at_least_one_order(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "TICK_TICKETS_MAX", 5)
+    with opened(database_url) as stages:
+        for order, quantity in (("1", 2), ("2", 3), ("3", 9), ("4", 1)):
+            stages.issue(decided(order, quantity))
+        stages.apply(raffle())
+        assert [[event.external_id for event in stages.tick()] for _ in range(4)] == [["1", "2"], ["3"], ["4"], []]
+        assert len(stages.tickets()) == 15
 
 
 def test_a_tick_with_nothing_due_is_one_statement(stages: Stages) -> None:

@@ -7,6 +7,7 @@ import pytest
 from schemas.envelope import Output
 from services.runtime import decide, timer
 from services.runtime.errors import BrokerAway, ConsumerFailed, OutcomesMismatch, TickFailed
+from services.runtime.fake.ledger import ConflictError
 from services.runtime.ports import Answer, Fetch
 from services.runtime.records import LaneKey
 from tests.laws.fake_world import FakeMember, FakeWorld
@@ -388,6 +389,23 @@ def test_a_tick_that_raises_keeps_no_replay_away(fake_world: FakeWorld, monkeypa
     assert {it.state for it in world.letters()} == {"resolved"}
     world.settle()
     check(world.evidence())
+
+
+def test_a_tick_that_lasts_too_long_keeps_no_record_away(
+    fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long(_store: MemoryStore) -> None:
+        raise ConflictError
+
+    monkeypatch.setattr(MemoryStore, "lock_due", too_long)
+    world = fake_world
+    member = world.start("first", release=TICKING_MENDED)
+    wait_until_owned(world, member)
+    world.send(*story(1, 20))
+    world.run(2.5)
+    assert {type(it) for it in member.told.troubles} == {TickFailed}
+    assert member.told.readiness == [(True, "")]
+    assert len(world.evidence().inputs) == 20
 
 
 def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(fake_world: FakeWorld) -> None:

@@ -23,6 +23,7 @@ from services.runtime.settings import LaneSettings
 from services.runtime.telemetry import Telemetry
 from services.runtime.worker import Worker
 
+NAMES = [(b"shop:727", "shop:727"), ("shop:straße-1".encode(), "shop:straße-1"), (b"shop:?", None), (b"shop:a b", None)]
 SERVICES = [INGEST, approval(policies(ApprovalSettings())), issuer(10), delivery(DeliverySettings())]
 
 
@@ -66,3 +67,8 @@ def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
 )
 def test_a_key_that_is_no_order_names_nobody(key: bytes) -> None:
     assert order_of(key) is None
+
+
+@pytest.mark.parametrize(("key", "order"), NAMES)
+def test_an_order_is_known_by_any_id_that_can_be_printed(key: bytes, order: str | None) -> None:
+    assert order_of(key) == order

@@ -52,16 +52,13 @@ def normalise(received: Received) -> rules.Callback:
     if received.key != order_id.encode():
         raise CallbackMisaddressed(f"the record's key is not {order_id}")
     modified_at = bounded(order.modified_at)
-    is_plain = (  # then no text holds anything invisible
-        received.body.isascii() and b"\\" not in received.body and b"\x7f" not in received.body
-    )
-    facts: tuple[rules.Fact, ...] = rules.storefront_facts(storefront(order, is_plain=is_plain), modified_at)
+    facts: tuple[rules.Fact, ...] = rules.storefront_facts(storefront(order), modified_at)
     if order.is_deleted is not None:
         facts += (rules.deletion_fact(modified_at, is_deleted=order.is_deleted),)
     return rules.callback(identify(received, order), order_id, facts)
 
 
-def storefront(order: NativeOrder, *, is_plain: bool) -> Storefront:
+def storefront(order: NativeOrder) -> Storefront:
     exponent(order.currency)
     distinct([line.line_id for line in order.lines])
     for line in order.lines:
@@ -69,13 +66,13 @@ def storefront(order: NativeOrder, *, is_plain: bool) -> Storefront:
         amount(line.total_minor)
     return Storefront(
         status=status(order.status),
-        number=order.number if is_plain else clean(order.number, 64),
+        number=clean(order.number, 64),
         currency=order.currency,
         total_minor=amount(order.total_minor),
         refunded_minor=amount(order.refunded_minor),
         paid_at=None if order.paid_at is None else bounded(order.paid_at),
         buyer=buyer(order.buyer),
-        lines=order.lines if is_plain else tuple(cleaned(line) for line in order.lines),
+        lines=tuple([cleaned(line) for line in order.lines]),
     )
 
 
@@ -86,5 +83,8 @@ def buyer(told: Person) -> Person:
 
 
 def cleaned(line: Line) -> Line:
-    texts = {"product_id": clean(line.product_id, 64), "sku": clean(line.sku, 100), "name": clean(line.name, 300)}
-    return line.model_copy(update=texts)
+    """The same one when there is nothing to put right."""
+    product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
+    if product_id == line.product_id and sku == line.sku and name == line.name:
+        return line
+    return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name})

@@ -19,7 +19,7 @@ from schemas.orders import Currency, Line, Person, Storefront
 from services.ingest import rules
 from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackUnreadable
 from services.ingest.sources.money import exponent, minor
-from services.ingest.sources.source import Received, bounded, distinct, status
+from services.ingest.sources.source import Received, amount, bounded, distinct, status
 from services.ingest.sources.text import clean, email, unescaped
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -153,8 +153,8 @@ def storefront(order: Told) -> Storefront:
         status=status(order.status),
         number=clean(order.number or order.id, 64),
         currency=order.currency,
-        total_minor=minor(order.total or "0", digits),
-        refunded_minor=sum(abs(minor(refund.total or "0", digits)) for refund in order.refunds),
+        total_minor=amount(minor(order.total or "0", digits)),
+        refunded_minor=amount(sum(abs(minor(refund.total or "0", digits)) for refund in order.refunds)),
         paid_at=utc(order.date_paid_gmt) if order.date_paid_gmt else None,
         buyer=Person(name=unescaped(name, 200), email=email(order.billing.email or "")),
         lines=tuple(line(item, digits) for item in order.line_items),
@@ -168,7 +168,7 @@ def line(item: LineItem, digits: int) -> Line:
         sku=unescaped(item.sku or "", 100),
         name=unescaped(item.name or "", 300),
         quantity=quantity(item.quantity or "0"),
-        total_minor=minor(item.total or "0", digits),
+        total_minor=amount(minor(item.total or "0", digits)),
     )
 
 

@@ -16,7 +16,7 @@ from issuer.tickets where order_id = any(%(order_ids)s::text[]);
 
 -- name: lock_campaigns
 -- In id order, after the orders. Those that take one of the products, and those that the orders' tickets belong to. Their
--- products cannot change under the shared lock of add_orders.
+-- products cannot change under the shared lock of begin_batch.
 with matched as (
     select campaign_id, jsonb_agg(jsonb_build_array(source, kind, content)) as products
     from issuer.campaign_products
@@ -125,8 +125,18 @@ from unnest(
 where orders.order_id = batch.order_id;
 
 -- name: take_due
--- Oldest first, without a lock: only the timer takes them, and applying, which adds them, leaves known ones alone.
-select order_id, actor, cause from issuer.due_orders order by since limit %(orders_max)s::int;
+-- Oldest first, without a lock: only the timer takes them, and applying, which adds them, leaves known ones alone. No more
+-- tickets than a transaction has time for, but at least one order.
+with due as (
+    select due.*, (
+        select coalesce(sum(quantity), 0) from issuer.waiting_lines as line where line.order_id = due.order_id
+    ) as tickets
+    from issuer.due_orders as due order by since limit %(orders_max)s::int
+)
+select order_id, actor, cause
+from (select due.*, sum(tickets) over (order by since, order_id) - tickets as before from due) as counted
+where before = 0 or before + tickets <= %(tickets_max)s::int
+order by since, order_id;
 
 -- name: decisions_of
 -- Behind lock_orders, or a newer decision could come in between.

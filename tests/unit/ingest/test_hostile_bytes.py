@@ -79,6 +79,15 @@ def changed(document: Any, at: tuple[Any, ...], scrap: object) -> Any:
 WOO, OWN = woo_order(), native_order()
 
 
+@given(st.sampled_from(["sku", "name", "product_id"]), st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12))
+def test_an_order_and_its_escaped_twin_say_the_same(field: str, told: str) -> None:
+    """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
+    line = {**OWN["lines"][0], field: told}
+    for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": told}):
+        escaped, plain = json.dumps(order).encode(), json.dumps(order, ensure_ascii=False).encode()
+        assert ends(native(OWN)._replace(value=escaped)) == ends(native(OWN)._replace(value=plain))
+
+
 @settings(max_examples=400)
 @given(st.sampled_from(paths(WOO)), scraps, st.sampled_from(["order.updated", "order.deleted", "order.restored", ""]))
 def test_a_real_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: object, topic: str) -> None:

@@ -244,6 +244,20 @@ def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | N
     assert woocommerce.external_id(body) == found
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"refunds": [{"id": number, "total": "-999999999999999.99"} for number in range(200)]},
+        {"total": "99999999999999.99"},
+        {"line_items": [{"id": 1, "quantity": 1, "total": "99999999999999.99"}]},
+    ],
+)
+def test_an_amount_beyond_all_money_is_a_dead_letter(told: dict[str, Any]) -> None:
+    """Beyond 64 bits it would come back from the database as another number."""
+    with pytest.raises(CallbackUnreadable, match="out of bounds"):
+        sources.read(record(woo_order(**told)))
+
+
 # What a storefront says itself.
 
 

@@ -228,7 +228,7 @@ def test_a_corrected_buyer_is_the_holder_of_the_tickets_that_there_are() -> None
     assert [(it.before, it.ticket.holder_email) for it in made.changes] == [(None, "bo@example.org")]
 
 
-@pytest.mark.feature("SF-033", "SF-034", "SF-036", "SF-038", "SF-040", "SF-140")
+@pytest.mark.feature("SF-033", "SF-034", "SF-036", "SF-140")
 def test_the_snapshot_reads_back_with_all_that_a_reader_needs() -> None:
     world = World(campaign())
     order = decided(2)

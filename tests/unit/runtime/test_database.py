@@ -22,7 +22,7 @@ STATES = {
     "40P01": Fault.MOMENT,
     "55P03": Fault.MOMENT,
     "25P03": Fault.MOMENT,
-    "25P04": Fault.MOMENT,
+    "25P04": Fault.SLOW,
     "22001": Fault.RECORD,
     "22P05": Fault.RECORD,
     "23505": Fault.RECORD,

@@ -12,7 +12,18 @@ import pytest
 from cloudevents.core.bindings import kafka
 from cloudevents.core.v1.event import CloudEvent as OfficialEvent
 from hypothesis import given
-from hypothesis.strategies import binary, builds, dictionaries, integers, lists, none, sampled_from, text, tuples
+from hypothesis.strategies import (
+    binary,
+    builds,
+    characters,
+    dictionaries,
+    integers,
+    lists,
+    none,
+    sampled_from,
+    text,
+    tuples,
+)
 
 from schemas.envelope import (
     Input,
@@ -20,6 +31,7 @@ from schemas.envelope import (
     Output,
     Snapshot,
     WordOfANewerRelease,
+    _is_plainly,
     header,
     read_event,
 )
@@ -43,8 +55,9 @@ class Weather(Snapshot):
     words: list[str]
 
 
-words = text(max_size=40)
-keys = text(min_size=1, max_size=40)
+storable = characters(exclude_characters="\0", exclude_categories=["Cs"])
+words = text(storable, max_size=40)
+keys = text(storable, min_size=1, max_size=40)
 writers = sampled_from(["ingest", "issuer", "ingest.verdicts"])
 weathers = builds(
     Weather,
@@ -237,3 +250,48 @@ def test_structured_base64_that_is_none_is_refused() -> None:
         read_event([("content-type", b"application/cloudevents+json")], json.dumps(event).encode())
     event["data_base64"] = base64.b64encode(b"hello").decode()
     assert read_event([("content-type", b"application/cloudevents+json")], json.dumps(event).encode()).data == b"hello"
+
+
+TYPE = Weather.event_type.encode()
+NAMES = sampled_from(["ce_type", "ce_specversion", "ce_id", "ce_source", "content-type", "ce_time", "other"])
+CONTENTS = none() | sampled_from(
+    [
+        TYPE,
+        b"1.0",
+        b"",
+        b"7",
+        b"/x",
+        b"application/json",
+        b"application/json; charset=utf-8",
+        b"application/cloudevents",
+    ]
+)
+WHOLE: list[tuple[str, bytes | None]] = [
+    ("ce_type", TYPE),
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"7"),
+    ("ce_source", b"/x"),
+    ("content-type", b"application/json"),
+]
+
+
+@given(lists(tuples(NAMES, CONTENTS), max_size=4), lists(tuples(NAMES, CONTENTS), max_size=4), integers(0, 5))
+def test_the_quick_look_at_headers_says_what_the_whole_one_says(
+    before: list[tuple[str, bytes | None]], behind: list[tuple[str, bytes | None]], kept: int
+) -> None:
+    headers = [*before, *WHOLE[:kept], *WHOLE[kept + 1 :], *behind]
+    if _is_plainly(Weather.event_type, headers):
+        event = read_event(headers, b"{}")
+        assert (event.type, event.data) == (Weather.event_type, b"{}")
+
+
+@pytest.mark.parametrize(("name", "is_refused"), [("\0", True), ("a\0b", True), ("\\u0000", False), ("\\\0", True)])
+def test_a_text_with_a_nul_is_no_event_and_one_that_spells_it_is(name: str, is_refused: bool) -> None:
+    said = Weather(writer="w", key="k", generation=0, sequence=1, mood=Mood.CALM, winds={}, words=[])
+    value = said.model_dump_json()[:-1] + f',"place":{json.dumps(name)}}}'
+    headers = said.encode(time=TIME).headers
+    if is_refused:
+        with pytest.raises(NotAnEvent, match="NUL"):
+            Weather.read(headers, value.encode())
+    else:
+        Weather.read(headers, value.encode())

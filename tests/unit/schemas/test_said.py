@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 from schemas.orders import DeliveriesChanged
 from schemas.said import Said, uuid5_text
 
-TEXTS = some.text(some.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+TEXTS = some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 TIME, TRACE = "2027-03-20T19:30:00Z", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 

@@ -1,0 +1,38 @@
+"""Laws of the brake: half of the last records, wherever in a batch they stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.runtime.brake import Brake
+from services.runtime.errors import Braked, Poison, UnexpectedError
+from services.runtime.records import Dead, Effect, Outcome
+
+RAISED, POISON, GOOD = Dead(UnexpectedError("x"), unexpected=True), Dead(Poison("x")), Effect()
+
+
+@pytest.mark.parametrize("behind", [0, 101, 200, 5_000])
+def test_good_records_at_a_batchs_end_hide_none_before_them(behind: int) -> None:
+    batch: list[Outcome] = [*[RAISED] * 800, *[GOOD] * behind]
+    with pytest.raises(Braked):
+        Brake(200, 0.5).check(batch)
+
+
+def test_half_of_the_window_brakes_and_less_does_not() -> None:
+    mixed: list[Outcome] = [RAISED, GOOD, GOOD] * 300
+    assert sum(Brake(200, 0.5).check(mixed)) == 300
+    with pytest.raises(Braked):
+        Brake(200, 0.5).check([RAISED, GOOD] * 100)
+
+
+def test_what_was_committed_counts_with_what_comes() -> None:
+    brake = Brake(200, 0.5)
+    brake.note(brake.check([RAISED] * 60))
+    with pytest.raises(Braked):
+        brake.check([RAISED] * 40)
+    brake.release()
+    assert sum(brake.check([RAISED] * 40)) == 40
+
+
+def test_poison_that_was_expected_never_brakes() -> None:
+    assert Brake(200, 0.5).check([POISON] * 1_000) == [False] * 1_000
