@@ -25,8 +25,9 @@ from deploy.local.stack import STATE, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
-import sys, time
+import signal, sys, time
 from deploy.local.stack import Stack
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background hands down that it is ignored
 with Stack.temporary() as stack:
     print(stack.state_dir, *(server.pid for server in stack.servers), flush=True)
     time.sleep(600)
