@@ -16,8 +16,8 @@ from deploy.local.ports import HOST, listens
 from deploy.local.process import Plan, Server, StackError
 
 HEAP = "-Xmx512m"
-# A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it twice the time that they
-# save (95 us an order of Bench B against 48, over 100,000 orders).
+# A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it more than they
+# save: 95 us of CPU an order of Bench B against 48, over 100,000 orders.
 QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 JAVA_MINIMUM = 17
 LOGGING = Path(__file__).with_name("log4j2.yaml")

@@ -30,7 +30,7 @@ def parse(record: Record) -> OrderObserved:
 def handle(
     batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
 ) -> list[Outcome]:
-    """One outcome each, in order. Two or three round trips for any size, one when nothing was new."""
+    """One outcome each, in order. Three or four round trips for any size, one when nothing was new."""
     store, order_ids = Store(transaction), sorted({observed.key for observed in batch})
     generation, known = store.lock_orders(order_ids)
     rows = {order_id: known.get(order_id) or OrderRow(order_id) for order_id in order_ids}

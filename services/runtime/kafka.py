@@ -61,8 +61,8 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
         "queued.max.messages.kbytes": 4_096,  # what keeps a process at 80 MB
-        "fetch.max.bytes": 2
-        * 2**20,  # one answer, which stays whole until its last record is taken; the default is 50 MiB
+        # One answer, which stays whole until its last record is taken. The default is 50 MiB.
+        "fetch.max.bytes": 2 * 2**20,
         "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
     }

@@ -250,6 +250,10 @@ class Worker(Generic[S]):
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
             return [part for part in parts if part.lane.key not in lost.lanes]
+        except Exception as error:  # the search itself may last too long
+            if self._fault(error) is Fault.SLOW and sum(len(part.taken) for part in parts) > 1:
+                return self._stride.shorten(parts)
+            raise
         verdicts |= found
         return parts if found else halved(parts)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import pytest
+
 from schemas.envelope import Output
 from services.runtime import database
 from services.runtime.fake.log import FakeBroker, FakeClock, FakeLog
@@ -26,11 +28,15 @@ TIMES = LaneSettings(
 )
 
 
-def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str) -> None:
+@pytest.mark.parametrize("poisoned", [0, 1])
+def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str, poisoned: int) -> None:
+    """Also while it is searched for the record that raises."""
     sizes: list[int] = []
 
     def handle(events: Sequence[Record], session: Session) -> list[Outcome]:
         sizes.append(len(events))
+        if poisoned and any(event.value == b"0" for event in events):
+            raise ValueError("whatever it is")
         session.execute("select pg_sleep(%s)", [SECONDS_EACH * len(events)])
         return [Effect() for _ in events]
 
@@ -56,6 +62,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str
             worker.step()
     finally:
         worker.stop()
-    assert rows == [(RECORDS, RECORDS, 0, 0)]
-    assert sizes[:3] == [80, 40, 20]
-    assert max(sizes[2:]) == 20  # those behind it are taken in the same measure
+    assert rows == [(RECORDS, RECORDS - poisoned, poisoned, 0)]
+    if not poisoned:
+        assert sizes[:3] == [80, 40, 20]
+        assert max(sizes[2:]) == 20  # those behind it are taken in the same measure
