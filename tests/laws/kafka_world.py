@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -31,13 +31,13 @@ from deploy.local.stack import Stack
 from schemas.topics import Topic
 from services.runtime.broker import Broker
 from services.runtime.errors import BrokerAway
-from services.runtime.fetched import sorted_out
 from services.runtime.letters import unpack_headers
 from services.runtime.operate import Choice, Command, Desk
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey
 from tests.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
 from tests.laws.member import Process
 from tests.laws.world import RELEASE, Headers, NotAtRestError
+from tests.support.logs import read_lanes
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
 from tests.toy.events import Input
@@ -421,7 +421,7 @@ class KafkaWorld:
         return Evidence(
             names=self.names,
             sent=self._sent,
-            logs=self._logs(),
+            logs=read_lanes(self.bootstrap_servers, self.ends()),
             lanes=self._lanes(),
             letters=self._letters(),
             inputs=dict(self.rows("select id, amount from toy.inputs")),
@@ -435,37 +435,9 @@ class KafkaWorld:
             was_mended=self._was_mended,
         )
 
-    def _logs(self) -> dict[LaneKey, list[Record]]:
-        """Every record of every topic."""
-        ends = self.ends()
-        logs: dict[LaneKey, list[Record]] = {lane: [] for lane in ends}
-        wanted = {lane for lane, (low, high) in ends.items() if high > low}
-        settings = {"bootstrap.servers": self.bootstrap_servers, "group.id": "laws", "enable.auto.commit": False}
-        with _closing(Consumer(settings | {"enable.partition.eof": True, "log_level": 0})) as consumer:
-            consumer.assign([TopicPartition(*lane, ends[lane][0]) for lane in wanted])
-            end = time.monotonic() + 20
-            while wanted:
-                assert time.monotonic() < end, f"cannot read {wanted}"
-                messages = consumer.consume(1_000, 0.2)
-                for message in messages:
-                    error = message.error()
-                    if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                        wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
-                for lane, records in sorted_out([it for it in messages if it.error() is None]).records.items():
-                    logs[lane] += records
-        return logs
-
     def told(self) -> str:
         """The last lines of every member's log, and where it is."""
         for member in self.members:
             member.dump()
         time.sleep(0.2)
         return "\n".join(f"--- {member.log_file.name}\n{member.log()[-1500:]}" for member in self.members)
-
-
-@contextmanager
-def _closing(consumer: Consumer) -> Iterator[Consumer]:
-    try:
-        yield consumer
-    finally:
-        consumer.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -19,8 +19,13 @@ def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, 
     """Every partition, from its first record to the end that it has now."""
     broker = Broker(bootstrap_servers)
     extents = {LaneKey(topic, n): it for topic in topics for n, it in broker.extents(topic).items()}
-    logs: dict[LaneKey, list[Record]] = {lane: [] for lane in extents}
-    wanted = {lane for lane, extent in extents.items() if extent.high > extent.low}
+    return read_lanes(bootstrap_servers, {lane: (it.low, it.high) for lane, it in extents.items()})
+
+
+def read_lanes(bootstrap_servers: str, ends: Mapping[LaneKey, tuple[int, int]]) -> dict[LaneKey, list[Record]]:
+    """These partitions, whose (low, high) were seen before."""
+    logs: dict[LaneKey, list[Record]] = {lane: [] for lane in ends}
+    wanted = {lane for lane, (low, high) in ends.items() if high > low}
     settings = {
         "bootstrap.servers": bootstrap_servers,
         "group.id": "readers",
@@ -28,7 +33,7 @@ def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, 
         "log_level": 0,
     }
     with closing(Consumer(settings | {"enable.partition.eof": True})) as consumer:
-        consumer.assign([TopicPartition(*lane, extents[lane].low) for lane in wanted])
+        consumer.assign([TopicPartition(*lane, ends[lane][0]) for lane in wanted])
         end = time.monotonic() + READ_WITHIN_S
         while wanted:
             assert time.monotonic() < end, f"cannot read {wanted}"
