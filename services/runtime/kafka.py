@@ -22,7 +22,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
@@ -204,6 +204,19 @@ class KafkaLog:
         except (KafkaException, TypeError) as error:
             raise BrokerAway(f"ends of {lane}: {error}") from error
         return low, high
+
+    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        wanted = {TopicPartition(*lane): OffsetSpec.latest() for lane in lanes}
+        try:
+            asked = self._admin.list_offsets(wanted, request_timeout=ASK_TIMEOUT_S) if wanted else {}
+        except KafkaException as error:
+            raise BrokerAway(f"list offsets: {error}") from error
+
+        def answers() -> Mapping[LaneKey, int]:
+            known = ((at, future) for at, future in asked.items() if future.done() and future.exception() is None)
+            return {LaneKey(at.topic, at.partition): future.result().offset for at, future in known}
+
+        return answers
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         try:

@@ -76,7 +76,6 @@ class Lane:
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
     first_wanted: bool = False  # assigned at tail, and nothing has come since
     doubted: int | None = None  # what came first after the last assignment, though it is not tail: a hole, or a jump
-    asked_for: tuple[int, int] | None = None  # (expected, end) for which it was assigned again without anything coming
     in_doubt: bool = False  # it was ours and was forgotten: its row may hold outputs that nobody has published
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
     acquire_at: float = 0.0  # not before this time of the loop's clock
@@ -101,7 +100,7 @@ class Lane:
         self.prepared.clear()
         self.outbox = None
         self.row_holds_outputs = self.first_wanted = self.left_out = False
-        self.asked_for = self.stop_code = self.doubted = None
+        self.stop_code = self.doubted = None
 
     def hold(self, held: Held) -> None:
         """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
@@ -128,7 +127,6 @@ class Lane:
         self.last_timestamp_ms = last.record.timestamp_ms
         del self.prepared[:taken]
         self.commit_at = at
-        self.asked_for = None
 
 
 def unacknowledged(lanes: Iterable[Lane]) -> dict[LaneKey, int]:

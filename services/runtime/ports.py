@@ -70,6 +70,10 @@ class Log(Protocol):
         """(low, high) watermarks, asked of the broker."""
         ...
 
+    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        """High watermarks, asked of the broker at once; answers without waiting, and without those that are not known yet."""
+        ...
+
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         """Asks at once, answers when called: the question overlaps with other work. Without those that are not there, or
         that we may not see.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from services.runtime.assignment import Assignment
@@ -12,6 +14,17 @@ from services.runtime.records import TIMER, LaneKey
 from services.runtime.refused import Refused
 
 S = TypeVar("S")
+AGAIN_WAIT_MAX_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A lane was assigned again because nothing came up to this end."""
+
+    tail: int
+    end: int
+    wait_s: float
+    next_at: float
 
 
 class Watch(Generic[S]):
@@ -22,7 +35,10 @@ class Watch(Generic[S]):
         self._telemetry, self._clock, self._wall = means.telemetry, means.clock, means.wall
         self._interval_s = means.settings.idle_check_ms / 1_000
         self._next = 0.0
-        self._lagging_since: dict[LaneKey, tuple[int, float]] = {}
+        self._tails: dict[LaneKey, int] = {}  # of the lanes that were quiet when `_ends` was asked
+        self._ends: Callable[[], Mapping[LaneKey, int]] = dict
+        self._heard: Mapping[LaneKey, int] = {}
+        self._tried: dict[LaneKey, Tried] = {}
         self._input_topics = frozenset(means.service.input_topics)
         self.refused = Refused(means, assignment)
 
@@ -59,20 +75,34 @@ class Watch(Generic[S]):
                 )
 
     def _compare_ends(self, running: list[Lane]) -> None:
-        """Nothing came in a whole interval although the partition goes on: assign again, once per (expected, end)."""
-        stuck: dict[LaneKey, tuple[int, float]] = {}
-        for lane in running:
-            if lane.state is not State.RUNNING or lane.key == TIMER or lane.prepared or lane.outbox:
-                continue
-            ends = self._log.ends(lane.key)
-            if ends is None or ends[1] <= lane.tail:
-                continue
-            stuck[lane.key] = (lane.tail, self._clock())
-            before = self._lagging_since.get(lane.key)
-            if before and before[0] == lane.tail and lane.asked_for != (lane.tail, ends[1]):
-                lane.asked_for = (lane.tail, ends[1])
-                self._assignment.again(lane, f"nothing comes although the partition ends at {ends[1]}")
-        self._lagging_since = stuck
+        """Nothing came in a whole interval although the partition goes on: assign again; with the same end, ever more rarely.
+
+        The broker is asked, for what the client knows of an end it knows from fetching: one that fetches no more sees no lag
+        (librdkafka 2.16 after a restart of its broker, seen once: silent for good, ready, and 0 behind).
+        """
+        quiet = {
+            lane.key: lane
+            for lane in running
+            if lane.state is State.RUNNING and lane.key != TIMER and not lane.prepared and not lane.outbox
+        }
+        self._heard = self._ends()
+        for key, end in self._heard.items():
+            lane = quiet.get(key)
+            if lane is not None and self._tails.get(key) == lane.tail < end and self._is_due(key, lane.tail, end):
+                self._assignment.again(lane, f"nothing comes although the partition ends at {end}")
+        self._tails = {key: lane.tail for key, lane in quiet.items()}
+        self._ends = self._log.ask_ends(self._tails.keys())
+        self._tried = {key: tried for key, tried in self._tried.items() if self._tails.get(key) == tried.tail}
+
+    def _is_due(self, key: LaneKey, tail: int, end: int) -> bool:
+        """Behind the last record may be what no client gives out, and then nothing will ever come."""
+        tried, now = self._tried.get(key), self._clock()
+        if tried is not None and (tried.tail, tried.end) == (tail, end) and now < tried.next_at:
+            return False
+        is_same = tried is not None and (tried.tail, tried.end) == (tail, end)
+        wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S) if tried is not None and is_same else 2 * self._interval_s
+        self._tried[key] = Tried(tail, end, wait_s, now + wait_s)
+        return True
 
     def _clear(self, running: list[Lane], now: float) -> None:
         self.clear([lane for lane in running if not lane.prepared and now - lane.commit_at > self._interval_s])
@@ -89,7 +119,7 @@ class Watch(Generic[S]):
         for lane in self._assignment:
             if lane.state is not State.RUNNING or lane.key == TIMER or (ends := self._log.ends(lane.key)) is None:
                 continue
-            behind = max(0, ends[1] - lane.expected)
+            behind = max(0, ends[1] - lane.expected, self._heard.get(lane.key, 0) - lane.expected)
             known = behind and lane.last_timestamp_ms >= 0
             lag[lane.key] = (behind, max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0)
         stopped = [lane.key for lane in self._assignment if lane.state is State.STOPPED]

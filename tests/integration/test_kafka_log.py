@@ -61,3 +61,45 @@ def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
         named.new.clear()
     log.close(1.0)
     assert seen == {LaneKey(filled, partition): list(range(START, RECORDS)) for partition in range(PARTITIONS)}
+
+
+def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
+    bootstrap_servers: str, prefix: str, filled: str
+) -> None:
+    """What it knows by itself stands still: by that no lag would ever show. Assigned anew, it goes on."""
+    log, named, lane = (
+        KafkaLog(bootstrap_servers, f"{prefix}-deaf", "test", delivery_timeout_ms=5_000),
+        Named(),
+        LaneKey(filled, 0),
+    )
+    log.subscribe([filled], named)
+    read = drain(log, named, lane, RECORDS)
+    log.pause([lane])  # behind the loop's back
+    assert drain(log, named, lane, 1, seconds=0.5) == []  # the fetch that is on its way ends
+    producer = Producer({"bootstrap.servers": bootstrap_servers})
+    for _ in range(3):
+        producer.produce(filled, value=b"more", partition=0)
+    assert producer.flush(20) == 0
+    assert drain(log, named, lane, 1, seconds=1.0) == []
+    assert log.ends(lane) == (0, RECORDS)
+    answers = log.ask_ends([lane])
+    until = time.monotonic() + 10
+    while not answers() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert answers() == {lane: RECORDS + 3}
+    log.start_at(lane, RECORDS)
+    more = drain(log, named, lane, 3)
+    log.close(1.0)
+    assert (len(read), more) == (RECORDS, [RECORDS, RECORDS + 1, RECORDS + 2])
+
+
+def drain(log: KafkaLog, named: Named, lane: LaneKey, count: int, seconds: float = 15.0) -> list[int]:
+    """Offsets of what comes of one lane, until there are so many or the time is over. New lanes begin at 0."""
+    offsets: list[int] = []
+    until = time.monotonic() + seconds
+    while len(offsets) < count and time.monotonic() < until:
+        offsets += [record.offset for record in log.fetch(100, 0.02).records.get(lane, ())]
+        for new in named.new:
+            log.start_at(new, 0)
+        named.new.clear()
+    return offsets

@@ -9,7 +9,8 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime import database
-from services.runtime.fake.log import FakeBroker, FakeClock, FakeLog
+from services.runtime.fake.clock import FakeClock
+from services.runtime.fake.log import FakeBroker, FakeLog
 from services.runtime.ledger import PostgresLedger, Session
 from services.runtime.means import Means
 from services.runtime.records import Effect, Outcome, Record

@@ -5,7 +5,7 @@ The names are those of the runs in model/README.md that take the same rule out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,11 +14,12 @@ import pytest
 from services.runtime.assignment import Assignment
 from services.runtime.errors import BrokerAway
 from services.runtime.fake.ledger import FakeLedger, FakeTransaction
+from services.runtime.fake.log import FakeLog
 from services.runtime.intake import Intake
 from services.runtime.lane import Lane, State
 from services.runtime.ports import Claim, Held
 from services.runtime.publish import Publisher, Settled
-from services.runtime.records import TIMER
+from services.runtime.records import TIMER, LaneKey
 from services.runtime.watch import Watch
 from tests.simulation import test_rules
 from tests.simulation.test_random_faults import check, run
@@ -120,6 +121,16 @@ def clear_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watch, "_clear", clear)
 
 
+def ends_by_hearsay(patch: pytest.MonkeyPatch) -> None:
+    """The client's own word for a partition's end, which it has from fetching."""
+
+    def ask_ends(self: FakeLog, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        heard = {lane: self.ends(lane) for lane in lanes}
+        return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
+
+    patch.setattr(FakeLog, "ask_ends", ask_ends)
+
+
 def exceptions_ignored(patch: pytest.MonkeyPatch) -> None:
     def agree(self: Assignment[Any], _named: Any) -> None:
         for lane in self:
@@ -156,6 +167,7 @@ MUTATIONS: tuple[tuple[Patch, Law], ...] = (
     (no_reacquire, random_runs),
     (no_contiguity, random_runs),
     (no_lag_check, test_rules.a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes),
+    (ends_by_hearsay, test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
     (no_idle_check, test_rules.an_idle_owner_notices_a_rewind),
     (clear_early, random_runs),
     (exceptions_ignored, random_runs),

@@ -76,6 +76,23 @@ def test_a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> No
     a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes()
 
 
+def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
+    """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0 records behind by its own word."""
+    world = world_with(1)
+    world.settle()
+    (process,) = world.processes["first"]
+    process.log.deafen(LANE)
+    send(world, "id1 k1")
+    send(world, "id2 k1")
+    assert process.log.ends(LANE) == (0, 1)
+    world.settle()
+    check(world)
+
+
+def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
+    a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag()
+
+
 def an_idle_owner_notices_a_rewind() -> None:
     """mut-no-idle-check."""
     world = world_with(3)

@@ -179,6 +179,7 @@ class World:
                 "hold",
                 "land",
                 "jump",
+                "deafen",
                 "rewind",
                 "raise",
                 "locked",
@@ -232,6 +233,10 @@ class World:
                 continue
             ends = self.broker.topics[lane.topic].partitions[lane.partition]
             process.log.jump(lane, self.random.randint(0, len(ends)))
+
+    def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        for lane in sorted(process.log.assigned()):
+            process.log.deafen(lane)
 
     def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
         rows = [lane for group, lane in self.database.rows if group == service.group and lane != TIMER]

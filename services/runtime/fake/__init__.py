@@ -5,7 +5,8 @@ second: members that expire while they rest, outputs that land late or twice, an
 over this and over the real ones (tests/laws); what the fake cannot do is rest inside a transaction.
 """
 
+from services.runtime.fake.clock import FakeClock
 from services.runtime.fake.ledger import FakeDatabase, FakeLedger, FakeSession, WorldAwayError, fault
-from services.runtime.fake.log import FakeBroker, FakeClock, FakeLog
+from services.runtime.fake.log import FakeBroker, FakeLog
 
 __all__ = ["FakeBroker", "FakeClock", "FakeDatabase", "FakeLedger", "FakeLog", "FakeSession", "WorldAwayError", "fault"]

@@ -9,23 +9,11 @@ from zlib import crc32
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerAway, StublineError
+from services.runtime.fake.clock import FakeClock
 from services.runtime.ports import Answer, Fetch, Listener
 from services.runtime.records import LaneKey, Record
 
 SESSION_TIMEOUT_S = 6.0
-
-
-@dataclass(slots=True)
-class FakeClock:
-    """Seconds. It moves when a worker waits, or when a test says so."""
-
-    now: float = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(slots=True)
@@ -149,6 +137,7 @@ class FakeLog:
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
         self._told: set[tuple[LaneKey, int]] = set()
+        self._deaf: dict[LaneKey, tuple[int, int]] = {}  # with the ends as they were last heard of
         self._is_zombie = self._was_told = False
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
@@ -195,6 +184,7 @@ class FakeLog:
 
     def _forget(self, lanes: Collection[LaneKey]) -> None:
         for lane in lanes:
+            self._deaf.pop(lane, None)
             self._positions.pop(lane, None)
             self._paused.discard(lane)
 
@@ -202,7 +192,7 @@ class FakeLog:
         fetch = Fetch()
         for lane, position in sorted(self._positions.items()):
             topic = self.broker.topics.get(lane.topic)
-            if lane in self._paused or topic is None or lane.partition >= len(topic.partitions):
+            if lane in self._paused or lane in self._deaf or topic is None or lane.partition >= len(topic.partitions):
                 continue
             if lane.topic in self.broker.forbidden:
                 if (lane, position) not in self._told:  # said once, then silence
@@ -229,11 +219,17 @@ class FakeLog:
     def start_at(self, lane: LaneKey, offset: int) -> None:
         self._positions[lane] = offset
         self._paused.discard(lane)
+        self._deaf.pop(lane, None)
         self._told = {told for told in self._told if told[0] != lane}
 
     def jump(self, lane: LaneKey, offset: int) -> None:
         """A fault: the client reads on elsewhere, and says nothing."""
         self._positions[lane] = offset
+
+    def deafen(self, lane: LaneKey) -> None:
+        """A fault: the client fetches no more of it, so it does not hear of its end either, until it is assigned anew."""
+        if (ends := self.ends(lane)) is not None:
+            self._deaf[lane] = ends
 
     def pause(self, lanes: Collection[LaneKey]) -> None:
         self._paused |= set(lanes)
@@ -262,11 +258,18 @@ class FakeLog:
                 answer(None)
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
+        return self._deaf.get(lane) or self._true_ends(lane)
+
+    def _true_ends(self, lane: LaneKey) -> tuple[int, int] | None:
         topic = self.broker.topics.get(lane.topic)
         return None if topic is None else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
 
+    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        found = {} if self.broker.is_away else {lane: self._true_ends(lane) for lane in lanes}
+        return lambda: {lane: ends[1] for lane, ends in found.items() if ends is not None}
+
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
-        found = self.ends(lane)
+        found = self._true_ends(lane)
         if self.broker.is_away or found is None:
             raise BrokerAway(f"no answer for {lane}")
         return found
