@@ -14,7 +14,7 @@ from services.runtime.records import TIMER, LaneKey
 from services.runtime.refused import Refused
 
 S = TypeVar("S")
-AGAIN_WAIT_MAX_S = 300.0
+AGAIN_WAIT_MIN_S, AGAIN_WAIT_MAX_S = 30.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ class Watch(Generic[S]):
 
     def _is_due(self, key: LaneKey, tail: int, end: int) -> bool:
         """Behind the last record may be what no client gives out, and then nothing will ever come."""
-        tried, now = self._tried.get(key), self._clock()
-        if tried is not None and (tried.tail, tried.end) == (tail, end) and now < tried.next_at:
-            return False
-        is_same = tried is not None and (tried.tail, tried.end) == (tail, end)
-        wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S) if tried is not None and is_same else 2 * self._interval_s
+        tried, now, wait_s = self._tried.get(key), self._clock(), AGAIN_WAIT_MIN_S
+        if tried is not None and (tried.tail, tried.end) == (tail, end):
+            if now < tried.next_at:
+                return False
+            wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S)
         self._tried[key] = Tried(tail, end, wait_s, now + wait_s)
         return True
 

@@ -131,7 +131,7 @@ class Stubline:
     # What came of it.
 
     def settle(self, timeout_s: float = 60.0) -> None:
-        """Until every lane has lag 0 and no delivery is due, and it stays so; else it fails and names what waits."""
+        """Until every lane has lag 0 and no delivery is due or untold, and it stays so; else it fails and names what waits."""
         until, quiet_since = time.monotonic() + timeout_s, 0.0
         while True:
             waiting = self.waiting()
@@ -150,7 +150,8 @@ class Stubline:
             self.store = open_store(self.database_url, self.store.bootstrap_servers)
             return {"database": 1}
         due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
-        return found | ({"jobs": due} if due else {})
+        untold = self.value("select count(*) from delivery.orders where dirty_since is not null")  # the next tick's
+        return found | ({"jobs": due} if due else {}) | ({"untold": untold} if untold else {})
 
     def rows(self, statement: str, **arguments: object) -> list[dict[str, Any]]:
         with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
