@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, tzinfo
+from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.orders import CampaignSaid, Ticket, TicketsChanged
 
 SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
+DESIGN_DEFAULT = "plain"
 INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners: scripts and emoji are spelled with them
+ATTACHMENTS_MAX = 100
+Per = Literal["order", "ticket"]
 MONTHS = [
     "January",
     "February",
@@ -42,6 +46,8 @@ class Page:
     status: str
     issued: str
     payload: str  # of the QR code
+    design: str
+    position: str  # which of the order's tickets, as `2 / 5`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,10 @@ class Document:
 def document(snapshot: TicketsChanged, tickets: Sequence[Ticket]) -> Document:
     """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket is never left out."""
     known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
-    pages = tuple(page(ticket, known.get(ticket.campaign_id), snapshot.buyer.name) for ticket in tickets)
+    pages = tuple(
+        page(ticket, known.get(ticket.campaign_id), snapshot.buyer.name, position=f"{at} / {len(tickets)}")
+        for at, ticket in enumerate(tickets, 1)
+    )
     return Document(
         order=plain(snapshot.number or snapshot.external_id, 64),
         purchaser=plain(snapshot.buyer.name, 200),
@@ -76,7 +85,14 @@ def document(snapshot: TicketsChanged, tickets: Sequence[Ticket]) -> Document:
     )
 
 
-def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str) -> Page:
+def documents(snapshot: TicketsChanged, tickets: Sequence[Ticket], per: Per) -> list[Document]:
+    """One of all, or one each. A crowd is one document all the same: no mail server takes a thousand attachments."""
+    whole = document(snapshot, tickets)
+    is_each = per == "ticket" and len(tickets) <= ATTACHMENTS_MAX
+    return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
+
+
+def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, *, position: str) -> Page:
     zone = zone_of(campaign.zone if campaign else "UTC")
     return Page(
         number=plain(ticket.number, 64),
@@ -88,6 +104,8 @@ def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str) -> Page:
         status=ticket.status,
         issued=day(ticket.issued_at.astimezone(zone).date()),
         payload=SCHEME + ticket.code,
+        design=campaign.design if campaign else DESIGN_DEFAULT,
+        position=position,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.runtime.errors import Poison, Transient
-from services.runtime.refusals import Unknown
+from services.runtime.refusals import Refused, Unknown
 
 GIVE_BACK = "then `stubline dead replay ID`: the job is due again, with the same Message-ID"
 
@@ -96,6 +96,100 @@ class SmtpUrlUnusable(Transient):
 
     code = "delivery-smtp-url-unusable"
     next_step = "Set it to `smtp://[user:password@]host:port`, with `?starttls=required`, or to `smtps://...`."
+
+
+class DesignUnusable(Poison):
+    """A ticket design that cannot be printed as it is: the message names file, line and what is wrong."""
+
+    code = "delivery-design-unusable"
+    next_step = (
+        "Mend what the message names, see with `stubline design check FOLDER` that it holds, and put the folder where "
+        "STUBLINE_DELIVERY_DESIGNS_FOLDER points on every sender. Jobs try again by themselves; letters: `stubline dead replay ID`."
+    )
+
+
+class DesignUnknown(DesignUnusable, Unknown):
+    """A campaign names a design that this installation does not have."""
+
+    code = "delivery-design-unknown"
+    next_step = (
+        "`stubline design list` shows the designs. Put the folder where STUBLINE_DELIVERY_DESIGNS_FOLDER points on every sender, or "
+        "give the campaign another design with `stubline campaigns apply`."
+    )
+
+
+class DesignNotMade(Refused):
+    """`stubline design new` was given a name that no campaign could say, or a folder that stands already."""
+
+    code = "delivery-design-not-made"
+    next_step = (
+        "Choose a name of small letters, digits and hyphens whose folder is not there yet: `stubline design new NAME`. "
+        "Nothing was written."
+    )
+
+
+class PlatesFolderUnusable(Transient):
+    """The folder for compiled designs cannot be made, or not be written by us."""
+
+    code = "delivery-plates-folder-unusable"
+    next_step = (
+        "Set STUBLINE_DELIVERY_PLATES_FOLDER to a folder by its whole path that this user may write. It may be empty: "
+        "designs are compiled again."
+    )
+
+
+class PlateUnreadable(Transient):
+    """A compiled design on disk is not what was written: cut off, or of another release. It is compiled anew."""
+
+    code = "delivery-plate-unreadable"
+    next_step = "None: it is removed and compiled again. Seen often, the disk of STUBLINE_DELIVERY_PLATES_FOLDER is to be looked at."
+
+
+class FileMissing(Transient):
+    """A file that has been rendered before is not in the content store any more."""
+
+    code = "delivery-file-missing"
+    next_step = (
+        "None: it is rendered again, with the same bytes. Many: senders do not share one store, or somebody empties it; see "
+        "STUBLINE_DELIVERY_FILES_URL on each."
+    )
+
+
+class FileDamaged(Transient):
+    """A file in the content store is not what its name says: cut off, or changed. It is never sent."""
+
+    code = "delivery-file-damaged"
+    next_step = (
+        "None: it is rendered again and put in its place. Seen often, the disk of STUBLINE_DELIVERY_FILES_URL is dying, or "
+        "somebody else writes there."
+    )
+
+
+class FilesAway(Transient):
+    """The content store does not answer, is full, or refuses us. Mails go all the same; their files are not kept."""
+
+    code = "delivery-files-away"
+    next_step = (
+        "See whether the folder or bucket of STUBLINE_DELIVERY_FILES_URL is there, has room, and may be read and written by the "
+        "senders. They go on by themselves."
+    )
+
+
+class FilesDiffer(Transient):
+    """One document was rendered twice, and its bytes differ: two senders have not the same release, fonts or libraries."""
+
+    code = "delivery-files-differ"
+    next_step = (
+        "Bring all senders to the same release, made from the same lock file, on machines of one image. Both files are right; "
+        "but a resend may not be the same file as its first mail."
+    )
+
+
+class FilesUrlUnusable(Transient):
+    """STUBLINE_DELIVERY_FILES_URL says what cannot be done."""
+
+    code = "delivery-files-url-unusable"
+    next_step = "Set it to a folder that the senders may write (`/var/lib/stubline/files`), or to `s3://BUCKET/PREFIX` with s3fs installed."
 
 
 class OrderUnknown(Unknown):

@@ -1,4 +1,4 @@
-"""`make bench`: everything, on stacks of its own unless the environment names servers. `--only lanes|door|pipeline`."""
+"""`make bench`: everything, on stacks of its own unless the environment names servers. `--only lanes|door|pipeline|rendering`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import door, lanes, pipeline
+from tests.benchmarks import door, lanes, pipeline, rendering
 from tests.benchmarks.report import Figure, show
 
-TITLES = {"lanes": "Lanes", "door": "The door", "pipeline": "Orders through ingest, approval and issuer"}
+TITLES = {
+    "lanes": "Lanes",
+    "door": "The door",
+    "pipeline": "Orders through ingest, approval and issuer",
+    "rendering": "Tickets rendered",
+}
 
 
 @contextmanager
@@ -36,6 +41,8 @@ def migrate(environment: dict[str, str]) -> None:
 
 
 def measured(part: str, given: argparse.Namespace) -> list[Figure]:
+    if part == "rendering":
+        return rendering.figures(runs=given.runs, tickets=given.tickets)
     with servers() as (broker, database_url):
         if part == "lanes":
             bench = lanes.open_bench(broker, database_url)
@@ -51,6 +58,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--records", type=int, default=600_000)
     parser.add_argument("--orders", type=int, default=200_000)
+    parser.add_argument("--tickets", type=int, default=100_000)
     given = parser.parse_args()
     missed = 0
     for part in [given.only] if given.only else list(TITLES):

@@ -1,0 +1,204 @@
+"""A design as its author left it: a folder read once, bounded, checked, and known by the hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.delivery.errors import DesignUnknown, DesignUnusable
+
+MANIFEST, PAGE = "design.toml", "page.html"
+FILES_MAX, FILE_BYTES_MAX, DESIGN_BYTES_MAX = 200, 8_000_000, 32_000_000
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+ALIASES = {"plain": "event-ticket"}  # what campaigns of the first release said
+
+FieldName = Literal["number", "holder", "purchaser", "email", "order", "status", "issued", "position"]
+CODE = "code"  # of the element with data-qr
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+class Table(BaseModel):
+    """Inside a manifest: nothing that it does not know, so that a misspelt key is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class FieldSaid(Table):
+    sample: str = Field(max_length=1_000)
+
+
+class CampaignSample(Table):
+    """What stands in previews where a campaign will stand."""
+
+    name: str = "Spring Draw"
+    when: str = "Saturday, 6 March 2027, 19:30 (Europe/Dublin)"
+    venue: str = "Example Hall, Dublin"
+
+
+class Manifest(Table):
+    """design.toml."""
+
+    title: str = Field(min_length=1, max_length=120)
+    version: int = Field(ge=1, description="Raised by the author; the content's hash is what counts.")
+    languages: tuple[Language, ...] = Field(min_length=1, max_length=40)
+    sizes: dict[Slug, Annotated[str, Field(pattern=r"^[0-9.]{1,8}mm [0-9.]{1,8}mm$")]] = Field(
+        min_length=1, max_length=12, description='Name -> "width height" in mm. The first is the default.'
+    )
+    fields: dict[FieldName, FieldSaid]
+    characters: str = Field("", max_length=2_000, description="To be compiled beyond Latin with all European accents.")
+    campaign: CampaignSample = CampaignSample()
+    text: dict[Language, dict[str, str]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Design:
+    """All bytes of a design. Nothing is read again later: what was checked is what is printed."""
+
+    name: str
+    contents: Mapping[str, bytes] = field(repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of every file's name and bytes, so any edit is another design."""
+        told = hashlib.sha256()
+        for path, content in sorted(self.contents.items()):
+            told.update(f"{len(path)}:{path}:{len(content)}:".encode() + content)
+        return told.hexdigest()
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        text = self.text_of(MANIFEST)
+        try:
+            manifest = Manifest.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise DesignUnusable(f"{self.name}/{MANIFEST}: is no TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+            raise DesignUnusable(
+                f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {first['msg']}"
+            ) from None
+        for language in manifest.languages:
+            if missing := manifest.text.get(manifest.languages[0], {}).keys() - manifest.text.get(language, {}).keys():
+                raise DesignUnusable(
+                    f"{self.name}/{MANIFEST}: [text.{language}] lacks `{min(missing)}`, which [text.{manifest.languages[0]}] has"
+                )
+        return manifest
+
+    def text_of(self, path: str) -> str:
+        if path not in self.contents:
+            raise DesignUnusable(f"{self.name} has no {path}: each design has {MANIFEST} and {PAGE}")
+        try:
+            return self.contents[path].decode()
+        except UnicodeDecodeError as error:
+            raise DesignUnusable(f"{self.name}/{path}: is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+
+
+def line_of(text: str, location: Sequence[int | str]) -> str:
+    """`:12`: where a manifest says the last name of a location that stands in it; empty when nothing does."""
+    lines = text.splitlines()
+    for name in reversed([part for part in location if isinstance(part, str) and part != "[key]"]):
+        for number, line in enumerate(lines, 1):
+            if re.match(rf"\s*(\[.*\b)?{re.escape(name)}\b", line):
+                return f":{number}"
+    return ""
+
+
+def read(folder: Path, name: str | None = None) -> Design:
+    """Raises DesignUnusable for a folder that is none, links out of it, or too much in it."""
+    if not folder.is_dir():
+        raise DesignUnusable(f"{folder} is no folder")
+    contents: dict[str, bytes] = {}
+    for path in sorted(entries(folder)):
+        inside = path.relative_to(folder).as_posix()
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DesignUnusable(f"{folder.name}/{inside}: a link out of the design's folder; copy the file into it")
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise DesignUnusable(f"{folder.name}/{inside}: more than {FILE_BYTES_MAX // 1_000_000} MB; make it smaller")
+        contents[inside] = path.read_bytes()
+        if len(contents) > FILES_MAX or sum(map(len, contents.values())) > DESIGN_BYTES_MAX:
+            raise DesignUnusable(f"{folder.name}: more than {FILES_MAX} files or {DESIGN_BYTES_MAX // 1_000_000} MB")
+    return Design(name or folder.name, contents)
+
+
+def entries(folder: Path) -> Iterator[Path]:
+    """Files that are the author's: no hidden ones, no editor's copies, none of our own pictures."""
+    for path in folder.rglob("*"):
+        parts = PurePosixPath(path.relative_to(folder).as_posix()).parts
+        if path.is_file() and not any(
+            part.startswith(".") or part.endswith("~") or part == "preview" for part in parts
+        ):
+            yield path
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A design in one of its sizes and languages: what a campaign names."""
+
+    design: Design
+    size: str
+    language: str
+
+    @property
+    def page_size(self) -> str:
+        return self.design.manifest.sizes[self.size]
+
+
+@dataclass(frozen=True)
+class Library:
+    """The designs of this installation: folders of the operator before the built-in ones."""
+
+    folders: tuple[Path, ...] = ()
+
+    def names(self) -> list[str]:
+        own = [path.parent.name for folder in self.folders for path in folder.glob(f"*/{MANIFEST}")]
+        return sorted({*own, *builtin_names()})
+
+    def choose(self, reference: str, language: str = "") -> Chosen:
+        """`event-ticket`, or with a size behind it: `event-ticket-a4`. Raises DesignUnknown and DesignUnusable."""
+        if not NAME.fullmatch(reference):
+            raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
+        for name, size in splits(reference):
+            design = self.design(ALIASES.get(name, name))
+            if design is None or (size and size not in design.manifest.sizes):
+                continue
+            languages = design.manifest.languages
+            return Chosen(
+                design, size or next(iter(design.manifest.sizes)), language if language in languages else languages[0]
+            )
+        raise DesignUnknown(
+            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or without"
+        )
+
+    def design(self, name: str) -> Design | None:
+        for folder in self.folders:
+            if (folder / name / MANIFEST).is_file():
+                return read(folder / name)
+        return builtin(name) if name in builtin_names() else None
+
+
+def splits(reference: str) -> Iterator[tuple[str, str]]:
+    """The whole name first: a folder may be called `door-a4`."""
+    yield reference, ""
+    name, _, size = reference.rpartition("-")
+    if name:
+        yield name, size
+
+
+def builtin_names() -> list[str]:
+    return sorted(entry.name for entry in files(__package__).joinpath("builtin").iterdir() if entry.is_dir())
+
+
+def builtin(name: str) -> Design:
+    folder = files(__package__).joinpath("builtin", name)
+    return Design(name, {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()})

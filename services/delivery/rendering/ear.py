@@ -1,0 +1,21 @@
+"""What WeasyPrint says of a page: it logs, and goes on."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+
+def told_of(message: str) -> str:
+    """WeasyPrint's `Ignored `colr: red` at 146:6, unknown property.` with the line where a reader of faults looks for it."""
+    match = re.fullmatch(r"Ignored (.*) at (\d+):\d+, (.*)", message, re.DOTALL)
+    return f"line {match[2]}: {match[1]}: {match[3]}" if match else message
+
+
+class Ear(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())

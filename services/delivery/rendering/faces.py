@@ -1,0 +1,264 @@
+"""A face kit: one font file cut to the characters that designs are compiled for, in shards a document embeds as it needs them.
+
+A shard is the glyphs of one range of characters as a PDF font of its own, packed once. So a ticket costs no subsetting, and a
+plain name does not carry the letters of forty languages. Glyph ids stay those of the file: both ways of printing say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import uharfbuzz as hb
+from fontTools.ttLib import TTFont
+
+from services.delivery.errors import PlateUnreadable
+from services.delivery.rendering.plates import Blobs, pack, unpack
+from services.delivery.rendering.shaping import Face
+
+MAGIC = b"stubline-face-1\n"
+# Latin with all European accents, and the signs that stand between words. Combining and right-to-left text is set whole.
+RANGES = (
+    (
+        (0x20, 0x20),
+        (0x27, 0x29),
+        (0x2C, 0x3A),
+        (0x40, 0x5A),
+        (0x61, 0x7A),
+    ),  # names, numbers and addresses: in every file
+    (
+        (0x21, 0x26),
+        (0x2A, 0x2B),
+        (0x3B, 0x3F),
+        (0x5B, 0x60),
+        (0x7B, 0x7E),
+        (0x2010, 0x2044),
+        (0x20AC, 0x20AC),
+        (0x2116, 0x2122),
+    ),
+    ((0xC0, 0xD6), (0xD8, 0xDE)),
+    ((0xDF, 0xF6), (0xF8, 0xFF)),
+    ((0xA0, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7)),
+    ((0x100, 0x17F),),
+    ((0x180, 0x24F), (0x1E00, 0x1EFF)),
+)
+LIGATURES_MAX = 4  # letters in one
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One embedded font: glyph -> what it says, and the font program, packed."""
+
+    glyphs: Mapping[int, str]
+    program: bytes
+    length: int  # of the program, unpacked
+
+
+@dataclass(frozen=True)
+class Kit:
+    digest: str
+    family: str
+    blob: bytes = field(repr=False)  # for the shaper: the same glyph ids, with kerning and ligatures
+    characters: frozenset[str] = field(repr=False)
+    widths: Mapping[int, int] = field(repr=False)
+    shards: tuple[Shard, ...] = field(repr=False)
+    metrics: tuple[int, ...]  # ascent, descent and bounding box in thousandths of the size
+    is_cff: bool = False
+
+    @cached_property
+    def face(self) -> Face:
+        return Face(self.blob, self.widths)
+
+    @cached_property
+    def shard_of(self) -> dict[int, int]:
+        return {glyph: index for index, shard in enumerate(self.shards) for glyph in shard.glyphs}
+
+
+class Kits(Protocol):
+    """Where kits are kept."""
+
+    def kit(self, digest: str) -> Kit | None: ...
+
+
+def the_kit(kits: Kits, digest: str) -> Kit:
+    found = kits.kit(digest)
+    if found is None:
+        raise PlateUnreadable(f"the face {digest[:12]} is gone")
+    return found
+
+
+def digest_of(content: bytes, index: int, extra: str, tags: frozenset[str]) -> str:
+    told = f"{hb.__version__} {RANGES} {index} {sorted(tags)} {''.join(sorted(set(extra)))} "
+    return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
+
+
+def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> Kit:
+    """`tags`: features that fields switch on, whose other shapes of a letter are carried too. Raises what fontTools raises."""
+    font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
+    cmap: dict[int, str] = font.getBestCmap()
+    ids = font.getReverseGlyphMap()
+    groups = [[code for first, last in group for code in range(first, last + 1)] for group in RANGES]
+    known = {code for group in groups for code in group}
+    groups.append([ord(character) for character in extra if ord(character) not in known])
+    said = [{ids[cmap[code]]: chr(code) for code in group if code in cmap and is_plain(chr(code))} for group in groups]
+    known_glyphs = {glyph: text for group in said for glyph, text in group.items()}
+    said[0] |= ligatures(font, known_glyphs, ids) | other_shapes(font, known_glyphs, ids, tags)
+    owned = list(without_repeats(said))
+    characters = frozenset(chr(code) for group in groups for code in group if code in cmap and is_plain(chr(code)))
+    face = hb.Face(content, index)
+    upem, hmtx, head, hhea = face.upem, font["hmtx"].metrics, font["head"], font["hhea"]
+    names = font.getGlyphOrder()
+    glyphs = {glyph for group in owned for glyph in group}
+
+    def thousandths(units: float) -> int:
+        return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
+
+    return Kit(
+        digest=digest_of(content, index, extra, tags),
+        family=family,
+        blob=for_shaping(face, characters),
+        characters=characters,
+        widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in sorted(glyphs)},
+        shards=tuple(shard(face, group) for group in owned if group),
+        metrics=tuple(map(thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax))),
+        is_cff=font.sfntVersion == "OTTO",
+    )
+
+
+def is_plain(character: str) -> bool:
+    """Stands on its own, from left to right."""
+    return unicodedata.combining(character) == 0 and unicodedata.bidirectional(character) not in {
+        "R",
+        "AL",
+        "RLE",
+        "RLO",
+        "RLI",
+    }
+
+
+def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) -> dict[int, str]:
+    """Glyph -> the letters that it stands for, of all ligatures whose letters are known."""
+    if "GSUB" not in font or font["GSUB"].table.LookupList is None:
+        return {}
+    found = dict[int, str]()
+    for lookup in font["GSUB"].table.LookupList.Lookup:
+        for subtable in lookup.SubTable:
+            table = getattr(subtable, "ExtSubTable", subtable)
+            for first, sets in getattr(table, "ligatures", {}).items():
+                for one in sets:
+                    letters = [known.get(ids[name]) for name in (first, *one.Component)]
+                    if len(letters) <= LIGATURES_MAX and None not in letters and ids[one.LigGlyph] not in known:
+                        found[ids[one.LigGlyph]] = "".join(filter(None, letters))
+    return found
+
+
+def other_shapes(
+    font: TTFont, known: Mapping[int, str], ids: Mapping[str, int], tags: frozenset[str]
+) -> dict[int, str]:
+    """Glyph -> the letter that it stands for, of what these features put in a letter's place, such as tabular digits."""
+    if not tags or "GSUB" not in font or font["GSUB"].table.FeatureList is None:
+        return {}
+    table, found = font["GSUB"].table, dict[int, str]()
+    wanted = {
+        at
+        for record in table.FeatureList.FeatureRecord
+        if record.FeatureTag in tags
+        for at in record.Feature.LookupListIndex
+    }
+    for at in sorted(wanted):
+        for subtable in table.LookupList.Lookup[at].SubTable:
+            for letter, shape in getattr(getattr(subtable, "ExtSubTable", subtable), "mapping", {}).items():
+                if ids[letter] in known and isinstance(shape, str) and ids[shape] not in known:
+                    found[ids[shape]] = known[ids[letter]]
+    return found
+
+
+def without_repeats(groups: Iterable[Mapping[int, str]]) -> Iterator[dict[int, str]]:
+    """A glyph belongs to the first group that has it."""
+    taken = set[int]()
+    for group in groups:
+        yield {glyph: text for glyph, text in sorted(group.items()) if glyph not in taken}
+        taken |= group.keys()
+
+
+def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:
+    """No outlines: the shaper needs none."""
+    wanted = hb.SubsetInput()
+    wanted.sets(hb.SubsetInputSets.UNICODE).update(map(ord, characters))
+    features = wanted.sets(hb.SubsetInputSets.LAYOUT_FEATURE_TAG)
+    features.clear()
+    features.invert()  # all of them
+    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(
+        tag(name) for name in ("glyf", "loca", "CFF ", "fpgm", "prep", "cvt ", "post", "name")
+    )
+    wanted.flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING
+    return bytes(hb.subset(face, wanted).blob.data)
+
+
+def shard(face: hb.Face, glyphs: Mapping[int, str]) -> Shard:
+    wanted = hb.SubsetInput()
+    wanted.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
+    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(
+        tag(name)
+        for name in (
+            "GSUB",
+            "GPOS",
+            "GDEF",
+            "BASE",
+            "DSIG",
+            "kern",
+            "LTSH",
+            "PCLT",
+            "JSTF",
+            "name",
+            "post",
+            "cmap",
+            "OS/2",
+        )
+    )
+    wanted.flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    program = bytes(hb.subset(face, wanted).blob.data)
+    return Shard(dict(glyphs), zlib.compress(program, 9), len(program))
+
+
+def tag(name: str) -> int:
+    return int.from_bytes(name.encode(), "big")
+
+
+def to_bytes(kit: Kit) -> bytes:
+    blobs = Blobs()
+    head = {
+        "digest": kit.digest,
+        "family": kit.family,
+        "blob": blobs.add(kit.blob),
+        "characters": "".join(sorted(kit.characters)),
+        "widths": [list(kit.widths), list(kit.widths.values())],
+        "shards": [[list(it.glyphs), list(it.glyphs.values()), blobs.add(it.program), it.length] for it in kit.shards],
+        "metrics": kit.metrics,
+        "is_cff": kit.is_cff,
+    }
+    return pack(MAGIC, head, blobs)
+
+
+def from_bytes(packed: bytes) -> Kit:
+    """Raises PlateUnreadable."""
+    head, blobs = unpack(MAGIC, packed)
+    return Kit(
+        digest=head["digest"],
+        family=head["family"],
+        blob=blobs[head["blob"]],
+        characters=frozenset(head["characters"]),
+        widths=dict(zip(*head["widths"], strict=True)),
+        shards=tuple(
+            Shard(dict(zip(glyphs, texts, strict=True)), blobs[program], length)
+            for glyphs, texts, program, length in head["shards"]
+        ),
+        metrics=tuple(head["metrics"]),
+        is_cff=head["is_cff"],
+    )

@@ -1,0 +1,173 @@
+"""How a text fills its box: one outcome for both ways of printing. Pure: widths come from whoever measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal
+
+Fit = Literal["ellipsis", "wrap", "shrink"]
+Valign = Literal["top", "middle", "bottom"]
+Align = Literal["left", "center", "right"]
+Measure = Callable[[str, float], float]  # text and scale -> width in CSS pixels
+
+ELLIPSIS = "…"
+STEPS = 20  # of shrinking, each 5 % of the size
+SLACK = 0.01  # CSS pixels: what rounding may add
+CHARS_MAX = 1_000  # of which anything is tried; no box of a ticket holds more
+BREAKS_AFTER = "-/@_"  # addresses and double names may be divided there
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`lines` 0: as many as the box holds. `shrink`: the smallest part of its size that a text may have."""
+
+    fit: Fit
+    lines: int
+    shrink: float
+    valign: Valign
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """In CSS pixels. `pitch` is the line height at full size; does it shrink with the size, as a number does in CSS?"""
+
+    width: float
+    height: float
+    size: float
+    pitch: float
+    pitch_scales: bool
+
+    def pitch_at(self, scale: float) -> float:
+        return self.pitch * scale if self.pitch_scales else self.pitch
+
+    def lines_at(self, scale: float) -> int:
+        return int((self.height + SLACK) / self.pitch_at(scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """`top`: how far the first line's box stands below the field's, in CSS pixels."""
+
+    lines: tuple[str, ...]
+    scale: float
+    size: float
+    top: float
+    is_cut: bool = False
+
+
+def fit(text: str, rule: Rule, box: Box, measure: Measure) -> Fitted:
+    """The largest size at which the text is whole; at the smallest, as much of it as there is room for."""
+    short, scales = text[:CHARS_MAX], sizes(rule)
+    for scale in scales:
+        lines = wrapped(short, most(rule, box, scale), box.width, partial(at_scale, measure, scale))
+        if lines is not None and len(short) == len(text):
+            return placed(lines, rule, box, scale, is_cut=False)
+    scale = scales[-1]
+    room = max(1, most(rule, box, scale))
+    lines = cut(short, room, box.width, partial(at_scale, measure, scale), is_all=len(short) == len(text))
+    return placed(lines, rule, box, scale, is_cut=True)
+
+
+def at_scale(measure: Measure, scale: float, text: str) -> float:
+    return measure(text, scale)
+
+
+@cache
+def sizes(rule: Rule) -> tuple[float, ...]:
+    """In parts of its own size, the largest first."""
+    if rule.fit != "shrink":
+        return (1.0,)
+    return (1.0, *(step / STEPS for step in range(STEPS - 1, 0, -1) if step / STEPS >= rule.shrink - 1e-9))
+
+
+def most(rule: Rule, box: Box, scale: float) -> int:
+    """A box lower than one line still holds one: its author sees it in the preview."""
+    held = max(1, box.lines_at(scale))
+    return min(held, rule.lines) if rule.lines else held
+
+
+def placed(lines: tuple[str, ...], rule: Rule, box: Box, scale: float, *, is_cut: bool) -> Fitted:
+    spare = box.height - len(lines) * box.pitch_at(scale)
+    top = {"top": 0.0, "middle": spare / 2, "bottom": spare}[rule.valign]
+    # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts a line.
+    return Fitted(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
+
+
+def wrapped(text: str, lines_max: int, width: float, measure: Callable[[str], float]) -> tuple[str, ...] | None:
+    """All of the text in so many lines, divided where a reader expects it; None when that cannot be."""
+    if not text:
+        return ()
+    if measure(text) <= width + SLACK:
+        return (text,)
+    if lines_max == 1:
+        return None
+    lines: list[str] = []
+    rest = pieces(text)
+    while rest:
+        if len(lines) == lines_max:
+            return None
+        count = fitting(rest, width, measure)
+        if count == 0:
+            return None
+        lines.append("".join(rest[:count]).strip())
+        rest = rest[count:]
+    return tuple(lines)
+
+
+def pieces(text: str) -> list[str]:
+    """Cut behind each space and each sign that may end a line."""
+    parts, start = [], 0
+    for index, character in enumerate(text[:-1]):
+        ends = character == " " or (character in BREAKS_AFTER and text[index + 1] != " ")
+        if ends:
+            parts.append(text[start : index + 1])
+            start = index + 1
+    return [*parts, text[start:]]
+
+
+def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
+    """How many of them fill one line. Widths grow with the text, so it is found by halving."""
+    low, high = 0, min(len(parts), 1)
+    while high <= len(parts) and measure("".join(parts[:high]).strip()) <= width + SLACK:
+        low, high = high, high * 2
+        if low == len(parts):
+            return low
+    high = min(high, len(parts) + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if measure("".join(parts[:middle]).strip()) <= width + SLACK:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def cut(text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool) -> tuple[str, ...]:
+    """As much as there is room for, words divided where they must be, and an ellipsis behind it."""
+    lines: list[str] = []
+    rest = text
+    while len(lines) < lines_max - 1 and rest:
+        parts = pieces(rest)
+        line = "".join(parts[: fitting(parts, width, measure)]) or rest[: max(1, prefix(rest, "", width, measure))]
+        lines.append(line.strip())
+        rest = rest[len(line) :].lstrip()
+    if is_all and not rest:
+        return tuple(lines)
+    if is_all and measure(rest) <= width + SLACK:
+        return (*lines, rest)
+    if not rest:
+        rest = lines.pop()
+    return (*lines, rest[: prefix(rest, ELLIPSIS, width, measure)].rstrip() + ELLIPSIS)
+
+
+def prefix(text: str, behind: str, width: float, measure: Callable[[str], float]) -> int:
+    low, high = 0, len(text) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if measure(text[:middle].rstrip() + behind) <= width + SLACK:
+            low = middle
+        else:
+            high = middle
+    return low

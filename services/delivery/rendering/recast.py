@@ -1,0 +1,84 @@
+"""The page's own text, set again in the shards that its fields use too: else a file would carry most letters twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pydyf
+
+from services.delivery.rendering.drawing import Drawn, as_bytes, number_of
+from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.pdf_fonts import resource
+
+FONT = re.compile(rb"/(\S+) (\S+) Tf")
+SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
+
+
+def recast(
+    parts: Sequence[bytes | str], kits: Mapping[str, Kit]
+) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
+    """The page's own text in the shards that its fields use too: else a file would carry most letters twice."""
+    made: list[bytes | str] = []
+    shards = set[tuple[str, int]]()
+    for part in parts:
+        if isinstance(part, str):
+            made.append(part)
+            continue
+        lines, font = [], b""
+        for line in part.split(b"\n"):
+            if match := FONT.fullmatch(line):
+                font = line
+                continue
+            if not line.endswith(b"] TJ") or not (match := FONT.fullmatch(font)):
+                lines.append(line)
+                continue
+            again = recast_line(line, match[2], kits.get(match[1].decode()), shards)
+            lines += [font, line] if again is None else [again]
+        made.append(b"\n".join(lines))
+    return tuple(made), shards
+
+
+def recast_line(line: bytes, size: bytes, kit: Kit | None, shards: set[tuple[str, int]]) -> bytes | None:
+    """None when a glyph of it is in no shard: the line keeps WeasyPrint's font."""
+    if kit is None:
+        return None
+    parts: list[bytes] = []
+    current = -1
+    for glyphs, move in SHOWN.findall(line):
+        for at in range(0, len(glyphs), 4):
+            glyph = glyphs[at : at + 4]
+            owner = kit.shard_of.get(int(glyph, 16))
+            if owner is None:
+                return None
+            if owner != current:
+                parts.append(
+                    b"%b/%b %b Tf\n[" % (b"] TJ\n" if current >= 0 else b"", resource(kit.digest, owner), size)
+                )
+                current = owner
+            parts.append(b"<%b>" % glyph)
+        if move and float(move):
+            if current < 0:
+                return None
+            parts.append(move + b" ")
+    shards |= {(kit.digest, owner) for glyphs, _ in SHOWN.findall(line) for owner in owners(glyphs, kit)}
+    return b"".join(parts).replace(b"><", b"") + b"] TJ"
+
+
+def owners(glyphs: bytes, kit: Kit) -> set[int]:
+    return {kit.shard_of[int(glyphs[at : at + 4], 16)] for at in range(0, len(glyphs), 4)}
+
+
+def keep_used_fonts(page: Drawn, resources: int, fixed: Sequence[bytes | str]) -> None:
+    fonts = page.objects[number_of(page.objects[resources]["Font"])]
+    drawn_in = [part for part in fixed if isinstance(part, bytes)]
+    drawn_in += [
+        b"\n".join(map(as_bytes, it.stream))
+        for it in page.objects.values()
+        if isinstance(it, pydyf.Stream)
+        and hasattr(it, "ctm")
+        and it is not page.objects[number_of(page.page["Contents"])]
+    ]
+    used = {match[1].decode() for text in drawn_in for match in FONT.finditer(text)}
+    for key in [key for key in fonts if key not in used]:
+        del fonts[key]

@@ -1,0 +1,112 @@
+"""Text as glyphs, placed as Pango places them and written as WeasyPrint writes them.
+
+Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike; what is written between glyphs
+is in thousandths of the size, cut to whole numbers as WeasyPrint 70 cuts them (weasyprint/draw/text.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import uharfbuzz as hb
+
+UNITS = 1024  # Pango's, per CSS pixel
+RUNS_MAX = 4_096  # remembered per face: an order's tickets say the same names
+LETTERSPACED = {"liga": False, "clig": False, "dlig": False}  # Pango joins no letters that are set apart
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """One line. `before` (none without letter spacing) and `after`: what moves the pen, in thousandths of the size."""
+
+    ids: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[int, ...]
+    width: float  # CSS pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """What CSS adds between letters, in CSS pixels, and which features of the font it sets."""
+
+    language: str = "en"
+    letter: float = 0.0
+    features: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Face:
+    """A font file ready to shape with. `glyphs`: those that the plate carries; a line that needs another cannot be stamped."""
+
+    blob: bytes
+    widths: Mapping[int, int]  # of the carried glyphs, in thousandths of the size
+    _face: hb.Face = field(init=False, repr=False)
+    _fonts: dict[int, hb.Font] = field(init=False, default_factory=dict, repr=False)
+    _runs: dict[object, Glyphs | None] = field(init=False, default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._face = hb.Face(self.blob)
+
+    def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
+        """None when the line needs a glyph that is not carried, or one that is moved off its place: not for stamping."""
+        scale = int(size * UNITS)
+        key = (text, scale, spacing.letter, spacing.language, tuple(sorted(spacing.features.items())))
+        if key not in self._runs:
+            if len(self._runs) >= RUNS_MAX:
+                self._runs.clear()
+            self._runs[key] = self._shaped(text, scale, spacing)
+        return self._runs[key]
+
+    def line(self, size: float) -> tuple[float, float]:
+        """Ascent and height of a line without leading, in CSS pixels: rounded at this size, as Pango does."""
+        extents = self._font(int(size * UNITS)).get_font_extents("ltr")
+        return extents.ascender / UNITS, (extents.ascender - extents.descender) / UNITS
+
+    def _font(self, scale: int) -> hb.Font:
+        font = self._fonts.get(scale)
+        if font is None:
+            font = self._fonts[scale] = hb.Font(self._face)
+            font.scale = (scale, scale)
+        return font
+
+    def _shaped(self, text: str, scale: int, spacing: Spacing) -> Glyphs | None:
+        font = self._font(scale)
+        buffer = hb.Buffer()
+        buffer.add_str(text)
+        buffer.guess_segment_properties()
+        buffer.language = spacing.language  # not the one of the process's locale
+        gap = int(spacing.letter * UNITS)
+        features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
+        hb.shape(font, buffer, features)
+        return self._written(buffer, scale, gap, spacing.letter)
+
+    def _written(self, buffer: hb.Buffer, scale: int, gap: int, letter: float) -> Glyphs | None:
+        ids = [info.codepoint for info in buffer.glyph_infos]
+        places = [place.position for place in buffer.glyph_positions]
+        carried = self.widths
+        if not carried.keys() >= set(ids) or any(x_offset or y_offset for x_offset, y_offset, _, _ in places):
+            return None
+        if not gap:
+            after = tuple(
+                [int(carried[glyph] - place[2] * 1000 / scale) for glyph, place in zip(ids, places, strict=True)]
+            )
+            return Glyphs(tuple(ids), (), after, sum([place[2] for place in places]) / UNITS)
+        # Pango puts one half of the gap before each letter but the first, the other behind each but the last. It divides as
+        # C does, and half of a gap of whole pixels is whole pixels too (pango_glyph_item_letter_space).
+        left, last = int(gap / 2), len(ids) - 1
+        if gap % UNITS == 0:
+            left = (left + UNITS // 2) // UNITS * UNITS
+        moved = left / scale * UNITS
+        offsets = [left if index else 0 for index in range(len(ids))]
+        advances = [
+            place[2] + offset + (gap - left if index < last else 0)
+            for index, (place, offset) in enumerate(zip(places, offsets, strict=True))
+        ]
+        before = tuple(moved if offset else 0.0 for offset in offsets)
+        after = tuple(
+            int(carried[glyph] + move - advance * 1000 / scale)
+            for glyph, move, advance in zip(ids, before, advances, strict=True)
+        )
+        # WeasyPrint counts the space behind the last letter too (it moves what is aligned right).
+        return Glyphs(tuple(ids), before, after, sum(advances) / UNITS + letter)

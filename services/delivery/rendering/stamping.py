@@ -1,0 +1,144 @@
+"""A ticket's page: the plate's operators with its texts and its code between them. Microseconds, and no layout."""
+
+from __future__ import annotations
+
+import unicodedata
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import repeat
+
+from services.delivery.rendering import qr
+from services.delivery.rendering.designs import CODE
+from services.delivery.rendering.faces import Kit, Kits, the_kit
+from services.delivery.rendering.fitting import Fitted, fit
+from services.delivery.rendering.pdf import Page
+from services.delivery.rendering.pdf_fonts import resource
+from services.delivery.rendering.plates import Plate, Spot
+from services.delivery.rendering.shaping import UNITS, Glyphs, Spacing
+
+HEX = [b"%04x" % glyph for glyph in range(65_536)]
+LINES_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names
+LEVEL = 1  # of zlib: pages are small, and the fonts are packed already
+
+
+class OddText(Exception):
+    """Cannot be stamped: WeasyPrint sets the field. Names why, for the metric."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name, self.why = name, why
+
+
+def normal(text: str) -> str:
+    """Accents joined to their letters, one line: what both ways print."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A field's operators, and the shards that they use."""
+
+    operators: bytes
+    shards: frozenset[tuple[str, int]]
+
+
+@dataclass
+class Stamp:
+    """One plate at work. Not shared between threads."""
+
+    plate: Plate
+    kits: Kits
+    stencil: qr.Stencil | None
+    _set: dict[tuple[str, str], Set] = field(init=False, default_factory=dict, repr=False)
+
+    def page(self, texts: Mapping[str, str], payload: str) -> Page:
+        """Raises OddText. `texts`: of all the plate's fields."""
+        parts: list[bytes] = []
+        shards = set(self.plate.shards)
+        for part in self.plate.content:
+            if isinstance(part, bytes):
+                parts.append(part)
+            elif part == CODE:
+                parts.append(self._code(payload))
+            else:
+                spot = self.plate.spots[part]
+                found = self._field(spot, texts[spot.field])
+                parts.append(found.operators)
+                shards |= found.shards
+        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(shards))
+
+    def fitted(self, name: str, text: str) -> Fitted:
+        """What both ways print of a text. Raises OddText."""
+        spot = self.plate.spots[name]
+        kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
+        shown = text.upper() if spot.upper else text
+        if not kit.characters.issuperset(shown):
+            raise OddText(name, "characters")
+
+        def measure(words: str, scale: float) -> float:
+            glyphs = kit.face.shape(words, spot.box.size * scale, spacing)
+            if glyphs is None:
+                raise OddText(name, "glyphs")
+            return glyphs.width
+
+        return fit(shown, spot.rule, spot.box, measure)
+
+    def _spacing(self, spot: Spot) -> Spacing:
+        return Spacing(self.plate.language, spot.letter, dict(spot.features))
+
+    def _code(self, payload: str) -> bytes:
+        matrix, side = qr.drawn(payload, self.stencil)
+        path = qr.path(matrix, side)
+        own = self.plate.modules
+        return path if side == own else b"%f 0 0 %f 0 0 cm\n%b" % (own / side, own / side, path)
+
+    def _field(self, spot: Spot, text: str) -> Set:
+        key = (spot.name, text)
+        found = self._set.get(key)
+        if found is None:
+            if len(self._set) >= LINES_MAX:
+                self._set.clear()
+            found = self._set[key] = self._written(spot, self.fitted(spot.name, normal(text)))
+        return found
+
+    def _written(self, spot: Spot, fitted: Fitted) -> Set:
+        kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
+        pitch = spot.box.pitch_at(fitted.scale)
+        y = spot.y + fitted.top + spot.baseline_at(fitted.scale, *kit.face.line(fitted.size))
+        parts: list[bytes] = []
+        shards = set[tuple[str, int]]()
+        for line in fitted.lines:
+            glyphs = kit.face.shape(line, fitted.size, spacing)
+            if glyphs is None:
+                raise OddText(spot.name, "glyphs")
+            spare = spot.box.width - glyphs.width
+            x = spot.x + (spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0)
+            parts.append(
+                b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n"
+                % (x, y, shown(glyphs, kit, int(fitted.size * UNITS) / UNITS, shards))
+            )
+            y += pitch
+        return Set(b"".join(parts), frozenset(shards))
+
+
+def shown(glyphs: Glyphs, kit: Kit, size: float, shards: set[tuple[str, int]]) -> bytes:
+    """`/K0 12 Tf [<0024>67<0039>] TJ`, once for each stretch of glyphs of one shard."""
+    if not glyphs.ids:
+        return b""
+    owners, parts, current = kit.shard_of, list[bytes](), -1
+    befores = glyphs.before or repeat(0.0)
+    for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
+        owner = owners[glyph]
+        if owner != current:
+            name = resource(kit.digest, owner)
+            parts.append(b"%b/%b %.6f Tf\n[<" % (b">] TJ\n" if current >= 0 else b"", name, size))
+            shards.add((kit.digest, owner))
+            current = owner
+        if before:
+            parts.append(b">%.3f<" % -before)
+        parts.append(HEX[glyph])
+        if after:
+            parts.append(b">%d<" % after)
+    parts.append(b">] TJ\n")
+    return b"".join(parts).replace(b"<>", b" ")

@@ -1,0 +1,171 @@
+"""Bench of rendering: stamped tickets a second on one core, beside WeasyPrint on the same page in the same run.
+
+WeasyPrint's side is what its documentation shows: HTML in, PDF out, tagged, with segno's code as SVG; once with one ticket a
+document, once with a hundred. Ours is what a sender calls: an order in, its file out, from texts that were never seen before.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import psutil
+import segno
+from weasyprint import HTML
+
+from services.delivery.documents import SCHEME, Document, Page
+from services.delivery.rendering import qr
+from services.delivery.rendering.designs import Chosen, Library
+from services.delivery.rendering.fetching import BASE, Folder
+from services.delivery.rendering.fitting import Fitted
+from services.delivery.rendering.pages import draw, filled, write
+from services.delivery.rendering.renderer import Renderer, facts_of, texts_of
+from services.delivery.rendering.shelf import Shelf
+from tests.benchmarks.report import Figure, median
+
+DESIGN = "event-ticket"
+TIMES_ONE, TIMES_HUNDRED, LEAST_PER_SECOND, ORDER_MS_MAX, FILE_KB_MAX, GROWTH_MAX = 150, 8, 500, 60, 40, 0.05
+BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+TURNS = 2_000  # stamped tickets in one measurement
+WHOLE = 8  # WeasyPrint's, one at a time
+TOGETHER = 100
+
+
+class Shop:
+    """Orders that nobody has seen, the same in each run."""
+
+    def __init__(self) -> None:
+        self._draw, self._number = random.Random(11), 0
+
+    def order(self, tickets: int) -> Document:
+        self._number += 1
+        name = f"{self._word().title()} {self._word().title()}"
+        pages = tuple(self._page(name, f"{at} / {tickets}") for at in range(1, tickets + 1))
+        email = f"{self._word()}@{self._word()}.example"
+        return Document(f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC))
+
+    def _page(self, name: str, position: str) -> Page:
+        code = "".join(self._draw.choices(BASE32, k=26))
+        return Page(
+            number=f"R-{self._draw.randrange(10**6):06d}",
+            campaign_id="spring",
+            campaign="Spring Draw",
+            when="Saturday, 6 March 2027, 19:30 (Europe/Dublin)",
+            venue="Example Hall, Dublin",
+            holder=name,
+            status="Active",
+            issued="21 November 2026",
+            payload=SCHEME + code,
+            design=DESIGN,
+            position=position,
+        )
+
+    def _word(self) -> str:
+        return "".join(self._draw.choices("abcdefghijklmnoprstuvwyz", k=self._draw.randint(4, 9)))
+
+
+def by_weasyprint(chosen: Chosen, order: Document) -> bytes:
+    """All pages of an order in one document, from nothing."""
+    page = HTML(string=filled(chosen, facts_of(order.pages[0])), base_url=BASE, url_fetcher=Folder(chosen.design))
+    root = page.etree_element
+    root.set("class", f"size-{chosen.size}")
+    root.set("lang", chosen.language)
+    style = Element("style")
+    style.text = f"@page{{size:{chosen.page_size};margin:0}} section+section{{break-before:page}}"
+    next(root.iter("head")).append(style)
+    body = next(root.iter("body"))
+    section = body[0]
+    body.remove(section)
+    for ticket in order.pages:
+        own = deepcopy(section)
+        fill(own, texts_of(order, ticket), ticket.payload)
+        body.append(own)
+    pdf: bytes = page.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
+    return pdf
+
+
+def fill(section: Element, texts: dict[str, str], payload: str) -> None:
+    for element in list(section.iter()):
+        if (name := element.get("data-field")) is not None:
+            write(element, Fitted((texts[name],), 1.0, 0.0, 0.0))
+        if element.get("data-qr") is not None:
+            code = segno.make(payload, error="m", micro=False)
+            matrix = int("".join("".join("1" if dark else "0" for dark in row) for row in code.matrix), 2)
+            draw(element, qr.svg_path(matrix, len(code.matrix)), len(code.matrix), "QR code")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def rate(renderer: Renderer, shop: Shop) -> float:
+    orders = [shop.order(1) for _ in range(TURNS)]
+    return TURNS / seconds(lambda: [renderer.render(order) for order in orders])
+
+
+def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
+    """Resident MB at the end, and how much more than at a third of the way."""
+    process, at = psutil.Process(), list[float]()
+    for third in range(3):
+        for _ in range(tickets // 3):
+            renderer.render(shop.order(1))
+        gc.collect()
+        at.append(process.memory_info().rss / 2**20)
+        assert third < 3
+    return at[-1], at[-1] / at[0] - 1
+
+
+def codes(shop: Shop) -> Iterator[tuple[str, float]]:
+    """Microseconds a code: our stencil, segno with a fixed mask, and segno choosing it."""
+    payloads = [shop.order(1).pages[0].payload for _ in range(300)]
+    stencil = qr.stencil(len(payloads[0]))
+
+    def each(work: Callable[[str], object]) -> float:
+        return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
+
+    yield "stencil", each(lambda payload: qr.path(stencil.matrix(payload), stencil.side))
+    yield "segno, fixed mask", each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK))
+    yield "segno", each(lambda payload: segno.make(payload, error="m", micro=False))
+
+
+def figures(*, runs: int, tickets: int) -> list[Figure]:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    shop, chosen = Shop(), Library().choose(DESIGN)
+    with tempfile.TemporaryDirectory() as folder:
+        renderer = Renderer(Library(), Shelf(Path(folder)))
+        compiled_s = seconds(lambda: renderer.render(shop.order(1)))
+        again_ms = seconds(lambda: Renderer(Library(), Shelf(Path(folder))).render(shop.order(1))) * 1e3
+        rates, ones, hundreds, orders_ms = [], [], [], []
+        by_weasyprint(chosen, shop.order(1))
+        for _ in range(runs):
+            rates.append(rate(renderer, shop))
+            ones.append(seconds(lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(WHOLE)]) / WHOLE)
+            hundreds.append(seconds(lambda: by_weasyprint(chosen, shop.order(TOGETHER))) / TOGETHER)
+            large = shop.order(TOGETHER)
+            orders_ms.append(seconds(lambda: renderer.render(large)) * 1e3)  # noqa: B023 - called at once
+        size_kb = len(renderer.render(shop.order(1))) / 1_000
+        large_kb = len(renderer.render(shop.order(TOGETHER))) / 1_000
+        resident, grown = growth(renderer, shop, tickets)
+    stamped, one_s, hundred_s, order_ms = (median(values) for values in (rates, ones, hundreds, orders_ms))
+    us = dict(codes(shop))
+    peers = f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us choosing it"
+    return [
+        Figure("tickets a second, one a file", f"{stamped:,.0f}/s", f"{1e6 / stamped:,.0f} us each", "500/s", stamped >= LEAST_PER_SECOND),
+        Figure("beside WeasyPrint, one at a time", f"{one_s * stamped:,.0f} times", f"{one_s * 1e3:,.1f} ms", "150 times", one_s * stamped >= TIMES_ONE),
+        Figure("beside WeasyPrint, 100 in a document", f"{hundred_s * stamped:,.1f} times", f"{hundred_s * 1e3:,.1f} ms a page", "8 times", hundred_s * stamped >= TIMES_HUNDRED),
+        Figure("an order of 100 as one document", f"{order_ms:,.1f} ms", f"{hundred_s * 100:,.2f} s by WeasyPrint", "60 ms", order_ms < ORDER_MS_MAX),
+        Figure("a file of one ticket", f"{size_kb:,.1f} kB", f"{large_kb:,.0f} kB with 100", "40 kB", size_kb < FILE_KB_MAX),
+        Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", f"{resident:,.0f} MB resident", "flat", grown < GROWTH_MAX),
+        Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
+        Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", f"{again_ms:,.0f} ms with the first ticket", "printed"),
+    ]  # fmt: skip

@@ -1,0 +1,194 @@
+"""What a PDF is made of, for laws about files."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pikepdf
+from fontTools.ttLib import TTFont
+
+BFCHAR = re.compile(rb"<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]*)>")
+BFRANGE = re.compile(rb"<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]*)>")
+
+NAMESPACES = {"dc": "http://purl.org/dc/elements/1.1/", "pdfuaid": "http://www.aiim.org/pdfua/ns/id/"}
+Id = tuple[int, int]
+Line = tuple[float, float, tuple[tuple[int, int], ...]]
+
+
+@contextmanager
+def opened(pdf: bytes) -> Iterator[pikepdf.Pdf]:
+    """Strictly: what a lenient reader would mend is an error."""
+    with pikepdf.open(io.BytesIO(pdf), attempt_recovery=False, suppress_warnings=False) as document:
+        yield document
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A font of a page: what its glyphs say, how wide they are said to be, and its program."""
+
+    says: dict[int, str]
+    widths: dict[int, float]
+    program: TTFont
+    is_plain: bool  # codes are glyphs; else it is WeasyPrint's own, for letters that no font has
+
+    def advance(self, glyph: int) -> float:
+        """In thousandths of the size, of the program itself."""
+        name = self.program.getGlyphOrder()[glyph]
+        return 1000 * self.program["hmtx"].metrics[name][0] / self.program["head"].unitsPerEm  # type: ignore[no-any-return]  # fontTools' tables have no types
+
+    def has_outline(self, glyph: int) -> bool:
+        if "glyf" not in self.program:
+            return True
+        shape = self.program["glyf"][self.program.getGlyphOrder()[glyph]]
+        return bool(shape.numberOfContours)
+
+
+def fonts_of(page: pikepdf.Page) -> dict[str, Embedded]:
+    return {name: embedded(font) for name, font in page.Resources.get("/Font", pikepdf.Dictionary()).items()}
+
+
+def embedded(font: pikepdf.Object) -> Embedded:
+    inner = font.DescendantFonts[0]
+    descriptor = inner.FontDescriptor
+    file = descriptor.get("/FontFile2", descriptor.get("/FontFile3"))
+    assert file is not None, "the font is not embedded"
+    program = TTFont(io.BytesIO(file.read_bytes()))
+    is_plain = isinstance(font.Encoding, pikepdf.Name) and font.Encoding == "/Identity-H"
+    return Embedded(unicode_of(font.ToUnicode.read_bytes()), widths_of(list(inner.W)), program, is_plain)
+
+
+def unicode_of(cmap: bytes) -> dict[int, str]:
+    said: dict[int, str] = {}
+    for block in re.findall(rb"beginbfchar(.*?)endbfchar", cmap, re.DOTALL):
+        said |= {
+            int(glyph, 16): bytes.fromhex(text.decode()).decode("utf-16-be") for glyph, text in BFCHAR.findall(block)
+        }
+    for block in re.findall(rb"beginbfrange(.*?)endbfrange", cmap, re.DOTALL):
+        for first, last, text in BFRANGE.findall(block):
+            for at in range(int(first, 16), int(last, 16) + 1):
+                said[at] = chr(int(text, 16) + at - int(first, 16))
+    return said
+
+
+def widths_of(told: list[pikepdf.Object]) -> dict[int, float]:
+    """`3 [278 355]`, and `3 5 278`."""
+    widths: dict[int, float] = {}
+    while told:
+        if isinstance(told[1], pikepdf.Array):
+            widths |= {int(told[0]) + at: float(width) for at, width in enumerate(told[1])}
+            told = told[2:]
+        else:
+            widths |= dict.fromkeys(range(int(told[0]), int(told[1]) + 1), float(told[2]))
+            told = told[3:]
+    return widths
+
+
+def operators(page: pikepdf.Page) -> Iterator[tuple[str, list[Any]]]:
+    """Each operator of a page's own content, with what stands before it."""
+    for it in pikepdf.parse_content_stream(page):
+        yield str(it.operator), list(it.operands)
+
+
+def glyphs_of(page: pikepdf.Page) -> set[tuple[str, int]]:
+    """Font and glyph of all that the page's own content shows."""
+    found, font = set[tuple[str, int]](), ""
+    for operator, operands in operators(page):
+        if operator == "Tf":
+            font = str(operands[0])
+        elif operator == "TJ":
+            for part in operands[0]:
+                if isinstance(part, pikepdf.String):
+                    codes = bytes(part)
+                    found |= {(font, int.from_bytes(codes[at : at + 2], "big")) for at in range(0, len(codes), 2)}
+    return found
+
+
+def marks_of(page: pikepdf.Page) -> list[int]:
+    """Marked content ids, as they stand in the content."""
+    return [
+        int(operands[1].MCID)
+        for operator, operands in operators(page)
+        if operator == "BDC" and isinstance(operands[1], pikepdf.Dictionary) and "/MCID" in operands[1]
+    ]
+
+
+def unmarked(page: pikepdf.Page) -> list[str]:
+    """Operators that paint outside of any marked content: neither structure nor artifact."""
+    depth, found = 0, []
+    for operator, _ in operators(page):
+        depth += {"BDC": 1, "BMC": 1, "EMC": -1}.get(operator, 0)
+        assert depth >= 0
+        if not depth and operator in {"f", "f*", "S", "B", "TJ", "Tj", "Do", "sh"}:
+            found.append(operator)
+    assert depth == 0
+    return found
+
+
+def elements(root: pikepdf.Object) -> Iterator[pikepdf.Object]:
+    """All structure elements, parents first; each says who its parent is."""
+    waiting = [(kid, root) for kid in kids(root)]
+    while waiting:
+        element, parent = waiting.pop(0)
+        assert id_of(element.P) == id_of(parent)
+        yield element
+        waiting += [(kid, element) for kid in kids(element) if "/S" in kid]
+
+
+def kids(element: pikepdf.Object) -> list[pikepdf.Object]:
+    told = element.get("/K", pikepdf.Array())
+    every = list(told) if isinstance(told, pikepdf.Array) else [told]
+    return [kid for kid in every if isinstance(kid, pikepdf.Dictionary)]
+
+
+def content_ids(element: pikepdf.Object) -> list[tuple[Id, int]]:
+    """Page and marked content id of what an element holds itself."""
+    held: Any = element.get("/K", pikepdf.Array())
+    found = []
+    for kid in list(held) if isinstance(held, pikepdf.Array) else [held]:
+        if isinstance(kid, int):
+            found.append((id_of(element.Pg), kid))
+        elif isinstance(kid, pikepdf.Dictionary) and kid.get("/Type") == "/MCR":
+            found.append((id_of(kid.get("/Pg", element.get("/Pg"))), int(kid.MCID)))
+    return found
+
+
+def id_of(it: Any) -> Id:
+    """Number and generation of an object."""
+    number, generation = it.objgen
+    return int(number), int(generation)
+
+
+def lines_of(pdf: bytes) -> list[Line]:
+    """Each line of text: where it begins, and its glyphs with what moves the pen behind each, as whole numbers."""
+    found: list[Line] = []
+    with opened(pdf) as document:
+        for operator, operands in operators(document.pages[0]):
+            if operator == "Tm":
+                found.append((float(operands[4]), float(operands[5]), ()))
+            elif operator == "TJ":
+                x, y, glyphs = found[-1]
+                found[-1] = (x, y, glyphs + tuple(moves(operands[0])))
+    return found
+
+
+def moves(parts: Any) -> Iterator[tuple[int, int]]:
+    """Glyphs, and -1 where the pen moves; WeasyPrint writes moves of nothing too."""
+    for part in parts:
+        if isinstance(part, pikepdf.String):
+            codes = bytes(part)
+            yield from ((int.from_bytes(codes[at : at + 2], "big"), 0) for at in range(0, len(codes), 2))
+        elif round(float(part)):
+            yield -1, round(1000 * float(part))
+
+
+def told(document: pikepdf.Pdf, name: str) -> str:
+    """What the metadata (XMP) says under a name."""
+    said = ET.fromstring(document.Root.Metadata.read_bytes())  # noqa: S314 - our own writer's
+    found = said.find(f".//{name}", NAMESPACES)
+    return "" if found is None else "".join(found.itertext()).strip()

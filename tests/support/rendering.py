@@ -1,0 +1,301 @@
+"""Designs at work, both ways: stamped, and as WeasyPrint itself prints them; and what is seen on a page that came out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pypdfium2
+import zxingcpp
+from PIL import Image, ImageChops
+
+from services.delivery.documents import Document, Page
+from services.delivery.rendering import compiler, faces, qr
+from services.delivery.rendering.designs import Chosen, Design, Library, read
+from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.fitting import CHARS_MAX, Fitted
+from services.delivery.rendering.layout import Font, Sheet
+from services.delivery.rendering.pages import Facts, Odd
+from services.delivery.rendering.pdf import Writer
+from services.delivery.rendering.pdf_about import About
+from services.delivery.rendering.plates import Plate
+from services.delivery.rendering.renderer import Renderer, facts_of
+from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.rendering.stamping import OddText, Stamp, normal
+from services.delivery.rendering.whole import Trial, set_whole
+from tests.support.corpus import ODD
+
+DESIGNS = ("raffle-entry", "event-ticket", "e-ticket")
+SIZES = ("a5", "a4", "phone")
+SHEETS = tuple(f"{design}-{size}" for design in DESIGNS for size in SIZES)
+AT = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
+SPRING = Facts(
+    "spring", "Spring Draw", "Saturday, 6 March 2027, 19:30 (Europe/Dublin)", "Example Hall, Dublin", "#8c1d40"
+)
+ADA = {
+    "number": "R-000123",
+    "holder": "Ada Lovelace",
+    "purchaser": "Grace Hopper",
+    "email": "grace@example.org",
+    "order": "7001",
+    "status": "Active",
+    "issued": "21 November 2026",
+    "position": "1 / 1",
+}
+BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+
+def payload(number: int = 0) -> str:
+    """A ticket's code: another for each number."""
+    digits = [BASE32[(number // 32**at + 7 * at) % 32] for at in range(26)]
+    return "STUBLINE:" + "".join(digits)
+
+
+@dataclass
+class Cupboard:
+    """Face kits of this process: the shelf's part that stamps ask for, without a disk."""
+
+    kits: dict[str, Kit] = field(default_factory=dict)
+
+    def kit(self, digest: str) -> Kit | None:
+        return self.kits.get(digest)
+
+    def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
+        digest = faces.digest_of(font.content, font.index, characters, tags)
+        if digest not in self.kits:
+            self.kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
+        return self.kits[digest]
+
+
+CUPBOARD = Cupboard()
+stencil = cache(qr.stencil)
+
+
+@dataclass(frozen=True)
+class Press:
+    """One design in one size for one campaign."""
+
+    sheet: Sheet
+    plate: Plate
+    stamp: Stamp
+    writer: Writer
+    tried: dict[tuple[str, ...], dict[str, Odd]] = field(default_factory=dict)
+
+    def given(self, texts: Mapping[str, str]) -> tuple[dict[str, Fitted], dict[str, str]]:
+        """What is fitted for stamping, and what is not for stamping, by the names of the plate's spots."""
+        fitted, odd = dict[str, Fitted](), dict[str, str]()
+        for name, spot in self.plate.spots.items():
+            try:
+                fitted[name] = self.stamp.fitted(name, normal(texts[spot.field]))
+            except OddText:
+                odd[name] = normal(texts[spot.field])
+        return fitted, odd
+
+    def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
+        """As the sender prints it: stamped, what cannot be stamped set whole."""
+        _, odd = self.given(texts)
+        stamp = Stamp(self.whole(odd), CUPBOARD, self.stamp.stencil) if odd else self.stamp
+        return self.writer.write([stamp.page(texts, code)], about())
+
+    def whole(self, odd: Mapping[str, str]) -> Plate:
+        return set_whole(self.sheet, self.plate, odd, CUPBOARD.kit_of)
+
+    def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
+        """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects; nothing of ours."""
+        matrix, side = qr.drawn(code, self.stamp.stencil)
+        square = (qr.svg_path(matrix, side), side)
+        return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
+
+    def odd(self, texts: Mapping[str, str]) -> dict[str, Odd]:
+        """Sizes and heights at which WeasyPrint sets what cannot be stamped."""
+        key = tuple(texts.values())
+        if key not in self.tried:
+            fitted, odd = self.given(texts)
+            short = {name: text[:CHARS_MAX] for name, text in odd.items()}
+            trial = Trial(self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules))
+            self.tried[key] = trial.fitted()
+        return self.tried[key]
+
+
+def written(sheet: Sheet, given: Mapping[str, Fitted | Odd], square: tuple[str, int]) -> bytes:
+    pdf: bytes = sheet.lay(given, square).document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
+    return pdf
+
+
+def about(title: str = "Spring Draw: order 7001", language: str = "en") -> About:
+    return About(title, "1 ticket, order 7001", language, AT)
+
+
+def pressed(sheet: Sheet) -> Press:
+    plate = compiler.compiled(sheet, CUPBOARD.kit_of, modules=stencil(35).side)
+    return Press(sheet, plate, Stamp(plate, CUPBOARD, stencil(35)), Writer(CUPBOARD))
+
+
+@cache
+def press(reference: str, facts: Facts = SPRING) -> Press:
+    """Of a built-in design. Compiled once a process."""
+    return pressed(Sheet(Library().choose(reference), facts))
+
+
+def press_of(design: Design, size: str = "", language: str = "", facts: Facts = SPRING) -> Press:
+    """Of a design that a test made. Raises what a check raises."""
+    return pressed(sheet_of(design, size, language, facts))
+
+
+def sheet_of(design: Design, size: str = "", language: str = "", facts: Facts = SPRING) -> Sheet:
+    manifest = design.manifest
+    return Sheet(Chosen(design, size or next(iter(manifest.sizes)), language or manifest.languages[0]), facts)
+
+
+MANIFEST = """\
+title = "Test"
+version = 1
+languages = ["en"]
+[sizes]
+a5 = "148mm 210mm"
+[fields.number]
+sample = "R-000123"
+[fields.holder]
+sample = "Ada Lovelace"
+"""
+PAGE = """\
+<!doctype html>
+<html>
+<head>
+<title>{{ campaign.name }}</title>
+<link rel="stylesheet" href="style.css">
+</head>
+<body>
+<h1>{{ campaign.name }}</h1>
+<div class="number" data-field="number">R-000123</div>
+<div class="holder" data-field="holder">Ada Lovelace</div>
+<div class="code" data-qr="code"></div>
+</body>
+</html>
+"""
+STYLE = """\
+@font-face { font-family: Source; src: url("fonts:SourceSansPro-Regular.ttf") }
+html { font-family: Source; font-size: 12pt }
+body { margin: 0 }
+h1, .number, .holder, .code { position: absolute; left: 20mm; width: 80mm; height: 12mm; margin: 0 }
+h1 { top: 10mm }
+.number { top: 30mm }
+.holder { top: 50mm }
+.code { top: 80mm; width: 40mm; height: 40mm }
+"""
+
+
+def made(
+    folder: Path,
+    *,
+    page: tuple[str, str] = ("", ""),
+    style: str = "",
+    manifest: tuple[str, str] = ("", ""),
+    files: Mapping[str, bytes] | None = None,
+) -> Design:
+    """A design that holds, but for one change: (what stood there, what stands there now). `style` comes behind the rest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, whole, (old, new) in (
+        ("page.html", PAGE, page),
+        ("design.toml", MANIFEST, manifest),
+        ("style.css", STYLE, ("", "")),
+    ):
+        assert old in whole, f"{old!r} is not in {name}"
+        text = whole.replace(old, new, 1) if old else whole + new
+        (folder / name).write_text(text + (style if name == "style.css" else ""), "utf-8")
+    for name, content in (files or {}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return read(folder)
+
+
+def ticket(at: int = 0, /, **changes: str) -> Page:
+    """One page of an order."""
+    told = {
+        "number": f"R-{at:06}",
+        "campaign_id": SPRING.campaign_id,
+        "campaign": SPRING.name,
+        "when": SPRING.when,
+        "venue": SPRING.venue,
+        "holder": "Ada Lovelace",
+        "status": "Active",
+        "issued": "21 November 2026",
+        "payload": payload(at),
+        "design": "event-ticket",
+        "position": f"{at + 1} / 9",
+    }
+    return Page(**{**told, **changes})
+
+
+def paper(*pages: Page, order: str = "7001", purchaser: str = "Grace Hopper", email: str = "g@example.org") -> Document:
+    return Document(order, purchaser, email, pages, AT)
+
+
+# One that is stamped, and one that WeasyPrint has to set, twice.
+SAMPLES = {
+    "one": paper(ticket()),
+    "all set whole": paper(*(ticket(at, holder=ODD[name]) for at, name in enumerate(("Cyrillic", "Greek")))),
+}
+
+
+def renderer(folder: Path, *pages: Page, library: Library | None = None) -> Renderer:
+    """With the plates of these pages on its shelf: no process of its own is started for them."""
+    made = Renderer(library or Library(), Shelf(folder))
+    for page in pages:
+        chosen, facts = made.library.choose(page.design), facts_of(page)
+        key = plate_key(chosen, facts)
+        if made.shelf.plate(key) is None:
+            modules = made.shelf.stencil().side
+            made.shelf.put_plate(key, compiler.compiled(Sheet(chosen, facts), made.shelf.kit_of, modules=modules))
+    return made
+
+
+def picture(pdf: bytes, dpi: float, page: int = 0) -> Image.Image:
+    shown: Image.Image = pypdfium2.PdfDocument(pdf)[page].render(scale=dpi / 72).to_pil().convert("RGB")
+    return shown
+
+
+def picture_wide(pdf: bytes, pixels: int, page: int = 0) -> Image.Image:
+    """As wide as a phone's screen."""
+    return picture(pdf, 72 * pixels / pypdfium2.PdfDocument(pdf)[page].get_width(), page)
+
+
+def difference(one: Image.Image, other: Image.Image, tolerance: int) -> tuple[int, int]:
+    """The largest in any channel of any pixel, and how many pixels are beyond the tolerance."""
+    assert one.size == other.size
+    differing = ImageChops.difference(one, other)
+    if (box := differing.getbbox()) is None:
+        return 0, 0
+    red, green, blue = differing.crop(box).split()
+    counts = ImageChops.lighter(ImageChops.lighter(red, green), blue).histogram()
+    return max((level for level, count in enumerate(counts) if count), default=0), sum(counts[tolerance + 1 :])
+
+
+def text_of(pdf: bytes, page: int = 0) -> str:
+    """As a reader's search and its clipboard see it, in the order of the page's content."""
+    said: str = pypdfium2.PdfDocument(pdf)[page].get_textpage().get_text_range()
+    return said
+
+
+def squeezed(text: str) -> str:
+    """Without what depends on where lines end: blanks, and hyphens there (pdfium tells those as U+FFFE)."""
+    return "".join(text.replace("\ufffe", "-").split())
+
+
+def scanned(shown: Image.Image) -> list[str]:
+    return [found.text for found in zxingcpp.read_barcodes(shown)]
+
+
+def crop(shown: Image.Image, box: Sequence[float], dpi: float) -> Image.Image:
+    """A part of a page, given in CSS pixels: left, top, right, bottom."""
+    return shown.crop(tuple(round(side * dpi / 96) for side in box))  # type: ignore[arg-type]  # four of them
+
+
+def png(image: Image.Image) -> bytes:
+    packed = io.BytesIO()
+    image.save(packed, "PNG")
+    return packed.getvalue()

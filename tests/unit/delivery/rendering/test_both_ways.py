@@ -1,0 +1,270 @@
+"""A stamped page and a page that WeasyPrint prints by itself are one page: the same glyphs, pixels and text.
+
+Glyphs, and what moves the pen between them, are equal; lines begin within PLACE of each other.
+
+Pixels: pypdfium2 at 72, 144 and 300 dpi. No pixel of a page may differ by more than TOLERANCE in any channel; 1 was the most
+seen, at 300 dpi. One thing is not ours: pdfium adds up a line in 32 bits, once for each stretch of one font, and snaps each glyph
+to a grid finer than a pixel. We embed a font in parts, so a line is more stretches than WeasyPrint's, and about one glyph in
+ten thousand falls on the next step of that grid. A page with such a glyph may have no more than SNAPPED of its pixels beyond
+the tolerance, and a hair larger or smaller, where that glyph is on no edge, none. A letter that is really off is off there too.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from PIL import Image, ImageDraw
+
+from services.delivery.rendering.fitting import most
+from services.delivery.rendering.layout import lines_in
+from services.delivery.rendering.stamping import Stamp, normal
+from tests.support.corpus import LATIN, ODD
+from tests.support.pdfs import lines_of
+from tests.support.rendering import (
+    ADA,
+    CUPBOARD,
+    SHEETS,
+    Press,
+    about,
+    difference,
+    payload,
+    picture,
+    picture_wide,
+    press,
+    scanned,
+    squeezed,
+    text_of,
+)
+
+TOLERANCE = 2  # of 255, in each channel
+SNAPPED = 1 / 5_000  # of a page's pixels: two glyphs of an A5 page at 72 dpi
+A_HAIR = (1.03, 0.97)
+PLACE = 2e-6  # CSS pixels: the last digit that is written
+ROUNDING = 0.02  # CSS pixels by which a line may seem wider than its box
+FIELDS = tuple(ADA)
+
+
+def spread(corpus: dict[str, str], turn: int) -> dict[str, str]:
+    """Another text into each field; with each turn, each text moves to the next field."""
+    told = list(corpus.values())
+    return {name: told[(at + turn) % len(told)] for at, name in enumerate(FIELDS)}
+
+
+# Each text twice on each design, in another size and in another field.
+PAGES = [(sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(SHEETS) for turn in range(2)]
+# Each odd text in two of three fields, all sheets.
+WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(SHEETS)]
+
+
+def odd_texts(turn: int) -> dict[str, str]:
+    """Three texts that cannot be stamped, the rest as ever."""
+    told = list(ODD.values())
+    return {**ADA, **{name: told[(turn + at) % len(told)] for at, name in enumerate(("holder", "purchaser", "email"))}}
+
+
+@cache
+def is_cut(sheet: str, turn: int) -> bool:
+    return any(it.is_cut for it in press(sheet).odd(odd_texts(turn)).values())
+
+
+@cache
+def both(sheet: str, turn: int, *, is_odd: bool = False) -> tuple[bytes, bytes]:
+    """Ours and WeasyPrint's. Made once for all laws."""
+    texts = odd_texts(turn) if is_odd else spread(LATIN, turn)
+    return press(sheet).ours(texts), press(sheet).weasyprints(texts)
+
+
+def beyond(ours: bytes, weasyprints: bytes, dpi: float) -> float:
+    """The part of the page's pixels that differs by more than the tolerance."""
+    shown = picture(ours, dpi)
+    return difference(shown, picture(weasyprints, dpi), TOLERANCE)[1] / (shown.width * shown.height)
+
+
+def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
+    for dpi in dpis:
+        if part := beyond(ours, weasyprints, dpi):
+            assert part <= SNAPPED, f"{part:.3%} of the pixels differ at {dpi} dpi"
+            assert 0 in (beyond(ours, weasyprints, dpi * hair) for hair in A_HAIR), f"a letter is off at {dpi} dpi"
+
+
+@pytest.mark.parametrize(("sheet", "turn"), PAGES)
+def test_what_is_stamped_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+    assert press(sheet).given(spread(LATIN, turn))[1] == {}, "nothing of the Latin corpus is set whole"
+    assert_same_picture(*both(sheet, turn), 72, 144, 300)
+
+
+@pytest.mark.slow
+def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
+    """On one sheet or another."""
+    for turn in range(len(LATIN)):
+        assert_same_picture(*both(SHEETS[turn % len(SHEETS)], turn), 144)
+
+
+@pytest.mark.parametrize(("sheet", "turn"), PAGES)
+def test_each_line_has_the_same_glyphs_at_the_same_place(sheet: str, turn: int) -> None:
+    """Whatever a rasteriser makes of it."""
+    ours, weasyprints = map(lines_of, both(sheet, turn))
+    assert [glyphs for _, _, glyphs in ours] == [glyphs for _, _, glyphs in weasyprints]
+    for (x, y, _), (same_x, same_y, _) in zip(ours, weasyprints, strict=True):
+        assert abs(x - same_x) < PLACE
+        assert abs(y - same_y) < PLACE
+
+
+@pytest.mark.feature("SF-054")
+@pytest.mark.parametrize(("sheet", "turn"), PAGES)
+def test_what_is_stamped_reads_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+    """By a search, by the clipboard: the same words in the same order."""
+    ours, weasyprints = map(text_of, both(sheet, turn))
+    assert ours == weasyprints
+
+
+@pytest.mark.feature("SF-054")
+@pytest.mark.parametrize(("sheet", "turn"), PAGES)
+def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
+    at_work, texts = press(sheet), spread(LATIN, turn)
+    found = squeezed(text_of(both(sheet, turn)[0]))
+    for name, it in at_work.given(texts)[0].items():
+        spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
+        meant = squeezed(normal(texts[spot.field]))
+        assert lines in found, name
+        assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
+
+
+@pytest.mark.parametrize(("sheet", "turn"), PAGES[::2])
+def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
+    """As many lines, none wider than the box: our measure is WeasyPrint's."""
+    at_work = press(sheet)
+    fitted, _ = at_work.given(spread(LATIN, turn))
+    laid_out = at_work.sheet.lay(fitted, None)
+    for name, it in fitted.items():
+        count, _, width = lines_in(laid_out, at_work.sheet.fields[name].element)
+        assert count == len(it.lines), name
+        assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
+
+
+@pytest.mark.parametrize("sheet", [it for it in SHEETS if it.startswith("raffle")])
+def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
+    """None of our lines, sizes and heights in the page: the texts written into its elements, and WeasyPrint alone."""
+    at_work = press(sheet)
+    for said in at_work.sheet.fields.values():
+        for child in list(said.element):
+            said.element.remove(child)
+        said.element.text = ADA[said.name]
+    bare = at_work.sheet._page.render(stylesheets=at_work.sheet._styles, font_config=at_work.sheet._fonts)
+    assert lines_of(at_work.ours(ADA)) == lines_of(bare.write_pdf())
+
+
+@pytest.mark.feature("SF-053", "SF-055")
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
+    """At 150 dpi, which any printer has; and from a page as wide as a small phone's screen, 360 pixels."""
+    at_work = press(sheet)
+    for number in range(3):
+        pdf = at_work.ours(ADA, payload(number))
+        assert scanned(picture(pdf, 150)) == [payload(number)]
+        assert scanned(picture_wide(pdf, 360)) == [payload(number)]
+
+
+@pytest.mark.parametrize(
+    "code", ["STUBLINE:" + "7" * 25, "stubline:" + "a" * 26, "https://tickets.example/é/1", "0123456789" * 12]
+)
+def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
+    at_work = press("raffle-entry-a5")
+    ours = at_work.ours(ADA, code)
+    assert scanned(picture(ours, 150)) == [code]
+    assert_same_picture(ours, at_work.weasyprints(ADA, code), 300)
+
+
+def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
+    at_work = press("raffle-entry-a5")
+    bare = at_work.writer.write([Stamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about())
+    assert scanned(picture(bare, 150)) == [payload()]
+
+
+@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
+def test_what_is_set_whole_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+    assert press(sheet).given(odd_texts(turn))[1], "something of it cannot be stamped"
+    assert_same_picture(*both(sheet, turn, is_odd=True), 72, 144, 300)
+
+
+@pytest.mark.slow
+def test_every_field_set_whole_looks_as_weasyprint_prints_it() -> None:
+    for at, sheet in enumerate(SHEETS[::4]):
+        at_work, texts = press(sheet), spread(ODD, 5 * at)
+        assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
+
+
+@pytest.mark.feature("SF-054")
+@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
+def test_what_is_set_whole_reads_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+    """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that of the field before."""
+    ours, weasyprints = map(text_of, both(sheet, turn, is_odd=True))
+    if not is_cut(sheet, turn):
+        assert ours == weasyprints
+    for stamped in ("number", "order", "status"):
+        assert squeezed(ADA[stamped]) in squeezed(ours)
+
+
+@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
+def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(sheet: str, turn: int) -> None:
+    """Unless it is cut, which clips it; then its height stays inside all the same."""
+    at_work = press(sheet)
+    fitted, odd = at_work.given(odd_texts(turn))[0], at_work.odd(odd_texts(turn))
+    laid_out = at_work.sheet.lay({**fitted, **odd}, None)
+    for name, it in odd.items():
+        spot = at_work.plate.spots[name]
+        count, height, width = lines_in(laid_out, at_work.sheet.fields[name].element)
+        assert count <= it.lines <= most(spot.rule, spot.box, it.size / spot.box.size)
+        assert it.is_cut or width <= spot.box.width + ROUNDING
+        spare = spot.box.height - height
+        assert spare >= -1 or count == 1
+        assert it.top == pytest.approx({"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01)
+        assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
+
+
+@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES[::4])
+def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(sheet: str, turn: int) -> None:
+    at_work, texts = press(sheet), odd_texts(turn)
+    _, odd = at_work.given(texts)
+    whole = at_work.whole(odd)
+    assert [name for name in at_work.plate.slots if name not in odd] == list(whole.slots)
+    assert whole.spots == {name: spot for name, spot in at_work.plate.spots.items() if name not in odd}
+    stamped = at_work.ours({**texts, **{at_work.plate.spots[name].field: "" for name in odd}})
+    with_it, without = (masked(at_work, pdf, odd) for pdf in (both(sheet, turn, is_odd=True)[0], stamped))
+    assert difference(with_it, without, TOLERANCE)[1] == 0
+
+
+def masked(at_work: Press, pdf: bytes, names: dict[str, str]) -> Image.Image:
+    """The page without these fields' boxes."""
+    shown = picture(pdf, 96)
+    pen = ImageDraw.Draw(shown)
+    for name in names:
+        spot = at_work.plate.spots[name]
+        pen.rectangle((spot.x - 2, spot.y - 2, spot.x + spot.box.width + 2, spot.y + spot.box.height + 2), "white")
+    return shown
+
+
+@pytest.mark.feature("SF-053")
+def test_the_code_beside_a_field_set_whole_is_read() -> None:
+    at_work = press("event-ticket-phone")
+    pdf = at_work.ours({**ADA, "holder": ODD["Chinese"]}, payload(7))
+    assert scanned(picture(pdf, 150)) == scanned(picture_wide(pdf, 360)) == [payload(7)]
+
+
+@pytest.mark.parametrize("name", ["Greek", "Cyrillic"])
+def test_a_text_in_another_script_is_found_by_a_search(name: str) -> None:
+    """As long as a font of the machine has its letters."""
+    pdf = press("e-ticket-a4").ours({**ADA, "holder": ODD[name]})
+    assert squeezed(ODD[name]) in squeezed(text_of(pdf))
+
+
+def test_the_proof_can_fail() -> None:
+    """One letter, one accent, one place: each is seen at 144 dpi, and by its glyphs."""
+    at_work = press("raffle-entry-a5")
+    page = at_work.ours(ADA)
+    for other in ("Ada Lovelaçe", "Ada Lovelac", "Ada Lovelace.", "Ada. Lovelace"):
+        changed = at_work.ours({**ADA, "holder": other})
+        assert lines_of(page) != lines_of(changed)
+        with pytest.raises(AssertionError, match=r"off|pixels differ"):
+            assert_same_picture(page, changed, 144)

@@ -1,0 +1,304 @@
+"""An order's tickets as one file: one page a ticket, all details as text, a code that a scanner reads, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pypdfium2
+import pytest
+
+from schemas.orders import CampaignSaid, Person, TicketsChanged
+from services.delivery.documents import Document, document, documents
+from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.rendering import ceiling
+from services.delivery.rendering import renderer as module
+from services.delivery.rendering.ceiling import Task
+from services.delivery.rendering.designs import Library
+from services.delivery.rendering.renderer import Renderer
+from services.delivery.rendering.shelf import Shelf
+from services.delivery.rendering.whole import set_whole
+from tests.support.corpus import ODD
+from tests.support.deliveries import DRAW, issued
+from tests.support.rendering import (
+    DESIGNS,
+    made,
+    paper,
+    payload,
+    picture,
+    picture_wide,
+    renderer,
+    scanned,
+    text_of,
+    ticket,
+)
+
+A5_ACROSS, A5, A4, PHONE = (595.3, 419.5), (419.5, 595.3), (595.3, 841.9), (255.1, 552.8)  # points
+DETAILS = (
+    "RFL-0001",
+    "Spring Draw",
+    "Grace Hopper",
+    "Ada Lovelace",
+    "ada@example.org",
+    "727",
+    "Saturday, 6 March 2027",
+    "19:30 (Europe/Dublin)",
+    "Example Hall, Dublin",
+    "21 November 2026",
+    "Active",
+)
+
+
+@dataclass
+class Counts:
+    """Hears as metrics hear."""
+
+    pages: int = 0
+    whole_pages: dict[str, int] = field(default_factory=dict)
+    plates: int = 0
+
+    def stamped(self, pages: int) -> None:
+        self.pages += pages
+
+    def whole(self, pages: int, why: str) -> None:
+        self.whole_pages[why] = self.whole_pages.get(why, 0) + pages
+
+    def compiled(self, seconds: float) -> None:
+        assert seconds > 0
+        self.plates += 1
+
+
+def designed(snapshot: TicketsChanged, design: str) -> TicketsChanged:
+    campaigns = tuple(campaign.model_copy(update={"design": design}) for campaign in snapshot.campaigns)
+    return snapshot.model_copy(update={"campaigns": campaigns})
+
+
+def papers(snapshot: TicketsChanged) -> Document:
+    return document(snapshot, snapshot.tickets)
+
+
+def words(pdf: bytes) -> list[str]:
+    return [" ".join(text_of(pdf, at).split()) for at in range(len(pypdfium2.PdfDocument(pdf)))]
+
+
+@pytest.fixture
+def shelf(shelf_folder: Path) -> Path:
+    return shelf_folder
+
+
+def rendered(shelf: Path, paper: Document) -> bytes:
+    return renderer(shelf, *paper.pages).render(paper)
+
+
+@pytest.mark.feature("SF-053", "SF-055")
+@pytest.mark.parametrize("dpi", [72, 150])
+def test_each_page_has_one_code_that_a_scanner_reads(dpi: int, shelf: Path) -> None:
+    """At 72 dpi too, which is less than any screen and any printer shows."""
+    snapshot = issued("shop:727", 1, "Active", "Active", "Won")
+    pdf = rendered(shelf, papers(snapshot))
+    assert [scanned(picture(pdf, dpi, at)) for at in range(3)] == [[f"STUBLINE:{it.code}"] for it in snapshot.tickets]
+
+
+@pytest.mark.feature("SF-054")
+@pytest.mark.parametrize("design", [*DESIGNS, *(f"{design}-phone" for design in DESIGNS)])
+def test_the_page_says_all_that_is_known_of_its_ticket(design: str, shelf: Path) -> None:
+    buyer, holder = Person(name="Ada Lovelace", email="ada@example.org"), Person(name="Grace Hopper")
+    snapshot = designed(issued("shop:727", 1, "Active", "Won", buyer=buyer, holder=holder), design)
+    first, second = words(rendered(shelf, papers(snapshot)))
+    assert [detail for detail in DETAILS if detail not in first] == []
+    assert "RFL-0002" in second
+    assert "Won" in second
+    assert "1 / 2" in first
+    assert "2 / 2" in second
+
+
+@pytest.mark.parametrize(
+    ("design", "size"),
+    [
+        ("raffle-entry", A5_ACROSS),
+        ("event-ticket-a4", A4),
+        ("e-ticket", A5),
+        ("e-ticket-phone", PHONE),
+        ("plain", A5_ACROSS),
+    ],
+)
+def test_one_page_a_ticket_of_the_right_size_whatever_stands_on_it(
+    design: str, size: tuple[float, float], shelf: Path
+) -> None:
+    """`plain` is what campaigns of the first release say."""
+    long = Person(name="Wolfeschlegelsteinhausenbergerdorff " * 5, email=f"{'a' * 60}@{'b' * 60}.example.org")
+    campaign = CampaignSaid(
+        campaign_id="spring", version=1, name="A very long name of a draw " * 10, venue="Hall " * 60, design=design
+    )
+    snapshot = issued("shop:727", 1, *["Active"] * 7, buyer=long)
+    snapshot = snapshot.model_copy(update={"campaigns": (campaign,), "number": "N" * 64})
+    pdf = rendered(shelf, papers(snapshot))
+    opened = pypdfium2.PdfDocument(pdf)
+    assert len(opened) == 7
+    assert {tuple(round(side, 1) for side in page.get_size()) for page in opened} == {size}
+    assert [scanned(picture(pdf, 150, at)) for at in (0, 6)] == [
+        [f"STUBLINE:{snapshot.tickets[at].code}"] for at in (0, 6)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "{{ 7 * 7 }}{% for x in y %}",
+        '"><img src="file:///etc/passwd">',
+        "&amp; & </section></body>",
+        "\u202eevE",
+        "name\x0c\x1b[31m",
+        "王小明 محمد Ωλ 🎟️",
+    ],
+)
+def test_a_strangers_name_is_only_a_name(name: str, shelf: Path) -> None:
+    pdf = rendered(shelf, papers(issued("shop:727", 1, "Active", buyer=Person(name=name, email="eve@example.org"))))
+    [text] = words(pdf)
+    assert "RFL-0001" in text
+    assert "49" not in text
+    assert "Order".upper() in text.upper()
+    assert "\u202e" not in text
+    if name.startswith(("<script>", "{{", "&")):
+        assert name in text
+    if name.startswith("name"):
+        assert "name [31m" in text
+
+
+def test_the_same_order_is_the_same_bytes_and_the_same_key(shelf: Path) -> None:
+    paper = papers(issued("shop:727", 1, "Active", "Active"))
+    assert rendered(shelf, paper) == rendered(shelf, paper)
+    assert rendered(shelf, replace(paper, purchaser="Grace")) != rendered(shelf, paper)
+    at_work = renderer(shelf)
+    assert at_work.key(paper) == at_work.key(replace(paper))
+    assert len(at_work.key(paper)) == 32
+
+
+def test_rendering_complains_of_nothing(shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not of a stranger's letters either: no font may have them, and that is nobody's mistake here."""
+    with caplog.at_level(logging.WARNING):
+        rendered(shelf, paper(ticket(), ticket(1, holder=ODD["Chinese"])))
+    assert caplog.messages == []
+
+
+def test_a_ticket_whose_campaign_is_not_said_is_printed_by_its_id(shelf: Path) -> None:
+    snapshot = issued("shop:727", 1, "Active").model_copy(update={"campaigns": ()})
+    [text] = words(rendered(shelf, papers(snapshot)))
+    assert "spring" in text
+
+
+@pytest.mark.parametrize(("change", "absent"), [({"starts_on": None}, "March"), ({"venue": ""}, "Example Hall")])
+def test_what_is_not_known_of_a_campaign_is_left_out(change: dict[str, None], absent: str, shelf: Path) -> None:
+    snapshot = issued("shop:727", 1, "Active").model_copy(update={"campaigns": (DRAW.model_copy(update=change),)})
+    [text] = words(rendered(shelf, papers(snapshot)))
+    assert absent not in text
+    assert "None" not in text
+
+
+@pytest.mark.feature("SF-211")
+def test_a_marketplace_has_each_item_as_a_page_of_its_own_in_base64(shelf: Path) -> None:
+    """Print at home: A4, one file an item. A marketplace takes it as text."""
+    snapshot = designed(issued("shop:727", 1, "Active", "Active", "Active"), "e-ticket-a4")
+    for at, item in enumerate(documents(snapshot, snapshot.tickets, "ticket")):
+        said = base64.b64encode(rendered(shelf, item)).decode("ascii")
+        pdf = base64.b64decode(said, validate=True)
+        assert pypdfium2.PdfDocument(pdf)[0].get_size() == pytest.approx(A4, abs=0.1)
+        assert scanned(picture(pdf, 150)) == [f"STUBLINE:{snapshot.tickets[at].code}"]
+        [text] = words(pdf)
+        assert f"RFL-000{at + 1}" in text
+        assert len(said) < 60_000
+
+
+@pytest.mark.feature("SF-211")
+def test_an_e_ticket_is_shown_on_a_phone(shelf: Path) -> None:
+    pdf = rendered(shelf, paper(ticket(design="e-ticket-phone")))
+    assert scanned(picture_wide(pdf, 360)) == [payload(0)]
+
+
+def test_metrics_hear_of_each_page_how_it_was_made(shelf: Path) -> None:
+    counts = Counts()
+    at_work = renderer(shelf, ticket())
+    at_work.narrator = counts
+    at_work.render(
+        paper(ticket(0), ticket(1, holder=ODD["Arabic"]), ticket(2, holder="Zoë"), ticket(3, holder=ODD["Arabic"]))
+    )
+    assert (counts.pages, sum(counts.whole_pages.values()), counts.plates) == (2, 2, 0)
+    assert set(counts.whole_pages) == {"characters"}
+
+
+def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    at_work = renderer(shelf, ticket())
+    whole = set_whole
+
+    def counted(*given: object) -> object:
+        asked.append(given)
+        return whole(*given)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(module, "set_whole", counted)
+    pdf = at_work.render(paper(*(ticket(at, holder=ODD["Cyrillic"]) for at in range(5))))
+    assert len(asked) == 1
+    assert [scanned(picture(pdf, 150, at)) for at in range(5)] == [[payload(at)] for at in range(5)]
+
+
+@pytest.mark.feature("SF-054")
+def test_each_page_says_its_own_holder_in_whatever_script(shelf: Path) -> None:
+    """Stamped and set whole in turns, in one order."""
+    names = (ODD["Greek"], "Ada Lovelace", ODD["Cyrillic"], "Zoë", ODD["Greek"])
+    pages = words(rendered(shelf, paper(*(ticket(at, holder=name) for at, name in enumerate(names)))))
+    for page, own in zip(pages, names, strict=True):
+        assert [name for name in dict.fromkeys(names) if name in page] == [own]
+
+
+def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` is what a campaign's start asks; its tickets find the plate."""
+
+    def here(task: Task) -> float:
+        ceiling.work(task.told())
+        return 0.5
+
+    monkeypatch.setattr(module, "compile_apart", here)
+    counts = Counts()
+    at_work = Renderer(Library(), Shelf(tmp_path), counts)
+    at_work.check(ticket())
+    assert counts.plates == 1
+    at_work.render(paper(ticket()))
+    Renderer(Library(), Shelf(tmp_path), counts).render(paper(ticket(5)))
+    assert counts.plates == 1
+
+
+def test_a_bad_design_is_told_at_the_campaigns_start(tmp_path: Path) -> None:
+    made(tmp_path / "bad", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
+    at_work = Renderer(Library((tmp_path,)), Shelf(tmp_path / "shelf"))
+    with pytest.raises(DesignUnusable, match=r"bad/page\.html:8: 'nope' is undefined"):
+        at_work.check(ticket(design="bad"))
+    with pytest.raises(DesignUnknown, match="nowhere"):
+        at_work.check(ticket(design="nowhere"))
+
+
+def test_a_document_that_cannot_be_printed_harms_no_other(shelf: Path) -> None:
+    at_work = renderer(shelf, ticket())
+    good = at_work.render(paper(ticket()))
+    with pytest.raises(DesignUnknown):
+        at_work.render(paper(ticket(), ticket(1, design="nowhere")))
+    with pytest.raises(ValueError, match=r"fit|long|large|Data"):
+        at_work.render(paper(ticket(payload="x" * 5_000)))
+    assert at_work.render(paper(ticket())) == good
+
+
+def test_an_edited_design_is_another_plate_and_another_key(tmp_path: Path, shelf: Path) -> None:
+    own = made(tmp_path / "own")
+    page = ticket(design="own")
+    before = renderer(shelf, page, library=Library((tmp_path,)))
+    key, file = before.key(paper(page)), before.render(paper(page))
+    made(tmp_path / "own", style="h1 { color: red }")
+    assert before.render(paper(page)) == file, "an order that is being printed keeps its look"
+    after = renderer(shelf, page, library=Library((tmp_path,)))
+    assert after.key(paper(page)) != key
+    assert after.render(paper(page)) != file
+    assert own.digest != after.library.choose("own").design.digest

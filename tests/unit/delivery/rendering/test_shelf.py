@@ -1,0 +1,221 @@
+"""The shelf: what is not what was written is made anew, with the same bytes; processes share it without harm."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import weasyprint
+
+from services.delivery.rendering import ceiling, faces, plates, qr
+from services.delivery.rendering.designs import Library
+from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.plates import Blobs, pack
+from services.delivery.rendering.renderer import Renderer, facts_of
+from services.delivery.rendering.shelf import Shelf, plate_key
+from tests.support.corpus import ODD
+from tests.support.rendering import made, paper, press, renderer, ticket
+
+ROOT = Path(__file__).resolve().parents[4]
+PAPER = paper(ticket(design="e-ticket"))
+KINDS = ("plate", "face", "stencil")
+Damage = Callable[[bytes], bytes]
+
+
+def flipped(at: float) -> Damage:
+    """One bit, so far behind the beginning."""
+
+    def damage(content: bytes) -> bytes:
+        place = int(at * (len(content) - 1))
+        return content[:place] + bytes([content[place] ^ 0x04]) + content[place + 1 :]
+
+    return damage
+
+
+DAMAGES: dict[str, Damage] = {
+    "empty": lambda _: b"",
+    "cut in its head": lambda content: content[:40],
+    "cut in the middle": lambda content: content[: len(content) // 2],
+    "cut by one byte": lambda content: content[:-1],
+    "with more behind it": lambda content: content + b"\0",
+    "another program's": lambda _: b"\x89PNG\r\n\x1a\n" + bytes(4_000),
+    "zeros": lambda content: bytes(len(content)),
+    "another release's": lambda content: content.replace(b"-1\n", b"-9\n", 1).replace(b"QRST\x01", b"QRST\x09", 1),
+    "of the same form, but nothing in it": lambda content: pack(content.split(b"\n")[0] + b"\n", {}, Blobs()),
+    "a bit changed at the end": flipped(1.0),
+    "a bit changed in the middle": flipped(0.5),
+    "a bit changed near the beginning": flipped(0.02),
+}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shelf with all that PAPER needs."""
+    folder = tmp_path_factory.mktemp("filled")
+    renderer(folder, *PAPER.pages).render(PAPER)
+    return folder
+
+
+@pytest.fixture
+def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy. What is missing on it is compiled here: the laws are the shelf's, not the other process's."""
+    for path in filled.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("services.delivery.rendering.renderer.compile_apart", compile_here)
+    return tmp_path
+
+
+def compile_here(task: ceiling.Task) -> float:
+    ceiling.work(task.told())
+    return 0.0
+
+
+def fresh(folder: Path) -> Renderer:
+    return Renderer(Library(), Shelf(folder))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_made_anew_and_prints_the_same_bytes(
+    kind: str, damage: str, folder: Path, filled: Path
+) -> None:
+    for path in folder.glob(f"*.{kind}"):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
+    for path in filled.glob(f"*.{kind}"):
+        assert (folder / path.name).read_bytes() == path.read_bytes(), "mended on the shelf too"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_file_is_made_anew(kind: str, folder: Path, filled: Path) -> None:
+    for path in folder.glob(f"*.{kind}"):
+        path.unlink()
+    assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
+
+
+def test_a_file_under_anothers_name_is_not_taken_for_it(
+    folder: Path, filled: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Another design's plate, another font's face, the stencil of longer codes: each sound in itself."""
+    other = tmp_path_factory.mktemp("other")
+    elsewhere = ticket(design="raffle-entry-phone")
+    renderer(other, elsewhere).render(paper(elsewhere))
+    (plate,) = folder.glob("*.plate")
+    (foreign,) = other.glob("*.plate")
+    plate.write_bytes(foreign.read_bytes())
+    faces_here, faces_there = sorted(folder.glob("*.face")), sorted(other.glob("*.face"))
+    foreign_face = next(path for path in faces_there if path.name not in {it.name for it in faces_here})
+    faces_here[0].write_bytes(foreign_face.read_bytes())
+    (stencil,) = folder.glob("*.stencil")
+    stencil.write_bytes(qr.stencil(47).to_bytes())
+    assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
+
+
+def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(folder: Path, filled: Path) -> None:
+    at_work = fresh(folder)
+    before = at_work.render(PAPER)
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    assert at_work.render(PAPER) == before == renderer(filled).render(PAPER)
+
+
+def test_what_is_set_whole_needs_nothing_more_of_the_shelf(folder: Path, filled: Path) -> None:
+    odd = paper(ticket(design="e-ticket", holder=ODD["Greek"]))
+    assert fresh(folder).render(odd) == renderer(filled).render(odd)
+
+
+def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("WeasyPrint was called")
+
+    for owner, name in ((weasyprint.HTML, "render"), (weasyprint.HTML, "__init__"), (weasyprint.CSS, "__init__")):
+        monkeypatch.setattr(owner, name, never)
+    monkeypatch.setattr("services.delivery.rendering.renderer.compile_apart", never)
+    monkeypatch.setattr("services.delivery.rendering.faces.compiled", never)
+    monkeypatch.setattr("services.delivery.rendering.qr.stencil", never)
+    assert fresh(folder).render(PAPER).startswith(b"%PDF")
+
+
+COMPILE = """
+import pathlib, sys
+from tests.support.rendering import paper, ticket
+from services.delivery.rendering.designs import Library
+from services.delivery.rendering.renderer import Renderer
+from services.delivery.rendering.shelf import Shelf
+sys.stdin.readline()
+file = Renderer(Library(), Shelf(pathlib.Path(sys.argv[1]))).render(paper(ticket(design="e-ticket")))
+sys.stdout.buffer.write(file)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(filled: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMPILE, str(tmp_path / "shelf")]
+    started = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    files = [process.communicate(b"go\n", timeout=60)[0] for process in reversed(started)]
+    assert [process.returncode for process in started] == [0, 0]
+    assert files == [renderer(filled).render(PAPER)] * 2
+    assert {path.name for path in (tmp_path / "shelf").iterdir()} == {path.name for path in filled.iterdir()}
+
+
+def test_a_plate_survives_its_bytes() -> None:
+    for reference in ("raffle-entry-a4", "event-ticket-phone"):
+        plate = press(reference).plate
+        again = plates.from_bytes(plates.to_bytes(plate))
+        assert again == plate
+        assert plates.to_bytes(again) == plates.to_bytes(plate)
+
+
+def test_a_face_survives_its_bytes() -> None:
+    at_work = press("raffle-entry-a4")
+    for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
+        again: Kit = faces.from_bytes(faces.to_bytes(kit))
+        assert again == kit
+        assert faces.to_bytes(again) == faces.to_bytes(kit)
+
+
+def keys(folder: Path) -> dict[str, str]:
+    library = Library()
+    page = ticket(design="e-ticket")
+    facts = facts_of(page)
+    chosen = library.choose("e-ticket")
+    own = made(folder / "made")
+    return {
+        "itself": plate_key(chosen, facts),
+        "another design": plate_key(library.choose("raffle-entry"), facts),
+        "another size": plate_key(library.choose("e-ticket-phone"), facts),
+        "another language": plate_key(library.choose("e-ticket", "de"), facts),
+        "another campaign": plate_key(chosen, facts_of(ticket(campaign_id="autumn"))),
+        "another name": plate_key(chosen, facts_of(ticket(campaign="Autumn"))),
+        "another date": plate_key(chosen, facts_of(ticket(when="now"))),
+        "another place": plate_key(chosen, facts_of(ticket(venue="there"))),
+        "a date instead of a place": plate_key(chosen, facts_of(ticket(when="x", venue=""))),
+        "a place instead of a date": plate_key(chosen, facts_of(ticket(when="", venue="x"))),
+        "an edit": own.digest + made(folder / "made", style=" ").digest,
+    }
+
+
+def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
+    told = keys(tmp_path)
+    assert len(set(told.values())) == len(told)
+
+
+def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:
+    """A plate decides what is printed: nobody else may write it."""
+    Shelf(tmp_path / "new" / "shelf")
+    assert (tmp_path / "new" / "shelf").stat().st_mode & 0o077 == 0
+
+
+def test_no_object_of_the_press_is_needed_to_read_a_plate() -> None:
+    """What the stamp imports: nothing that lays out."""
+    said = subprocess.run(
+        [sys.executable, "-c", "import sys, services.delivery.rendering.stamping; print('weasyprint' in sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False\n"
