@@ -55,7 +55,7 @@ def status(state: State = STATE) -> None:
 def env(state: State = STATE) -> None:
     """Prints KEY=VALUE lines: `export $(make env)` in a shell."""
     found = servers.environment(state)
-    names = (servers.KAFKA, servers.DATABASE, "STUBLINE_DELIVERY_SMTP_URL")
+    names = (servers.KAFKA, servers.DATABASE, "STUBLINE_DELIVERY_SMTP_URL", servers.FILES, servers.PLATES)
     print("\n".join(f"{name}={found[name]}" for name in names if name in found))
 
 

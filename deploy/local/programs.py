@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.local.ports import free_ports
 from deploy.local.process import Plan, Server, StackError
+from deploy.local.servers import FILES, PLATES
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "approval", "issuer", "delivery")
@@ -123,7 +124,9 @@ def main() -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
+    kept = {FILES: (ROOT / ".local" / "files").as_uri(), PLATES: str(ROOT / ".local" / "plates")}
     environment = {"STUBLINE_INGEST_DOOR_PORT": str(given.door_port)}
+    environment |= {name: os.environ.get(name) or place for name, place in kept.items()}
     with services(ROOT / ".local", environment, given.sources.resolve()) as running:
         print(
             f"the door: {running.door}/hooks/SOURCE; logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",

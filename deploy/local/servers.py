@@ -10,6 +10,8 @@ from deploy.local.process import StackError
 
 KAFKA = "KAFKA_BOOTSTRAP_SERVERS"
 DATABASE = "DATABASE_URL"
+FILES = "STUBLINE_DELIVERY_FILES_URL"
+PLATES = "STUBLINE_DELIVERY_PLATES_FOLDER"
 
 
 def named_by_environment() -> bool:

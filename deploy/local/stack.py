@@ -19,7 +19,7 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from deploy.local import postgres
+from deploy.local import postgres, servers
 from deploy.local.jars import fetched
 from deploy.local.kafka import Broker
 from deploy.local.mail import Mail
@@ -64,6 +64,10 @@ class Stack:
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "DATABASE_URL": self.database_url,
             "STUBLINE_DELIVERY_SMTP_URL": self.smtp.url,
+            servers.FILES: (self.state_dir / "files").as_uri(),
+            servers.PLATES: str(
+                STATE / "plates"
+            ),  # made of nothing but designs and libraries: every stack's are the same
         }
 
     def start(self) -> Self:
@@ -97,7 +101,14 @@ class Stack:
     def forget(self) -> None:
         """Removes all data; the stack must be stopped. What others keep in the same folder stays."""
         self.postgres.remove()
-        for name in (*(server.name for server in self.servers), "mail", "run", "ports.json", "postgres.password"):
+        for name in (
+            *(server.name for server in self.servers),
+            "mail",
+            "files",
+            "run",
+            "ports.json",
+            "postgres.password",
+        ):
             path = self.state_dir / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 

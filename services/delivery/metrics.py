@@ -38,7 +38,50 @@ LOST_LEASES = declare(
 REPEATED = declare(
     Counter("stubline_delivery_mails_repeated_total", "Mails that were accepted although an earlier copy had been.")
 )
-RENDER_SECONDS = declare(Histogram("stubline_delivery_render_seconds", "Making the PDF of one order."))
+FILES = declare(
+    Counter(
+        "stubline_delivery_files_total",
+        "Files that mails needed, by outcome: rendered, found (in the store), healed (lost or damaged there, and rendered again), "
+        "unkept (rendered, and the store did not take it).",
+        ("outcome",),
+    )
+)
+FILE_BYTES = declare(
+    Counter(
+        "stubline_delivery_files_bytes_total",
+        "Bytes of the files that mails needed, by the same outcomes.",
+        ("outcome",),
+    )
+)
+FILES_REMOVED = declare(
+    Counter(
+        "stubline_delivery_files_removed_total",
+        "Files removed because nobody used them for STUBLINE_DELIVERY_FILES_KEEP_DAYS.",
+    )
+)
+FILE_TROUBLES = declare(
+    Counter(
+        "stubline_delivery_files_troubles_total",
+        "Troubles with stored files that senders got over by themselves, by error code.",
+        ("code",),
+    )
+)
+PAGES = declare(
+    Counter(
+        "stubline_delivery_pages_total",
+        "Pages by how they were made: stamped into a compiled design; or set by WeasyPrint, a hundred times slower, because a "
+        "text has characters that the design was not compiled for, or a script whose glyphs cannot be placed alone (glyphs).",
+        ("kind",),
+    )
+)
+COMPILE_SECONDS = declare(
+    Histogram(
+        "stubline_delivery_compile_seconds", "Compiling a design for a campaign: once a campaign, machine and release."
+    )
+)
+RENDER_SECONDS = declare(
+    Histogram("stubline_delivery_render_seconds", "Making the files of one order that were not in the store yet.")
+)
 MAIL_SECONDS = declare(Histogram("stubline_delivery_mail_seconds", "Handing one mail over, from MAIL to the answer."))
 WAIT_SECONDS = declare(Histogram("stubline_delivery_wait_seconds", "From filing a job to the acceptance of its mail."))
 LETTERS = declare(Counter("stubline_delivery_letters_total", "Jobs given up, by error code.", ("code",)))

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.delivery.documents import Per
 from services.runtime.settings import LaneSettings
 
 
@@ -63,6 +64,31 @@ class Settings(LaneSettings):
         ge=1_000,
         le=3_600_000,
         description="How long a sender may work on one job before it stops renewing the lease.",
+    )
+    files_url: str = Field(
+        "",
+        repr=False,
+        description="Where rendered files are kept, the same for all senders: a folder by its whole path, or `s3://BUCKET/PREFIX`. "
+        "Empty: `stubline/files` under $XDG_STATE_HOME or ~/.local/state.",
+    )
+    files_keep_days: int = Field(
+        30,
+        ge=0,
+        le=3_650,
+        description="A file that nobody used for so long is removed, and rendered again should somebody ask: the same bytes. "
+        "0 keeps all.",
+    )
+    designs_folder: str = Field(
+        "", description="Your ticket designs, a folder each, the same on all senders. Empty: only the built-in ones."
+    )
+    plates_folder: str = Field(
+        "",
+        description="Where this machine keeps compiled designs. Lost, they are compiled again. Empty: `stubline/plates` under "
+        "$XDG_CACHE_HOME or ~/.cache.",
+    )
+    document: Per = Field(
+        "order",
+        description="`order`: one PDF with all tickets. `ticket`: one each, all attached; more than 100 are one PDF all the same.",
     )
     idle_wait_ms: int = Field(250, ge=10, le=60_000, description="How often an idle sender looks for jobs.")
     retry_min_ms: int = Field(

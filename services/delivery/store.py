@@ -1,9 +1,11 @@
-"""The lane's tables in SQL. One method, one statement, one round trip, whatever the size of the batch."""
+"""Delivery's tables in SQL. One method, one statement, one round trip, whatever the size of the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -161,6 +163,66 @@ class Store:
     def count_open_jobs(self, jobs_max: int) -> int:
         row = self.session.execute(SQL["count_open_jobs"], {"jobs_max": jobs_max}).fetchone()
         return int(row[0]) if row else 0
+
+
+class Named(NamedTuple):
+    """A document and the file that it is."""
+
+    document_key: bytes
+    sha256: bytes
+    size: int  # bytes
+    pages: int
+
+
+class Unused(NamedTuple):
+    """A file that nobody used for long. `is_last`: no other document needs its content."""
+
+    document_key: bytes
+    sha256: bytes
+    used_at: datetime
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Which document is which file. Each method is one statement and, outside a transaction, one of its own."""
+
+    session: Session
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """document_key -> SHA-256, of those that have been rendered before."""
+        return dict(self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall())
+
+    def name(self, order_id: str, named: Sequence[Named], lost: Iterable[bytes]) -> dict[bytes, bytes]:
+        """What each document is now: what another sender named first stays, unless its content is lost."""
+        columns = {
+            "order_id": order_id,
+            "document_keys": [it.document_key for it in named],
+            "sha256s": [it.sha256 for it in named],
+            "sizes": [it.size for it in named],
+            "pages": [it.pages for it in named],
+            "lost": list(lost),
+        }
+        return dict(self.session.execute(SQL["name_files"], columns).fetchall())
+
+    @contextmanager
+    def removal(self) -> Iterator[bool]:
+        """Whether it is our turn to remove what is unused: one sender's at a time."""
+        row = self.session.execute(SQL["lock_removal"]).fetchone()
+        is_ours = bool(row and row[0])
+        try:
+            yield is_ours
+        finally:
+            if is_ours and not self.session.closed:  # a session that is gone has no lock
+                self.session.execute(SQL["unlock_removal"])
+
+    def unused(self, keep_days: int, files_max: int) -> list[Unused]:
+        asked = {"keep_days": keep_days, "files_max": files_max}
+        return [Unused(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()]
+
+    def forget(self, files: Sequence[Unused]) -> None:
+        columns = {"document_keys": [it.document_key for it in files], "used": [it.used_at for it in files]}
+        self.session.execute(SQL["forget_files"], columns)
 
 
 @dataclass(frozen=True, slots=True)

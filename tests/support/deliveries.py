@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from deploy.local.launch import __file__ as launch_file
 from deploy.local.mail import Mail
+from deploy.local.stack import STATE
 from schemas.orders import CampaignSaid, OrderDecided, Person, Ticket, TicketsChanged
 from services.delivery.rules import Told
 from services.delivery.worker import handle, tick
@@ -150,6 +151,21 @@ class Deliveries:
     _connection: psycopg.Connection[Any] | None = None
 
     @property
+    def design(self) -> Path:
+        """As long as it is not there, orders of an "undesigned" buyer cannot be printed."""
+        return self.folder / "design"
+
+    def rendered(self) -> list[str]:
+        """A line a rendering, whoever did it: its order and its document's key."""
+        told = self.folder / "rendered"
+        return told.read_text("utf-8").splitlines() if told.exists() else []
+
+    @property
+    def files(self) -> Path:
+        """Where its senders keep what they rendered."""
+        return self.folder / "files"
+
+    @property
     def connection(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
@@ -181,8 +197,12 @@ class Deliveries:
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never asks for it
             "DATABASE_URL": self.database_url,
             "STUBLINE_DELIVERY_SMTP_URL": self.mail.url,
+            "STUBLINE_DELIVERY_FILES_URL": str(self.files),
+            "STUBLINE_DELIVERY_PLATES_FOLDER": str(STATE / "plates"),  # compiled once, and not by each test
             "SENDER_AT": at,
             "SENDER_RENDER_MS": str(render_ms),
+            "SENDER_RENDERED": str(self.folder / "rendered"),
+            "SENDER_DESIGN": str(self.design),
             **{f"STUBLINE_DELIVERY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
         }
         sender = SenderProcess(environment, self.folder / f"sender-{len(self.senders)}.log")

@@ -7,20 +7,22 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from services.delivery import printer
 from services.delivery.documents import Document
-from services.delivery.render import render
+from services.delivery.errors import DesignUnknown
 from services.delivery.sender.process import run
-from services.delivery.sender.telemetry import Narrator
+from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
 from services.runtime.health import Health
 from services.runtime.settings import load
 from tests.toy.sabotage import Switches
 
-POINTS = ("taken", "rendered", "handed_over", "answered", "recorded")
+POINTS = ("taken", "named", "rendered", "handed_over", "answered", "recorded")
 
 
 class Saboteur(Narrator):
@@ -43,13 +45,26 @@ class Saboteur(Narrator):
         return tell_and_act
 
 
-def slowly(document: Document) -> bytes:
-    time.sleep(float(os.environ.get("SENDER_RENDER_MS", "0")) / 1_000)
-    if "unprintable" in document.purchaser:
-        raise RuntimeError("as the test asked")
-    return render(document)
+class Trying:
+    """Slow, or faulty, as the test asked. Says of each document that it was rendered: a line of the file that is named."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+        self._renderer = printer.renderer(settings, telemetry)
+
+    def key(self, document: Document) -> bytes:
+        return self._renderer.key(document)
+
+    def render(self, document: Document) -> bytes:
+        time.sleep(float(os.environ.get("SENDER_RENDER_MS", "0")) / 1_000)
+        if "unprintable" in document.purchaser:
+            raise RuntimeError("as the test asked")
+        if "undesigned" in document.purchaser and not Path(os.environ["SENDER_DESIGN"]).exists():
+            raise DesignUnknown("there is no design named gala")
+        with Path(os.environ["SENDER_RENDERED"]).open("a", encoding="utf-8") as told:
+            told.write(f"{document.order} {self.key(document).hex()}\n")
+        return self._renderer.render(document)
 
 
 if __name__ == "__main__":
     faulthandler.register(signal.SIGUSR1)
-    sys.exit(run(load(Settings), slowly, Saboteur))
+    sys.exit(run(load(Settings), Trying, Saboteur))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from services.delivery.render import render
+from services.delivery.printer import renderer
 from services.delivery.sender.process import run
 from services.delivery.settings import Settings
 from services.runtime.settings import load
 
 if __name__ == "__main__":
-    sys.exit(run(load(Settings), render))
+    sys.exit(run(load(Settings), renderer))

@@ -1,4 +1,6 @@
-"""One mail server and whether it is worth asking. Open, nothing is leased: jobs stay due and lose no attempt."""
+"""One server, for mails or for files, and whether it is worth asking. Open for mails, nothing is leased: jobs stay due and
+lose no attempt.
+"""
 
 from __future__ import annotations
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.delivery.documents import Document, document
-from services.delivery.errors import RenderFailed
+import psycopg
+
+from services.delivery.archive import Archive, Printed
+from services.delivery.documents import Per, document, documents
+from services.delivery.errors import DesignUnusable, RenderFailed
 from services.delivery.sender.breaker import Breaker
 from services.delivery.sender.heart import Heart
+from services.delivery.sender.janitor import Janitor
 from services.delivery.sender.mail import Letterhead, compose
 from services.delivery.sender.rules import (
     Answer,
@@ -27,7 +31,7 @@ from services.delivery.sender.smtp import Channel, Parcel
 from services.delivery.sender.store import Desk, Work
 from services.delivery.sender.telemetry import Telemetry
 from services.runtime import logs
-from services.runtime.errors import Poison
+from services.runtime.errors import Poison, StublineError, Transient
 
 STANDING_INTERVAL_S = 5.0
 CONTROLS_INTERVAL_S = 0.5
@@ -35,7 +39,7 @@ CONTROLS_INTERVAL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a sender works with. `render` is the seam: an order's document in, a PDF out."""
+    """What a sender works with. `per`: what one PDF holds."""
 
     desk: Desk
     channel: Channel
@@ -44,7 +48,9 @@ class Means:
     patience: Patience
     letterhead: Letterhead
     telemetry: Telemetry
-    render: Callable[[Document], bytes]
+    archive: Archive
+    janitor: Janitor
+    per: Per
     clock: Callable[[], float]
     chance: Callable[[], float]
     lease_jobs_max: int
@@ -99,6 +105,7 @@ class Sender:
         if now - self._standing_at >= STANDING_INTERVAL_S:
             means.telemetry.stands(means.desk.standing())
             self._standing_at = now
+        means.janitor.turn()
 
     def _work(self, waiting: deque[Work]) -> None:
         means = self._means
@@ -127,6 +134,13 @@ class Sender:
         job, means = work.intent.job, self._means
         try:
             parcel, sha256 = self._pack(work)
+        except psycopg.Error:
+            self._give_back([job])  # nothing was tried
+            raise
+        except (DesignUnusable, Transient) as error:  # people can mend it, and none of it is this order's fault
+            means.telemetry.unprintable(job, error)
+            self._fail(job, f"not sent: {error.code}: {error.cause}", Verdict.RETRY, error)
+            return
         except Poison as error:
             self._fail(job, f"not sent: {error.cause}", Verdict.REFUSED, error)
             return
@@ -164,33 +178,37 @@ class Sender:
     def _pack(self, work: Work) -> tuple[Parcel, bytes]:
         job, means = work.intent.job, self._means
         recipient = address(work.intent.recipient)
-        paper = document(work.snapshot, work.intent.tickets)
         begun = means.clock()
-        pdf = means.render(paper)
-        means.telemetry.rendered(job, means.clock() - begun)
+        printed = means.archive.fetch(job.order_id, documents(work.snapshot, work.intent.tickets, means.per))
+        means.telemetry.rendered(job, printed, means.clock() - begun)
         mail = compose(
-            paper,
-            pdf,
+            document(work.snapshot, work.intent.tickets),
+            [file.pdf for file in printed],
             job_id=job.job_id,
             recipient=recipient,
             letterhead=means.letterhead,
             now=datetime.now(UTC),
         )
-        return Parcel(means.letterhead.address, recipient, str(job.job_id), mail), hashlib.sha256(pdf).digest()
+        return Parcel(means.letterhead.address, recipient, str(job.job_id), mail), digest(printed)
 
     def _accept(self, job: Leased, answer: Answer, sha256: bytes) -> None:
         mails, waited_s = self._means.desk.accepted(job, answer, sha256)
         self._means.telemetry.accepted(mails, waited_s)
 
-    def _fail(self, job: Leased, said: str, verdict: Verdict, error: Poison | None) -> None:
-        """Later, or never. The server's own trouble costs the mail nothing but time."""
+    def _fail(self, job: Leased, said: str, verdict: Verdict, error: StublineError | None) -> None:
+        """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what its letter says, if it has
+        one at all.
+        """
         means = self._means
         is_failure = verdict in {Verdict.RETRY, Verdict.UNKNOWN, Verdict.REFUSED}
         failures = job.failures + is_failure
         wait_s = means.patience.wait_s(max(1, failures), means.chance()) if is_failure else means.breaker.wait_s
 
-        def bury(now: datetime) -> Poison | None:
-            return error or (means.patience.ceiling(job, said, now) if is_failure else None)
+        def bury(now: datetime) -> StublineError | None:
+            if verdict is Verdict.REFUSED:
+                return error
+            ceiling = means.patience.ceiling(job, said, now) if is_failure else None
+            return type(error)(ceiling.cause) if ceiling and isinstance(error, DesignUnusable) else ceiling
 
         def write() -> None:
             buried = means.desk.failed(
@@ -214,3 +232,10 @@ class Sender:
             self._ends.popleft()
             self._means.heart.release([job])
             self._means.telemetry.recorded(job)
+
+
+def digest(printed: Sequence[Printed]) -> bytes:
+    """What was handed over: a file's SHA-256; of several, that of their SHA-256s in their sequence."""
+    if len(printed) == 1:
+        return printed[0].sha256
+    return hashlib.sha256(b"".join(file.sha256 for file in printed)).digest()

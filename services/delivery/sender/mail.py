@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email import policy
@@ -40,7 +41,7 @@ def message_id(job_id: UUID, domain: str) -> str:
 
 
 def compose(
-    document: Document, pdf: bytes, *, job_id: UUID, recipient: str, letterhead: Letterhead, now: datetime
+    document: Document, pdfs: Sequence[bytes], *, job_id: UUID, recipient: str, letterhead: Letterhead, now: datetime
 ) -> bytes:
     """As bytes for the wire. `recipient` has been checked; names are plain text already, and nothing can end a header."""
     mail = EmailMessage(policy=WIRE)
@@ -55,10 +56,12 @@ def compose(
     mail["X-Auto-Response-Suppress"] = "All"
     mail["Content-Language"] = "en"
     shown = document.pages[:TICKETS_SHOWN_MAX]
-    what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown)}
+    what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": len(pdfs)}
     mail.set_content(templates.fill("mail.txt", **what))
     mail.add_alternative(templates.fill("mail.html", **what), subtype="html")
-    mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=file_name(document.order))
+    for number, pdf in enumerate(pdfs, 1):
+        name = file_name(document.order, number if len(pdfs) > 1 else None)
+        mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=name)
     return mail.as_bytes()
 
 
@@ -73,5 +76,7 @@ def subject(document: Document) -> str:
     return f"Your {'ticket' if count == 1 else f'{count} tickets'}: {about} (order {document.order})"
 
 
-def file_name(order: str) -> str:
-    return f"tickets-{re.sub(r'[^A-Za-z0-9-]+', '-', order).strip('-')[:40] or 'order'}.pdf"
+def file_name(order: str, number: int | None) -> str:
+    """With a number where there are several."""
+    called = re.sub(r"[^A-Za-z0-9-]+", "-", order).strip("-")[:40] or "order"
+    return f"tickets-{called}.pdf" if number is None else f"tickets-{called}-{number}.pdf"

@@ -14,10 +14,12 @@ from types import FrameType
 
 import psycopg
 
-from services.delivery.documents import Document
-from services.delivery.errors import SmtpUrlUnusable
+from services.delivery.archive import Archive, Renderer
+from services.delivery.errors import FilesUrlUnusable, PlatesFolderUnusable, SmtpUrlUnusable
+from services.delivery.files import Files
 from services.delivery.sender.breaker import Breaker
 from services.delivery.sender.heart import Heart
+from services.delivery.sender.janitor import Janitor
 from services.delivery.sender.loop import Means, Sender
 from services.delivery.sender.mail import Letterhead
 from services.delivery.sender.rules import Patience
@@ -25,22 +27,25 @@ from services.delivery.sender.smtp import Channel, Destination, destination
 from services.delivery.sender.store import Desk
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
+from services.delivery.store import Register
 from services.runtime import logs, process
 from services.runtime.health import Door, Health
-from services.runtime.settings import EX_CONFIG, Servers, load
+from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
 
 GROUP = "stubline.delivery"  # whose controls a sender obeys, and whose letters it writes
 SECOND = 1_000
+SETTING_OF = {SmtpUrlUnusable: "smtp_url", FilesUrlUnusable: "files_url", PlatesFolderUnusable: "plates_folder"}
 
 
 def build(
     settings: Settings,
     servers: Servers,
     where: Destination,
+    files: Files,
     *,
     telemetry: Telemetry,
-    render: Callable[[Document], bytes],
+    renderer: Renderer,
     is_ending: Callable[[], bool],
 ) -> tuple[Sender, Means]:
     """A sender on real servers. Connections are opened by its first turn."""
@@ -49,15 +54,22 @@ def build(
     def desk(name: str) -> Desk:
         return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}"), owner, GROUP)
 
+    own = desk("sender")
+
+    def register() -> Register:
+        return Register(own.session)
+
     means = Means(
-        desk=desk("sender"),
+        desk=own,
         channel=channel(settings, where),
         breaker=breaker(settings),
         heart=Heart(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
         patience=patience(settings),
         letterhead=Letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
-        render=render,
+        archive=Archive(register, files, renderer, telemetry, time.monotonic),
+        janitor=Janitor(register, files, settings.files_keep_days, telemetry, time.monotonic),
+        per=settings.document,
         clock=time.monotonic,
         chance=random.random,
         lease_jobs_max=settings.lease_jobs_max,
@@ -91,16 +103,19 @@ def patience(settings: Settings) -> Patience:
 
 def run(
     settings: Settings,
-    render: Callable[[Document], bytes],
+    printer: Callable[[Settings, Telemetry], Renderer],
     telemetry: Callable[[Health], Telemetry] = Narrator,
 ) -> int:
     """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given back."""
     logs.configure(f"{GROUP}.sender", level=settings.log_level)
     log = logs.get("process")
+    health = Health(seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND))
+    told = telemetry(health)
     try:
-        where = destination(settings.smtp_url)
-    except SmtpUrlUnusable as error:
-        print(f"configuration: STUBLINE_DELIVERY_SMTP_URL: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
+        where, files, renderer = destination(settings.smtp_url), Files(settings.files_url), printer(settings, told)
+    except (SmtpUrlUnusable, FilesUrlUnusable, PlatesFolderUnusable) as error:
+        name = variable(Settings, SETTING_OF[type(error)])
+        print(f"configuration: {name}: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
         return EX_CONFIG
     ending = threading.Event()
 
@@ -109,11 +124,11 @@ def run(
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
-    health = Health(seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND))
     with Door(settings.sender_health_port, health, host=settings.health_host) as door:
         log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
-        told = telemetry(health)
-        sender, means = build(settings, load(Servers), where, telemetry=told, render=render, is_ending=ending.is_set)
+        sender, means = build(
+            settings, load(Servers), where, files, telemetry=told, renderer=renderer, is_ending=ending.is_set
+        )
         means.heart.start()
         try:
             work(sender, means, settings, told, ending)

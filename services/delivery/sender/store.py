@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from schemas.orders import TicketsChanged
 from services.delivery.sender.rules import Answer, Intent, Leased, Refrain, intend
 from services.runtime import sql
-from services.runtime.errors import Poison
+from services.runtime.errors import StublineError
 from services.runtime.ledger import Session
 from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
@@ -124,8 +124,8 @@ class Desk:
         wait_s: float,
         is_failure: bool,
         is_unknown: bool,
-        bury: Callable[[datetime], Poison | None],
-    ) -> Poison | None:
+        bury: Callable[[datetime], StublineError | None],
+    ) -> StublineError | None:
         """Due again behind a wait; or, when `bury` at the database's time says so, dead with its letter."""
         with self.session.transaction():
             now = self._rows("touch_order", {"order_id": job.order_id})[0]["at"]
@@ -135,7 +135,7 @@ class Desk:
             error = bury(now)
             return error if error is not None and self._bury(job, error) else None
 
-    def _bury(self, job: Leased, error: Poison) -> bool:
+    def _bury(self, job: Leased, error: StublineError) -> bool:
         told = {"code": error.code, "text": storable(error.cause or error.code), "code_version": CODE_VERSION}
         letters = self._rows("add_letter", lease(job) | told)
         if letters:

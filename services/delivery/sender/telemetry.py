@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from typing_extensions import override
 
 from services.delivery import metrics
+from services.delivery.archive import Printed
 from services.delivery.errors import MailServerAway, MailServerRefusesUs
 from services.delivery.sender.rules import Answer, Leased, Verdict
 from services.delivery.sender.store import Standing, Taken
 from services.runtime import logs
-from services.runtime.errors import Poison
+from services.runtime.errors import StublineError
 from services.runtime.health import Health
 
 OUTCOMES = {
@@ -31,8 +33,18 @@ class Telemetry:
     def taken(self, taken: Taken) -> None:
         """Intents are written; nothing is rendered yet."""
 
-    def rendered(self, job: Leased, seconds: float) -> None:
-        """The PDF is there; the server has not been spoken to."""
+    def stamped(self, pages: int) -> None: ...
+    def whole(self, pages: int, why: str) -> None:
+        """Set by WeasyPrint, because a text cannot be stamped."""
+
+    def compiled(self, seconds: float) -> None:
+        """A design, for a campaign."""
+
+    def named(self, order_id: str) -> None:
+        """Rows name the files that were rendered; their contents are not in the store yet."""
+
+    def rendered(self, job: Leased, printed: Sequence[Printed], seconds: float) -> None:
+        """The files are there; the server has not been spoken to."""
 
     def handed_over(self, job: Leased) -> None:
         """The final dot is sent; its answer has not been read."""
@@ -44,7 +56,7 @@ class Telemetry:
         """It is in the database."""
 
     def accepted(self, mails: int, waited_s: float) -> None: ...
-    def buried(self, job: Leased, error: Poison) -> None: ...
+    def buried(self, job: Leased, error: StublineError) -> None: ...
     def given_back(self, jobs: Sequence[Leased]) -> None: ...
     def server(self, destination: str, openness: float) -> None:
         """Whether the mail server is left alone: 0 no, 0.5 one mail tries, 1 yes."""
@@ -55,6 +67,13 @@ class Telemetry:
         """The database's fault: the sender waits so many seconds."""
 
     def unexpected(self, job: Leased, error: BaseException) -> None: ...
+    def unprintable(self, job: Leased, error: StublineError) -> None:
+        """Its design cannot be printed as it is; the job is tried again later."""
+
+    def file_trouble(self, order_id: str, error: StublineError) -> None:
+        """Something is wrong with the content store or what is in it. It was got over."""
+
+    def files_removed(self, files: int) -> None: ...
 
 
 class Narrator(Telemetry):
@@ -75,9 +94,26 @@ class Narrator(Telemetry):
             metrics.ATTEMPTS.add(taken.refrained, outcome="given_back")
 
     @override
-    def rendered(self, job: Leased, seconds: float) -> None:
+    def stamped(self, pages: int) -> None:
+        metrics.PAGES.add(pages, kind="stamped")
+
+    @override
+    def whole(self, pages: int, why: str) -> None:
+        metrics.PAGES.add(pages, kind=why)
+
+    @override
+    def compiled(self, seconds: float) -> None:
+        metrics.COMPILE_SECONDS.observe(seconds)
+        self._log.info("design compiled", seconds=round(seconds, 2))
+
+    @override
+    def rendered(self, job: Leased, printed: Sequence[Printed], seconds: float) -> None:
         self._health.beat()
-        metrics.RENDER_SECONDS.observe(seconds)
+        for outcome, files in Counter(file.outcome for file in printed).items():
+            metrics.FILES.add(files, outcome=outcome)
+            metrics.FILE_BYTES.add(sum(len(it.pdf) for it in printed if it.outcome == outcome), outcome=outcome)
+        if any(file.outcome != "found" for file in printed):
+            metrics.RENDER_SECONDS.observe(seconds)
 
     @override
     def answered(self, job: Leased, answer: Answer, verdict: Verdict, seconds: float) -> None:
@@ -104,7 +140,7 @@ class Narrator(Telemetry):
             metrics.REPEATED.add()
 
     @override
-    def buried(self, job: Leased, error: Poison) -> None:
+    def buried(self, job: Leased, error: StublineError) -> None:
         metrics.LETTERS.add(code=error.code)
         self._log.error("job given up", key=job.order_id, job_id=str(job.job_id), code=error.code)
 
@@ -141,3 +177,18 @@ class Narrator(Telemetry):
     @override
     def unexpected(self, job: Leased, error: BaseException) -> None:
         self._log.error("job failed", key=job.order_id, job_id=str(job.job_id), exc_info=error)
+
+    @override
+    def unprintable(self, job: Leased, error: StublineError) -> None:
+        where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
+        self._log.warning("not printed, tried again later", **where, code=error.code, error=error.cause)
+
+    @override
+    def file_trouble(self, order_id: str, error: StublineError) -> None:
+        metrics.FILE_TROUBLES.add(code=error.code)
+        self._log.warning("trouble with a stored file", key=order_id, code=error.code, error=error.cause)
+
+    @override
+    def files_removed(self, files: int) -> None:
+        metrics.FILES_REMOVED.add(files)
+        self._log.info("unused files removed", files=files)

@@ -1,0 +1,37 @@
+"""`stubline design` as its tests call it, and designs with one thing wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.delivery.design_tools.checks import Check, Finding
+from services.delivery.design_tools.target import chosen
+from services.delivery.rendering.designs import Design
+from services.delivery.rendering.shelf import Shelf
+from tests.support import rendering
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Stubline = Callable[..., Answer]
+
+
+def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
+    """A design that holds for every name of a campaign, but for one change."""
+    return rendering.made(folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes)
+
+
+def findings(design: Design, plates: Path, size: str | None = None) -> list[Finding]:
+    """As the command's process finds them, in this one."""
+    return list(Check(Shelf(plates), lambda _: None).run(design, chosen(design, size, None)))

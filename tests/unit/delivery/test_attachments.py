@@ -1,0 +1,92 @@
+"""What one PDF holds, and how the attachments of a mail are called."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import integers, sampled_from, text
+
+from schemas.orders import TicketsChanged
+from services.delivery.archive import Printed
+from services.delivery.documents import ATTACHMENTS_MAX, Per, document, documents
+from services.delivery.sender.loop import digest
+from services.delivery.sender.mail import Letterhead, compose, file_name
+from tests.support.deliveries import issued
+
+
+def order(tickets: int) -> TicketsChanged:
+    return issued("shop:727", 1, *["Active"] * tickets)
+
+
+def mailed(snapshot: TicketsChanged, *pdfs: bytes) -> EmailMessage:
+    mail = compose(
+        document(snapshot, snapshot.tickets),
+        pdfs,
+        job_id=UUID(int=1),
+        recipient="ada@example.org",
+        letterhead=Letterhead("Tickets <tickets@example.org>", ""),
+        now=datetime(2026, 11, 21, tzinfo=UTC),
+    )
+    return BytesParser(EmailMessage, policy=policy.default).parsebytes(mail)
+
+
+@given(integers(1, 130), sampled_from(["order", "ticket"]))
+def test_every_ticket_is_in_one_document_in_their_sequence(tickets: int, per: Per) -> None:
+    snapshot = order(tickets)
+    made = documents(snapshot, snapshot.tickets, per)
+    assert [page for paper in made for page in paper.pages] == list(document(snapshot, snapshot.tickets).pages)
+    is_each = per == "ticket" and tickets <= ATTACHMENTS_MAX
+    assert len(made) == (tickets if is_each else 1)
+
+
+def test_one_ticket_is_the_same_document_whatever_one_pdf_holds() -> None:
+    """So a file that was rendered one way is found the other way."""
+    snapshot = order(1)
+    assert documents(snapshot, snapshot.tickets, "order") == documents(snapshot, snapshot.tickets, "ticket")
+
+
+def test_one_attachment_has_the_orders_name_and_several_have_numbers() -> None:
+    one, three = mailed(order(3), b"%PDF a"), mailed(order(3), b"%PDF a", b"%PDF b", b"%PDF c")
+    assert [part.get_filename() for part in one.iter_attachments()] == ["tickets-727.pdf"]
+    assert [(part.get_filename(), part.get_content()) for part in three.iter_attachments()] == [
+        ("tickets-727-1.pdf", b"%PDF a"),
+        ("tickets-727-2.pdf", b"%PDF b"),
+        ("tickets-727-3.pdf", b"%PDF c"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["plain", "html"])
+def test_the_mail_says_what_is_attached(kind: str) -> None:
+    for pdfs, said in (
+        ([b"a"], "in the attached PDF, one page each"),
+        ([b"a", b"b"], "in the attached 2 PDFs, one each"),
+    ):
+        body = mailed(order(2), *pdfs).get_body((kind,))
+        assert body is not None
+        assert said in " ".join(body.get_content().split())
+
+
+@given(text(max_size=80), sampled_from([None, 1, 100]))
+def test_no_order_number_leads_a_file_name_astray(number: str, place: int | None) -> None:
+    name = file_name(number, place)
+    assert name.isascii()
+    assert not set(name) & set('/\\:\x00"\r\n')
+    assert name.startswith("tickets-")
+    assert name.endswith(".pdf")
+    assert name.count(".") == 1
+    assert len(name) <= 60
+
+
+def test_what_was_handed_over_has_one_hash() -> None:
+    """A file's own; of several, one that differs when any of them or their sequence does."""
+    a, b = (Printed(pdf, hashlib.sha256(pdf).digest(), "found") for pdf in (b"a", b"b"))
+    assert digest([a]) == a.sha256
+    assert len({digest([a]), digest([b]), digest([a, b]), digest([b, a]), digest([a, b, b])}) == 5
+    assert len(digest([a, b])) == 32
