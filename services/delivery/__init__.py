@@ -2,7 +2,8 @@
 
 In        tickets.changed.v1, orders.decided.v1 and its own replays, read by the group stubline.delivery
 Out       deliveries.changed.v1: every delivery of an order; mails, by SMTP
-Owns      schema delivery: orders (the last that each writer said), jobs, job_tickets
+Owns      schema delivery: orders (the last that each writer said), jobs, job_tickets, files; the content store, whose files
+          can all be rendered again
 Crash     The lane files jobs in its own transaction: each active ticket stands in exactly one initial job, by constraint. A
           sender writes its intent before it sends and the answer behind it. Killed in between, its lease runs out and the
           mail goes again with the same Message-ID: never lost, at worst twice, and counted as unknown.

@@ -1,4 +1,4 @@
-"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing."""
+"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing. Mounts `stubline design`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from services.delivery.cli_design import design
 from services.delivery.errors import OrderUnknown
 from services.delivery.store import Reader
 from services.runtime import terminal
@@ -17,6 +18,7 @@ deliveries = typer.Typer(
     help="Deliveries: what was sent, what waits, what was given up (`stubline dead` gives it back).",
 )
 app.add_typer(deliveries, name="deliveries")
+app.add_typer(design, name="design")
 
 COLUMNS = (
     "order_id",

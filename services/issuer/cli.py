@@ -10,7 +10,7 @@ import typer
 from services.issuer import campaign_file
 from services.issuer.operate import CampaignDesk, IssuerReader
 from services.issuer.rules.campaigns import Definition
-from services.runtime import terminal
+from services.runtime import preflight, terminal
 from services.runtime.operate import Command
 from services.runtime.terminal import Actor, AsJson, CommandId
 
@@ -43,8 +43,13 @@ def apply_campaigns(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them is issued then."""
+    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them is issued then.
+
+    First each design is laid out for its campaign: one that cannot be printed is refused here, and not at the ticket.
+    """
     definitions = campaign_file.read(file)
+    for definition in definitions:
+        preflight.run("campaign", definition.said())
     with terminal.connected() as connection:
         done = CampaignDesk(connection, Command(actor, command_id)).apply(definitions)
     told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]

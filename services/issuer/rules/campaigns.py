@@ -80,6 +80,11 @@ class Definition(BaseModel):
         """As it is kept and compared: a version says another content."""
         return self.model_dump(mode="json")
 
+    def said(self) -> dict[str, Any]:
+        """What orders will say of it, to those who print."""
+        told = {"campaign_id": self.id, "starts_on": self.date, "starts_at": self.time}
+        return told | {key: getattr(self, key) for key in ("name", "zone", "venue", "design")}
+
     def products(self) -> set[Product]:
         named = [("sku", sku) for sku in self.skus] + [("product_id", product) for product in self.product_ids]
         return {(source, kind, name) for source in self.sources for kind, name in named}

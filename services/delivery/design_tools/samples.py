@@ -1,0 +1,66 @@
+"""What is put into fields and campaigns: what is usual, and what is hard. The same at each run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import get_args
+
+from services.delivery.documents import SCHEME
+from services.delivery.rendering.designs import Design, FieldName
+from services.delivery.rendering.pages import Facts
+from services.delivery.rendering.tints import tint
+
+CODE_CHARS = 26
+NAME_CHARS = 200
+SHORT, LONG, EMPTY, ACCENTS = "short texts", "long texts", "empty texts", "accents"
+LONGEST = {"number": 64, "order": 64, "status": 20, "issued": 20, "position": 20, "email": 254}
+WORDS = "Wolfeschlegelsteinhausen-Bergerdorff of Llanfairpwllgwyngyll and Häßlingen, "
+EVERY_ACCENT = "Ágnes Łukasiewicz-Őry, Çağla Ďurišová, Þór Ñúñez Øystein, İlkay Šķēle, Mihăiță Čepė"
+NAME = "The Very Grand Winter Concert of the Philharmonic Society and its Friends, with Choir, Organ and Soloists, "
+VENUE = "Great Hall of the Old Customs House, Upper North Quay 114 to 118, by the back door, first floor, "
+
+
+def facts(design: Design) -> Facts:
+    """The campaign of the manifest."""
+    said = design.manifest.campaign
+    return Facts(design.name, said.name, said.when, said.venue, tint(design.name))
+
+
+def campaigns(design: Design) -> Iterator[tuple[str, Facts]]:
+    """By what is hard about each."""
+    usual = facts(design)
+    yield "the manifest's campaign", usual
+    yield (
+        "a campaign without date and venue",
+        Facts(usual.campaign_id, usual.name, when="", venue="", tint=usual.tint),
+    )
+    when = "Wednesday, 30 September 2026, 19:30 (America/Argentina/ComodRivadavia)"
+    long = Facts(usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint)
+    yield f"a campaign whose name has {NAME_CHARS} characters", long
+
+
+def usual(design: Design) -> dict[str, str]:
+    """The manifest's samples. Fields that it does not list are never asked for."""
+    return {name: said.sample for name, said in design.manifest.fields.items()}
+
+
+def texts(design: Design) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """By what is hard about each."""
+    names = get_args(FieldName)
+    yield "the manifest's samples", usual(design)
+    yield SHORT, dict.fromkeys(names, "A")
+    yield LONG, {name: cut(WORDS, LONGEST.get(name, NAME_CHARS)) for name in names}
+    yield EMPTY, dict.fromkeys(names, "")
+    yield ACCENTS, dict.fromkeys(names, EVERY_ACCENT)
+
+
+def cut(words: str, chars: int) -> str:
+    return (words * (chars // len(words) + 1))[:chars].rstrip(" ,").ljust(chars, ".")
+
+
+def payload(number: int = 0) -> str:
+    """Of a ticket that does not exist."""
+    told = base64.b32encode(hashlib.sha256(f"sample {number}".encode()).digest()).decode()
+    return SCHEME + told[:CODE_CHARS]

@@ -1,0 +1,114 @@
+"""A campaign whose design cannot be printed is refused before it is applied, and one that can leaves its plate on the shelf."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.orders import CampaignSaid
+from services.delivery import documents, preflight, printer
+from services.delivery.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
+from services.delivery.rendering.renderer import Renderer, facts_of
+from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.settings import Settings
+from services.issuer.rules.campaigns import Definition
+from services.runtime.settings import read
+from services.runtime.terminal import Exit, explained
+from tests.support.deliveries import DRAW, issued
+from tests.support.rendering import made
+
+CONTENT = {
+    "campaign_id": "spring",
+    "name": "Spring Draw",
+    "starts_on": date(2027, 3, 6),
+    "starts_at": "19:30",
+    "zone": "Europe/Dublin",
+    "venue": "Example Hall, Dublin",
+    "design": "door",
+}
+Ours = Callable[..., None]
+
+
+@pytest.fixture
+def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ours:
+    """The design `door`, this installation's own, with one change."""
+    monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "designs"))
+    monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
+
+    def make(**change: Any) -> None:
+        made(tmp_path / "designs" / "door", **change)
+
+    return make
+
+
+def plates(tmp_path: Path) -> list[str]:
+    return [path.stem for path in (tmp_path / "plates").glob("*.plate")]
+
+
+def test_a_design_that_cannot_be_printed_is_told_with_campaign_file_and_line(ours: Ours, tmp_path: Path) -> None:
+    ours(style=".holder { opacity: 0.5 }")
+    with pytest.raises(
+        DesignUnusable, match=r"^delivery-design-unusable: campaign spring: door/page.html:10: field `holder`"
+    ):
+        preflight.campaign(CONTENT)
+    assert plates(tmp_path) == []
+
+
+@pytest.mark.parametrize("design", ["no-such", "door-a3", "../door", ""])
+def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
+    ours()
+    with pytest.raises(DesignUnknown, match="campaign spring") as refused:
+        preflight.campaign({**CONTENT, "design": design})
+    assert explained(refused.value)[1] is Exit.UNKNOWN
+
+
+def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: Ours, tmp_path: Path) -> None:
+    """The very plate that a sender asks for when the first ticket of the campaign comes."""
+    ours()
+    preflight.campaign(CONTENT)
+    snapshot = issued("shop:1", 1, "Active").model_copy(
+        update={"campaigns": (DRAW.model_copy(update={"design": "door"}),)}
+    )
+    page = documents.document(snapshot, snapshot.tickets).pages[0]
+    renderer: Renderer = printer.renderer(read(Settings))
+    chosen = renderer.library.choose(page.design)
+    assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
+
+
+def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
+    definition = Definition.model_validate(
+        {
+            "id": "spring",
+            "name": "Spring Draw",
+            "sources": ["shop"],
+            "skus": ["RFL"],
+            "date": "2027-03-06",
+            "time": "19:30",
+        }
+    )
+    told = CampaignSaid.model_validate({"version": 1, **definition.said()})
+    assert (told.campaign_id, told.starts_on, told.starts_at) == ("spring", date(2027, 3, 6), "19:30")
+    assert definition.said().keys() == CampaignSaid.model_fields.keys() - {"version"}
+
+
+@pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
+def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
+    with pytest.raises(PlatesFolderUnusable):
+        printer.shelf(read(Settings))
+
+
+def test_plates_are_kept_where_the_xdg_specification_has_caches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative, so none")
+    assert printer.shelf(Settings()).folder == tmp_path / ".cache" / "stubline" / "plates"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made_there: Shelf = printer.shelf(Settings())
+    assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
+    assert made_there.folder.stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,43 @@
+"""What others mind is asked by entry points: all who are installed, in one order, and nobody there minds nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.runtime import preflight
+
+MODULE = """
+def asked(content): content["asked"].append({name!r})
+def minds(content): raise LookupError({name!r})
+"""
+POINTS = "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\n"
+
+
+@pytest.fixture(autouse=True)
+def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two distributions on the path, as pip lays them."""
+    for name in ("second", "first"):
+        folder, module = tmp_path / name, f"preflight_toy_{name}"
+        about = folder / f"{module}-1.dist-info"
+        about.mkdir(parents=True)
+        (folder / f"{module}.py").write_text(MODULE.format(name=name))
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+        (about / "entry_points.txt").write_text(POINTS.format(module=module))
+        monkeypatch.syspath_prepend(folder)
+
+
+def test_all_who_are_installed_are_asked_in_an_order_that_does_not_depend_on_the_path() -> None:
+    content: dict[str, list[str]] = {"asked": []}
+    preflight.run("toy", content)
+    assert content["asked"] == ["first", "second"]
+
+
+def test_the_first_who_minds_ends_it() -> None:
+    with pytest.raises(LookupError, match="first"):
+        preflight.run("bad", {})
+
+
+def test_where_nobody_is_asked_nobody_minds() -> None:
+    preflight.run("no-such-name", {})
