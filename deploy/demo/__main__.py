@@ -25,6 +25,7 @@ from deploy.local.mail import Mail
 from deploy.local.ports import free_ports
 from deploy.local.process import StackError
 from deploy.local.programs import Services, services
+from deploy.local.servers import FILES, PLATES
 from deploy.local.stack import STATE, Stack
 
 HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ class Scene:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo")
-    parser.add_argument("--orders", type=int, default=300)
+    parser.add_argument("--orders", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
@@ -82,7 +83,7 @@ class Servers:
 
 @contextmanager
 def found_servers(console: Console) -> Iterator[Servers]:
-    """A stack of its own; or broker and database of the environment, and only a mail server of its own, to count mails."""
+    """A stack of its own; or broker and database of the environment, and a mail server and a folder of files of its own."""
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     if not all(os.environ.get(name) for name in names):
         console.print("starting Kafka, PostgreSQL and a mail server ...")
@@ -94,9 +95,9 @@ def found_servers(console: Console) -> Iterator[Servers]:
         mail = Mail(Path(folder), port, detached=False)
         mail.start()
         try:
-            yield Servers(
-                {**{name: os.environ[name] for name in names}, "STUBLINE_DELIVERY_SMTP_URL": mail.url}, mail.maildir
-            )
+            own = {"STUBLINE_DELIVERY_SMTP_URL": mail.url, FILES: (Path(folder) / "files").as_uri()}
+            own[PLATES] = str(STATE / "plates")
+            yield Servers({name: os.environ[name] for name in names} | own, mail.maildir)
         finally:
             mail.stop(immediate=True)
 
