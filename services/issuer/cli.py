@@ -48,8 +48,7 @@ def apply_campaigns(
     First each design is laid out for its campaign: one that cannot be printed is refused here, and not at the ticket.
     """
     definitions = campaign_file.read(file)
-    for definition in definitions:
-        preflight.run("campaign", definition.said())
+    preflight.run_all("campaign", [definition.said() for definition in definitions])
     with terminal.connected() as connection:
         done = CampaignDesk(connection, Command(actor, command_id)).apply(definitions)
     told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]

@@ -6,11 +6,35 @@ installed, with plain content; whoever minds raises an error of the tree, and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from typing import Any
 
+from services.runtime.errors import StublineError
+
 GROUP = "stubline.preflight"
+TOLD_MAX = 10  # of those who mind: a thousand may have one cause
+
+
+def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
+    """Side by side, as many as there are processors. Raises what the first who minds raises, with what the others say too."""
+
+    def minded(content: Mapping[str, Any]) -> StublineError | None:
+        try:
+            run(name, content)
+        except StublineError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        found = [error for error in pool.map(minded, contents) if error is not None]
+    if found:
+        told = [error.cause for error in found[:TOLD_MAX]]
+        if len(found) > TOLD_MAX:
+            told.append(f"and {len(found) - TOLD_MAX} more")
+        raise type(found[0])("; ".join(told))
 
 
 def run(name: str, content: Mapping[str, Any]) -> None:

@@ -18,6 +18,17 @@ from services.delivery.rendering.recast import keep_used_fonts, recast
 PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
 
 
+class UnreachedError(LookupError):
+    """The structure names an object that the page does not lead to: something is drawn beside it."""
+
+
+class Holes(dict[int, Hole]):
+    """WeasyPrint's number of an object -> what stands in its place."""
+
+    def __missing__(self, number: int) -> Hole:
+        raise UnreachedError(number)
+
+
 def assembled(
     sheet: Sheet,
     page: Drawn,
@@ -58,9 +69,9 @@ def assembled(
     )
 
 
-def holes_of(page: Drawn, own: Sequence[int], shared: Sequence[int]) -> dict[int, Hole]:
-    """WeasyPrint's number of an object -> what stands in its place. Behind the shared ones: what is drawn before all fields."""
-    holes: dict[int, Hole] = {number: ("shared", index) for index, number in enumerate(shared)}
+def holes_of(page: Drawn, own: Sequence[int], shared: Sequence[int]) -> Holes:
+    """Behind the shared ones: what is drawn before all fields."""
+    holes = Holes({number: ("shared", index) for index, number in enumerate(shared)})
     holes |= {number: ("page", index) for index, number in enumerate(own)}
     holes |= {
         page.number_of_object(page.root): ("document", 0),
@@ -77,7 +88,7 @@ def prefix(operators: bytes) -> Piece:
     return Piece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
-def tree(page: Drawn, holes: Mapping[int, Hole]) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+def tree(page: Drawn, holes: Holes) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Which element each marked content belongs to; behind it WeasyPrint lists annotations with theirs."""
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
@@ -101,7 +112,7 @@ def content(operators: Sequence[bytes], slots: Mapping[tuple[int, int], str]) ->
     return (*parts, b"\n".join([b"", *operators[at:]]))
 
 
-def piece(value: Any, holes: Mapping[int, Hole], *, fonts_at: bool = False) -> Piece:
+def piece(value: Any, holes: Holes, *, fonts_at: bool = False) -> Piece:
     """`fonts_at`: the page's fonts, behind which a document puts those of its stamps."""
     if isinstance(value, pydyf.Stream):
         value.compress = "Filter" not in value.extra  # pictures come packed
@@ -122,7 +133,7 @@ def filter_of(head: bytes) -> dict[str, bytes]:
     return {} if match is None else {"Filter": match[1]}
 
 
-def told(value: Any, holes: Mapping[int, Hole]) -> Iterator[bytes | Hole]:
+def told(value: Any, holes: Holes) -> Iterator[bytes | Hole]:
     """As pydyf writes it, with holes for references. What only a document knows is left out or a hole."""
     if isinstance(value, dict):
         yield b"<<"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pydyf
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.assembling import assembled
+from services.delivery.rendering.assembling import UnreachedError, assembled
 from services.delivery.rendering.designs import CODE, PAGE
 from services.delivery.rendering.drawing import Drawn, drawn
 from services.delivery.rendering.faces import Kit
@@ -19,7 +19,9 @@ from services.delivery.rendering.pages import line_with
 from services.delivery.rendering.plates import Plate, Spot, to_bytes
 from services.delivery.rendering.recast import FONT
 
-GENERIC = frozenset({"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"})
+GENERIC = frozenset(
+    {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
+)  # CSS Fonts 4
 PLACEHOLDER = "Ma"
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
 KitOf = Callable[[Font, str, frozenset[str]], Kit]
@@ -64,7 +66,7 @@ def pressed(
     spots = {name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()}
     try:
         plate = replace(assembled(sheet, page, slots, spots, kits), square=laid_out.square[2], modules=modules)
-    except KeyError:
+    except UnreachedError:
         raise DesignUnusable(
             f"{design.name}: draws outside of its page, such as in a margin box of @page: put it into {PAGE}"
         ) from None
@@ -150,8 +152,13 @@ def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: Drawn) -> st
 
 def check_families(sheet: Sheet, laid_out: LaidOut, page: Drawn) -> None:
     """A font that is not there is replaced without a word, by another one on each machine."""
-    found = {font.family.casefold() for font in page.fonts.values()} | GENERIC
+    found = {font.family.casefold() for font in page.fonts.values()}
     for family in sorted(laid_out.families):
+        if family.casefold() in GENERIC:
+            raise DesignUnusable(
+                f"{sheet.chosen.design.name}: a text asks for `{family}` first, which is another font on each machine: name one of "
+                "the folder's by @font-face, with `font-family` on html"
+            )
         if family.casefold() not in found:
             raise DesignUnusable(
                 f"{sheet.chosen.design.name}: font-family `{family[:80]}` is not there: declare it with @font-face, its file in the design's folder"

@@ -12,12 +12,14 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from services.delivery.errors import DesignUnknown, DesignUnusable
 
 MANIFEST, PAGE = "design.toml", "page.html"
 FILES_MAX, FILE_BYTES_MAX, DESIGN_BYTES_MAX = 200, 8_000_000, 32_000_000
+SIDE_MM_MIN, SIDE_MM_MAX = 20, 2_000
+SIZE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)mm ([0-9]{1,4}(?:\.[0-9]{1,3})?)mm")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 ALIASES = {"plain": "event-ticket"}  # what campaigns of the first release said
 
@@ -25,6 +27,15 @@ FieldName = Literal["number", "holder", "purchaser", "email", "order", "status",
 CODE = "code"  # of the element with data-qr
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+
+
+def printable(size: str) -> str:
+    sides = SIZE.fullmatch(size)
+    if sides is None:
+        raise ValueError('a size is its width and height, such as "148mm 210mm"')
+    if not all(SIDE_MM_MIN <= float(side) <= SIDE_MM_MAX for side in sides.groups()):
+        raise ValueError(f"a side has from {SIDE_MM_MIN} to {SIDE_MM_MAX:,} mm")
+    return size
 
 
 class Table(BaseModel):
@@ -51,13 +62,19 @@ class Manifest(Table):
     title: str = Field(min_length=1, max_length=120)
     version: int = Field(ge=1, description="Raised by the author; the content's hash is what counts.")
     languages: tuple[Language, ...] = Field(min_length=1, max_length=40)
-    sizes: dict[Slug, Annotated[str, Field(pattern=r"^[0-9.]{1,8}mm [0-9.]{1,8}mm$")]] = Field(
+    sizes: dict[Slug, Annotated[str, AfterValidator(printable)]] = Field(
         min_length=1, max_length=12, description='Name -> "width height" in mm. The first is the default.'
     )
     fields: dict[FieldName, FieldSaid]
     characters: str = Field("", max_length=2_000, description="To be compiled beyond Latin with all European accents.")
     campaign: CampaignSample = CampaignSample()
     text: dict[Language, dict[str, str]] = Field(default_factory=dict)
+
+
+REMEDIES = {  # by pydantic's type of a fault; its message in the braces
+    "extra_forbidden": "nothing of that name is read here: correct its name or take it out",
+    "missing": "is missing: add it",
+}
 
 
 @dataclass(frozen=True)
@@ -85,9 +102,8 @@ class Design:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-            raise DesignUnusable(
-                f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {first['msg']}"
-            ) from None
+            said = REMEDIES.get(first["type"], "{}").format(first["msg"].removeprefix("Value error, "))
+            raise DesignUnusable(f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {said}") from None
         for language in manifest.languages:
             if missing := manifest.text.get(manifest.languages[0], {}).keys() - manifest.text.get(language, {}).keys():
                 raise DesignUnusable(
@@ -169,7 +185,7 @@ class Library:
         if not NAME.fullmatch(reference):
             raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
         for name, size in splits(reference):
-            design = self.design(ALIASES.get(name, name))
+            design = self.design(name) or self.design(ALIASES.get(name, name))
             if design is None or (size and size not in design.manifest.sizes):
                 continue
             languages = design.manifest.languages

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image, UnidentifiedImageError
 from typing_extensions import override
+from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
 from services.delivery.rendering.designs import Design
@@ -56,6 +57,27 @@ class Folder(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         check_image(path, content, kind)
         return URLFetcherResponse(url, content, {"Content-Type": kind})
+
+
+class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
+    """Those that a design declares. Knows where each comes from: WeasyPrint says only the name of one that is broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: dict[str, str] = {}
+
+    @override
+    def add_font_face(self, rule_descriptors: Any, url_fetcher: Any) -> Any:
+        addresses = [str(address).removeprefix(BASE) for _, address in rule_descriptors["src"] if address]
+        self.sources[rule_descriptors["font_family"]] = ", ".join(addresses)
+        return super().add_font_face(rule_descriptors, url_fetcher)
+
+    def told_of(self, message: str) -> str:
+        """What WeasyPrint says of a font that it cannot load, with its file."""
+        for family, sources in self.sources.items():
+            if message == f"Font-face {family!r} cannot be loaded":
+                return f"the font {family!r} cannot be loaded from `{sources[:120]}`: give it a font file (TTF, OTF, WOFF, WOFF2)"
+        return message
 
 
 def check_image(path: str, content: bytes, kind: str) -> None:

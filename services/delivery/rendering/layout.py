@@ -1,6 +1,7 @@
 """A design's page laid out by WeasyPrint: where its fields stand, and the page as objects of a PDF.
 
-The one module that knows WeasyPrint's inside (boxes, fonts, drawing): the lock file pins its version, tests hold what is used.
+The one module that knows WeasyPrint's boxes, as drawing.py, assembling.py and recast.py know the objects that it writes: the
+lock file pins its version, tests hold what is used.
 """
 
 from __future__ import annotations
@@ -15,17 +16,16 @@ from xml.etree.ElementTree import Element
 
 from weasyprint import CSS, HTML
 from weasyprint.formatting_structure import boxes
-from weasyprint.text.fonts import FontConfiguration, get_hb_object_data
+from weasyprint.text.fonts import get_hb_object_data
 
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import CODE, PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
-from services.delivery.rendering.fetching import BASE, FetchRefusedError, Folder
+from services.delivery.rendering.fetching import BASE, FetchRefusedError, Folder, Fonts
 from services.delivery.rendering.fitting import Align, Box, Fitted
 from services.delivery.rendering.pages import Facts, Odd, Said, draw, fields_of, filled, line_with, write, write_odd
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
-CSS_PIXEL_PT = 0.75
 NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
     "text_decoration_line": ("none",),
     "word_spacing": (0,),
@@ -50,7 +50,6 @@ class Place:
     letter: float  # letter spacing in CSS pixels
     upper: bool
     features: tuple[tuple[str, int], ...]
-    face: str  # key of WeasyPrint's font
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Sheet:
     def __init__(self, chosen: Chosen, facts: Facts) -> None:
         self.chosen = chosen
         self._where = f"{chosen.design.name}/{PAGE}"
-        self._fonts = FontConfiguration()
+        self._fonts = Fonts()
         self._fetcher = Folder(chosen.design)
         with self.minded():
             page = HTML(string=filled(chosen, facts), base_url=BASE, url_fetcher=self._fetcher)
@@ -150,7 +149,7 @@ class Sheet:
             raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}")
         if heard.messages and is_strict:
             where = self.chosen.design.name + (f"/{file}" if file else "")
-            raise DesignUnusable(f"{where}: {told_of(heard.messages[0])}")
+            raise DesignUnusable(f"{where}: {told_of(self._fonts.told_of(heard.messages[0]))}")
 
     def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
@@ -234,7 +233,6 @@ class Sheet:
             letter=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
             upper=transform == "uppercase",
             features=features(style, where),
-            face="",
         )
 
 

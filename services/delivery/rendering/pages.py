@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 from xml.etree.ElementTree import Element, SubElement
 
-from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError
+from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from services.delivery.errors import DesignUnusable
@@ -19,6 +19,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
 Word = TypeVar("Word", bound=str)
 SHRINK_DEFAULT = 50
+SEEN = "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] in design.toml, language, size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def filled(chosen: Chosen, facts: Facts) -> str:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
         why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | RecursionError) else str(error)
-        raise DesignUnusable(f"{design.name}/{PAGE}{line_raised(error)}: {why[:500]}") from None
+        why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
+        raise DesignUnusable(f"{design.name}/{PAGE}{line_raised(error)}: {why}") from None
     if len(html) > HTML_CHARS_MAX:
         raise DesignUnusable(
             f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at most"

@@ -97,7 +97,9 @@ class Writer:
         self._skeletons: OrderedDict[object, Skeleton] = OrderedDict()
 
     def write(self, pages: Sequence[Page], about: About) -> bytes:
-        """The same pages and the same words about them are the same bytes."""
+        """The same pages and the same words about them are the same bytes. Raises ValueError for no page: readers refuse such a file."""
+        if not pages:
+            raise ValueError("a document has one page at least")
         skeleton = self._skeleton(pages, about.language)
         parts, at, rows = [skeleton.body], len(skeleton.body), [skeleton.rows]
         number = skeleton.size

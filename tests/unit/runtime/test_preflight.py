@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from services.runtime import preflight
+from services.runtime.errors import UnexpectedError
 
 MODULE = """
 def asked(content): content["asked"].append({name!r})
 def minds(content): raise LookupError({name!r})
+def refuses(content):
+    from services.runtime.errors import UnexpectedError
+    if content["at"] % 2: raise UnexpectedError(str(content["at"]))
 """
-POINTS = "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\n"
+POINTS = "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\nsome = {module}:refuses\n"
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +45,13 @@ def test_the_first_who_minds_ends_it() -> None:
 
 def test_where_nobody_is_asked_nobody_minds() -> None:
     preflight.run("no-such-name", {})
+
+
+def test_what_all_mind_is_told_at_once_in_their_order() -> None:
+    preflight.run_all("some", [{"at": 0}, {"at": 2}])
+    with pytest.raises(UnexpectedError) as raised:
+        preflight.run_all("some", [{"at": at} for at in range(4)])
+    assert raised.value.cause == "1; 3"
+    with pytest.raises(UnexpectedError) as raised:
+        preflight.run_all("some", [{"at": at} for at in range(50)])
+    assert raised.value.cause == "; ".join([*map(str, range(1, 20, 2)), "and 15 more"])

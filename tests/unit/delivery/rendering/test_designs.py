@@ -86,7 +86,7 @@ TEMPLATES = {
     "a tag that is not closed": on_page(H1, "{% if 1 %}", "page.html", "endif"),
     "an unknown tag": on_page(H1, "{% nope %}", "page.html:8", "nope"),
     "an unknown filter": on_page(H1, "{{ 1 | nope }}", "page.html:8", "nope"),
-    "a word that nobody knows": on_page(H1, "\n\n{{ nope }}", "page.html:10", "nope"),
+    "a word that nobody knows": on_page(H1, "\n\n{{ nope }}", "page.html:10", "nope", "campaign.id, .name"),
     "an attribute that nobody knows": on_page(H1, "{{ campaign.price }}", "page.html:8", "price"),
     "a text that the manifest lacks": on_page(H1, "{{ text.holder }}", "page.html:8", "holder"),
     "a class": on_page(H1, "{{ ''.__class__.__mro__ }}", "page.html:8", "__class__"),
@@ -109,12 +109,17 @@ TEMPLATES = {
 }
 MANIFESTS = {
     "broken TOML": in_manifest('title = "Test"', "title = ", "design.toml", "line 1"),
-    "an unknown key": in_manifest("version = 1", "version = 1\nauthor = 'me'", "design.toml:3", "author"),
-    "no human title": in_manifest('title = "Test"\n', "", "design.toml", "title"),
+    "an unknown key": in_manifest(
+        "version = 1", "version = 1\nauthor = 'me'", "design.toml:3", "author", "take it out"
+    ),
+    "no human title": in_manifest('title = "Test"\n', "", "design.toml", "title", "add it"),
     "a version of nothing": in_manifest("version = 1", "version = 0", "design.toml:2", "version"),
     "no language": in_manifest('["en"]', "[]", "design.toml:3", "languages"),
     "a language that is none": in_manifest('["en"]', '["English!"]', "design.toml:3", "languages"),
     "a size that is none": in_manifest('"148mm 210mm"', '"A5"', "design.toml:5", "a5"),
+    "a size of nothing": in_manifest('"148mm 210mm"', '"0mm 0mm"', "design.toml:5", "a5", "20 to 2,000 mm"),
+    "a size of a street": in_manifest('"148mm 210mm"', '"148mm 99999mm"', "design.toml:5", "a5", "148mm 210mm"),
+    "a size that is no number": in_manifest('"148mm 210mm"', '"1.4.8mm 210mm"', "design.toml:5", "a5", "148mm 210mm"),
     "a size with a space in its name": in_manifest("a5 =", '"a 5" =', "design.toml"),
     "an unknown field": in_manifest(
         "[fields.number]", "[fields.seat]\nsample=''\n[fields.number]", "design.toml:6", "seat"
@@ -185,7 +190,7 @@ PAGES = {
     "a missing background": styled("h1 { background: url(paper.png) }", "paper.png", "does not hold"),
     "a missing font file": styled("@font-face { font-family: F; src: url(f.ttf) } .holder { font-family: F }", "f.ttf"),
     "a font that is none": Bad(
-        ("'F'", "cannot be loaded"),
+        ("style.css", "'F'", "cannot be loaded", "f.ttf", "TTF"),
         style="@font-face { font-family: F; src: url(f.ttf) } .holder { font-family: F }",
         files={"f.ttf": b"no font"},
     ),
@@ -194,6 +199,8 @@ PAGES = {
     ),
     "a font that nobody has": styled(".holder { font-family: Nowhere }", "Nowhere"),
     "a font that nobody has, and another": styled("h1 { font-family: Nowhere, sans-serif }", "Nowhere"),
+    "any font": styled("h1 { font-family: sans-serif }", "sans-serif", "another font on each machine", "@font-face"),
+    "any font as it comes": styled("html { font-family: initial }", "serif", "another font on each machine"),
     "a variable font": Bad(
         ("page.html:10", "holder", "variable", "static"),
         style="@font-face { font-family: V; src: url(v.ttf) } .holder { font-family: V }",
@@ -325,6 +332,12 @@ def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path
     with pytest.raises(DesignUnknown) as unknown:
         Library((tmp_path,)).choose(name)
     assert "raffle-entry" in unknown.value.cause or "no name" in unknown.value.cause
+
+
+def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built_in_one(tmp_path: Path) -> None:
+    assert Library((tmp_path,)).choose("plain").design.name == "event-ticket"
+    made(tmp_path / "plain")
+    assert Library((tmp_path,)).choose("plain").design.manifest.title == "Test"
 
 
 def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) -> None:

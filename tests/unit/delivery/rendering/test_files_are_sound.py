@@ -302,3 +302,8 @@ def test_nothing_of_one_order_is_in_anothers_file(at_work: Renderer) -> None:
     second = at_work.render(paper(ticket(holder="Ada Lovelace"), order="2"))
     assert "Zebedee" in text_of(first)
     assert "Zebedee" not in text_of(second)
+
+
+def test_a_document_without_a_page_is_no_file() -> None:
+    with pytest.raises(ValueError, match="one page at least"):
+        Writer(CUPBOARD).write([], about())
