@@ -24,8 +24,9 @@ from weasyprint import HTML
 from services.delivery.documents import SCHEME, Document, Page
 from services.delivery.rendering import qr
 from services.delivery.rendering.designs import Chosen, Library
-from services.delivery.rendering.fetching import BASE, Folder
+from services.delivery.rendering.fetching import Folder
 from services.delivery.rendering.fitting import Fitted
+from services.delivery.rendering.links import BASE
 from services.delivery.rendering.pages import draw, filled, write
 from services.delivery.rendering.renderer import Renderer, facts_of, texts_of
 from services.delivery.rendering.shelf import Shelf

@@ -17,8 +17,9 @@ from services.delivery.design_tools import samples
 from services.delivery.design_tools.proof import Proof
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import Chosen
-from services.delivery.rendering.fetching import BASE, Folder
+from services.delivery.rendering.fetching import Folder
 from services.delivery.rendering.layout import OUR_STYLE, QR_ALT
+from services.delivery.rendering.links import BASE
 from services.delivery.rendering.pages import Odd, draw, filled, write, write_odd
 from services.delivery.rendering.shelf import Shelf
 

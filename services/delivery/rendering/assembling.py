@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pydyf
@@ -12,10 +13,18 @@ import pydyf
 from services.delivery.rendering.drawing import REFERENCE, Drawn, as_bytes, number_of, reached
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.layout import Sheet
+from services.delivery.rendering.links import STAND_IN, Link
 from services.delivery.rendering.plates import Hole, Piece, Plate, Spot, pieces
 from services.delivery.rendering.recast import keep_used_fonts, recast
 
 PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """In an annotation, instead of its action: each page has its own."""
+
+    index: int  # of the sheet's links
 
 
 class UnreachedError(LookupError):
@@ -66,7 +75,23 @@ def assembled(
         square=0.0,
         faces=tuple(sorted({it.face for it in spots.values()} | {face for face, _ in shards})),
         modules=0,
+        links=tuple(link.address for link in sheet.links),
     )
+
+
+def cut_links(page: Drawn, links: Sequence[Link]) -> None:
+    """Actions that differ from ticket to ticket out of what was drawn: each page gets its own."""
+    known = {STAND_IN.format(index): (Own(index), link) for index, link in enumerate(links)}
+    for annotation, address in actions(page):
+        if address in known:
+            annotation["A"], link = known[address]
+            annotation["Contents"] = pydyf.String(link.said)
+
+
+def actions(page: Drawn) -> Iterator[tuple[Any, str]]:
+    for it in page.objects.values():
+        if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/Link" and "A" in it:
+            yield it, it["A"]["URI"].string
 
 
 def holes_of(page: Drawn, own: Sequence[int], shared: Sequence[int]) -> Holes:
@@ -146,6 +171,9 @@ def told(value: Any, holes: Holes) -> Iterator[bytes | Hole]:
             else:
                 yield from told(inner, holes)
         yield b">>"
+    elif isinstance(value, Own):
+        yield ("link", value.index)
+        yield b" 0 R"
     elif isinstance(value, (list, tuple)):
         yield b"["
         for index, inner in enumerate(value):

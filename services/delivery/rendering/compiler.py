@@ -9,7 +9,7 @@ from dataclasses import replace
 import pydyf
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.assembling import UnreachedError, assembled
+from services.delivery.rendering.assembling import UnreachedError, assembled, cut_links
 from services.delivery.rendering.designs import CODE, PAGE
 from services.delivery.rendering.drawing import Drawn, drawn
 from services.delivery.rendering.faces import Kit
@@ -51,6 +51,7 @@ def pressed(
     design = sheet.chosen.design
     with sheet.minded(is_strict=laid_out.is_ours):
         page = drawn(laid_out)
+    cut_links(page, sheet.links)
     if laid_out.square is None:
         raise DesignUnusable(f'{design.name}/{PAGE}: has no code: add an element with data-qr="{CODE}"')
     slots = {cut: name for name, cut in cuts(sheet, laid_out, page, fixed)}

@@ -16,8 +16,8 @@ from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
 from services.delivery.rendering.designs import Design
+from services.delivery.rendering.links import BASE
 
-BASE = "http://design.invalid/"  # relative addresses need a base; the name can never resolve (RFC 6761)
 FONTS = "fonts:"
 PIXELS_MAX = 16_000_000  # A4 at 400 dpi
 SVG_BYTES_MAX = 1_000_000

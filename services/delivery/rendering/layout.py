@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,9 @@ from weasyprint.text.fonts import get_hb_object_data
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import CODE, PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
-from services.delivery.rendering.fetching import BASE, FetchRefusedError, Folder, Fonts
+from services.delivery.rendering.fetching import FetchRefusedError, Folder, Fonts
 from services.delivery.rendering.fitting import Align, Box, Fitted
+from services.delivery.rendering.links import BASE, check_targets, links_of
 from services.delivery.rendering.pages import Facts, Odd, Said, draw, fields_of, filled, line_with, write, write_odd
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
@@ -89,6 +90,7 @@ class Sheet:
             self._root.set("lang", chosen.language)
             self._root.set("class", f"{self._root.get('class', '')} size-{chosen.size}".strip())
             self.fields = fields_of(chosen, self._root)
+            self.links = links_of(chosen, self._root)
             self._check_elements()
             self._styles = [
                 *self._own_styles(),
@@ -168,6 +170,7 @@ class Sheet:
             raise DesignUnusable(
                 f"{self._where}: fills {len(document.pages)} pages of {self.chosen.page_size}; one ticket is one page: make it lower"
             )
+        check_targets(self._where, document.pages[0].links)
         return self._found(document, is_ours=is_ours)
 
     def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
@@ -188,7 +191,8 @@ class Sheet:
                     text_at[name] = (line.position_x, line.position_y + line.baseline)
             elif element.get("data-qr") is not None and isinstance(box, boxes.BlockBox):
                 square = self._square(element, box)
-        return LaidOut(document, places, text_at, square, tuple(outside(page)), families, is_ours)
+        shape = (*outside(page), *linked(document.pages[0].links))
+        return LaidOut(document, places, text_at, square, shape, families, is_ours)
 
     def _square(self, element: Element, box: Any) -> tuple[float, float, float]:
         line = line_with(self.chosen.design, "data-qr")
@@ -259,6 +263,12 @@ def outside(box: Any) -> Iterator[tuple[object, ...]]:
         return
     for child in getattr(box, "children", ()):
         yield from outside(getattr(child, "_box", child))
+
+
+def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
+    """Where a click leads away: it may not depend on the texts either."""
+    for kind, target, rectangle, _ in links:
+        yield kind, target, *(round(side, 3) for side in rectangle)
 
 
 def scales(line_height: Any) -> bool:

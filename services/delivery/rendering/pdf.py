@@ -16,6 +16,7 @@ from operator import itemgetter
 from struct import Struct
 
 from services.delivery.rendering.faces import Kits, the_kit
+from services.delivery.rendering.links import action
 from services.delivery.rendering.pdf_about import About, information, text, xmp
 from services.delivery.rendering.pdf_fonts import add_shard, resource
 from services.delivery.rendering.plates import Hole, Piece, Plate
@@ -32,11 +33,12 @@ SKELETONS_MAX, SKELETON_PAGES_MAX = 64, 20
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One ticket: operators, packed, and the shards that they use: (face, index)."""
+    """One ticket: operators, packed, the shards that they use, as (face, index), and where its own links lead."""
 
     plate: Plate
     content: bytes
     shards: frozenset[tuple[str, int]]
+    links: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,14 +105,16 @@ class Writer:
         skeleton = self._skeleton(pages, about.language)
         parts, at, rows = [skeleton.body], len(skeleton.body), [skeleton.rows]
         number = skeleton.size
-        info, table = number + len(pages), number + len(pages) + 2
+        own = [action(address) for page in pages for address in page.links]
+        info = number + len(pages) + len(own)
+        table = info + 2
         said = information(about)
         xml = xmp(about)
         bodies = [
             b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream" % (len(page.content), page.content)
             for page in pages
         ]
-        bodies += [said, b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml)]
+        bodies += [*own, said, b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml)]
         for body in bodies:
             whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
             rows.append(ROW.pack(1, at, 0))
@@ -161,7 +165,8 @@ class Writer:
         own = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
         contents = number + own
         add_pages(draft, plates, bases, starts, contents)
-        add_document(draft, plates, starts, language, contents + len(plates) + 1)
+        links = sum(len(plate.links) for plate in plates)
+        add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
         if draft.pack(number) != contents:
             raise RuntimeError("more object streams than were counted")
         body = b"".join(draft.parts)
@@ -180,7 +185,7 @@ def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
 def add_pages(
     draft: Draft, plates: Sequence[Plate], bases: Mapping[str, int], starts: Sequence[int], contents: int
 ) -> None:
-    annotation = len(plates)
+    annotation, link = len(plates), contents + len(plates)
     forms = {digest: forms_of(plate) for digest, plate in {plate.digest: plate for plate in plates}.items()}
     for index, (plate, start) in enumerate(zip(plates, starts, strict=True)):
         base, links = bases[plate.digest], len(plate.annotated)
@@ -189,8 +194,10 @@ def add_pages(
             *range(base, base + len(plate.shared)),
             *(PAGES, DOCUMENT, contents + index, index),
             *range(annotation, annotation + links),
+            *range(link, link + len(plate.links)),
         ]
         annotation += links
+        link += len(plate.links)
         for at, (template, chosen) in enumerate(forms[plate.digest], start):
             draft.add(at, template % chosen(numbers))
 
@@ -205,6 +212,7 @@ def hole_names(plate: Plate) -> dict[Hole, int]:
     names: list[Hole] = [("page", at) for at in range(len(plate.page))]
     names += [("shared", at) for at in range(len(plate.shared))]
     names += [("pages", 0), ("document", 0), ("content", 0), ("struct", 0), *annotation_holes(plate)]
+    names += [("link", at) for at in range(len(plate.links))]
     return {hole: at for at, hole in enumerate(names)}
 
 

@@ -15,7 +15,7 @@ from services.delivery.rendering.fitting import Box, Rule
 MAGIC = b"stubline-plate-1\n"
 
 # What stands in a hole: an object of the plate that all pages share, one that each page has of its own, or of the document.
-Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct", "annotation", "fonts"], int]
+Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Plate:
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
+    links: tuple[str, ...]  # addresses with `{field}` in them
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
@@ -131,6 +132,7 @@ PLAIN = (
     "faces",
     "modules",
     "shards",
+    "links",
 )
 PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "letter", "upper", "features", "face")
 

@@ -12,6 +12,7 @@ from services.delivery.rendering import qr
 from services.delivery.rendering.designs import CODE
 from services.delivery.rendering.faces import Kit, Kits, the_kit
 from services.delivery.rendering.fitting import Fitted, fit
+from services.delivery.rendering.links import addressed
 from services.delivery.rendering.pdf import Page
 from services.delivery.rendering.pdf_fonts import resource
 from services.delivery.rendering.plates import Plate, Spot
@@ -66,7 +67,10 @@ class Stamp:
                 found = self._field(spot, texts[spot.field])
                 parts.append(found.operators)
                 shards |= found.shards
-        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(shards))
+        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(shards), self._links(texts))
+
+    def _links(self, texts: Mapping[str, str]) -> tuple[bytes, ...]:
+        return tuple(addressed(address, texts) for address in self.plate.links)
 
     def fitted(self, name: str, text: str) -> Fitted:
         """What both ways print of a text. Raises OddText."""

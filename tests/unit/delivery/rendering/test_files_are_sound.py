@@ -14,6 +14,7 @@ import pikepdf
 import pytest
 
 from services.delivery.documents import Document
+from services.delivery.rendering.pdf import Writer
 from services.delivery.rendering.pdf_about import About
 from services.delivery.rendering.renderer import Renderer
 from tests.support import pdfs
@@ -21,7 +22,9 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
     AT,
+    CUPBOARD,
     SAMPLES,
+    about,
     paper,
     payload,
     picture,
