@@ -246,7 +246,7 @@ def renderer(folder: Path, *pages: Page, library: Library | None = None) -> Rend
     """With the plates of these pages on its shelf: no process of its own is started for them."""
     made = Renderer(library or Library(), Shelf(folder))
     for page in pages:
-        chosen, facts = made.library.choose(page.design), facts_of(page)
+        chosen, facts = made.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(chosen, facts)
         if made.shelf.plate(key) is None:
             modules = made.shelf.stencil().side
