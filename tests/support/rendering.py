@@ -44,7 +44,7 @@ ADA = {
     "order": "7001",
     "status": "Active",
     "issued": "21 November 2026",
-    "position": "1 / 1",
+    "position": "1 of 1",
 }
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
@@ -226,7 +226,7 @@ def ticket(at: int = 0, /, **changes: str) -> Page:
         "issued": "21 November 2026",
         "payload": payload(at),
         "design": "event-ticket",
-        "position": f"{at + 1} / 9",
+        "position": f"{at + 1} of 9",
     }
     return Page(**{**told, **changes})
 
