@@ -134,6 +134,7 @@ class CampaignSaid(Part):
     zone: str = Field("UTC", description="IANA.")
     venue: str = ""
     design: str = "plain"
+    language: str = Field("", description="BCP 47, in which its tickets are printed. Empty: the design's first.")
 
 
 class Ticket(Part):

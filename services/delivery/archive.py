@@ -19,7 +19,7 @@ from services.delivery.store import Named, Register
 from services.runtime.errors import StublineError
 
 Outcome = Literal["found", "rendered", "healed", "unkept"]
-Look = frozenset[tuple[str, str]]  # design and campaign of a document's pages
+Look = frozenset[tuple[str, str, str]]  # design, language and campaign of a document's pages
 LOOKS_MAX = 1_000
 
 
@@ -28,6 +28,9 @@ class Renderer(Protocol):
 
     def key(self, document: Document) -> bytes:
         """32 bytes that name all that the file depends on. Cheap: nothing is laid out."""
+
+    def language(self, design: str, asked: str) -> str:
+        """In which a page of this design is written, when its campaign asks for this language, or for none."""
 
     def render(self, document: Document) -> bytes:
         """One PDF. The same document gives the same bytes."""
@@ -105,7 +108,7 @@ class Archive:
         """A design that cannot be printed may take a minute to say so, for each of its campaign's orders: it gets a tenth of
         the time, so that other campaigns go on.
         """
-        begun, look = self.clock(), frozenset((page.design, page.campaign_id) for page in document.pages)
+        begun, look = self.clock(), frozenset((page.design, page.language, page.campaign_id) for page in document.pages)
         error, until = self._failed.get(look, (None, begun))
         if error is not None and begun < until:
             raise type(error)(error.cause)

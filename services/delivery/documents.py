@@ -5,32 +5,19 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.orders import CampaignSaid, Ticket, TicketsChanged
+from services.delivery import wording
+from services.delivery.wording import ENGLISH, Spoken, english
 
 SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
 DESIGN_DEFAULT = "plain"
 INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners: scripts and emoji are spelled with them
 ATTACHMENTS_MAX = 100
 Per = Literal["order", "ticket"]
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +34,8 @@ class Page:
     issued: str
     payload: str  # of the QR code
     design: str
-    position: str  # which of the order's tickets, as `2 / 5`
+    position: str  # which of the order's tickets, as `2 of 5`
+    language: str = ""  # in which it is written; empty: in its design's first
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +53,32 @@ class Document:
         return tuple(dict.fromkeys(page.campaign for page in self.pages))
 
     @property
+    def language(self) -> str:
+        """The first page's; what is said of the whole is said in it."""
+        return self.pages[0].language if self.pages else ENGLISH
+
+    @property
     def title(self) -> str:
-        return f"{', '.join(self.campaigns[:3])}{' and more' if len(self.campaigns) > 3 else ''}: order {self.order}"
+        words, campaigns = wording.words(self.language), ", ".join(self.campaigns[:3])
+        named = words.more.format(campaigns=campaigns) if len(self.campaigns) > 3 else campaigns
+        return words.title.format(campaigns=named, order=self.order)
+
+    @property
+    def subject(self) -> str:
+        words, count = wording.words(self.language), len(self.pages)
+        return (words.one if count == 1 else words.many).format(count=count, order=self.order)
 
 
-def document(snapshot: TicketsChanged, tickets: Sequence[Ticket]) -> Document:
+def document(snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken = english) -> Document:
     """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket is never left out."""
     known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
+    languages = {
+        name: spoken(known[name].design, known[name].language) if name in known else spoken(DESIGN_DEFAULT, "")
+        for name in {ticket.campaign_id for ticket in tickets}
+    }
+    buyer, count = snapshot.buyer.name, len(tickets)
     pages = tuple(
-        page(ticket, known.get(ticket.campaign_id), snapshot.buyer.name, position=f"{at} / {len(tickets)}")
+        page(ticket, known.get(ticket.campaign_id), buyer, (at, count), languages[ticket.campaign_id])
         for at, ticket in enumerate(tickets, 1)
     )
     return Document(
@@ -85,41 +90,39 @@ def document(snapshot: TicketsChanged, tickets: Sequence[Ticket]) -> Document:
     )
 
 
-def documents(snapshot: TicketsChanged, tickets: Sequence[Ticket], per: Per) -> list[Document]:
+def documents(
+    snapshot: TicketsChanged, tickets: Sequence[Ticket], per: Per, spoken: Spoken = english
+) -> list[Document]:
     """One of all, or one each. A crowd is one document all the same: no mail server takes a thousand attachments."""
-    whole = document(snapshot, tickets)
+    whole = document(snapshot, tickets, spoken)
     is_each = per == "ticket" and len(tickets) <= ATTACHMENTS_MAX
     return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
 
 
-def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, *, position: str) -> Page:
+def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, place: tuple[int, int], language: str) -> Page:
+    """`place`: which of how many."""
+    words, (at, count) = wording.words(language), place
     zone = zone_of(campaign.zone if campaign else "UTC")
     return Page(
         number=plain(ticket.number, 64),
         campaign_id=ticket.campaign_id,
         campaign=plain(campaign.name, 200) if campaign else plain(ticket.campaign_id, 64),
-        when=when(campaign) if campaign else "",
+        when=when(campaign, language) if campaign else "",
         venue=plain(campaign.venue, 200) if campaign else "",
         holder=plain(ticket.holder.name or buyer, 200),
-        status=ticket.status,
-        issued=day(ticket.issued_at.astimezone(zone).date()),
+        status=words.status[ticket.status],
+        issued=plain(wording.day(ticket.issued_at.astimezone(zone).date(), language), 60),
         payload=SCHEME + ticket.code,
         design=campaign.design if campaign else DESIGN_DEFAULT,
-        position=position,
+        position=words.position.format(at=at, count=count),
+        language=language,
     )
 
 
-def when(campaign: CampaignSaid) -> str:
-    """As the organiser wrote it, with the zone in which it holds. Never moved to another one."""
+def when(campaign: CampaignSaid, language: str) -> str:
     if campaign.starts_on is None:
         return ""
-    text = f"{DAYS[campaign.starts_on.weekday()]}, {day(campaign.starts_on)}"
-    return f"{text}, {plain(campaign.starts_at, 10)} ({plain(campaign.zone, 60)})" if campaign.starts_at else text
-
-
-def day(on: date) -> str:
-    """Not by strftime, whose words depend on the machine."""
-    return f"{on.day} {MONTHS[on.month - 1]} {on.year}"
+    return plain(wording.moment(campaign.starts_on, campaign.starts_at, campaign.zone, language), 200)
 
 
 def zone_of(name: str) -> tzinfo:

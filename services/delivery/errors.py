@@ -109,12 +109,12 @@ class DesignUnusable(Poison):
 
 
 class DesignUnknown(DesignUnusable, Unknown):
-    """A campaign names a design that this installation does not have."""
+    """A campaign names a design that this installation does not have, or a language that the design does not have."""
 
     code = "delivery-design-unknown"
     next_step = (
-        "`stubline design list` shows the designs. Put the folder where STUBLINE_DELIVERY_DESIGNS_FOLDER points on every sender, or "
-        "give the campaign another design with `stubline campaigns apply`."
+        "`stubline design list` shows the designs with their languages. Put the folder where STUBLINE_DELIVERY_DESIGNS_FOLDER points "
+        "on every sender, or give the campaign another design or language with `stubline campaigns apply`."
     )
 
 

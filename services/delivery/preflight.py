@@ -29,11 +29,14 @@ NOBODY = Ticket(
 def campaign(content: Mapping[str, Any]) -> None:
     """Raises DesignUnusable and DesignUnknown, with the campaign's id. Its plate is on this machine's shelf then.
 
-    `content`: campaign_id, name, starts_on, starts_at, zone, venue and design, as orders will say them.
+    `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders will say them.
     """
     said = CampaignSaid.model_validate({"version": 1, **content})
     ticket = NOBODY.model_copy(update={"campaign_id": said.campaign_id})
     try:
-        printer.renderer(load(Settings)).check(documents.page(ticket, said, "", position="1 / 1"))
+        renderer = printer.renderer(load(Settings))
+        renderer.check_language(said.design, said.language)
+        language = renderer.language(said.design, said.language)
+        renderer.check(documents.page(ticket, said, "", (1, 1), language))
     except DesignUnusable as error:
         raise type(error)(f"campaign {said.campaign_id}: {error.cause}") from None

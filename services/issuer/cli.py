@@ -75,7 +75,7 @@ def show_campaign(
     if as_json:
         terminal.write_json(found)
         return
-    definition = {key: found["definition"][key] for key in Definition.model_fields}
+    definition = {key: found["definition"].get(key, "") for key in Definition.model_fields}  # of older releases, too
     said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
     shown = [{"key": key, "content": ", ".join(it) if isinstance(it, list) else it} for key, it in said.items()]
     terminal.rows(shown, ("key", "content"), as_json=False)

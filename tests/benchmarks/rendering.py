@@ -49,7 +49,7 @@ class Shop:
     def order(self, tickets: int) -> Document:
         self._number += 1
         name = f"{self._word().title()} {self._word().title()}"
-        pages = tuple(self._page(name, f"{at} / {tickets}") for at in range(1, tickets + 1))
+        pages = tuple(self._page(name, f"{at} of {tickets}") for at in range(1, tickets + 1))
         email = f"{self._word()}@{self._word()}.example"
         return Document(f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC))
 

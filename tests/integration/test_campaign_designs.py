@@ -25,6 +25,7 @@ name = "Gala"
 sources = ["shop"]
 skus = ["GALA"]
 design = "{design}"
+language = "{language}"
 """
 
 
@@ -34,22 +35,22 @@ class Answer(NamedTuple):
     err: str
 
 
-Apply = Callable[[str], Answer]
+Apply = Callable[..., Answer]
 
 
 @pytest.fixture
 def apply(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, database_url: str
 ) -> Apply:
-    """`stubline campaigns apply`, of two campaigns: one with the default design, one with this."""
+    """`stubline campaigns apply`, of two campaigns: one with the default design, one with this and in this language."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "designs"))
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
 
-    def run(design: str) -> Answer:
-        (tmp_path / "campaigns.toml").write_text(FILE.format(design=design))
+    def run(design: str, language: str = "") -> Answer:
+        (tmp_path / "campaigns.toml").write_text(FILE.format(design=design, language=language))
         code = cli.run(["campaigns", "apply", str(tmp_path / "campaigns.toml")])
         return Answer(code, *capsys.readouterr())
 
@@ -94,3 +95,26 @@ def test_once_it_is_mended_the_same_file_is_applied_and_its_tickets_find_it_comp
     assert "spring added, version 1; gala added, version 1" in answer.out
     assert written(database_url)["issuer.campaigns"] == 2
     assert len(list((tmp_path / "plates").glob("*.plate"))) == 2
+
+
+def test_a_language_that_its_design_lacks_is_refused_and_nothing_is_written(apply: Apply, database_url: str) -> None:
+    before = written(database_url)
+    answer = apply("event-ticket", "it")
+    assert answer.code == 3
+    assert "campaign gala: event-ticket has no language `it`; it has en, de, fr, es, nl" in answer.err
+    assert written(database_url) == before
+
+
+def test_a_campaigns_language_is_shown_also_of_one_that_an_older_release_applied(
+    apply: Apply, capsys: pytest.CaptureFixture[str], database_url: str
+) -> None:
+    assert apply("event-ticket", "fr-ca").code == 0
+    assert cli.run(["campaigns", "show", "gala"]) == 0
+    assert "fr-CA" in capsys.readouterr().out
+    with psycopg.connect(database_url) as connection:
+        [[old]] = connection.execute(
+            "select definition ? 'language' from issuer.campaigns where campaign_id = 'spring'"
+        )
+    assert old is False
+    assert cli.run(["campaigns", "show", "spring"]) == 0
+    assert "language" in capsys.readouterr().out

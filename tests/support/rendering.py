@@ -44,7 +44,7 @@ ADA = {
     "order": "7001",
     "status": "Active",
     "issued": "21 November 2026",
-    "position": "1 / 1",
+    "position": "1 of 1",
 }
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
@@ -226,7 +226,7 @@ def ticket(at: int = 0, /, **changes: str) -> Page:
         "issued": "21 November 2026",
         "payload": payload(at),
         "design": "event-ticket",
-        "position": f"{at + 1} / 9",
+        "position": f"{at + 1} of 9",
     }
     return Page(**{**told, **changes})
 
@@ -246,7 +246,7 @@ def renderer(folder: Path, *pages: Page, library: Library | None = None) -> Rend
     """With the plates of these pages on its shelf: no process of its own is started for them."""
     made = Renderer(library or Library(), Shelf(folder))
     for page in pages:
-        chosen, facts = made.library.choose(page.design), facts_of(page)
+        chosen, facts = made.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(chosen, facts)
         if made.shelf.plate(key) is None:
             modules = made.shelf.stencil().side

@@ -54,6 +54,9 @@ class Trying:
     def key(self, document: Document) -> bytes:
         return self._renderer.key(document)
 
+    def language(self, design: str, asked: str) -> str:
+        return self._renderer.language(design, asked)
+
     def render(self, document: Document) -> bytes:
         time.sleep(float(os.environ.get("SENDER_RENDER_MS", "0")) / 1_000)
         if "unprintable" in document.purchaser:

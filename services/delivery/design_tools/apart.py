@@ -112,7 +112,7 @@ def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
     design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     for one in chosen(design, task["size"], task["language"]):
         tell({"at": f"{one.size}, {one.language}"})
-        Proof(one, samples.facts(design), Shelf(Path(task["shelf"])))
+        Proof(one, samples.facts(design, one.language), Shelf(Path(task["shelf"])))
 
 
 WORK: dict[str, Callable[[Mapping[str, Any], Tell], None]] = {

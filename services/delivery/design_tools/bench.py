@@ -52,7 +52,7 @@ class Bench:
     proof: Proof = field(init=False)
 
     def __post_init__(self) -> None:
-        self.proof = Proof(self.chosen, samples.facts(self.chosen.design), self.shelf)
+        self.proof = Proof(self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf)
         _, odd = self.proof.split(self.texts(0))
         if odd:
             raise DesignUnusable(
@@ -83,7 +83,7 @@ class Bench:
         ]
 
     def texts(self, number: int) -> dict[str, str]:
-        usual = samples.usual(self.chosen.design)
+        usual = samples.usual(self.chosen.design, self.chosen.language)
         return usual | {
             name: f"{text} {number:06}" for name, text in usual.items() if name in {"number", "holder", "order"}
         }

@@ -67,29 +67,29 @@ class Check:
 
     def _one(self, chosen: Chosen, *, is_first: bool) -> Iterator[Finding]:
         """All campaigns; texts that are hard only in the first language, for they are the same in all."""
-        for place, (what, facts) in enumerate(samples.campaigns(chosen.design)):
+        for place, (what, facts) in enumerate(samples.campaigns(chosen.design, chosen.language)):
             proof = self._proof(chosen, facts, what)
             if place == 0:
                 yield from self._usual(proof, is_first=is_first)
             elif is_first:
-                yield from self._compared(proof, samples.usual(chosen.design), what)
+                yield from self._compared(proof, samples.usual(chosen.design, chosen.language), what)
 
     def _proof(self, chosen: Chosen, facts: Facts, what: str) -> Proof:
         self.begin(f"{chosen.size}, {chosen.language}, {what}")
         try:
             return Proof(chosen, facts, self.shelf)
         except DesignUnusable as error:
-            if facts == samples.facts(chosen.design):
+            if facts == samples.facts(chosen.design, chosen.language):
                 raise
             raise type(error)(f"{error.cause} (with {what})") from None
 
     def _usual(self, proof: Proof, *, is_first: bool) -> Iterator[Finding]:
-        for what, texts in samples.texts(proof.chosen.design):
+        for what, texts in samples.texts(proof.chosen.design, proof.chosen.language):
             self.begin(f"{proof.chosen.size}, {proof.chosen.language}, {what}")
             yield from self._compared(proof, texts, what)
             if not is_first:
                 return
-            if texts == samples.usual(proof.chosen.design):
+            if texts == samples.usual(proof.chosen.design, proof.chosen.language):
                 yield from self._legible(proof, texts)
 
     def _compared(self, proof: Proof, texts: Mapping[str, str], what: str) -> Iterator[Finding]:
@@ -102,7 +102,7 @@ class Check:
                 f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.1 s each; take a font that has them, or "
                 "name them as `characters` in design.toml",
             )
-        if texts == samples.usual(proof.chosen.design):
+        if texts == samples.usual(proof.chosen.design, proof.chosen.language):
             for name in (name for name, it in fitted.items() if it.is_cut):
                 yield Finding(
                     "warning",

@@ -59,7 +59,7 @@ def details(proof: Proof, said: str) -> Iterator[str]:
         if name not in fields:
             yield f'does not show the {name} in size {size}: add an element with data-field="{name}"'
     shown = squeezed(said)
-    campaign = samples.facts(proof.chosen.design)
+    campaign = samples.facts(proof.chosen.design, proof.chosen.language)
     if not all(squeezed(word) in shown for word in campaign.name.split()):
         yield f"does not show the campaign's name in size {size}: say {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):

@@ -15,8 +15,8 @@ DPI = 120
 
 def preview(chosen: Chosen, shelf: Shelf, out: Path) -> Iterator[Path]:
     """Written whole or not at all, so that a viewer that follows the file never sees half of it."""
-    proof = Proof(chosen, samples.facts(chosen.design), shelf)
-    texts, payload = samples.usual(chosen.design), samples.payload()
+    proof = Proof(chosen, samples.facts(chosen.design, chosen.language), shelf)
+    texts, payload = samples.usual(chosen.design, chosen.language), samples.payload()
     stamped, whole = proof.printed(texts, payload), proof.whole(texts, payload).pdf
     one, other = pictures.raster(stamped, DPI), pictures.raster(whole, DPI)
     both = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))

@@ -189,9 +189,8 @@ class Library:
             if design is None or (size and size not in design.manifest.sizes):
                 continue
             languages = design.manifest.languages
-            return Chosen(
-                design, size or next(iter(design.manifest.sizes)), language if language in languages else languages[0]
-            )
+            spoken = lookup(language, languages) or languages[0]
+            return Chosen(design, size or next(iter(design.manifest.sizes)), spoken)
         raise DesignUnknown(
             f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or without"
         )
@@ -201,6 +200,17 @@ class Library:
             if (folder / name / MANIFEST).is_file():
                 return read(folder / name)
         return builtin(name) if name in builtin_names() else None
+
+
+def lookup(asked: str, languages: Sequence[str]) -> str | None:
+    """As RFC 4647 looks a language up: `pt-BR` is served by `pt`, and `pt` not by `pt-BR`."""
+    known = {language.lower(): language for language in reversed(languages)}
+    parts = asked.lower().split("-")
+    while parts:
+        if (found := known.get("-".join(parts))) is not None:
+            return found
+        parts.pop()
+    return None
 
 
 def splits(reference: str) -> Iterator[tuple[str, str]]:

@@ -164,7 +164,7 @@ class Writer:
             number += len(plate.page)
         own = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
         contents = number + own
-        add_pages(draft, plates, bases, starts, contents)
+        add_pages(draft, plates, bases, starts, contents, language=language)
         links = sum(len(plate.links) for plate in plates)
         add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
         if draft.pack(number) != contents:
@@ -183,10 +183,16 @@ def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
 
 
 def add_pages(
-    draft: Draft, plates: Sequence[Plate], bases: Mapping[str, int], starts: Sequence[int], contents: int
+    draft: Draft,
+    plates: Sequence[Plate],
+    bases: Mapping[str, int],
+    starts: Sequence[int],
+    contents: int,
+    *,
+    language: str,
 ) -> None:
     annotation, link = len(plates), contents + len(plates)
-    forms = {digest: forms_of(plate) for digest, plate in {plate.digest: plate for plate in plates}.items()}
+    forms = {digest: forms_of(plate, language) for digest, plate in {plate.digest: plate for plate in plates}.items()}
     for index, (plate, start) in enumerate(zip(plates, starts, strict=True)):
         base, links = bases[plate.digest], len(plate.annotated)
         numbers = [
@@ -202,9 +208,14 @@ def add_pages(
             draft.add(at, template % chosen(numbers))
 
 
-def forms_of(plate: Plate) -> list[Form]:
+def forms_of(plate: Plate, language: str) -> list[Form]:
     names = hole_names(plate)
-    return [form(piece, names) for piece in plate.page]
+    forms = [form(piece, names) for piece in plate.page]
+    if plate.language != language:  # of the document: the page's elements say their own, for readers that speak
+        for at in plate.roots:
+            template, chosen = forms[at]
+            forms[at] = (template.replace(b"<<", b"<</Lang %b" % text(plate.language), 1), chosen)
+    return forms
 
 
 def hole_names(plate: Plate) -> dict[Hole, int]:

@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 
 from services.delivery.documents import Document
 from services.delivery.documents import Page as TicketPage
-from services.delivery.errors import PlateUnreadable
+from services.delivery.errors import DesignUnknown, PlateUnreadable
 from services.delivery.rendering import qr
 from services.delivery.rendering.ceiling import Task, compile_apart
-from services.delivery.rendering.designs import Chosen, Library
+from services.delivery.rendering.designs import Chosen, Library, lookup
 from services.delivery.rendering.layout import Sheet
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.pdf import Page, Writer
@@ -66,7 +66,7 @@ class Renderer:
     library: Library
     shelf: Shelf
     narrator: Narrator = field(default_factory=Silent)
-    _choices: dict[str, Chosen] = field(init=False, default_factory=dict)
+    _choices: dict[tuple[str, str], Chosen] = field(init=False, default_factory=dict)
     _stamps: Kept[object, Stamp] = field(init=False, default_factory=lambda: Kept(most=STAMPS_MAX))
     _sheets: Kept[str, Sheet] = field(init=False, default_factory=lambda: Kept(most=SHEETS_MAX))
     _stencil: qr.Stencil | None = field(init=False, default=None)
@@ -77,7 +77,8 @@ class Renderer:
 
     def key(self, document: Document) -> bytes:
         """32 bytes that name everything the file depends on. Lays nothing out, and reads designs from disk only once."""
-        told = hashlib.sha256(f"{versions()}\0{document.title}\0{document.issued_at.isoformat()}".encode())
+        about = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
+        told = hashlib.sha256(f"{versions()}\0{about}".encode())
         for page in document.pages:
             chosen = self._chosen(page)
             said = [plate_key(chosen, facts_of(page)), *texts_of(document, page).values(), page.payload]
@@ -87,15 +88,21 @@ class Renderer:
 
     def render(self, document: Document) -> bytes:
         pages = [self._page(document, page) for page in document.pages]
-        count = len(document.pages)
         language = pages[0].plate.language if pages else "en"
-        about = About(
-            document.title,
-            f"{count} ticket{'' if count == 1 else 's'}, order {document.order}",
-            language,
-            document.issued_at.astimezone(UTC),
-        )
+        about = About(document.title, document.subject, language, document.issued_at.astimezone(UTC))
         return self._writer.write(pages, about)
+
+    def language(self, design: str, asked: str) -> str:
+        """In which a page is written: what its campaign asks for, if the design has it; else the design's first."""
+        chosen = self._choose(design, asked)
+        return asked if lookup(asked, chosen.design.manifest.languages) else chosen.language
+
+    def check_language(self, design: str, asked: str) -> None:
+        """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same: this is for its campaign's start."""
+        chosen = self._choose(design, asked)
+        languages = chosen.design.manifest.languages
+        if asked and lookup(asked, languages) is None:
+            raise DesignUnknown(f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}")
 
     def check(self, page: TicketPage) -> Plate:
         """The plate for a campaign, compiled if it is not there yet: what a campaign's start asks."""
@@ -145,12 +152,15 @@ class Renderer:
         return self._stamps.get_or((key, *sorted(odd.items())), make)
 
     def _chosen(self, page: TicketPage) -> Chosen:
+        return self._choose(page.design, page.language)
+
+    def _choose(self, design: str, language: str) -> Chosen:
         """Read once a process: an edit of a design is for senders that start after it, so that one order has one look."""
-        if page.design not in self._choices:
+        if (design, language) not in self._choices:
             if len(self._choices) >= CHOICES_MAX:
                 self._choices.clear()
-            self._choices[page.design] = self.library.choose(page.design)
-        return self._choices[page.design]
+            self._choices[design, language] = self.library.choose(design, language)
+        return self._choices[design, language]
 
     def _own_stencil(self) -> qr.Stencil:
         if self._stencil is None:

@@ -179,7 +179,8 @@ class Sender:
         job, means = work.intent.job, self._means
         recipient = address(work.intent.recipient)
         begun = means.clock()
-        printed = means.archive.fetch(job.order_id, documents(work.snapshot, work.intent.tickets, means.per))
+        spoken = means.archive.renderer.language
+        printed = means.archive.fetch(job.order_id, documents(work.snapshot, work.intent.tickets, means.per, spoken))
         means.telemetry.rendered(job, printed, means.clock() - begun)
         mail = compose(
             document(work.snapshot, work.intent.tickets),

@@ -6,6 +6,7 @@ Reasons for a refusal are tried in this order: mode, start, the range of a shuff
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from schemas.orders import Source
 
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 CAPACITY_MAX = 1_000_000_000
 Mode = Literal["sequential", "shuffled"]
 Product = tuple[str, str, str]  # source, `sku` or `product_id`, and which
@@ -45,6 +47,7 @@ class Definition(BaseModel):
     zone: str = "UTC"
     venue: str = Field("", max_length=300)
     design: str = Field("plain", pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    language: str = ""  # its design's first
     status: Literal["open", "closed"] = "open"
 
     @field_validator("time")
@@ -60,6 +63,16 @@ class Definition(BaseModel):
         if name not in _zones():
             raise ValueError("is no IANA time zone; say one such as Europe/Dublin")
         return name
+
+    @field_validator("language")
+    @classmethod
+    def _is_a_language(cls, tag: str) -> str:
+        """As BCP 47 recommends to write it, so that one language is one content."""
+        if tag and not LANGUAGE.fullmatch(tag):
+            raise ValueError("is no language tag (BCP 47); say one such as de or pt-BR")
+        language, *others = tag.lower().split("-")
+        cased = (it.title() if len(it) == 4 else it.upper() if len(it) == 2 else it for it in others)
+        return "-".join([language, *cased])
 
     @field_validator("sources", "skus", "product_ids")
     @classmethod
@@ -78,12 +91,13 @@ class Definition(BaseModel):
 
     def content(self) -> dict[str, Any]:
         """As it is kept and compared: a version says another content."""
-        return self.model_dump(mode="json")
+        unsaid = set() if self.language else {"language"}  # as releases without languages keep it: their versions stand
+        return self.model_dump(mode="json", exclude=unsaid)
 
     def said(self) -> dict[str, Any]:
         """What orders will say of it, to those who print."""
         told = {"campaign_id": self.id, "starts_on": self.date, "starts_at": self.time}
-        return told | {key: getattr(self, key) for key in ("name", "zone", "venue", "design")}
+        return told | {key: getattr(self, key) for key in ("name", "zone", "venue", "design", "language")}
 
     def products(self) -> set[Product]:
         named = [("sku", sku) for sku in self.skus] + [("product_id", product) for product in self.product_ids]

@@ -67,6 +67,8 @@ class Campaign:
             "venue": content["venue"],
             "design": content["design"],
         }
+        if language := content.get("language"):  # unsaid, orders say the same as before there were any: no news
+            told["language"] = language
         self.said = orjson.Fragment(orjson.dumps(told))
 
     def take(self) -> tuple[int, str] | None:

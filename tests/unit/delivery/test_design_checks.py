@@ -28,8 +28,8 @@ from tests.support.rendering import png
 def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without hard campaigns and hard texts, for laws that are not about these: a tenth of the time."""
     campaigns, texts = samples.campaigns, samples.texts
-    monkeypatch.setattr(samples, "campaigns", lambda design: islice(campaigns(design), 1))
-    monkeypatch.setattr(samples, "texts", lambda design: islice(texts(design), 1))
+    monkeypatch.setattr(samples, "campaigns", lambda *of: islice(campaigns(*of), 1))
+    monkeypatch.setattr(samples, "texts", lambda *of: islice(texts(*of), 1))
 
 
 def test_a_design_that_holds_ends_with_0_and_says_what_was_looked_at(stubline: Stubline, tmp_path: Path) -> None:

@@ -79,6 +79,26 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: 
     assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
 
 
+def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(ours: Ours, tmp_path: Path) -> None:
+    ours(manifest=('languages = ["en"]', 'languages = ["en", "pt"]'))
+    with pytest.raises(DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. ") as refused:
+        preflight.campaign({**CONTENT, "language": "it"})
+    assert explained(refused.value)[1] is Exit.UNKNOWN
+    assert plates(tmp_path) == []
+    preflight.campaign({**CONTENT, "language": "pt-BR"})
+    assert len(plates(tmp_path)) == 1
+
+
+def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> None:
+    ours(manifest=('languages = ["en"]', 'languages = ["en", "fr"]'))
+    preflight.campaign({**CONTENT, "language": "fr"})
+    renderer: Renderer = printer.renderer(read(Settings))
+    campaign = DRAW.model_copy(update={"design": "door", "language": "fr"})
+    snapshot = issued("shop:1", 1, "Active").model_copy(update={"campaigns": (campaign,)})
+    page = documents.document(snapshot, snapshot.tickets, renderer.language).pages[0]
+    assert plates(tmp_path) == [plate_key(renderer.library.choose("door", "fr"), facts_of(page))]
+
+
 def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
     definition = Definition.model_validate(
         {

@@ -61,6 +61,10 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('zone = "Europe/Dublin"', 'zone = "Dublin"', "zone is no IANA time zone"),
         ('time = "20:00"', 'time = "8pm"', "time is a local time such as 19:30"),
         ("date = 2027-04-10", 'date = "soon"', "date"),
+        ('zone = "Europe/Dublin"', 'language = "Deutsch"', "language is no language tag .*such as de or pt-BR"),
+        ('zone = "Europe/Dublin"', 'language = "pt_BR"', "language is no language tag .*such as de or pt-BR"),
+        ('zone = "Europe/Dublin"', 'language = ["de"]', "language should be a valid string"),
+        ('zone = "Europe/Dublin"', 'langage = "de"', "langage is no key; did you mean language"),
         ('id = "draw"', 'id = "The Draw"', "id should match pattern"),
         ('name = "Gala Draw"', "", "name is missing"),
         ('sources = ["shop", "other"]', 'sources = ["The Shop"]', "sources.0 .*pattern"),
@@ -93,6 +97,24 @@ def test_a_version_rises_when_the_content_changes_and_only_then() -> None:
     assert change(definition(venue="Hall"), standing(0)) == ("changed", 4)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("de", "de"), ("DE", "de"), ("pt-br", "pt-BR"), ("zh-hant-tw", "zh-Hant-TW"), ("es-419", "es-419"), ("", "")],
+)
+def test_a_language_is_kept_as_bcp_47_writes_it(said: str, kept: str) -> None:
+    assert definition(language=said).language == kept
+    assert definition(language=said).said()["language"] == kept
+
+
+def test_a_campaign_without_a_language_is_what_releases_without_languages_kept() -> None:
+    """Or each of them would get another version by an upgrade alone."""
+    old = Standing(3, {key: it for key, it in definition().content().items() if key != "language"}, 0)
+    assert "language" not in definition().content()
+    assert change(definition(), old) == ("unchanged", 3)
+    assert change(definition(language="de"), old) == ("changed", 4)
+    assert change(definition(), standing(0, language="de")) == ("changed", 4)
+
+
 @pytest.mark.feature("SF-157")
 @pytest.mark.parametrize(
     "changed", [{"mode": "shuffled", "capacity": 9}, {"start": 7}, {"mode": "shuffled", "capacity": 9, "start": 2}]
@@ -116,7 +138,9 @@ def test_capacity_never_falls_below_what_was_issued() -> None:
     assert "the least is 5" in told
 
 
-@pytest.mark.parametrize("changed", [{"prefix": "X"}, {"padding": 9}, {"venue": "Hall"}, {"status": "closed"}])
+@pytest.mark.parametrize(
+    "changed", [{"prefix": "X"}, {"padding": 9}, {"venue": "Hall"}, {"status": "closed"}, {"language": "de"}]
+)
 def test_everything_else_may_change_at_any_time(changed: dict[str, Any]) -> None:
     assert list(refusals(definition(**changed), standing(5))) == []
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -226,6 +227,14 @@ def test_a_corrected_buyer_is_the_holder_of_the_tickets_that_there_are() -> None
     world.tell(decided(1))
     made = world.tell(orders([("1", "RFL", 1, "7")], buyer=Person(name="Bo", email="bo@example.org")))
     assert [(it.before, it.ticket.holder_email) for it in made.changes] == [(None, "bo@example.org")]
+
+
+def test_an_order_says_its_campaigns_language_and_nothing_new_when_there_is_none() -> None:
+    """A key more would be news of every order at once."""
+    world = World(campaign(language="fr"))
+    assert [it.language for it in world.body(decided(1), world.tell(decided(1))).campaigns] == ["fr"]
+    assert b"language" not in bytes(orjson.dumps(campaign().said))
+    assert orjson.dumps(campaign(language="").said) == orjson.dumps(campaign().said)
 
 
 @pytest.mark.feature("SF-033", "SF-034", "SF-036", "SF-140")

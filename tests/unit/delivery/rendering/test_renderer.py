@@ -110,8 +110,8 @@ def test_the_page_says_all_that_is_known_of_its_ticket(design: str, shelf: Path)
     assert [detail for detail in DETAILS if detail not in first] == []
     assert "RFL-0002" in second
     assert "Won" in second
-    assert "1 / 2" in first
-    assert "2 / 2" in second
+    assert "1 of 2" in first
+    assert "2 of 2" in second
 
 
 @pytest.mark.parametrize(
