@@ -132,11 +132,16 @@ def zone_of(name: str) -> tzinfo:
         return UTC
 
 
+def shown(character: str) -> str:
+    """Controls part words; what only formats, such as a soft hyphen, stands in the midst of one."""
+    category = unicodedata.category(character)
+    if not category.startswith("C") or character in INVISIBLE_BUT_NEEDED:
+        return character
+    return "" if category == "Cf" else " "
+
+
 def plain(text: str, chars_max: int) -> str:
     """One line without control, format and direction characters: a name cannot turn the rest of the page around."""
-    kept = "".join(
-        character if character in INVISIBLE_BUT_NEEDED or not unicodedata.category(character).startswith("C") else " "
-        for character in text[: 4 * chars_max]
-    )
+    kept = "".join(map(shown, text[: 4 * chars_max]))
     line = " ".join(kept.split())
     return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from schemas.orders import CampaignSaid, Person, Ticket
 from services.delivery import documents, printer
+from services.delivery.design_tools.apart import asked
+from services.delivery.design_tools.target import by_name
 from services.delivery.errors import DesignUnusable
+from services.delivery.rendering.designs import Chosen
+from services.delivery.rendering.pages import Facts
+from services.delivery.rendering.renderer import Renderer
+from services.delivery.rendering.shelf import plate_key
 from services.delivery.settings import Settings
 from services.runtime.settings import load
 
@@ -37,6 +44,19 @@ def campaign(content: Mapping[str, Any]) -> None:
         renderer = printer.renderer(load(Settings))
         renderer.check_language(said.design, said.language)
         language = renderer.language(said.design, said.language)
-        renderer.check(documents.page(ticket, said, "", (1, 1), language))
+        chosen, facts = renderer.asked(documents.page(ticket, said, "", (1, 1), language))
+        if not renderer.shelf.is_proven(plate_key(chosen, facts)):
+            prove(chosen, facts, renderer)
     except DesignUnusable as error:
         raise type(error)(f"campaign {said.campaign_id}: {error.cause}") from None
+
+
+def prove(chosen: Chosen, facts: Facts, renderer: Renderer) -> None:
+    """Compiles it, and prints it both ways, in a process of its own. Raises DesignUnusable with the first fault."""
+    target = by_name(chosen.design.name, renderer.library)
+    if target is None:
+        raise DesignUnusable(f"{chosen.design.name} was there a moment ago and is gone")
+    told = asked("campaign", target, renderer.shelf, size=chosen.size, language=chosen.language, facts=asdict(facts))
+    if faults := [str(it["text"]) for it in told if it.get("kind") == "fault"]:
+        more = f" (and {len(faults) - 1} more: `stubline design check` tells them)" if len(faults) > 1 else ""
+        raise DesignUnusable(faults[0] + more)

@@ -23,13 +23,15 @@ from services.delivery.design_tools.proof import Proof
 from services.delivery.design_tools.target import Target, chosen
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.ceiling import BYTES_MAX, SECONDS_MAX
+from services.delivery.rendering.designs import Chosen
+from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.shelf import Shelf
 
 Told = dict[str, Any]
 Tell = Callable[[Told], None]
 
 
-def asked(work: str, target: Target, shelf: Shelf, **more: str | int | None) -> Iterator[Told]:
+def asked(work: str, target: Target, shelf: Shelf, **more: object) -> Iterator[Told]:
     """What the process tells, as it comes; the last is a fault if it did not end well."""
     task = {"work": work, "name": target.name, "folder": str(target.folder or ""), "shelf": str(shelf.folder), **more}
     at = ""
@@ -93,7 +95,7 @@ def check(task: Mapping[str, Any], tell: Tell) -> None:
     it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
     for finding in it.run(design, every):
         tell(asdict(finding))
-    tell({"pages": it.pages, "codes": it.codes if it.reads_codes else None})
+    tell({"pages": it.pages, "codes": it.codes})
 
 
 def show(task: Mapping[str, Any], tell: Tell) -> None:
@@ -115,8 +117,16 @@ def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
         Proof(one, samples.facts(design, one.language), Shelf(Path(task["shelf"])))
 
 
+def campaign(task: Mapping[str, Any], tell: Tell) -> None:
+    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
+    for finding in it.campaign(Chosen(design, task["size"], task["language"]), Facts(**task["facts"])):
+        tell(asdict(finding))
+
+
 WORK: dict[str, Callable[[Mapping[str, Any], Tell], None]] = {
     "check": check,
+    "campaign": campaign,
     "preview": show,
     "compile": compile_only,
 }

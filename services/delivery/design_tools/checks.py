@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+import zxingcpp
 from PIL import Image
 
 from services.delivery.design_tools import pictures, samples
@@ -14,8 +14,9 @@ from services.delivery.design_tools.legible import CODE_DPI, borrowed, code_widt
 from services.delivery.design_tools.proof import Proof, Whole
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import NAME, PAGE, Chosen, Design
-from services.delivery.rendering.pages import Facts, line_with
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.rendering.pages import Facts
+from services.delivery.rendering.pages import place_of as line_of
+from services.delivery.rendering.shelf import Shelf, plate_key
 
 FILE_BYTES_MAX = 40_000
 DPI = 150
@@ -40,18 +41,7 @@ class Check:
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
-    _reader: Any = field(init=False)
     _places: set[tuple[str, str]] = field(init=False, default_factory=set)  # of a size and language: each is told once
-
-    def __post_init__(self) -> None:
-        try:
-            self._reader = importlib.import_module("zxingcpp")
-        except ImportError:
-            self._reader = None  # a library for development: tickets are printed without it
-
-    @property
-    def reads_codes(self) -> bool:
-        return self._reader is not None
 
     def run(self, design: Design, all_chosen: Sequence[Chosen]) -> Iterator[Finding]:
         if not NAME.fullmatch(design.name):
@@ -64,6 +54,17 @@ class Check:
                     yield Finding(finding.kind, finding.text, chosen.size, chosen.language)
             except DesignUnusable as error:
                 yield Finding("fault", error.cause, chosen.size, chosen.language)
+
+    def campaign(self, chosen: Chosen, facts: Facts) -> Iterator[Finding]:
+        """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on the shelf then."""
+        proof = Proof(chosen, facts, self.shelf)
+        is_whole = True
+        for what, texts in samples.texts(chosen.design, chosen.language):
+            for finding in self._compared(proof, texts, what):
+                is_whole = is_whole and finding.kind != "fault"
+                yield finding
+        if is_whole:
+            self.shelf.put_plate(plate_key(chosen, facts), proof.plate, is_proven=True)
 
     def _one(self, chosen: Chosen, *, is_first: bool) -> Iterator[Finding]:
         """All campaigns; texts that are hard only in the first language, for they are the same in all."""
@@ -120,11 +121,10 @@ class Check:
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in {found.pixels} pixels, by "
                 f"{found.most} of 255: `stubline design preview` shows where; leave out what is unusual there",
             )
-        if self._reader is not None:
-            yield from self._read(proof, one, payload, what)
+        yield from self._read(proof, one, payload, what)
 
     def _read(self, proof: Proof, page: Image.Image, payload: str, what: str) -> Iterator[Finding]:
-        said = [it.text for it in self._reader.read_barcodes(page)]
+        said = [it.text for it in zxingcpp.read_barcodes(page)]
         self.codes += payload in said
         if payload not in said and self._is_new("unread", ""):
             yield Finding(
@@ -158,11 +158,11 @@ class Check:
 def where(proof: Proof, name: str) -> str:
     """file:line of a field, by the name of its spot."""
     said = proof.sheet.fields[name]
-    return f"{proof.chosen.design.name}/{PAGE}:{said.line}: field `{said.name}`"
+    return f"{proof.chosen.design.name}/{said.at}: field `{said.name}`"
 
 
 def code_at(proof: Proof) -> str:
-    return f"{proof.chosen.design.name}/{PAGE}:{line_with(proof.chosen.design, 'data-qr')}"
+    return f"{proof.chosen.design.name}/{line_of(proof.chosen.design, 'data-qr')}"
 
 
 def place_of(proof: Proof, found: pictures.Difference) -> str:

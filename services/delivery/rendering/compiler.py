@@ -14,8 +14,9 @@ from services.delivery.rendering.designs import CODE, PAGE
 from services.delivery.rendering.drawing import Drawn, drawn
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.fitting import Fitted
-from services.delivery.rendering.layout import Font, LaidOut, Place, Sheet
-from services.delivery.rendering.pages import line_with
+from services.delivery.rendering.layout import Font, LaidOut, Sheet
+from services.delivery.rendering.pages import place_of
+from services.delivery.rendering.places import Place
 from services.delivery.rendering.plates import Plate, Spot, to_bytes
 from services.delivery.rendering.recast import FONT
 
@@ -31,6 +32,7 @@ def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
     """Lays the page out twice, with short texts and with long ones: what is not a field must stand where it stood."""
     square = blank(modules)
     short = sheet.lay({name: plain(PLACEHOLDER) for name in sheet.fields}, square)
+    sheet.check_found(short)
     long = sheet.lay(
         {name: plain(*["Wide and high"] * max(2, said.rule.lines)) for name, said in sheet.fields.items()}, square
     )
@@ -86,10 +88,10 @@ def plain(*lines: str) -> Fitted:
 def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
     where = f"{sheet.chosen.design.name}/{PAGE}"
     for name, place in short.places.items():
-        other, line = long.places[name], sheet.fields[name].line
+        other = long.places[name]
         if abs(place.box.height - other.box.height) > 0.01 or abs(place.box.width - other.box.width) > 0.01:
             raise DesignUnusable(
-                f"{where}:{line}: field `{name}` grows with its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
+                f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}` grows with its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
                 f"{other.box.width:.0f} x {other.box.height:.0f} px): give it width and height in CSS"
             )
     if short.shape != long.shape:
@@ -103,7 +105,7 @@ def cuts(sheet: Sheet, laid_out: LaidOut, page: Drawn, fixed: Collection[str]) -
     for name, (x, y) in laid_out.text_at.items():
         if name in fixed:
             continue
-        where = f"{sheet.chosen.design.name}/{PAGE}:{sheet.fields[name].line}: field `{name}`"
+        where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
         matrix = pydyf.Stream()
         matrix.set_text_matrix(1, 0, 0, -1, x, y)
         found = [index for index, operator in enumerate(page.operators) if operator == matrix.stream[0]]
@@ -128,9 +130,9 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: Drawn, modules: int) -> tu
     edges = (at for start in starts for at in range(start, min(start + CODE_OPERATORS_MAX, len(page.operators))))
     found = next((at for at in edges if page.operators[at] == edge), None)
     if found is None:
-        line = line_with(sheet.chosen.design, "data-qr")
+        at = place_of(sheet.chosen.design, "data-qr")
         raise DesignUnusable(
-            f"{sheet.chosen.design.name}/{PAGE}:{line}: the code is not drawn on the page itself: leave out opacity, visibility, filters "
+            f"{sheet.chosen.design.name}/{at}: the code is not drawn on the page itself: leave out opacity, visibility, filters "
             "and transforms around it"
         )
     begin = max(at for at in range(found) if page.operators[at] == b"0 0 m")
@@ -141,7 +143,7 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: Drawn, modules: int) -> tu
 
 
 def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: Drawn) -> str:
-    where = f"{sheet.chosen.design.name}/{PAGE}:{sheet.fields[name].line}: field `{name}`"
+    where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
     keys = {match[1].decode() for operator in page.operators[slice(*cut)] if (match := FONT.fullmatch(operator))}
     if len(keys) != 1:
         raise DesignUnusable(f"{where} is set in {len(keys)} fonts; its font has to have the letters {PLACEHOLDER!r}")

@@ -97,6 +97,8 @@ class Design:
         text = self.text_of(MANIFEST)
         try:
             manifest = Manifest.model_validate(tomllib.loads(text))
+        except RecursionError:
+            raise DesignUnusable(f"{self.name}/{MANIFEST}: is nested too deeply: make it flatter") from None
         except tomllib.TOMLDecodeError as error:
             raise DesignUnusable(f"{self.name}/{MANIFEST}: is no TOML: {error}") from None
         except ValidationError as error:
@@ -137,6 +139,8 @@ def read(folder: Path, name: str | None = None) -> Design:
     contents: dict[str, bytes] = {}
     for path in sorted(entries(folder)):
         inside = path.relative_to(folder).as_posix()
+        if not inside.isprintable():  # a name that is no UTF-8 is one of these
+            raise DesignUnusable(f"{folder.name}/{inside!a}: a file whose name cannot be printed: give it another")
         if not path.resolve().is_relative_to(folder.resolve()):
             raise DesignUnusable(f"{folder.name}/{inside}: a link out of the design's folder; copy the file into it")
         if path.stat().st_size > FILE_BYTES_MAX:

@@ -82,14 +82,17 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
 
 def check_image(path: str, content: bytes, kind: str) -> None:
     """By its header, before anything unpacks it, and whatever its name says: WeasyPrint looks at the content too."""
-    if kind == "image/svg+xml":
-        if len(content) > SVG_BYTES_MAX:
-            raise FetchRefusedError(f"`{path}` has {len(content):,} bytes; an SVG has {SVG_BYTES_MAX:,} at most")
-        return
+    is_svg = kind == "image/svg+xml"
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        if is_svg and isinstance(error, UnidentifiedImageError):
+            if len(content) > SVG_BYTES_MAX:
+                raise FetchRefusedError(
+                    f"`{path}` has {len(content):,} bytes; an SVG has {SVG_BYTES_MAX:,} at most"
+                ) from None
+            return
         if not kind.startswith("image/") and not isinstance(error, Image.DecompressionBombError):
             return  # no picture, whatever it is
         raise FetchRefusedError(f"`{path}` is no image that can be printed: {error}") from None

@@ -19,38 +19,20 @@ from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.designs import CODE, PAGE, Chosen
+from services.delivery.rendering.designs import PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
 from services.delivery.rendering.fetching import FetchRefusedError, Folder, Fonts
-from services.delivery.rendering.fitting import Align, Box, Fitted
+from services.delivery.rendering.fitting import Fitted
 from services.delivery.rendering.links import BASE, check_targets, links_of
-from services.delivery.rendering.pages import Facts, Odd, Said, draw, fields_of, filled, line_with, write, write_odd
+from services.delivery.rendering.pages import Facts, Odd, draw, fields_of, filled, place_of, write, write_odd
+from services.delivery.rendering.places import Place, place, walk
+from services.delivery.rendering.places import square as found_square
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
-NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
-    "text_decoration_line": ("none",),
-    "word_spacing": (0,),
-    "direction": ("ltr",),
-    "font_variant_ligatures": ("normal",),
-    "font_variant_position": ("normal",),
-}
-PSEUDO = re.compile("(?!br).*::(before|after|first-letter)")  # <br> is one itself
+NO_ALT = re.compile('Image "(.*)" has no required alt description')
+NO_GLYPH = re.compile(r"\.notdef glyph rendered for Unicode string unsupported by fonts: (.*)")
+FONTS_REMEDY = "install one (docs/how-to/make-a-design.md, Fonts of other scripts), or put its file into the folder and name it in font-family"
 QR_ALT = "QR code of the ticket"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a field's texts stand, in CSS pixels of the page, and how they are set."""
-
-    x: float
-    y: float
-    box: Box
-    baseline: float  # of the first line, below y, at full size
-    height: float  # of the font's own line, at full size: the rest of the pitch is leading
-    align: Align
-    letter: float  # letter spacing in CSS pixels
-    upper: bool
-    features: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +85,14 @@ class Sheet:
     def _check_elements(self) -> None:
         codes = [it for it in self._root.iter() if it.get("data-qr") is not None]
         if len(codes) > 1:
-            line = line_with(self.chosen.design, "data-qr", 1)
-            raise DesignUnusable(f"{self._where}:{line}: data-qr stands {len(codes)} times; a ticket has one code")
+            at = place_of(self.chosen.design, "data-qr", 1)
+            raise DesignUnusable(
+                f"{self.chosen.design.name}/{at}: data-qr stands {len(codes)} times; a ticket has one code"
+            )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
-                line = line_with(self.chosen.design, f"<{tag}")
-                raise DesignUnusable(f"{self._where}:{line}: <{tag}> is for forms; a ticket has none")
+                at = place_of(self.chosen.design, f"<{tag}")
+                raise DesignUnusable(f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none")
 
     def _css(self, **source: str) -> CSS:
         return CSS(font_config=self._fonts, url_fetcher=self._fetcher, base_url=BASE, **source)
@@ -122,12 +106,17 @@ class Sheet:
                     path = child.get("href", "")
                     if path not in self.chosen.design.contents:
                         raise DesignUnusable(f"{self._where}: links `{path[:120]}`, which the folder does not hold")
-                    with self.minded(file=path):
-                        style = self._css(string=self.chosen.design.text_of(path))
+                    text = self.chosen.design.text_of(path)
+                    with self.minded(file=f"{path} or what it imports" if "@import" in text else path):
+                        style = self._css(string=text)
                     yield style
+                elif child.tag == "link" and "attachment" in child.get("rel", "").split():
+                    raise DesignUnusable(f"{self._where}: attaches a file: a ticket carries none")
                 elif child.tag == "style":
                     parent.remove(child)
-                    yield self._css(string=child.text or "")
+                    with self.minded(file=f"{PAGE}, <style>"):
+                        style = self._css(string=child.text or "")
+                    yield style
 
     @contextmanager
     def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[None]:
@@ -142,6 +131,10 @@ class Sheet:
         logger.propagate = False
         try:
             yield
+        except RecursionError:
+            raise DesignUnusable(
+                f"{self.chosen.design.name}/{file or PAGE}: elements, rules or imports are nested too deeply: make it flatter"
+            ) from None
         except FetchRefusedError as error:
             raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {error}") from None
         finally:
@@ -151,7 +144,18 @@ class Sheet:
             raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}")
         if heard.messages and is_strict:
             where = self.chosen.design.name + (f"/{file}" if file else "")
-            raise DesignUnusable(f"{where}: {told_of(self._fonts.told_of(heard.messages[0]))}")
+            raise DesignUnusable(f"{where}: {self._told(heard.messages[0])}")
+
+    def _told(self, message: str) -> str:
+        """With a remedy where WeasyPrint's own words have none."""
+        if match := NO_ALT.fullmatch(message):
+            return (
+                f"{place_of(self.chosen.design, match[1])}: the picture `{match[1]}` says nothing to those who cannot see it: give it "
+                'alt="..."; mere decoration is a background in CSS'
+            )
+        if match := NO_GLYPH.search(message):
+            return f"a text of the page has {match[1][:80]!r}, for which no font here has a letter: {FONTS_REMEDY}"
+        return told_of(self._fonts.told_of(message))
 
     def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
@@ -170,13 +174,34 @@ class Sheet:
             raise DesignUnusable(
                 f"{self._where}: fills {len(document.pages)} pages of {self.chosen.page_size}; one ticket is one page: make it lower"
             )
+        self._check_size(document.pages[0])
         check_targets(self._where, document.pages[0].links)
         return self._found(document, is_ours=is_ours)
+
+    def _check_size(self, page: Any) -> None:
+        sides = [float(side.removesuffix("mm")) * 96 / 25.4 for side in self.chosen.page_size.split()]
+        if abs(page.width - sides[0]) > 1 or abs(page.height - sides[1]) > 1:
+            raise DesignUnusable(
+                f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm {page.height * 25.4 / 96:.0f}mm, and design.toml says "
+                f"{self.chosen.page_size}: take `size` out of @page"
+            )
+
+    def check_found(self, laid_out: LaidOut) -> None:
+        """Of a layout with a text in each field: all of them, and the code, stand on the page."""
+        remedy = "is not laid out as a block (it is inline, flex, a table's cell, or not shown at all): give it `display: block`, best inside a <div>"
+        for key, said in self.fields.items():
+            if key not in laid_out.places:
+                raise DesignUnusable(f"{self.chosen.design.name}/{said.at}: field `{said.name}` {remedy}")
+        if laid_out.square is None and any(it.get("data-qr") is not None for it in self._root.iter()):
+            raise DesignUnusable(
+                f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code {remedy}"
+            )
 
     def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
         keys = {said.element: key for key, said in self.fields.items()}
         places, text_at, square = dict[str, Place](), dict[str, tuple[float, float]](), None
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
+        code_at = place_of(self.chosen.design, "data-qr")
         families = frozenset(it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox))
         for box in walk(page):
             element = box.element
@@ -187,63 +212,12 @@ class Sheet:
                 said = self.fields[name]
                 line = next((it for it in walk(box) if isinstance(it, boxes.TextBox)), None)
                 if line is not None:
-                    places[name] = self._place(said, box, line)
+                    places[name] = place(f"{self.chosen.design.name}/{said.at}: field `{said.name}`", box, line)
                     text_at[name] = (line.position_x, line.position_y + line.baseline)
             elif element.get("data-qr") is not None and isinstance(box, boxes.BlockBox):
-                square = self._square(element, box)
+                square = found_square(f"{self.chosen.design.name}/{code_at}", element, box)
         shape = (*outside(page), *linked(document.pages[0].links))
         return LaidOut(document, places, text_at, square, shape, families, is_ours)
-
-    def _square(self, element: Element, box: Any) -> tuple[float, float, float]:
-        line = line_with(self.chosen.design, "data-qr")
-        if element.get("data-qr") != CODE:
-            raise DesignUnusable(f'{self._where}:{line}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
-        if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is what mm leave behind
-            raise DesignUnusable(
-                f"{self._where}:{line}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal width and height"
-            )
-        return box.content_box_x(), box.content_box_y(), box.width
-
-    def _place(self, said: Said, box: Any, line: Any) -> Place:
-        where = f"{self._where}:{said.line}: field `{said.name}`"
-        inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
-        style = inner.style
-        if box.width <= 0 or box.height <= 0:
-            raise DesignUnusable(
-                f"{where} has no box ({box.width:.1f} x {box.height:.1f} px): give it width and height"
-            )
-        for name, plain in NOT_STAMPED.items():
-            if style[name] not in plain:
-                raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; leave it out")
-        if style["text_align_last"] not in {"auto", style["text_align_all"]}:
-            raise DesignUnusable(f"{where}: text-align-last is not stamped; leave it out")
-        if getattr(style["text_indent"], "value", 0):
-            raise DesignUnusable(f"{where}: text-indent is not stamped; use padding")
-        if any(PSEUDO.fullmatch(it.element_tag or "") for it in walk(box) if it.element is not None):
-            raise DesignUnusable(
-                f"{where}: ::before, ::after and ::first-letter are not stamped; give them an element of their own"
-            )
-        size, transform = style["font_size"], style["text_transform"]
-        if transform not in {"none", "uppercase"}:
-            raise DesignUnusable(f"{where}: text-transform is `{transform}`; a field has `uppercase` or none")
-        align = style["text_align_all"]
-        return Place(
-            x=box.content_box_x(),
-            y=box.content_box_y(),
-            box=Box(box.width, box.height, size, inner.height, pitch_scales=scales(style["line_height"])),
-            baseline=line.position_y + line.baseline - box.content_box_y(),
-            height=line.height,
-            align="right" if align in {"right", "end"} else "center" if align == "center" else "left",
-            letter=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
-            upper=transform == "uppercase",
-            features=features(style, where),
-        )
-
-
-def walk(box: Any) -> Iterator[Any]:
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from walk(getattr(child, "_box", child))
 
 
 def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
@@ -269,23 +243,6 @@ def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
     """Where a click leads away: it may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
-
-
-def scales(line_height: Any) -> bool:
-    """A number or `normal` goes with the size; a length stays."""
-    return (
-        line_height == "normal" or isinstance(line_height, (int, float)) or getattr(line_height, "unit", "px") is None
-    )
-
-
-def features(style: Any, where: str) -> tuple[tuple[str, int], ...]:
-    said = style["font_feature_settings"]
-    for name, plain in (("font_variant_caps", "normal"), ("font_variant_numeric", "normal"), ("font_kerning", "auto")):
-        if style[name] != plain:
-            raise DesignUnusable(
-                f'{where}: {name.replace("_", "-")} is not stamped; say it by font-feature-settings, such as "tnum" 1'
-            )
-    return () if said == "normal" else tuple((str(tag), int(value)) for tag, value in said)
 
 
 def fonts_of(document: Any) -> dict[str, Font]:

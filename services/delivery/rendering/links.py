@@ -10,8 +10,8 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.designs import PAGE, Chosen, FieldName
-from services.delivery.rendering.pages import line_with
+from services.delivery.rendering.designs import Chosen, FieldName
+from services.delivery.rendering.pages import place_of
 
 BASE = "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
 SCHEMES = ("https://", "http://", "mailto:", "tel:")
@@ -34,14 +34,14 @@ def links_of(chosen: Chosen, root: Element) -> tuple[Link, ...]:
     found: list[Link] = []
     for element in root.iter("a"):
         for field in (it.get("data-field") for it in element.iter() if it.get("data-field") is not None):
-            line = line_with(chosen.design, f'data-field="{field}"')
+            at = place_of(chosen.design, f'data-field="{field}"')
             raise DesignUnusable(
-                f"{chosen.design.name}/{PAGE}:{line}: field `{field}` is in a link, whose place would depend on its text: lay an empty <a> of its size over it"
+                f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would depend on its text: lay an empty <a> of its size over it"
             )
     for element in root.iter():
         if (address := element.get("data-link")) is None:
             continue
-        where = f"{chosen.design.name}/{PAGE}:{line_with(chosen.design, 'data-link', len(found))}: data-link"
+        where = f"{chosen.design.name}/{place_of(chosen.design, 'data-link', len(found))}: data-link"
         if element.tag != "a":
             raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
         check_address(where, address, chosen.design.manifest.fields)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 from xml.etree.ElementTree import Element, SubElement
 
-from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError, UndefinedError
+from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError, Undefined, UndefinedError
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from typing_extensions import override
 
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import PAGE, Chosen, Design, FieldName
@@ -19,6 +21,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
 Word = TypeVar("Word", bound=str)
 SHRINK_DEFAULT = 50
+TEMPLATES = (".html", ".svg", ".css")
 SEEN = "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] in design.toml, language, size"
 
 
@@ -42,7 +45,7 @@ class Said:
 
     name: FieldName
     rule: Rule
-    line: int  # in page.html, for messages
+    at: str  # `page.html:12`, for messages
     element: Element
 
 
@@ -58,12 +61,30 @@ class Shelf(BaseLoader):
         return self._design.text_of(template), template, lambda: True
 
 
+class Sandbox(ImmutableSandboxedEnvironment):
+    """A word of design.toml may be called `items`: what a table holds comes before what tables can do."""
+
+    @override
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+
+def printable(value: Any) -> Any:
+    """Of what `{{ }}` prints. Anything else would print where it lies in memory, which differs at each run."""
+    if value is not None and not isinstance(value, (str, int, float, list, tuple, dict, Undefined)):
+        raise TypeError(
+            f"`{{{{ }}}}` prints texts and numbers, and this is a {type(value).__name__}: call it, or leave it out"
+        )
+    return value
+
+
 def filled(chosen: Chosen, facts: Facts) -> str:
     """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
     design = chosen.design
-    environment = ImmutableSandboxedEnvironment(loader=Shelf(design), autoescape=True, undefined=StrictUndefined)
+    environment = Sandbox(loader=Shelf(design), autoescape=True, undefined=StrictUndefined, finalize=printable)
     environment.globals.clear()
     environment.globals["range"] = safe_range
+    del environment.filters["random"]  # each machine would print another page
     design.text_of(PAGE)
     try:
         html = environment.get_template(PAGE).render(
@@ -81,7 +102,7 @@ def filled(chosen: Chosen, facts: Facts) -> str:
     except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
         why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | RecursionError) else str(error)
         why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
-        raise DesignUnusable(f"{design.name}/{PAGE}{line_raised(error)}: {why}") from None
+        raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
     if len(html) > HTML_CHARS_MAX:
         raise DesignUnusable(
             f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at most"
@@ -90,11 +111,11 @@ def filled(chosen: Chosen, facts: Facts) -> str:
 
 
 def line_raised(error: BaseException) -> str:
-    """Jinja rewrites tracebacks: the last frame of a template is the author's line."""
-    trace, found = error.__traceback__, ""
+    """Jinja rewrites tracebacks: the last frame of a template is the author's file and line."""
+    trace, found = error.__traceback__, PAGE
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename.endswith((".html", ".svg", ".css")):
-            found = f":{trace.tb_lineno}"
+        if trace.tb_frame.f_code.co_filename.endswith(TEMPLATES):
+            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
 
@@ -107,8 +128,8 @@ def fields_of(chosen: Chosen, root: Element) -> dict[str, Said]:
         if (name := element.get("data-field")) is None:
             continue
         times = sum(said.name == name for said in found.values())
-        line = line_with(design, f'data-field="{name}"', times)
-        where = f"{design.name}/{PAGE}:{line}: field `{name}`"
+        at = place_of(design, f'data-field="{name}"', times)
+        where = f"{design.name}/{at}: field `{name}`"
         if name not in known:
             fields = ", ".join(get_args(FieldName))
             remedy = f"add [fields.{name}]" if name in get_args(FieldName) else f"fields are {fields}"
@@ -116,7 +137,7 @@ def fields_of(chosen: Chosen, root: Element) -> dict[str, Said]:
         if any(child.tag is not None for child in element):
             raise DesignUnusable(f"{where} holds other elements; it holds its text and nothing else")
         key = f"{name}.{times + 1}" if times else name
-        found[key] = Said(name, rule(element, where), line, element)
+        found[key] = Said(name, rule(element, where), at, element)
     return found
 
 
@@ -142,10 +163,19 @@ def number(element: Element, name: str, default: int, most: int, where: str) -> 
     return int(text)
 
 
-def line_with(design: Design, words: str, times_before: int = 0) -> int:
-    lines = enumerate(design.text_of(PAGE).splitlines(), 1)
-    found = [at for at, line in lines if words in line or words.replace('"', "'") in line]
-    return found[min(times_before, len(found) - 1)] if found else 1
+def place_of(design: Design, words: str, times_before: int = 0) -> str:
+    """`page.html:12`: where the page or what it includes says so, with whichever quotes or none."""
+    wanted = re.compile(r"\s*=\s*".join(map(re.escape, words.split("=", 1))).replace('"', "[\"']?"))
+    templates = sorted(
+        (path for path in design.contents if path.endswith(TEMPLATES)), key=lambda path: (path != PAGE, path)
+    )
+    found = [
+        f"{path}:{at}"
+        for path in templates
+        for at, line in enumerate(design.contents[path].decode(errors="replace").splitlines(), 1)
+        if wanted.search(line)
+    ]
+    return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
 
 
 def write(element: Element, fitted: Fitted) -> None:

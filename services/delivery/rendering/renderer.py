@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from services.delivery.documents import Document
 from services.delivery.documents import Page as TicketPage
-from services.delivery.errors import DesignUnknown, PlateUnreadable
+from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.rendering import qr
 from services.delivery.rendering.ceiling import Task, compile_apart
 from services.delivery.rendering.designs import Chosen, Library, lookup
@@ -19,7 +19,6 @@ from services.delivery.rendering.layout import Sheet
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.pdf import Page, Writer
 from services.delivery.rendering.pdf_about import About
-from services.delivery.rendering.plates import Plate
 from services.delivery.rendering.shelf import Shelf, plate_key, versions
 from services.delivery.rendering.stamping import OddText, Stamp, normal
 from services.delivery.rendering.tints import tint
@@ -104,9 +103,9 @@ class Renderer:
         if asked and lookup(asked, languages) is None:
             raise DesignUnknown(f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}")
 
-    def check(self, page: TicketPage) -> Plate:
-        """The plate for a campaign, compiled if it is not there yet: what a campaign's start asks."""
-        return self._stamp(page).plate
+    def asked(self, page: TicketPage) -> tuple[Chosen, Facts]:
+        """What a page is compiled from."""
+        return self._chosen(page), facts_of(page)
 
     def _page(self, document: Document, page: TicketPage) -> Page:
         stamp, texts = self._stamp(page), texts_of(document, page)
@@ -126,13 +125,20 @@ class Renderer:
         def make() -> Stamp:
             plate = self.shelf.plate(key)
             if plate is None or any(self.shelf.kit(face) is None for face in plate.faces):
-                self.narrator.compiled(compile_apart(Task(chosen, facts, self.shelf, key)))
+                self.narrator.compiled(self._compiled(Task(chosen, facts, self.shelf, key), page))
                 plate = self.shelf.plate(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
             return Stamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or(key, make)
+
+    def _compiled(self, task: Task, page: TicketPage) -> float:
+        try:
+            return compile_apart(task)
+        except DesignUnusable:
+            self._choices.pop((page.design, page.language), None)  # nothing was printed of it: mended, it is read anew
+            raise
 
     def _whole(self, page: TicketPage, stamp: Stamp, texts: Mapping[str, str]) -> Stamp:
         """A plate with the odd texts set in it; the order's other tickets use it too."""

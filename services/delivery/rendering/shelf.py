@@ -63,8 +63,14 @@ class Shelf:
     def plate(self, key: str) -> Plate | None:
         return self._load(f"{key}.plate", plates.from_bytes)
 
-    def put_plate(self, key: str, plate: Plate) -> None:
+    def put_plate(self, key: str, plate: Plate, *, is_proven: bool = False) -> None:
+        """`is_proven`: it was printed both ways, and they looked the same."""
         self._put(f"{key}.plate", plates.to_bytes(plate))
+        if is_proven:
+            self._put(f"{key}.proven", b"")
+
+    def is_proven(self, key: str) -> bool:
+        return self.plate(key) is not None and self._load(f"{key}.proven", bytes) is not None
 
     def kit(self, digest: str) -> Kit | None:
         if digest not in self._kits and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+from PIL import Image
 
 from services.delivery.errors import DesignUnknown, DesignUnusable
 from services.delivery.rendering.designs import Library, read
+from services.delivery.rendering.pages import filled
 from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of
 
 HOLDER = '<div class="holder" data-field="holder">Ada Lovelace</div>'
@@ -55,6 +58,12 @@ def bomb(width: int, height: int) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def png() -> bytes:
+    packed = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(packed, "PNG")
+    return packed.getvalue()
 
 
 def variable_font() -> bytes:
@@ -99,6 +108,17 @@ TEMPLATES = {
     "lipsum": on_page(H1, "{{ lipsum(100000) }}", "page.html:8", "lipsum"),
     "an include from elsewhere": on_page(H1, "{% include '/etc/passwd' %}", "page.html", "/etc/passwd"),
     "an include from above": on_page(H1, "{% include '../x.html' %}", "page.html", "../x.html"),
+    "a fault in what is included": Bad(
+        ("part.html:3", "nope"), page=(H1, "{% include 'part.html' %}"), files={"part.html": b"<p>\n</p>\n{{ nope }}"}
+    ),
+    "a field in what is included": Bad(
+        ("part.html:2", "holder", "squeeze"),
+        page=(HOLDER, "{% include 'part.html' %}"),
+        files={"part.html": b"<p>\n</p><p data-field='holder' data-fit='squeeze'>x</p>"},
+    ),
+    "chance": on_page(H1, "{{ [1, 2] | random }}", "page.html:8", "random"),
+    "a function, not its answer": on_page(H1, "{{ text.items }}", "page.html:8", "call it"),
+    "a generator, not its items": on_page(H1, "{{ ['a'] | map('upper') }}", "page.html:8", "generator"),
     "division by nothing": on_page(H1, "{{ 1 / 0 }}", "page.html:8", "zero"),
     "a format that lacks a value": on_page(H1, "{{ '{a}'.format() }}", "page.html:8"),
     "a place that a list lacks": on_page(H1, "{{ '{3}'.format(1) }}", "page.html:8"),
@@ -121,6 +141,7 @@ MANIFESTS = {
     "a size of a street": in_manifest('"148mm 210mm"', '"148mm 99999mm"', "design.toml:5", "a5", "148mm 210mm"),
     "a size that is no number": in_manifest('"148mm 210mm"', '"1.4.8mm 210mm"', "design.toml:5", "a5", "148mm 210mm"),
     "a size with a space in its name": in_manifest("a5 =", '"a 5" =', "design.toml"),
+    "tables in tables in tables": in_manifest('title = "Test"', "title = " + "[" * 5_000, "design.toml", "deeply"),
     "an unknown field": in_manifest(
         "[fields.number]", "[fields.seat]\nsample=''\n[fields.number]", "design.toml:6", "seat"
     ),
@@ -158,8 +179,12 @@ FIELDS = {
     "a field as wide as its text": styled(
         ".holder { width: auto; max-width: none }", "page.html:10", "holder", "width"
     ),
-    "a field that moves its neighbours": styled(".holder { display: flex }", "page.html", "moves", "absolutely"),
-    "a field that is no block": styled(".holder { position: static; display: inline }", "page.html", "moves"),
+    "a field that moves its neighbours": styled(
+        ".holder { display: flex }", "page.html:10", "holder", "display: block"
+    ),
+    "a field that is no block": styled(
+        ".holder { position: static; display: inline }", "page.html:10", "holder", "display: block"
+    ),
     "a field without height": styled(".holder { height: 0 }", "page.html:10", "holder", "height"),
     "an underlined field": styled(
         ".holder { text-decoration: underline }", "page.html:10", "holder", "text-decoration", "leave it out"
@@ -168,6 +193,20 @@ FIELDS = {
     "a field that is half there": styled(".holder { opacity: 0.5 }", "page.html:10", "holder", "opacity"),
     "a field in what is half there": Bad(
         ("page.html:10", "holder", "opacity"), page=(HOLDER, f"<div style='opacity: 0.9'>{HOLDER}</div>")
+    ),
+    "a field that is not shown": styled(".holder { display: none }", "page.html:10", "holder", "not shown at all"),
+    "a field in a cell": on_page(
+        HOLDER, '<table><tr><td data-field="holder">x</td></tr></table>', "page.html:10", "holder", "display: block"
+    ),
+    "a field without quotes": on_page('data-field="holder"', "data-field=holdr", "page.html:10", "holdr", "holder"),
+    "lines without height": styled(".holder { line-height: 0 }", "page.html:10", "holder", "line-height 0.0 px"),
+    "letters without size": styled(".holder { font-size: 0 }", "page.html:10", "holder", "not shown at all"),
+    "a field that is an item": styled(
+        ".holder { display: list-item; list-style: disc inside }", "page.html:10", "holder", "::marker"
+    ),
+    "a justified field": styled(".holder { text-align: justify }", "page.html:10", "holder", "justify"),
+    "a code in a cell": on_page(
+        CODE, '<table><tr><td data-qr="code"></td></tr></table>', "page.html:11", "display: block"
     ),
     "no code": on_page(CODE, "", "page.html", "no code", "data-qr"),
     "a code of another kind": on_page('data-qr="code"', 'data-qr="url"', "page.html:11", "url", "code"),
@@ -178,6 +217,22 @@ FIELDS = {
 PAGES = {
     "no title": on_page("<title>{{ campaign.name }}</title>", "", "page.html", "<title>"),
     "an empty title": on_page("{{ campaign.name }}</title>", " </title>", "page.html", "<title>"),
+    "elements in elements in elements": on_page(H1, "<div>" * 3_000, "page.html", "deeply"),
+    "another size in a style": styled("@page { size: A3 !important }", "page.html", "297mm 420mm", "148mm 210mm"),
+    "a file that it carries": on_page(
+        "<title>", '<link rel="attachment" href="style.css"><title>', "page.html", "attaches"
+    ),
+    "a picture without a word": Bad(
+        ("page.html:8", "logo.png", 'alt="..."'), page=(H1, '<img src="logo.png">'), files={"logo.png": png()}
+    ),
+    "a broken rule in the page": on_page(
+        "</head>", "<style>h1 { colour: red }</style></head>", "page.html, <style>", "colour"
+    ),
+    "a broken rule in what a style imports": Bad(
+        ("own.css or what it imports", "colour"),
+        page=("style.css", "own.css"),
+        files={"own.css": b"@import url(more.css);", "more.css": b"h1 { colour: red }"},
+    ),
     "a page of two sheets": on_page(
         H1, "<p>much</p>" * 60, "page.html", "pages of 148mm 210mm", "one ticket is one page"
     ),
@@ -230,6 +285,11 @@ PAGES = {
         ("page.html", "big.png", "10000 x 10000", "300 dpi"),
         page=(H1, '<img src="big.png">'),
         files={"big.png": bomb(10_000, 10_000)},
+    ),
+    "100 megapixels in disguise": Bad(
+        ("big.svg", "10000 x 10000"),
+        style="h1 { background: url(big.svg) }",
+        files={"big.svg": bomb(10_000, 10_000)},
     ),
     "100 megapixels without a name": Bad(
         ("page.html", "big", "10000 x 10000"), page=(H1, '<img src="big.bin">'), files={"big.bin": bomb(10_000, 10_000)}
@@ -332,6 +392,19 @@ def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path
     with pytest.raises(DesignUnknown) as unknown:
         Library((tmp_path,)).choose(name)
     assert "raffle-entry" in unknown.value.cause or "no name" in unknown.value.cause
+
+
+def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Path) -> None:
+    words = ("[fields.holder]", '[text.en]\nitems = "Items"\nvalues = "Values"\n[fields.holder]')
+    design = made(tmp_path / "made", page=(H1, "<h1>{{ text.items }} {{ text['values'] }}</h1>"), manifest=words)
+    assert "Items Values" in filled(sheet_of(design).chosen, SPRING)
+
+
+def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
+    made(tmp_path / "made")
+    (tmp_path / "made" / os.fsdecode(b"x\xff.png")).write_bytes(b"")
+    with pytest.raises(DesignUnusable, match=r"^delivery-design-unusable: made/'x\\udcff\.png': .* give it another"):
+        read(tmp_path / "made")
 
 
 def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built_in_one(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_each_page_says_its_own_holder_in_whatever_script(shelf: Path) -> None:
 
 
 def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`check` is what a campaign's start asks; its tickets find the plate."""
+    """By the first who prints of it; the others find the plate."""
 
     def here(task: Task) -> float:
         ceiling.work(task.told())
@@ -265,7 +265,7 @@ def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "compile_apart", here)
     counts = Counts()
     at_work = Renderer(Library(), Shelf(tmp_path), counts)
-    at_work.check(ticket())
+    at_work.render(paper(ticket(3)))
     assert counts.plates == 1
     at_work.render(paper(ticket()))
     Renderer(Library(), Shelf(tmp_path), counts).render(paper(ticket(5)))
@@ -276,9 +276,9 @@ def test_a_bad_design_is_told_at_the_campaigns_start(tmp_path: Path) -> None:
     made(tmp_path / "bad", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
     at_work = Renderer(Library((tmp_path,)), Shelf(tmp_path / "shelf"))
     with pytest.raises(DesignUnusable, match=r"bad/page\.html:8: 'nope' is undefined"):
-        at_work.check(ticket(design="bad"))
+        at_work.render(paper(ticket(design="bad")))
     with pytest.raises(DesignUnknown, match="nowhere"):
-        at_work.check(ticket(design="nowhere"))
+        at_work.render(paper(ticket(design="nowhere")))
 
 
 def test_a_document_that_cannot_be_printed_harms_no_other(shelf: Path) -> None:
