@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
-import weasyprint
-from weasyprint.text.ffi import pango
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.errors import LayoutAway, PlateUnreadable
 from services.delivery.rendering import faces, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
-from services.delivery.rendering.layout import Font
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.plates import Plate
+
+if TYPE_CHECKING:
+    from services.delivery.rendering.layout import Font  # which imports WeasyPrint: 40 MB that a stamp does not need
 
 T = TypeVar("T")
 FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
+PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
+@cache
 def versions() -> str:
-    """Of all that decides what a page looks like, byte for byte."""
-    return f"{FORMAT} {weasyprint.VERSION} {pango.pango_version()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    """Of all that decides what a page looks like, byte for byte. WeasyPrint is asked without being imported."""
+    engine = f"{metadata.version('weasyprint')} {pango_version()}"
+    return f"{FORMAT} {engine} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+
+
+def pango_version() -> int:
+    """Of the library that WeasyPrint loads, by the same names in the same sequence."""
+    for name in PANGO:
+        with suppress(OSError):
+            version: int = ctypes.CDLL(name).pango_version()
+            return version
+    raise LayoutAway("Pango is not installed")
 
 
 def plate_key(chosen: Chosen, facts: Facts) -> str:
