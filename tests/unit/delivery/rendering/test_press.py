@@ -153,7 +153,7 @@ def test_a_process_that_only_waits_is_ended_by_the_clock(desk: Desk) -> None:
 
 @pytest.mark.slow
 def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(desk: Desk, tmp_path: Path) -> None:
-    fat = made(tmp_path / "fat", page=(H1, H1 + HEAVY.replace("1500", "4500")), style=TINY)
+    fat = made(tmp_path / "fat", page=(H1, H1 + HEAVY.replace("1500", "9000")), style=TINY)
     task = Task(Chosen(fat, "a5", "en"), SPRING, Shelf(tmp_path / "shelf"), "fat")
     press = Press(Ceiling(bytes_max=345 * MIB))
     with pytest.raises(TextUnprintable, match="fat: holder: needs more than 60 s or 345 MiB"):
