@@ -99,15 +99,20 @@ class Renderer:
         key = plate_key(chosen, facts)
 
         def make() -> Stamp:
-            plate = self.shelf.plate(key)
-            if plate is None or any(self.shelf.kit(face) is None for face in plate.faces):
+            plate = self._on_shelf(key)
+            if plate is None:
                 self.narrator.compiled(compile_apart(Task(chosen, facts, self.shelf, key)))
-                plate = self.shelf.plate(key)
+                plate = self._on_shelf(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
             return Stamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or(key, make)
+
+    def _on_shelf(self, key: str) -> Plate | None:
+        """With all its faces, which the shelf then remembers: a plate in use needs the disk no more."""
+        plate = self.shelf.plate(key)
+        return None if plate is None or any(self.shelf.kit(face) is None for face in plate.faces) else plate
 
     def _whole(self, page: TicketPage, stamp: Stamp, texts: Mapping[str, str]) -> Stamp:
         """A plate with the odd texts set in it; the order's other tickets use it too."""

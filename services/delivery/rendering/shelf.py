@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +32,8 @@ T = TypeVar("T")
 FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
+DAY_S = 86_400.0
+OURS = re.compile(r"[0-9a-f]{64}\.(plate|face)|\.part-\w+")  # what a purge may remove, whatever else stands there
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
@@ -110,20 +114,36 @@ class Shelf:
             self._put(name, found.to_bytes())
         return found
 
+    def purge(self, keep_days: int) -> int:
+        """Removes what nobody has loaded for so long, and what a killed process left half written. How many files.
+
+        Beside others at work: what they have loaded they keep, and what they then miss is made anew.
+        """
+        removed, before = 0, time.time() - keep_days * DAY_S
+        for path in list(self.folder.iterdir()) if keep_days else ():
+            with suppress(FileNotFoundError):
+                if OURS.fullmatch(path.name) and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
         path = self.folder / name
         try:
-            return read(checked(name, path.read_bytes()))
+            found = read(checked(name, path.read_bytes()))
+            if path.stat().st_mtime < time.time() - DAY_S:
+                os.utime(path)  # it is in use: `purge` looks at that
         except FileNotFoundError:
             return None
         except PlateUnreadable:
             with suppress(FileNotFoundError):
                 path.unlink()
             return None
+        return found
 
     def _put(self, name: str, content: bytes) -> None:
         """Whole or not at all: readers see the name only once everything is written."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".")
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
         with os.fdopen(handle, "wb") as file:
             file.write(seal(name, content) + content)
         Path(temporary).replace(self.folder / name)

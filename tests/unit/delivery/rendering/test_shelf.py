@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import weasyprint
 from weasyprint.text.ffi import pango
 
+from services.delivery.errors import PlateUnreadable
 from services.delivery.rendering import apart, faces, plates, qr, shelf
 from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
@@ -209,6 +212,61 @@ def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:
     """A plate decides what is printed: nobody else may write it."""
     Shelf(tmp_path / "new" / "shelf")
     assert (tmp_path / "new" / "shelf").stat().st_mode & 0o077 == 0
+
+
+def aged(folder: Path, days: float) -> None:
+    for path in folder.iterdir():
+        at = time.time() - days * 86_400
+        os.utime(path, (at, at))
+
+
+def test_what_nobody_loaded_for_long_is_purged_and_made_anew(folder: Path, filled: Path) -> None:
+    at_work = fresh(folder)
+    before = at_work.render(PAPER)
+    aged(folder, 91)
+    (folder / "somebody.else").write_bytes(b"")
+    aged(folder, 91)
+    assert at_work.shelf.purge(0) == 0
+    assert at_work.shelf.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
+    assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
+    assert at_work.render(PAPER) == before, "what is loaded is used on"
+    assert fresh(folder).render(PAPER) == before
+
+
+def test_what_is_in_use_is_not_purged(folder: Path, filled: Path) -> None:
+    aged(folder, 91)
+    fresh(folder).render(PAPER)
+    assert Shelf(folder).purge(90) == 0
+    assert {path.name for path in folder.iterdir()} == {path.name for path in filled.iterdir()}
+
+
+def test_what_a_killed_process_left_half_written_is_purged(folder: Path) -> None:
+    (folder / ".part-abcd1234").write_bytes(b"half")
+    assert Shelf(folder).purge(1) == 0, "somebody may be writing it"
+    aged(folder, 2)
+    assert Shelf(folder).purge(1) > 0
+    assert not (folder / ".part-abcd1234").exists()
+
+
+def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try(
+    folder: Path, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge beside us: nothing broken is remembered."""
+    for path in folder.glob("*.plate"):
+        path.unlink()
+    at_work = fresh(folder)
+
+    def robbed(task: Task) -> float:
+        compile_here(Task(task.chosen, task.facts, Shelf(folder), task.key))  # as the other process: a shelf of its own
+        for path in folder.glob("*.face"):
+            path.unlink()
+        return 0.0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.delivery.rendering.renderer.compile_apart", robbed)
+        with pytest.raises(PlateUnreadable):
+            at_work.render(PAPER)
+    assert at_work.render(PAPER) == renderer(filled).render(PAPER)
 
 
 def test_versions_are_those_of_the_libraries_that_lay_out() -> None:
