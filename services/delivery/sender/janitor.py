@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.delivery.errors import FilesAway
+from services.delivery.errors import FilesAway, PlatesFolderUnusable
 from services.delivery.files import Files
 from services.delivery.sender.telemetry import Telemetry
 from services.delivery.store import Register, Unused
@@ -45,7 +45,7 @@ class Janitor:
                 self._next_at = now + FULL_INTERVAL_S
 
     def _purge(self) -> None:
-        with suppress(OSError):  # a folder that is away is a trouble of printing, and told there
+        with suppress(OSError, PlatesFolderUnusable):  # a folder that is away is a trouble of printing, and told there
             if gone := self.plates():
                 self.telemetry.plates_removed(gone)
 
