@@ -73,6 +73,26 @@ class RenderFailed(Undeliverable):
     next_step = f"A defect of the release, found by this order's data: mend it, deploy, {GIVE_BACK}."
 
 
+class TextUnprintable(Undeliverable):
+    """A name or another text of this order cannot be laid out in its design: it takes too much, or WeasyPrint fails on it."""
+
+    code = "delivery-text-unprintable"
+    next_step = (
+        "`stubline dead show ID` names the design, the fields and why. Have the text corrected at the shop and wait until `stubline "
+        f"deliveries show ORDER` shows it, or make the design lighter, {GIVE_BACK}."
+    )
+
+
+class LayoutAway(Transient):
+    """The process that lays out cannot be started, or ends before it could be asked: no memory, no library, no rights."""
+
+    code = "delivery-layout-away"
+    next_step = (
+        "See in the cause what is missing, and whether this machine has memory and processes left. What can be stamped goes "
+        "on; jobs that cannot try again by themselves."
+    )
+
+
 class MailServerAway(Transient):
     """The mail server does not answer, or closes the door (421). Jobs wait; none is given up for it."""
 

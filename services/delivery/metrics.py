@@ -69,8 +69,10 @@ FILE_TROUBLES = declare(
 PAGES = declare(
     Counter(
         "stubline_delivery_pages_total",
-        "Pages by how they were made: stamped into a compiled design; or set by WeasyPrint, a hundred times slower, because a "
-        "text has characters that the design was not compiled for, or a script whose glyphs cannot be placed alone (glyphs).",
+        "Pages by how they were made: stamped, with every field of theirs; or with at least one field that WeasyPrint set, because its "
+        "text has characters that the design was not compiled for (characters), or a script whose glyphs cannot be placed alone "
+        "(glyphs). Such a page's other fields are stamped. The first page with a text costs a layout, a hundred times a stamp; "
+        "further pages with it are counted too, and cost none while the text is remembered.",
         ("kind",),
     )
 )

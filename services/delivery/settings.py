@@ -86,6 +86,13 @@ class Settings(LaneSettings):
         description="Where this machine keeps compiled designs. Lost, they are compiled again. Empty: `stubline/plates` under "
         "$XDG_CACHE_HOME or ~/.cache.",
     )
+    plates_keep_days: int = Field(
+        90,
+        ge=0,
+        le=3_650,
+        description="A compiled design that no process on this machine loaded for so long is removed, and compiled again should "
+        "somebody ask. 0 keeps all.",
+    )
     document: Per = Field(
         "order",
         description="`order`: one PDF with all tickets. `ticket`: one each, all attached; more than 100 are one PDF all the same.",

@@ -42,7 +42,7 @@ def migrate(environment: dict[str, str]) -> None:
 
 def measured(part: str, given: argparse.Namespace) -> list[Figure]:
     if part == "rendering":
-        return rendering.figures(runs=given.runs, tickets=given.tickets)
+        return rendering.figures(runs=given.runs, tickets=given.tickets, odd_names=given.odd_names)
     with servers() as (broker, database_url):
         if part == "lanes":
             bench = lanes.open_bench(broker, database_url)
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=600_000)
     parser.add_argument("--orders", type=int, default=200_000)
     parser.add_argument("--tickets", type=int, default=100_000)
+    parser.add_argument("--odd-names", type=int, default=2_000)
     given = parser.parse_args()
     missed = 0
     for part in [given.only] if given.only else list(TITLES):

@@ -26,16 +26,21 @@ from services.delivery.rendering import qr
 from services.delivery.rendering.designs import Chosen, Library
 from services.delivery.rendering.fetching import Folder
 from services.delivery.rendering.fitting import Fitted
+from services.delivery.rendering.layout import Sheet
 from services.delivery.rendering.links import BASE
 from services.delivery.rendering.pages import draw, filled, write
+from services.delivery.rendering.press import Press
 from services.delivery.rendering.renderer import Renderer, facts_of, texts_of
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.rendering.whole import set_whole
 from tests.benchmarks.report import Figure, median
 
 DESIGN = "event-ticket"
 TIMES_ONE, TIMES_HUNDRED, LEAST_PER_SECOND, ORDER_MS_MAX, FILE_KB_MAX, GROWTH_MAX = 150, 8, 500, 60, 40, 0.05
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 TURNS = 2_000  # stamped tickets in one measurement
+ODD_GROWTH_MAX, HERE = 0.1, 100
+SCRIPTS = ((0x4E00, 0x9FA5), (0x621, 0x63A), (0x905, 0x939), (0x5D0, 0x5EA), (0x410, 0x44F), (0x1F600, 0x1F64F))
 WHOLE = 8  # WeasyPrint's, one at a time
 TOGETHER = 100
 
@@ -46,9 +51,9 @@ class Shop:
     def __init__(self) -> None:
         self._draw, self._number = random.Random(11), 0
 
-    def order(self, tickets: int) -> Document:
+    def order(self, tickets: int, name: str = "") -> Document:
         self._number += 1
-        name = f"{self._word().title()} {self._word().title()}"
+        name = name or f"{self._word().title()} {self._word().title()}"
         pages = tuple(self._page(name, f"{at} of {tickets}") for at in range(1, tickets + 1))
         email = f"{self._word()}@{self._word()}.example"
         return Document(f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC))
@@ -68,6 +73,13 @@ class Shop:
             design=DESIGN,
             position=position,
         )
+
+    def odd_name(self) -> str:
+        """That cannot be stamped: of one script, now and then with a Latin word."""
+        first, last = self._draw.choice(SCRIPTS)
+        lengths = [self._draw.randint(2, 9) for _ in range(self._draw.randint(1, 3))]
+        words = ["".join(chr(self._draw.randint(first, last)) for _ in range(length)) for length in lengths]
+        return " ".join(words + ["Ada"] * (self._draw.random() < 0.2))
 
     def _word(self) -> str:
         return "".join(self._draw.choices("abcdefghijklmnoprstuvwyz", k=self._draw.randint(4, 9)))
@@ -126,6 +138,40 @@ def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
     return at[-1], at[-1] / at[0] - 1
 
 
+def odd(shop: Shop, names: int) -> Iterator[Figure]:
+    """The press at work, renewed four times; and the same layouts in this process, as they were before there was one."""
+    with tempfile.TemporaryDirectory() as folder:
+        press, shelf = Press(jobs_max=max(1, names // 4 - 1)), Shelf(Path(folder))
+        renderer = Renderer(Library(), shelf, press=press)
+        renderer.render(shop.order(1, shop.odd_name()))
+        own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
+        for number in range(1, names + 1):
+            renderer.render(shop.order(1, shop.odd_name()))
+            if press.pid is not None and number % 10 == 0:
+                largest = max(largest, psutil.Process(press.pid).memory_info().rss)
+            if number % (names // 3) == 0:
+                at.append(own.memory_info().rss / 2**20)
+        each_s = (time.perf_counter() - begun) / names
+        press.close()
+        order = shop.order(1).pages[0]
+        chosen, facts = Library().choose(DESIGN), facts_of(order)
+        sheet, plate = Sheet(chosen, facts), shelf.plate(plate_key(chosen, facts))
+        assert plate is not None
+        texts = [shop.odd_name() for _ in range(HERE)]
+        fields = ("holder", "purchaser")
+        here_s = seconds(lambda: [set_whole(sheet, plate, dict.fromkeys(fields, text), shelf.kit_of) for text in texts])
+    grown = at[-1] / at[0] - 1
+    beside = f"{HERE / here_s:,.1f}/s in the same process"
+    yield Figure("names in other scripts", f"{1 / each_s:,.1f}/s", beside, "printed")
+    yield Figure(
+        f"memory over {names:,} of them",
+        f"{grown:+.1%}",
+        f"press at most {largest / 2**20:,.0f} MB",
+        "flat",
+        grown < ODD_GROWTH_MAX,
+    )
+
+
 def codes(shop: Shop) -> Iterator[tuple[str, float]]:
     """Microseconds a code: our stencil, segno with a fixed mask, and segno choosing it."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
@@ -139,7 +185,7 @@ def codes(shop: Shop) -> Iterator[tuple[str, float]]:
     yield "segno", each(lambda payload: segno.make(payload, error="m", micro=False))
 
 
-def figures(*, runs: int, tickets: int) -> list[Figure]:
+def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     shop, chosen = Shop(), Library().choose(DESIGN)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +204,7 @@ def figures(*, runs: int, tickets: int) -> list[Figure]:
         large_kb = len(renderer.render(shop.order(TOGETHER))) / 1_000
         resident, grown = growth(renderer, shop, tickets)
     stamped, one_s, hundred_s, order_ms = (median(values) for values in (rates, ones, hundreds, orders_ms))
-    us = dict(codes(shop))
+    us, odd_ones = dict(codes(shop)), list(odd(shop, odd_names))
     peers = f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us choosing it"
     return [
         Figure("tickets a second, one a file", f"{stamped:,.0f}/s", f"{1e6 / stamped:,.0f} us each", "500/s", stamped >= LEAST_PER_SECOND),
@@ -169,4 +215,5 @@ def figures(*, runs: int, tickets: int) -> list[Figure]:
         Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", f"{resident:,.0f} MB resident", "flat", grown < GROWTH_MAX),
         Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
         Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", f"{again_ms:,.0f} ms with the first ticket", "printed"),
+        *odd_ones,
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from typing_extensions import override
 from services.delivery import printer
 from services.delivery.documents import Document
 from services.delivery.errors import DesignUnknown
+from services.delivery.rendering.ceiling import Ceiling
 from services.delivery.sender.process import run
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
@@ -50,6 +51,8 @@ class Trying:
 
     def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
         self._renderer = printer.renderer(settings, telemetry)
+        if seconds := os.environ.get("SENDER_PRESS_SECONDS"):
+            self._renderer.press.ceiling = Ceiling(seconds_max=int(seconds))
 
     def key(self, document: Document) -> bytes:
         return self._renderer.key(document)

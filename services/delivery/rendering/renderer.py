@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from services.delivery.documents import Document
 from services.delivery.documents import Page as TicketPage
@@ -15,18 +14,17 @@ from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreada
 from services.delivery.rendering import qr
 from services.delivery.rendering.ceiling import Task, compile_apart
 from services.delivery.rendering.designs import Chosen, Library, lookup
-from services.delivery.rendering.layout import Sheet
+from services.delivery.rendering.kept import Kept
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.pdf import Page, Writer
 from services.delivery.rendering.pdf_about import About
+from services.delivery.rendering.plates import Plate
+from services.delivery.rendering.press import Press
 from services.delivery.rendering.shelf import Shelf, plate_key, versions
 from services.delivery.rendering.stamping import OddText, Stamp, normal
 from services.delivery.rendering.tints import tint
-from services.delivery.rendering.whole import set_whole
 
-STAMPS_MAX, SHEETS_MAX, CHOICES_MAX = 256, 8, 1_024
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+STAMPS_MAX, CHOICES_MAX = 256, 1_024
 
 
 class Narrator(Protocol):
@@ -44,30 +42,15 @@ class Silent:
 
 
 @dataclass
-class Kept(OrderedDict[K, V]):
-    """The latest so many."""
-
-    most: int = 1
-
-    def get_or(self, key: K, make: Callable[[], V]) -> V:
-        if key not in self:
-            self[key] = make()
-            if len(self) > self.most:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        return self[key]
-
-
-@dataclass
 class Renderer:
-    """One process's. Not shared between threads. Raises DesignUnusable and DesignUnknown."""
+    """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and TextUnprintable for one order."""
 
     library: Library
     shelf: Shelf
     narrator: Narrator = field(default_factory=Silent)
+    press: Press = field(default_factory=Press)
     _choices: dict[tuple[str, str], Chosen] = field(init=False, default_factory=dict)
     _stamps: Kept[object, Stamp] = field(init=False, default_factory=lambda: Kept(most=STAMPS_MAX))
-    _sheets: Kept[str, Sheet] = field(init=False, default_factory=lambda: Kept(most=SHEETS_MAX))
     _stencil: qr.Stencil | None = field(init=False, default=None)
     _writer: Writer = field(init=False)
 
@@ -123,10 +106,10 @@ class Renderer:
         key = plate_key(chosen, facts)
 
         def make() -> Stamp:
-            plate = self.shelf.plate(key)
-            if plate is None or any(self.shelf.kit(face) is None for face in plate.faces):
+            plate = self._on_shelf(key)
+            if plate is None:
                 self.narrator.compiled(self._compiled(Task(chosen, facts, self.shelf, key), page))
-                plate = self.shelf.plate(key)
+                plate = self._on_shelf(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
             return Stamp(plate, self.shelf, self._own_stencil())
@@ -140,6 +123,11 @@ class Renderer:
             self._choices.pop((page.design, page.language), None)  # nothing was printed of it: mended, it is read anew
             raise
 
+    def _on_shelf(self, key: str) -> Plate | None:
+        """With all its faces, which the shelf then remembers: a plate in use needs the disk no more."""
+        plate = self.shelf.plate(key)
+        return None if plate is None or any(self.shelf.kit(face) is None for face in plate.faces) else plate
+
     def _whole(self, page: TicketPage, stamp: Stamp, texts: Mapping[str, str]) -> Stamp:
         """A plate with the odd texts set in it; the order's other tickets use it too."""
         odd = {}
@@ -152,8 +140,8 @@ class Renderer:
         key = plate_key(chosen, facts)
 
         def make() -> Stamp:
-            sheet = self._sheets.get_or(key, lambda: Sheet(chosen, facts))
-            return Stamp(set_whole(sheet, stamp.plate, odd, self.shelf.kit_of), self.shelf, self._own_stencil())
+            plate = self.press.whole(Task(chosen, facts, self.shelf, key), stamp.plate, odd)
+            return Stamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or((key, *sorted(odd.items())), make)
 

@@ -2,36 +2,57 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import re
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
+from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
-import weasyprint
-from weasyprint.text.ffi import pango
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.rendering import faces, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
-from services.delivery.rendering.layout import Font
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.plates import Plate
+
+if TYPE_CHECKING:
+    from services.delivery.rendering.layout import Font  # which imports WeasyPrint: 40 MB that a stamp does not need
 
 T = TypeVar("T")
 FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
+PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
+DAY_S = 86_400.0
+OURS = re.compile(
+    r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
+)  # what a purge may remove, whatever else stands there
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
+@cache
 def versions() -> str:
-    """Of all that decides what a page looks like, byte for byte."""
-    return f"{FORMAT} {weasyprint.VERSION} {pango.pango_version()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    """Of all that decides what a page looks like, byte for byte. WeasyPrint is asked without being imported."""
+    engine = f"{metadata.version('weasyprint')} {pango_version()}"
+    return f"{FORMAT} {engine} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+
+
+def pango_version() -> int:
+    """Of the library that WeasyPrint loads, by the same names in the same sequence."""
+    for name in PANGO:
+        with suppress(OSError):
+            version: int = ctypes.CDLL(name).pango_version()
+            return version
+    raise LayoutAway("Pango is not installed")
 
 
 def plate_key(chosen: Chosen, facts: Facts) -> str:
@@ -101,20 +122,43 @@ class Shelf:
             self._put(name, found.to_bytes())
         return found
 
+    def purge(self, keep_days: int) -> int:
+        """Removes what nobody has loaded for so long, and what a killed process left half written. How many files.
+
+        Beside others at work: what they have loaded they keep, and what they then miss is made anew.
+        """
+        removed, before = 0, time.time() - keep_days * DAY_S
+        for path in list(self.folder.iterdir()) if keep_days else ():
+            with suppress(FileNotFoundError):
+                if OURS.fullmatch(path.name) and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
         path = self.folder / name
         try:
-            return read(checked(name, path.read_bytes()))
-        except FileNotFoundError:
+            found = read(checked(name, path.read_bytes()))
+            if path.stat().st_mtime < time.time() - DAY_S:
+                os.utime(path)  # it is in use: `purge` looks at that
+        except OSError:  # not there, or another user's: it is made anew, and put in its place
             return None
         except PlateUnreadable:
             with suppress(FileNotFoundError):
                 path.unlink()
             return None
+        return found
 
     def _put(self, name: str, content: bytes) -> None:
-        """Whole or not at all: readers see the name only once everything is written."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".")
-        with os.fdopen(handle, "wb") as file:
-            file.write(seal(name, content) + content)
-        Path(temporary).replace(self.folder / name)
+        """Whole or not at all: readers see the name only once everything is written. Raises PlatesFolderUnusable."""
+        temporary = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, self.folder.stat().st_mode & 0o666)  # whoever may look into the folder
+                file.write(seal(name, content) + content)
+            Path(temporary).replace(self.folder / name)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise PlatesFolderUnusable(f"{self.folder} cannot be written: {error.strerror}") from None

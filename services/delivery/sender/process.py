@@ -17,6 +17,7 @@ import psycopg
 from services.delivery.archive import Archive, Renderer
 from services.delivery.errors import FilesUrlUnusable, PlatesFolderUnusable, SmtpUrlUnusable
 from services.delivery.files import Files
+from services.delivery.printer import shelf
 from services.delivery.sender.breaker import Breaker
 from services.delivery.sender.heart import Heart
 from services.delivery.sender.janitor import Janitor
@@ -68,7 +69,7 @@ def build(
         letterhead=Letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
         archive=Archive(register, files, renderer, telemetry, time.monotonic),
-        janitor=Janitor(register, files, settings.files_keep_days, telemetry, time.monotonic),
+        janitor=janitor(settings, register, files, telemetry),
         per=settings.document,
         clock=time.monotonic,
         chance=random.random,
@@ -76,6 +77,13 @@ def build(
         lease_s=lease_s,
     )
     return Sender(means, is_ending), means
+
+
+def janitor(settings: Settings, register: Callable[[], Register], files: Files, telemetry: Telemetry) -> Janitor:
+    def plates() -> int:
+        return shelf(settings).purge(settings.plates_keep_days)
+
+    return Janitor(register, files, settings.files_keep_days, telemetry, time.monotonic, plates)
 
 
 def channel(settings: Settings, where: Destination) -> Channel:

@@ -74,6 +74,7 @@ class Telemetry:
         """Something is wrong with the content store or what is in it. It was got over."""
 
     def files_removed(self, files: int) -> None: ...
+    def plates_removed(self, plates: int) -> None: ...
 
 
 class Narrator(Telemetry):
@@ -192,3 +193,7 @@ class Narrator(Telemetry):
     def files_removed(self, files: int) -> None:
         metrics.FILES_REMOVED.add(files)
         self._log.info("unused files removed", files=files)
+
+    @override
+    def plates_removed(self, plates: int) -> None:
+        self._log.info("unused plates removed", plates=plates)

@@ -194,7 +194,6 @@ NESTED_LOOPS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor 
     [
         pytest.param(NESTED_LOOPS, {"seconds_max": 4}, marks=pytest.mark.slow, id="time"),
         pytest.param('{% set a = "x" * 3000000000 %}', {}, id="memory"),
-        pytest.param("<div>" * 3_000 + "</div>" * 3_000, {}, marks=pytest.mark.slow, id="depth"),
     ],
 )
 def test_a_design_that_eats_everything_is_a_fault_that_names_it(

@@ -13,13 +13,13 @@ import pytest
 from schemas.orders import CampaignSaid, Person, TicketsChanged
 from services.delivery.documents import Document, document, documents
 from services.delivery.errors import DesignUnknown, DesignUnusable
-from services.delivery.rendering import ceiling
+from services.delivery.rendering import apart
 from services.delivery.rendering import renderer as module
 from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
+from services.delivery.rendering.press import Press
 from services.delivery.rendering.renderer import Renderer
 from services.delivery.rendering.shelf import Shelf
-from services.delivery.rendering.whole import set_whole
 from tests.support.corpus import ODD
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import (
@@ -234,13 +234,13 @@ def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
 ) -> None:
     asked: list[object] = []
     at_work = renderer(shelf, ticket())
-    whole = set_whole
+    whole = Press.whole
 
     def counted(*given: object) -> object:
         asked.append(given)
         return whole(*given)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(module, "set_whole", counted)
+    monkeypatch.setattr(Press, "whole", counted)
     pdf = at_work.render(paper(*(ticket(at, holder=ODD["Cyrillic"]) for at in range(5))))
     assert len(asked) == 1
     assert [scanned(picture(pdf, 150, at)) for at in range(5)] == [[payload(at)] for at in range(5)]
@@ -259,7 +259,7 @@ def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch:
     """By the first who prints of it; the others find the plate."""
 
     def here(task: Task) -> float:
-        ceiling.work(task.told())
+        apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
         return 0.5
 
     monkeypatch.setattr(module, "compile_apart", here)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import weasyprint
+from weasyprint.text.ffi import pango
 
-from services.delivery.rendering import ceiling, faces, plates, qr
+from services.delivery.errors import PlateUnreadable
+from services.delivery.rendering import apart, faces, plates, qr, shelf
+from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.plates import Blobs, pack
@@ -68,8 +73,8 @@ def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def compile_here(task: ceiling.Task) -> float:
-    ceiling.work(task.told())
+def compile_here(task: Task) -> float:
+    apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
     return 0.0
 
 
@@ -209,10 +214,71 @@ def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "shelf").stat().st_mode & 0o077 == 0
 
 
-def test_no_object_of_the_press_is_needed_to_read_a_plate() -> None:
-    """What the stamp imports: nothing that lays out."""
+def aged(folder: Path, days: float) -> None:
+    for path in folder.iterdir():
+        at = time.time() - days * 86_400
+        os.utime(path, (at, at))
+
+
+def test_what_nobody_loaded_for_long_is_purged_and_made_anew(folder: Path, filled: Path) -> None:
+    at_work = fresh(folder)
+    before = at_work.render(PAPER)
+    aged(folder, 91)
+    (folder / "somebody.else").write_bytes(b"")
+    aged(folder, 91)
+    assert at_work.shelf.purge(0) == 0
+    assert at_work.shelf.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
+    assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
+    assert at_work.render(PAPER) == before, "what is loaded is used on"
+    assert fresh(folder).render(PAPER) == before
+
+
+def test_what_is_in_use_is_not_purged(folder: Path, filled: Path) -> None:
+    aged(folder, 91)
+    fresh(folder).render(PAPER)
+    assert Shelf(folder).purge(90) == 0
+    assert {path.name for path in folder.iterdir()} == {path.name for path in filled.iterdir()}
+
+
+def test_what_a_killed_process_left_half_written_is_purged(folder: Path) -> None:
+    (folder / ".part-abcd1234").write_bytes(b"half")
+    assert Shelf(folder).purge(1) == 0, "somebody may be writing it"
+    aged(folder, 2)
+    assert Shelf(folder).purge(1) > 0
+    assert not (folder / ".part-abcd1234").exists()
+
+
+def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try(
+    folder: Path, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge beside us: nothing broken is remembered."""
+    for path in folder.glob("*.plate"):
+        path.unlink()
+    at_work = fresh(folder)
+
+    def robbed(task: Task) -> float:
+        compile_here(Task(task.chosen, task.facts, Shelf(folder), task.key))  # as the other process: a shelf of its own
+        for path in folder.glob("*.face"):
+            path.unlink()
+        return 0.0
+
+    with monkeypatch.context() as patched:
+        patched.setattr("services.delivery.rendering.renderer.compile_apart", robbed)
+        with pytest.raises(PlateUnreadable):
+            at_work.render(PAPER)
+    assert at_work.render(PAPER) == renderer(filled).render(PAPER)
+
+
+def test_versions_are_those_of_the_libraries_that_lay_out() -> None:
+    """They are asked without WeasyPrint, and are part of every file's key."""
+    assert shelf.versions().split()[1:3] == [weasyprint.VERSION, str(pango.pango_version())]
+
+
+def test_a_sender_imports_nothing_that_lays_out() -> None:
+    """It would be 40 MB of each sender, and half a second of each start."""
+    modules = "services.delivery.printer, services.delivery.sender.process"
     said = subprocess.run(
-        [sys.executable, "-c", "import sys, services.delivery.rendering.stamping; print('weasyprint' in sys.modules)"],
+        [sys.executable, "-c", f"import sys, {modules}; print(bool({{'weasyprint', 'pydyf'}} & sys.modules.keys()))"],
         cwd=ROOT,
         capture_output=True,
         text=True,
