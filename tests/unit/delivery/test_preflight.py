@@ -132,3 +132,22 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
     made_there: Shelf = printer.shelf(Settings())
     assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(ours: Ours, tmp_path: Path) -> None:
+    """Stamped, looked at and scanned before a ticket is."""
+    ours(style=".code { background: #000 }")
+    with pytest.raises(
+        DesignUnusable, match=r"campaign spring: door/page.html:11: .* a scanner does not read the code"
+    ):
+        preflight.campaign(CONTENT)
+    assert plates(tmp_path) == []
+
+
+def test_what_was_proven_once_is_not_proven_again(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours()
+    preflight.campaign(CONTENT)
+    monkeypatch.setattr(preflight, "asked", None)  # would be called
+    preflight.campaign(CONTENT)
+    with pytest.raises(TypeError):
+        preflight.campaign({**CONTENT, "name": "Autumn Draw"})

@@ -302,3 +302,12 @@ def test_an_edited_design_is_another_plate_and_another_key(tmp_path: Path, shelf
     assert after.key(paper(page)) != key
     assert after.render(paper(page)) != file
     assert own.digest != after.library.choose("own").design.digest
+
+
+def test_a_design_that_was_mended_is_printed_without_a_new_process(tmp_path: Path) -> None:
+    made(tmp_path / "designs" / "door", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
+    at_work = Renderer(Library((tmp_path / "designs",)), Shelf(tmp_path / "shelf"))
+    with pytest.raises(DesignUnusable, match="nope"):
+        at_work.render(paper(ticket(design="door")))
+    made(tmp_path / "designs" / "door")
+    assert text_of(at_work.render(paper(ticket(design="door")))).startswith("Spring Draw")

@@ -13,7 +13,7 @@ import pytest
 import weasyprint
 from weasyprint.text.ffi import pango
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.rendering import apart, faces, plates, qr, shelf
 from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
@@ -285,3 +285,21 @@ def test_a_sender_imports_nothing_that_lays_out() -> None:
         check=True,
     )
     assert said.stdout == "False\n"
+
+
+def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    own = Shelf(tmp_path / "shelf")
+    (tmp_path / "shelf" / f"{'0' * 64}.plate").mkdir()
+    with pytest.raises(PlatesFolderUnusable, match=r"shelf cannot be written: .*directory"):
+        own.put_plate("0" * 64, press("event-ticket-a5").plate)
+    assert [path.suffix for path in (tmp_path / "shelf").iterdir()] == [".plate"]
+    assert own.plate("0" * 64) is None
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750, 0o2770])
+def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
+    """A campaign may be applied by another user than the senders' own."""
+    own = Shelf(tmp_path / "shelf")
+    (tmp_path / "shelf").chmod(mode)
+    own.put_plate("0" * 64, press("event-ticket-a5").plate)
+    assert (tmp_path / "shelf" / f"{'0' * 64}.plate").stat().st_mode & 0o777 == mode & 0o666
