@@ -26,6 +26,7 @@ from services.delivery.sender.breaker import Breaker
 
 FILE_BYTES_MAX = 256 * 2**20  # more is not ours: the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
+PART_AGE_S = 3_600.0
 ANSWER_S_MAX = 10.0  # of a bucket; a folder answers as fast as its disk
 REST_MIN_S, REST_MAX_S = 1.0, 60.0
 
@@ -133,8 +134,10 @@ class Folder:
 
     def remove(self, name: str) -> None:
         place = self._root / name
-        for part in place.parent.glob(f".{place.name}.*"):
-            part.unlink(missing_ok=True)
+        for part in place.parent.glob(f".{place.name}.*"):  # left by a process that was killed; a young one is at work
+            with suppress(FileNotFoundError):
+                if part.stat().st_mtime < time.time() - PART_AGE_S:
+                    part.unlink()
         place.unlink(missing_ok=True)
 
 

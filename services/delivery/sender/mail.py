@@ -54,7 +54,6 @@ def compose(
         mail["Reply-To"] = mailbox(*parseaddr(letterhead.reply_to))
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office note comes back
     mail["X-Auto-Response-Suppress"] = "All"
-    mail["Content-Language"] = "en"
     shown = document.pages[:TICKETS_SHOWN_MAX]
     what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": len(pdfs)}
     mail.set_content(templates.fill("mail.txt", **what))
@@ -62,6 +61,7 @@ def compose(
     for number, pdf in enumerate(pdfs, 1):
         name = file_name(document.order, number if len(pdfs) > 1 else None)
         mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=name)
+    mail["Content-Language"] = "en"  # last: set_content and attachments take such a header away from the whole
     return mail.as_bytes()
 
 
