@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import mimetypes
 from functools import cache
@@ -90,3 +91,12 @@ def font(name: str) -> bytes:
         raise FetchRefusedError(f"asks for the font `{name[:80]}`; installed are {', '.join(sorted(font_names()))}")
     with open(font_names()[name], "rb") as file:  # noqa: PTH123 - a path of the package, read once
         return file.read()
+
+
+@cache
+def fonts_digest() -> str:
+    """Of all fonts that come with Stubline: another release of them is another page."""
+    told = hashlib.sha256()
+    for name in sorted(font_names()):
+        told.update(name.encode() + b"\0" + hashlib.sha256(font(name)).digest())
+    return told.hexdigest()

@@ -19,19 +19,21 @@ from services.delivery.errors import PlateUnreadable
 from services.delivery.rendering import faces, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.fetching import fonts_digest
 from services.delivery.rendering.layout import Font
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.plates import Plate
 
 T = TypeVar("T")
-FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 2  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
 def versions() -> str:
     """Of all that decides what a page looks like, byte for byte."""
-    return f"{FORMAT} {weasyprint.VERSION} {pango.pango_version()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    libraries = f"{weasyprint.VERSION} {pango.pango_version()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    return f"{FORMAT} {libraries} {fonts_digest()}"
 
 
 def plate_key(chosen: Chosen, facts: Facts) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import weasyprint
 
-from services.delivery.rendering import ceiling, faces, plates, qr
+from services.delivery.rendering import ceiling, faces, fetching, plates, qr
 from services.delivery.rendering.designs import Library
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.plates import Blobs, pack
@@ -201,6 +201,19 @@ def keys(folder: Path) -> dict[str, str]:
 def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
     told = keys(tmp_path)
     assert len(set(told.values())) == len(told)
+
+
+def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, facts = Library().choose("e-ticket"), facts_of(ticket())
+    own, digest = plate_key(chosen, facts), fetching.fonts_digest()
+    real = fetching.font
+    monkeypatch.setattr(fetching, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf"))
+    fetching.fonts_digest.cache_clear()
+    try:
+        assert fetching.fonts_digest() != digest
+        assert plate_key(chosen, facts) != own
+    finally:
+        fetching.fonts_digest.cache_clear()
 
 
 def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:

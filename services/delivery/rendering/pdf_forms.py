@@ -1,0 +1,37 @@
+"""A page's objects as templates, and what chooses their numbers: a plate's are made once, and filled for each page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+
+from services.delivery.rendering.plates import Hole, Piece, Plate
+
+Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
+
+
+def forms_of(plate: Plate) -> list[Form]:
+    names = hole_names(plate)
+    return [form(piece, names) for piece in plate.page]
+
+
+def hole_names(plate: Plate) -> dict[Hole, int]:
+    """Where the number of each hole stands in the list that add_pages makes for a page."""
+    names: list[Hole] = [("page", at) for at in range(len(plate.page))]
+    names += [("shared", at) for at in range(len(plate.shared))]
+    names += [("pages", 0), ("document", 0), ("content", 0), ("struct", 0), *annotation_holes(plate)]
+    return {hole: at for at, hole in enumerate(names)}
+
+
+def form(piece: Piece, names: Mapping[Hole, int]) -> Form:
+    """An object as a template, and what chooses its numbers: a document of a hundred pages has thousands of them."""
+    template = b"%d".join(text.replace(b"%", b"%%") for text in piece.texts)
+    places = [names[hole] for hole in piece.holes]
+    if len(places) > 1:
+        return template, itemgetter(*places)
+    return template, lambda numbers: tuple(numbers[at] for at in places)
+
+
+def annotation_holes(plate: Plate) -> list[Hole]:
+    """In the order of `plate.annotated`."""
+    return [next(hole for hole in plate.page[at].holes if hole[0] == "annotation") for at, _ in plate.annotated]
