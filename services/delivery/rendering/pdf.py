@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from struct import Struct
 
 from services.delivery.rendering.faces import Kits, the_kit
+from services.delivery.rendering.kept import Kept
 from services.delivery.rendering.pdf_about import About, information, text, xmp
 from services.delivery.rendering.pdf_fonts import FONT_OBJECTS, Fonts, add_font, resource
 from services.delivery.rendering.pdf_forms import Form, forms_of
 from services.delivery.rendering.plates import Hole, Plate
+from services.delivery.rendering.programs import STORED_MAX, stored
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
@@ -60,6 +62,17 @@ class Block:
 
     def rows_at(self, at: int) -> bytes:
         return b"".join([ROW.pack(kind, place + at if kind == 1 else place, index) for kind, place, index in self.rows])
+
+
+@dataclass(slots=True)
+class Frame:
+    """A skeleton and its fonts: all of a file but what stands behind them."""
+
+    body: bytes
+    size: int
+    told: bytes
+    rows: bytes  # of the cross-reference stream, packed as far as they go
+    rows_sum: int
 
 
 @dataclass
@@ -112,22 +125,16 @@ class Writer:
 
     def __init__(self, kits: Kits) -> None:
         self._kits = kits
-        self._skeletons: OrderedDict[object, Skeleton] = OrderedDict()
-        self._blocks: dict[tuple[str, int, frozenset[int]], Block] = {}
-        self._fonts: dict[str, Fonts] = {}
-        self._forms: dict[str, list[Form]] = {}
+        self._skeletons: Kept[object, Skeleton] = Kept(most=SKELETONS_MAX)
+        self._frames: Kept[object, Frame] = Kept(most=SKELETONS_MAX)
+        self._blocks: Kept[object, Block] = Kept(most=BLOCKS_MAX)
+        self._fonts: Kept[str, Fonts] = Kept(most=KNOWN_MAX)
+        self._forms: Kept[str, list[Form]] = Kept(most=KNOWN_MAX)
 
     def write(self, pages: Sequence[Page], about: About) -> bytes:
         """The same pages and the same words about them are the same bytes."""
-        skeleton = self._skeleton(pages, about.language)
-        parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
-        for block in self._blocks_of(skeleton, frozenset(chain.from_iterable(page.rare for page in pages))):
-            rows.append(block.rows_at(at))
-            parts.append(block.body)
-            at += len(block.body)
-            told.update(block.told)
-        rows.append(skeleton.rows[1])
-        number = skeleton.size
+        frame = self._frame(pages, about.language)
+        parts, at, rows, number = [frame.body], len(frame.body), list[bytes](), frame.size
         info, table = number + len(pages), number + len(pages) + 2
         said = information(about)
         xml = xmp(about)
@@ -143,27 +150,40 @@ class Writer:
             at += len(whole)
             number += 1
         rows.append(ROW.pack(1, at, 0))
+        told = hashlib.sha256(frame.told)
         for body in bodies:
             told.update(body)
         name = told.hexdigest()[:32].encode()
-        entries = zlib.compress(b"".join(rows), PACKED_LEVEL)
+        entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
         parts.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
             b"startxref\n%d\n%%%%EOF\n" % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
         )
         return b"".join(parts)
 
-    def _skeleton(self, pages: Sequence[Page], language: str) -> Skeleton:
+    def _frame(self, pages: Sequence[Page], language: str) -> Frame:
         key = (tuple(page.plate.digest for page in pages), language)
-        if (found := self._skeletons.get(key)) is not None:
-            self._skeletons.move_to_end(key)
-            return found
-        made = self._built([page.plate for page in pages], language)
-        if len(pages) <= SKELETON_PAGES_MAX:
-            self._skeletons[key] = made
-            if len(self._skeletons) > SKELETONS_MAX:
-                self._skeletons.popitem(last=False)
-        return made
+        rare = frozenset(chain.from_iterable(page.rare for page in pages))
+        if len(pages) > SKELETON_PAGES_MAX:
+            return self._framed(self._built([page.plate for page in pages], language), rare)
+
+        def frame() -> Frame:
+            built = self._skeletons.get_or(key, lambda: self._built([page.plate for page in pages], language))
+            return self._framed(built, rare)
+
+        return self._frames.get_or((key, rare), frame)
+
+    def _framed(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Frame:
+        parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
+        for block in self._blocks_of(skeleton, rare):
+            rows.append(block.rows_at(at))
+            parts.append(block.body)
+            at += len(block.body)
+            told.update(block.told)
+        entries = b"".join([*rows, skeleton.rows[1]])
+        packer = zlib.compressobj(PACKED_LEVEL)
+        packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return Frame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
 
     def _built(self, plates: Sequence[Plate], language: str) -> Skeleton:
         draft, number = Draft(), FIRST_FREE
@@ -176,7 +196,7 @@ class Writer:
         known = dict[str, tuple[int, Sequence[Form]]]()
         for plate in plates:
             if plate.digest not in known:
-                known[plate.digest] = number, self._forms_of(plate)
+                known[plate.digest] = number, self._forms.get_or(plate.digest, partial(forms_of, plate))
                 number = add_shared(draft, number, plate, fonts)
         starts = []
         for plate in plates:
@@ -195,35 +215,22 @@ class Writer:
     def _blocks_of(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Iterator[Block]:
         for face, first in skeleton.faces:
             own = frozenset([glyph for owner, glyph in rare if owner == face])
-            key = (face, first, own)
-            found = self._blocks.get(key)
-            if found is None:
-                if len(self._blocks) >= BLOCKS_MAX:
-                    self._blocks.clear()
-                found = self._blocks[key] = self._block(face, first, own)
-            yield found
+            yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
 
     def _block(self, face: str, first: int, rare: frozenset[int]) -> Block:
-        draft = Draft([], 0)
-        add_font(draft.add, first + 1, self._fonts_of(face), rare)
+        draft, fonts = Draft([], 0), self._fonts.get_or(face, lambda: Fonts(the_kit(self._kits, face)))
+        add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
         body = b"".join(draft.parts)
         rows = [draft.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
         return Block(body, rows, hashlib.sha256(body).digest())
 
-    def _fonts_of(self, face: str) -> Fonts:
-        if face not in self._fonts:
-            if len(self._fonts) >= KNOWN_MAX:
-                self._fonts.clear()
-            self._fonts[face] = Fonts(the_kit(self._kits, face))
-        return self._fonts[face]
 
-    def _forms_of(self, plate: Plate) -> list[Form]:
-        if plate.digest not in self._forms:
-            if len(self._forms) >= KNOWN_MAX:
-                self._forms.clear()
-            self._forms[plate.digest] = forms_of(plate)
-        return self._forms[plate.digest]
+def continued(packed: bytes, told: int, rest: bytes) -> bytes:
+    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a packer."""
+    blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
+    parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
+    return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])
 
 
 def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:

@@ -20,6 +20,7 @@ from fontTools.ttLib import TTFont
 
 from services.delivery.errors import PlateUnreadable
 
+STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
 WINDOW_BITS, MEMORY = 14, 6  # of the packer, which is copied for each set of glyphs
 MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
@@ -236,9 +237,9 @@ def total(words: bytes) -> int:
     return sum(numbers) & 0xFFFFFFFF
 
 
-def stored(block: bytes) -> bytes:
+def stored(block: bytes, *, is_last: bool = False) -> bytes:
     """As deflate holds what it does not pack."""
-    return b"\0" + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
+    return (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
 
 
 def to_json(it: Outlines) -> tuple[dict[str, Any], list[bytes]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from services.delivery.documents import Document
 from services.delivery.documents import Page as TicketPage
@@ -15,6 +14,7 @@ from services.delivery.errors import PlateUnreadable
 from services.delivery.rendering import qr
 from services.delivery.rendering.ceiling import Task, compile_apart
 from services.delivery.rendering.designs import Chosen, Library
+from services.delivery.rendering.kept import Kept
 from services.delivery.rendering.layout import Sheet
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.pdf import Page, Writer
@@ -26,8 +26,6 @@ from services.delivery.rendering.tints import tint
 from services.delivery.rendering.whole import set_whole
 
 STAMPS_MAX, SHEETS_MAX, CHOICES_MAX = 256, 8, 1_024
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
 
 
 class Narrator(Protocol):
@@ -42,21 +40,6 @@ class Silent:
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
     def compiled(self, seconds: float) -> None: ...
-
-
-@dataclass
-class Kept(OrderedDict[K, V]):
-    """The latest so many."""
-
-    most: int = 1
-
-    def get_or(self, key: K, make: Callable[[], V]) -> V:
-        if key not in self:
-            self[key] = make()
-            if len(self) > self.most:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        return self[key]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from services.delivery.rendering.shaping import UNITS, Glyphs, Spacing
 
 HEX = [b"%04x" % glyph for glyph in range(65_536)]
 LINES_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names
-LEVEL = 3  # of zlib: pages are small, and the fonts are packed already
+LEVEL = 1  # of zlib: pages are small, and the fonts are packed already
 
 
 class OddText(Exception):
