@@ -40,7 +40,7 @@ class Fonts:
     def __init__(self, kit: Kit) -> None:
         self.kit = kit
         self._widths = widths(kit.common, kit.widths)
-        self._packer = zlib.compressobj(9, zlib.DEFLATED, 12, 5)
+        self._packer = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
         self._packed = self._packer.compress(CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common}))
 
     def embedded(self, rare: frozenset[int]) -> Embedded:

@@ -1,6 +1,6 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
-The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as a continuation of the same
+The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as further blocks of the same
 stream. Glyphs have numbers of the kit's own, the common ones first, so that a program ends with the last one that it holds.
 """
 
@@ -22,7 +22,7 @@ from services.delivery.errors import PlateUnreadable
 
 STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
-WINDOW_BITS, MEMORY = 14, 6  # of the packer, which is copied for each set of glyphs
+WINDOW_BITS, MEMORY = 12, 6  # of a packer for little: a large one takes longer to set up than to use
 MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
 WORDS, SCALE, MORE, TWO_SCALES, MATRIX = 0x0001, 0x0008, 0x0020, 0x0040, 0x0080  # flags of a part of a composite glyph
 DROPPED = ("GSUB", "GPOS", "GDEF", "BASE", "DSIG", "kern", "LTSH", "PCLT", "JSTF", "name", "post", "cmap", "OS/2")
@@ -54,12 +54,12 @@ class TrueType:
         return {glyph: number for number, glyph in enumerate(self.order)}
 
     @cached_property
-    def _start(self) -> tuple[bytes, Any, int]:
-        """The outlines in each program: packed, the packer as it stands behind them, and their sum."""
+    def _start(self) -> tuple[bytes, int]:
+        """The outlines in each program: packed, and their sum."""
         outlines = self.outlines[: self.ends[self.common - 1]]
-        packer = zlib.compressobj(9, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
+        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return packed, packer, total(outlines)
+        return packed, total(outlines)
 
     def program(self, glyphs: Iterable[int]) -> Program:
         """With these glyphs of the font file beside the common ones."""
@@ -68,12 +68,12 @@ class TrueType:
         rare = sorted(number for number in wanted if number >= self.common)
         count = rare[-1] + 1 if rare else self.common
         outlines = b"".join([self.outlines[self.ends[number - 1] : self.ends[number]] for number in rare])
-        packed, packer, common_sum = self._start
+        packed, common_sum = self._start
         common = self.outlines[: self.ends[self.common - 1]]
         tables = self._tables(rare, count, len(common))
         front = directory(len(common) + len(outlines), common_sum + total(outlines), tables)
         tail = b"".join([outlines, *map(padded, tables.values())])
-        rest = packer.copy()
+        rest = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
         told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
         parts = [b"\x78\xda", stored(front), packed, rest.compress(tail), rest.flush(), struct.pack(">I", told)]
         length = len(front) + len(common) + len(tail)
