@@ -36,16 +36,21 @@ class Embedded:
     widths: dict[int, float]
     program: TTFont
     is_plain: bool  # codes are glyphs; else it is WeasyPrint's own, for letters that no font has
+    numbers: bytes  # two bytes a code: which glyph of the program it is; empty where they are the same
+
+    def name_of(self, glyph: int) -> str:
+        number = int.from_bytes(self.numbers[2 * glyph : 2 * glyph + 2], "big") if self.numbers else glyph
+        name: str = self.program.getGlyphOrder()[number]
+        return name
 
     def advance(self, glyph: int) -> float:
         """In thousandths of the size, of the program itself."""
-        name = self.program.getGlyphOrder()[glyph]
-        return 1000 * self.program["hmtx"].metrics[name][0] / self.program["head"].unitsPerEm  # type: ignore[no-any-return]  # fontTools' tables have no types
+        return 1000 * self.program["hmtx"].metrics[self.name_of(glyph)][0] / self.program["head"].unitsPerEm  # type: ignore[no-any-return]  # fontTools' tables have no types
 
     def has_outline(self, glyph: int) -> bool:
         if "glyf" not in self.program:
             return True
-        shape = self.program["glyf"][self.program.getGlyphOrder()[glyph]]
+        shape = self.program["glyf"][self.name_of(glyph)]
         return bool(shape.numberOfContours)
 
 
@@ -60,7 +65,9 @@ def embedded(font: pikepdf.Object) -> Embedded:
     assert file is not None, "the font is not embedded"
     program = TTFont(io.BytesIO(file.read_bytes()))
     is_plain = isinstance(font.Encoding, pikepdf.Name) and font.Encoding == "/Identity-H"
-    return Embedded(unicode_of(font.ToUnicode.read_bytes()), widths_of(list(inner.W)), program, is_plain)
+    numbers = inner.get("/CIDToGIDMap", pikepdf.Name("/Identity"))
+    packed = numbers.read_bytes() if isinstance(numbers, pikepdf.Stream) else b""
+    return Embedded(unicode_of(font.ToUnicode.read_bytes()), widths_of(list(inner.W)), program, is_plain, packed)
 
 
 def unicode_of(cmap: bytes) -> dict[int, str]:

@@ -9,8 +9,8 @@ from PIL import Image
 from services.delivery.design_tools import samples
 from services.delivery.design_tools.proof import Proof
 from services.delivery.rendering.drawing import drawn
-from services.delivery.rendering.fetching import font, font_names
 from services.delivery.rendering.layout import LaidOut
+from services.delivery.rendering.packaged import font, font_names
 
 CODE_DPI = 200
 CSS_PIXELS_PER_INCH, MM_PER_INCH = 96, 25.4

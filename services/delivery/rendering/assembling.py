@@ -47,7 +47,7 @@ def assembled(
 ) -> Plate:
     """The parts by whose they are: of all pages, of each page, of the document. Without the code's measures and its digest."""
     resources = number_of(page.page["Resources"])
-    fixed, shards = recast(content(page.operators, slots), kits)
+    fixed, own_glyphs = recast(content(page.operators, slots), kits)
     keep_used_fonts(page, resources, fixed)
     roots = [number_of(reference) for reference in page.root["K"]]
     page_number = page.number_of_object(page.page)
@@ -58,6 +58,7 @@ def assembled(
     fonts = number_of(page.objects[resources]["Font"])
     first = fixed[0] if isinstance(fixed[0], bytes) else b""  # never empty: the page's own matrix comes before all
     width, height = page.page["MediaBox"][2:]
+    common = {kit.digest: kit.common for kit in kits.values()}
     return Plate(
         digest="",
         title=sheet.title,
@@ -70,10 +71,10 @@ def assembled(
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
-        shards=tuple(sorted(shards)),
+        rare=tuple(sorted((face, glyph) for face, glyph in own_glyphs if glyph not in common[face])),
         spots=spots,
         square=0.0,
-        faces=tuple(sorted({it.face for it in spots.values()} | {face for face, _ in shards})),
+        faces=tuple(sorted({it.face for it in spots.values()} | {face for face, _ in own_glyphs})),
         modules=0,
         links=tuple(link.address for link in sheet.links),
     )

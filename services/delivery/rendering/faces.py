@@ -1,7 +1,7 @@
-"""A face kit: one font file cut to the characters that designs are compiled for, in shards a document embeds as it needs them.
+"""A face kit: one font file cut to the characters that designs are compiled for; a document embeds those that it shows.
 
-A shard is the glyphs of one range of characters as a PDF font of its own, packed once. So a ticket costs no subsetting, and a
-plain name does not carry the letters of forty languages. Glyph ids stay those of the file: both ways of printing say the same.
+A document has one font of each face: the letters of nearly every file, and of all others only those that it shows. So a plain
+name does not carry the letters of forty languages. Glyph ids stay those of the file: both ways of printing say the same.
 """
 
 from __future__ import annotations
@@ -20,44 +20,20 @@ from fontTools.ttLib import TTFont
 
 from services.delivery.errors import PlateUnreadable
 from services.delivery.rendering.plates import Blobs, pack, unpack
+from services.delivery.rendering.programs import Outlines, cut, from_json, to_json
 from services.delivery.rendering.shaping import Face
 
-MAGIC = b"stubline-face-1\n"
+MAGIC = b"stubline-face-2\n"
 # Latin with all European accents, and the signs that stand between words. Combining and right-to-left text is set whole.
-RANGES = (
-    (
-        (0x20, 0x20),
-        (0x27, 0x29),
-        (0x2C, 0x3A),
-        (0x40, 0x5A),
-        (0x61, 0x7A),
-    ),  # names, numbers and addresses: in every file
-    (
-        (0x21, 0x26),
-        (0x2A, 0x2B),
-        (0x3B, 0x3F),
-        (0x5B, 0x60),
-        (0x7B, 0x7E),
-        (0x2010, 0x2044),
-        (0x20AC, 0x20AC),
-        (0x2116, 0x2122),
-    ),
-    ((0xC0, 0xD6), (0xD8, 0xDE)),
-    ((0xDF, 0xF6), (0xF8, 0xFF)),
-    ((0xA0, 0xBF), (0xD7, 0xD7), (0xF7, 0xF7)),
-    ((0x100, 0x17F),),
-    ((0x180, 0x24F), (0x1E00, 0x1EFF)),
-)
+COMMON = (
+    (0x20, 0x20),
+    (0x27, 0x29),
+    (0x2C, 0x3A),
+    (0x40, 0x5A),
+    (0x61, 0x7A),
+)  # names, numbers, addresses: in every file
+LATIN = ((0x20, 0x7E), (0xA0, 0x24F), (0x1E00, 0x1EFF), (0x2010, 0x2044), (0x20AC, 0x20AC), (0x2116, 0x2122))
 LIGATURES_MAX = 4  # letters in one
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One embedded font: glyph -> what it says, and the font program, packed."""
-
-    glyphs: Mapping[int, str]
-    program: bytes
-    length: int  # of the program, unpacked
 
 
 @dataclass(frozen=True)
@@ -67,17 +43,15 @@ class Kit:
     blob: bytes = field(repr=False)  # for the shaper: the same glyph ids, with kerning and ligatures
     characters: frozenset[str] = field(repr=False)
     widths: Mapping[int, int] = field(repr=False)
-    shards: tuple[Shard, ...] = field(repr=False)
+    glyphs: Mapping[int, str] = field(repr=False)  # all that are carried -> what they say
+    common: frozenset[int] = field(repr=False)  # glyphs that each document has
+    outlines: Outlines = field(repr=False)
     metrics: tuple[int, ...]  # ascent, descent and bounding box in thousandths of the size
     is_cff: bool = False
 
     @cached_property
     def face(self) -> Face:
         return Face(self.blob, self.widths)
-
-    @cached_property
-    def shard_of(self) -> dict[int, int]:
-        return {glyph: index for index, shard in enumerate(self.shards) for glyph in shard.glyphs}
 
 
 class Kits(Protocol):
@@ -94,7 +68,7 @@ def the_kit(kits: Kits, digest: str) -> Kit:
 
 
 def digest_of(content: bytes, index: int, extra: str, tags: frozenset[str]) -> str:
-    told = f"{hb.__version__} {RANGES} {index} {sorted(tags)} {''.join(sorted(set(extra)))} "
+    told = f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} {''.join(sorted(set(extra)))} "
     return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
@@ -103,18 +77,17 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     cmap: dict[int, str] = font.getBestCmap()
     ids = font.getReverseGlyphMap()
-    groups = [[code for first, last in group for code in range(first, last + 1)] for group in RANGES]
-    known = {code for group in groups for code in group}
-    groups.append([ord(character) for character in extra if ord(character) not in known])
-    said = [{ids[cmap[code]]: chr(code) for code in group if code in cmap and is_plain(chr(code))} for group in groups]
-    known_glyphs = {glyph: text for group in said for glyph, text in group.items()}
-    said[0] |= ligatures(font, known_glyphs, ids) | other_shapes(font, known_glyphs, ids, tags)
-    owned = list(without_repeats(said))
-    characters = frozenset(chr(code) for group in groups for code in group if code in cmap and is_plain(chr(code)))
+    wanted = [*codes(LATIN), *map(ord, extra)]
+    known = {code for code in wanted if code in cmap and is_plain(chr(code))}
+    said = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}  # of two letters, the first
+    common = {ids[cmap[code]] for code in codes(COMMON) if code in known}
+    shapes = other_shapes(font, said, ids, tags)
+    common |= shapes.keys() & other_shapes(font, {glyph: said[glyph] for glyph in common}, ids, tags).keys()
+    glyphs = dict(sorted((ligatures(font, said, ids) | shapes | said).items()))
+    characters = frozenset(map(chr, known))
     face = hb.Face(content, index)
     upem, hmtx, head, hhea = face.upem, font["hmtx"].metrics, font["head"], font["hhea"]
-    names = font.getGlyphOrder()
-    glyphs = {glyph for group in owned for glyph in group}
+    names, is_cff = font.getGlyphOrder(), font.sfntVersion == "OTTO"
 
     def thousandths(units: float) -> int:
         return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
@@ -124,11 +97,18 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
         family=family,
         blob=for_shaping(face, characters),
         characters=characters,
-        widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in sorted(glyphs)},
-        shards=tuple(shard(face, group) for group in owned if group),
+        widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in glyphs},
+        glyphs=glyphs,
+        common=frozenset(common),
+        outlines=cut(face, glyphs, common, is_cff=is_cff),
         metrics=tuple(map(thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax))),
-        is_cff=font.sfntVersion == "OTTO",
+        is_cff=is_cff,
     )
+
+
+def codes(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+    for first, last in ranges:
+        yield from range(first, last + 1)
 
 
 def is_plain(character: str) -> bool:
@@ -179,14 +159,6 @@ def other_shapes(
     return found
 
 
-def without_repeats(groups: Iterable[Mapping[int, str]]) -> Iterator[dict[int, str]]:
-    """A glyph belongs to the first group that has it."""
-    taken = set[int]()
-    for group in groups:
-        yield {glyph: text for glyph, text in sorted(group.items()) if glyph not in taken}
-        taken |= group.keys()
-
-
 def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:
     """No outlines: the shaper needs none."""
     wanted = hb.SubsetInput()
@@ -201,45 +173,23 @@ def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:
     return bytes(hb.subset(face, wanted).blob.data)
 
 
-def shard(face: hb.Face, glyphs: Mapping[int, str]) -> Shard:
-    wanted = hb.SubsetInput()
-    wanted.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
-    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(
-        tag(name)
-        for name in (
-            "GSUB",
-            "GPOS",
-            "GDEF",
-            "BASE",
-            "DSIG",
-            "kern",
-            "LTSH",
-            "PCLT",
-            "JSTF",
-            "name",
-            "post",
-            "cmap",
-            "OS/2",
-        )
-    )
-    wanted.flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    program = bytes(hb.subset(face, wanted).blob.data)
-    return Shard(dict(glyphs), zlib.compress(program, 9), len(program))
-
-
 def tag(name: str) -> int:
     return int.from_bytes(name.encode(), "big")
 
 
 def to_bytes(kit: Kit) -> bytes:
     blobs = Blobs()
+    outlines, parts = to_json(kit.outlines)
     head = {
         "digest": kit.digest,
         "family": kit.family,
         "blob": blobs.add(kit.blob),
         "characters": "".join(sorted(kit.characters)),
         "widths": [list(kit.widths), list(kit.widths.values())],
-        "shards": [[list(it.glyphs), list(it.glyphs.values()), blobs.add(it.program), it.length] for it in kit.shards],
+        "glyphs": list(kit.glyphs.values()),
+        "common": sorted(kit.common),
+        "outlines": outlines,
+        "packed": [blobs.add(zlib.compress(part)) for part in parts],
         "metrics": kit.metrics,
         "is_cff": kit.is_cff,
     }
@@ -255,9 +205,10 @@ def from_bytes(packed: bytes) -> Kit:
         blob=blobs[head["blob"]],
         characters=frozenset(head["characters"]),
         widths=dict(zip(*head["widths"], strict=True)),
-        shards=tuple(
-            Shard(dict(zip(glyphs, texts, strict=True)), blobs[program], length)
-            for glyphs, texts, program, length in head["shards"]
+        glyphs=dict(zip(head["widths"][0], head["glyphs"], strict=True)),
+        common=frozenset(head["common"]),
+        outlines=from_json(
+            head["outlines"], [zlib.decompress(blobs[part]) for part in head["packed"]], is_cff=head["is_cff"]
         ),
         metrics=tuple(head["metrics"]),
         is_cff=head["is_cff"],

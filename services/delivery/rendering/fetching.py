@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import mimetypes
-from functools import cache
-from importlib.metadata import distribution
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,6 +15,7 @@ from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherRespons
 
 from services.delivery.rendering.designs import Design
 from services.delivery.rendering.links import BASE
+from services.delivery.rendering.packaged import font, font_names
 
 FONTS = "fonts:"
 PIXELS_MAX = 16_000_000  # A4 at 400 dpi
@@ -45,7 +44,7 @@ class Folder(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
 
     def _found(self, url: str) -> URLFetcherResponse:
         if url.startswith(FONTS):
-            return URLFetcherResponse(url, font(url.removeprefix(FONTS)), {"Content-Type": "font/ttf"})
+            return URLFetcherResponse(url, packaged(url.removeprefix(FONTS)), {"Content-Type": "font/ttf"})
         if not url.startswith(BASE):
             raise FetchRefusedError(
                 f"asks for {url[:80]!r}: nothing is fetched from elsewhere; put the file into the design's folder"
@@ -102,16 +101,7 @@ def check_image(path: str, content: bytes, kind: str) -> None:
         )
 
 
-@cache
-def font_names() -> dict[str, str]:
-    """File name -> path of the TrueType files of the font package."""
-    found = distribution("font-source-sans-pro").files or []
-    return {path.name: str(path.locate()) for path in found if path.suffix == ".ttf"}
-
-
-@cache
-def font(name: str) -> bytes:
+def packaged(name: str) -> bytes:
     if name not in font_names():
         raise FetchRefusedError(f"asks for the font `{name[:80]}`; installed are {', '.join(sorted(font_names()))}")
-    with open(font_names()[name], "rb") as file:  # noqa: PTH123 - a path of the package, read once
-        return file.read()
+    return font(name)

@@ -1,4 +1,4 @@
-"""The latest so many of what is dear to make."""
+"""What is remembered because it will be asked for again, and no more of it than there is room for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 
 @dataclass
 class Kept(OrderedDict[K, V]):
-    """What was asked for longest ago goes first."""
+    """The latest so many."""
 
     most: int = 1
 

@@ -1,52 +1,80 @@
 """The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is laid down once and kept.
 
-A file is its skeleton (all objects that do not depend on a ticket's texts) and behind it the pages' contents, title and
-dates. Skeletons are known by plates, pages and embedded shards, so a shop's next ticket costs its contents and a hash.
+A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and behind them the pages' contents,
+title and dates. Skeletons are known by plates, fonts by their glyphs, so a shop's next ticket costs its contents and a hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
-from operator import itemgetter
 from struct import Struct
 
 from services.delivery.rendering.faces import Kits, the_kit
+from services.delivery.rendering.kept import Kept
 from services.delivery.rendering.links import action
 from services.delivery.rendering.pdf_about import About, information, text, xmp
-from services.delivery.rendering.pdf_fonts import add_shard, resource
-from services.delivery.rendering.plates import Hole, Piece, Plate
+from services.delivery.rendering.pdf_fonts import FONT_OBJECTS, Fonts, add_font, resource
+from services.delivery.rendering.pdf_forms import Form, forms_of
+from services.delivery.rendering.plates import Hole, Plate
+from services.delivery.rendering.programs import STORED_MAX, stored
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
 FIRST_FREE = 6
-Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
 ROW = Struct(">BIH")  # of a cross-reference stream: kind, offset or object stream, generation or index
+FREE = (0, 0, 65_535)  # a number that no object has
 PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that wants one unpacks them all
 PACKED_LEVEL = 3  # of zlib: these objects are much alike
 SKELETONS_MAX, SKELETON_PAGES_MAX = 64, 20
+BLOCKS_MAX = 256  # fonts with their glyphs that a writer remembers
+KNOWN_MAX = 64  # plates and faces that a writer remembers
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One ticket: operators, packed, the shards that they use, as (face, index), and where its own links lead."""
+    """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and where its own links lead."""
 
     plate: Plate
     content: bytes
-    shards: frozenset[tuple[str, int]]
+    rare: frozenset[tuple[str, int]]
     links: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
 class Skeleton:
     body: bytes
-    rows: bytes  # of the cross-reference stream
+    rows: tuple[bytes, bytes]  # of the cross-reference stream: before those of fonts, and behind them
+    faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
     size: int  # the next free object number
     told: bytes = b""  # hash of the body
+
+
+@dataclass(slots=True)
+class Block:
+    """A font's objects, wherever in the file they come to stand."""
+
+    body: bytes
+    rows: list[tuple[int, int, int]]
+    told: bytes
+
+    def rows_at(self, at: int) -> bytes:
+        return b"".join([ROW.pack(kind, place + at if kind == 1 else place, index) for kind, place, index in self.rows])
+
+
+@dataclass(slots=True)
+class Frame:
+    """A skeleton and its fonts: all of a file but what stands behind them."""
+
+    body: bytes
+    size: int
+    told: bytes
+    rows: bytes  # of the cross-reference stream, packed as far as they go
+    rows_sum: int
 
 
 @dataclass
@@ -69,6 +97,9 @@ class Draft:
         self.rows[number] = (1, self.at, 0)
         self.parts.append(whole)
         self.at += len(whole)
+
+    def rows_of(self, numbers: Iterable[int]) -> list[bytes]:
+        return [ROW.pack(*self.rows.get(number, FREE)) for number in numbers]
 
     def pack(self, number: int) -> int:
         """Object streams of what waits; the next free number."""
@@ -96,15 +127,18 @@ class Writer:
 
     def __init__(self, kits: Kits) -> None:
         self._kits = kits
-        self._skeletons: OrderedDict[object, Skeleton] = OrderedDict()
+        self._skeletons: Kept[object, Skeleton] = Kept(most=SKELETONS_MAX)
+        self._frames: Kept[object, Frame] = Kept(most=SKELETONS_MAX)
+        self._blocks: Kept[object, Block] = Kept(most=BLOCKS_MAX)
+        self._fonts: Kept[str, Fonts] = Kept(most=KNOWN_MAX)
+        self._forms: Kept[object, list[Form]] = Kept(most=KNOWN_MAX)
 
     def write(self, pages: Sequence[Page], about: About) -> bytes:
         """The same pages and the same words about them are the same bytes. Raises ValueError for no page: readers refuse such a file."""
         if not pages:
             raise ValueError("a document has one page at least")
-        skeleton = self._skeleton(pages, about.language)
-        parts, at, rows = [skeleton.body], len(skeleton.body), [skeleton.rows]
-        number = skeleton.size
+        frame = self._frame(pages, about.language)
+        parts, at, rows, number = [frame.body], len(frame.body), list[bytes](), frame.size
         own = [action(address) for page in pages for address in page.links]
         info = number + len(pages) + len(own)
         table = info + 2
@@ -122,56 +156,91 @@ class Writer:
             at += len(whole)
             number += 1
         rows.append(ROW.pack(1, at, 0))
-        told = hashlib.sha256(skeleton.told)
+        told = hashlib.sha256(frame.told)
         for body in bodies:
             told.update(body)
         name = told.hexdigest()[:32].encode()
-        entries = b"".join(rows)
+        entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
         parts.append(
-            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Length %d>>\nstream\n%b\nendstream\nendobj\n"
+            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
             b"startxref\n%d\n%%%%EOF\n" % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
         )
         return b"".join(parts)
 
-    def _skeleton(self, pages: Sequence[Page], language: str) -> Skeleton:
-        shards = tuple(sorted(frozenset(chain.from_iterable(page.shards for page in pages))))
-        key = (tuple(page.plate.digest for page in pages), shards, language)
-        if (found := self._skeletons.get(key)) is not None:
-            self._skeletons.move_to_end(key)
-            return found
-        made = self._built([page.plate for page in pages], shards, language)
-        if len(pages) <= SKELETON_PAGES_MAX:
-            self._skeletons[key] = made
-            if len(self._skeletons) > SKELETONS_MAX:
-                self._skeletons.popitem(last=False)
-        return made
+    def _frame(self, pages: Sequence[Page], language: str) -> Frame:
+        key = (tuple(page.plate.digest for page in pages), language)
+        rare = frozenset(chain.from_iterable(page.rare for page in pages))
+        if len(pages) > SKELETON_PAGES_MAX:
+            return self._framed(self._built([page.plate for page in pages], language), rare)
 
-    def _built(self, plates: Sequence[Plate], shards: Sequence[tuple[str, int]], language: str) -> Skeleton:
+        def frame() -> Frame:
+            built = self._skeletons.get_or(key, lambda: self._built([page.plate for page in pages], language))
+            return self._framed(built, rare)
+
+        return self._frames.get_or((key, rare), frame)
+
+    def _framed(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Frame:
+        parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
+        for block in self._blocks_of(skeleton, rare):
+            rows.append(block.rows_at(at))
+            parts.append(block.body)
+            at += len(block.body)
+            told.update(block.told)
+        entries = b"".join([*rows, skeleton.rows[1]])
+        packer = zlib.compressobj(PACKED_LEVEL)
+        packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return Frame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
+
+    def _built(self, plates: Sequence[Plate], language: str) -> Skeleton:
         draft, number = Draft(), FIRST_FREE
-        fonts = b""
-        for digest, index in shards:
-            kit = the_kit(self._kits, digest)
-            fonts += b"/%b %d 0 R" % (resource(digest, index), number)
-            number = add_shard(draft.add, number, kit, kit.shards[index], index)
-        bases = dict[str, int]()
+        faces = tuple(
+            (face, number + FONT_OBJECTS * at)
+            for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
+        )
+        fonts = b"".join([b"/%b %d 0 R" % (resource(face), first + 1) for face, first in faces])
+        number = behind = FIRST_FREE + FONT_OBJECTS * len(faces)
+        known = dict[str, tuple[int, Sequence[Form]]]()
         for plate in plates:
-            if plate.digest not in bases:
-                bases[plate.digest] = number
+            if plate.digest not in known:
+                known[plate.digest] = (
+                    number,
+                    self._forms.get_or((plate.digest, language), partial(forms_of, plate, language)),
+                )
                 number = add_shared(draft, number, plate, fonts)
         starts = []
         for plate in plates:
             starts.append(number)
             number += len(plate.page)
-        own = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
-        contents = number + own
-        add_pages(draft, plates, bases, starts, contents, language=language)
+        streams = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
+        contents = number + streams
+        add_pages(draft, plates, known, starts, contents)
         links = sum(len(plate.links) for plate in plates)
         add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
         if draft.pack(number) != contents:
             raise RuntimeError("more object streams than were counted")
         body = b"".join(draft.parts)
-        rows = b"".join([ROW.pack(*draft.rows.get(at, (0, 0, 65535))) for at in range(contents)])
-        return Skeleton(body, rows, contents, hashlib.sha256(body).digest())
+        rows = [b"".join(draft.rows_of(numbers)) for numbers in (range(FIRST_FREE), range(behind, contents))]
+        return Skeleton(body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest())
+
+    def _blocks_of(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Iterator[Block]:
+        for face, first in skeleton.faces:
+            own = frozenset([glyph for owner, glyph in rare if owner == face])
+            yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
+
+    def _block(self, face: str, first: int, rare: frozenset[int]) -> Block:
+        draft, fonts = Draft([], 0), self._fonts.get_or(face, lambda: Fonts(the_kit(self._kits, face)))
+        add_font(draft.add, first + 1, fonts, rare)
+        draft.pack(first)
+        body = b"".join(draft.parts)
+        rows = [draft.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
+        return Block(body, rows, hashlib.sha256(body).digest())
+
+
+def continued(packed: bytes, told: int, rest: bytes) -> bytes:
+    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a packer."""
+    blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
+    parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
+    return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])
 
 
 def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
@@ -185,16 +254,13 @@ def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
 def add_pages(
     draft: Draft,
     plates: Sequence[Plate],
-    bases: Mapping[str, int],
+    known: Mapping[str, tuple[int, Sequence[Form]]],
     starts: Sequence[int],
     contents: int,
-    *,
-    language: str,
 ) -> None:
     annotation, link = len(plates), contents + len(plates)
-    forms = {digest: forms_of(plate, language) for digest, plate in {plate.digest: plate for plate in plates}.items()}
     for index, (plate, start) in enumerate(zip(plates, starts, strict=True)):
-        base, links = bases[plate.digest], len(plate.annotated)
+        (base, forms), links = known[plate.digest], len(plate.annotated)
         numbers = [
             *range(start, start + len(plate.page)),
             *range(base, base + len(plate.shared)),
@@ -204,41 +270,8 @@ def add_pages(
         ]
         annotation += links
         link += len(plate.links)
-        for at, (template, chosen) in enumerate(forms[plate.digest], start):
+        for at, (template, chosen) in enumerate(forms, start):
             draft.add(at, template % chosen(numbers))
-
-
-def forms_of(plate: Plate, language: str) -> list[Form]:
-    names = hole_names(plate)
-    forms = [form(piece, names) for piece in plate.page]
-    if plate.language != language:  # of the document: the page's elements say their own, for readers that speak
-        for at in plate.roots:
-            template, chosen = forms[at]
-            forms[at] = (template.replace(b"<<", b"<</Lang %b" % text(plate.language), 1), chosen)
-    return forms
-
-
-def hole_names(plate: Plate) -> dict[Hole, int]:
-    """Where the number of each hole stands in the list that add_pages makes for a page."""
-    names: list[Hole] = [("page", at) for at in range(len(plate.page))]
-    names += [("shared", at) for at in range(len(plate.shared))]
-    names += [("pages", 0), ("document", 0), ("content", 0), ("struct", 0), *annotation_holes(plate)]
-    names += [("link", at) for at in range(len(plate.links))]
-    return {hole: at for at, hole in enumerate(names)}
-
-
-def form(piece: Piece, names: Mapping[Hole, int]) -> Form:
-    """An object as a template, and what chooses its numbers: a document of a hundred pages has thousands of them."""
-    template = b"%d".join(text.replace(b"%", b"%%") for text in piece.texts)
-    places = [names[hole] for hole in piece.holes]
-    if len(places) > 1:
-        return template, itemgetter(*places)
-    return template, lambda numbers: tuple(numbers[at] for at in places)
-
-
-def annotation_holes(plate: Plate) -> list[Hole]:
-    """In the order of `plate.annotated`."""
-    return [next(hole for hole in plate.page[at].holes if hole[0] == "annotation") for at, _ in plate.annotated]
 
 
 def add_document(draft: Draft, plates: Sequence[Plate], starts: Sequence[int], language: str, metadata: int) -> None:

@@ -12,7 +12,7 @@ import orjson
 from services.delivery.errors import PlateUnreadable
 from services.delivery.rendering.fitting import Box, Rule
 
-MAGIC = b"stubline-plate-1\n"
+MAGIC = b"stubline-plate-2\n"
 
 # What stands in a hole: an object of the plate that all pages share, one that each page has of its own, or of the document.
 Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"], int]
@@ -73,7 +73,7 @@ class Plate:
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
     content: tuple[bytes | str, ...]
-    shards: tuple[tuple[str, int], ...]  # of the page's own text
+    rare: tuple[tuple[str, int], ...]  # face and glyph: what the page's own text shows beside the common glyphs
     spots: Mapping[str, Spot]
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
@@ -131,7 +131,7 @@ PLAIN = (
     "square",
     "faces",
     "modules",
-    "shards",
+    "rare",
     "links",
 )
 PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "letter", "upper", "features", "face")

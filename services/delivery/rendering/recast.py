@@ -1,4 +1,4 @@
-"""The page's own text, set again in the shards that its fields use too: else a file would carry most letters twice."""
+"""The page's own text, set again in the fonts that its fields use too: else a file would carry most letters twice."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
 def recast(
     parts: Sequence[bytes | str], kits: Mapping[str, Kit]
 ) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
-    """The page's own text in the shards that its fields use too: else a file would carry most letters twice."""
+    """The parts, and which glyphs of which faces they show."""
     made: list[bytes | str] = []
-    shards = set[tuple[str, int]]()
+    shown = set[tuple[str, int]]()
     for part in parts:
         if isinstance(part, str):
             made.append(part)
@@ -33,40 +33,27 @@ def recast(
             if not line.endswith(b"] TJ") or not (match := FONT.fullmatch(font)):
                 lines.append(line)
                 continue
-            again = recast_line(line, match[2], kits.get(match[1].decode()), shards)
+            again = recast_line(line, match[2], kits.get(match[1].decode()), shown)
             lines += [font, line] if again is None else [again]
         made.append(b"\n".join(lines))
-    return tuple(made), shards
+    return tuple(made), shown
 
 
-def recast_line(line: bytes, size: bytes, kit: Kit | None, shards: set[tuple[str, int]]) -> bytes | None:
-    """None when a glyph of it is in no shard: the line keeps WeasyPrint's font."""
+def recast_line(line: bytes, size: bytes, kit: Kit | None, shown: set[tuple[str, int]]) -> bytes | None:
+    """None when the kit does not carry a glyph of it: the line keeps WeasyPrint's font."""
     if kit is None:
         return None
-    parts: list[bytes] = []
-    current = -1
+    parts, used = list[bytes](), set[int]()
     for glyphs, move in SHOWN.findall(line):
-        for at in range(0, len(glyphs), 4):
-            glyph = glyphs[at : at + 4]
-            owner = kit.shard_of.get(int(glyph, 16))
-            if owner is None:
-                return None
-            if owner != current:
-                parts.append(
-                    b"%b/%b %b Tf\n[" % (b"] TJ\n" if current >= 0 else b"", resource(kit.digest, owner), size)
-                )
-                current = owner
-            parts.append(b"<%b>" % glyph)
-        if move and float(move):
-            if current < 0:
-                return None
+        if glyphs:
+            used.update(int(glyphs[at : at + 4], 16) for at in range(0, len(glyphs), 4))
+            parts.append(b"<%b>" % glyphs)
+        elif move and float(move):
             parts.append(move + b" ")
-    shards |= {(kit.digest, owner) for glyphs, _ in SHOWN.findall(line) for owner in owners(glyphs, kit)}
-    return b"".join(parts).replace(b"><", b"") + b"] TJ"
-
-
-def owners(glyphs: bytes, kit: Kit) -> set[int]:
-    return {kit.shard_of[int(glyphs[at : at + 4], 16)] for at in range(0, len(glyphs), 4)}
+    if not used <= kit.glyphs.keys():
+        return None
+    shown |= {(kit.digest, glyph) for glyph in used}
+    return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts).replace(b"><", b""))
 
 
 def keep_used_fonts(page: Drawn, resources: int, fixed: Sequence[bytes | str]) -> None:

@@ -22,6 +22,7 @@ from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnre
 from services.delivery.rendering import faces, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.packaged import fonts_digest
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.plates import Plate
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from services.delivery.rendering.layout import Font  # which imports WeasyPrint: 40 MB that a stamp does not need
 
 T = TypeVar("T")
-FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 2  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
 DAY_S = 86_400.0
@@ -39,11 +40,16 @@ OURS = re.compile(
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
-@cache
 def versions() -> str:
-    """Of all that decides what a page looks like, byte for byte. WeasyPrint is asked without being imported."""
-    engine = f"{metadata.version('weasyprint')} {pango_version()}"
-    return f"{FORMAT} {engine} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    """Of all that decides what a page looks like, byte for byte."""
+    return f"{FORMAT} {libraries()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION} {fonts_digest()}"
+
+
+@cache
+def libraries() -> str:
+    """WeasyPrint is asked without being imported."""
+    others = (metadata.version(name) for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2"))
+    return " ".join([metadata.version("weasyprint"), str(pango_version()), *others])
 
 
 def pango_version() -> int:

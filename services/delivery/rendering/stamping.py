@@ -38,10 +38,10 @@ def normal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """A field's operators, and the shards that they use."""
+    """A field's operators, and which glyphs they show that not every file has."""
 
     operators: bytes
-    shards: frozenset[tuple[str, int]]
+    rare: frozenset[tuple[str, int]]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Stamp:
     def page(self, texts: Mapping[str, str], payload: str) -> Page:
         """Raises OddText. `texts`: of all the plate's fields."""
         parts: list[bytes] = []
-        shards = set(self.plate.shards)
+        rare = set(self.plate.rare)
         for part in self.plate.content:
             if isinstance(part, bytes):
                 parts.append(part)
@@ -66,8 +66,8 @@ class Stamp:
                 spot = self.plate.spots[part]
                 found = self._field(spot, texts[spot.field])
                 parts.append(found.operators)
-                shards |= found.shards
-        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(shards), self._links(texts))
+                rare |= found.rare
+        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts))
 
     def _links(self, texts: Mapping[str, str]) -> tuple[bytes, ...]:
         return tuple(addressed(address, texts) for address in self.plate.links)
@@ -111,34 +111,28 @@ class Stamp:
         pitch = spot.box.pitch_at(fitted.scale)
         y = spot.y + fitted.top + spot.baseline_at(fitted.scale, *kit.face.line(fitted.size))
         parts: list[bytes] = []
-        shards = set[tuple[str, int]]()
+        shown_glyphs = set[int]()
         for line in fitted.lines:
             glyphs = kit.face.shape(line, fitted.size, spacing)
             if glyphs is None:
                 raise OddText(spot.name, "glyphs")
             spare = spot.box.width - glyphs.width
             x = spot.x + (spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0)
-            parts.append(
-                b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n"
-                % (x, y, shown(glyphs, kit, int(fitted.size * UNITS) / UNITS, shards))
-            )
+            written = shown(glyphs, kit, int(fitted.size * UNITS) / UNITS)
+            parts.append(b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n" % (x, y, written))
+            shown_glyphs.update(glyphs.ids)
             y += pitch
-        return Set(b"".join(parts), frozenset(shards))
+        rare = frozenset([(kit.digest, glyph) for glyph in shown_glyphs - kit.common])
+        return Set(b"".join(parts), rare)
 
 
-def shown(glyphs: Glyphs, kit: Kit, size: float, shards: set[tuple[str, int]]) -> bytes:
-    """`/K0 12 Tf [<0024>67<0039>] TJ`, once for each stretch of glyphs of one shard."""
+def shown(glyphs: Glyphs, kit: Kit, size: float) -> bytes:
+    """`/K0 12 Tf [<0024>67<0039>] TJ`."""
     if not glyphs.ids:
         return b""
-    owners, parts, current = kit.shard_of, list[bytes](), -1
+    parts = [b"/%b %.6f Tf\n[<" % (resource(kit.digest), size)]
     befores = glyphs.before or repeat(0.0)
     for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
-        owner = owners[glyph]
-        if owner != current:
-            name = resource(kit.digest, owner)
-            parts.append(b"%b/%b %.6f Tf\n[<" % (b">] TJ\n" if current >= 0 else b"", name, size))
-            shards.add((kit.digest, owner))
-            current = owner
         if before:
             parts.append(b">%.3f<" % -before)
         parts.append(HEX[glyph])

@@ -19,7 +19,7 @@ from hypothesis.strategies import binary
 
 from services.delivery import files as module
 from services.delivery.errors import FileDamaged, FileMissing, FilesAway, FilesUrlUnusable
-from services.delivery.files import Files, default_folder, name_of
+from services.delivery.files import PART_AGE_S, Files, default_folder, name_of
 from services.delivery.sender.breaker import Breaker
 
 CONTENT = b"%PDF-1.7 a ticket"
@@ -177,8 +177,12 @@ def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
     place = folder / name_of(SHA256)
     (left := place.with_name(f".{place.name}.1a2b3c4d")).write_bytes(CONTENT[:5])
     (others := place.with_name(f".{'0' * 62}.pdf.1a2b3c4d")).write_bytes(b"")
+    (young := place.with_name(f".{place.name}.5e6f7a8b")).write_bytes(CONTENT[:5])  # another sender's, at work
+    long_ago = time.time() - 2 * PART_AGE_S
+    for path in (left, others):
+        os.utime(path, (long_ago, long_ago))
     files.delete(SHA256)
-    assert (left.exists(), others.exists()) == (False, True)
+    assert (left.exists(), others.exists(), young.exists()) == (False, True, True)
 
 
 def test_a_folder_that_has_gone_is_the_worlds_fault(folder: Path) -> None:

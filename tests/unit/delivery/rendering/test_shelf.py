@@ -14,7 +14,7 @@ import weasyprint
 from weasyprint.text.ffi import pango
 
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
-from services.delivery.rendering import apart, faces, plates, qr, shelf
+from services.delivery.rendering import apart, faces, packaged, plates, qr, shelf
 from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
 from services.delivery.rendering.faces import Kit
@@ -206,6 +206,19 @@ def keys(folder: Path) -> dict[str, str]:
 def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
     told = keys(tmp_path)
     assert len(set(told.values())) == len(told)
+
+
+def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, facts = Library().choose("e-ticket"), facts_of(ticket())
+    own, digest = plate_key(chosen, facts), packaged.fonts_digest()
+    real = packaged.font
+    monkeypatch.setattr(packaged, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf"))
+    packaged.fonts_digest.cache_clear()
+    try:
+        assert packaged.fonts_digest() != digest
+        assert plate_key(chosen, facts) != own
+    finally:
+        packaged.fonts_digest.cache_clear()
 
 
 def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""The fonts that come with Stubline, as files of a package that the lock file pins."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.metadata import distribution
+
+
+@cache
+def font_names() -> dict[str, str]:
+    """File name -> path of the TrueType files of the font package."""
+    found = distribution("font-source-sans-pro").files or []
+    return {path.name: str(path.locate()) for path in found if path.suffix == ".ttf"}
+
+
+@cache
+def font(name: str) -> bytes:
+    with open(font_names()[name], "rb") as file:  # noqa: PTH123 - a path of the package, read once
+        return file.read()
+
+
+@cache
+def fonts_digest() -> str:
+    """Of all fonts that come with Stubline: another release of them is another page."""
+    told = hashlib.sha256()
+    for name in sorted(font_names()):
+        told.update(name.encode() + b"\0" + hashlib.sha256(font(name)).digest())
+    return told.hexdigest()

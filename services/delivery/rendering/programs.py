@@ -1,0 +1,261 @@
+"""Font programs with only the glyphs that a file shows, made while a ticket is stamped.
+
+The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as further blocks of the same
+stream. Glyphs have numbers of the kit's own, the common ones first, so that a program ends with the last one that it holds.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import uharfbuzz as hb
+from fontTools.ttLib import TTFont
+
+from services.delivery.errors import PlateUnreadable
+
+STORED_MAX = 0xFFFF  # bytes of one block
+SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
+WINDOW_BITS, MEMORY = 12, 6  # of a packer for little: a large one takes longer to set up than to use
+MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
+WORDS, SCALE, MORE, TWO_SCALES, MATRIX = 0x0001, 0x0008, 0x0020, 0x0040, 0x0080  # flags of a part of a composite glyph
+DROPPED = ("GSUB", "GPOS", "GDEF", "BASE", "DSIG", "kern", "LTSH", "PCLT", "JSTF", "name", "post", "cmap", "OS/2")
+
+
+@dataclass(frozen=True)
+class Program:
+    """`numbers`: CID -> glyph of the program, packed; empty where they are the same."""
+
+    packed: bytes
+    length: int
+    numbers: bytes = b""
+
+
+@dataclass(frozen=True)
+class TrueType:
+    """Outlines by the kit's own numbers. `order`: which glyph of the font file each of them is; 0 is .notdef."""
+
+    order: Sequence[int]
+    common: int  # so many of the first are in each program
+    ends: Sequence[int]  # of each outline in `outlines`
+    parts: Mapping[int, Sequence[int]]  # glyphs that a composite glyph is made of, by all levels
+    outlines: bytes
+    metrics: bytes  # four bytes a glyph: advance and left side
+    heads: tuple[bytes, bytes, bytes]  # tables head, hhea and maxp
+
+    @cached_property
+    def own(self) -> dict[int, int]:
+        return {glyph: number for number, glyph in enumerate(self.order)}
+
+    @cached_property
+    def _start(self) -> tuple[bytes, int]:
+        """The outlines in each program: packed, and their sum."""
+        outlines = self.outlines[: self.ends[self.common - 1]]
+        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return packed, total(outlines)
+
+    def program(self, glyphs: Iterable[int]) -> Program:
+        """With these glyphs of the font file beside the common ones."""
+        shown = {self.own[glyph] for glyph in glyphs}
+        wanted = shown.union(*(self.parts.get(number, ()) for number in shown))
+        rare = sorted(number for number in wanted if number >= self.common)
+        count = rare[-1] + 1 if rare else self.common
+        outlines = b"".join([self.outlines[self.ends[number - 1] : self.ends[number]] for number in rare])
+        packed, common_sum = self._start
+        common = self.outlines[: self.ends[self.common - 1]]
+        tables = self._tables(rare, count, len(common))
+        front = directory(len(common) + len(outlines), common_sum + total(outlines), tables)
+        tail = b"".join([outlines, *map(padded, tables.values())])
+        rest = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
+        told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
+        parts = [b"\x78\xda", stored(front), packed, rest.compress(tail), rest.flush(), struct.pack(">I", told)]
+        length = len(front) + len(common) + len(tail)
+        return Program(b"".join(parts), length, self._numbers(shown))
+
+    def _tables(self, rare: Sequence[int], count: int, at: int) -> dict[bytes, bytes]:
+        """As they stand behind the outlines. A glyph that is left out has no outline and no width."""
+        starts = list[int]()
+        metrics = bytearray(4 * count)
+        metrics[: 4 * self.common] = self.metrics[: 4 * self.common]
+        following = self.common
+        for number in rare:
+            starts += [at] * (number + 1 - following)
+            at += self.ends[number] - self.ends[number - 1]
+            metrics[4 * number : 4 * number + 4] = self.metrics[4 * number : 4 * number + 4]
+            following = number + 1
+        starts.append(at)
+        head, hhea, maxp = self.heads
+        number_of = struct.pack(">H", count)
+        return {
+            b"loca": self._common_starts + self._offsets(starts),
+            b"hmtx": bytes(metrics),
+            b"head": head,
+            b"hhea": hhea[:34] + number_of,
+            b"maxp": maxp[:4] + number_of + maxp[6:],
+        }
+
+    @cached_property
+    def _common_starts(self) -> bytes:
+        return self._offsets([0, *self.ends[: self.common - 1]])
+
+    def _offsets(self, starts: Sequence[int]) -> bytes:
+        if len(self.outlines) > SHORT_MAX:
+            return struct.pack(f">{len(starts)}I", *starts)
+        return struct.pack(f">{len(starts)}H", *[start // 2 for start in starts])
+
+    @cached_property
+    def _common_numbers(self) -> bytes:
+        glyphs = self.order[: self.common]
+        given = dict(zip(glyphs, range(self.common), strict=True))
+        return struct.pack(f">{max(glyphs) + 1}H", *[given.get(glyph, 0) for glyph in range(max(glyphs) + 1)])
+
+    def _numbers(self, shown: Iterable[int]) -> bytes:
+        told = bytearray(self._common_numbers)
+        for number in sorted(shown):
+            glyph = self.order[number]
+            told += bytes(max(0, 2 * glyph + 2 - len(told)))
+            told[2 * glyph : 2 * glyph + 2] = number.to_bytes(2, "big")
+        return zlib.compress(told, 4)
+
+
+@dataclass(frozen=True)
+class Cff:
+    """A design's own OpenType file with PostScript outlines: cut by HarfBuzz for each set of glyphs, which keep their ids."""
+
+    common: frozenset[int]
+    blob: bytes
+
+    def program(self, glyphs: Iterable[int]) -> Program:
+        wanted = subset_input(self.common.union(glyphs))
+        wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
+        program = bytes(hb.subset(hb.Face(self.blob), wanted).blob.data)
+        return Program(zlib.compress(program, 9), len(program))
+
+
+Outlines = TrueType | Cff
+
+
+def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool) -> Outlines:
+    """Of a font file: what programs with these glyphs are made from."""
+    wanted = subset_input(glyphs)
+    if is_cff:
+        wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
+        return Cff(frozenset(common), bytes(hb.subset(face, wanted).blob.data))
+    plan = hb.SubsetPlan(face, wanted)
+    font = TTFont(io.BytesIO(bytes(plan.execute().blob.data)))
+    new, old = dict(plan.old_to_new_glyph_mapping), dict(plan.new_to_old_glyph_mapping)
+    places, data = font["loca"].locations, font.reader["glyf"]
+    outlines = [data[first:last] for first, last in pairwise(places)]
+    first = with_parts(outlines, {0, *(new[glyph] for glyph in common)})
+    order = [*sorted(first), *(number for number in range(len(outlines)) if number not in first)]
+    own = {number: at for at, number in enumerate(order)}
+    turned = [padded(renumbered(outlines[number], own)) for number in order]
+    ends, at = list[int](), 0
+    for outline in turned:
+        at += len(outline)
+        ends.append(at)
+    head = bytearray(font.reader["head"])
+    head[8:12] = bytes(4)
+    struct.pack_into(">H", head, 50, int(at > SHORT_MAX))
+    names, hmtx = font.getGlyphOrder(), font["hmtx"].metrics
+    return TrueType(
+        order=[old[number] for number in order],
+        common=len(first),
+        ends=ends,
+        parts={at: sorted(with_parts(turned, {at}) - {at}) for at, it in enumerate(turned) if any(components(it))},
+        outlines=b"".join(turned),
+        metrics=b"".join(struct.pack(">Hh", *hmtx[names[number]]) for number in order),
+        heads=(bytes(head), font.reader["hhea"], font.reader["maxp"]),
+    )
+
+
+def subset_input(glyphs: Iterable[int]) -> hb.SubsetInput:
+    wanted = hb.SubsetInput()
+    wanted.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
+    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(int.from_bytes(name.encode(), "big") for name in DROPPED)
+    wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    return wanted
+
+
+def components(outline: bytes) -> Iterator[tuple[int, int]]:
+    """Where a composite glyph names each of its parts, and which glyph that is."""
+    if not outline or struct.unpack_from(">h", outline)[0] >= 0:
+        return
+    at, flags = 10, MORE
+    while flags & MORE:
+        flags, number = struct.unpack_from(">HH", outline, at)
+        yield at + 2, number
+        at += 8 if flags & WORDS else 6
+        at += 2 if flags & SCALE else 4 if flags & TWO_SCALES else 8 if flags & MATRIX else 0
+
+
+def with_parts(outlines: Sequence[bytes], numbers: Iterable[int]) -> set[int]:
+    waiting, found = list(numbers), set[int]()
+    while waiting:
+        if (number := waiting.pop()) not in found:
+            found.add(number)
+            waiting += [part for _, part in components(outlines[number])]
+    return found
+
+
+def renumbered(outline: bytes, own: Mapping[int, int]) -> bytes:
+    changed = bytearray(outline)
+    for at, number in components(outline):
+        struct.pack_into(">H", changed, at, own[number])
+    return bytes(changed)
+
+
+def directory(outlines: int, outlines_sum: int, tables: dict[bytes, bytes]) -> bytes:
+    """A font file's beginning: the outlines come first, then the tables as they stand. Completes `head` with the file's sum."""
+    at = 12 + 16 * (len(tables) + 1)
+    rows = [(b"glyf", outlines_sum & 0xFFFFFFFF, at, outlines)]
+    at += outlines
+    for name, table in tables.items():
+        rows.append((name, total(padded(table)), at, len(table)))
+        at += -(-len(table) // 4) * 4
+    whole = struct.pack(">IHHHH", 0x00010000, len(rows), 64, 2, 16 * len(rows) - 64)
+    whole += b"".join(struct.pack(">4sIII", *row) for row in sorted(rows))
+    adjustment = (MAGIC_SUM - total(whole) - sum(row[1] for row in rows)) & 0xFFFFFFFF
+    head = tables[b"head"]
+    tables[b"head"] = head[:8] + struct.pack(">I", adjustment) + head[12:]
+    return whole
+
+
+def padded(table: bytes) -> bytes:
+    return table + bytes(-len(table) % 4)
+
+
+def total(words: bytes) -> int:
+    numbers: tuple[int, ...] = struct.unpack(f">{len(words) // 4}I", words)
+    return sum(numbers) & 0xFFFFFFFF
+
+
+def stored(block: bytes, *, is_last: bool = False) -> bytes:
+    """As deflate holds what it does not pack."""
+    return (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
+
+
+def to_json(it: Outlines) -> tuple[dict[str, Any], list[bytes]]:
+    if isinstance(it, Cff):
+        return {"common": sorted(it.common)}, [it.blob]
+    told = {"order": it.order, "common": it.common, "ends": it.ends, "parts": [list(it.parts), list(it.parts.values())]}
+    return told, [it.outlines, it.metrics, *it.heads]
+
+
+def from_json(told: Mapping[str, Any], blobs: Sequence[bytes], *, is_cff: bool) -> Outlines:
+    """Raises PlateUnreadable."""
+    try:
+        if is_cff:
+            return Cff(frozenset(told["common"]), blobs[0])
+        outlines, metrics, head, hhea, maxp = blobs
+        parts = dict(zip(*told["parts"], strict=True))
+        return TrueType(told["order"], told["common"], told["ends"], parts, outlines, metrics, (head, hhea, maxp))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PlateUnreadable(str(error)) from None
