@@ -10,7 +10,7 @@ import zxingcpp
 from PIL import Image
 
 from services.delivery.design_tools import pictures, samples
-from services.delivery.design_tools.legible import CODE_DPI, borrowed, code_width, details, quiet_zone
+from services.delivery.design_tools.legible import CODE_DPI, borrowed, code_width, details, quiet_zone, squeezed
 from services.delivery.design_tools.proof import Proof, Whole
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import NAME, PAGE, Chosen, Design
@@ -111,7 +111,8 @@ class Check:
                 )
         payload = samples.payload()
         own = proof.whole(texts, payload)
-        one, other = pictures.raster(proof.printed(texts, payload), DPI), pictures.raster(own.pdf, DPI)
+        stamped = proof.printed(texts, payload)
+        one, other = pictures.raster(stamped, DPI), pictures.raster(own.pdf, DPI)
         self.pages += 1
         found = pictures.compare(one, other, DPI)
         place = place_of(proof, found)
@@ -120,6 +121,13 @@ class Check:
                 "fault",
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in {found.pixels} pixels, by "
                 f"{found.most} of 255: `stubline design preview` shows where; leave out what is unusual there",
+            )
+        mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
+        if mine != theirs and self._is_new("reads", ""):
+            yield Finding(
+                "fault",
+                f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than WeasyPrint's page ({apart(mine, theirs)}): "
+                "take away what turns or divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
 
@@ -153,6 +161,15 @@ class Check:
                 f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are good: use smaller images, "
                 "fewer fonts and weights",
             )
+
+
+def apart(mine: str, theirs: str) -> str:
+    """Where two texts part."""
+    at = next(
+        (at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other),
+        min(len(mine), len(theirs)),
+    )
+    return f"`{mine[at : at + 20]}` and `{theirs[at : at + 20]}`"
 
 
 def where(proof: Proof, name: str) -> str:

@@ -144,18 +144,18 @@ class Sheet:
             raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}")
         if heard.messages and is_strict:
             where = self.chosen.design.name + (f"/{file}" if file else "")
-            raise DesignUnusable(f"{where}: {self._told(heard.messages[0])}")
+            raise DesignUnusable(self._told(where, heard.messages[0]))
 
-    def _told(self, message: str) -> str:
+    def _told(self, where: str, message: str) -> str:
         """With a remedy where WeasyPrint's own words have none."""
         if match := NO_ALT.fullmatch(message):
             return (
-                f"{place_of(self.chosen.design, match[1])}: the picture `{match[1]}` says nothing to those who cannot see it: give it "
+                f"{self.chosen.design.name}/{place_of(self.chosen.design, match[1])}: the picture `{match[1]}` says nothing to those who cannot see it: give it "
                 'alt="..."; mere decoration is a background in CSS'
             )
         if match := NO_GLYPH.search(message):
-            return f"a text of the page has {match[1][:80]!r}, for which no font here has a letter: {FONTS_REMEDY}"
-        return told_of(self._fonts.told_of(message))
+            return f"{where}: a text of the page has {match[1][:80]!r}, for which no font here has a letter: {FONTS_REMEDY}"
+        return f"{where}: {told_of(self._fonts.told_of(message))}"
 
     def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""

@@ -160,8 +160,11 @@ def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
 
     monkeypatch.setattr(Proof, "printed", other)
     faults = [it.text for it in findings(made(tmp_path / "door"), plates) if it.kind == "fault"]
-    assert len(faults) == 1
-    assert faults[0].startswith("door/page.html:10: field `holder`: stamped with the manifest's samples it differs")
+    looks, reads = faults
+    assert looks.startswith("door/page.html:10: field `holder`: stamped with the manifest's samples it differs")
+    assert reads.startswith(
+        "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's page (`"
+    )
 
 
 def test_what_is_the_same_in_all_sizes_and_languages_is_told_once_and_faults_come_first() -> None:
