@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import io
 import mimetypes
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import distribution
+from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image, UnidentifiedImageError
 from typing_extensions import override
+from weasyprint.text.ffi import ffi, fontconfig, pangoft2
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
+from services.delivery.rendering import fallback
 from services.delivery.rendering.designs import Design
 from services.delivery.rendering.links import BASE
 
 FONTS = "fonts:"
+FONTS_OF_SCRIPTS = "docs/how-to/make-a-design.md, Fonts of other scripts"
 PIXELS_MAX = 16_000_000  # A4 at 400 dpi
 SVG_BYTES_MAX = 1_000_000
+FAMILY, EMOJI = b"family", b"emoji"  # fontconfig's word, and the family that Pango asks for where a text has emoji
+OURS = [family.css.encode() for family in fallback.FAMILIES]
+# A fallback font is never slanted nor emboldened by the machine's own rules: each has others.
+UPRIGHT = f"""<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig><match target="font">
+<test name="family" compare="contains"><string>{fallback.OURS}</string></test>
+<edit name="embolden" mode="assign"><bool>false</bool></edit><edit name="matrix" mode="assign"><matrix>
+<double>1</double><double>0</double><double>0</double><double>1</double></matrix></edit></match></fontconfig>"""
+ffi.cdef("""
+    typedef void (*SubstituteFunc) (FcPattern *pattern, void *data);
+    void pango_ft2_font_map_set_default_substitute (
+        PangoFontMap *map, SubstituteFunc function, void *data, void *notify);
+    FcBool FcPatternDel (FcPattern *pattern, const char *object);
+""")
 
 
 class FetchRefusedError(FatalURLFetchingError):  # type: ignore[misc]  # weasyprint ships no types
@@ -60,11 +78,17 @@ class Folder(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
 
 
 class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
-    """Those that a design declares. Knows where each comes from: WeasyPrint says only the name of one that is broken."""
+    """Those that a design declares; behind them ours, of other scripts; behind those whatever the machine has.
+
+    Knows where each comes from: WeasyPrint says only the name of one that is broken.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, str] = {}
+        fontconfig.FcConfigParseAndLoadFromMemory(self._config, UPRIGHT.encode(), True)
+        self._sequence = ffi.callback("SubstituteFunc", in_sequence(self.sources))  # Pango keeps no reference to it
+        pangoft2.pango_ft2_font_map_set_default_substitute(self.font_map, self._sequence, ffi.NULL, ffi.NULL)
 
     @override
     def add_font_face(self, rule_descriptors: Any, url_fetcher: Any) -> Any:
@@ -78,6 +102,29 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
             if message == f"Font-face {family!r} cannot be loaded":
                 return f"the font {family!r} cannot be loaded from `{sources[:120]}`: give it a font file (TTF, OTF, WOFF, WOFF2)"
         return message
+
+
+def in_sequence(sources: Mapping[str, str]) -> Callable[[Any, Any], None]:
+    """Behind all families that a text asks for by name, and before those that the machine has for want of a better one."""
+
+    def substitute(pattern: Any, _: Any) -> None:
+        asked = list(families(pattern))
+        if EMOJI in asked and not any(family.decode() in sources for family in asked):
+            # Pango's own question, for emoji alone: each machine answers it with another font.
+            fontconfig.FcPatternDel(pattern, FAMILY)
+            fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
+        for family in OURS:
+            fontconfig.FcPatternAddString(pattern, FAMILY, family)
+
+    return substitute
+
+
+def families(pattern: Any) -> Iterator[bytes]:
+    found = ffi.new("FcChar8 **")
+    for at in count():
+        if fontconfig.FcPatternGetString(pattern, FAMILY, at, found):
+            return
+        yield ffi.string(found[0])
 
 
 def check_image(path: str, content: bytes, kind: str) -> None:
@@ -104,14 +151,21 @@ def check_image(path: str, content: bytes, kind: str) -> None:
 
 @cache
 def font_names() -> dict[str, str]:
-    """File name -> path of the TrueType files of the font package."""
+    """File name -> path of the TrueType files of Source Sans Pro's package."""
     found = distribution("font-source-sans-pro").files or []
     return {path.name: str(path.locate()) for path in found if path.suffix == ".ttf"}
 
 
-@cache
 def font(name: str) -> bytes:
+    """Of those that come with Stubline."""
+    return fallback.font(name) if fallback.is_known(name) else own_font(name)
+
+
+@cache
+def own_font(name: str) -> bytes:
     if name not in font_names():
-        raise FetchRefusedError(f"asks for the font `{name[:80]}`; installed are {', '.join(sorted(font_names()))}")
+        raise FetchRefusedError(
+            f"asks for the font `{name[:80]}`; installed are {', '.join(sorted(font_names()))}, and those of {FONTS_OF_SCRIPTS}"
+        )
     with open(font_names()[name], "rb") as file:  # noqa: PTH123 - a path of the package, read once
         return file.read()

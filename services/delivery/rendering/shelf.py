@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uharfbuzz as hb
 
 from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnreadable
-from services.delivery.rendering import faces, plates, qr
+from services.delivery.rendering import faces, fallback, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.pages import Facts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from services.delivery.rendering.layout import Font  # which imports WeasyPrint: 40 MB that a stamp does not need
 
 T = TypeVar("T")
-FORMAT = 1  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 2  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
 DAY_S = 86_400.0
@@ -43,7 +43,8 @@ PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 def versions() -> str:
     """Of all that decides what a page looks like, byte for byte. WeasyPrint is asked without being imported."""
     engine = f"{metadata.version('weasyprint')} {pango_version()}"
-    return f"{FORMAT} {engine} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
+    fonts = " ".join(map(metadata.version, fallback.PACKAGES))
+    return f"{FORMAT} {engine} {fonts} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION}"
 
 
 def pango_version() -> int:
