@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import mimetypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import distribution
 from itertools import count
@@ -87,7 +87,7 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
         super().__init__()
         self.sources: dict[str, str] = {}
         fontconfig.FcConfigParseAndLoadFromMemory(self._config, UPRIGHT.encode(), True)
-        self._sequence = ffi.callback("SubstituteFunc", in_sequence(self.sources))  # Pango keeps no reference to it
+        self._sequence = ffi.callback("SubstituteFunc", in_sequence(self._config))  # Pango keeps no reference to it
         pangoft2.pango_ft2_font_map_set_default_substitute(self.font_map, self._sequence, ffi.NULL, ffi.NULL)
 
     @override
@@ -104,13 +104,17 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
         return message
 
 
-def in_sequence(sources: Mapping[str, str]) -> Callable[[Any, Any], None]:
+def in_sequence(config: Any) -> Callable[[Any, Any], None]:
     """Behind all families that a text asks for by name, and before those that the machine has for want of a better one."""
+    bare = ffi.gc(fontconfig.FcPatternCreate(), fontconfig.FcPatternDestroy)
+    fontconfig.FcPatternAddString(bare, FAMILY, EMOJI)
+    fontconfig.FcConfigSubstitute(config, bare, fontconfig.FcMatchPattern)
+    machines = next(families(bare))  # its own emoji font, which its rules may put first
 
     def substitute(pattern: Any, _: Any) -> None:
         asked = list(families(pattern))
-        if EMOJI in asked and not any(family.decode() in sources for family in asked):
-            # Pango's own question, for emoji alone: each machine answers it with another font.
+        if EMOJI in asked and asked[0] == machines:
+            # Pango's own question, for emoji alone and whatever the design says: each machine answers it with another font.
             fontconfig.FcPatternDel(pattern, FAMILY)
             fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
         for family in OURS:

@@ -46,14 +46,14 @@ SHEET = "event-ticket-a5"
 SCRIPTS = {
     "Chinese": (ODD["Chinese"], "NotoSansCJKjp"),
     "Chinese, long": (ODD["Chinese, long"], "NotoSansCJKjp"),
-    "Japanese": ("山田さくら カナ", "NotoSansCJKjp"),
-    "Korean": ("김철수", "NotoSansCJKjp"),
+    "Japanese": (ODD["Japanese"], "NotoSansCJKjp"),
+    "Korean": (ODD["Korean"], "NotoSansCJKjp"),
     "Arabic": (ODD["Arabic"], "IBMPlexSansArabic"),
     "Maghrebi": ("ڢ", "NotoSansArabic"),
     "Hebrew": (ODD["Hebrew"], "NotoSansHebrew"),
     "Devanagari": (ODD["Devanagari"], "NotoSansDevanagari"),
     "Thai": (ODD["Thai"], "NotoSansThai"),
-    "Tamil": ("கமல்ஹாசன்", "NotoSansTamil"),
+    "Tamil": (ODD["Tamil"], "NotoSansTamil"),
     "Georgian": ("გიორგი", "NotoSansGeorgian"),
     "emoji": (ODD["emoji"], "NotoEmoji"),
     "mixed": (ODD["mixed"], "IBMPlexSansArabic"),
@@ -157,6 +157,14 @@ def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
     at_work = pressed(sheet_of(made(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
     assert [font for font in fonts if font.startswith(("Stubline-", "DejaVu"))] == []
+
+
+def test_a_design_that_asks_for_emoji_last_keeps_its_letters(tmp_path: Path) -> None:
+    style = ".holder { font-family: 'DejaVu Sans', Source, emoji }"
+    at_work = pressed(sheet_of(made(tmp_path / "door", style=style)))
+    fonts = fonts_of(at_work.ours({**ADA, "holder": "Ada 🎟️ 7"}))
+    assert [font for font in fonts if "Stubline-NotoSans" in font] == []
+    assert any(font.startswith("Stubline-NotoEmoji") for font in fonts)
 
 
 def test_our_fonts_are_not_the_machines(tmp_path: Path) -> None:
