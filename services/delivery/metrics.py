@@ -76,6 +76,13 @@ PAGES = declare(
         ("kind",),
     )
 )
+LACKING = declare(
+    Counter(
+        "stubline_delivery_characters_lacking_total",
+        "Characters printed as empty boxes, for no font has them: neither the design's, nor those of other scripts that come with "
+        "Stubline, nor the machine's. Counted when a text is laid out. The log names design and field, once a process.",
+    )
+)
 COMPILE_SECONDS = declare(
     Histogram(
         "stubline_delivery_compile_seconds", "Compiling a design for a campaign: once a campaign, machine and release."

@@ -42,5 +42,8 @@ ODD = {
     "mixed": "Ada 王小明 (محمد) <b>Грейс</b>",
     "Arabic, long": "مرحبا بالعالم " * 60,
     "Cyrillic, a whole book": "Все счастливые семьи похожи. " * 345,  # noqa: RUF001 - another script, and meant so
+    "Japanese": "山田さくら カナ",
+    "Korean": "김철수",
+    "Tamil": "கமல்ஹாசன்",
     "control-like": "a\u200db\u200cc \u202eevE",
 }

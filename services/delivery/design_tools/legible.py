@@ -8,6 +8,7 @@ from PIL import Image
 
 from services.delivery.design_tools import samples
 from services.delivery.design_tools.proof import Proof
+from services.delivery.rendering import fallback
 from services.delivery.rendering.drawing import drawn
 from services.delivery.rendering.layout import LaidOut
 from services.delivery.rendering.packaged import font, font_names
@@ -71,8 +72,12 @@ def borrowed(proof: Proof, laid_out: LaidOut) -> Iterator[str]:
     contents = proof.chosen.design.contents
     if any(path.endswith((".woff", ".woff2")) for path in contents):
         return  # they are unpacked on their way, so nobody can tell
-    ours = {*contents.values(), *(font(name) for name in font_names())}
-    for family in sorted({it.family for it in drawn(laid_out).fonts.values() if it.content not in ours}):
+    own = {*contents.values(), *(font(name) for name in font_names())}
+    others = [it for it in drawn(laid_out).fonts.values() if it.content not in own and not fallback.is_ours(it.family)]
+    ours = (
+        {fallback.font(name) for name in fallback.names()} if others else set[bytes]()
+    )  # a design may name one itself
+    for family in sorted({it.family for it in others if it.content not in ours}):
         yield f"uses the font `{family}` of this machine; put its file into the folder, and name it by @font-face"
 
 

@@ -9,12 +9,13 @@ from dataclasses import replace
 import pydyf
 
 from services.delivery.errors import DesignUnusable
+from services.delivery.rendering import fallback
 from services.delivery.rendering.assembling import UnreachedError, assembled, cut_links
 from services.delivery.rendering.designs import CODE, PAGE
 from services.delivery.rendering.drawing import Drawn, drawn
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.fitting import Fitted
-from services.delivery.rendering.layout import Font, LaidOut, Sheet
+from services.delivery.rendering.layout import Font, LaidOut, Sheet, lacking
 from services.delivery.rendering.pages import place_of
 from services.delivery.rendering.places import Place
 from services.delivery.rendering.plates import Plate, Spot, to_bytes
@@ -51,7 +52,7 @@ def pressed(
 ) -> Plate:
     """What was drawn, as a plate. Texts of `fixed` stay in it, and so does the code if it is."""
     design = sheet.chosen.design
-    with sheet.minded(is_strict=laid_out.is_ours):
+    with sheet.minded(is_strict=laid_out.is_ours) as heard:
         page = drawn(laid_out)
     cut_links(page, sheet.links)
     if laid_out.square is None:
@@ -63,12 +64,16 @@ def pressed(
     if laid_out.is_ours:
         check_families(sheet, laid_out, page)
     tags = frozenset(tag for place in laid_out.places.values() for tag, value in place.features if value)
+    # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket, and then set whole.
     kits = {
-        key: kit_of(font, design.manifest.characters, tags) for key, font in page.fonts.items() if not font.is_variable
+        key: kit_of(font, design.manifest.characters, tags)
+        for key, font in page.fonts.items()
+        if not font.is_variable and (key in used.values() or not fallback.is_ours(font.family))
     }
     spots = {name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()}
     try:
-        plate = replace(assembled(sheet, page, slots, spots, kits), square=laid_out.square[2], modules=modules)
+        plate = assembled(sheet, page, slots, spots, kits)
+        plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacking(heard))
     except UnreachedError:
         raise DesignUnusable(
             f"{design.name}: draws outside of its page, such as in a margin box of @page: put it into {PAGE}"
@@ -155,7 +160,7 @@ def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: Drawn) -> st
 
 def check_families(sheet: Sheet, laid_out: LaidOut, page: Drawn) -> None:
     """A font that is not there is replaced without a word, by another one on each machine."""
-    found = {font.family.casefold() for font in page.fonts.values()}
+    found = {family.casefold() for family in (*sheet.declared, *(font.family for font in page.fonts.values()))}
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(

@@ -19,9 +19,10 @@ from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
 from services.delivery.errors import DesignUnusable
+from services.delivery.rendering import fallback
 from services.delivery.rendering.designs import PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
-from services.delivery.rendering.fetching import FetchRefusedError, Folder, Fonts
+from services.delivery.rendering.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder, Fonts
 from services.delivery.rendering.fitting import Fitted
 from services.delivery.rendering.links import BASE, check_targets, links_of
 from services.delivery.rendering.pages import Facts, Odd, draw, fields_of, filled, place_of, write, write_odd
@@ -30,8 +31,10 @@ from services.delivery.rendering.places import square as found_square
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
-NO_GLYPH = re.compile(r"\.notdef glyph rendered for Unicode string unsupported by fonts: (.*)")
-FONTS_REMEDY = "install one (docs/how-to/make-a-design.md, Fonts of other scripts), or put its file into the folder and name it in font-family"
+NO_GLYPH = re.compile(
+    r'\.notdef glyph rendered for Unicode string unsupported by fonts: ("(.*)" \(U\+[0-9A-F]+\))', re.DOTALL
+)
+FONTS_REMEDY = f"put a font that has it into the folder, and name it in font-family ({FONTS_OF_SCRIPTS})"
 QR_ALT = "QR code of the ticket"
 
 
@@ -66,6 +69,7 @@ class Sheet:
         self._where = f"{chosen.design.name}/{PAGE}"
         self._fonts = Fonts()
         self._fetcher = Folder(chosen.design)
+        self._brought = set[str]()
         with self.minded():
             page = HTML(string=filled(chosen, facts), base_url=BASE, url_fetcher=self._fetcher)
             self._page, self._root = page, page.etree_element
@@ -74,6 +78,7 @@ class Sheet:
             self.fields = fields_of(chosen, self._root)
             self.links = links_of(chosen, self._root)
             self._check_elements()
+            self._bring("".join(self._root.itertext()))
             self._styles = [
                 *self._own_styles(),
                 self._css(string=f"@page{{size:{chosen.page_size};margin:0}}{OUR_STYLE}"),
@@ -93,6 +98,18 @@ class Sheet:
             if next(self._root.iter(tag), None) is not None:
                 at = place_of(self.chosen.design, f"<{tag}")
                 raise DesignUnusable(f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none")
+
+    def _bring(self, text: str) -> None:
+        """Our fonts that have its letters, behind the design's own. What stands in the page has its own before any field."""
+        for name in fallback.needed(text):
+            if name not in self._brought:
+                self._brought.add(name)
+                self._css(string=fallback.declared(name))
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Families that the design's style sheets declare."""
+        return frozenset(self._fonts.sources)
 
     def _css(self, **source: str) -> CSS:
         return CSS(font_config=self._fonts, url_fetcher=self._fetcher, base_url=BASE, **source)
@@ -119,7 +136,7 @@ class Sheet:
                     yield style
 
     @contextmanager
-    def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[None]:
+    def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[Ear]:
         """WeasyPrint goes on without what it does not understand; we do not: a page that lacks something is worse than none.
 
         Not `is_strict`: a stranger's text may have characters that no font has, and that is nobody's mistake here.
@@ -130,7 +147,7 @@ class Sheet:
         logger.addHandler(heard)
         logger.propagate = False
         try:
-            yield
+            yield heard
         except RecursionError:
             raise DesignUnusable(
                 f"{self.chosen.design.name}/{file or PAGE}: elements, rules or imports are nested too deeply: make it flatter"
@@ -161,6 +178,7 @@ class Sheet:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
         for name, text in texts.items():
             if isinstance(text, Odd):
+                self._bring(text.text)
                 write_odd(self.fields[name].element, text)
             else:
                 write(self.fields[name].element, text)
@@ -243,6 +261,11 @@ def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
     """Where a click leads away: it may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
+
+
+def lacking(heard: Ear) -> str:
+    """The letters that were drawn as empty boxes, for no font has them."""
+    return "".join(sorted({match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}))
 
 
 def fonts_of(document: Any) -> dict[str, Font]:

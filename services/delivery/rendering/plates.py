@@ -79,6 +79,7 @@ class Plate:
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
     links: tuple[str, ...]  # addresses with `{field}` in them
+    lacking: str = ""  # letters of texts set in it that are drawn as empty boxes, for no font has them
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
@@ -133,6 +134,7 @@ PLAIN = (
     "modules",
     "rare",
     "links",
+    "lacking",
 )
 PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "letter", "upper", "features", "face")
 

@@ -32,12 +32,14 @@ class Narrator(Protocol):
 
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
+    def lacking(self, design: str, field: str, letters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 class Silent:
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
+    def lacking(self, design: str, field: str, letters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
@@ -141,6 +143,9 @@ class Renderer:
 
         def make() -> Stamp:
             plate = self.press.whole(Task(chosen, facts, self.shelf, key), stamp.plate, odd)
+            for name, text in odd.items():
+                if letters := lacking_in(text, plate):
+                    self.narrator.lacking(chosen.design.name, stamp.plate.spots[name].field, letters)
             return Stamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or((key, *sorted(odd.items())), make)
@@ -160,6 +165,11 @@ class Renderer:
         if self._stencil is None:
             self._stencil = self.shelf.stencil()
         return self._stencil
+
+
+def lacking_in(text: str, plate: Plate) -> int:
+    """How many of its letters no font has, as the field says them or in capitals."""
+    return sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text) if plate.lacking else 0
 
 
 def facts_of(page: TicketPage) -> Facts:

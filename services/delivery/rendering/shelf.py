@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import uharfbuzz as hb
 
 from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnreadable
-from services.delivery.rendering import faces, plates, qr
+from services.delivery.rendering import faces, fallback, plates, qr
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.faces import Kit
 from services.delivery.rendering.packaged import fonts_digest
@@ -48,7 +48,9 @@ def versions() -> str:
 @cache
 def libraries() -> str:
     """WeasyPrint is asked without being imported."""
-    others = (metadata.version(name) for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2"))
+    others = (
+        metadata.version(name) for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2", *fallback.PACKAGES)
+    )
     return " ".join([metadata.version("weasyprint"), str(pango_version()), *others])
 
 

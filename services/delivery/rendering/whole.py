@@ -75,7 +75,21 @@ class Trial:
             for name, text in self.odd.items()
         }
         heights = self._measured(last)
+        if higher := self._with_fewer_lines(last, heights):
+            last |= higher
+            heights = self._measured(last)
         return {name: replace(it, top=drop(self.plate.spots[name], heights[name][1])) for name, it in last.items()}
+
+    def _with_fewer_lines(
+        self, last: Mapping[str, Odd], heights: Mapping[str, tuple[int, float, float]]
+    ) -> dict[str, Odd]:
+        """Of texts that are cut: a font of another script may have higher lines than the field's own."""
+        rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
+        return {
+            name: replace(it, lines=max(1, int(rooms[name] * heights[name][0] / heights[name][1])))
+            for name, it in last.items()
+            if it.is_cut and heights[name][0] > 1 and heights[name][1] > rooms[name]
+        }
 
     def _measured(self, tried: Mapping[str, Odd]) -> dict[str, tuple[int, float, float]]:
         laid_out = self.sheet.lay({**self.given, **tried}, self.square)

@@ -37,6 +37,9 @@ class Telemetry:
     def whole(self, pages: int, why: str) -> None:
         """Set by WeasyPrint, because a text cannot be stamped."""
 
+    def lacking(self, design: str, field: str, letters: int) -> None:
+        """Letters of a text that no font has: they are printed as empty boxes."""
+
     def compiled(self, seconds: float) -> None:
         """A design, for a campaign."""
 
@@ -84,6 +87,7 @@ class Narrator(Telemetry):
         self._log, self._health = logs.get("sender"), health
         self._openness = 0.0
         self._was_ready: tuple[bool, str] | None = None
+        self._lacking = set[tuple[str, str]]()  # what was told once: a design's fields are few, its texts are not
 
     @override
     def taken(self, taken: Taken) -> None:
@@ -101,6 +105,13 @@ class Narrator(Telemetry):
     @override
     def whole(self, pages: int, why: str) -> None:
         metrics.PAGES.add(pages, kind=why)
+
+    @override
+    def lacking(self, design: str, field: str, letters: int) -> None:
+        metrics.LACKING.add(letters)
+        if (design, field) not in self._lacking:
+            self._lacking.add((design, field))
+            self._log.warning("letters that no font has are printed as empty boxes", design=design, field=field)
 
     @override
     def compiled(self, seconds: float) -> None:

@@ -246,9 +246,8 @@ def test_the_code_beside_a_field_set_whole_is_read() -> None:
     assert scanned(picture(pdf, 150)) == scanned(picture_wide(pdf, 360)) == [payload(7)]
 
 
-@pytest.mark.parametrize("name", ["Greek", "Cyrillic"])
+@pytest.mark.parametrize("name", ["Greek", "Cyrillic", "Chinese", "Japanese", "Korean", "Devanagari", "Thai"])
 def test_a_text_in_another_script_is_found_by_a_search(name: str) -> None:
-    """As long as a font of the machine has its letters."""
     pdf = press("e-ticket-a4").ours({**ADA, "holder": ODD[name]})
     assert squeezed(ODD[name]) in squeezed(text_of(pdf))
 

@@ -58,12 +58,16 @@ class Counts:
     pages: int = 0
     whole_pages: dict[str, int] = field(default_factory=dict)
     plates: int = 0
+    letters: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def stamped(self, pages: int) -> None:
         self.pages += pages
 
     def whole(self, pages: int, why: str) -> None:
         self.whole_pages[why] = self.whole_pages.get(why, 0) + pages
+
+    def lacking(self, design: str, field: str, letters: int) -> None:
+        self.letters[design, field] = self.letters.get((design, field), 0) + letters
 
     def compiled(self, seconds: float) -> None:
         assert seconds > 0
@@ -227,6 +231,16 @@ def test_metrics_hear_of_each_page_how_it_was_made(shelf: Path) -> None:
     )
     assert (counts.pages, sum(counts.whole_pages.values()), counts.plates) == (2, 2, 0)
     assert set(counts.whole_pages) == {"characters"}
+
+
+def test_a_letter_that_no_font_has_is_told_and_its_ticket_is_printed(shelf: Path) -> None:
+    """Through the helper process."""
+    counts = Counts()
+    at_work = renderer(shelf, ticket())
+    at_work.narrator = counts
+    pdf = at_work.render(paper(ticket(0, holder="Ada \U00013000\U00013001"), ticket(1, holder=ODD["Hebrew"])))
+    assert counts.letters == {("event-ticket", "holder"): 4}, "two, at two places of the design"
+    assert "Ada" in words(pdf)[0]
 
 
 def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
