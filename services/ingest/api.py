@@ -1,7 +1,8 @@
 """The door: callbacks in over HTTP, each answered only when Kafka has it.
 
 Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
-its secrets, 415 content type, 413 too large, 503 no room, 408 too slow, 401 wrong signature, 503 Kafka does not take it.
+its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 401 wrong signature, 503 Kafka does not
+take it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,12 +25,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.callbacks import received
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
+from services.ingest.pace import Pace
 from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.settings import Settings
-from services.ingest.shops import Shop
+from services.ingest.shops import PREFIX, Shop
 from services.runtime import logs, metrics, trace
 
-PREFIX = "/hooks/"
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 TOPIC_CHARS_MAX = 128
 UNKNOWN = "?"  # stands for a source or an order that is not known
@@ -68,6 +70,7 @@ class Callbacks:
         self._shops, self._publisher, self._settings = shops, publisher, settings
         self._wait_s = settings.door_body_wait_ms / 1_000
         self._in_flight = self._bytes = 0
+        self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
@@ -111,6 +114,7 @@ class Callbacks:
             if media == FORM:
                 return self._greet(shop, headers, body)
             if not shop.source.verify(headers, body, shop.secrets):
+                self._paces[shop.slug].give_back()
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
             await self._publish(shop, headers, body)
         except TimeoutError:
@@ -138,6 +142,10 @@ class Callbacks:
             raise self._too_large()
         if self._in_flight >= self._settings.door_in_flight_max:
             raise self._come_again("too many callbacks at once")
+        if not self._paces[shop.slug].take(time.monotonic()):
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
+            )
         return media
 
     def _greet(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
@@ -157,10 +165,10 @@ class Callbacks:
             content_type="application/json",
             **({"callbacktopic": topic} if topic else {}),
         )
-        time = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(trace.child(trace.parse(headers.get(b"traceparent"))))
         try:
-            await self._publisher.publish(callback.encode(time=time, traceparent=hop))
+            await self._publisher.publish(callback.encode(time=at, traceparent=hop))
         except NotTakenError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
@@ -179,6 +187,8 @@ class Callbacks:
             DOOR_CALLBACKS.add(count, source=source, status=str(status))
             if status == HTTPStatus.UNAUTHORIZED:
                 self._log.warning("callbacks with a wrong signature", source=source, count=count)
+            elif status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._log.warning("a source was told to slow down", source=source, count=count)
         DOOR_IN_FLIGHT.set(self._in_flight)
 
 

@@ -39,6 +39,13 @@ class Settings(LaneSettings):
     door_in_flight_bytes_max: int = Field(
         32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it: 503."
     )
+    door_source_rate_max: float = Field(
+        4_000,
+        ge=0.1,
+        le=1_000_000,
+        description="Callbacks a second of one source, twice as many at once; one more is told 429. `rate_max` in the sources "
+        "file is a source's own. WooCommerce never asks again, so only what would bury the others should be told so.",
+    )
     door_acknowledgement_wait_ms: int = Field(
         5_000,
         ge=200,

@@ -3,9 +3,10 @@
     [sources.shop]
     kind = "woocommerce"
     secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
+    rate_max = 500  # callbacks a second; else STUBLINE_INGEST_DOOR_SOURCE_RATE_MAX
 
 Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
-is not there stops its own source only: the other shops go on.
+is not there, or that can be guessed, stops its own source only: the other shops go on.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from services.ingest.sources import KINDS, TYPES
 from services.ingest.sources.source import Source
 from services.runtime.settings import ConfigurationError
 
+PREFIX = "/hooks/"  # before a slug: the path of the door
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
-TOP, FIELDS = ("sources",), ("kind", "secrets")
+TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max")
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
+SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
+RATE_MAX = 1_000_000
+REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,9 @@ class Shop:
     event_type: str
     secrets: tuple[bytes, ...] = field(repr=False)
     refused: str | None = None  # why it is not served
+    kind: str = ""
+    names: tuple[str, ...] = ()  # where its secrets are
+    rate_max: float | None = None  # its own, callbacks a second
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
@@ -73,11 +81,28 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str]) -> Shop:
             secrets.append(KINDS[kind].key_of(_secret(name, where, environment)))
         except LookupError as error:
             problems.append(str(error.args[0]))
-    return Shop(slug, KINDS[kind], TYPES[kind], () if problems else tuple(secrets), "; ".join(problems) or None)
+    return Shop(
+        slug,
+        KINDS[kind],
+        TYPES[kind],
+        () if problems else tuple(secrets),
+        "; ".join(problems) or None,
+        kind,
+        tuple(map(str, wanted)),
+        _rate(entry.get("rate_max"), where),
+    )
+
+
+def _rate(said: object, where: str) -> float | None:
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0.1 <= said <= RATE_MAX:
+        raise ConfigurationError(f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}")
+    return float(said)
 
 
 def _secret(name: object, where: str, environment: Mapping[str, str]) -> str:
-    """LookupError when it is missing or empty."""
+    """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
     kind, _, at = name.partition(":")
@@ -92,6 +117,10 @@ def _secret(name: object, where: str, environment: Mapping[str, str]) -> str:
         raise LookupError(f"{name} is missing or empty")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
+    if len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN:
+        raise LookupError(
+            f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
+        )
     return secret
 
 

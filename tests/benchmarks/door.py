@@ -22,7 +22,7 @@ import psutil
 
 from tests.benchmarks.report import Figure, median, show
 
-SECRET = "s3cr3t"
+SECRET = "s3cr3t-of-the-bench"
 LEAST_PER_SECOND, LEAST_SHARE = 2_000, 0.4
 START_S = 20.0
 
@@ -70,7 +70,9 @@ def load(port: int, seconds: float) -> dict[str, float]:
 
 def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
     sources = folder / "sources.toml"
-    sources.write_text('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:BENCH_SECRET"]\n', "utf-8")
+    sources.write_text(
+        '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:BENCH_SECRET"]\nrate_max = 1_000_000\n', "utf-8"
+    )
     return {
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": servers,

@@ -21,7 +21,7 @@ from services.ingest import sources
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.door import ROOT, SECRET, DoorProcess
+from tests.support.door import OLD_SECRET, ROOT, SECRET, DoorProcess
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -78,7 +78,7 @@ def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
     assert orders == {f"{door.slug}:1": ["storefront", "reached:processing"], f"{door.slug}:2": ["deletion"]}
 
 
-@pytest.mark.parametrize("secret", ["old", SECRET])
+@pytest.mark.parametrize("secret", [OLD_SECRET, SECRET])
 def test_both_secrets_are_valid_while_one_is_replaced(door: DoorProcess, secret: str) -> None:
     assert door.send(body(), secret=secret).status_code == 200
 
@@ -314,6 +314,22 @@ def test_more_than_fits_is_told_to_come_again(
         assert at_once
         assert {it.json()["detail"] for it in at_once} == {"too many callbacks at once"}
         nothing_is_lost(door, storm)
+
+
+def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothing_of_its_rate(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_source_rate_max=3) as own:
+        assert {own.send(body(1), secret="nobody's").status_code for _ in range(20)} == {401}
+        answers = [own.send(body(number)) for number in range(1, 21)]
+        codes = [it.status_code for it in answers]
+        assert codes.count(200) + codes.count(429) == 20
+        assert 6 <= codes.count(200) < 20  # twice its rate at once, then its rate
+        slow = next(it for it in answers if it.status_code == 429)
+        assert (slow.headers["retry-after"], slow.json()["detail"]) == ("1", "this source is too fast")
+        time.sleep(1.1)
+        assert own.send(body(99)).status_code == 200
+        assert len(own.kept()) == codes.count(200) + 1
 
 
 @pytest.mark.parametrize(

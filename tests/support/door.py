@@ -23,7 +23,7 @@ from services.runtime.records import Record
 from tests.support.callbacks import signed
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = "s3cr3t-of-the-shop"
+SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
 START_S = 20.0
 
 
@@ -40,7 +40,7 @@ class DoorProcess:
         self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": servers,
-            "DOOR_OLD": "old",
+            "DOOR_OLD": OLD_SECRET,
             "DOOR_SECRET": SECRET,
             **{f"STUBLINE_INGEST_{name}": str(it) for name, it in given.items()},
         }

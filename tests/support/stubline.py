@@ -34,7 +34,7 @@ from deploy.local.stack import Stack
 from schemas.topics import all_topics
 from services.runtime.broker import Broker
 
-SECRET = "a-shop's-secret"
+SECRET = "a-shop's-own-secret"
 PARSER = BytesParser(EmailMessage, policy=policy.default)
 PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT": ("T-shirt", 2000)}
 

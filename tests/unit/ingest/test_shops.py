@@ -17,21 +17,29 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
-    (tmp_path / "new").write_text("a&amp;b\n", "utf-8")
+    (tmp_path / "new").write_text("what a shop's page shows: a&amp;b\n", "utf-8")
     text = f'[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:OLD", "file:{tmp_path}/new"]\n'
-    shop = shops.read(written(tmp_path, text), {"OLD": "s3cr3t"})["shop"]
-    assert shop.secrets == (b"s3cr3t", b"a&b")
+    shop = shops.read(written(tmp_path, text), {"OLD": "s3cr3t-of-the-shop"})["shop"]
+    assert shop.secrets == (b"s3cr3t-of-the-shop", b"what a shop's page shows: a&b")
     assert shop.refused is None
     assert "s3cr3t" not in repr(shop)
 
 
 @pytest.mark.parametrize(
     ("secret", "why"),
-    [("env:NOT_SET", "missing or empty"), ("env:EMPTY", "missing or empty"), ("file:nowhere", "read")],
+    [
+        ("env:NOT_SET", "missing or empty"),
+        ("env:EMPTY", "missing or empty"),
+        ("file:nowhere", "read"),
+        ("env:SHORT", "openssl rand"),
+        ("env:ONE", "can be guessed"),
+    ],
 )
-def test_a_missing_secret_stops_its_own_source_only(tmp_path: Path, secret: str, why: str) -> None:
+def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secret: str, why: str) -> None:
     text = f'[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
-    found = shops.read(written(tmp_path, text), {"GOOD": "g00d", "EMPTY": " "})
+    found = shops.read(
+        written(tmp_path, text), {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40}
+    )
     assert found["good"].refused is None
     assert why in (found["bad"].refused or "")
     assert found["bad"].secrets == ()
@@ -47,6 +55,8 @@ def test_a_missing_secret_stops_its_own_source_only(tmp_path: Path, secret: str,
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = "env:X"\n', "1 to 10"),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n', "never stands in the file"),
         ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = 0\n', "rate_max is a number"),
+        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = "9"\n', "rate_max is a number"),
         ("sources = 1\n", "names no source"),
         ("", "names no source"),
         ("[sources", "no TOML"),

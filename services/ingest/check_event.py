@@ -1,0 +1,129 @@
+"""An event of a storefront, judged before it is sent: by the very code that would judge it after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from schemas.callbacks import NATIVE, TOPIC
+from schemas.envelope import NotAnEvent
+from schemas.topics import MIB
+from services.ingest import sources
+from services.ingest.rules import Callback
+from services.ingest.settings import ROOM_BYTES
+from services.runtime.errors import Poison
+from services.runtime.records import Record
+
+AHEAD_MAX = timedelta(minutes=5)  # clocks differ
+RECORD_BYTES_MAX = MIB - ROOM_BYTES
+CLOUD_EVENTS = "application/cloudevents+json"
+Headers = list[tuple[str, bytes | None]]
+
+
+class NotAFileOfOneError(ValueError):
+    """It holds nothing that could be sent: the message says what it may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that the rest can be judged."""
+
+    key: str
+    headers: Headers
+    value: bytes
+    supplied: tuple[str, ...] = ()
+
+    def record(self) -> Record:
+        return Record(TOPIC, 0, 0, 0, self.key.encode(), self.value, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly meant."""
+
+    sending: Sending
+    callback: Callback | None
+    fault: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def sending_of(text: bytes, key: str | None) -> Sending:
+    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises NotAFileOfOneError."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotAFileOfOneError(f"it is no JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise NotAFileOfOneError(
+            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat -J`"
+        )
+    if "payload" in told or "headers" in told:
+        return _recorded(told, key)
+    if "specversion" in told:
+        given = told.get("data")
+        order = given if isinstance(given, dict) else {}
+        return Sending(key or _key(order), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+    return Sending(
+        key or _key(told),
+        [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", b"check-event"),
+            ("ce_type", NATIVE.encode()),
+            ("ce_source", f"/sources/{told.get('source', '')}".encode()),
+            ("ce_time", datetime.now(UTC).isoformat().encode()),
+            ("content-type", b"application/json"),
+        ],
+        text,
+        ("headers", *_missing(key)),
+    )
+
+
+def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
+    names, payload = told.get("headers") or [], told.get("payload")
+    if not isinstance(names, list) or len(names) % 2 or not all(isinstance(it, str | None) for it in names):
+        raise NotAFileOfOneError("`headers` is a list of names and contents in turn, as `kcat -J` writes it")
+    if not isinstance(payload, str | None):
+        raise NotAFileOfOneError("`payload` is the record's value as a text, as `kcat -J` writes it")
+    headers: Headers = [
+        (str(names[at]), None if names[at + 1] is None else names[at + 1].encode()) for at in range(0, len(names), 2)
+    ]
+    return Sending(str(key or told.get("key") or ""), headers, (payload or "").encode())
+
+
+def _key(order: Mapping[str, Any]) -> str:
+    return f"{order.get('source', '')}:{order.get('order_id', '')}"
+
+
+def _missing(key: str | None) -> tuple[str, ...]:
+    return () if key else ("key",)
+
+
+def judged(sending: Sending, now: datetime) -> Judged:
+    """What ingest would make of it: nothing is sent, and no server is asked."""
+    if len(sending.value) > RECORD_BYTES_MAX:
+        return Judged(sending, None, f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}")
+    try:
+        callback = sources.read(sending.record())
+    except NotAnEvent as error:
+        return Judged(sending, None, f"not-an-event: {error}")
+    except Poison as error:
+        return Judged(sending, None, f"{error.code}: {error.cause}")
+    return Judged(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
+
+
+def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[str]:
+    names = [name for name, _ in sending.headers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield f"header {', '.join(twice)} stands twice: the last counts"
+    newest = max((fact.version.partition("/")[0] for fact in callback.facts), default="")
+    if newest and datetime.fromisoformat(newest) > now + AHEAD_MAX:
+        yield f"modified_at is {newest}, ahead of this clock: until then nothing else that is said of this order counts"
+    if (
+        "headers" not in sending.supplied
+        and "ce_time" not in names
+        and CLOUD_EVENTS.encode() not in dict(sending.headers).values()
+    ):
+        yield "ce_time is missing: nobody can tell later when it was sent"

@@ -1,0 +1,135 @@
+"""`stubline check-event` says of a file what ingest would make of it once it is sent: no more, no less, and nothing is sent."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import binary, dictionaries, none, one_of, recursive, text
+
+from schemas.callbacks import NATIVE
+from schemas.envelope import NotAnEvent
+from services.console import cli
+from services.ingest import sources
+from services.ingest.check_event import NotAFileOfOneError, judged, sending_of
+from services.runtime.errors import Poison
+from tests.support.callbacks import native_order
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+HEADERS = {
+    "ce_specversion": "1.0",
+    "ce_id": "a1",
+    "ce_type": NATIVE,
+    "ce_source": "/sources/shop",
+    "ce_time": "2026-11-20T15:28:08Z",
+    "content-type": "application/json",
+}
+
+
+def written(content: Any) -> bytes:
+    return json.dumps(content).encode()
+
+
+def recorded(key: str = "shop:727", order: dict[str, Any] | None = None, **headers: str) -> bytes:
+    names = [part for pair in (HEADERS | headers).items() for part in pair]
+    return written({"topic": "t", "headers": names, "key": key, "payload": json.dumps(order or native_order())})
+
+
+def structured(order: dict[str, Any]) -> bytes:
+    return written({"specversion": "1.0", "id": "1", "type": NATIVE, "source": "/sources/shop", "data": order})
+
+
+GOOD = {
+    "an order": written(native_order()),
+    "a structured event": structured(native_order()),
+    "a record of kcat": recorded(),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
+    found = judged(sending_of(GOOD[name], None), NOW)
+    assert found.callback is not None
+    assert found.callback.order_id == "shop:727"
+    assert [fact.name for fact in found.callback.facts] == ["storefront", "reached:completed"]
+    assert (found.fault, found.sending.key) == ("", "shop:727")
+
+
+BAD = {
+    "an unknown key": (written(native_order(colour="red")), "colour"),
+    "an amount that is no number": (written(native_order(total_minor="12.50")), "total_minor"),
+    "a time without an offset": (written(native_order(modified_at="2026-11-20T15:28:08")), "offset"),
+    "a currency that is none": (written(native_order(currency="XAU")), "ISO 4217"),
+    "a blank in its id": (written(native_order(order_id="7 27")), "blank"),
+    "another source in its header": (recorded(ce_source="/sources/other"), "misaddressed"),
+    "a source that is no address": (recorded(ce_source="shop"), "/sources/<slug>"),
+    "another key": (recorded(key="shop:728"), "shop:727"),
+    "an unknown type": (recorded(ce_type="com.example.order"), "com.example.order"),
+    "no version": (recorded(ce_specversion=""), "specversion"),
+    "no value": (written({"headers": [], "key": "shop:727", "payload": None}), "specversion"),
+    "an order of a megabyte": (written(native_order(number="1" * 2_000_000)), "bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
+    content, why = BAD[name]
+    found = judged(sending_of(content, None), NOW)
+    assert found.callback is None
+    assert why in found.fault
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"1", b'{"headers": 1}', b'{"headers": ["a"]}', b'{"payload": {}}', b"\xff", b"[" * 99_999],
+)
+def test_a_file_that_holds_nothing_to_be_sent_is_told_as_that(content: bytes) -> None:
+    with pytest.raises(NotAFileOfOneError):
+        sending_of(content, None)
+
+
+def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
+    ahead = judged(sending_of(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
+    assert ahead.callback is not None
+    assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
+    twice = json.loads(recorded())
+    twice["headers"] += ["ce_id", "other"]
+    assert "ce_id stands twice" in judged(sending_of(written(twice), None), NOW).warnings[0]
+    assert judged(sending_of(recorded(), None), NOW).warnings == ()
+
+
+JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))
+
+
+@given(one_of(binary().map(lambda it: b'{"order_id":"' + it + b'"}'), dictionaries(text(), JSON).map(written)))
+def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes) -> None:
+    try:
+        sending = sending_of(content, None)
+    except NotAFileOfOneError:
+        return
+    found = judged(sending, NOW)
+    try:
+        sources.read(sending.record())
+    except (NotAnEvent, Poison):
+        assert found.fault
+    else:
+        assert not found.fault
+
+
+def test_the_command_tells_how_to_send_it_and_ends_with_1_for_a_dead_letter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "order.json"
+    file.write_bytes(written(native_order()))
+    assert cli.run(["check-event", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "good: order shop:727" in out
+    assert f"with the key shop:727, a ce_id of its own, and ce_specversion: 1.0; ce_type: {NATIVE}" in out
+    file.write_bytes(written(native_order(currency="euro\x1b[31m")))
+    assert cli.run(["check-event", str(file), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["fault"].startswith("ingest-callback-unreadable: currency")
+    assert cli.run(["check-event", str(tmp_path / "none.json")]) == 2

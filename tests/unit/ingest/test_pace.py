@@ -1,0 +1,38 @@
+"""A source brings what its rate allows, on average and at once; strangers use up nothing of it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis.strategies import floats, lists
+
+from services.ingest.pace import BURST_S, Pace
+
+WAITS = lists(floats(0, 10), min_size=1, max_size=200)
+
+
+@given(WAITS, floats(0.1, 50))
+def test_never_more_than_the_burst_and_the_rate_over_any_time(waits: list[float], rate: float) -> None:
+    pace, now, taken = Pace(rate), 0.0, 0
+    for wait in waits:
+        now += wait
+        taken += pace.take(now)
+        assert taken <= max(1.0, rate * BURST_S) + rate * (now - waits[0]) + 1e-6
+
+
+@given(floats(1, 50))
+def test_who_keeps_to_the_rate_is_never_told_to_slow_down(rate: float) -> None:
+    pace = Pace(rate)
+    assert all(pace.take(number / rate * 1.000001) for number in range(500))
+
+
+def test_what_is_given_back_is_the_sources_again() -> None:
+    pace = Pace(1)
+    for _ in range(100):
+        assert pace.take(0.0)
+        pace.give_back()
+    assert [pace.take(0.0) for _ in range(3)] == [True, True, False]
+
+
+def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
+    pace = Pace(1)
+    assert [pace.take(now) for now in (5.0, 5.0, 4.0, 5.0)] == [True, True, False, False]
