@@ -5,7 +5,7 @@
     secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
     rate_max = 500  # callbacks a second; else STUBLINE_INGEST_DOOR_SOURCE_RATE_MAX
 
-Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
+A file is found from the folder of the sources file. Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
 is not there, or that can be guessed, stops its own source only: the other shops go on.
 """
 
@@ -60,10 +60,10 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
     sources = document.get("sources", {})
     if not isinstance(sources, dict) or not sources:
         raise ConfigurationError(f"the sources file {path} names no source: [sources.shop]")
-    return {slug: _shop(slug, entry, environment) for slug, entry in sources.items()}
+    return {slug: _shop(slug, entry, environment, path.parent) for slug, entry in sources.items()}
 
 
-def _shop(slug: str, entry: Any, environment: Mapping[str, str]) -> Shop:
+def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> Shop:
     where = f"[sources.{slug}]"
     if not SLUG.fullmatch(slug):
         raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
@@ -78,7 +78,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str]) -> Shop:
     secrets, problems = list[bytes](), list[str]()
     for name in wanted:
         try:
-            secrets.append(KINDS[kind].key_of(_secret(name, where, environment)))
+            secrets.append(KINDS[kind].key_of(_secret(name, where, environment, folder)))
         except LookupError as error:
             problems.append(str(error.args[0]))
     return Shop(
@@ -101,7 +101,7 @@ def _rate(said: object, where: str) -> float | None:
     return float(said)
 
 
-def _secret(name: object, where: str, environment: Mapping[str, str]) -> str:
+def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
@@ -110,7 +110,7 @@ def _secret(name: object, where: str, environment: Mapping[str, str]) -> str:
         secret = environment.get(at, "")
     else:
         try:
-            secret = Path(at).read_text("utf-8").strip("\r\n")
+            secret = (folder / at).read_text("utf-8").strip("\r\n")
         except (OSError, ValueError):
             raise LookupError(f"{name} cannot be read") from None
     if not secret.strip():
