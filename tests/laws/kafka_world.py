@@ -299,8 +299,14 @@ class KafkaWorld:
         grown = [NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())]
         for answer in self.admin.create_partitions(grown).values():
             answer.result(10)
+        topics = [new.topic for new in grown]
+        self.until("partitions", lambda: all(self._partitions_of(topic) == total for topic in topics))
         self.partitions = total
         self._producer = self._new_producer()  # one that knows them at once
+
+    def _partitions_of(self, topic: str) -> int:
+        """By the broker: the controller answers before every broker has heard of it."""
+        return len(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
     # What operators do.
 
