@@ -112,7 +112,9 @@ def moment(on: date, at: str | None, zone: str, language: str) -> str:
     long = format_date(on, "full", locale)
     if not at:
         return long
-    joined = str(locale.datetime_formats["medium"]).replace("{1}", long).replace("{0}", clock(at, locale))
+    joined = (
+        str(locale.datetime_formats["medium"]).replace("'", "").replace("{1}", long).replace("{0}", clock(at, locale))
+    )
     return f"{joined} ({zone})"
 
 

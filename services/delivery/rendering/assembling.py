@@ -47,7 +47,7 @@ def assembled(
 ) -> Plate:
     """The parts by whose they are: of all pages, of each page, of the document. Without the code's measures and its digest."""
     resources = number_of(page.page["Resources"])
-    fixed, own_glyphs = recast(content(page.operators, slots), kits)
+    fixed, own_glyphs = recast(content(page.operators, slots), kits, page.fonts)
     keep_used_fonts(page, resources, fixed)
     roots = [number_of(reference) for reference in page.root["K"]]
     page_number = page.number_of_object(page.page)

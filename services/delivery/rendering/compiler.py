@@ -25,6 +25,7 @@ GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
 )  # CSS Fonts 4
 PLACEHOLDER = "Ma"
+LOCAL = frozenset({"locl"})  # shapes that a language has of its own, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
 KitOf = Callable[[Font, str, frozenset[str]], Kit]
 
@@ -63,7 +64,7 @@ def pressed(
     used = {name: field_font(sheet, name, cut, page) for cut, name in slots.items() if name != CODE}
     if laid_out.is_ours:
         check_families(sheet, laid_out, page)
-    tags = frozenset(tag for place in laid_out.places.values() for tag, value in place.features if value)
+    tags = LOCAL | {tag for place in laid_out.places.values() for tag, value in place.features if value}
     # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket, and then set whole.
     kits = {
         key: kit_of(font, design.manifest.characters, tags)
@@ -116,7 +117,7 @@ def cuts(sheet: Sheet, laid_out: LaidOut, page: Drawn, fixed: Collection[str]) -
         found = [index for index, operator in enumerate(page.operators) if operator == matrix.stream[0]]
         if len(found) != 1:
             raise DesignUnusable(
-                f"{where} is drawn {len(found)} times on the page itself: leave out opacity, filters, masks and blend modes around it"
+                f"{where} is drawn {len(found)} times on the page itself: leave out opacity, visibility, filters, masks and blend modes around it"
                 if not found
                 else f"{where} stands at the same place as another text"
             )
@@ -164,12 +165,12 @@ def check_families(sheet: Sheet, laid_out: LaidOut, page: Drawn) -> None:
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}: a text asks for `{family}` first, which is another font on each machine: name one of "
+                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: a text asks for `{family}` first, which is another font on each machine: name one of "
                 "the folder's by @font-face, with `font-family` on html"
             )
         if family.casefold() not in found:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}: font-family `{family[:80]}` is not there: declare it with @font-face, its file in the design's folder"
+                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: font-family `{family[:80]}` is not there: declare it with @font-face, its file in the design's folder"
             )
 
 

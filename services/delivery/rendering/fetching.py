@@ -144,7 +144,8 @@ def check_image(path: str, content: bytes, kind: str) -> None:
             return
         if not kind.startswith("image/") and not isinstance(error, Image.DecompressionBombError):
             return  # no picture, whatever it is
-        raise FetchRefusedError(f"`{path}` is no image that can be printed: {error}") from None
+        why = "cut off, or of a kind that nobody knows" if isinstance(error, UnidentifiedImageError) else error
+        raise FetchRefusedError(f"`{path}` is no image that can be printed: {why}: save it as PNG or JPEG") from None
     if width * height > PIXELS_MAX:
         raise FetchRefusedError(
             f"`{path}` has {width} x {height} pixels; {PIXELS_MAX:,} at most. Scale it to 300 dpi at its printed size"

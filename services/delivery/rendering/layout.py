@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -31,6 +31,7 @@ from services.delivery.rendering.places import square as found_square
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
+NO_IMAGE = re.compile(f"Failed to load image at '{re.escape(BASE)}(.*?)'")
 NO_GLYPH = re.compile(
     r'\.notdef glyph rendered for Unicode string unsupported by fonts: ("(.*)" \(U\+[0-9A-F]+\))', re.DOTALL
 )
@@ -46,6 +47,7 @@ class Font:
     index: int
     family: str
     is_variable: bool
+    says: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)  # glyph -> text, on this page
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,9 @@ class Sheet:
             )
         if match := NO_GLYPH.search(message):
             return f"{where}: a text of the page has {match[1][:80]!r}, for which no font here has a letter: {FONTS_REMEDY}"
+        if match := NO_IMAGE.match(message):
+            at = place_of(self.chosen.design, match[1])
+            return f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: see in a browser whether it is whole, and save it as PNG or JPEG"
         return f"{where}: {told_of(self._fonts.told_of(message))}"
 
     def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
@@ -206,7 +211,7 @@ class Sheet:
 
     def check_found(self, laid_out: LaidOut) -> None:
         """Of a layout with a text in each field: all of them, and the code, stand on the page."""
-        remedy = "is not laid out as a block (it is inline, flex, a table's cell, or not shown at all): give it `display: block`, best inside a <div>"
+        remedy = "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, or not shown at all): give it `display: block`, best inside a <div>"
         for key, said in self.fields.items():
             if key not in laid_out.places:
                 raise DesignUnusable(f"{self.chosen.design.name}/{said.at}: field `{said.name}` {remedy}")
@@ -271,6 +276,8 @@ def lacking(heard: Ear) -> str:
 def fonts_of(document: Any) -> dict[str, Font]:
     """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it cut from what it embeds."""
     return {
-        font.hash: Font(get_hb_object_data(font.hb_face), font.index, font.family, "fvar" in font.tables)
+        font.hash: Font(
+            get_hb_object_data(font.hb_face), font.index, font.family, "fvar" in font.tables, dict(font.to_unicode)
+        )
         for font in document.fonts.values()
     }

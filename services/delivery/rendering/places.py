@@ -86,7 +86,8 @@ def check_box(where: str, box: Any, pitch: float, size: float) -> None:
 def check_style(where: str, style: Any) -> None:
     for name, plain in NOT_STAMPED.items():
         if style[name] not in plain:
-            raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; leave it out")
+            remedy = "say `direction: ltr` on it" if name == "direction" else "leave it out"
+            raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; {remedy}")
     if style["text_align_all"] == "justify":
         raise DesignUnusable(f"{where}: text-align: justify is not stamped; say left, right or center")
     if style["text_align_last"] not in {"auto", style["text_align_all"]}:

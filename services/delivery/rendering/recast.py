@@ -9,14 +9,17 @@ import pydyf
 
 from services.delivery.rendering.drawing import Drawn, as_bytes, number_of
 from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.fitting import ELLIPSIS
+from services.delivery.rendering.layout import Font
 from services.delivery.rendering.pdf_fonts import resource
 
 FONT = re.compile(rb"/(\S+) (\S+) Tf")
+BLANKS = re.compile("[\u00a0\u202f\u2009]")
 SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
 
 
 def recast(
-    parts: Sequence[bytes | str], kits: Mapping[str, Kit]
+    parts: Sequence[bytes | str], kits: Mapping[str, Kit], fonts: Mapping[str, Font]
 ) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
     """The parts, and which glyphs of which faces they show."""
     made: list[bytes | str] = []
@@ -33,14 +36,20 @@ def recast(
             if not line.endswith(b"] TJ") or not (match := FONT.fullmatch(font)):
                 lines.append(line)
                 continue
-            again = recast_line(line, match[2], kits.get(match[1].decode()), shown)
+            key = match[1].decode()
+            says = fonts[key].says if key in fonts else {}
+            again = recast_line(line, match[2], kits.get(key), says, shown)
             lines += [font, line] if again is None else [again]
         made.append(b"\n".join(lines))
     return tuple(made), shown
 
 
-def recast_line(line: bytes, size: bytes, kit: Kit | None, shown: set[tuple[str, int]]) -> bytes | None:
-    """None when the kit does not carry a glyph of it: the line keeps WeasyPrint's font."""
+def recast_line(
+    line: bytes, size: bytes, kit: Kit | None, says: Mapping[int, str], shown: set[tuple[str, int]]
+) -> bytes | None:
+    """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored bracket: the line keeps
+    WeasyPrint's font. `says`: what its glyphs mean there. Empty strings stay, for readers count moves by them.
+    """
     if kit is None:
         return None
     parts, used = list[bytes](), set[int]()
@@ -48,12 +57,19 @@ def recast_line(line: bytes, size: bytes, kit: Kit | None, shown: set[tuple[str,
         if glyphs:
             used.update(int(glyphs[at : at + 4], 16) for at in range(0, len(glyphs), 4))
             parts.append(b"<%b>" % glyphs)
-        elif move and float(move):
+        elif not move:
+            parts.append(b"<>")
+        elif float(move):
             parts.append(move + b" ")
-    if not used <= kit.glyphs.keys():
+    if not used <= kit.glyphs.keys() or any(is_other(kit.glyphs[glyph], says.get(glyph)) for glyph in used):
         return None
     shown |= {(kit.digest, glyph) for glyph in used}
-    return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts).replace(b"><", b""))
+    return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts))
+
+
+def is_other(own: str, said: str | None) -> bool:
+    """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do not."""
+    return said is not None and own != BLANKS.sub(" ", said) and not (own == ELLIPSIS and said.startswith(own))
 
 
 def keep_used_fonts(page: Drawn, resources: int, fixed: Sequence[bytes | str]) -> None:

@@ -76,7 +76,7 @@ class Stamp:
         """What both ways print of a text. Raises OddText."""
         spot = self.plate.spots[name]
         kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
-        shown = text.upper() if spot.upper else text
+        shown = self._capitals(name, text) if spot.upper else text
         if not kit.characters.issuperset(shown):
             raise OddText(name, "characters")
 
@@ -87,6 +87,13 @@ class Stamp:
             return glyphs.width
 
         return fit(shown, spot.rule, spot.box, measure)
+
+    def _capitals(self, name: str, text: str) -> str:
+        """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents out."""
+        language = self.plate.language.partition("-")[0].lower()
+        if language == "el" and not text.isascii():
+            raise OddText(name, "capitals")
+        return (text.replace("i", "\u0130") if language in {"tr", "az"} else text).upper()
 
     def _spacing(self, spot: Spot) -> Spacing:
         return Spacing(self.plate.language, spot.letter, dict(spot.features))

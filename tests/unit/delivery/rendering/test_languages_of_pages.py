@@ -1,0 +1,80 @@
+"""Pages of languages with rules of their own: stamped as WeasyPrint sets them, or set whole; and a campaign's start refuses none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.delivery.design_tools.checks import Check
+from services.delivery.design_tools.samples import texts
+from services.delivery.rendering.designs import Chosen, Design, Library
+from services.delivery.rendering.pages import Facts
+from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.rendering.stamping import OddText
+from tests.support.rendering import ADA, SPRING, difference, made, picture, press_of, squeezed, text_of
+
+EMOJI = Facts("gala", "🎤 🎸 🎹 🥁 🎷 🎺 🎻", "", "", "#8c1d40")
+WHEN = "الأربعاء، 30 سبتمبر 2026 في 7:30 م (Europe/Vienna)"
+
+
+def in_language(language: str, folder: Path, *, style: str = "", page: tuple[str, str] = ("", "")) -> Design:
+    return made(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
+
+
+def proven(design: Design, facts: Facts, folder: Path) -> list[str]:
+    """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as proven."""
+    chosen = Chosen(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
+    check = Check(Shelf(folder), lambda _: None)
+    faults = [it.text for it in check.campaign(chosen, facts) if it.kind == "fault"]
+    assert Shelf(folder).is_proven(plate_key(chosen, facts)) == (not faults)
+    return faults
+
+
+@pytest.mark.parametrize("language", ["tr", "az", "tr-TR"])
+def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(language: str, tmp_path: Path) -> None:
+    press = press_of(in_language(language, tmp_path / "made", style=".holder { text-transform: uppercase }"))
+    said = ADA | {"holder": "Deniz I\u015f\u0131k İpek fi"}
+    fitted, odd = press.given(said)
+    assert odd == {}
+    assert fitted["holder"].lines == ("DENİZ IŞIK İPEK Fİ",)
+    ours, theirs = press.ours(said), press.weasyprints(said)
+    assert difference(picture(ours, 144), picture(theirs, 144), 2) == (0, 0)
+    assert squeezed(text_of(ours)) == squeezed(text_of(theirs))
+
+
+def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -> None:
+    press = press_of(in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }"))
+    with pytest.raises(OddText, match="capitals"):
+        press.stamp.fitted("holder", "Ágnes")
+    said = ADA | {"holder": "Ágnes Ölçer"}
+    assert difference(picture(press.ours(said), 144), picture(press.weasyprints(said), 144), 2) == (0, 0)
+    assert press.stamp.fitted("holder", "Agnes").lines == ("AGNES",)
+
+
+def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> None:
+    page = ("</body>", '<p dir="rtl" style="position: absolute; top: 140mm">{{ campaign.when }}</p></body>')
+    facts = Facts("gala", "Gala", WHEN, "", "#8c1d40")
+    design = in_language("ar", tmp_path / "made", page=page)
+    press = press_of(design, facts=facts)
+    ours, theirs = text_of(press.ours(ADA)), text_of(press.weasyprints(ADA))
+    assert squeezed(ours) == squeezed(theirs)
+    assert proven(design, facts, tmp_path / "shelf") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reference", ["event-ticket-a4", "event-ticket-a5", "raffle-entry-phone"])
+def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: Path) -> None:
+    chosen = Library().choose(reference)
+    check = Check(Shelf(tmp_path / "shelf"), lambda _: None)
+    assert [it.text for it in check.campaign(chosen, EMOJI) if it.kind == "fault"] == []
+
+
+def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
+    style = (
+        '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } html { font-family: Plex }'
+    )
+    design = made(tmp_path / "made", style=style)
+    press = press_of(design)
+    assert [what for what, said in texts(design) if press.given({**ADA, **said})[1]] != []  # some are set whole
+    assert proven(design, SPRING, tmp_path / "shelf") == []
