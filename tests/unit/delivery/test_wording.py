@@ -145,3 +145,8 @@ def test_a_language_is_looked_up_from_its_country_to_its_own(asked: str, has: li
 def test_a_language_that_a_design_lacks_is_its_first() -> None:
     assert Library().choose("event-ticket", "it").language == "en"
     assert Library().choose("event-ticket", "fr-CA").language == "fr"
+
+
+def test_quotes_of_a_pattern_are_not_printed() -> None:
+    """Corsican joins date and time by a quoted word."""
+    assert "'" not in wording.moment(date(2026, 9, 30), "19:30", "Europe/Paris", "co")

@@ -298,7 +298,19 @@ PAGES = {
         ("page.html", "big.png"), page=(H1, '<img src="big.png">'), files={"big.png": bomb(1_000_000, 1_000_000)}
     ),
     "a picture that is none": Bad(
-        ("page.html", "x.png", "no image"), page=(H1, '<img src="x.png">'), files={"x.png": b"GIF89a?"}
+        ("page.html", "x.png", "cut off, or of a kind that nobody knows", "save it as PNG or JPEG"),
+        page=(H1, '<img src="x.png">'),
+        files={"x.png": b"GIF89a?"},
+    ),
+    "a picture that is cut off": Bad(
+        ("page.html", "x.png", "save it as PNG or JPEG"),
+        page=(H1, '<img src="x.png" alt="x">'),
+        files={"x.png": png()[:20]},
+    ),
+    "a drawing that is cut off": Bad(
+        ("page.html:8", "`x.svg` cannot be drawn", "in a browser"),
+        page=(H1, '<img src="x.svg" alt="x">'),
+        files={"x.svg": b"<svg xmlns='http://www.w3.org/2000/svg'><path d="},
     ),
     "a large SVG": Bad(
         ("page.html", "x.svg", "1,000,000"),
