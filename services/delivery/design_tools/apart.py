@@ -6,7 +6,6 @@ The parent hears a line of JSON for each thing that happened, and what was at wo
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from services.delivery.design_tools.previews import preview
 from services.delivery.design_tools.proof import Proof
 from services.delivery.design_tools.target import Target, chosen
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.ceiling import BYTES_MAX, SECONDS_MAX
+from services.delivery.rendering.ceiling import BYTES_MAX, SECONDS_MAX, Ceiling, is_too_much, limit, renew
 from services.delivery.rendering.designs import Chosen
 from services.delivery.rendering.pages import Facts
 from services.delivery.rendering.shelf import Shelf
@@ -57,19 +56,16 @@ def asked(work: str, target: Target, shelf: Shelf, **more: object) -> Iterator[T
 
 
 def ended(name: str, code: int, last: list[str], at: str) -> str:
-    where = f" ({at})" if at else ""
-    if code < 0 or (last and "MemoryError" in last[0]):
-        return (
-            f"{name}: needs more than {SECONDS_MAX} s or {BYTES_MAX // 2**20:,} MiB to be laid out{where}: leave out what is large, "
-            "repeated or nested deeply; nothing behind it was checked"
-        )
-    return f"{name}: WeasyPrint failed on it{where}: {(last or ['it said nothing'])[0][:500]}"
+    where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
+    if is_too_much(code, said):
+        return f"{name}: {Ceiling().told()}{where}: leave out what is large, repeated or nested deeply; nothing behind it was checked"
+    return f"{name}: WeasyPrint failed on it{where}: {said[:500]}"
 
 
 def main() -> None:
     task = json.load(sys.stdin)
     memory, seconds = task.get("bytes_max") or BYTES_MAX, task.get("seconds_max") or SECONDS_MAX
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    limit(memory)
 
     def tell(told: Told) -> None:
         if "at" in told:
@@ -81,12 +77,6 @@ def main() -> None:
         WORK[task["work"]](task, tell)
     except DesignUnusable as error:
         tell({"kind": "fault", "text": error.cause})
-
-
-def renew(seconds: int) -> None:
-    """From now on: a process lays out much, but nothing of it for long."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + seconds, resource.RLIM_INFINITY))
 
 
 def check(task: Mapping[str, Any], tell: Tell) -> None:

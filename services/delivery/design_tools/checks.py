@@ -60,6 +60,9 @@ class Check:
         proof = Proof(chosen, facts, self.shelf)
         is_whole = True
         for what, texts in samples.texts(chosen.design, chosen.language):
+            self.begin(
+                f"{chosen.size}, {chosen.language}, {what}"
+            )  # each has its own time: a heavy design is no bad one
             for finding in self._compared(proof, texts, what):
                 is_whole = is_whole and finding.kind != "fault"
                 yield finding
@@ -100,7 +103,7 @@ class Check:
             yield Finding(
                 "warning",
                 f"{where(proof, next(iter(odd)))}: its font lacks letters of {max(odd.values(), key=len)[:40]!r} (so for "
-                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.1 s each; take a font that has them, or "
+                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; take a font that has them, or "
                 "name them as `characters` in design.toml",
             )
         if texts == samples.usual(proof.chosen.design, proof.chosen.language):
