@@ -15,15 +15,15 @@ NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 
 def received(
-    body: bytes, *, source: str, external_id: str, kind: str, reception_id: str, content_type: str, **extensions: str
+    body: bytes, *, source: str, key: str, kind: str, reception_id: str, content_type: str, **extensions: str
 ) -> Input:
     """A callback as the door publishes it, its body byte for byte. The event's time is when the door received it, set once.
 
-    `reception_id` names this reception, not the callback: what repeats is judged by what it means.
+    `key` is the order's, `source:external id`, or whatever stands for one that is not known. `reception_id` names this reception, not the callback: what repeats is judged by what it means.
     """
     return Input(
         topic=TOPIC,
-        key=f"{source}:{external_id}",
+        key=key,
         type=kind,
         source=f"/sources/{source}",
         id=reception_id,

@@ -15,11 +15,12 @@ from typing import Any
 
 from schemas.callbacks import NATIVE, NativeOrder
 from schemas.envelope import Snapshot
+from schemas.fraud import FraudSignals
 from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
 
 FOLDER = Path(__file__).with_name("json")
 RELEASED = FOLDER / "released"
-SNAPSHOTS: tuple[type[Snapshot], ...] = (OrderObserved, OrderDecided, TicketsChanged, DeliveriesChanged)
+SNAPSHOTS: tuple[type[Snapshot], ...] = (OrderObserved, FraudSignals, OrderDecided, TicketsChanged, DeliveriesChanged)
 
 
 def schemas() -> dict[str, dict[str, Any]]:

@@ -51,6 +51,10 @@ class Line(Part):
     name: str = Field("", max_length=300)
     quantity: int = Field(ge=0, le=1_000_000)
     total_minor: int = 0
+    recipient: Person | None = Field(None, description="Of a gift, who shall hold its tickets. None: the buyer.")
+    numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), max_length=2_000, description="Ticket numbers that the buyer chose, in the order of the tickets."
+    )
 
 
 class Storefront(Part):
@@ -64,6 +68,28 @@ class Storefront(Part):
     paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
     buyer: Person
     lines: tuple[Line, ...] = Field(max_length=500)
+
+
+MovementKind = Literal["authorisation", "capture", "failure", "refund", "dispute", "warning"]
+MovementState = Literal["open", "done", "failed", "undone"]
+
+
+class Movement(Part):
+    """Money of an order that moved at a gateway, or may. Each is known by its kind and the gateway's reference."""
+
+    gateway: Source
+    kind: MovementKind = Field(description="`warning`: an issuer's early word of fraud. `dispute`: chargebacks too.")
+    reference: str = Field(min_length=1, max_length=200, description="The gateway's id of the refund, dispute, ...")
+    payment: str = Field(min_length=1, max_length=200, description="The gateway's id of the payment it belongs to.")
+    state: MovementState = Field(
+        description="`open` is not decided, `done` moved the money, `failed` did not, `undone` brought it back."
+    )
+    amount_minor: int | None = Field(
+        None, description="In all, so far, under this reference. None: the gateway does not say."
+    )
+    currency: Currency | None = None
+    detail: str = Field("", max_length=200, description="The gateway's own words: a reason, a status.")
+    at: datetime
 
 
 class OrderObserved(Snapshot):
@@ -82,6 +108,9 @@ class OrderObserved(Snapshot):
     storefront: Storefront | None = None
     reached: dict[str, datetime] = Field(default_factory=dict, description="Status -> the last time it was told.")
     is_deleted: bool = False
+    movements: tuple[Movement, ...] = Field(
+        (), description="What gateways say of its payments, by gateway, kind and reference."
+    )
     new: tuple[str, ...] = Field(
         (), description="Names of the facts that this event brought. Said beside the snapshot."
     )

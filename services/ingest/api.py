@@ -1,8 +1,8 @@
 """The door: callbacks in over HTTP, each answered only when Kafka has it.
 
 Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
-its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 401 wrong signature, 503 Kafka does not
-take it.
+its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
+had, 401 wrong signature, 503 Kafka does not take it. What is signed is never refused for what it says: the worker judges that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -24,14 +24,17 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.callbacks import received
+from schemas.envelope import Input
+from services.ingest.certificates import Certificates
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.pace import Pace
 from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
+from services.ingest.sources import ORDERS_OF, PART
+from services.ingest.sources.source import FORM, CertificateNeededError, Delivery
 from services.runtime import logs, metrics, trace
 
-JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 TOPIC_CHARS_MAX = 128
 UNKNOWN = "?"  # stands for a source or an order that is not known
 RawHeaders = list[tuple[bytes, bytes]]
@@ -60,14 +63,24 @@ class ProblemError(Exception):
         return Answer(self.status.value, fixed + more, body)
 
 
-TAKEN = Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"3")], b"ok\n")
+def taken(body: bytes) -> Answer:
+    """What a vendor reads as: it is kept."""
+    return Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body)
 
 
 class Callbacks:
     """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
 
-    def __init__(self, shops: Mapping[str, Shop], publisher: Publisher, settings: Settings) -> None:
+    def __init__(
+        self,
+        shops: Mapping[str, Shop],
+        publisher: Publisher,
+        settings: Settings,
+        certificates: Certificates | None = None,
+    ) -> None:
         self._shops, self._publisher, self._settings = shops, publisher, settings
+        self._certificates = certificates or Certificates()
+        self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
         self._wait_s = settings.door_body_wait_ms / 1_000
         self._in_flight = self._bytes = 0
         self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
@@ -75,10 +88,10 @@ class Callbacks:
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        slug = scope["path"].removeprefix(PREFIX).removesuffix("/")
+        slug, _, tail = scope["path"].removeprefix(PREFIX).removesuffix("/").partition("/")
         shop = self._shops.get(slug)
         try:
-            answer = await self._answer(shop, scope, receive)
+            answer = await self._answer(shop, tail, scope, receive)
         except ProblemError as problem:
             answer = problem.answer()
         except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
@@ -88,7 +101,7 @@ class Callbacks:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, shop: Shop | None, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, shop: Shop | None, tail: str, scope: Scope, receive: Receive) -> Answer:
         headers = dict(scope["headers"])  # of two of one name the last counts
         if shop is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
@@ -110,13 +123,13 @@ class Callbacks:
                         raise self._too_large()
                     if self._bytes > self._settings.door_in_flight_bytes_max:
                         raise self._come_again("too many callbacks at once")
-            body = b"".join(chunks)
-            if media == FORM:
-                return self._greet(shop, headers, body)
-            if not shop.source.verify(headers, body, shop.secrets):
+            delivery = self._delivery(shop, tail, headers, b"".join(chunks))
+            if media != shop.source.media:
+                return self._greet(shop, delivery)
+            if not await self._is_genuine(shop, delivery):
                 self._paces[shop.slug].give_back()
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
-            await self._publish(shop, headers, body)
+            await self._publish(shop, delivery)
         except TimeoutError:
             raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
@@ -124,7 +137,23 @@ class Callbacks:
         finally:
             self._in_flight -= 1
             self._bytes -= size
-        return TAKEN
+        return self._answers[shop.slug]
+
+    def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
+        tolerance_s = self._settings.door_clock_tolerance_s
+        known = self._certificates.known
+        return Delivery(headers, body, shop.secrets, time.time(), tolerance_s, tail, shop.options, known)
+
+    async def _is_genuine(self, shop: Shop, delivery: Delivery) -> bool:
+        try:
+            return shop.source.verify(delivery)
+        except CertificateNeededError as needed:
+            if not await self._certificates.fetch(needed.url):
+                raise self._come_again("the vendor's certificate cannot be had now") from None
+        try:
+            return shop.source.verify(delivery)
+        except CertificateNeededError:
+            return False
 
     def _check(self, shop: Shop, method: str, headers: Mapping[bytes, bytes]) -> bytes:
         """What can be refused before the body is read. The media type, if nothing is."""
@@ -133,9 +162,11 @@ class Callbacks:
         if shop.refused is not None:
             raise self._come_again("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media not in (JSON, FORM) or headers.get(b"content-encoding", b"identity") != b"identity":
+        if media not in (shop.source.media, FORM) or headers.get(b"content-encoding", b"identity") != b"identity":
             raise ProblemError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "callbacks are application/json, not encoded", connection="close"
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"callbacks are {shop.source.media.decode()}, not encoded",
+                connection="close",
             )
         length = headers.get(b"content-length", b"0")
         if len(length) > 12 or (length.isdigit() and int(length) > self._settings.door_body_bytes_max):
@@ -148,27 +179,23 @@ class Callbacks:
             )
         return media
 
-    def _greet(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> Answer:
-        if not shop.source.is_ping(headers, body):
-            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "callbacks are application/json")
-        return TAKEN
+    def _greet(self, shop: Shop, delivery: Delivery) -> Answer:
+        if not shop.source.is_ping(delivery):
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}")
+        return self._answers[shop.slug]
 
-    async def _publish(self, shop: Shop, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        found = shop.source.external_id(body)
-        topic = shop.source.topic(headers)[:TOPIC_CHARS_MAX]
-        callback = received(
-            body,
-            source=shop.slug,
-            external_id=found or UNKNOWN + hashlib.sha256(body).hexdigest()[:16],
-            kind=shop.event_type,
-            reception_id=uuid4().hex,
-            content_type="application/json",
-            **({"callbacktopic": topic} if topic else {}),
-        )
+    async def _publish(self, shop: Shop, delivery: Delivery) -> None:
+        """One record for each order that it tells of, all with the same body."""
         at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
-        hop = str(trace.child(trace.parse(headers.get(b"traceparent"))))
+        hop = str(trace.child(trace.parse(delivery.headers.get(b"traceparent"))))
+        body = shop.source.without_cards(delivery.body)
         try:
-            await self._publisher.publish(callback.encode(time=at, traceparent=hop))
+            awaited = [
+                self._publisher.publish(record.encode(time=at, traceparent=hop))
+                for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body)
+            ]
+            for acknowledged in awaited:
+                await acknowledged
         except NotTakenError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
@@ -190,6 +217,27 @@ class Callbacks:
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._log.warning("a source was told to slow down", source=source, count=count)
         DOOR_IN_FLIGHT.set(self._in_flight)
+
+
+def records(shop: Shop, topic: str, body: bytes) -> Iterator[Input]:
+    """A callback as it goes to Kafka. Its key is its order's, wherever that can be read, so both meet in one partition."""
+    for part, found in enumerate(shop.source.orders(body)):
+        extensions = {"callbacktopic": topic} if topic else {}
+        if part:
+            extensions[PART] = str(part)
+        if shop.orders_of:
+            extensions[ORDERS_OF] = shop.orders_of
+        yield received(
+            body,
+            source=shop.slug,
+            key=f"{shop.orders_of or shop.slug}:{found}"
+            if found
+            else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
+            kind=shop.source.type,
+            reception_id=uuid4().hex,
+            content_type=shop.source.media.decode(),
+            **extensions,
+        )
 
 
 class Api(FastAPI):

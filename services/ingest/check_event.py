@@ -12,7 +12,7 @@ from schemas.callbacks import NATIVE, TOPIC
 from schemas.envelope import NotAnEvent
 from schemas.topics import MIB
 from services.ingest import sources
-from services.ingest.rules import Callback
+from services.ingest.rules.facts import Callback
 from services.ingest.settings import ROOM_BYTES
 from services.runtime.errors import Poison
 from services.runtime.records import Record

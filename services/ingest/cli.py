@@ -122,7 +122,7 @@ def _show(found: list[Shop], *, as_json: bool) -> None:
 def _row(shop: Shop, settings: Settings) -> dict[str, Any]:
     return {
         "source": shop.slug,
-        "kind": shop.kind,
+        "kind": shop.source.kind,
         "state": "served" if shop.refused is None else "refused",
         "path": PREFIX + shop.slug,
         "secrets": ", ".join(shop.names),

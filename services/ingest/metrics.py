@@ -13,6 +13,18 @@ OBSERVATIONS = declare(
 INCIDENTS = declare(
     Counter("stubline_ingest_incidents_total", "Callbacks whose key had come with another meaning. They block nothing.")
 )
+NOTICES = declare(
+    Counter(
+        "stubline_ingest_notices_total",
+        "Words of sources that this release does not know, in callbacks that were taken all the same.",
+    )
+)
+WAITING = declare(
+    Counter(
+        "stubline_ingest_payments_waiting_total",
+        "Payments that a gateway told of before any order named them. They wait for it, however long.",
+    )
+)
 DOOR_CALLBACKS = declare(
     Counter(
         "stubline_ingest_door_callbacks_total",

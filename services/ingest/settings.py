@@ -46,6 +46,12 @@ class Settings(LaneSettings):
         description="Callbacks a second of one source, twice as many at once; one more is told 429. `rate_max` in the sources "
         "file is a source's own. WooCommerce never asks again, so only what would bury the others should be told so.",
     )
+    door_clock_tolerance_s: int = Field(
+        300,
+        ge=30,
+        le=3_600,
+        description="How far the time that a sender signs (Stripe, PayPal) may be from the door's clock, behind or ahead.",
+    )
     door_acknowledgement_wait_ms: int = Field(
         5_000,
         ge=200,

@@ -5,6 +5,11 @@
     secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
     rate_max = 500  # callbacks a second; else STUBLINE_INGEST_DOOR_SOURCE_RATE_MAX
 
+    [sources.shop-payments]
+    kind = "stripe"
+    secrets = ["env:STRIPE_SIGNING_SECRET"]
+    orders_of = "shop"  # gateways and fraud checkers: whose orders they speak of
+
 A file is found from the folder of the sources file. Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
 is not there, or that can be guessed, stops its own source only: the other shops go on.
 """
@@ -12,7 +17,6 @@ is not there, or that can be guessed, stops its own source only: the other shops
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,13 +24,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from services.ingest.sources import KINDS, TYPES
+from services.ingest.sources import KINDS, SLUG
 from services.ingest.sources.source import Source
 from services.runtime.settings import ConfigurationError
 
 PREFIX = "/hooks/"  # before a slug: the path of the door
-SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
-TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max")
+TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of")
+OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
@@ -40,12 +44,12 @@ class Shop:
 
     slug: str
     source: Source
-    event_type: str
     secrets: tuple[bytes, ...] = field(repr=False)
     refused: str | None = None  # why it is not served
-    kind: str = ""
     names: tuple[str, ...] = ()  # where its secrets are
     rate_max: float | None = None  # its own, callbacks a second
+    orders_of: str = ""  # the shop of which a gateway or checker speaks
+    options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
@@ -69,28 +73,58 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{where} is no table")
-    _known(entry, FIELDS, where)
-    kind, wanted = entry.get("kind"), entry.get("secrets")
+    kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigurationError(f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}")
+    source = KINDS[kind]
+    _known(entry, (*FIELDS, *source.options), where)
+    secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
+    return Shop(
+        slug,
+        source,
+        secrets,
+        refused,
+        names,
+        _rate(entry.get("rate_max"), where),
+        _orders_of(source, entry.get("orders_of"), where),
+        {name: _option(entry[name], name, where) for name in source.options if name in entry},
+    )
+
+
+def _secrets(
+    source: Source, wanted: object, where: str, environment: Mapping[str, str], folder: Path
+) -> tuple[tuple[bytes, ...], tuple[str, ...], str | None]:
+    """The keys, where they are, and why they cannot be used: then none of them is."""
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= SECRETS_MAX:
         raise ConfigurationError(f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH")
     secrets, problems = list[bytes](), list[str]()
     for name in wanted:
         try:
-            secrets.append(KINDS[kind].key_of(_secret(name, where, environment, folder)))
+            secret = _secret(name, where, environment, folder)
         except LookupError as error:
             problems.append(str(error.args[0]))
-    return Shop(
-        slug,
-        KINDS[kind],
-        TYPES[kind],
-        () if problems else tuple(secrets),
-        "; ".join(problems) or None,
-        kind,
-        tuple(map(str, wanted)),
-        _rate(entry.get("rate_max"), where),
-    )
+            continue
+        try:
+            secrets.append(source.key_of(secret))
+        except ValueError as error:  # which does not quote the secret
+            problems.append(f"{name} {error}")
+    return () if problems else tuple(secrets), tuple(map(str, wanted)), "; ".join(problems) or None
+
+
+def _orders_of(source: Source, said: object, where: str) -> str:
+    if said is None and not source.needs_shop:
+        return ""
+    if not source.needs_shop:
+        raise ConfigurationError(f"{where}: a {source.kind} tells its own orders, so orders_of says nothing")
+    if not isinstance(said, str) or not SLUG.fullmatch(said):
+        raise ConfigurationError(f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of')
+    return said
+
+
+def _option(said: object, name: str, where: str) -> str:
+    if not isinstance(said, str) or not said.strip() or len(said) > OPTION_CHARS_MAX:
+        raise ConfigurationError(f"{where}: {name} is a text of 1 to {OPTION_CHARS_MAX} characters")
+    return said.strip()
 
 
 def _rate(said: object, where: str) -> float | None:

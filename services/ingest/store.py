@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import orjson
 from psycopg.errors import SerializationFailure
 
-from services.ingest.rules import Callback, Fact, Order
+from services.ingest.rules.facts import Callback, Fact, Notice
+from services.ingest.rules.judge import Order, Payment
 from services.runtime import sql
 from services.runtime.arrays import blobs, plain, texts
 from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
 NOTHING = "[]"
+EXAMPLE_BYTES_MAX = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,47 @@ class Store:
             if name is not None:
                 orders[name] = Order(name, generation, sequence, digest, facts_of(facts), _incidents(incidents))
         return orders
+
+    def lock_payments(self, names: Sequence[str]) -> dict[str, Payment]:
+        """All of them, before any order is locked: one without a row is told of for the first time."""
+        payments = {name: Payment(name) for name in names}
+        for name, orders, facts in self.session.execute(SQL["lock_payments"], {"payments": texts(names)}):
+            payments[name] = Payment(name, frozenset(orjson.loads(orders)), facts_of(facts))
+        return payments
+
+    def add_payments(self, payments: Sequence[Payment]) -> None:
+        """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
+        if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
+            raise SerializationFailure("another lane was just told of one of these payments for the first time")
+
+    def save_payments(self, payments: Sequence[Payment]) -> None:
+        self.session.execute(SQL["save_payments"], _paid(payments))
+
+    def add_reads(self, order_ids: Sequence[str]) -> None:
+        """Asks for orders to be read from their source."""
+        self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
+
+    def add_notices(self, noticed: Mapping[Notice, tuple[int, str]]) -> None:
+        """Each with how often it came, and the key of a callback that brought it."""
+        batch = {
+            "sources": texts([notice.source for notice in noticed]),
+            "kinds": texts([notice.kind for notice in noticed]),
+            "whats": texts([notice.what for notice in noticed]),
+            "counts": plain([count for count, _ in noticed.values()]),
+            "keys": texts([key for _, key in noticed.values()]),
+            "examples": blobs([notice.body[:EXAMPLE_BYTES_MAX] for notice in noticed]),
+        }
+        self.session.execute(SQL["add_notices"], batch)
+
+    def keep(self, kept: Mapping[str, Notice]) -> None:
+        """Callbacks, by their keys, that nobody acts on."""
+        batch = {
+            "keys": texts(list(kept)),
+            "sources": texts([notice.source for notice in kept.values()]),
+            "whats": texts([notice.what for notice in kept.values()]),
+            "bodies": blobs([notice.body for notice in kept.values()]),
+        }
+        self.session.execute(SQL["keep"], batch)
 
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came."""
@@ -58,6 +101,14 @@ def _columns(orders: Sequence[Order]) -> dict[str, str]:
         "incidents": texts(
             [orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING for order in orders]
         ),
+    }
+
+
+def _paid(payments: Sequence[Payment]) -> dict[str, str]:
+    return {
+        "payments": texts([payment.name for payment in payments]),
+        "orders": texts([orjson.dumps(sorted(payment.orders)).decode() for payment in payments]),
+        "facts": texts([written(payment.facts) for payment in payments]),
     }
 
 

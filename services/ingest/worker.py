@@ -2,55 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import orjson
 
 from schemas.callbacks import TOPIC
+from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved, order_of
 from schemas.said import Said
 from services.ingest import sources
 from services.ingest.errors import OrderOverfull
-from services.ingest.metrics import INCIDENTS, OBSERVATIONS
-from services.ingest.rules import DELETION, FACTS_MAX, REACHED, STOREFRONT, Callback, Order, Verdict, judge_all, news
+from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAITING
+from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, VERDICT, Callback, Notice
+from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_verdict, judge_all, news
 from services.ingest.store import Store
 from services.runtime.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service
 
 GROUP = "stubline.ingest"
-WRITER = "ingest"
+WRITER, SIGNALLER = "ingest", "ingest.fraud"
 
 
 def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
-    """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news."""
-    store, order_ids = Store(session), sorted({told.order_id for told in batch})
-    before = store.lock_orders(order_ids)
-    verdicts, after = judge_all(batch, before, seen=store.add_callbacks(batch))
-    changed = [order for order in after.values() if order is not before[order.order_id]]
-    if new := [order for order in changed if not before[order.order_id].sequence]:
-        store.add_orders(new)
-    if known := [order for order in changed if before[order.order_id].sequence]:
-        store.save_orders(known)
+    """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; two
+    more when payments are named.
+    """
+    store = Store(session)
+    payments = _payments(batch, store)
+    before = store.lock_orders(_order_ids(batch, payments))
+    verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
+    changed = [order for order in after.values() if order is not before[order.order_id] and order.sequence]
+    save(store, changed, before, [it for it in paid.values() if it is not payments[it.name]], payments)
+    counts = aside(store, [told for told, verdict in zip(batch, verdicts, strict=True) if verdict is Verdict.APPLIED])
     unsaid = {
-        order.order_id: observed(order, news(before[order.order_id].facts, order.facts))
+        order.order_id: said(order, news(before[order.order_id].facts, order.facts))
         for order in changed
         if order.sequence != before[order.order_id].sequence
     }
     # Raised by the runtime after the commit: a counter raised in here would count what may be rolled back.
-    counts = {
+    counts |= {
         OBSERVATIONS.name: len(unsaid),
         INCIDENTS.name: sum(len(order.incidents) - len(before[order.order_id].incidents) for order in changed),
+        WAITING.name: sum(not it.orders for it in paid.values() if not payments[it.name].facts and it.facts),
     }
-    outcomes = [outcome(told, verdict, unsaid) for told, verdict in zip(batch, verdicts, strict=True)]
+    outcomes = list(_outcomes(batch, verdicts, unsaid, paid))
     outcomes[0] = replace(
         outcomes[0], counts=counts
     )  # the batch's sums: one of each record would be added up one by one
     return outcomes
 
 
-def observed(order: Order, new: list[str]) -> Said:
+def _payments(batch: Sequence[Callback], store: Store) -> dict[str, Payment]:
+    names = {name for told in batch for name in told.payments}
+    return store.lock_payments(sorted(names)) if names else {}
+
+
+def _order_ids(batch: Sequence[Callback], payments: Mapping[str, Payment]) -> list[str]:
+    """Those that are named, and those that name the same payments."""
+    named = {told.order_id for told in batch if told.order_id is not None}
+    return sorted(named.union(*(payment.orders for payment in payments.values())))
+
+
+def save(
+    store: Store,
+    orders: Sequence[Order],
+    before: Mapping[str, Order],
+    payments: Sequence[Payment],
+    known: Mapping[str, Payment],
+) -> None:
+    """What changed. Payments first, as they are locked first."""
+    if new := [it for it in payments if not known[it.name].orders and not known[it.name].facts]:
+        store.add_payments(new)
+    if old := [it for it in payments if known[it.name].orders or known[it.name].facts]:
+        store.save_payments(old)
+    if first := [order for order in orders if not before[order.order_id].sequence]:
+        store.add_orders(first)
+    if again := [order for order in orders if before[order.order_id].sequence]:
+        store.save_orders(again)
+
+
+def aside(store: Store, applied: Sequence[Callback]) -> dict[str, int]:
+    """What callbacks bring beside their facts: orders to be read at their source, words that nobody knows."""
+    if reads := sorted({order_id for told in applied for order_id in told.reads}):
+        store.add_reads(reads)
+    noticed, kept = dict[Notice, tuple[int, str]](), dict[str, Notice]()
+    for told in applied:
+        for notice in told.notices:
+            count, key = noticed.get(notice, (0, told.key))
+            if notice.is_drift:
+                noticed[notice] = count + 1, key
+            if notice.is_kept:
+                kept[told.key] = notice
+    if noticed:
+        store.add_notices(noticed)
+    if kept:
+        store.keep(kept)
+    return {NOTICES.name: sum(count for count, _ in noticed.values())}
+
+
+def said(order: Order, new: Sequence[str]) -> tuple[Said, ...]:
+    """What is known of it, on the streams to which the news belong."""
+    about = [name for name in new if not is_verdict(name)]
+    events = (observed(order, about),) if about else ()
+    return (*events, signalled(order)) if len(about) < len(new) else events
+
+
+def observed(order: Order, new: Sequence[str]) -> Said:
     """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or late, ends the same."""
     source, _, external_id = order.order_id.partition(":")
     facts = order.facts
@@ -59,30 +118,53 @@ def observed(order: Order, new: list[str]) -> Said:
             "source": source,
             "external_id": external_id,
             "storefront": orjson.Fragment(facts[STOREFRONT].content) if STOREFRONT in facts else None,
-            "reached": {
-                name.removeprefix(REACHED): orjson.Fragment(fact.content)
-                for name, fact in sorted(facts.items())
-                if name.startswith(REACHED)
-            },
+            "reached": {name.removeprefix(REACHED): content for name, content in _contents(order, REACHED)},
             "is_deleted": orjson.Fragment(facts[DELETION].content) if DELETION in facts else False,
+            "movements": [content for _, content in _contents(order, MOVED)],
             "new": new,
         }
     )
     return Said(OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body)
 
 
-def outcome(told: Callback, verdict: Verdict, unsaid: dict[str, Said]) -> Outcome:
-    match verdict:
-        case Verdict.APPLIED:
-            # The first callback that changed an order carries its one event.
-            event = unsaid.pop(told.order_id, None)
-            return Effect((event,)) if event is not None else Effect()
-        case Verdict.KNOWN:
-            return Duplicate()
-        case Verdict.OLDER:
-            return Superseded()
-        case Verdict.OVERFULL:
-            return Dead(OrderOverfull(f"{told.order_id} has {FACTS_MAX} facts"), subject_key=told.order_id)
+def signalled(order: Order) -> Said:
+    """FraudSignals: every verdict that vendors have given on it."""
+    source, _, external_id = order.order_id.partition(":")
+    verdicts = {name.removeprefix(VERDICT): content for name, content in _contents(order, VERDICT)}
+    body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
+    return Said(FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body)
+
+
+def _contents(order: Order, prefix: str) -> list[tuple[str, orjson.Fragment]]:
+    facts = order.facts
+    return [(name, orjson.Fragment(facts[name].content)) for name in sorted(facts) if name.startswith(prefix)]
+
+
+def _outcomes(
+    batch: Sequence[Callback],
+    verdicts: Sequence[Verdict],
+    unsaid: dict[str, tuple[Said, ...]],
+    payments: Mapping[str, Payment],
+) -> Iterator[Outcome]:
+    for told, verdict in zip(batch, verdicts, strict=True):
+        match verdict:
+            case Verdict.APPLIED:
+                # The first callback that changed an order carries its events.
+                yield Effect(tuple(event for name in _concerned(told, payments) for event in unsaid.pop(name, ())))
+            case Verdict.KNOWN:
+                yield Duplicate()
+            case Verdict.OLDER:
+                yield Superseded()
+            case Verdict.OVERFULL:
+                whose = told.order_id or ", ".join(told.payments)
+                yield Dead(OrderOverfull(f"{whose} has {FACTS_MAX} facts"), subject_key=told.order_id)
+
+
+def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:
+    if not told.payments:
+        return [] if told.order_id is None else [told.order_id]
+    own = () if told.order_id is None else (told.order_id,)
+    return sorted({*own, *(order_id for name in told.payments for order_id in payments[name].orders)})
 
 
 SERVICE: Service[Callback, Session] = Service(

@@ -151,7 +151,7 @@ def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(stubli
             event = callbacks.received(
                 body,
                 source="shop",
-                external_id=str(numbers[-1]),
+                key=f"shop:{numbers[-1]}",
                 kind=callbacks.WOOCOMMERCE,
                 reception_id=f"{turn}-{place}",
                 content_type="application/json",

@@ -157,7 +157,7 @@ def publish(servers: str, numbers: range, per_second: float | None = None) -> No
         event = callbacks.received(
             native(number, at),
             source="bench",
-            external_id=str(number),
+            key=f"bench:{number}",
             kind=callbacks.NATIVE,
             reception_id=f"bench-{number}",
             content_type="application/json",

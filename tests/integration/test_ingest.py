@@ -120,7 +120,9 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
 def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
     """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
     work(session, told("pending", 1))
-    Store(session).lock_orders(["shop:727"])  # as far as the first lane has come
+    held = Store(session)
+    held.lock_payments(["shop/ch_727", "shop/pi_727"])
+    held.lock_orders(["shop:727"])  # as far as the first lane has come
     later: list[Outcome] = []
 
     def lane() -> None:
@@ -225,10 +227,10 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
     for size in (1, 500):
         counted = Counting(session)
         worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
-        assert counted.statements == ["lock_orders", "add_callbacks", "add_orders"]
+        assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments", "add_orders"]
         counted.statements.clear()
         worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
-        assert counted.statements == ["lock_orders", "add_callbacks"]
+        assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 
 class Counting:

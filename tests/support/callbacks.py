@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
+from services.ingest.sources import ORDERS_OF, PART
 from services.runtime.records import Record
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -18,8 +19,12 @@ AT = "2026-11-20T15:30:00.000000Z"
 
 
 def woo_order(**changes: object) -> dict[str, Any]:
-    """The sample of the wire-format notes, with other values where a test wants them."""
-    return {**SAMPLE, **changes}
+    """The sample of the wire-format notes, with other values where a test wants them; another order has its own payment."""
+    paid: dict[str, Any] = {}
+    if "id" in changes:
+        paid["transaction_id"] = f"ch_{changes['id']}"
+        paid["meta_data"] = [{"id": 13106, "key": "_stripe_intent_id", "value": f"pi_{changes['id']}"}]
+    return {**SAMPLE, **paid, **changes}
 
 
 def native_order(**changes: object) -> dict[str, Any]:
@@ -73,19 +78,26 @@ def record(
     source: str = "shop",
     order: str = "727",
     reception_id: str = "a-1",
+    part: int = 0,
+    orders_of: str = "",
+    content_type: str = "application/json",
     at: str = AT,
     offset: int = 0,
 ) -> Record:
     """As it stands in callbacks.received.v1."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
+    if part:
+        extensions[PART] = str(part)
+    if orders_of:
+        extensions[ORDERS_OF] = orders_of
     output = received(
         data,
         source=source,
-        external_id=order,
+        key=f"{orders_of or source}:{order}",
         kind=kind,
         reception_id=reception_id,
-        content_type="application/json",
+        content_type=content_type,
         **extensions,
     ).encode(time=at)
     return Record(TOPIC, 0, offset, 0, output.key, output.value, output.headers)

@@ -38,3 +38,47 @@ from unnest(
     %(incidents)s::text[]
 ) as batch (order_id, generation, sequence, digest, facts, incidents)
 where orders.order_id = batch.order_id;
+
+-- name: lock_payments
+-- Those that have a row, before any order is locked, and sorted: two lanes never wait for each other in a ring.
+select payment, orders::text, facts::text
+from ingest.payments where payment = any(%(payments)s::text[]) order by payment for update;
+
+-- name: add_payments
+-- Sorted; fewer than asked: another lane was first with one.
+insert into ingest.payments (payment, orders, facts)
+select payment, orders::json, facts::json
+from unnest(%(payments)s::text[], %(orders)s::text[], %(facts)s::text[]) as batch (payment, orders, facts)
+order by payment
+on conflict do nothing;
+
+-- name: save_payments
+update ingest.payments
+set orders = batch.orders::json, facts = batch.facts::json
+from unnest(%(payments)s::text[], %(orders)s::text[], %(facts)s::text[]) as batch (payment, orders, facts)
+where payments.payment = batch.payment;
+
+-- name: add_reads
+-- Asked again while it is being read: the reading that is under way does not answer it, so it stays due.
+insert into ingest.reads (order_id)
+select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by order_id
+on conflict (order_id) do update
+set asked = reads.asked + 1, asked_at = excluded.asked_at, next_at = least(reads.next_at, excluded.next_at);
+
+-- name: add_notices
+-- Connections count in different rows, most of them.
+insert into ingest.notices (source, kind, what, slot, count, example_key, example)
+select source, kind, what, pg_backend_pid() % 16, count, example_key, example
+from unnest(
+    %(sources)s::text[], %(kinds)s::text[], %(whats)s::text[], %(counts)s::bigint[], %(keys)s::text[], %(examples)s::bytea[]
+) as batch (source, kind, what, count, example_key, example)
+order by source, kind, what
+on conflict (source, kind, what, slot) do update
+set count = notices.count + excluded.count, last_at = excluded.last_at;
+
+-- name: keep
+insert into ingest.kept (key, source, what, body)
+select key, source, what, body
+from unnest(%(keys)s::text[], %(sources)s::text[], %(whats)s::text[], %(bodies)s::bytea[]) as batch (key, source, what, body)
+order by key
+on conflict do nothing;

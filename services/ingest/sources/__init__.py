@@ -1,29 +1,40 @@
 """From the bytes that a source sent to a callback: which order, which facts, and the key by which a repeat is known.
 
-Each source is one module with the same three functions (`Source`). A callback comes through the door, which has verified it,
-or is published by a storefront itself, whose right to write the broker has checked.
+Each source is one module of this package, with the same three functions (`verify`, `identify`, `normalise`) and a `SOURCE`
+that names them. A callback comes through the door, which has verified it, or is published by a storefront itself, whose right
+to write the broker has checked.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from schemas.callbacks import NATIVE, WOOCOMMERCE
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules import Callback
-from services.ingest.sources import native, woocommerce
+from services.ingest.rules.facts import Callback
 from services.ingest.sources.source import Received, Source
 
 if TYPE_CHECKING:
     from services.runtime.records import Record
 
-SOURCES: dict[str, Source] = {WOOCOMMERCE: woocommerce, NATIVE: native}  # by ce_type
-KINDS: dict[str, Source] = {"woocommerce": woocommerce}  # what the door takes, by the name in the sources file
-TYPES = {"woocommerce": WOOCOMMERCE}
+
+def _found() -> dict[str, Source]:
+    """Every module here that declares a source, by its kind."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    declared = [found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)]
+    return {source.kind: source for source in declared}
+
+
+ALL = _found()
+SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
+KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
+PART, ORDERS_OF = "callbackpart", "ordersof"  # extensions that the door sets
+SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 
@@ -51,6 +62,9 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
     if found is None:
         raise NotAnEvent(f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>")
     attributes = event.attributes
+    part, orders_of = attributes.get(PART, "0"), attributes.get(ORDERS_OF, "")
+    if not (part.isascii() and part.isdigit() and len(part) < 5) or (orders_of and not SLUG.fullmatch(orders_of)):
+        raise NotAnEvent(f"ce_{PART} is no number, or ce_{ORDERS_OF} no source's name")
     return Received(
         source=found[1],
         id=event.id,
@@ -58,6 +72,8 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
         time=attributes.get("time", ""),
         key=key or b"",
         body=event.data or b"",
+        part=int(part),
+        orders_of=orders_of,
     )
 
 

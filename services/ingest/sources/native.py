@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from schemas.callbacks import NativeOrder
+from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront
-from services.ingest import rules
 from services.ingest.errors import CallbackMisaddressed, CallbackUnreadable
+from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
-from services.ingest.sources.source import Received, amount, bounded, distinct, named, status
+from services.ingest.sources.source import Received, Source, amount, bounded, distinct, named, status
 from services.ingest.sources.text import clean, email
 
 EVENT_ID_CHARS_MAX = 200
-
-
-def verify(headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]) -> bool:  # noqa: ARG001 - every source's form
-    """Never at the door: there is no signature. Who may write to the topic is the broker's to say."""
-    return False
-
-
-def key_of(secret: str) -> bytes:
-    return secret.encode()
-
-
-def is_ping(headers: Mapping[bytes, bytes], body: bytes) -> bool:  # noqa: ARG001 - every source's form
-    return False
-
-
-def topic(headers: Mapping[bytes, bytes]) -> str:  # noqa: ARG001 - every source's form
-    return ""
-
-
-def external_id(body: bytes) -> str | None:  # noqa: ARG001 - every source's form
-    """The storefront has set the record's key itself."""
-    return None
 
 
 def identify(received: Received, order: NativeOrder) -> str:
@@ -44,7 +20,7 @@ def identify(received: Received, order: NativeOrder) -> str:
     return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
 
 
-def normalise(received: Received) -> rules.Callback:
+def normalise(received: Received) -> facts.Callback:
     order = NativeOrder.model_validate_json(received.body)
     order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
     if order.source != received.source:
@@ -52,10 +28,10 @@ def normalise(received: Received) -> rules.Callback:
     if received.key != order_id.encode():
         raise CallbackMisaddressed(f"the record's key is not {order_id}")
     modified_at = bounded(order.modified_at)
-    facts: tuple[rules.Fact, ...] = rules.storefront_facts(storefront(order), modified_at)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified_at)
     if order.is_deleted is not None:
-        facts += (rules.deletion_fact(modified_at, is_deleted=order.is_deleted),)
-    return rules.callback(identify(received, order), order_id, facts)
+        told += (facts.deletion_fact(modified_at, is_deleted=order.is_deleted),)
+    return facts.callback(identify(received, order), order_id, told)
 
 
 def storefront(order: NativeOrder) -> Storefront:
@@ -88,3 +64,8 @@ def cleaned(line: Line) -> Line:
     if product_id == line.product_id and sku == line.sku and name == line.name:
         return line
     return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name})
+
+
+SOURCE = Source(
+    kind="native", type=NATIVE, normalise=normalise, comes_to_the_door=False
+)  # the broker says who may write

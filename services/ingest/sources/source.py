@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from schemas.envelope import NotAnEvent
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules import Callback
+from services.ingest.rules.facts import Callback
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 AMOUNT_MAX = 10**15  # minor units; beyond it somebody sends numbers, not money
+JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
+
+
+class Delivery(NamedTuple):
+    """A callback as it stands at the door, of a source that the door knows."""
+
+    headers: Mapping[bytes, bytes]  # names in lower case
+    body: bytes
+    secrets: Sequence[bytes]  # all of them are valid, while one is being replaced
+    at: float = 0.0  # the door's clock, in seconds since 1970
+    tolerance_s: float = 300.0  # how far the sender's clock, where he signs it, may be from the door's
+    tail: str = ""  # of the path, behind the source's slug
+    options: Mapping[str, str] = {}  # of the source's settings block
+    certificates: Mapping[str, bytes] = {}  # PEM by address: what was fetched so far
+
+
+class CertificateNeededError(Exception):
+    """Raised by `verify`: it needs this certificate, whose address it has found good. The door fetches it, and asks again."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
 
 
 class Received(NamedTuple):
@@ -23,6 +46,8 @@ class Received(NamedTuple):
     time: str  # when the door received it
     key: bytes
     body: bytes
+    part: int = 0  # which of several that came in one body
+    orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
 
     @property
     def at(self) -> datetime:
@@ -31,33 +56,65 @@ class Received(NamedTuple):
         except (ValueError, OverflowError):
             raise NotAnEvent("ce_time is missing or no time, and the fact is ordered by it") from None
 
+    @property
+    def shop(self) -> str:
+        """Whose orders it tells of: its own, or those of the shop that it serves."""
+        return self.orders_of or self.source
 
-class Source(Protocol):
-    """A vendor's module. `identify` is what its callback and every repeat of it are called, `normalise` what they say."""
 
-    def verify(self, headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether the sender knows one of the secrets. In constant time; several are valid while one is being replaced."""
-        ...
+def _never(_delivery: Delivery) -> bool:
+    return False
 
-    def key_of(self, secret: str) -> bytes:
-        """The key with which the vendor signs, from the secret as the shop's page shows it."""
-        ...
 
-    def is_ping(self, headers: Mapping[bytes, bytes], body: bytes) -> bool:
-        """An unsigned greeting that wants an answer and says nothing."""
-        ...
+def _nameless(_headers: Mapping[bytes, bytes]) -> str:
+    return ""
 
-    def topic(self, headers: Mapping[bytes, bytes]) -> str:
-        """What the vendor calls the callback, where it says so beside the body."""
-        ...
 
-    def external_id(self, body: bytes) -> str | None:
-        """The order's id where it can be read cheaply: it only chooses the partition, the worker reads for itself."""
-        ...
+def _unread(_body: bytes) -> Sequence[str | None]:
+    return (None,)
 
-    def normalise(self, received: Received) -> Callback:
-        """Its key by `identify`, its order and its facts. Raises ValueError or Poison."""
-        ...
+
+def _as_is(body: bytes) -> bytes:
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A vendor, as its module in this package declares it (`SOURCE = Source(...)`): that makes it one.
+
+    `verify` and `normalise` are what it must have; `identify`, which every module has too, is what its callback and every
+    repeat of it are called.
+    """
+
+    kind: str  # its name in the sources file
+    type: str  # ce_type of its callbacks: stubline.callback.<kind>.v1
+    normalise: Callable[[Received], Callback]
+    """Its key by `identify`, its order and its facts. Raises ValueError or Poison; pure."""
+
+    verify: Callable[[Delivery], bool] = _never
+    """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may raise CertificateNeededError."""
+
+    orders: Callable[[bytes], Sequence[str | None]] = _unread
+    """The order ids of a body, one for each record that it becomes, where they can be read cheaply: they only choose the
+    partition, the worker reads for itself. Never raises."""
+
+    topic: Callable[[Mapping[bytes, bytes]], str] = _nameless
+    """What the vendor calls the callback, where it says so beside the body."""
+
+    is_ping: Callable[[Delivery], bool] = _never
+    """An unsigned greeting that wants an answer and says nothing."""
+
+    key_of: Callable[[str], bytes] = str.encode
+    """The key with which the vendor signs, from the secret as its page shows it. ValueError: it cannot be one."""
+
+    without_cards: Callable[[bytes], bytes] = _as_is
+    """The verified body without data of a card, which nobody here needs and no letter or log may show."""
+
+    media: bytes = JSON
+    answer: bytes = b"ok\n"
+    needs_shop: bool = False  # gateways and checkers: whose orders they speak of stands in the settings block
+    options: Mapping[str, str] = field(default_factory=dict)  # keys that its settings block may have -> what they mean
+    comes_to_the_door: bool = True
 
 
 def bounded(at: datetime) -> datetime:

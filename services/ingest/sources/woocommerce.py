@@ -6,20 +6,20 @@ deleted from restored from told, and a deletion must also look like one (a body 
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.callbacks import WOOCOMMERCE
 from schemas.orders import Currency, Line, Person, Storefront
-from services.ingest import rules
 from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackUnreadable
+from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
-from services.ingest.sources.source import Received, amount, bounded, distinct, status
+from services.ingest.sources.signing import hmac_fits
+from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, status
 from services.ingest.sources.text import clean, email, unescaped
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -31,6 +31,8 @@ ENTITY = re.compile(
     r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));", re.IGNORECASE
 )
 MEANT = "&<>\"'"
+PAYMENT_META = frozenset({"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"})
+REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
 QUANTITY_MAX = 1_000_000
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
@@ -63,6 +65,11 @@ class Refund(Part):
     total: Number = None
 
 
+class Meta(Part):
+    key: Text = None
+    value: object = None
+
+
 class Told(Part):
     """An order as REST v3 shows it: what is needed of it."""
 
@@ -77,6 +84,8 @@ class Told(Part):
     billing: Billing
     line_items: Annotated[list[LineItem], Field(max_length=500)]
     refunds: Annotated[list[Refund], Field(max_length=1_000)] = []
+    transaction_id: Text = None
+    meta_data: list[Meta] = []
 
 
 class Deleted(Part):
@@ -87,12 +96,9 @@ class Deleted(Part):
     line_items: None = None
 
 
-def verify(headers: Mapping[bytes, bytes], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """base64(HMAC-SHA256(secret, raw body)). All secrets are tried, so the time tells nothing of which one fits."""
-    given, fits = headers.get(SIGNATURE, b""), False
-    for secret in secrets:
-        fits |= hmac.compare_digest(base64.b64encode(hmac.digest(secret, body, "sha256")), given)
-    return fits
+def verify(delivery: Delivery) -> bool:
+    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is known as a repeat."""
+    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""))
 
 
 def key_of(secret: str) -> bytes:
@@ -104,15 +110,15 @@ def topic(headers: Mapping[bytes, bytes]) -> str:
     return headers.get(TOPIC, b"").decode("ascii", "replace")
 
 
-def external_id(body: bytes) -> str | None:
+def orders(body: bytes) -> tuple[str | None]:
     """WordPress writes the id first."""
     found = LEADING_ID.match(body)
-    return found[1].decode() if found else None
+    return (found[1].decode() if found else None,)
 
 
-def is_ping(headers: Mapping[bytes, bytes], body: bytes) -> bool:
+def is_ping(delivery: Delivery) -> bool:
     """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
-    return SIGNATURE not in headers and PING.fullmatch(body.strip()) is not None
+    return SIGNATURE not in delivery.headers and PING.fullmatch(delivery.body.strip()) is not None
 
 
 def identify(received: Received, order: Told | Deleted) -> str:
@@ -124,18 +130,29 @@ def identify(received: Received, order: Told | Deleted) -> str:
     return f"{name} {at.isoformat() if at else ''} {status(order.status)}"
 
 
-def normalise(received: Received) -> rules.Callback:
+def normalise(received: Received) -> facts.Callback:
     if received.topic == DELETED:
         gone = Deleted.model_validate_json(received.body)
-        facts: tuple[rules.Fact, ...] = (rules.deletion_fact(received.at, is_deleted=True),)
-        return rules.callback(identify(received, gone), f"{received.source}:{gone.id}", facts)
+        deletion = facts.deletion_fact(received.at, is_deleted=True)
+        return facts.callback(identify(received, gone), f"{received.source}:{gone.id}", (deletion,))
     if received.topic not in TOLD:
         raise CallbackForeign(f"its topic is {received.topic[:100]!r}, and only order.* is about orders")
     order = Told.model_validate_json(received.body)
-    facts = rules.storefront_facts(storefront(order), modified(order))
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified(order))
     if received.topic == RESTORED:
-        facts += (rules.deletion_fact(received.at, is_deleted=False),)
-    return rules.callback(identify(received, order), f"{received.source}:{order.id}", facts)
+        told += (facts.deletion_fact(received.at, is_deleted=False),)
+    order_id = f"{received.source}:{order.id}"
+    return facts.callback(identify(received, order), order_id, told, payments=payments(received, order))
+
+
+def payments(received: Received, order: Told) -> list[str]:
+    """What the gateway's plugin wrote down of the payment: how it is called there."""
+    references = [order.transaction_id, *(it.value for it in order.meta_data if it.key in PAYMENT_META)]
+    return [
+        facts.payment(received.source, text)
+        for text in references
+        if isinstance(text, str) and REFERENCE.fullmatch(text)
+    ]
 
 
 def modified(order: Told) -> datetime:
@@ -186,3 +203,15 @@ def quantity(text: str) -> int:
 def utc(at: datetime) -> datetime:
     """`*_gmt` has no offset and is UTC."""
     return bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+
+
+SOURCE = Source(
+    kind="woocommerce",
+    type=WOOCOMMERCE,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    topic=topic,
+    is_ping=is_ping,
+    key_of=key_of,
+)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import sources
-from services.ingest.rules import Callback, judge_all
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import Payment, judge_all
 from services.ingest.store import facts_of, written
 from services.ingest.worker import observed
 from services.runtime.errors import Poison
@@ -46,7 +47,13 @@ def ends(it: Record) -> Callback | None:
 def is_sayable(callback: Callback) -> None:
     """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
     assert len(callback.key) <= 1_000
-    _, after = judge_all([callback], {callback.order_id: untold(callback.order_id)}, seen=[])
+    assert callback.order_id is not None
+    _, after, _ = judge_all(
+        [callback],
+        {callback.order_id: untold(callback.order_id)},
+        seen=[],
+        payments={name: Payment(name) for name in callback.payments},
+    )
     order = after[callback.order_id]
     stored = written(order.facts)
     assert "\\u0000" not in stored

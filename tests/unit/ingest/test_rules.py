@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.orders import Person, Storefront
-from services.ingest import rules
-from services.ingest.rules import Callback, Order, Verdict, judge_all
+from services.ingest.rules import facts as rules
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import FACTS_MAX, Order, Verdict, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 STATUSES = ["pending", "processing", "completed", "cancelled", "refunded", "failed", "trash", "vip-ok", "on-hold"]
@@ -37,7 +38,7 @@ def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1
 
 def judged(*callbacks: Callback, order: Order | None = None) -> tuple[list[Verdict], Order]:
     begin = order or untold()
-    verdicts, after = judge_all(callbacks, {begin.order_id: begin}, seen=[])
+    verdicts, after, _ = judge_all(callbacks, {begin.order_id: begin}, seen=[])
     return verdicts, after[begin.order_id]
 
 
@@ -76,7 +77,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
     order, seen = untold(), list[tuple[str, bytes]]()
     for at in range(0, len(pair[1]), size):
         batch = pair[1][at : at + size]
-        _, after = judge_all(batch, {order.order_id: order}, seen=seen)
+        _, after, _ = judge_all(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
         seen += [(it.key, it.meaning) for it in batch]
     whole = judged(*pair[1])[1]
@@ -95,7 +96,7 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sen
 @given(st.lists(callbacks, min_size=1, max_size=8))
 def test_what_was_said_before_is_known(sent: list[Callback]) -> None:
     _, order = judged(*sent)
-    verdicts, _ = judge_all(sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent])
+    verdicts, _, _ = judge_all(sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent])
     assert set(verdicts) == {Verdict.KNOWN}
 
 
@@ -156,8 +157,8 @@ def test_a_newer_version_of_the_same_content_is_no_news() -> None:
 
 
 def test_an_order_has_a_bounded_number_of_facts() -> None:
-    _, order = judged(*(told(f"status-{n}", n) for n in range(rules.FACTS_MAX - 1)))
-    assert len(order.facts) == rules.FACTS_MAX
+    _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
+    assert len(order.facts) == FACTS_MAX
     verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
     assert verdicts == [Verdict.OVERFULL, Verdict.KNOWN]
     assert after is order

@@ -12,10 +12,11 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import Storefront
 from services.ingest import sources
 from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMisaddressed, CallbackUnreadable
-from services.ingest.rules import Callback
+from services.ingest.rules.facts import Callback
 from services.ingest.sources import native as native_source
 from services.ingest.sources import woocommerce
 from services.ingest.sources.money import EXPONENTS, exponent, minor
+from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from tests.support.callbacks import native, native_order, record, signature, woo_order
 
@@ -40,23 +41,27 @@ def front(callback: Callback) -> Storefront:
 def test_the_signature_is_the_vendors(shown: str, expected: str) -> None:
     headers = {woocommerce.SIGNATURE: expected.encode()}
     secret = woocommerce.key_of(shown)
-    assert woocommerce.verify(headers, b'{"id":727}', [secret])
-    assert not woocommerce.verify(headers, b'{"id":728}', [secret])
-    assert not woocommerce.verify(headers, b'{"id":727}', [b"other"])
+    assert woocommerce.verify(Delivery(headers, b'{"id":727}', [secret]))
+    assert not woocommerce.verify(Delivery(headers, b'{"id":728}', [secret]))
+    assert not woocommerce.verify(Delivery(headers, b'{"id":727}', [b"other"]))
 
 
 def test_several_secrets_are_valid_while_one_is_replaced() -> None:
     body = b'{"id":727}'
     for secret in ("old", "new"):
-        assert woocommerce.verify({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
-    assert not woocommerce.verify({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
+        assert woocommerce.verify(
+            Delivery({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
+        )
+    assert not woocommerce.verify(
+        Delivery({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
+    )
 
 
 @pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
 def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
-    assert not woocommerce.verify({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"])
-    assert not woocommerce.verify({}, b"{}", [b"s3cr3t"])
-    assert not woocommerce.verify({woocommerce.SIGNATURE: b""}, b"{}", [])
+    assert not woocommerce.verify(Delivery({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"]))
+    assert not woocommerce.verify(Delivery({}, b"{}", [b"s3cr3t"]))
+    assert not woocommerce.verify(Delivery({woocommerce.SIGNATURE: b""}, b"{}", []))
 
 
 def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
@@ -65,15 +70,15 @@ def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
 
 
 def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
-    assert woocommerce.is_ping({}, b"webhook_id=12")
+    assert woocommerce.is_ping(Delivery({}, b"webhook_id=12", ()))
     for body in (b"webhook_id=", b"webhook_id=x", b"webhook_id=12&a=b", b"a=1", b""):
-        assert not woocommerce.is_ping({}, body)
-    assert not woocommerce.is_ping(HOOK, b"webhook_id=12")
+        assert not woocommerce.is_ping(Delivery({}, body, ()))
+    assert not woocommerce.is_ping(Delivery(HOOK, b"webhook_id=12", ()))
 
 
 def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
-    assert not native_source.verify({}, b"{}", [b"s3cr3t"])
-    assert not native_source.is_ping({}, b"webhook_id=12")
+    assert not native_source.SOURCE.verify(Delivery({}, b"{}", [b"s3cr3t"]))
+    assert not native_source.SOURCE.is_ping(Delivery({}, b"webhook_id=12", ()))
 
 
 # The key of a callback.
@@ -241,7 +246,7 @@ def test_what_is_wrong_is_told_without_what_was_sent() -> None:
     ],
 )
 def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
-    assert woocommerce.external_id(body) == found
+    assert woocommerce.orders(body) == (found,)
 
 
 @pytest.mark.parametrize(

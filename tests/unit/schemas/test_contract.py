@@ -22,7 +22,7 @@ def test_the_committed_schema_is_the_models(name: str) -> None:
     assert text == contract.rendered()[name], "run `python -m schemas.contract`"
 
 
-@pytest.mark.parametrize("name", sorted(SCHEMAS))
+@pytest.mark.parametrize("name", sorted(path.stem for path in contract.RELEASED.glob("*.json")))
 def test_nothing_that_the_last_release_promised_is_broken(name: str) -> None:
     released = json.loads((contract.RELEASED / f"{name}.json").read_text("utf-8"))
     assert contract.breaks(released, SCHEMAS[name]) == []

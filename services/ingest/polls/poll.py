@@ -1,0 +1,51 @@
+"""What every poll is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import httpx
+
+
+class Polled(NamedTuple):
+    """A source that is asked, as its settings block says."""
+
+    slug: str
+    url: str  # of the vendor's API, without a slash at its end
+    key: str = ""  # its user, token or consumer key
+    secret: str = ""
+    orders_of: str = ""
+    options: Mapping[str, str] = {}
+
+
+class Found(NamedTuple):
+    """Something that the vendor answered: it becomes a callback, as if the vendor had called."""
+
+    external_id: str | None  # the order's, for the partition
+    type: str  # ce_type
+    body: bytes
+    topic: str = ""
+
+
+class Page(NamedTuple):
+    """One answer. Its cursor is kept in the same commit in which what it found is published."""
+
+    found: Sequence[Found]
+    cursor: str  # JSON; from where the next asking begins
+    is_last: bool  # nothing more for now
+    warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One thing that can be asked of a kind of source."""
+
+    kind: str
+    what: str  # "orders", "events", "webhook": one word, part of its cursor's name
+    every_s: float
+    read: Callable[[httpx.Client, Polled, str, float], Page]
+    """One page from a cursor ("" at first), at a time (seconds since 1970). One to three requests. Raises httpx.HTTPError
+    (HTTPStatusError by `raise_for_status`), or ValueError when the answer makes no sense.
+    """

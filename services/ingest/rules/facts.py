@@ -1,0 +1,149 @@
+"""What a source can say: facts of an order, and facts of a payment, each with a version. Pure: no clock, no chance, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from schemas.fraud import FraudVerdict
+from schemas.orders import Movement, Storefront
+
+STOREFRONT, REACHED, DELETION, MOVED, VERDICT = "storefront", "reached:", "deletion", "moved:", "verdict:"
+RANKS = {  # of two statuses in the same second the greater came later: terminal ones are last
+    **dict.fromkeys(("new", "auto-draft", "draft", "checkout-draft"), 0),
+    "pending": 10,
+    "on-hold": 20,
+    "failed": 30,  # a payment that failed is tried again
+    "processing": 50,
+    "completed": 60,
+    "cancelled": 70,
+    "refunded": 80,
+    "trash": 90,
+}
+RANK_OF_OTHERS = 40
+RANK_RESTORED, RANK_DELETED = 0, 90
+
+
+class Fact(NamedTuple):
+    """One thing that a source can say: "storefront", "reached:completed", "deletion", "moved:stripe:refund:re_1"."""
+
+    name: str
+    version: str  # sorts as text: the source's time, a rank, hash of the content; so no two facts tie
+    content: bytes  # JSON, written once: it is hashed, kept and said as it is
+
+    @property
+    def digest(self) -> str:
+        return self.version[-64:]
+
+
+class Notice(NamedTuple):
+    """Something that a source says and this release does not know, which harms nothing: counted, with an example."""
+
+    source: str
+    kind: str  # "unknown-type", "unknown-status": one word for programs
+    what: str  # which one, in words that are the same for all of its kind: they are counted together
+    body: bytes = b""  # of the callback that brought it
+    is_kept: bool = False  # the callback is not acted on: it is kept whole
+    is_drift: bool = True  # a person should look at it; else it is only kept
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Notice) and self[:3] == other[:3]
+
+    def __hash__(self) -> int:
+        return hash(self[:3])
+
+
+class Callback(NamedTuple):
+    """What a callback tells.
+
+    Its `facts` are of the order that it names. What it tells of a payment (`moved`) reaches every order that names the
+    payment too, in whichever order both come.
+    """
+
+    key: str  # its name, the same whenever its source sends it again
+    meaning: bytes  # SHA-256 of all that it says: other bytes that say the same are the same callback
+    order_id: str | None  # None: it names only payments
+    facts: tuple[Fact, ...] = ()
+    payments: tuple[str, ...] = ()  # as `payment` names them
+    moved: tuple[Fact, ...] = ()
+    reads: tuple[
+        str, ...
+    ] = ()  # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
+    notices: tuple[Notice, ...] = ()
+
+
+def sortable(at: datetime) -> str:
+    """The same instant is the same text, and later ones sort behind it."""
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def reached(status: str) -> str:
+    return REACHED + status
+
+
+def storefront_facts(order: Storefront, modified_at: datetime) -> tuple[Fact, Fact]:
+    """The order as it is told, and that its status was reached by then."""
+    at = sortable(modified_at)
+    begin = f"{at}/{RANKS.get(order.status, RANK_OF_OTHERS):02d}/"
+    told, when = order.__pydantic_serializer__.to_json(order), b'"%b"' % at.encode()
+    return (
+        Fact(STOREFRONT, begin + hashlib.sha256(told).hexdigest(), told),
+        Fact(reached(order.status), begin + hashlib.sha256(when).hexdigest(), when),
+    )
+
+
+def deletion_fact(at: datetime, *, is_deleted: bool) -> Fact:
+    """Deleted and restored are one fact."""
+    rank, said = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
+    return Fact(DELETION, f"{sortable(at)}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
+
+
+def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
+    """Money that moved, or is about to: one fact for each that a gateway names. The later one of a name counts; in the
+    same instant the greater rank (0 to 99).
+    """
+    told = movement.__pydantic_serializer__.to_json(movement)
+    version = f"{sortable(movement.at)}/{rank:02d}/{hashlib.sha256(told).hexdigest()}"
+    return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, told)
+
+
+def verdict_fact(verdict: FraudVerdict, *, rank: int = 50, about: str = "") -> Fact:
+    """What somebody who checks orders for fraud says of it. `about`: which of his checks, when an order can have several."""
+    told = verdict.__pydantic_serializer__.to_json(verdict)
+    version = f"{sortable(verdict.at)}/{rank:02d}/{hashlib.sha256(told).hexdigest()}"
+    return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, told)
+
+
+def payment(shop: str, reference: str) -> str:
+    """A payment's name: a gateway's reference, in the shop whose orders it pays."""
+    return f"{shop}/{reference}"
+
+
+def callback(
+    key: str,
+    order_id: str | None,
+    facts: tuple[Fact, ...] = (),
+    *,
+    payments: Sequence[str] = (),
+    moved: tuple[Fact, ...] = (),
+    reads: tuple[str, ...] = (),
+    notices: tuple[Notice, ...] = (),
+) -> Callback:
+    named = tuple(sorted(set(payments)))
+    said = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
+    if named or moved or reads:
+        said += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in moved), *reads]
+    meaning = hashlib.sha256("\0".join(said).encode()).digest()
+    return Callback(key, meaning, order_id, facts, named, moved, reads, notices)
+
+
+def fold(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:
+    """The greatest version of a fact stays, so facts may come in any order. The same mapping when nothing changes."""
+    newer = dict[str, Fact]()
+    for fact in told:
+        known = newer.get(fact.name) or facts.get(fact.name)
+        if known is None or known.version < fact.version:
+            newer[fact.name] = fact
+    return {**facts, **newer} if newer else facts

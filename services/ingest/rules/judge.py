@@ -1,0 +1,201 @@
+"""What does a callback tell of its order that was not known? Pure: no clock, no chance, no I/O.
+
+An order knows what was told of it, and what was told of the payments that it names. Both only grow, each fact by its
+greatest version, so an order is a function of the set of its callbacks: however they come, however often, in whatever batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from enum import Enum, auto
+from typing import NamedTuple
+
+from services.ingest.rules.facts import MOVED, VERDICT, Callback, Fact, fold
+
+FACTS_MAX = 100  # that are told of an order itself: its statuses, for the rest is two
+MOVED_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
+JOINED_MAX = 300  # of all payments that an order ever named
+ORDERS_MAX = 20  # that one payment is joined to; a "payment" of more is a word that a shop writes everywhere
+INCIDENTS_MAX = 100  # kept of an order; more of them say nothing new
+
+
+class Order(NamedTuple):
+    """Everything that is known of an order."""
+
+    order_id: str
+    generation: int
+    sequence: int
+    digest: bytes | None  # of what was last said of it
+    facts: Mapping[str, Fact]
+    incidents: frozenset[str]  # keys that came with two meanings: they block nothing
+
+
+class Payment(NamedTuple):
+    """What gateways told of a payment, and which orders name it. Kept also while no order does: it waits for one."""
+
+    name: str
+    orders: frozenset[str] = frozenset()
+    facts: Mapping[str, Fact] = {}
+
+
+class Verdict(Enum):  # in the order in which they are tried
+    OVERFULL = auto()  # it would have more facts than an order can have
+    APPLIED = auto()  # the order knows more than before
+    KNOWN = auto()  # said before, in this callback or another
+    OLDER = auto()  # never said before, but something newer was
+
+
+class Judged(NamedTuple):
+    """What is known after a batch, and how each of its callbacks ended."""
+
+    verdicts: list[Verdict]
+    orders: dict[str, Order]
+    payments: dict[str, Payment]
+
+
+def judge(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> tuple[Order, Verdict]:
+    """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and meant twice."""
+    facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
+    if len(facts) > FACTS_MAX:
+        return order, Verdict.OVERFULL
+    told = learnt(order, facts, _incidents(order, callback, meanings))
+    if has_news(order.facts, facts):
+        return told, Verdict.APPLIED
+    known = repeated or all(order.facts[fact.name].digest == fact.digest for fact in callback.facts)
+    return told, Verdict.KNOWN if known else Verdict.OLDER
+
+
+def _incidents(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> frozenset[str]:
+    if meanings and callback.meaning not in meanings and len(order.incidents) < INCIDENTS_MAX:
+        return order.incidents | {callback.key}
+    return order.incidents
+
+
+def learnt(order: Order, facts: Mapping[str, Fact], incidents: frozenset[str]) -> Order:
+    """The same one when there is nothing to keep."""
+    if facts is order.facts and incidents is order.incidents:
+        return order
+    return Order(order.order_id, order.generation, order.sequence, order.digest, facts, incidents)
+
+
+def judge_joined(
+    callback: Callback, orders: Mapping[str, Order], payments: Mapping[str, Payment], meanings: AbstractSet[bytes]
+) -> tuple[dict[str, Order], dict[str, Payment], Verdict]:
+    """Of a callback that names payments: what changed, and how it ended. An overfull one changes nothing at all."""
+    own = frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
+    paid = [_told(payments[name], callback, own) for name in callback.payments]
+    concerned = own.union(*(payment.orders for payment in paid))
+    after = dict[str, Order]()
+    for order_id in sorted(concerned):
+        order = orders[order_id]
+        facts = fold(order.facts, callback.facts if order_id in own else ())
+        facts = fold(facts, callback.moved)
+        for payment in paid:
+            if order_id in payment.orders and len(facts) + len(payment.facts) <= JOINED_MAX + FACTS_MAX:
+                facts = fold(facts, payment.facts.values())
+        after[order_id] = learnt(order, facts, _incidents(order, callback, meanings))
+    if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(is_overfull(order) for order in after.values()):
+        return {}, {}, Verdict.OVERFULL
+    changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
+    is_new = any(has_news(orders[name].facts, order.facts) for name, order in after.items()) or any(
+        payment.orders != payments[name].orders or has_news(payments[name].facts, payment.facts)
+        for name, payment in changed.items()
+    )
+    if is_new:
+        return after, changed, Verdict.APPLIED
+    known = callback.meaning in meanings or _is_known(callback, orders, paid)
+    return after, changed, Verdict.KNOWN if known else Verdict.OLDER
+
+
+def is_overfull(order: Order) -> bool:
+    """Its own facts alone: a gateway that tells too much must not cost the shop's word."""
+    return sum(not name.startswith((MOVED, VERDICT)) for name in order.facts) > FACTS_MAX
+
+
+def _told(payment: Payment, callback: Callback, own: frozenset[str]) -> Payment:
+    """The same one when the callback tells nothing of it."""
+    orders, facts = payment.orders, fold(payment.facts, callback.moved)
+    if len(orders) < ORDERS_MAX:
+        orders |= own
+    if facts is payment.facts and orders == payment.orders:
+        return payment
+    return Payment(payment.name, orders, facts)
+
+
+def _is_known(callback: Callback, orders: Mapping[str, Order], paid: Sequence[Payment]) -> bool:
+    places = [payment.facts for payment in paid]
+    if callback.order_id is not None:
+        told = orders[callback.order_id].facts
+        if any(told[fact.name].digest != fact.digest for fact in callback.facts):
+            return False
+        places.append(told)
+    return all(known[fact.name].digest == fact.digest for fact in callback.moved for known in places)
+
+
+def judge_all(
+    callbacks: Sequence[Callback],
+    orders: Mapping[str, Order],
+    seen: Iterable[tuple[str, bytes]],
+    payments: Mapping[str, Payment] | None = None,
+) -> Judged:
+    """Each callback sees what those before it left. An order with news takes one new sequence, however many brought it.
+
+    `orders` and `payments` are all that the callbacks name, and the orders that name the payments; what nobody has told of
+    yet is in them too, empty.
+    """
+    after, paid, heard, verdicts = (
+        dict(orders),
+        dict(payments or {}),
+        defaultdict[str, set[bytes]](set),
+        list[Verdict](),
+    )
+    for key, meaning in seen:
+        heard[key].add(meaning)
+    for told in callbacks:
+        meanings = heard[told.key]
+        if told.order_id is not None and not told.payments and not told.moved:
+            after[told.order_id], verdict = judge(after[told.order_id], told, meanings)
+        elif told.order_id is None and not told.payments:  # it only asks
+            verdict = Verdict.KNOWN if told.meaning in meanings else Verdict.APPLIED
+        else:
+            changed, moved, verdict = judge_joined(told, after, paid, meanings)
+            after.update(changed)
+            paid.update(moved)
+        meanings.add(told.meaning)
+        verdicts.append(verdict)
+    return Judged(verdicts, {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()}, paid)
+
+
+def spoken(order: Order, before: Order) -> Order:
+    """With its next sequence when it has something to say that differs from what it last said."""
+    if order.facts is before.facts or not has_news(before.facts, order.facts):
+        return order
+    return Order(
+        order.order_id, order.generation, order.sequence + 1, digest(order.facts), order.facts, order.incidents
+    )
+
+
+def digest(facts: Mapping[str, Fact]) -> bytes:
+    """Of what an order says: names and contents, not versions."""
+    return hashlib.sha256("\0".join(f"{name}\0{facts[name].digest}" for name in sorted(facts)).encode()).digest()
+
+
+def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
+    if after is before:
+        return False
+    return not before or any(name not in before or before[name].digest != fact.digest for name, fact in after.items())
+
+
+def news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
+    """The facts whose content differs: without one there is no event. A newer version of the same content is no news."""
+    if not before:
+        return sorted(after)
+    return sorted(name for name, fact in after.items() if name not in before or before[name].digest != fact.digest)
+
+
+def is_verdict(name: str) -> bool:
+    """Verdicts are said on a stream of their own."""
+    return name.startswith(VERDICT)

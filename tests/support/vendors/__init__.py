@@ -1,0 +1,22 @@
+"""The vendors as they behave at the door: for each kind of source its real bodies, and how it signs them.
+
+A module here that declares a `VENDOR` puts its source under the laws of every source (tests/unit/ingest/every_source).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from tests.support.vendors.vendor import Sample, Vendor
+
+__all__ = ["VENDORS", "Sample", "Vendor"]
+
+
+def _found() -> dict[str, Vendor]:
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    declared = [found for module in modules if isinstance(found := getattr(module, "VENDOR", None), Vendor)]
+    return {vendor.kind: vendor for vendor in declared}
+
+
+VENDORS = _found()

@@ -1,0 +1,66 @@
+"""What the laws of every source ask of a vendor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from services.ingest import sources
+from services.ingest.sources.source import Delivery, Source
+from services.runtime.records import Record
+from tests.support import callbacks
+
+NOW = 1_795_188_608.0  # 2026-11-20T15:30:08Z
+
+
+class Sample(NamedTuple):
+    """A body as the vendor sends it. `topic`: what it calls it beside the body, where it does."""
+
+    body: bytes
+    topic: str = ""
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """`sign(sample, secret, at)`: the headers (lower case) with which he sends it, by his clock (seconds since 1970)."""
+
+    kind: str
+    secret: str  # as his page shows it
+    other_secret: str
+    samples: Mapping[str, Sample]
+    sign: Callable[[Sample, str, float], Mapping[bytes, bytes]]
+    signs_time: bool = False  # then too old and too new deliveries are refused
+    signs_body: bool = True  # a vendor without signatures only shows a password
+    options: Mapping[str, str] = field(default_factory=dict)
+    certificates: Mapping[str, bytes] = field(default_factory=dict)
+    tail: str = ""
+    card_data: tuple[bytes, ...] = ()  # stands in samples, and must not stand in records
+
+    @property
+    def source(self) -> Source:
+        return sources.KINDS[self.kind]
+
+    def delivery(self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW) -> Delivery:
+        """As it comes to the door, which knows both secrets."""
+        known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
+        headers = self.sign(sample, self.secret if secret is None else secret, at)
+        return Delivery(
+            headers, sample.body, known, now, tail=self.tail, options=self.options, certificates=self.certificates
+        )
+
+    def record(self, sample: Sample, *, slug: str = "vendor", part: int = 0, reception_id: str = "a-1") -> Record:
+        """As the door publishes it."""
+        orders_of = "shop" if self.source.needs_shop else ""
+        named = [*self.source.orders(sample.body), None][part]
+        return callbacks.record(
+            self.source.without_cards(sample.body),
+            topic=sample.topic,
+            kind=self.source.type,
+            source=slug,
+            order=named or "?0123456789abcdef",
+            reception_id=reception_id,
+            part=part,
+            orders_of=orders_of,
+            content_type=self.source.media.decode(),
+        )

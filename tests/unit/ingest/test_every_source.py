@@ -1,0 +1,246 @@
+"""The laws of every source: one suite over all of them. A new source is under them as soon as its vendor has a module
+(tests/support/vendors).
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.envelope import NotAnEvent
+from schemas.fraud import FraudSignals
+from schemas.orders import OrderObserved
+from services.ingest import sources
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import Order, Payment, Verdict, judge_all
+from services.ingest.sources.source import CertificateNeededError
+from services.ingest.store import facts_of, written
+from services.ingest.worker import observed, signalled
+from services.runtime.errors import Poison
+from tests.support.vendors import VENDORS, Sample, Vendor
+from tests.support.vendors.vendor import NOW
+
+EACH = [
+    pytest.param(vendor, sample, id=f"{kind}: {name}")
+    for kind, vendor in VENDORS.items()
+    for name, sample in vendor.samples.items()
+]
+every_sample = pytest.mark.parametrize(("vendor", "sample"), EACH)
+every_vendor = pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
+MUTATIONS, ROUNDS = 100, 100  # of each source: 10,000 bodies
+
+
+def test_no_source_is_without_its_laws() -> None:
+    assert sorted(VENDORS) == sorted(sources.KINDS)
+
+
+def is_let_in(vendor: Vendor, sample: Sample, **more: float) -> bool:
+    return vendor.source.verify(vendor.delivery(sample, **more))
+
+
+def verdicts_and_order(*told: Callback, known: Order | None = None) -> tuple[list[Verdict], Order]:
+    order_ids = {it.order_id for it in told if it.order_id} or {"shop:1"}
+    orders = {name: known or Order(name, 1, 0, None, {}, frozenset()) for name in order_ids}
+    payments = {name: Payment(name) for it in told for name in it.payments}
+    judged = judge_all(told, orders, seen=[], payments=payments)
+    return judged.verdicts, judged.orders[min(order_ids)]
+
+
+def ends(vendor: Vendor, sample: Sample, part: int = 0) -> Callback | None:
+    """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else fails the test."""
+    try:
+        return sources.read(vendor.record(sample, part=part))
+    except (NotAnEvent, Poison) as error:
+        reason = str(error)
+    assert reason.strip()
+    return None
+
+
+def is_sayable(told: Callback) -> None:
+    """It can be stored, and said, and what is said can be read."""
+    assert 1 <= len(told.key) <= 1_000
+    assert all(3 <= len(name) <= 300 and name.isprintable() for name in told.payments)
+    assert all(len(notice.what) <= 300 and notice.what.isprintable() and notice.what for notice in told.notices)
+    _, order = verdicts_and_order(told)
+    stored = written(order.facts)
+    assert "\\u0000" not in stored
+    assert facts_of(stored) == order.facts
+    if told.order_id is not None and order.facts:
+        order = order._replace(sequence=1)
+        for said, kind in ((observed(order, sorted(order.facts)), OrderObserved), (signalled(order), FraudSignals)):
+            output = said.encode(time="2026-11-20T15:30:00Z")
+            assert kind.read(output.headers, output.value).key == told.order_id
+
+
+@every_sample
+def test_who_knows_a_secret_is_let_in_and_nobody_else(vendor: Vendor, sample: Sample) -> None:
+    assert is_let_in(vendor, sample)
+    delivery = vendor.delivery(sample)
+    assert vendor.source.verify(vendor.delivery(sample, vendor.other_secret))  # while one is being replaced
+    assert not vendor.source.verify(delivery._replace(secrets=()))
+    assert not vendor.source.verify(delivery._replace(headers={}, tail=""))
+    stranger = [vendor.source.key_of(vendor.secret.swapcase()), vendor.source.key_of(vendor.other_secret[::-1])]
+    if vendor.secret.swapcase() != vendor.secret and vendor.source.key_of(vendor.secret) not in stranger:
+        assert not vendor.source.verify(delivery._replace(secrets=stranger))
+
+
+@every_sample
+def test_a_body_that_was_touched_is_refused(vendor: Vendor, sample: Sample) -> None:
+    if not vendor.signs_body:
+        pytest.skip("it signs nothing, so nothing of it is believed")
+    delivery, chance = vendor.delivery(sample), random.Random(7)
+    for _ in range(20):
+        body = bytearray(sample.body)
+        at = chance.randrange(len(body))
+        body[at] = (body[at] + chance.randrange(1, 255)) % 256
+        touched = delivery._replace(body=bytes(body))
+        if not vendor.source.verify(touched):
+            continue
+        # What the vendor does not sign must not matter.
+        before, after = ends(vendor, sample), ends(vendor, sample._replace(body=bytes(body)))
+        assert after is None or before is None or after.facts + after.moved == before.facts + before.moved
+
+
+@every_sample
+def test_a_sender_whose_signed_time_is_far_off_either_way_is_refused(vendor: Vendor, sample: Sample) -> None:
+    if not vendor.signs_time:
+        pytest.skip("it signs no time")
+    assert is_let_in(vendor, sample, at=NOW - 290)
+    assert is_let_in(vendor, sample, at=NOW + 290)
+    assert not is_let_in(vendor, sample, at=NOW - 310)
+    assert not is_let_in(vendor, sample, at=NOW + 310)
+
+
+@every_sample
+def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> None:
+    delivery = vendor.delivery(sample)
+    for name in delivery.headers:
+        for text in (b"", b"\xff\xfe", b"=", b",,=", b"a" * 5_000, b"t=1,v1=\x00", b"9" * 400):
+            try:
+                changed = delivery._replace(headers={**delivery.headers, name: text})
+                vendor.source.verify(changed)
+                vendor.source.topic(changed.headers).encode()
+                vendor.source.is_ping(changed)
+            except CertificateNeededError:
+                pass
+
+
+@every_sample
+def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
+    for part in range(len(vendor.source.orders(sample.body))):
+        once = sources.read(vendor.record(sample, part=part))
+        again = sources.read(vendor.record(sample, part=part, reception_id="b-2"))
+        assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
+        is_sayable(once)
+        verdicts, _ = verdicts_and_order(once, again)
+        assert verdicts[1] is Verdict.KNOWN
+
+
+@every_sample
+def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample) -> None:
+    one, other = (sources.read(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2"))
+    assert one.key != other.key
+
+
+@every_sample
+def test_card_data_never_leaves_the_door(vendor: Vendor, sample: Sample) -> None:
+    cleaned = vendor.source.without_cards(sample.body)
+    assert not [it for it in vendor.card_data if it in cleaned]
+    whole, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
+    assert whole == part
+    assert vendor.source.without_cards(cleaned) == cleaned
+
+
+@every_vendor
+def test_the_card_data_that_must_go_stands_in_a_sample(vendor: Vendor) -> None:
+    for data in vendor.card_data:
+        assert any(data in sample.body for sample in vendor.samples.values())
+
+
+def mutated(body: bytes, chance: random.Random) -> bytes:
+    """Flipped, cut, doubled, and with other values in its places."""
+    changed = bytearray(body)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(changed) + 1)
+        match chance.randrange(6):
+            case 0:
+                changed[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del changed[at : at + chance.randrange(40)]
+            case 2:
+                changed[at:at] = changed[at : at + 20]
+            case 3:
+                changed[at:at] = chance.choice(
+                    [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400, b"%00"]
+                )
+            case _:  # another value in the place of one
+                colon = changed.find(b":", at)
+                end = min(
+                    (it for it in (changed.find(mark, colon) for mark in (b",", b"}", b"]")) if it > 0), default=colon
+                )
+                words = [
+                    b'""',
+                    b"null",
+                    b"[]",
+                    b"{}",
+                    b"true",
+                    b"-1",
+                    b"1e999",
+                    b'"NaN"',
+                    b"12345678901234567890",
+                    b'"\\u202e"',
+                    b'"x"',
+                ]
+                changed[colon + 1 : end] = chance.choice(words)
+    return bytes(changed)
+
+
+@every_vendor
+@settings(max_examples=ROUNDS, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
+    """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a stumble of the door."""
+    chance, samples = random.Random(seed), list(vendor.samples.values())
+    for _ in range(MUTATIONS):
+        sample = chance.choice(samples)
+        body = mutated(sample.body, chance)
+        changed = sample._replace(body=body)
+        try:
+            vendor.source.verify(vendor.delivery(sample)._replace(body=body))
+            vendor.source.is_ping(vendor.delivery(sample)._replace(body=body))
+        except CertificateNeededError:
+            pass
+        parts = vendor.source.orders(body)
+        assert parts
+        assert all(it is None or (isinstance(it, str) and 0 < len(it) <= 200) for it in parts)
+        vendor.source.without_cards(body)
+        if told := ends(vendor, changed, chance.randrange(len(parts))):
+            is_sayable(told)
+
+
+@every_vendor
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[" * 100_000,
+        b'{"id":' * 50_000,
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff" * 100,
+        b'"x"',
+        b"=" * 1000,
+        b"9" * 100_000,
+    ],
+)
+def test_no_bytes_at_all_make_it_stumble(vendor: Vendor, body: bytes) -> None:
+    first = next(iter(vendor.samples.values()))
+    assert not vendor.source.verify(vendor.delivery(first)._replace(body=body)) or not vendor.signs_body
+    assert vendor.source.orders(body)
+    vendor.source.without_cards(body)
+    if told := ends(vendor, first._replace(body=body)):
+        is_sayable(told)
