@@ -59,7 +59,7 @@ class Judged(NamedTuple):
 def judge(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> tuple[Order, Verdict]:
     """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and meant twice."""
     facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
-    if len(facts) > FACTS_MAX:
+    if is_overfull(facts):
         return order, Verdict.OVERFULL
     told = learnt(order, facts, _incidents(order, callback, meanings))
     if has_news(order.facts, facts):
@@ -97,7 +97,9 @@ def judge_joined(
             if order_id in payment.orders and len(facts) + len(payment.facts) <= JOINED_MAX + FACTS_MAX:
                 facts = fold(facts, payment.facts.values())
         after[order_id] = learnt(order, facts, _incidents(order, callback, meanings))
-    if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(is_overfull(order) for order in after.values()):
+    if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(
+        is_overfull(order.facts) for order in after.values()
+    ):
         return {}, {}, Verdict.OVERFULL
     changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
     is_new = any(has_news(orders[name].facts, order.facts) for name, order in after.items()) or any(
@@ -110,9 +112,9 @@ def judge_joined(
     return after, changed, Verdict.KNOWN if known else Verdict.OLDER
 
 
-def is_overfull(order: Order) -> bool:
-    """Its own facts alone: a gateway that tells too much must not cost the shop's word."""
-    return sum(not name.startswith((MOVED, VERDICT)) for name in order.facts) > FACTS_MAX
+def is_overfull(facts: Mapping[str, Fact]) -> bool:
+    """By an order's own facts alone: a gateway that tells too much must not cost the shop's word."""
+    return len(facts) > FACTS_MAX and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
 
 
 def _told(payment: Payment, callback: Callback, own: frozenset[str]) -> Payment:

@@ -1,0 +1,190 @@
+"""A payment and its order meet, whoever comes first: an order knows what was told of it and of the payments that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.fraud import FraudVerdict
+from schemas.orders import Movement, MovementKind, Person, Storefront
+from services.ingest.rules import facts
+from services.ingest.rules.facts import Callback, Fact
+from services.ingest.rules.judge import FACTS_MAX, MOVED_MAX, ORDERS_MAX, Order, Payment, Verdict, judge_all
+
+BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
+ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
+
+
+def movement(reference: str = "re_1", kind: MovementKind = "refund", second: int = 0, amount: int = 500) -> Fact:
+    at = BEGIN + timedelta(seconds=second)
+    return facts.movement_fact(
+        Movement(
+            gateway="gate", kind=kind, reference=reference, payment="pi_1", state="done", amount_minor=amount, at=at
+        )
+    )
+
+
+def told_by_shop(order_id: str, status: str = "completed", second: int = 0, payments: Sequence[str] = ()) -> Callback:
+    order = Storefront(status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=())
+    told = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
+    return facts.callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
+
+
+def told_by_gateway(moved: Fact, payments: Sequence[str], order_id: str | None = None) -> Callback:
+    return facts.callback(f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,))
+
+
+def checked(verdict: str, second: int, payments: Sequence[str]) -> Callback:
+    at = BEGIN + timedelta(seconds=second)
+    said = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
+    return told_by_gateway(facts.verdict_fact(said, about="prv_1"), payments)
+
+
+class World(NamedTuple):
+    """The tables, as they stand between two batches."""
+
+    orders: dict[str, Order]
+    payments: dict[str, Payment]
+    seen: list[tuple[str, bytes]]
+
+
+def worked(batches: Sequence[Sequence[Callback]]) -> tuple[World, list[Verdict]]:
+    """As the worker does it: payments first, then the orders that are named and those that name the payments."""
+    world, verdicts = World({}, {}, []), list[Verdict]()
+    for batch in batches:
+        payments = {name: world.payments.get(name, Payment(name)) for it in batch for name in it.payments}
+        named = {it.order_id for it in batch if it.order_id} | {o for it in payments.values() for o in it.orders}
+        orders = {name: world.orders.get(name, Order(name, 1, 0, None, {}, frozenset())) for name in sorted(named)}
+        judged = judge_all(batch, orders, seen=world.seen, payments=payments)
+        world.orders.update(judged.orders)
+        world.payments.update(judged.payments)
+        world.seen.extend((it.key, it.meaning) for it in batch)
+        verdicts += judged.verdicts
+    return world, verdicts
+
+
+def known(world: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
+    """Of each order: its facts, and the digest of what it last said."""
+    return {name: (dict(order.facts), order.digest) for name, order in world.orders.items()}
+
+
+some_payments = st.lists(st.sampled_from(PAYMENTS), max_size=2, unique=True)
+named_payments = st.lists(st.sampled_from(PAYMENTS), min_size=1, max_size=2, unique=True)
+callbacks = st.one_of(
+    st.builds(
+        told_by_shop,
+        st.sampled_from(ORDERS),
+        st.sampled_from(["pending", "processing", "refunded"]),
+        st.integers(0, 2),
+        some_payments,
+    ),
+    st.builds(
+        told_by_gateway,
+        st.builds(movement, st.sampled_from(["re_1", "re_2"]), second=st.integers(0, 2), amount=st.integers(1, 2)),
+        named_payments,
+        st.none() | st.sampled_from(ORDERS),
+    ),
+    st.builds(checked, st.sampled_from(["pending", "approved"]), st.integers(0, 2), named_payments),
+)
+
+
+@st.composite
+def two_tellings(draw: st.DrawFn) -> tuple[list[list[Callback]], list[list[Callback]]]:
+    """One history, told once in a row, and again interleaved, repeated and cut into other batches."""
+    history = draw(st.lists(callbacks, min_size=1, max_size=8))
+    again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
+    cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
+    batches, at = list[list[Callback]](), 0
+    for size in cuts:
+        if at < len(again):
+            batches.append(again[at : at + size])
+            at += size
+    return [[it] for it in history], batches
+
+
+@pytest.mark.feature("SF-014")
+@settings(max_examples=1_000)
+@given(two_tellings())
+def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_same_orders(
+    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+) -> None:
+    (once, _), (again, _) = (worked(it) for it in tellings)
+    assert known(once) == known(again)
+    assert {name: (it.orders, dict(it.facts)) for name, it in once.payments.items()} == {
+        name: (it.orders, dict(it.facts)) for name, it in again.payments.items()
+    }
+
+
+@given(two_tellings())
+def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_else(
+    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+) -> None:
+    """Said again in one sentence, without the machinery."""
+    world, _ = worked(tellings[1])
+    history = [it for batch in tellings[1] for it in batch]
+    for order_id, order in world.orders.items():
+        own = [it for it in history if it.order_id == order_id]
+        paid = {name for it in own for name in it.payments}
+        told = [fact for it in own for fact in it.facts]
+        told += [fact for it in history if it.order_id == order_id or paid & set(it.payments) for fact in it.moved]
+        assert dict(order.facts) == dict(facts.fold({}, told))
+
+
+@given(two_tellings())
+def test_what_was_told_before_changes_nothing(
+    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+) -> None:
+    once, _ = worked(tellings[1])
+    twice, verdicts = worked([*tellings[1], *tellings[1]])
+    assert {name: order.sequence for name, order in twice.orders.items()} == {
+        name: order.sequence for name, order in once.orders.items()
+    }
+    assert set(verdicts[len(verdicts) // 2 :]) == {Verdict.KNOWN}
+
+
+def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
+    paid, shop = told_by_gateway(movement(), ["shop/pi_1"]), told_by_shop("shop:1", payments=["shop/pi_1"])
+    early, _ = worked([[paid], [shop]])
+    late, _ = worked([[shop], [paid]])
+    assert known(early) == known(late)
+    assert "moved:gate:refund:re_1" in early.orders["shop:1"].facts
+    assert early.orders["shop:1"].sequence == 1  # it was said once, whole
+    assert late.orders["shop:1"].sequence == 2
+
+
+def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
+    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
+    refunds = [
+        told_by_gateway(movement(name, amount=amount), ["shop/pi_1"]) for name, amount in (("re_1", 200), ("re_2", 300))
+    ]
+    world, _ = worked([[shop], refunds])
+    found = [
+        Movement.model_validate_json(it.content)
+        for it in world.orders["shop:1"].facts.values()
+        if it.name.startswith("moved:")
+    ]
+    assert sorted(it.amount_minor or 0 for it in found) == [200, 300]
+
+
+def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:
+    """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for it."""
+    told = [told_by_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
+    world, verdicts = worked([told])
+    assert set(verdicts) == {Verdict.APPLIED}
+    assert len(world.payments["shop/manual"].orders) == ORDERS_MAX
+
+
+def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
+    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
+    flood = [told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(MOVED_MAX + 5)]
+    world, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
+    assert verdicts.count(Verdict.OVERFULL) == 5
+    assert verdicts[-1] is Verdict.APPLIED
+    statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
+    _, verdicts = worked([[shop], flood, statuses])
+    assert verdicts[-FACTS_MAX:].count(Verdict.OVERFULL) == 2  # its own facts alone count
