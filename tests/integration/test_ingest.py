@@ -121,7 +121,7 @@ def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str,
     """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
     work(session, told("pending", 1))
     held = Store(session)
-    held.lock_payments(["shop/ch_727", "shop/pi_727"])
+    held.lock_payments(["shop/ch_0000000000000727", "shop/pi_0000000000000727"])
     held.lock_orders(["shop:727"])  # as far as the first lane has come
     later: list[Outcome] = []
 

@@ -22,8 +22,8 @@ def woo_order(**changes: object) -> dict[str, Any]:
     """The sample of the wire-format notes, with other values where a test wants them; another order has its own payment."""
     paid: dict[str, Any] = {}
     if "id" in changes:
-        paid["transaction_id"] = f"ch_{changes['id']}"
-        paid["meta_data"] = [{"id": 13106, "key": "_stripe_intent_id", "value": f"pi_{changes['id']}"}]
+        paid["transaction_id"] = f"ch_{changes['id']!s:0>16}"
+        paid["meta_data"] = [{"id": 13106, "key": "_stripe_intent_id", "value": f"pi_{changes['id']!s:0>16}"}]
     return {**SAMPLE, **paid, **changes}
 
 

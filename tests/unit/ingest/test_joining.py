@@ -182,7 +182,7 @@ def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -
 def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     flood = [told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(MOVED_MAX + 5)]
-    world, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
+    _, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
     assert verdicts.count(Verdict.OVERFULL) == 5
     assert verdicts[-1] is Verdict.APPLIED
     statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]

@@ -1,0 +1,128 @@
+"""Two lanes, one told by the shop and one by its gateway, on a real database: they meet whoever commits first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from random import Random
+
+import orjson
+import pytest
+from psycopg.errors import SerializationFailure
+
+from services.ingest import sources, worker
+from services.ingest.rules import facts
+from services.ingest.rules.facts import Callback, Notice
+from services.runtime import database
+from services.runtime.ledger import Session
+from services.runtime.records import Effect, Outcome
+from tests.integration.test_ingest import Counting, kinds, rows, said, work
+from tests.support.callbacks import record, woo_order
+from tests.unit.ingest.test_joining import movement
+
+ORDERS = 200
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="joining test", autocommit=False) as opened:
+        yield opened
+
+
+def told_by_shop(order: int) -> Callback:
+    return sources.read(record(woo_order(id=order), order=str(order)))
+
+
+def told_by_gateway(order: int, reference: str = "re_1") -> Callback:
+    return facts.callback(
+        f"gate {order} {reference}", None, payments=[f"shop/pi_{order:0>16}"], moved=(movement(reference),)
+    )
+
+
+def lane(url: str, batches: Sequence[Sequence[Callback]], outcomes: list[Outcome], again: list[int]) -> None:
+    """As the runtime: what met another lane is done once more."""
+    with database.connect(url, name="lane", autocommit=False) as opened:
+        for batch in batches:
+            while (done := attempt(batch, opened)) is None:
+                again.append(1)
+            outcomes.extend(done)
+
+
+def attempt(batch: Sequence[Callback], opened: Session) -> list[Outcome] | None:
+    try:
+        done = worker.handle(batch, opened)
+        opened.commit()
+    except SerializationFailure:
+        opened.rollback()
+        return None
+    return done
+
+
+def cut(told: Sequence[Callback], size: int) -> list[Sequence[Callback]]:
+    return [told[at : at + size] for at in range(0, len(told), size)]
+
+
+def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
+    database_url: str,
+    session: Session,
+) -> None:
+    """Whichever commits first: nobody waits in a ring, and no movement is lost between two transactions."""
+    chance, outcomes, again = Random(11), list[Outcome](), list[int]()
+    shop = [told_by_shop(order) for order in range(ORDERS)]
+    gateway = [told_by_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
+    threads = []
+    for told in (shop, gateway, [*gateway[::2], *shop[::2]]):
+        mixed = chance.sample(told, len(told))
+        threads.append(threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again)))
+    for it in threads:
+        it.start()
+    for it in threads:
+        it.join(60)
+    assert again  # or nobody met anybody
+    found = rows(session, "select order_id, facts::text from ingest.orders")
+    assert len(found) == ORDERS
+    for _, written in found:
+        assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(written).keys()
+    last = {event.key: event for event in sorted(said(outcomes), key=lambda event: event.sequence)}
+    assert all(len(event.movements) == 2 for event in last.values())
+
+
+def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> None:
+    early = work_callbacks(session, told_by_gateway(7))
+    assert kinds(early) == [Effect]
+    assert said(early) == []
+    assert rows(session, "select payment, orders::text from ingest.payments") == [("shop/pi_0000000000000007", "[]")]
+    (event,) = said(work(session, record(woo_order(id=7), order="7")))
+    assert [(it.kind, it.amount_minor) for it in event.movements] == [("refund", 500)]
+    assert event.sequence == 1
+
+
+def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
+    strange = Notice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
+    plain = Notice("gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_drift=False)
+    told = [facts.callback(f"gate {n}", None, notices=(strange if n % 2 else plain,)) for n in range(6)]
+    assert kinds(work_callbacks(session, *told)) == [Effect] * 6
+    work_callbacks(session, *told)  # sent again: known
+    assert rows(session, "select what, sum(count)::int from ingest.notices group by what") == [(strange.what, 3)]
+    assert rows(session, "select count(*), count(distinct body) from ingest.kept") == [(6, 2)]
+
+
+def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(session: Session) -> None:
+    told = [facts.callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
+    work_callbacks(session, told[0])
+    work_callbacks(session, told[0], told[1])
+    assert rows(session, "select order_id, asked, done from ingest.reads") == [("tevo:1", 2, 0)]
+
+
+def work_callbacks(session: Session, *told: Callback) -> list[Outcome]:
+    outcomes = worker.handle(told, session)
+    session.commit()
+    return outcomes
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(session: Session, size: int) -> None:
+    counted = Counting(session)
+    told = [told_by_gateway(order) for order in range(size)]
+    worker.handle(told, counted)  # type: ignore[arg-type]  # it only counts
+    assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments"]
