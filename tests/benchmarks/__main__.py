@@ -1,4 +1,4 @@
-"""`make bench`: everything, on stacks of its own unless the environment names servers. `--only lanes|door|pipeline|rendering`."""
+"""`make bench`: everything, on stacks of its own unless the environment names servers. `--only lanes|door|storm|pipeline|rendering`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import door, lanes, pipeline, rendering
+from tests.benchmarks import door, lanes, pipeline, rendering, storm
 from tests.benchmarks.report import Figure, show
 
 TITLES = {
     "lanes": "Lanes",
     "door": "The door",
+    "storm": "Ingest in a storm of duplicates",
     "pipeline": "Orders through ingest, approval and issuer",
     "rendering": "Tickets rendered",
 }
@@ -49,6 +50,8 @@ def measured(part: str, given: argparse.Namespace) -> list[Figure]:
             return lanes.figures(bench, records=given.records, runs=given.runs)
         if part == "door":
             return door.figures(broker, runs=given.runs)
+        if part == "storm":
+            return storm.figures(broker, database_url, runs=given.runs)
         return pipeline.figures(broker, database_url, orders=given.orders)
 
 

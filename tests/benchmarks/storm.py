@@ -1,0 +1,121 @@
+"""Bench of ingest's worker in a storm: WooCommerce orders that name their payments, with and without duplicates.
+
+Each round waits in Kafka when the worker starts, in a database of its own, so that both rounds are worked the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from random import Random
+from typing import TypeAlias
+
+import orjson
+import psycopg
+from confluent_kafka import Producer
+
+from schemas import callbacks
+from tests.benchmarks.pipeline import Site, other_database
+from tests.benchmarks.report import Figure, median
+from tests.support.callbacks import woo_order
+
+SHARE_OF_DUPLICATES, LEAST = 0.3, 0.9
+WAIT_S = 300.0
+Published: TypeAlias = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]  # key, value, headers
+PROGRESS = """
+select coalesce(sum(effects), 0)::bigint, coalesce(sum(duplicates + superseded), 0)::bigint, coalesce(sum(dead), 0)::bigint
+from runtime.lanes where consumer_group = 'stubline.ingest' and topic <> '@timer'
+"""
+
+
+def told(numbers: Sequence[int], slug: str) -> list[Published]:
+    """Key, value and headers, as the door publishes them."""
+    at = datetime.now(UTC).isoformat()
+    made = list[Published]()
+    for number in numbers:
+        event = callbacks.received(
+            orjson.dumps(woo_order(id=number)),
+            source=slug,
+            key=f"{slug}:{number}",
+            kind=callbacks.WOOCOMMERCE,
+            reception_id=f"{slug}-{len(made)}",
+            content_type="application/json",
+            callbacktopic="order.updated",
+        ).encode(time=at)
+        made.append((event.key or b"", event.value or b"", list(event.headers)))
+    return made
+
+
+def stormy(orders: int, chance: Random) -> list[int]:
+    """As many records; of every ten three have come before, mostly a moment ago, as retries do."""
+    numbers, unique = list[int](), 0
+    for _ in range(orders):
+        if numbers and chance.random() < SHARE_OF_DUPLICATES:
+            numbers.append(numbers[-chance.randint(1, min(len(numbers), 5_000))])
+        else:
+            numbers.append(unique)
+            unique += 1
+    return numbers
+
+
+def publish(servers: str, records: Sequence[Published]) -> None:
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"})
+    for place, (key, value, headers) in enumerate(records):
+        while True:
+            try:
+                producer.produce(callbacks.TOPIC, value=value, key=key, headers=headers)
+                break
+            except BufferError:
+                producer.poll(0.05)
+        if place % 100 == 0:
+            producer.poll(0)
+    producer.flush()
+
+
+def worked(site: Site, before: int, records: int) -> tuple[float, int]:
+    """Records a second of the worker alone, from its first commit to its last, and how many of them were no news.
+
+    `before`: what earlier rounds left in the topic; another database reads it too, and it is not timed.
+    """
+    with site.stages("ingest"), psycopg.connect(site.database_url, autocommit=True) as connection:
+        begun, first, until = 0.0, 0, time.monotonic() + WAIT_S
+        while True:
+            effects, repeats, dead = connection.execute(PROGRESS).fetchone() or (0, 0, 0)
+            done = effects + repeats + dead
+            if not begun and done > before:
+                begun, first = time.monotonic(), done
+            if done >= before + records:
+                return (done - first) / (time.monotonic() - begun), repeats
+            if time.monotonic() > until:
+                raise TimeoutError(f"{done} of {before + records} records were worked")
+            time.sleep(0.02)
+
+
+def figures(servers: str, database_url: str, *, orders: int = 60_000, runs: int = 3) -> list[Figure]:
+    """On topics that nobody else uses."""
+    plain, storm, repeats = list[float](), list[float](), 0
+    chance = Random(5)
+    with other_database(database_url) as url:
+        site, before = Site(servers, url), 0
+        for turn in range(runs):
+            for rates, numbers, slug in (
+                (plain, list(range(orders)), f"plain-{turn}"),
+                (storm, stormy(orders, chance), f"storm-{turn}"),
+            ):
+                publish(servers, told(numbers, slug))
+                rate, repeats = worked(site, before, orders)
+                rates.append(rate)
+                before += orders
+    calm, rough = median(plain), median(storm)
+    share = rough / calm
+    return [
+        Figure("ingest's worker, orders that name their payments", f"{calm:,.0f}/s", "one process", "printed"),
+        Figure(
+            "ingest's worker in a storm of 30 % duplicates",
+            f"{rough:,.0f}/s",
+            f"{calm:,.0f}/s without; {repeats:,} were no news",
+            f">= {LEAST:.0%} of it: {share:.0%}",
+            share >= LEAST,
+        ),
+    ]
