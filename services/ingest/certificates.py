@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import httpx
 
@@ -19,10 +20,10 @@ KEPT_S = 24 * 60 * 60.0
 class Certificates:
     """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's host sent them."""
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
-        self.known: dict[str, bytes] = {}
+    def __init__(self, client: httpx.AsyncClient | None = None, known: Mapping[str, bytes] | None = None) -> None:
+        self.known = dict(known or {})
         self._client = client
-        self._fetched: dict[str, float] = {}
+        self._fetched = dict.fromkeys(self.known, time.monotonic())
         self._failed: dict[str, float] = {}
         self._one = asyncio.Lock()  # callbacks that wait for the same one fetch it once
         self._log = logs.get("door")

@@ -18,6 +18,7 @@ import uvloop
 from schemas.callbacks import TOPIC
 from services.ingest import shops
 from services.ingest.api import Api, Callbacks
+from services.ingest.certificates import Certificates
 from services.ingest.errors import DoorBroken
 from services.ingest.metrics import DOOR_SOURCES
 from services.ingest.publisher import Publisher
@@ -63,7 +64,9 @@ def opened(settings: Settings) -> dict[str, Shop]:
     return found
 
 
-async def serve(settings: Settings, servers: str, found: Mapping[str, Shop], listening: socket.socket) -> int:
+async def serve(
+    settings: Settings, servers: str, found: Mapping[str, Shop], listening: socket.socket, certificates: Certificates
+) -> int:
     broken: list[str] = []
 
     def broke(why: str) -> None:
@@ -78,7 +81,7 @@ async def serve(settings: Settings, servers: str, found: Mapping[str, Shop], lis
         wait_s=settings.door_acknowledgement_wait_ms / 1_000,
         on_fatal=broke,
     )
-    callbacks = Callbacks(found, publisher, settings)
+    callbacks = Callbacks(found, publisher, settings, certificates)
     config = uvicorn.Config(
         Api(callbacks, publisher),
         http="httptools",
@@ -111,7 +114,8 @@ async def telling(callbacks: Callbacks) -> None:
         callbacks.tell()
 
 
-def main() -> int:
+def main(certificates: Certificates | None = None) -> int:
+    """`certificates`: those that are known before any was fetched."""
     settings, servers = load(Settings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
@@ -120,7 +124,7 @@ def main() -> int:
     listening = socket.create_server((settings.door_host, settings.door_port), backlog=BACKLOG)
     port = listening.getsockname()[1]
     logs.get("door").info("opened", port=port, version=CODE_VERSION, sources=sorted(found))
-    code = uvloop.run(serve(settings, servers, found, listening))
+    code = uvloop.run(serve(settings, servers, found, listening, certificates or Certificates()))
     logs.get("door").info("closed", is_clean=code == EX_OK)
     return code
 

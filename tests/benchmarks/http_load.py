@@ -7,33 +7,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import hmac
 import json
 import time
-from pathlib import Path
 from typing import cast
 
 import uvloop
 
-SAMPLE = Path(__file__).resolve().parents[1] / "fixtures" / "woocommerce" / "order.json"
+from tests.support.vendors import VENDORS
+
+REWRITTEN = frozenset({b"host", b"content-length"})  # a sender's own words for what is ours to say here
 
 
-def requests(path: str, secret: str, count: int) -> list[bytes]:
-    """Different orders in the vendor's form."""
-    order = json.loads(SAMPLE.read_bytes())
-    made = []
-    for number in range(count):
-        body = json.dumps(order | {"id": 1_000_000 + number, "number": str(number)}, separators=(",", ":")).encode()
-        signature = base64.b64encode(hmac.digest(secret.encode(), body, "sha256")).decode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: WooCommerce/11.2.0 Hookshot (WordPress/6.9)\r\n"
-            f"Content-Type: application/json\r\nX-WC-Webhook-Source: https://shop.example.org/\r\n"
-            f"X-WC-Webhook-Topic: order.updated\r\nX-WC-Webhook-Resource: order\r\nX-WC-Webhook-Event: updated\r\n"
-            f"X-WC-Webhook-Signature: {signature}\r\nX-WC-Webhook-ID: 12\r\n"
-            f"X-WC-Webhook-Delivery-ID: {number:032x}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        made.append(head.encode() + body)
+def requests(path: str, kind: str, count: int) -> list[bytes]:
+    """In the vendor's form, signed now: WooCommerce's are different orders, others repeat what they have."""
+    vendor, now = VENDORS[kind], time.time()
+    samples = list(vendor.samples.values())
+    if kind == "woocommerce":
+        order = json.loads(samples[0].body)
+        bodies = [
+            json.dumps(order | {"id": 1_000_000 + n, "number": str(n)}, separators=(",", ":")) for n in range(count)
+        ]
+        samples = [samples[0]._replace(body=body.encode()) for body in bodies]
+    made = list[bytes]()
+    for sample in samples:
+        headers = dict(vendor.sign(sample, vendor.secret, now))
+        headers.setdefault(b"content-type", vendor.source.media)
+        lines = [b"%b: %b\r\n" % (name, text) for name, text in headers.items() if name not in REWRITTEN]
+        tail = f"/{vendor.tail}" if vendor.tail else ""
+        head = f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sample.body)}\r\n"
+        made.append(head.encode() + b"".join(lines) + b"\r\n" + sample.body)
     return made
 
 
@@ -49,11 +51,17 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        if (request := self._load.next()) is None:
+        due = self._load.due()
+        if due is None:
             self._transport.close()
-            return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
+        elif (early := due - time.perf_counter()) > 0:
+            asyncio.get_running_loop().call_later(early, self._send, due)
+        else:
+            self._send(due)
+
+    def _send(self, due: float) -> None:
+        self._due = due
+        self._transport.write(self._load.next())
 
     def data_received(self, data: bytes) -> None:
         self._answer += data
@@ -64,23 +72,33 @@ class Connection(asyncio.Protocol):
         if len(body) < length:
             return
         self._answer = b""
-        self._load.answered(head[9:12] == b"200", time.perf_counter() - self._sent_at)
+        self._load.answered(head[9:12] == b"200", time.perf_counter() - self._due)
         self._next()
 
 
 class Load:
-    """For a number of seconds; what is answered in the first part warms up and is not counted."""
+    """For a number of seconds; what is answered in the first part warms up and is not counted.
 
-    def __init__(self, made: list[bytes], seconds: float, warm_s: float) -> None:
-        self._made, self._sent = made, 0
-        self.begun = time.perf_counter() + warm_s
+    With a rate a request is due at its time, and its answer's time counts from then, whenever it could be sent: a server that
+    falls behind is not spared.
+    """
+
+    def __init__(self, made: list[bytes], seconds: float, warm_s: float, rate: float) -> None:
+        self._made, self._sent, self._planned, self._rate = made, 0, 0, rate
+        self._opened = time.perf_counter()
+        self.begun = self._opened + warm_s
         self.ends = self.begun + seconds
         self.taken = self.refused = 0
         self.times: list[float] = []
 
-    def next(self) -> bytes | None:
-        if time.perf_counter() > self.ends:
-            return None
+    def due(self) -> float | None:
+        """When the next one is to be sent; nothing when it is over."""
+        now = time.perf_counter()
+        self._planned += 1
+        due = self._opened + self._planned / self._rate if self._rate else now
+        return due if max(now, due) <= self.ends else None
+
+    def next(self) -> bytes:
         self._sent += 1
         return self._made[self._sent % len(self._made)]
 
@@ -95,7 +113,7 @@ class Load:
 
 
 async def run(given: argparse.Namespace) -> dict[str, float]:
-    load = Load(requests(given.path, given.secret, given.bodies), given.seconds, given.warm)
+    load = Load(requests(given.path, given.kind, given.bodies), given.seconds, given.warm, given.rate)
     loop = asyncio.get_running_loop()
     for _ in range(given.connections):
         await loop.create_connection(lambda: Connection(load), "127.0.0.1", given.port)
@@ -113,7 +131,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
-    parser.add_argument("--secret", required=True)
+    parser.add_argument("--kind", default="woocommerce", choices=VENDORS)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm", type=float, default=1.0)
