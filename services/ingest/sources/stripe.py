@@ -18,7 +18,7 @@ from services.ingest.sources.stripe_objects import Event
 
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
-ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-~]{1,200})"?\s*[,}]')  # no quote, comma or backslash
+ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]')  # no quote, comma, backslash or brace
 # Known, and about nothing that an order needs: kept, and nobody is asked to look.
 OTHERS = (
     "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.", "charge.expired",

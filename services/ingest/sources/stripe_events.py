@@ -32,8 +32,8 @@ REFUNDS: Mapping[str, Stage] = {
     "pending": Stage("open", 30),
     "requires_action": Stage("open", 31),
     "succeeded": Stage("done", 50),
-    "failed": Stage("failed", 70),
-    "canceled": Stage("failed", 71),
+    "canceled": Stage("failed", 70),
+    "failed": Stage("failed", 71),
 }
 DISPUTES: Mapping[str, Stage] = {
     "warning_needs_response": Stage("open", 10),  # an inquiry: no money has moved
