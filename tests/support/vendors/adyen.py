@@ -18,12 +18,12 @@ OTHER_KEY = "74F490DD33F7327BAECC88B2947C011FC02D014A473AAA33A8EC93E4DC069174"
 PAYMENT = "NC6HT9CRT65ZGN82"
 
 
-def item(name: str = "item", **changes: object) -> dict[str, Any]:
+def item(name: str = "item", /, **changes: object) -> dict[str, Any]:
     """As Adyen sends it, with other values where a test wants them."""
     return {**json.loads((FOLDER / f"{name}.json").read_bytes()), **changes}
 
 
-def modified(code: str, reference: str, **changes: object) -> dict[str, Any]:
+def modified(code: str, reference: str, /, **changes: object) -> dict[str, Any]:
     """What happened to a payment later has a reference of its own."""
     return item(eventCode=code, pspReference=reference, originalReference=PAYMENT, reason="", **changes)
 

@@ -14,12 +14,12 @@ CREATED = 1_795_188_600  # 2026-11-20T15:30:00Z
 FOLDER = FIXTURES / "stripe"
 
 
-def told(name: str, **changes: object) -> dict[str, Any]:
+def told(name: str, /, **changes: object) -> dict[str, Any]:
     """An object as Stripe sends it, with other values where a test wants them."""
     return {**json.loads((FOLDER / f"{name}.json").read_bytes()), **changes}
 
 
-def event(kind: str, it: Mapping[str, Any], **changes: object) -> dict[str, Any]:
+def event(kind: str, it: Mapping[str, Any], /, **changes: object) -> dict[str, Any]:
     envelope = {
         "id": f"evt_{kind}",
         "object": "event",
@@ -34,7 +34,7 @@ def event(kind: str, it: Mapping[str, Any], **changes: object) -> dict[str, Any]
     return {**envelope, **changes}
 
 
-def sample(kind: str, name: str, **changes: object) -> Sample:
+def sample(kind: str, name: str, /, **changes: object) -> Sample:
     return Sample(json.dumps(event(kind, told(name, **changes)), indent=2).encode())  # Stripe indents
 
 

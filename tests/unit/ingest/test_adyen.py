@@ -13,9 +13,11 @@ import pytest
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import sources
+from services.ingest.api import records
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules.facts import Callback, fold
-from services.ingest.sources import adyen
+from services.ingest.shops import Shop
+from services.ingest.sources import PART, adyen
 from services.ingest.sources.source import Delivery
 from tests.support.vendors import VENDORS
 from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
@@ -135,10 +137,11 @@ def test_every_item_must_fit_and_there_must_be_one() -> None:
     assert not is_let_in(notified())
     assert not is_let_in(b'{"notificationItems":[{}]}')
     assert not is_let_in(b'{"notificationItems":{"NotificationRequestItem":{}}}')
-    for wrong in ({"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []):
-        assert not is_let_in(notified({**good, "amount": wrong}))
-    for wrong in ({}, {"hmacSignature": 1}, {"hmacSignature": "\u20ac"}, []):
-        assert not is_let_in(notified({**good, "additionalData": wrong}))
+    for money in ({"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []):
+        assert not is_let_in(notified({**good, "amount": money}))
+    for more in ({}, {"hmacSignature": 1}, {"hmacSignature": "\u20ac"}, {"hmacSignature": None}):
+        assert not is_let_in(notified({**good, "additionalData": more}))
+    assert not is_let_in(notified({**good, "additionalData": []}))
 
 
 def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
@@ -293,6 +296,10 @@ def test_each_item_is_a_record_of_its_order() -> None:
         item(), item(merchantReference="728", pspReference="B1"), item(merchantReference="", pspReference="C1")
     )
     assert adyen.orders(several.body) == ["727", "728", None]
+    at_the_door = list(records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
+    assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
+    assert at_the_door[2].key.startswith("adyen:?")
+    assert [it.extensions.get(PART, "0") for it in at_the_door] == ["0", "1", "2"]
     told = [sources.read(ADYEN.record(several, part=part)) for part in range(3)]
     assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
     assert len({it.key for it in told}) == 3

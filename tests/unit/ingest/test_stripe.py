@@ -14,6 +14,7 @@ from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.sources import stripe
 from services.ingest.sources.source import Delivery
+from services.ingest.sources.stripe_events import TYPES
 from tests.support.vendors import VENDORS
 from tests.support.vendors.stripe import CREATED, event, stamped, told
 from tests.support.vendors.vendor import NOW, Sample
@@ -337,7 +338,7 @@ def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, 
 
 
 def test_a_known_event_without_its_fields_is_a_letter() -> None:
-    for kind in stripe.TYPES:
+    for kind in TYPES:
         with pytest.raises(CallbackUnreadable, match="Field required"):
             read(event(kind, {"object": "anything"}))
 
