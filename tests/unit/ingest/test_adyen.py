@@ -137,7 +137,8 @@ def test_every_item_must_fit_and_there_must_be_one() -> None:
     assert not is_let_in(notified())
     assert not is_let_in(b'{"notificationItems":[{}]}')
     assert not is_let_in(b'{"notificationItems":{"NotificationRequestItem":{}}}')
-    for money in ({"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []):
+    wrong: list[object] = [{"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []]
+    for money in wrong:
         assert not is_let_in(notified({**good, "amount": money}))
     for more in ({}, {"hmacSignature": 1}, {"hmacSignature": "\u20ac"}, {"hmacSignature": None}):
         assert not is_let_in(notified({**good, "additionalData": more}))
