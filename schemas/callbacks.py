@@ -11,6 +11,8 @@ from schemas.orders import Currency, Line, Person, Source
 
 TOPIC = "callbacks.received.v1"
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
+ADYEN = "stubline.callback.adyen.v1"  # data: the notification, without card data; extension `callbackpart`: which of its items
 NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 

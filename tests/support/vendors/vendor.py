@@ -35,6 +35,9 @@ class Vendor:
     options: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     tail: str = ""
+    seal: Callable[[bytes, str], bytes] | None = (
+        None  # where the signature stands in the body: it, by a secret or by none
+    )
     card_data: tuple[bytes, ...] = ()  # stands in samples, and must not stand in records
 
     @property
@@ -45,9 +48,8 @@ class Vendor:
         """As it comes to the door, which knows both secrets."""
         known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
-        return Delivery(
-            headers, sample.body, known, now, tail=self.tail, options=self.options, certificates=self.certificates
-        )
+        body = sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
+        return Delivery(headers, body, known, now, tail=self.tail, options=self.options, certificates=self.certificates)
 
     def record(self, sample: Sample, *, slug: str = "vendor", part: int = 0, reception_id: str = "a-1") -> Record:
         """As the door publishes it."""

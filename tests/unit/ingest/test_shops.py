@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from services.ingest import shops
 from services.runtime.settings import ConfigurationError
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-payment-gateway.md"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -73,3 +76,19 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         shops.read(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> None:
+    secrets = dict.fromkeys(re.findall(r"env:(\w+)", example), "0123456789abcdef" * 4)
+    found = shops.read(written(tmp_path, example), secrets)
+    assert found
+    assert [shop.refused for shop in found.values()] == [None] * len(found)
+    assert {shop.orders_of for shop in found.values() if shop.source.needs_shop} == {"shop"}
+
+
+def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
+    text = '[sources.pay]\nkind = "adyen"\nsecrets = ["env:KEY"]\norders_of = "shop"\n'
+    found = shops.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})["pay"]
+    assert found.refused == "env:KEY is no hexadecimal key"
+    assert found.secrets == ()

@@ -329,7 +329,7 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
 
 def test_a_type_that_nobody_knows_says_so() -> None:
     with pytest.raises(CallbackForeign):
-        sources.read(record(b"{}", kind="stubline.callback.stripe.v1"))
+        sources.read(record(b"{}", kind="stubline.callback.nobody.v1"))
 
 
 @pytest.mark.parametrize("source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"])

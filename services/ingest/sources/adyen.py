@@ -1,0 +1,276 @@
+"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a queue is taken.
+
+Eight fields of an item are signed, and no time: whoever has seen an item can send it again with another date. So a fact's
+version is the stage to which its event code belongs, and only within a stage the date: a chargeback that is sent again, with
+whatever date, stays behind its reversal. The same refund or dispute keeps its pspReference, which is signed, in its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import orjson
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from schemas.callbacks import ADYEN
+from schemas.fraud import FraudVerdict, Word
+from schemas.orders import Movement, MovementKind, MovementState
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.sources.gateway import Minor, Part, aside, blanking, in_iso, order_id, order_reference, quoted
+from services.ingest.sources.signing import hmac_fits
+from services.ingest.sources.source import Delivery, Received, Source, bounded
+
+KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
+OWN_DIGITS = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # Adyen counts these otherwise than ISO
+SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
+CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"')
+
+# The signature joins its fields with colons and escapes none: with no colon in any field but the merchant's reference there
+# is one way to take the text apart, so nobody moves a part of his reference into an amount.
+Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
+
+
+def spelled(value: object) -> object:
+    """As it is signed: nothing for nothing, `true` for true."""
+    if value is None:
+        return ""
+    return ("true" if value else "false") if isinstance(value, bool) else value
+
+
+class Amount(Part):
+    value: Minor
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+
+class Item(Part):
+    reference: Id = Field(alias="pspReference")
+    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field("", alias="originalReference")
+    account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
+    order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
+    amount: Amount | None = None
+    code: Annotated[str, Field(alias="eventCode", pattern=r"^[0-9A-Z_]{1,100}$")]
+    success: Annotated[Literal["true", "false"], BeforeValidator(spelled)]
+    at: AwareDatetime = Field(alias="eventDate")
+
+    @property
+    def payment(self) -> str:
+        return self.original or self.reference
+
+
+class Step(NamedTuple):
+    """What an event code says of what it is about, and how far that is by then."""
+
+    kind: MovementKind
+    stage: int
+    state: MovementState
+    failed: MovementState | None = None  # with success false; None: nothing moved, and nothing is told
+    is_of_payment: bool = False  # about the payment itself: named by it
+
+
+REFUSED = Step("failure", 20, "failed")
+STEPS: Mapping[str, Step] = {
+    "AUTHORISATION": Step("authorisation", 20, "done"),
+    "EXPIRE": Step("authorisation", 50, "undone", is_of_payment=True),
+    "CANCELLATION": Step("authorisation", 60, "undone", is_of_payment=True),
+    "TECHNICAL_CANCEL": Step("authorisation", 60, "undone", is_of_payment=True),
+    "CAPTURE": Step("capture", 20, "done", "failed"),
+    "CAPTURE_FAILED": Step("capture", 40, "failed"),
+    "REFUND": Step("refund", 20, "done", "failed"),
+    "CANCEL_OR_REFUND": Step("refund", 20, "done", "failed"),  # which of both stands in no signed field
+    "REFUND_FAILED": Step("refund", 40, "failed"),
+    "REFUNDED_REVERSED": Step("refund", 50, "undone"),
+    "NOTIFICATION_OF_FRAUD": Step("warning", 20, "open"),
+    "REQUEST_FOR_INFORMATION": Step("dispute", 10, "open"),
+    "NOTIFICATION_OF_CHARGEBACK": Step("dispute", 20, "open"),
+    "CHARGEBACK": Step("dispute", 30, "done"),
+    "CHARGEBACK_REVERSED": Step("dispute", 40, "undone"),
+    "SECOND_CHARGEBACK": Step("dispute", 50, "done"),
+    "PREARBITRATION_OPEN": Step("dispute", 60, "open"),
+    "PREARBITRATION_WON": Step("dispute", 70, "undone"),
+    "PREARBITRATION_LOST": Step("dispute", 80, "done"),
+}
+REVIEWS: Mapping[str, tuple[Word, int]] = {
+    "MANUAL_REVIEW_ACCEPT": ("approved", 40),
+    "MANUAL_REVIEW_REJECT": ("declined", 50),
+}
+# Known, and about no money of an order that moved: kept, and nobody is asked to look.
+OTHERS = frozenset(
+    [
+        "AUTHENTICATION",
+        "AUTHORISATION_ADJUSTMENT",
+        "AUTHORISATION_PENDING",
+        "AUTORESCUE",
+        "AUTORESCUE_NEXT_ATTEMPT",
+        "CANCEL_AUTORESCUE",
+        "DISABLE_RECURRING",
+        "DISPUTE_DEFENSE_PERIOD_ENDED",
+        "DONATION",
+        "HANDLED_EXTERNALLY",
+        "INFORMATION_SUPPLIED",
+        "ISSUER_COMMENTS",
+        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED",
+        "OFFER_CLOSED",
+        "ORDER_CLOSED",
+        "ORDER_OPENED",
+        "PAIDOUT_REVERSED",
+        "PAYOUT_DECLINE",
+        "PAYOUT_EXPIRE",
+        "PAYOUT_THIRDPARTY",
+        "PENDING",
+        "POSTPONED_REFUND",
+        "RECURRING_CONTRACT",
+        "REFUND_WITH_DATA",
+        "REPORT_AVAILABLE",
+        "VOID_PENDING_REFUND",
+    ]
+)
+
+
+def key_of(secret: str) -> bytes:
+    """The page shows it in hexadecimal digits."""
+    if not KEY.fullmatch(digits := secret.strip()):
+        raise ValueError("is no hexadecimal key")
+    return bytes.fromhex(digits)
+
+
+def items(body: bytes) -> Sequence[Mapping[str, Any]]:
+    """By place. One reading for the signature and for the worker: both see the same of a key that stands there twice."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return ()
+    listed = document.get("notificationItems") if isinstance(document, dict) else None
+    return [_item(it) for it in listed] if isinstance(listed, list) else ()
+
+
+def _item(wrapped: object) -> Mapping[str, Any]:
+    """Nothing in the place of what is none: it cannot fit its signature."""
+    item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
+    return item if isinstance(item, dict) else {}
+
+
+def signed(item: Mapping[str, Any]) -> bytes | None:
+    """The text under the signature, without escapes. None: a field holds what cannot be signed."""
+    money = item.get("amount")
+    money = money if isinstance(money, dict) else {}
+    values = [*map(item.get, SIGNED), *map(money.get, ("value", "currency")), *map(item.get, ("eventCode", "success"))]
+    texts = [spelled(value) for value in values]
+    if not all(isinstance(text, str | int) for text in texts):
+        return None
+    return ":".join(map(str, texts)).encode()
+
+
+def is_genuine(delivery: Delivery, item: Mapping[str, Any]) -> bool:
+    more, text = item.get("additionalData"), signed(item)
+    given = more.get("hmacSignature") if isinstance(more, dict) else None
+    return text is not None and isinstance(given, str) and hmac_fits(delivery, given.encode(), signed=text)
+
+
+def verify(delivery: Delivery) -> bool:
+    """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
+    told = items(delivery.body)
+    return bool(told) and all(is_genuine(delivery, item) for item in told)
+
+
+def orders(body: bytes) -> Sequence[str | None]:
+    return [order_reference(item.get("merchantReference")) for item in items(body)] or (None,)
+
+
+def identify(received: Received, item: Item) -> str:
+    return f"{received.source} {item.reference} {item.code} {item.success}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    told = items(received.body)
+    if received.part >= len(told):
+        raise CallbackUnreadable(f"the notification has no item {received.part}")
+    item = Item.model_validate(told[received.part])
+    key, code = identify(received, item), quoted(item.code)
+    if item.code in OTHERS:
+        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
+    if item.code not in STEPS and item.code not in REVIEWS:
+        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=True)
+    fact = review(received, item) if item.code in REVIEWS else moved(received, item)
+    if fact is None:
+        is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
+        return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
+    payment = facts.payment(received.shop, item.payment)
+    return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,))
+
+
+def moved(received: Received, item: Item) -> facts.Fact | None:
+    """Its detail is the event code, for the reason is not signed."""
+    step, is_done = STEPS[item.code], item.success == "true"
+    if item.code == "AUTHORISATION" and not is_done:
+        step = REFUSED
+    elif not is_done and step.failed is None:
+        return None
+    elif not is_done and step.failed is not None:
+        step = step._replace(state=step.failed, stage=step.stage + 1)
+    money = item.amount
+    movement = Movement(
+        gateway=received.source,
+        kind=step.kind,
+        reference=item.payment if step.is_of_payment else item.reference,
+        payment=item.payment,
+        state=step.state,
+        amount_minor=None if money is None else in_iso(money.value, money.currency, OWN_DIGITS),
+        currency=None if money is None else money.currency,
+        detail=item.code,
+        at=bounded(item.at),
+    )
+    return staged(facts.movement_fact(movement), step.stage)
+
+
+def review(received: Received, item: Item) -> facts.Fact | None:
+    """A rejection stays, whatever is sent again."""
+    if item.success != "true":
+        return None
+    word, stage = REVIEWS[item.code]
+    verdict = FraudVerdict(source=received.source, verdict=word, detail=item.code, at=bounded(item.at))
+    return staged(facts.verdict_fact(verdict, about=item.payment), stage)
+
+
+def staged(fact: facts.Fact, stage: int) -> facts.Fact:
+    """With the stage before the date, for only the stage is signed."""
+    return fact._replace(version=f"{stage:02d}/{fact.version}")
+
+
+blanked = blanking(
+    "cardSummary",
+    "cardBin",
+    "issuerBin",
+    "expiryDate",
+    "cardHolderName",
+    "authCode",
+    "paymentAccountReference",
+    "networkTxReference",
+    "iban",
+    "bic",
+    "ownerName",
+    "bankAccountNumber",
+    "bankLocationId",
+    "bankName",
+    "tokenNumber",
+)
+
+
+def without_cards(body: bytes) -> bytes:
+    """The reason of an authorisation is its code, the card's last digits and its expiry."""
+    return CARD_IN_REASON.sub(rb'\1"', blanked(body))
+
+
+SOURCE = Source(
+    kind="adyen",
+    type=ADYEN,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    key_of=key_of,
+    without_cards=without_cards,
+    answer=b"[accepted]",
+    needs_shop=True,
+)

@@ -1,0 +1,77 @@
+"""What gateways have in common: references that can be names, amounts in units of their own, data of cards that must go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.orders import order_of
+from services.ingest.errors import AmountUnreadable
+from services.ingest.rules import facts
+from services.ingest.sources.money import exponent
+from services.ingest.sources.source import Received, amount
+
+WHAT_CHARS_MAX = 100
+
+Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
+Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
+Text = Annotated[str | None, Field(max_length=10_000)]
+
+
+class Part(BaseModel):
+    """What is read of a body; the rest of it may change as the vendor likes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+def order_reference(told: object) -> str | None:
+    """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
+    text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
+    return text if isinstance(text, str) and order_of(f"shop:{text}".encode()) else None
+
+
+def order_id(received: Received, told: object) -> str | None:
+    reference = order_reference(told)
+    return None if reference is None else f"{received.shop}:{reference}"
+
+
+def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int:
+    """An amount in ISO's minor units, in which shops tell theirs. `own`: currencies that the gateway counts otherwise."""
+    digits = exponent(currency)
+    more = own.get(currency, digits) - digits
+    if more <= 0:
+        return amount(minor * 10**-more)
+    whole, rest = divmod(minor, 10**more)
+    if rest:
+        raise AmountUnreadable(f"an amount has parts that {currency} does not have")
+    return amount(whole)
+
+
+def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool) -> facts.Callback:
+    """Acknowledged, kept whole, and not acted on."""
+    notice = facts.Notice(received.source, kind, what, received.body, is_kept=True, is_drift=is_drift)
+    return facts.callback(key, None, notices=(notice,))
+
+
+def quoted(word: str) -> str:
+    """A vendor's word as notices and letters may show it."""
+    return repr(word[:WHAT_CHARS_MAX])
+
+
+def blanking(*keys: str) -> Callable[[bytes], bytes]:
+    """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other bytes as they are.
+
+    By pattern, for it runs at the door. Inside a text a quote is escaped, so only a key can match.
+    """
+    found = re.compile(
+        rb'("(?:' + b"|".join(re.escape(key.encode()) for key in keys) + rb')"\s*:\s*)'
+        rb'("[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*)'
+    )
+
+    def blank(match: re.Match[bytes]) -> bytes:
+        return match[1] + (b'""' if match[2][:1] == b'"' else b"null")
+
+    return lambda body: found.sub(blank, body)

@@ -1,0 +1,284 @@
+"""Payments and orders meet in ingest, whoever comes first: what gateways tell becomes movements and verdicts of the order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+import pytest
+
+from schemas.fraud import FraudSignals
+from schemas.orders import OrderDecided, OrderObserved
+from services.ingest import sources, worker
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record
+from tests.support.callbacks import record, woo_order
+from tests.support.stages import Stages, opened
+from tests.support.stages import said as outputs_of
+from tests.support.vendors import VENDORS, Sample
+from tests.support.vendors.adyen import PAYMENT, item, modified
+from tests.support.vendors.adyen import sample as notification
+from tests.support.vendors.stripe import CREATED, event, told
+
+PI = "pi_0000000000000000"  # as the shop's sample order names it
+AT = "2026-11-20T15:30:00.000000Z"
+
+
+@pytest.fixture
+def stages(database_url: str) -> Iterator[Stages]:
+    with opened(database_url) as found:
+        yield found
+
+
+@pytest.fixture
+def session(stages: Stages) -> Session:
+    return stages.session
+
+
+class Heard(NamedTuple):
+    """What a reader on the other side of the broker has."""
+
+    orders: list[OrderObserved]
+    signals: list[FraudSignals]
+    outcomes: list[Outcome]
+
+
+def work(session: Session, *records: Record) -> Heard:
+    """As the lane does: parsed alone, decided together, committed."""
+    heard = Heard([], [], worker.handle([sources.read(it) for it in records], session))
+    session.commit()
+    for it in heard.outcomes:
+        for said in it.outputs if isinstance(it, Effect) else ():
+            output = said.encode(time=AT, traceparent=None)
+            if output.topic == OrderObserved.topic:
+                heard.orders.append(OrderObserved.read(output.headers, output.value))
+            else:
+                heard.signals.append(FraudSignals.read(output.headers, output.value))
+    return heard
+
+
+def one_by_one(session: Session, records: Sequence[Record]) -> Heard:
+    heard = [work(session, it) for it in records]
+    return Heard(
+        [it for each in heard for it in each.orders],
+        [it for each in heard for it in each.signals],
+        [it for each in heard for it in each.outcomes],
+    )
+
+
+def shop(status: str = "completed", reference: str = PI, **more: object) -> Record:
+    meta = [{"id": 1, "key": "_stripe_intent_id", "value": reference}]
+    return record(woo_order(status=status, meta_data=meta, transaction_id="", **more))
+
+
+def stripe(
+    kind: str, name: str, *, second: int = 0, event_id: str = "", reception_id: str = "a-1", **changes: object
+) -> Record:
+    """An Event of a payment that names no order, unless the test says so."""
+    it = told(name, **{"metadata": {}, **changes})
+    body = event(kind, it, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
+    return VENDORS["stripe"].record(Sample(json.dumps(body).encode()), slug="stripe", reception_id=reception_id)
+
+
+def adyen(code: str, reference: str = PAYMENT, **changes: object) -> Record:
+    it = item(eventCode=code, **changes) if reference == PAYMENT else modified(code, reference, **changes)
+    return VENDORS["adyen"].record(notification(it), slug="adyen")
+
+
+def movements(observed: OrderObserved) -> list[tuple[str, str, str, int | None]]:
+    return [(it.kind, it.reference, it.state, it.amount_minor) for it in observed.movements]
+
+
+def said_but_its_place(observed: OrderObserved) -> dict[str, object]:
+    return observed.model_dump(exclude={"sequence", "new"})
+
+
+def emptied(session: Session) -> None:
+    session.execute(b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.notices, ingest.kept")
+    session.commit()
+
+
+def test_the_payment_may_come_before_its_order_and_behind_it(session: Session) -> None:
+    paid, order = stripe("payment_intent.succeeded", "payment_intent"), shop()
+    early = work(session, paid)
+    assert early.orders == []  # it waits: nobody knows whose it is
+    ends = [work(session, order).orders[-1]]
+    emptied(session)
+    ends.append(one_by_one(session, [order, paid]).orders[-1])
+    emptied(session)
+    ends.append(work(session, paid, order).orders[-1])
+    assert said_but_its_place(ends[0]) == said_but_its_place(ends[1]) == said_but_its_place(ends[2])
+    assert movements(ends[0]) == [("capture", PI, "done", 1500)]
+    assert ends[0].key == "shop:727"
+
+
+def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
+    history = [
+        shop(),
+        stripe("charge.succeeded", "charge"),
+        stripe("refund.created", "refund", second=10),
+        stripe("refund.created", "refund", second=20, id="re_0000000000000002", amount=250),
+    ]
+    ends = []
+    for sent in permutations(history):
+        ends.append(said_but_its_place(one_by_one(session, sent).orders[-1]))
+        emptied(session)
+    assert all(it == ends[0] for it in ends)
+    observed = work(session, *history).orders[-1]
+    assert movements(observed) == [
+        ("capture", PI, "done", 1500),
+        ("refund", "re_0000000000000001", "done", 500),
+        ("refund", "re_0000000000000002", "done", 250),
+    ]
+    assert sum(it.amount_minor or 0 for it in observed.movements if it.kind == "refund") == 750
+
+
+def test_a_dispute_that_is_won_is_undone(session: Session) -> None:
+    closed = stripe("charge.dispute.closed", "dispute", second=20, status="won")
+    begun = stripe("charge.dispute.created", "dispute", second=10)
+    heard = one_by_one(session, [shop(), begun, closed, begun])
+    assert [movements(it) for it in heard.orders[1:]] == [
+        [("dispute", "dp_0000000000000001", "open", 1500)],
+        [("dispute", "dp_0000000000000001", "undone", 1500)],
+    ]
+
+
+def test_an_early_fraud_warning_reaches_the_order_by_its_payment(session: Session) -> None:
+    heard = one_by_one(session, [shop(), stripe("radar.early_fraud_warning.created", "early_fraud_warning")])
+    (warning,) = heard.orders[-1].movements
+    assert (warning.kind, warning.state, warning.detail) == ("warning", "open", "made_with_stolen_card")
+    assert heard.signals == []
+
+
+def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session) -> None:
+    opened_, closed = (
+        stripe("review.opened", "review"),
+        stripe("review.closed", "review", second=60, closed_reason="approved"),
+    )
+    heard = one_by_one(session, [shop(), opened_, closed, opened_])
+    name = "stripe:prv_0000000000000001"
+    assert [{key: it.verdict for key, it in signal.verdicts.items()} for signal in heard.signals] == [
+        {name: "pending"},
+        {name: "approved"},
+    ]
+    assert [it.key for it in heard.signals] == ["shop:727", "shop:727"]
+    assert len(heard.orders) == 1  # verdicts are no observations
+    emptied(session)
+    early = one_by_one(session, [closed, opened_, shop()])
+    assert [it.verdicts[name].verdict for it in early.signals] == ["approved"]
+
+
+@pytest.mark.feature("SF-014")
+@pytest.mark.parametrize("times", [2, 5, 100])
+def test_a_payment_told_many_times_is_one_movement(session: Session, times: int) -> None:
+    work(session, shop())
+    copies = [stripe("payment_intent.succeeded", "payment_intent", reception_id=f"r-{n}") for n in range(times)]
+    at_once = work(session, *copies)
+    spaced = one_by_one(session, copies[:5])
+    assert [type(it) for it in at_once.outcomes] == [Effect] + [Duplicate] * (times - 1)
+    assert {type(it) for it in spaced.outcomes} == {Duplicate}
+    (observed,) = at_once.orders + spaced.orders
+    assert movements(observed) == [("capture", PI, "done", 1500)]
+
+
+def test_two_events_for_one_change_say_one_thing(session: Session) -> None:
+    heard = one_by_one(
+        session,
+        [
+            shop(),
+            stripe("payment_intent.succeeded", "payment_intent", event_id="evt_1"),
+            stripe("payment_intent.succeeded", "payment_intent", event_id="evt_2"),
+            stripe("charge.succeeded", "charge", event_id="evt_3"),
+        ],
+    )
+    assert len(heard.orders) == 2
+    assert movements(heard.orders[-1]) == [("capture", PI, "done", 1500)]
+
+
+def test_a_payment_that_names_its_order_waits_for_nothing(session: Session) -> None:
+    (observed,) = work(session, stripe("charge.succeeded", "charge", metadata={"order_id": "727"})).orders
+    assert observed.storefront is None
+    assert movements(observed) == [("capture", PI, "done", 1500)]
+    later = one_by_one(session, [stripe("charge.dispute.created", "dispute"), shop(reference="")])
+    assert [it.kind for it in later.orders[-1].movements] == ["capture", "dispute"]
+    assert later.orders[-1].storefront is not None
+
+
+def test_a_checkout_joins_a_payment_that_names_no_order(session: Session) -> None:
+    joined = stripe("checkout.session.completed", "checkout_session", metadata={"order_id": "727"})
+    history = [shop(reference=""), stripe("payment_intent.succeeded", "payment_intent"), joined]
+    for sent in permutations(history):
+        heard = one_by_one(session, sent)
+        assert movements(heard.orders[-1]) == [("capture", PI, "done", 1500)]
+        emptied(session)
+
+
+def test_adyen_meets_its_order_both_ways_and_keeps_the_last_stage(session: Session) -> None:
+    order = shop(reference=PAYMENT)
+    history = [
+        adyen("AUTHORISATION", merchantReference=""),
+        order,
+        adyen("REFUND", "REF0000000000001", merchantReference="", amount={"currency": "EUR", "value": 500}),
+        adyen("CHARGEBACK", "DIS0000000000001", merchantReference=""),
+        adyen("CHARGEBACK_REVERSED", "DIS0000000000001", merchantReference=""),
+    ]
+    ends = []
+    for sent in permutations(history):
+        ends.append(said_but_its_place(one_by_one(session, sent).orders[-1]))
+        emptied(session)
+    assert all(it == ends[0] for it in ends)
+    observed = work(session, *history).orders[-1]
+    assert movements(observed) == [
+        ("authorisation", PAYMENT, "done", 1500),
+        ("dispute", "DIS0000000000001", "undone", 1500),
+        ("refund", "REF0000000000001", "done", 500),
+    ]
+
+
+def test_a_chargeback_sent_again_with_a_false_date_changes_nothing(session: Session) -> None:
+    done = adyen("CHARGEBACK", "DIS0000000000001")
+    replayed = adyen("CHARGEBACK", "DIS0000000000001", eventDate="2199-01-01T00:00:00Z")
+    heard = one_by_one(session, [done, adyen("CHARGEBACK_REVERSED", "DIS0000000000001"), replayed])
+    assert [movements(it) for it in heard.orders] == [
+        [("dispute", "DIS0000000000001", "done", 1500)],
+        [("dispute", "DIS0000000000001", "undone", 1500)],
+    ]
+
+
+def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counted(session: Session) -> None:
+    sent = [
+        stripe("ledger.rewritten", "payment_intent"),
+        stripe("customer.created", "payment_intent"),
+        adyen("REPORT_AVAILABLE"),
+        adyen("LEDGER_REWRITTEN"),
+    ]
+    assert work(session, *sent).orders == []
+    kept = session.execute(b"select body from ingest.kept order by key").fetchall()
+    noticed = session.execute(b"select source, kind, what from ingest.notices order by source").fetchall()
+    session.rollback()
+    assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)
+    assert noticed == [
+        ("adyen", "unknown-type", "the event code 'LEDGER_REWRITTEN'"),
+        ("stripe", "unknown-type", "the event type 'ledger.rewritten'"),
+    ]
+
+
+def test_approval_still_decides_on_orders_that_gateways_speak_of(stages: Stages) -> None:
+    heard = one_by_one(
+        stages.session,
+        [
+            stripe("charge.succeeded", "charge", metadata={"order_id": "727"}),
+            shop("processing"),
+            shop("completed", date_modified_gmt="2026-11-20T15:29:00"),
+            stripe("charge.dispute.created", "dispute", second=90),
+        ],
+    )
+    decided = [
+        OrderDecided.read(output.headers, output.value).state
+        for observed in heard.orders
+        for output in outputs_of(stages.approve(observed))
+    ]
+    assert len(heard.orders) == 4
+    assert decided == ["observed", "observed", "released"]  # a dispute alone changes no decision yet

@@ -1,0 +1,372 @@
+"""What Adyen's bytes mean: items that are signed one by one, without their time."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from schemas.fraud import FraudVerdict
+from schemas.orders import Movement
+from services.ingest import sources
+from services.ingest.api import records
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.rules.facts import Callback, fold
+from services.ingest.shops import Shop
+from services.ingest.sources import PART, adyen
+from services.ingest.sources.source import Delivery
+from tests.support.vendors import VENDORS
+from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
+
+ADYEN = VENDORS["adyen"]
+DISPUTE = "QLKZTM5FXS475S65"
+EUR = {"currency": "EUR", "value": 1500}
+
+
+def read(it: dict[str, Any]) -> Callback:
+    return sources.read(ADYEN.record(sample(it)))
+
+
+def disputed(code: str, **changes: object) -> Callback:
+    return read(item("chargeback", eventCode=code, **changes))
+
+
+def only(callback: Callback) -> Movement:
+    (fact,) = callback.moved
+    return Movement.model_validate_json(fact.content)
+
+
+def said(it: Movement) -> tuple[str, str, str, str, int | None]:
+    return it.kind, it.reference, it.payment, it.state, it.amount_minor
+
+
+def ending(*callbacks: Callback) -> list[Movement]:
+    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
+
+
+def is_let_in(body: bytes, key: str = KEY) -> bool:
+    return adyen.verify(Delivery({}, body, [adyen.key_of(key)]))
+
+
+# Proof of origin.
+
+
+def vector(psp: str, account: str, reference: str, value: int, signature: str) -> dict[str, Any]:
+    return {
+        "pspReference": psp,
+        "merchantAccountCode": account,
+        "merchantReference": reference,
+        "amount": {"value": value, "currency": "EUR"},
+        "eventCode": "AUTHORISATION",
+        "success": "true",
+        "additionalData": {"hmacSignature": signature},
+    }
+
+
+ROMAN = "AntoniStroinski"
+VECTORS = [
+    pytest.param(
+        KEY,
+        vector(
+            "7914073381342284",
+            "TestMerchant",
+            "TestPayment-1407325143704",
+            1130,
+            "coqCmt/IZ4E3CzPvMY8zTjQVL5hYJUiBRg8UU+iCWo0=",
+        ),
+        id="A1",
+    ),
+    pytest.param(
+        OTHER_KEY,
+        vector("T7FD4VM4D3RZNN82", ROMAN, r"\\slashes are fun", 1000, "nIgT81gaB5oJpn2jPXupDq68iRo2wUlBsuYjtYfwKqo="),
+        id="A2",
+    ),
+    pytest.param(
+        OTHER_KEY,
+        vector("M8NB66SBZSGLNK82", ROMAN, ":slashes are fun", 1000, "2EQYm7YJpKO4EtHSPu55SQTyWf8dkW5u2nD1tJFpViA="),
+        id="A3",
+    ),
+    pytest.param(
+        OTHER_KEY,
+        vector("X3GWNS6KJ8NKGK82", ROMAN, "//slashes are fun", 1000, "9Z0xdpG9Xi3zcmXv14t/BvMBut77O/Xq9D4CQXSDUi4="),
+        id="A4",
+    ),
+    pytest.param(
+        OTHER_KEY,
+        vector(
+            "ZVWN7D3WSMK2WN82", ROMAN, r"\:/\/slashes are fun", 1000, "CZErGCNQaSsxbaQfZaJlakqo7KPP+mIa8a+wx3yNs9A="
+        ),
+        id="A5",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "it"), VECTORS)
+def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
+    assert is_let_in(notified(it), key)
+    assert not is_let_in(notified(it), "00" * 32)
+    for name in ("pspReference", "merchantAccountCode", "merchantReference", "eventCode"):
+        assert not is_let_in(notified({**it, name: it[name] + "x"}), key)
+    for changed in ({"success": "false"}, {"originalReference": "x"}, {"amount": {**it["amount"], "value": 1}}):
+        assert not is_let_in(notified({**it, **changed}), key)
+
+
+@pytest.mark.parametrize("success", [True, "true"])
+def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
+    it = {**signed(item()), "success": success}
+    assert is_let_in(notified(it))
+    callback = sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+    assert callback == read(item())
+
+
+def test_nothing_and_an_empty_text_are_signed_alike() -> None:
+    it = signed(item())
+    for nothing in ({"originalReference": ""}, {"originalReference": None}):
+        assert is_let_in(notified({**it, **nothing}))
+
+
+def test_every_item_must_fit_and_there_must_be_one() -> None:
+    good = signed(item())
+    assert is_let_in(notified(good, good))
+    assert not is_let_in(notified(good, signed(item(), OTHER_KEY)))
+    assert not is_let_in(notified())
+    assert not is_let_in(b'{"notificationItems":[{}]}')
+    assert not is_let_in(b'{"notificationItems":{"NotificationRequestItem":{}}}')
+    wrong: list[object] = [{"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []]
+    for money in wrong:
+        assert not is_let_in(notified({**good, "amount": money}))
+    for more in ({}, {"hmacSignature": 1}, {"hmacSignature": "\u20ac"}, {"hmacSignature": None}):
+        assert not is_let_in(notified({**good, "additionalData": more}))
+    assert not is_let_in(notified({**good, "additionalData": []}))
+
+
+def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
+    genuine = notified(signed(item())).decode()
+    for twice in (
+        genuine.replace('"success"', '"success":"false","success"'),
+        genuine.replace('"eventCode"', '"eventCode":"CHARGEBACK","eventCode"'),
+    ):
+        assert is_let_in(twice.encode())
+        callback = sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode())))
+        assert callback.moved == read(item()).moved
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"])
+def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
+    with pytest.raises(ValueError, match="is no hexadecimal key") as caught:
+        adyen.key_of(secret)
+    assert not secret or secret not in str(caught.value)
+
+
+# What items say.
+
+
+@pytest.mark.parametrize(
+    ("it", "expected"),
+    [
+        (item(), ("authorisation", PAYMENT, PAYMENT, "done", 1500)),
+        (item(success="false"), ("failure", PAYMENT, PAYMENT, "failed", 1500)),
+        (modified("CAPTURE", "CAP1"), ("capture", "CAP1", PAYMENT, "done", 1500)),
+        (modified("CAPTURE", "CAP1", success="false"), ("capture", "CAP1", PAYMENT, "failed", 1500)),
+        (modified("CAPTURE_FAILED", "CAP1"), ("capture", "CAP1", PAYMENT, "failed", 1500)),
+        (modified("CANCELLATION", "CAN1"), ("authorisation", PAYMENT, PAYMENT, "undone", 1500)),
+        (modified("REFUND", "REF1"), ("refund", "REF1", PAYMENT, "done", 1500)),
+        (modified("REFUND", "REF1", success="false"), ("refund", "REF1", PAYMENT, "failed", 1500)),
+        (modified("REFUND_FAILED", "REF1"), ("refund", "REF1", PAYMENT, "failed", 1500)),
+        (modified("REFUNDED_REVERSED", "REF1"), ("refund", "REF1", PAYMENT, "undone", 1500)),
+        (modified("CANCEL_OR_REFUND", "COR1"), ("refund", "COR1", PAYMENT, "done", 1500)),
+        (modified("NOTIFICATION_OF_FRAUD", "NOF1"), ("warning", "NOF1", PAYMENT, "open", 1500)),
+        *(
+            (item("chargeback", eventCode=code), ("dispute", DISPUTE, PAYMENT, state, 1500))
+            for code, state in {
+                "REQUEST_FOR_INFORMATION": "open",
+                "NOTIFICATION_OF_CHARGEBACK": "open",
+                "CHARGEBACK": "done",
+                "CHARGEBACK_REVERSED": "undone",
+                "SECOND_CHARGEBACK": "done",
+                "PREARBITRATION_OPEN": "open",
+                "PREARBITRATION_WON": "undone",
+                "PREARBITRATION_LOST": "done",
+            }.items()
+        ),
+    ],
+)
+def test_each_event_code_moves_what_it_says(it: dict[str, Any], expected: tuple[object, ...]) -> None:
+    callback = read(it)
+    assert said(only(callback)) == expected
+    assert only(callback).detail == it["eventCode"]
+    assert (callback.order_id, callback.payments) == ("shop:727", (f"shop/{PAYMENT}",))
+    assert callback.key == f"vendor {it['pspReference']} {it['eventCode']} {it['success']}"
+    assert callback.notices == ()
+
+
+def test_refunds_in_part_are_movements_of_their_own() -> None:
+    one = read(modified("REFUND", "REF1", amount={"currency": "EUR", "value": 500}))
+    two = read(modified("REFUND", "REF2", amount={"currency": "EUR", "value": 250}))
+    assert [said(it) for it in ending(one, two)] == [
+        ("refund", "REF1", PAYMENT, "done", 500),
+        ("refund", "REF2", PAYMENT, "done", 250),
+    ]
+
+
+def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
+    """The date is not signed: who has seen an item can write any."""
+    done, reversed_ = disputed("CHARGEBACK"), disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00")
+    for date in ("1991-01-01T00:00:00Z", "2026-12-24T00:00:00Z", "2199-01-01T00:00:00Z"):
+        replayed = disputed("CHARGEBACK", eventDate=date)
+        assert replayed.key == done.key
+        for order in permutations([done, reversed_, replayed]):
+            (movement,) = ending(*order)
+            assert movement.state == "undone"
+            assert movement.at == datetime.fromisoformat("2026-12-01T10:00:00+01:00")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (item(), modified("CANCELLATION", "CAN1")),
+        (modified("REFUND", "REF1"), modified("REFUND_FAILED", "REF1")),
+        (modified("REFUND", "REF1"), modified("REFUNDED_REVERSED", "REF1")),
+        (modified("CAPTURE", "CAP1"), modified("CAPTURE_FAILED", "CAP1")),
+        (item("chargeback", eventCode="CHARGEBACK_REVERSED"), item("chargeback", eventCode="SECOND_CHARGEBACK")),
+        (item("chargeback", eventCode="SECOND_CHARGEBACK"), item("chargeback", eventCode="PREARBITRATION_WON")),
+    ],
+)
+def test_the_later_stage_wins_however_they_come_and_are_dated(earlier: dict[str, Any], later: dict[str, Any]) -> None:
+    begun, ended = read({**earlier, "eventDate": "2030-01-01T00:00:00Z"}), read(later)
+    assert ending(begun, ended) == ending(ended, begun) == ending(ended)
+
+
+@pytest.mark.parametrize(("code", "word"), [("MANUAL_REVIEW_ACCEPT", "approved"), ("MANUAL_REVIEW_REJECT", "declined")])
+def test_a_manual_review_is_a_verdict(code: str, word: str) -> None:
+    callback = read(modified(code, "REV1"))
+    (fact,) = callback.moved
+    assert FraudVerdict.model_validate_json(fact.content).verdict == word
+    assert fact.name == f"verdict:vendor:{PAYMENT}"
+
+
+def test_a_rejection_stays_whatever_is_sent_again() -> None:
+    accepted = read(modified("MANUAL_REVIEW_ACCEPT", "REV1", eventDate="2030-01-01T00:00:00Z"))
+    rejected = read(modified("MANUAL_REVIEW_REJECT", "REV2"))
+    for order in permutations([accepted, rejected]):
+        (known,) = fold({}, [fact for it in order for fact in it.moved]).values()
+        assert FraudVerdict.model_validate_json(known.content).verdict == "declined"
+
+
+def test_what_is_not_signed_decides_nothing() -> None:
+    plain = read(item())
+    changed = read(item(reason="Refused", paymentMethod="mc", operations=[], additionalData={"fraudResultType": "RED"}))
+    assert (plain.meaning, plain.moved) == (changed.meaning, changed.moved)
+
+
+@pytest.mark.parametrize(
+    ("it", "kind", "is_drift"),
+    [
+        (item(eventCode="REPORT_AVAILABLE", merchantReference=""), "unknown-type", False),
+        (item(eventCode="OFFER_CLOSED"), "unknown-type", False),
+        (item(eventCode="LEDGER_REWRITTEN"), "unknown-type", True),
+        (modified("CANCELLATION", "CAN1", success="false"), "unknown-status", False),
+        (modified("CHARGEBACK", "CB1", success="false"), "unknown-status", True),
+        (modified("MANUAL_REVIEW_ACCEPT", "REV1", success="false"), "unknown-status", True),
+    ],
+)
+def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
+    it: dict[str, Any], kind: str, is_drift: bool
+) -> None:
+    callback = read(it)
+    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (None, (), (), ())
+    assert [(notice.kind, notice.is_kept, notice.is_drift) for notice in callback.notices] == [(kind, True, is_drift)]
+
+
+@pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])
+def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> None:
+    it = item(merchantReference=reference)
+    assert adyen.orders(sample(it).body) == [None]
+    callback = read(it)
+    assert callback.order_id is None
+    assert callback.payments == (f"shop/{PAYMENT}",)
+
+
+def test_each_item_is_a_record_of_its_order() -> None:
+    several = sample(
+        item(), item(merchantReference="728", pspReference="B1"), item(merchantReference="", pspReference="C1")
+    )
+    assert adyen.orders(several.body) == ["727", "728", None]
+    at_the_door = list(records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
+    assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
+    assert at_the_door[2].key.startswith("adyen:?")
+    assert [it.extensions.get(PART, "0") for it in at_the_door] == ["0", "1", "2"]
+    told = [sources.read(ADYEN.record(several, part=part)) for part in range(3)]
+    assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
+    assert len({it.key for it in told}) == 3
+    with pytest.raises(CallbackUnreadable, match="has no item 3"):
+        sources.read(ADYEN.record(several, part=3))
+
+
+def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
+    """The signed text has no escapes; taken apart in another way it still fits, and is no item."""
+    genuine = signed(item(merchantReference="728:1:EUR:REFUND:true"))
+    shifted = {**genuine, "merchantReference": "728", "amount": {"value": 1, "currency": "EUR"}}
+    shifted |= {"eventCode": "REFUND", "success": "true:1500:EUR:AUTHORISATION:true"}
+    assert is_let_in(notified(shifted))
+    moved_left = {**genuine, "merchantAccountCode": "ExampleShop:728:1", "merchantReference": "EUR:REFUND:true"}
+    assert is_let_in(notified(moved_left))
+    for it in (shifted, moved_left):
+        with pytest.raises(CallbackUnreadable):
+            sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+
+
+# Amounts, and what makes no sense.
+
+
+@pytest.mark.parametrize(
+    ("currency", "told", "minor"),
+    [
+        ("EUR", 1500, 1500),
+        ("JPY", 1500, 1500),
+        ("ISK", 1500, 15),
+        ("CLP", 1500, 15),
+        ("IDR", 15, 1500),
+        ("CVE", 15, 1500),
+    ],
+)
+def test_amounts_are_in_isos_minor_units(currency: str, told: int, minor: int) -> None:
+    assert only(read(item(amount={"currency": currency, "value": told}))).amount_minor == minor
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"amount": {"currency": "ISK", "value": 1501}}, AmountUnreadable),
+        ({"amount": {"currency": "CNH", "value": 1500}}, AmountUnreadable),
+        ({"amount": {"currency": "EUR", "value": 10**17}}, CallbackUnreadable),
+        ({"eventDate": "yesterday"}, CallbackUnreadable),
+        ({"eventDate": "2026-11-20T16:30:00"}, CallbackUnreadable),
+        ({"eventDate": "2999-11-20T16:30:00Z"}, CallbackUnreadable),
+        ({"pspReference": "A B"}, CallbackUnreadable),
+        ({"success": "perhaps"}, CallbackUnreadable),
+    ],
+)
+def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, Any], error: type[Exception]) -> None:
+    """A refusal would stop all that waits behind it at Adyen."""
+    poison = sample(item(**changes))
+    assert is_let_in(poison.body)
+    with pytest.raises(error) as caught:
+        sources.read(ADYEN.record(poison))
+    assert not re.search(r"150|10000|yesterday|perhaps|A B", str(caught.value))
+
+
+def test_cards_are_blanked_and_the_signature_still_fits() -> None:
+    for it in ADYEN.samples.values():
+        assert is_let_in(adyen.without_cards(it.body))
+    cleaned = json.loads(adyen.without_cards(ADYEN.samples["authorised"].body))["notificationItems"][0]
+    more = cleaned["NotificationRequestItem"]["additionalData"]
+    assert (more["cardSummary"], more["cardPaymentMethod"], more["totalFraudScore"]) == ("", "visa", "10")
+    assert cleaned["NotificationRequestItem"]["reason"] == ""
+    refused = json.loads(adyen.without_cards(ADYEN.samples["refused"].body))["notificationItems"][0]
+    assert refused["NotificationRequestItem"]["reason"] == "Refused"

@@ -1,0 +1,381 @@
+"""What Stripe's bytes mean: signatures with a time, and facts that are named by what moved."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.fraud import FraudVerdict
+from schemas.orders import Movement
+from services.ingest import sources
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.rules.facts import Callback, fold
+from services.ingest.sources import stripe
+from services.ingest.sources.source import Delivery
+from services.ingest.sources.stripe_events import TYPES
+from tests.support.vendors import VENDORS
+from tests.support.vendors.stripe import CREATED, event, stamped, told
+from tests.support.vendors.vendor import NOW, Sample
+
+STRIPE = VENDORS["stripe"]
+PI, CH = "pi_0000000000000000", "ch_0000000000000000"
+
+
+def read(body: dict[str, Any]) -> Callback:
+    return sources.read(STRIPE.record(Sample(json.dumps(body).encode())))
+
+
+def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> Callback:
+    return read(event(kind, told(name, **changes), id=f"evt_{kind}_{created}", created=created))
+
+
+def moved(callback: Callback) -> list[Movement]:
+    return [Movement.model_validate_json(fact.content) for fact in callback.moved]
+
+
+def only(callback: Callback) -> Movement:
+    (movement,) = moved(callback)
+    return movement
+
+
+def said(it: Movement) -> tuple[str, str, str, str, int | None]:
+    return it.kind, it.reference, it.payment, it.state, it.amount_minor
+
+
+def verdict(callback: Callback) -> FraudVerdict:
+    (fact,) = callback.moved
+    return FraudVerdict.model_validate_json(fact.content)
+
+
+def ending(*callbacks: Callback) -> list[bytes]:
+    """What is known in the end."""
+    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    return [known[name].content for name in sorted(known)]
+
+
+# Proof of origin.
+
+S1_BODY = b'{"id":"evt_test_webhook","object":"event"}'
+S1 = b"88a022085c6bdb887b02cb26ff76dd681234d9675c0f22844059f55552a8883a"
+S1_AT = 1_492_774_577
+
+
+def delivered(header: bytes, *secrets: bytes, at: float = S1_AT, body: bytes = S1_BODY) -> Delivery:
+    return Delivery({stripe.SIGNATURE: header}, body, secrets or (b"whsec_test_secret",), at)
+
+
+def test_the_signature_is_the_vendors() -> None:
+    header = b"t=1492774577,v1=" + S1  # vector S1
+    assert stripe.verify(delivered(header))
+    assert stripe.verify(delivered(header, b"whsec_other", b"whsec_test_secret"))
+    assert not stripe.verify(delivered(header, b"test_secret"))
+    assert not stripe.verify(delivered(header, body=S1_BODY + b" "))
+
+
+@pytest.mark.parametrize(
+    ("header", "fits"),
+    [
+        (b"t=1492774577,v1=" + b"0" * 64 + b",v1=" + S1, True),  # a secret is being replaced at Stripe
+        (b"t=1492774577,v0=" + b"0" * 64 + b",v1=" + S1, True),
+        (b"t=1492774577, v1=" + S1, True),
+        (b"t=1492774577,v0=" + S1, False),
+        (b"t=1492774577", False),
+        (b"v1=" + S1, False),
+        (b"t=,v1=" + S1, False),
+        (b"t=-1492774577,v1=" + S1, False),
+        (b"t=1492774577.0,v1=" + S1, False),
+        (b"t=01492774577,v1=" + S1, False),  # the text is signed, not the number
+        (b"t=1492774577,v1=" + S1.upper(), False),
+    ],
+)
+def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:
+    assert stripe.verify(delivered(header)) is fits
+
+
+@pytest.mark.parametrize(("off", "fits"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])
+def test_a_sender_may_be_as_far_off_as_the_door_tolerates_either_way(off: float, fits: bool) -> None:
+    assert stripe.verify(delivered(b"t=1492774577,v1=" + S1, at=S1_AT + off)) is fits
+
+
+def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_a_test() -> None:
+    sample = STRIPE.samples["in test mode"]
+    header = stamped(sample.body, STRIPE.secret, NOW)
+    assert stripe.verify(delivered(header, STRIPE.secret.encode(), at=NOW, body=sample.body))
+    callback = sources.read(STRIPE.record(sample))
+    assert (callback.key, callback.order_id, callback.payments, callback.moved) == (
+        "vendor evt_1Example000000000000000",
+        None,
+        (),
+        (),
+    )
+    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [("test-mode", True, True)]
+
+
+# Payments.
+
+
+def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge() -> None:
+    intent, charge = heard("payment_intent.succeeded", "payment_intent"), heard("charge.succeeded", "charge")
+    assert said(only(intent)) == ("capture", PI, PI, "done", 1500)
+    assert intent.key != charge.key
+    assert ending(intent, charge) == ending(charge, intent) == ending(intent) == ending(charge)
+    assert only(intent).currency == "EUR"
+    assert intent.order_id == charge.order_id == "shop:727"
+    assert intent.payments == charge.payments == (f"shop/{CH}", f"shop/{PI}")
+
+
+def test_two_events_for_one_change_end_as_one_fact() -> None:
+    for later in (0, 7):
+        one = read(event("payment_intent.succeeded", told("payment_intent"), id="evt_1"))
+        two = read(event("payment_intent.succeeded", told("payment_intent"), id="evt_2", created=CREATED + later))
+        assert one.key != two.key
+        assert len(ending(one, two)) == 1
+        assert ending(one, two) == ending(two, one) == ending(two)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "changes", "expected"),
+    [
+        (
+            "charge.succeeded",
+            "charge",
+            {"captured": False, "amount_captured": 0},
+            ("authorisation", PI, PI, "done", 1500),
+        ),
+        (
+            "payment_intent.amount_capturable_updated",
+            "payment_intent",
+            {"amount_capturable": 1200},
+            ("authorisation", PI, PI, "done", 1200),
+        ),
+        ("charge.captured", "charge", {"amount_captured": 1000}, ("capture", PI, PI, "done", 1000)),
+        ("charge.succeeded", "charge", {"payment_intent": None}, ("capture", CH, CH, "done", 1500)),
+        ("payment_intent.payment_failed", "payment_intent", {}, ("failure", PI, PI, "failed", 1500)),
+        ("charge.failed", "charge", {"captured": False}, ("failure", PI, PI, "failed", 1500)),
+        ("payment_intent.canceled", "payment_intent", {}, ("authorisation", PI, PI, "undone", 1500)),
+    ],
+)
+def test_what_becomes_of_a_payment_is_told_under_its_name(
+    kind: str, name: str, changes: dict[str, Any], expected: tuple[object, ...]
+) -> None:
+    assert said(only(heard(kind, name, **changes))) == expected
+
+
+def test_a_charge_of_an_old_intent_joins_it_too() -> None:
+    old = told("payment_intent", latest_charge=None, charges={"object": "list", "data": [{"id": "ch_old"}]})
+    assert read(event("payment_intent.succeeded", old)).payments == ("shop/ch_old", f"shop/{PI}")
+
+
+def test_a_canceled_intent_is_so_whatever_else_came_in_its_second() -> None:
+    gone = heard("payment_intent.canceled", "payment_intent")
+    held = heard("payment_intent.amount_capturable_updated", "payment_intent")
+    assert ending(gone, held) == ending(held, gone) == ending(gone)
+
+
+@pytest.mark.parametrize("word", [None, "", "7 27", "7\u202e27", "?727", "7" * 201, ["727"], {"id": 1}, True, 7.5])
+def test_an_order_reference_that_names_none_leaves_the_payment(word: object) -> None:
+    callback = heard("payment_intent.succeeded", "payment_intent", metadata={"order_id": word})
+    assert callback.order_id is None
+    assert callback.payments
+    assert len(callback.moved) == 1
+
+
+def test_a_checkout_joins_order_and_payment_and_moves_nothing() -> None:
+    callback = heard("checkout.session.completed", "checkout_session")
+    assert (callback.order_id, callback.payments, callback.moved) == ("shop:727", (f"shop/{PI}",), ())
+
+
+def test_the_partition_is_that_of_the_order() -> None:
+    for sample in ("paid", "charged", "checked out"):
+        assert stripe.orders(STRIPE.samples[sample].body) == ("727",)
+    assert stripe.orders(STRIPE.samples["disputed"].body) == (None,)
+    assert stripe.orders(b'{"metadata":{"order_id":727}}') == ("727",)
+
+
+# Refunds, disputes, warnings.
+
+
+def test_refunds_in_part_are_movements_of_their_own() -> None:
+    one = heard("refund.created", "refund")
+    two = heard("refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5)
+    known = [Movement.model_validate_json(content) for content in ending(one, two)]
+    assert [said(it) for it in known] == [
+        ("refund", "re_0000000000000001", PI, "done", 500),
+        ("refund", "re_0000000000000002", PI, "done", 250),
+    ]
+    assert one.payments == (f"shop/{CH}", f"shop/{PI}")
+
+
+def test_the_refunds_in_a_charge_are_the_same_as_those_told_by_themselves() -> None:
+    charge = heard("charge.refunded", "charge", refunds={"data": [told("refund", payment_intent=None)]})
+    assert ending(charge) == ending(charge, heard("refund.created", "refund"))
+
+
+def test_the_mere_sum_of_a_charges_refunds_is_told_to_people_and_counted_nowhere() -> None:
+    callback = heard("charge.refunded", "charge", amount_refunded=500, refunded=False)
+    assert callback.moved == ()
+    assert callback.payments
+    assert [(it.kind, it.is_drift) for it in callback.notices] == [("refund-unnamed", True)]
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        ("pending", "open"),
+        ("requires_action", "open"),
+        ("succeeded", "done"),
+        ("failed", "failed"),
+        ("canceled", "failed"),
+    ],
+)
+def test_a_refund_is_what_its_status_says(status: str, state: str) -> None:
+    callback = heard("refund.updated", "refund", status=status)
+    assert only(callback).state == state
+    later = heard("refund.failed", "refund", status="failed")
+    assert ending(callback, later) == ending(later, callback) == ending(later)  # all in one second
+
+
+def test_a_status_that_nobody_knows_is_open_and_noticed() -> None:
+    for kind, name in (("refund.updated", "refund"), ("charge.dispute.updated", "dispute")):
+        callback = heard(kind, name, status="escalated")
+        assert only(callback).state == "open"
+        (notice,) = callback.notices
+        assert (notice.kind, notice.what, notice.is_kept) == ("unknown-status", f"the {name} status 'escalated'", False)
+
+
+STEPS = [
+    ("created", "needs_response", "open"),
+    ("funds_withdrawn", "needs_response", "open"),
+    ("updated", "under_review", "open"),
+    ("closed", "won", "undone"),
+    ("funds_reinstated", "won", "undone"),
+]
+
+
+def test_a_dispute_ends_as_it_was_closed_however_its_events_come_in_one_second() -> None:
+    callbacks = [heard(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS]
+    assert [only(it).state for it in callbacks] == [state for _, _, state in STEPS]
+    assert ending(*callbacks) == ending(*reversed(callbacks)) == ending(callbacks[-1])
+    assert said(only(callbacks[-1])) == ("dispute", "dp_0000000000000001", PI, "undone", 1500)
+    assert only(callbacks[-1]).detail == "won: fraudulent"
+    lost = heard("charge.dispute.closed", "dispute", status="lost", created=CREATED + 1)
+    assert only(lost).state == "done"
+
+
+def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
+    warned = heard("radar.early_fraud_warning.created", "early_fraud_warning")
+    over = heard("radar.early_fraud_warning.updated", "early_fraud_warning", actionable=False)
+    assert said(only(warned)) == ("warning", "issfr_0000000000000001", PI, "open", None)
+    assert only(warned).detail == "made_with_stolen_card"
+    assert ending(warned, over) == ending(over, warned) == ending(over)
+    assert only(over).state == "done"
+
+
+# Reviews.
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("approved", "approved"),
+        ("acknowledged", "approved"),
+        *((it, "declined") for it in ("canceled", "disputed", "payment_never_settled", "redacted", "refunded")),
+        ("refunded_as_fraud", "declined"),
+        ("timed_out", "pending"),
+        (None, "pending"),
+    ],
+)
+def test_a_review_lets_go_only_what_was_approved_or_acknowledged(reason: str | None, word: str) -> None:
+    opened = heard("review.opened", "review")
+    closed = heard("review.closed", "review", open=False, closed_reason=reason)
+    assert verdict(opened).verdict == "pending"
+    assert verdict(closed).verdict == word
+    assert [fact.name for fact in closed.moved] == ["verdict:vendor:prv_0000000000000001"]
+    assert ending(opened, closed) == ending(closed, opened) == ending(closed)
+    assert closed.payments == (f"shop/{PI}",)
+    assert [it.kind for it in closed.notices] == (["unknown-reason"] if word == "pending" else [])
+
+
+# Amounts, drift, and what is kept aside.
+
+
+@pytest.mark.parametrize(
+    ("currency", "told_minor", "minor"),
+    [
+        ("eur", 1500, 1500),
+        ("jpy", 1500, 1500),
+        ("kwd", 1500, 1500),
+        ("isk", 1500, 15),
+        ("ugx", 1500, 15),
+        ("mga", 15, 1500),
+    ],
+)
+def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: int) -> None:
+    movement = only(heard("payment_intent.succeeded", "payment_intent", currency=currency, amount_received=told_minor))
+    assert (movement.amount_minor, movement.currency) == (minor, currency.upper())
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"currency": "isk", "amount_received": 1501}, AmountUnreadable),
+        ({"currency": "xxx"}, AmountUnreadable),
+        ({"currency": "euro"}, CallbackUnreadable),
+        ({"amount_received": 10**16}, CallbackUnreadable),
+        ({"amount_received": "1500"}, CallbackUnreadable),
+        ({"amount_received": 1500.5}, CallbackUnreadable),
+        ({"id": "pi_ 1"}, CallbackUnreadable),
+        ({"id": None}, CallbackUnreadable),
+    ],
+)
+def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        heard("payment_intent.succeeded", "payment_intent", **changes)
+    assert "150" not in str(caught.value)
+    assert "1000" not in str(caught.value)
+
+
+def test_a_known_event_without_its_fields_is_a_letter() -> None:
+    for kind in TYPES:
+        with pytest.raises(CallbackUnreadable, match="Field required"):
+            read(event(kind, {"object": "anything"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_drift"),
+    [
+        ("ledger.rewritten", True),
+        ("charge.dispute.appealed", True),
+        ("refund.reversed", True),
+        ("charge.updated", False),
+        ("payment_intent.created", False),
+        ("customer.subscription.updated", False),
+        ("invoice.paid", False),
+        ("payout.failed", False),
+        ("balance.available", False),
+    ],
+)
+def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(kind: str, is_drift: bool) -> None:
+    callback = read(event(kind, {"id": "x_1"}))
+    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (None, (), (), ())
+    (notice,) = callback.notices
+    assert (notice.kind, notice.what, notice.is_kept) == ("unknown-type", f"the event type {kind!r}", True)
+    assert notice.is_drift is is_drift
+
+
+def test_a_refund_of_no_payment_is_kept() -> None:
+    callback = heard("refund.created", "refund", charge=None, payment_intent=None)
+    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [("no-payment", True, False)]
+    assert callback.moved == ()
+
+
+def test_cards_are_blanked_under_their_keys_and_nothing_else_changes() -> None:
+    body = b'{"last4": "42\\"42", "exp_month":11,"a":"last4","b":"\\"last4\\": \\"1\\"", "last4":null,"iin" : "4"}'
+    cleaned = stripe.without_cards(body)
+    assert cleaned == b'{"last4": "", "exp_month":null,"a":"last4","b":"\\"last4\\": \\"1\\"", "last4":null,"iin" : ""}'
+    assert json.loads(cleaned)["b"] == json.loads(body)["b"]
+    charge = json.loads(stripe.without_cards(STRIPE.samples["charged"].body))["data"]["object"]
+    assert charge["payment_method_details"]["card"]["brand"] == "visa"
+    assert charge["amount"] == 1500
