@@ -11,6 +11,8 @@ from schemas.orders import Currency, Line, Person, Source
 
 TOPIC = "callbacks.received.v1"
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
+TICKETEVOLUTION_ORDER = "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
 NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 
