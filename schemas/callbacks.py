@@ -13,6 +13,8 @@ TOPIC = "callbacks.received.v1"
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
 STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
 ADYEN = "stubline.callback.adyen.v1"  # data: the notification, without card data; extension `callbackpart`: which of its items
+TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
+TICKETEVOLUTION_ORDER = "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
 NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 

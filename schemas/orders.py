@@ -55,12 +55,18 @@ class Line(Part):
     numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), max_length=2_000, description="Ticket numbers that the buyer chose, in the order of the tickets."
     )
+    is_eticket: bool | None = Field(None, description="Whether it is delivered as a file. None: the shop does not say.")
 
 
 class Storefront(Part):
     """The order as its shop last told it."""
 
     status: str = Field(min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix.")
+    channel: str = Field(
+        "",
+        max_length=40,
+        description="Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`.",
+    )
     number: str = Field("", max_length=64, description="What the shop prints; may differ from its id.")
     currency: Currency
     total_minor: int

@@ -38,6 +38,14 @@ class Page(NamedTuple):
     warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
 
 
+class NonsenseError(ValueError):
+    """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may be told."""
+
+
+class MissingError(LookupError):
+    """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are, too)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """One thing that can be asked of a kind of source."""

@@ -18,6 +18,7 @@ RANKS = {  # of two statuses in the same second the greater came later: terminal
     "failed": 30,  # a payment that failed is tried again
     "processing": 50,
     "completed": 60,
+    **dict.fromkeys(("fraud-pending", "fraud-unknown"), 65),  # a gate that closes and one that opens: it is closed
     "cancelled": 70,
     "refunded": 80,
     "trash": 90,
@@ -91,6 +92,15 @@ def storefront_facts(order: Storefront, modified_at: datetime) -> tuple[Fact, Fa
     return (
         Fact(STOREFRONT, begin + hashlib.sha256(told).hexdigest(), told),
         Fact(reached(order.status), begin + hashlib.sha256(when).hexdigest(), when),
+    )
+
+
+def reached_fact(status: str, at: datetime) -> Fact:
+    """That a status was reached, which the order is not told in: a gate that closes takes back what was reached before."""
+    told = sortable(at)
+    said = b'"%b"' % told.encode()
+    return Fact(
+        reached(status), f"{told}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(said).hexdigest()}", said
     )
 
 

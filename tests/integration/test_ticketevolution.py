@@ -1,0 +1,217 @@
+"""Ticket Evolution from its webhook to what is known: by a real door, a real database, and a vendor that checks who asks."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from schemas.orders import OrderObserved
+from services.ingest import sources, worker
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.polls import ticketevolution as poll
+from services.ingest.polls.poll import Found, Polled
+from services.ingest.worker import SERVICE
+from services.runtime import database
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from tests.support import callbacks
+from tests.support.door import SECRET as WORD
+from tests.support.door import DoorProcess
+from tests.support.vendors import Sample
+from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
+from tests.support.vendors.ticketevolution import FORM, VENDOR, form, order
+
+NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
+ACCEPTED: dict[str, Any] = {
+    "seller_state": "accepted",
+    "buyer": {"type": "Office", "id": 6, "name": "Ticket Evolution"},
+}
+
+
+@pytest.fixture
+def vendor() -> Iterator[FakeTicketEvolution]:
+    with FakeTicketEvolution() as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="ingest test", autocommit=False) as opened:
+        yield opened
+
+
+def work(session: Session, *records: Record) -> list[Outcome]:
+    outcomes = worker.handle([sources.read(it) for it in records], session)
+    session.commit()
+    return outcomes
+
+
+def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+    outputs = [
+        event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
+        for it in outcomes
+        for event in (it.outputs if isinstance(it, Effect) else ())
+    ]
+    return [OrderObserved.read(it.headers, it.value) for it in outputs if it.topic == OrderObserved.topic]
+
+
+def rows(session: Session, statement: str) -> list[Any]:
+    found = session.execute(statement.encode()).fetchall()
+    session.rollback()
+    return found
+
+
+def webhook(told: dict[str, Any], event: str = "order_created", recipient: str = "seller", **more: Any) -> Record:
+    return VENDOR.record(Sample(form(told, event, recipient)), slug="tevo", **more)
+
+
+def published(found: Found) -> Record:
+    """As the reader of polls publishes it."""
+    return callbacks.record(found.body, kind=found.type, source="tevo", order=str(found.external_id))
+
+
+def asked(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
+    """What stands in ingest.reads, read at the vendor."""
+    wanted = [order_id.partition(":")[2] for (order_id,) in rows(session, "select order_id from ingest.reads")]
+    with httpx.Client(timeout=5) as http:
+        return [published(poll.read_order(http, Polled("tevo", vendor.url, TOKEN, SECRET), it)) for it in wanted]
+
+
+def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
+    """A whole round."""
+    cursor, found, is_last = "", list[Record](), False
+    with httpx.Client(timeout=5) as http:
+        while not is_last:
+            page = poll.read(http, Polled("tevo", vendor.url, TOKEN, SECRET), cursor, now)
+            cursor, is_last = page.cursor, page.is_last
+            found += [published(it) for it in page.found]
+    return found
+
+
+@pytest.mark.feature("SF-187", "SF-191")
+def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(session: Session, vendor: FakeTicketEvolution) -> None:
+    truth = order(updated_at="2026-11-20T15:29:00Z", **ACCEPTED)
+    vendor.put(truth)
+    lie = {**truth, "buyer": {"type": "Client"}, "items": []}
+    assert said(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []  # nothing of it is believed
+    reads = asked(session, vendor)
+    assert len(reads) == 1
+    (event,) = said(work(session, *reads))
+    assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
+    assert event.storefront is not None
+    assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [("58222", 2, True)]
+    found = polled(vendor)
+    assert len(found) == 1
+    assert [type(it) for it in work(session, *found, *found, *reads)] == [Duplicate] * 3
+    assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
+    assert vendor.refused == []
+
+
+@pytest.mark.feature("SF-191")
+def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(session: Session, vendor: FakeTicketEvolution) -> None:
+    """And the webhook, when it comes late after all, has it read once more and changes nothing."""
+    told = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
+    vendor.put(told)
+    outcomes = work(session, *polled(vendor))  # pending, and changed since: it is found twice
+    assert [type(it) for it in outcomes] == [Effect, Duplicate]
+    (event,) = said(outcomes)
+    assert event.storefront is not None
+    assert event.storefront.status == "pending"
+    work(session, webhook(told))
+    assert [type(it) for it in work(session, *asked(session, vendor))] == [Duplicate]
+
+
+@pytest.mark.feature("SF-190")
+def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
+    buyer, unknown = webhook(order(), "order_accepted", "buyer"), webhook(order(), "order_teleported")
+    assert said(work(session, buyer, unknown)) == []
+    assert rows(session, "select what, body from ingest.kept order by what") == [
+        ("order_teleported", unknown.value),
+        ("to us as a buyer: order_accepted", buyer.value),
+    ]
+    assert rows(session, "select kind, what, sum(count) from ingest.notices group by kind, what") == [
+        ("unknown-type", "order_teleported", 1)
+    ]
+    assert rows(session, "select order_id from ingest.reads") == [("tevo:10324712",)]
+    assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]
+
+
+@pytest.mark.feature("SF-199")
+def test_a_fraud_word_that_comes_late_is_superseded(session: Session, vendor: FakeTicketEvolution) -> None:
+    client = {"seller_state": "accepted"}
+    histories = [
+        ("2026-11-20T15:00:01Z", "pending"),
+        ("2026-11-20T15:00:02Z", "pending"),
+        ("2026-11-20T15:00:03Z", "approved"),
+    ]
+    reads = []
+    for at, word in histories:
+        vendor.put(order(updated_at=at, fraud_check_status=word, **client))
+        work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
+        reads += asked(session, vendor)
+    outcomes = work(session, reads[2], reads[1], reads[0])
+    assert [type(it) for it in outcomes[1:]] == [Effect, Superseded]  # that it was pending once is news, once
+    (event,) = said(outcomes)
+    assert event.storefront is not None
+    assert event.storefront.status == "accepted"
+
+
+class TicketDoor(DoorProcess):
+    """Serves Ticket Evolution instead."""
+
+    def __init__(self, servers: str, slug: str, folder: Path) -> None:
+        super().__init__(servers, slug, folder)
+        text = f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
+        (folder / "sources.toml").write_text(text, "utf-8")
+
+    @property
+    def address(self) -> str:
+        return f"{self.client.base_url}/hooks/{self.slug}".replace("//hooks", "/hooks")
+
+    def post(self, body: bytes, tail: str = WORD) -> httpx.Response:
+        return self.client.post(f"/hooks/{self.slug}/{tail}", content=body, headers={"Content-Type": FORM})
+
+
+@pytest.fixture
+def door(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
+    with TicketDoor(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
+        yield opened
+
+
+@pytest.mark.feature("SF-189", "SF-196")
+def test_the_door_answers_before_anything_is_done_with_it(door: TicketDoor, vendor: FakeTicketEvolution) -> None:
+    """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become dead letters."""
+    vendor.fail(Answer(hangs=True))
+    begin = time.monotonic()
+    assert vendor.tell(f"{door.address}/{WORD}", order()).status_code == 200
+    assert time.monotonic() - begin < 2
+    assert vendor.tell(door.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer").status_code == 200
+    for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
+        assert door.post(broken).status_code == 200
+    assert vendor.asked == []
+    kept = {it.value: it for it in door.kept()}
+    assert len(kept) == 6
+    assert kept[form(order())].key == f"{door.slug}:10324712".encode()
+    assert sources.read(kept[form(order())]).reads == (f"{door.slug}:10324712",)
+    for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
+        with pytest.raises(CallbackUnreadable):
+            SERVICE.parse(kept[broken])
+
+
+def test_a_stranger_is_refused_and_the_word_stays_out_of_the_log(door: TicketDoor) -> None:
+    body = form(order())
+    for tail in ("", "guessed", WORD.upper(), f"{WORD}/x", "%ff"):
+        assert door.post(body, tail).status_code == 401
+    assert door.client.post(f"/hooks/{door.slug}/{WORD}", json=order()).status_code == 415
+    assert door.post(body).status_code == 200
+    assert len(door.kept()) == 1
+    time.sleep(1.2)
+    assert door.stop() == 0
+    assert "callbacks with a wrong signature" in door.log()
+    assert WORD not in door.log()

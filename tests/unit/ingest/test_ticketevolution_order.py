@@ -1,0 +1,326 @@
+"""An order of Ticket Evolution as its API shows it, and the fraud gate that no trigger opens."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from schemas.envelope import NotAnEvent
+from schemas.fraud import FraudSignals, FraudVerdict
+from schemas.orders import OrderObserved, Storefront
+from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
+from services.ingest import sources
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.worker import observed, signalled
+from services.runtime.errors import Poison
+from tests.support.vendors.ticketevolution import ORDER, order, record
+
+CLIENT, OFFICE, TEVO = {"type": "Client", "id": 7}, {"type": "Office", "id": 8}, {"type": "Office", "id": 6}
+POLICIES = [
+    prepare(policy_of(words)) for words in (["accepted"], ["completed"], ["accepted", "completed"], [PAYMENT_COMPLETE])
+]
+BOTH = POLICIES[2]
+
+
+class Known(NamedTuple):
+    """What ingest ends with."""
+
+    verdicts: list[Verdict]
+    order: Order
+
+    @property
+    def observed(self) -> OrderObserved:
+        said = observed(self.order, sorted(self.order.facts)).encode(time="2026-11-20T15:30:00Z")
+        return OrderObserved.read(said.headers, said.value)
+
+    @property
+    def front(self) -> Storefront:
+        front = self.observed.storefront
+        assert front is not None
+        return front
+
+    @property
+    def verdict(self) -> FraudVerdict | None:
+        said = signalled(self.order).encode(time="2026-11-20T15:30:00Z")
+        return FraudSignals.read(said.headers, said.value).verdicts.get("tevo")
+
+    def state(self, policy: int = 2) -> str:
+        return decide(self.observed, POLICIES[policy]).state
+
+
+def known(*told: Callback) -> Known:
+    judged = judge_all(told, {"tevo:10324712": Order("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[])
+    return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
+
+
+def read(**changes: Any) -> Callback:
+    return sources.read(record(order(**changes)))
+
+
+def at(second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT) -> Callback:
+    return read(updated_at=f"2026-11-20T15:00:{second:02d}Z", seller_state=state, fraud_check_status=word, buyer=buyer)
+
+
+def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
+    front = known(read(fraud_check_status="approved", seller_state="accepted", refunded="4.50")).front
+    assert (front.status, front.number, front.currency) == ("accepted", "4606857-10324712", "USD")
+    assert (front.total_minor, front.refunded_minor) == (5_400, 450)
+    assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
+    assert front.paid_at is not None
+    (line,) = front.lines
+    assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
+    assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
+
+
+def test_each_item_says_whether_it_is_delivered_as_a_file() -> None:
+    items = [
+        {"id": 1, "quantity": 1, "price": "2.5"},
+        {"id": 2, "quantity": 3, "price": "2.5", "eticket_delivery": False},
+    ]
+    front = known(read(items=[*ORDER["items"], *items], total="99.0", currency="CAD")).front
+    assert [it.is_eticket for it in front.lines] == [True, None, False]
+    assert [it.total_minor for it in front.lines] == [5_400, 250, 750]
+    assert (front.currency, front.total_minor) == ("CAD", 9_900)
+
+
+@pytest.mark.feature("SF-192", "SF-193")
+@pytest.mark.parametrize(
+    ("buyer", "channel"),
+    [
+        (TEVO, "tevo"),
+        ({"type": "Office", "id": "6"}, "tevo"),
+        (OFFICE, "office"),
+        (CLIENT, "client"),
+        ({"type": "Client", "id": 6}, "client"),
+        ({"type": "Robot", "id": 6}, "client"),
+        ({}, "client"),
+    ],
+)
+def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
+    assert known(read(buyer=buyer)).front.channel == channel
+
+
+@pytest.mark.parametrize("buyer", [TEVO, OFFICE])
+@pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "never_heard_of"])
+def test_of_an_offices_order_the_fraud_word_means_nothing(buyer: dict[str, Any], word: str | None) -> None:
+    told = at(1, word=word, buyer=buyer)
+    assert told.notices == ()
+    assert known(told).front.status == "accepted"
+    assert known(told).state() == "released"
+    assert known(told).verdict is None
+    bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
+    assert known(sources.read(record(bare))).front.status == "pending"
+
+
+@pytest.mark.feature("SF-197", "SF-198")
+@pytest.mark.parametrize(
+    ("word", "status", "state", "verdict"),
+    [
+        (None, "accepted", "released", "unchecked"),
+        ("approved", "accepted", "released", "approved"),
+        (" Approved", "accepted", "released", "approved"),
+        ("pending", "fraud-pending", "observed", "pending"),
+        ("declined", "cancelled", "cancelled", "declined"),
+        ("escalated", "fraud-unknown", "observed", "pending"),
+        ("", "fraud-unknown", "observed", "pending"),
+    ],
+)
+def test_a_clients_order_passes_only_unchecked_or_approved(
+    word: str | None, status: str, state: str, verdict: str
+) -> None:
+    told = at(1, word=word)
+    end = known(told)
+    assert (end.front.status, end.state()) == (status, state)
+    assert (end.front.paid_at is None) == (state != "released")
+    assert end.verdict is not None
+    assert (end.verdict.verdict, end.verdict.source) == (verdict, "tevo")
+    assert [it.kind for it in told.notices] == (["unknown-status"] if status == "fraud-unknown" else [])
+
+
+def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
+    """A list may leave it out. Missing is not null."""
+    bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
+    told = sources.read(record(bare))
+    assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
+    assert told.notices[0].kind == "missing-field"
+    assert known(told, told, read()).verdicts == [Verdict.APPLIED, Verdict.KNOWN, Verdict.APPLIED]
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["rejected", "Canceled", "canceled_open", "canceled_post_acceptance", "canceled_by_x", "pending_substitution"],
+)
+def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
+    end = known(at(1), at(2, state))
+    assert (end.front.status, end.state()) == ("cancelled", "cancelled")
+    assert known(at(1), at(2, state), at(3)).state() == "released"
+
+
+def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing() -> None:
+    assert known(at(1, "cancel_proposed")).state() == "observed"
+    assert known(at(1), at(2, "cancel_proposed")).state() == "released"
+
+
+def test_a_state_that_nobody_knows_is_told_of() -> None:
+    (notice,) = read(seller_state="Teleported", buyer=TEVO).notices
+    assert (notice.kind, notice.what, notice.is_kept) == ("unknown-status", "seller_state 'teleported'", False)
+
+
+@pytest.mark.feature("SF-199")
+def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
+    history = [
+        at(1, "pending", "pending"),
+        at(2, "pending", "approved"),
+        at(3, "accepted", "declined"),
+        at(4, "accepted", "approved"),
+    ]
+    ends = ["fraud-pending", "pending", "cancelled", "accepted"]
+    for upto in range(1, 5):
+        for _ in range(10):
+            shuffled = random.sample(history[:upto], upto)
+            end = known(*shuffled)
+            assert end.front.status == ends[upto - 1]
+            assert end.verdict is not None
+            assert end.verdict.at.second == upto
+    assert known(at(4), at(1, word="pending")).verdicts == [
+        Verdict.APPLIED,
+        Verdict.APPLIED,
+    ]  # what it once was is news
+    assert known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2] is Verdict.KNOWN
+
+
+def test_an_order_under_review_again_is_not_released_for_having_been_accepted() -> None:
+    for policy in range(len(POLICIES)):
+        assert known(at(1), at(2, word="pending")).state(policy) == "observed"
+        assert known(at(1, "completed"), at(2, word="escalated")).state(policy) == "observed"
+    assert known(at(1), at(2, word="pending"), at(3, word="approved")).state() == "released"
+    assert known(at(1), at(2, word="pending"), at(3, "cancel_proposed", "approved")).state() == "observed"
+
+
+def test_of_two_words_in_one_second_the_one_that_closes_counts() -> None:
+    for first, second in (
+        ("approved", "pending"),
+        ("approved", "declined"),
+        (None, "escalated"),
+        ("pending", "declined"),
+    ):
+        ends = [
+            known(at(1, "completed", first), at(1, "completed", second)),
+            known(at(1, "completed", second), at(1, "completed", first)),
+        ]
+        assert ends[0].order.facts == ends[1].order.facts
+        assert {end.state(policy) for end in ends for policy in range(len(POLICIES))} <= {"observed", "cancelled"}
+        assert {end.verdict and end.verdict.verdict for end in ends} <= {"pending", "declined"}
+
+
+WORDS = some.sampled_from([None, "approved", "pending", "declined", "escalated"])
+STATES = some.sampled_from(["pending", "accepted", "completed", "cancel_proposed", "canceled", "rejected", "open"])
+HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1, max_size=8)
+
+
+@pytest.mark.feature("SF-199")
+@settings(deadline=None)
+@given(history=HISTORY, chance=some.randoms(use_true_random=False))
+def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
+    history: Sequence[tuple[int, str, str | None]], chance: random.Random
+) -> None:
+    """However it came there, in whatever order that was heard, under any policy."""
+    told = [at(*it) for it in history]
+    end = known(*chance.sample(told + told, 2 * len(told)))
+    last = max(second for second, _, _ in history)
+    closing = [
+        it for it in history if it[0] == last and (it[2] not in {None, "approved"} or it[1] in {"canceled", "rejected"})
+    ]
+    for policy in range(len(POLICIES)):
+        if closing:
+            assert end.state(policy) != "released"
+    ends = {it[1:] for it in history if it[0] == last}
+    if not closing and {state for state, _ in ends} <= {"accepted", "completed"}:
+        assert end.state() == "released"
+
+
+def test_what_did_not_change_adds_nothing() -> None:
+    """The poll finds it again in other bytes."""
+    sorted_ = sources.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
+    assert known(read(), sorted_).verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "x"},
+        {"updated_at": None},
+        {"updated_at": "2026-11-20T14:40:04"},
+        {"updated_at": "9999-11-20T14:40:04Z"},
+        {"seller_state": None},
+        {"seller_state": "\x00"},
+        {"buyer": None},
+        {"items": None},
+        {"items": [ORDER["items"][0]] * 2},
+        {"items": [{"id": 1, "quantity": -1}]},
+        {"items": [{"id": 1, "quantity": 1, "cost": "0.001"}]},
+        {"currency": "XTS"},
+        {"refunded": "a-secret"},
+        {"total": "9" * 39},
+    ],
+)
+def test_what_makes_no_sense_has_a_stated_reason(change: dict[str, Any]) -> None:
+    with pytest.raises(Poison) as raised:
+        sources.read(record({**ORDER, **change}, order="10324712"))
+    assert "a-secret" not in str(raised.value)
+
+
+VALUES: list[Any] = [
+    "",
+    None,
+    [],
+    {},
+    True,
+    -1,
+    1e300,
+    "NaN",
+    10**20,
+    "\u202e",
+    "x",
+    "x" * 50_000,
+    [[]] * 50,
+    {"type": {}},
+]
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    keys: list[Any] = (
+        list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    )
+    return [(value, key) for key in keys] + [it for key in keys for it in places(value[key])]
+
+
+@settings(max_examples=100, deadline=None)
+@given(chance=some.randoms(use_true_random=False))
+def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Random) -> None:
+    for _ in range(100):
+        told = json.loads(json.dumps(ORDER))
+        for _ in range(chance.randint(1, 4)):
+            whole, key = chance.choice(places(told))
+            whole[key] = copy.deepcopy(chance.choice(VALUES))
+        found = ends(told)
+        if found is not None and found.order_id == "tevo:10324712":
+            assert known(found).front.status
+
+
+def ends(told: dict[str, Any]) -> Callback | None:
+    try:
+        return sources.read(record(told, order="10324712"))
+    except (NotAnEvent, Poison) as error:
+        reason = str(error)
+    assert reason.strip()
+    return None

@@ -1,0 +1,162 @@
+"""Ticket Evolution's poll: page by page, resumable, and the same order twice is the same body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from schemas.callbacks import TICKETEVOLUTION_ORDER
+from services.ingest import sources
+from services.ingest.polls import ticketevolution as poll
+from services.ingest.polls.poll import Found, MissingError, NonsenseError, Page, Polled
+from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
+from tests.support.vendors.ticketevolution import order, record
+
+NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
+
+
+@pytest.fixture
+def vendor() -> Iterator[FakeTicketEvolution]:
+    with FakeTicketEvolution() as opened:
+        yield opened
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=5) as opened:
+        yield opened
+
+
+class Round:
+    """The poll, asked until it is done; `cursor` is all that it keeps."""
+
+    def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
+        self.http, self.polled = http, Polled("tevo", vendor.url, TOKEN, SECRET, options=options)
+        self.cursor = ""
+
+    def page(self, now: float = NOW) -> Page:
+        found = poll.read(self.http, self.polled, self.cursor, now)
+        self.cursor = found.cursor
+        return found
+
+    def whole(self, now: float = NOW) -> list[Page]:
+        pages = [self.page(now)]
+        while not pages[-1].is_last:
+            pages.append(self.page(now))
+        return pages
+
+
+def ids(pages: list[Page]) -> list[str | None]:
+    return [found.external_id for page in pages for found in page.found]
+
+
+def test_a_round_finds_what_waits_and_what_became_of_the_others(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
+    vendor.put(
+        order(id=1, updated_at="2026-10-01T00:00:00Z"),
+        order(id=2, seller_state="accepted", updated_at="2026-11-20T15:00:00Z"),
+        order(id=3, seller_state="accepted", updated_at="2026-11-01T00:00:00Z"),
+    )
+    asking = Round(http, vendor)
+    assert ids(asking.whole()) == ["1", "2"]
+    assert [it.query.get("state") for it in vendor.asked] == ["pending", None]
+    vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
+    assert ids(asking.whole(NOW + 300)) == ["1"]
+    assert vendor.asked[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"  # a little before the last round began
+    assert vendor.refused == []
+
+
+def test_pages_are_turned_and_each_is_one_request(
+    http: httpx.Client, vendor: FakeTicketEvolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor.put(*(order(id=number, updated_at="2026-11-20T15:30:00Z") for number in range(1_000, 1_250)))
+    asking = Round(http, vendor)
+    pages = [asking.page()]
+    assert (len(pages[0].found), pages[0].is_last, len(vendor.asked)) == (100, False, 1)
+    asking.cursor = json.dumps(json.loads(asking.cursor), indent=1)  # as it comes back from a database
+    pages += asking.whole()
+    assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
+    assert [it.query["page"] for it in vendor.asked] == ["1", "2", "3"] * 2
+    assert {page.warning for page in pages} == {""}
+    monkeypatch.setattr(poll, "PAGES_MAX", 2)
+    cut = asking.whole(NOW + 300)
+    assert "more than 2 pages" in cut[1].warning
+    assert len(cut) == 4
+    assert json.loads(asking.cursor)["since"] == NOW  # what was cut off is asked for again
+
+
+def test_a_round_that_was_interrupted_goes_on_where_it_was(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+    """And looks back to when it began, however long it took."""
+    vendor.put(*(order(id=number) for number in range(1_000, 1_150)))
+    asking = Round(http, vendor)
+    asking.page(NOW)
+    before = asking.cursor
+    vendor.fail(Answer(500))
+    with pytest.raises(httpx.HTTPStatusError):
+        asking.page(NOW + 50_000)
+    assert asking.cursor == before
+    asking.whole(NOW + 100_000)
+    asking.whole(NOW + 100_000)
+    assert {it.query["updated_at.gte"] for it in vendor.asked[-2:] if "state" not in it.query} == {
+        "2026-11-20T15:15:00Z"
+    }
+
+
+def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
+    vendor.put(order())
+    asking = Round(http, vendor)
+    first = asking.whole()[0].found[0]
+    vendor.put(dict(reversed(order().items())))
+    again = asking.whole(NOW + 300)[0].found[0]
+    assert first == again
+    assert first.type == TICKETEVOLUTION_ORDER
+    read = poll.read_order(http, asking.polled, "10324712")
+    polled, shown = (sources.read(record(it.body, order="10324712")) for it in (first, read))
+    assert polled == shown
+
+
+def test_only_the_wanted_buyers_are_asked_for(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+    vendor.put(order(id=1), order(id=2, buyer={"type": "Office", "id": 6}))
+    assert ids(Round(http, vendor, direct_buyer_type="Office").whole()) == ["2", "2"]
+    with pytest.raises(NonsenseError, match="Office or Client"):
+        Round(http, vendor, direct_buyer_type="office").page()
+
+
+def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+    good = order()
+    bodies = [good, {**good, "id": None}, {**good, "id": "x"}, {**good, "id": 5, "notes": "x" * 2_000_000}]
+    vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
+    page = Round(http, vendor).page()
+    assert [it.external_id for it in page.found] == ["10324712"]
+    assert page.warning == "3 orders have no id, or are too large"
+
+
+@pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])
+def test_a_cursor_of_somebody_else_is_refused(http: httpx.Client, vendor: FakeTicketEvolution, cursor: str) -> None:
+    asking = Round(http, vendor)
+    asking.cursor = cursor
+    with pytest.raises(NonsenseError):
+        asking.page()
+    assert vendor.asked == []
+
+
+def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+    asking = Round(http, vendor)
+    vendor.put(order())
+    sent = json.dumps(order()).encode()
+    assert poll.read_order(http, asking.polled, "10324712") == Found("10324712", TICKETEVOLUTION_ORDER, sent)
+    with pytest.raises(MissingError, match="has no order 7 for this token"):
+        poll.read_order(http, asking.polled, "7")
+    with pytest.raises(NonsenseError, match="a number"):
+        poll.read_order(http, asking.polled, "x")
+    vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
+    with pytest.raises(NonsenseError, match="no JSON"):
+        poll.read_order(http, asking.polled, "10324712")
+    with pytest.raises(httpx.HTTPStatusError, match="429"):
+        poll.read_order(http, asking.polled, "10324712")
