@@ -82,19 +82,7 @@ async def serve(
         on_fatal=broke,
     )
     callbacks = Callbacks(found, publisher, settings, certificates)
-    config = uvicorn.Config(
-        Api(callbacks, publisher),
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, settings.stop_deadline_ms // 2_000),
-    )
-    server = Server(config)
+    server = Server(configured(Api(callbacks, publisher), settings))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
@@ -106,6 +94,21 @@ async def serve(
         logs.get("door").error("ended by a fatal error", code=DoorBroken.code, error=broken[0])
         return EX_FATAL
     return EX_OK
+
+
+def configured(api: Api, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        api,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=max(1, settings.stop_deadline_ms // 2_000),
+    )
 
 
 async def telling(callbacks: Callbacks) -> None:
