@@ -8,16 +8,24 @@ from typing import NamedTuple
 
 import httpx
 
+FIRST_DAYS = 2.0
+DAY_S = 86_400.0
+
 
 class Polled(NamedTuple):
-    """A source that is asked, as its settings block says."""
+    """A source that is asked, as its settings block says. What is printed of it holds no secret."""
 
     slug: str
     url: str  # of the vendor's API, without a slash at its end
     key: str = ""  # its user, token or consumer key
     secret: str = ""
     orders_of: str = ""
-    options: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}  # of the source's block
+    every_s: float | None = None  # instead of each poll's own interval
+    first_days: float = FIRST_DAYS  # how far back the first asking goes
+
+    def __repr__(self) -> str:
+        return f"Polled({self.slug!r}, {self.url!r})"
 
 
 class Found(NamedTuple):
@@ -36,6 +44,14 @@ class Page(NamedTuple):
     cursor: str  # JSON; from where the next asking begins
     is_last: bool  # nothing more for now
     warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
+
+
+class NonsenseError(ValueError):
+    """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may be told."""
+
+
+class MissingError(LookupError):
+    """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are, too)."""
 
 
 @dataclass(frozen=True, slots=True)
