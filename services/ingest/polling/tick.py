@@ -91,18 +91,19 @@ class Polling:
             if room <= 0:
                 break
             source = answer.ask.polled.slug
+            failed = failures.get(source, 0)
             if isinstance(answer.page, Page):
                 said, room, is_done = self._say(store, answer, answer.page, room)
                 events += said
             else:
                 is_done = True
                 if isinstance(answer.page, Failure):
-                    self._fail(store, answer, answer.page, failures[source])
+                    self._fail(store, answer, answer.page, failed)
                 elif answer.readings:
-                    events += self._read(store, answer, failures[source])
+                    events += self._read(store, answer, failed)
             if is_done:
                 self._reader.done(answer)
-            if failures[source] and is_answered(answer):
+            if failed and is_answered(answer):
                 store.save_source(source, 0, 0.0)
         return events
 
@@ -125,7 +126,7 @@ class Polling:
         store.save_page(name, page, answer.tags, wait_s)
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
-            notice(store, Notice(name[0], f"poll-{name[1]}", page.warning[:300]), f"{name[0]} {name[1]}")
+            notice(store, Notice(name[0], f"{name[1]}-disabled", page.warning[:300]), f"{name[0]} {name[1]}")
         return events, room, True
 
     def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
