@@ -98,25 +98,21 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         _orders_of(source, entry.get("orders_of"), where),
         {name: _option(entry[name], name, where) for name in source.options if name in entry},
     )
-    if "poll" not in entry:
-        return shop
-    block = f"[sources.{slug}.poll]"
-    poll_block.check(kind, entry["poll"], block)
-    _known(entry["poll"], poll_block.FIELDS, block)
+    return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
+
+
+def _polled(shop: Shop, block: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+    """With how it is polled, or why it is not: its callbacks come in all the same."""
+    where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
+    poll_block.check(kind, block, where)
+    _known(block, poll_block.FIELDS, where)
 
     def referred(name: object) -> str:
-        return _referred(name, block, environment, folder)
+        return _referred(name, where, environment, folder)
 
+    mine = {"slug": shop.slug, "orders_of": shop.orders_of}
     try:
-        polled = poll_block.read(
-            kind,
-            entry["poll"],
-            block,
-            referred=referred,
-            slug=slug,
-            orders_of=shop.orders_of,
-            options=shop.options,
-        )
+        polled = poll_block.read(kind, block, where, referred=referred, options=shop.options, **mine)
     except LookupError as error:
         return replace(shop, poll_refused=str(error.args[0]))
     return replace(shop, polled=polled)

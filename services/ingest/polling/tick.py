@@ -66,7 +66,7 @@ class Polling:
         self._tell_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
-        """Three statements when nothing is due, a few for each answer. Never waits for a vendor."""
+        """Two statements when nothing is due, a few for each answer. Never waits for a vendor."""
         store = Store(session)
         self._reader.begin()
         tells = self._tell_at is None or self._clock() >= self._tell_at

@@ -67,14 +67,14 @@ class FakeVendor:
             told = self.tell(Asked(request.method, request.url.path, dict(request.url.params), dict(request.headers)))
             return httpx.Response(told.status, json=told.document, headers=told.headers)
 
-        return httpx.Client(transport=httpx.MockTransport(handled))
+        return httpx.Client(headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled))
 
     def tell(self, asked: Asked) -> Told:
         with self._lock:
             self.asked.append(asked)
+            if asked.method != "GET" or "application/json" not in asked.headers.get("accept", ""):
+                self.faults.append(f"{asked.method} {asked.path} for {asked.headers.get('accept')}")
             try:
-                if asked.method != "GET":
-                    raise Refused(405, f"{asked.method} is none of it")
                 told = self.answer(asked)
             except Refused as refused:
                 if refused.status not in {404, 401}:
@@ -132,18 +132,13 @@ class FakeVendor:
 
 def misbehaved(way: str, told: Told) -> tuple[int, bytes, Mapping[str, str]]:
     document = b"" if told.document is None else json.dumps(told.document).encode()
-    match way.split(" "):
-        case ["429" | "503" as status, wait]:
-            return int(status), b"{}", {"Retry-After": wait.replace("_", " ")}
-        case ["broken"]:
-            return 200, document[: len(document) // 2] + b"<", {}
-        case ["huge"]:
-            return 200, b" " * (17 * 2**20) + document, {}
-        case ["elsewhere"]:
-            return 302, b"", {"Location": "http://127.0.0.1:1/else"}
-        case ["gzip"]:
-            return 200, document, {"Content-Encoding": "gzip"}
-        case [status] if status.isdigit():
-            return int(status), b'{"message":"as the test asked"}', {}
-        case _:
-            return told.status, document, told.headers
+    status, _, wait = way.partition(" ")
+    if status.isdigit():
+        return int(status), b'{"message":"as the test asked"}', {"Retry-After": wait.replace("_", " ")} if wait else {}
+    ways: dict[str, tuple[int, bytes, Mapping[str, str]]] = {
+        "broken": (200, document[: len(document) // 2] + b"<", {}),
+        "huge": (200, b" " * (17 * 2**20) + document, {}),
+        "elsewhere": (302, b"", {"Location": "http://127.0.0.1:1/else"}),
+        "gzip": (200, document, {"Content-Encoding": "gzip"}),
+    }
+    return ways.get(way, (told.status, document, told.headers))
