@@ -100,10 +100,8 @@ def services(
     state: Path, environment: Mapping[str, str], sources_file: Path, *, senders: int = 2
 ) -> Iterator[Services]:
     """All of them, ready; stopped in the end, whatever happens."""
-    found = Services(state, environment)
-    found.add(
-        "door", "services.ingest.door", "STUBLINE_INGEST_DOOR_PORT", STUBLINE_INGEST_SOURCES_FILE=str(sources_file)
-    )
+    found = Services(state, {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)})
+    found.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_PORT")
     for stage in STAGES:
         found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
     for number in range(1, senders + 1):

@@ -1,17 +1,31 @@
-"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is `python -m services.ingest.door`."""
+"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is `python -m services.ingest.door`.
+
+With the sources file it also asks vendors for what their webhooks lost: the member that holds the timer does.
+"""
 
 from __future__ import annotations
 
 import sys
 
+from services.ingest import shops
+from services.ingest.polling.tick import Polling
 from services.ingest.settings import Settings
-from services.ingest.worker import SERVICE
-from services.runtime import process
-from services.runtime.settings import load
+from services.ingest.worker import GROUP, SERVICE, service
+from services.runtime import logs, process
+from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 
 
 def main() -> int:
-    return process.run(SERVICE, load(Settings))
+    settings = load(Settings)
+    if settings.sources_file is None:
+        return process.run(SERVICE, settings)
+    try:
+        found = shops.read(settings.sources_file)
+    except ConfigurationError as error:
+        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
+        return EX_CONFIG
+    logs.configure(GROUP, level=settings.log_level)
+    return process.run(service(Polling(found).tick), settings)
 
 
 if __name__ == "__main__":

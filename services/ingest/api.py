@@ -8,35 +8,30 @@ had, 401 wrong signature, 503 Kafka does not take it. What is signed is never re
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import NamedTuple
-from uuid import uuid4
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from schemas.callbacks import received
-from schemas.envelope import Input
 from services.ingest.certificates import Certificates
+from services.ingest.intake import UNKNOWN, records
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.pace import Pace
 from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
-from services.ingest.sources import ORDERS_OF, PART
 from services.ingest.sources.source import FORM, CertificateNeededError, Delivery
 from services.runtime import logs, metrics, trace
 
 TOPIC_CHARS_MAX = 128
-UNKNOWN = "?"  # stands for a source or an order that is not known
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -217,27 +212,6 @@ class Callbacks:
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._log.warning("a source was told to slow down", source=source, count=count)
         DOOR_IN_FLIGHT.set(self._in_flight)
-
-
-def records(shop: Shop, topic: str, body: bytes) -> Iterator[Input]:
-    """A callback as it goes to Kafka. Its key is its order's, wherever that can be read, so both meet in one partition."""
-    for part, found in enumerate(shop.source.orders(body)):
-        extensions = {"callbacktopic": topic} if topic else {}
-        if part:
-            extensions[PART] = str(part)
-        if shop.orders_of:
-            extensions[ORDERS_OF] = shop.orders_of
-        yield received(
-            body,
-            source=shop.slug,
-            key=f"{shop.orders_of or shop.slug}:{found}"
-            if found
-            else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
-            kind=shop.source.type,
-            reception_id=uuid4().hex,
-            content_type=shop.source.media.decode(),
-            **extensions,
-        )
 
 
 class Api(FastAPI):

@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True)
 sources = typer.Typer(no_args_is_help=True, help="Sources: which shops the door serves, and why it does not serve one.")
 app.add_typer(sources, name="sources")
 
-COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "why")
+COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
 File = Annotated[
     Path | None,
     typer.Option("--file", help="The sources file; else STUBLINE_INGEST_SOURCES_FILE."),
@@ -38,10 +38,10 @@ def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
 
 @sources.command("check")
 def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """As the door would start with it. Exit code 1: a source would not be served; 78: the door would not start."""
+    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the door would not start."""
     found = _read(file)
     _show(found, as_json=as_json)
-    if any(shop.refused is not None for shop in found):
+    if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
         raise typer.Exit(Exit.REFUSED)
 
 
@@ -127,5 +127,13 @@ def _row(shop: Shop, settings: Settings) -> dict[str, Any]:
         "path": PREFIX + shop.slug,
         "secrets": ", ".join(shop.names),
         "rate_max": shop.rate_max or settings.door_source_rate_max,
-        "why": shop.refused or "",
+        "poll": polled(shop),
+        "why": "; ".join(filter(None, (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}"))),
     }
+
+
+def polled(shop: Shop) -> str:
+    """Where it is asked for what its callbacks lost."""
+    if shop.poll_refused is not None:
+        return "refused"
+    return shop.polled.url if shop.polled is not None else ""

@@ -48,3 +48,46 @@ DOOR_SOURCES = declare(
         ("state",),
     )
 )
+POLL_REQUESTS = declare(
+    Counter(
+        "stubline_ingest_poll_answers_total",
+        "What polls were answered, by source: answered, away (no answer, or an error of theirs), slowed (429), denied (the "
+        "credentials), missing, nonsense.",
+        ("source", "outcome"),
+    )
+)
+POLL_FOUND = declare(
+    Counter(
+        "stubline_ingest_poll_found_total",
+        "Orders and events that polls found. While webhooks come they are duplicates, and add nothing.",
+        ("source",),
+    )
+)
+POLL_WARNINGS = declare(
+    Gauge(
+        "stubline_ingest_poll_warnings",
+        "Polls of a source whose last answer warned of something: a disabled webhook, for example. The log says of what.",
+        ("source",),
+    )
+)
+POLLS_RESTING = declare(
+    Gauge(
+        "stubline_ingest_polls_resting",
+        "Polls of a source that rest: its credentials are refused or missing, or it failed too often in a row.",
+        ("source",),
+    )
+)
+POLL_AGE = declare(
+    Gauge(
+        "stubline_ingest_poll_age_seconds",
+        "Since the poll of a source that was not answered for longest last was. Far above its interval: it finds nothing.",
+        ("source",),
+    )
+)
+READS_WAITING = declare(
+    Gauge(
+        "stubline_ingest_reads_waiting",
+        "Orders that wait to be read at their source, which spoke of them without proof. It needs credentials.",
+        ("source",),
+    )
+)

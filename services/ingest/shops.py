@@ -10,6 +10,11 @@
     secrets = ["env:STRIPE_SIGNING_SECRET"]
     orders_of = "shop"  # gateways and fraud checkers: whose orders they speak of
 
+    [sources.shop.poll]  # the worker asks it for what its callbacks lost
+    url = "https://shop.example.org"
+    key = "env:SHOP_API_KEY"
+    secret = "env:SHOP_API_SECRET"
+
 A file is found from the folder of the sources file. Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
 is not there, or that can be guessed, stops its own source only: the other shops go on.
 """
@@ -19,17 +24,19 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from services.ingest import poll_block
+from services.ingest.polls.poll import Polled
 from services.ingest.sources import KINDS, SLUG
 from services.ingest.sources.source import Source
 from services.runtime.settings import ConfigurationError
 
 PREFIX = "/hooks/"  # before a slug: the path of the door
-TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of")
+TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of", "poll")
 OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
@@ -50,6 +57,8 @@ class Shop:
     rate_max: float | None = None  # its own, callbacks a second
     orders_of: str = ""  # the shop of which a gateway or checker speaks
     options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
+    polled: Polled | None = None  # how it is asked for what its callbacks lost
+    poll_refused: str | None = None  # why it is not
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
@@ -79,7 +88,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
     source = KINDS[kind]
     _known(entry, (*FIELDS, *source.options), where)
     secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
-    return Shop(
+    shop = Shop(
         slug,
         source,
         secrets,
@@ -89,6 +98,24 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         _orders_of(source, entry.get("orders_of"), where),
         {name: _option(entry[name], name, where) for name in source.options if name in entry},
     )
+    return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
+
+
+def _polled(shop: Shop, block: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+    """With how it is polled, or why it is not: its callbacks come in all the same."""
+    where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
+    poll_block.check(kind, block, where)
+    _known(block, poll_block.FIELDS, where)
+
+    def referred(name: object) -> str:
+        return _referred(name, where, environment, folder)
+
+    mine = {"slug": shop.slug, "orders_of": shop.orders_of}
+    try:
+        polled = poll_block.read(kind, block, where, referred=referred, options=shop.options, **mine)
+    except LookupError as error:
+        return replace(shop, poll_refused=str(error.args[0]))
+    return replace(shop, polled=polled)
 
 
 def _secrets(
@@ -137,6 +164,16 @@ def _rate(said: object, where: str) -> float | None:
 
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
+    secret = _referred(name, where, environment, folder)
+    if len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN:
+        raise LookupError(
+            f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
+        )
+    return secret
+
+
+def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
+    """LookupError when it is missing, empty or too long."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
     kind, _, at = name.partition(":")
@@ -151,10 +188,6 @@ def _secret(name: object, where: str, environment: Mapping[str, str], folder: Pa
         raise LookupError(f"{name} is missing or empty")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
-    if len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN:
-        raise LookupError(
-            f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
-        )
     return secret
 
 

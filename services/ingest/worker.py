@@ -19,7 +19,7 @@ from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_v
 from services.ingest.store import Store
 from services.runtime.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
-from services.runtime.service import Service
+from services.runtime.service import Service, Tick
 
 GROUP = "stubline.ingest"
 WRITER, SIGNALLER = "ingest", "ingest.fraud"
@@ -167,6 +167,10 @@ def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:
     return sorted({*own, *(order_id for name in told.payments for order_id in payments[name].orders)})
 
 
-SERVICE: Service[Callback, Session] = Service(
-    GROUP, (TOPIC,), parse=sources.read, handle=handle, subject=lambda record: order_of(record.key)
-)
+def service(tick: Tick[Session] | None = None) -> Service[Callback, Session]:
+    return Service(
+        GROUP, (TOPIC,), parse=sources.read, handle=handle, tick=tick, subject=lambda record: order_of(record.key)
+    )
+
+
+SERVICE = service()

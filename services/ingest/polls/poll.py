@@ -8,16 +8,24 @@ from typing import NamedTuple
 
 import httpx
 
+FIRST_DAYS = 2.0
+DAY_S = 86_400.0
+
 
 class Polled(NamedTuple):
-    """A source that is asked, as its settings block says."""
+    """A source that is asked, as its settings block says. What is printed of it holds no secret."""
 
     slug: str
     url: str  # of the vendor's API, without a slash at its end
     key: str = ""  # its user, token or consumer key
     secret: str = ""
     orders_of: str = ""
-    options: Mapping[str, str] = {}
+    options: Mapping[str, str] = {}  # of the source's block
+    every_s: float | None = None  # instead of each poll's own interval
+    first_days: float = FIRST_DAYS  # how far back the first asking goes
+
+    def __repr__(self) -> str:
+        return f"Polled({self.slug!r}, {self.url!r})"
 
 
 class Found(NamedTuple):

@@ -13,8 +13,8 @@ import pytest
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import sources
-from services.ingest.api import records
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.intake import records
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.shops import Shop
 from services.ingest.sources import PART, adyen

@@ -42,6 +42,7 @@ def test_each_source_is_listed_with_where_its_secrets_are(file: Path, capsys: py
         "path": "/hooks/shop",
         "secrets": "env:SHOP_NEW, env:SHOP_OLD",
         "rate_max": 50.0,
+        "poll": "",
         "why": "",
     }
     assert (bare["state"], bare["why"], bare["rate_max"]) == ("refused", "env:NOT_SET is missing or empty", 4000.0)
@@ -66,3 +67,20 @@ def test_a_file_with_which_the_door_would_not_start_is_told_as_configuration(
     file.write_text(text, "utf-8")
     assert cli.run(["sources", "check"]) == 78
     assert capsys.readouterr().err.startswith("configuration: ")
+
+
+def test_how_a_source_is_polled_is_listed_and_missing_credentials_fail_the_check(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = '[sources.shop.poll]\nurl = "https://shop.example.org/"\nkey = "env:POLL_KEY"\nsecret = "env:POLL_SECRET"\n'
+    file.write_text(FILE.partition("[sources.bare]")[0] + block, "utf-8")
+    monkeypatch.setenv("POLL_KEY", "ck_key")
+    assert cli.run(["sources", "check", "--json"]) == 1
+    (shop,) = json.loads(capsys.readouterr().out)
+    assert (shop["state"], shop["poll"]) == ("served", "refused")
+    assert shop["why"] == "not polled: env:POLL_SECRET is missing or empty"
+    monkeypatch.setenv("POLL_SECRET", "cs_never-shown")
+    assert cli.run(["sources", "check", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out)[0]["poll"] == "https://shop.example.org"
+    assert "cs_never-shown" not in out

@@ -92,3 +92,54 @@ def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: 
     found = shops.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})["pay"]
     assert found.refused == "env:KEY is no hexadecimal key"
     assert found.secrets == ()
+
+
+SHOP = '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.shop.poll]\n'
+CREDENTIALS = 'key = "env:KEY"\nsecret = "file:secret"\n'
+URL = 'url = "https://shop.example.org/"\n'
+ENVIRONMENT = {"GOOD": "g00d-and-long-enough", "KEY": "ck_1"}
+
+
+def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("cs_1\n", "utf-8")
+    text = SHOP + URL + CREDENTIALS + "every_s = 60\nfirst_days = 7\n"
+    shop = shops.read(written(tmp_path, text), ENVIRONMENT)["shop"]
+    assert shop.polled is not None
+    assert shop.poll_refused is None
+    assert tuple(shop.polled) == ("shop", "https://shop.example.org", "ck_1", "cs_1", "", {}, 60.0, 7.0)
+    assert "cs_1" not in repr(shop)
+
+
+def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
+    shop = shops.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
+    assert (shop.refused, shop.polled) == (None, None)
+    assert shop.poll_refused == "file:secret cannot be read"
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (CREDENTIALS, "url = "),
+        ('url = "shop.example.org"\n' + CREDENTIALS, "url = "),
+        ('url = "https://user:pass@shop.example.org"\n' + CREDENTIALS, "without credentials"),
+        ('url = "https://shop.example.org/?x=1"\n' + CREDENTIALS, "url = "),
+        ('url = "http://shop.example.org"\n' + CREDENTIALS, "url is http"),
+        ('url = "http://127.0.0.1.example.org"\n' + CREDENTIALS, "url is http"),
+        (URL + 'key = "env:KEY"\n', "secret is missing"),
+        (URL + 'key = "ck_in-the-file"\nsecret = "env:KEY"\n', "never stands in the file"),
+        (URL + CREDENTIALS + "every = 5\n", "did you mean every_s"),
+        (URL + CREDENTIALS + "every_s = 0\n", "every_s is a number"),
+        (URL + CREDENTIALS + "every_s = true\n", "every_s is a number"),
+        (URL + CREDENTIALS + "first_days = 400\n", "first_days is a number"),
+    ],
+)
+def test_a_mistake_in_a_poll_block_stops_the_start(tmp_path: Path, block: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        shops.read(written(tmp_path, SHOP + block), ENVIRONMENT)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
+def test_http_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
+    (tmp_path / "secret").write_text("cs_1", "utf-8")
+    shop = shops.read(written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT)["shop"]
+    assert shop.polled is not None

@@ -1,0 +1,50 @@
+"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no difference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from uuid import uuid4
+
+from schemas.callbacks import received
+from schemas.envelope import Input
+from services.ingest.polls.poll import Found
+from services.ingest.shops import Shop
+from services.ingest.sources import ORDERS_OF, PART
+from services.ingest.sources.source import JSON
+
+UNKNOWN = "?"  # stands for a source or an order that is not known
+
+
+def records(shop: Shop, topic: str, body: bytes) -> Iterator[Input]:
+    """Its key is its order's, wherever that can be read, so both meet in one partition."""
+    for part, found in enumerate(shop.source.orders(body)):
+        yield record(shop, topic, body, found, kind=shop.source.type, media=shop.source.media, part=part)
+
+
+def polled(shop: Shop, found: Found) -> Iterator[Input]:
+    """What a vendor answered, as if he had called."""
+    body = shop.source.without_cards(found.body)
+    if found.external_id is None and found.type == shop.source.type:
+        yield from records(shop, found.topic, body)
+    else:
+        yield record(shop, found.topic, body, found.external_id, kind=found.type, media=JSON)
+
+
+def record(shop: Shop, topic: str, body: bytes, order: str | None, *, kind: str, media: bytes, part: int = 0) -> Input:
+    extensions = {"callbacktopic": topic} if topic else {}
+    if part:
+        extensions[PART] = str(part)
+    if shop.orders_of:
+        extensions[ORDERS_OF] = shop.orders_of
+    return received(
+        body,
+        source=shop.slug,
+        key=f"{shop.orders_of or shop.slug}:{order}"
+        if order
+        else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
+        kind=kind,
+        reception_id=uuid4().hex,
+        content_type=media.decode(),
+        **extensions,
+    )

@@ -1,0 +1,65 @@
+"""How a vendor's answer is read: JSON, of the shape that was asked for, or NonsenseError."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from services.ingest.polls.poll import NonsenseError, Page
+
+ID_CHARS_MAX = 200
+ADDRESS_CHARS_MAX = 120
+
+
+def document(answer: httpx.Response) -> Any:
+    """Raises HTTPStatusError for what is no success, and NonsenseError for what is no JSON."""
+    answer.raise_for_status()
+    try:
+        return orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        raise NonsenseError("the answer is no JSON") from None
+
+
+def objects(found: object, what: str) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(it, dict) for it in found):
+        raise NonsenseError(f"the answer is no list of {what}")
+    return found
+
+
+def identifier(found: Mapping[str, Any], what: str) -> str:
+    told = found.get("id")
+    if isinstance(told, bool) or not isinstance(told, int | str) or not 1 <= len(str(told)) <= ID_CHARS_MAX:
+        raise NonsenseError(f"one of the {what} has no id")
+    return str(told)
+
+
+def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
+    """What the last page left. "" is nothing, the first time."""
+    found = orjson.loads(text) if text else {}
+    if not isinstance(found, kind):
+        raise NonsenseError("the cursor is no object")
+    return found
+
+
+def kept(cursor: Mapping[str, Any]) -> str:
+    return orjson.dumps(dict(cursor)).decode()
+
+
+def seconds_of(at: datetime) -> int:
+    """Since 1970; a time without an offset is UTC."""
+    return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
+
+
+def listening(slug: str, webhooks: Iterable[tuple[str, str, str]], enabled: str) -> Page:
+    """Of webhooks (id, address, state): whether one tells the door of this source. Finds nothing but a warning."""
+    ours = [it for it in webhooks if it[1].partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
+    if not ours:
+        warning = f"no webhook tells /hooks/{slug}: only polls find its news"
+    else:
+        disabled = [name for name, _, state in ours if state != enabled]
+        warning = f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source" if disabled else ""
+    return Page((), "", is_last=True, warning=warning[:300])

@@ -1,0 +1,137 @@
+"""WooCommerce: orders by when they were last changed, and whether the shop still tells us by itself.
+
+Pages follow the times of change, not page numbers: an order that changes while we turn the page moves to the end, and would
+pull one that nobody has read onto a page that was read already. A shop's clock has seconds, and one second can hold more
+orders than a page (a bulk action). Such a second is gone through by id, there and back: what leaves it meanwhile makes others
+move up, and the way back meets those that moved past us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+
+from schemas.callbacks import WOOCOMMERCE
+from services.ingest.polls.answers import cursor_of, document, identifier, kept, listening, objects, seconds_of
+from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
+
+PAGE = 100  # the most that a shop answers at once
+OVERLAP_S = 120  # an order may show up so long after the second that it says
+SEEN_MAX = 300
+WEBHOOK_PAGES_MAX = 3
+TOPIC = "order.updated"
+API = "/wp-json/wc/v3"
+
+
+def ask(http: httpx.Client, polled: Polled, path: str, parameters: Mapping[str, str | int] | None = None) -> Any:
+    answer = http.get(f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret))
+    return document(answer)
+
+
+def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, status: str, size: int = PAGE) -> Page:
+    """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
+    and `began`, and of a second that is gone through by id `second`, `offset` and `back`; `seen`: what was found last, so that
+    an overlap tells nothing anew.
+    """
+    at = cursor_of(cursor)
+    after = int(at.get("after", now - polled.first_days * DAY_S))
+    walk = {"after": after, "from": after, "last": after, "began": int(now)} | {
+        name: int(at[name]) for name in ("from", "last", "began") if name in at
+    }
+    seen = dict.fromkeys(at.get("seen", ()))
+    parameters: dict[str, str | int] = {"status": status, "per_page": size, "dates_are_gmt": "true", "order": "asc"}
+    if "second" not in at:
+        told = ask(http, polled, "/orders", {**parameters, "orderby": "modified", "modified_after": gmt(after)})
+        page = objects(told, "orders")
+        following = forward(walk, page, size)
+    else:
+        second, offset = int(at["second"]), int(at["offset"])
+        window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
+        told = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
+        page = objects(told, "orders")
+        following = through(walk, second, offset, len(page), size, is_back=bool(at.get("back")))
+    found = dict[str, Found]()
+    for order in page:
+        body = orjson.dumps(order)
+        found[hashlib.sha256(body).hexdigest()[:16]] = Found(identifier(order, "orders"), WOOCOMMERCE, body, TOPIC)
+    new = [it for mark, it in found.items() if mark not in seen]
+    following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
+    return Page(new, kept(following), is_last="began" not in following)
+
+
+def forward(walk: dict[str, int], page: list[dict[str, Any]], size: int) -> dict[str, Any]:
+    """A page by time of change was read: from where the next one goes on."""
+    times = [at for order in page if (at := modified(order)) is not None]
+    if times != sorted(times):
+        raise NonsenseError("the orders are not sorted by when they were changed")
+    last = max([walk["last"], *times])
+    if len(page) < size:  # the end: the next walk begins a little earlier, for what shows up late
+        return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
+    if not times:
+        raise NonsenseError("no order of a page says when it was changed")
+    if times[-1] - 1 > walk["after"]:
+        return {**walk, "after": times[-1] - 1, "last": last}
+    return {**walk, "last": last, "second": walk["after"] + 1, "offset": 0}
+
+
+def through(walk: dict[str, int], second: int, offset: int, found: int, size: int, *, is_back: bool) -> dict[str, Any]:
+    """A page of one second was read, on the way there or back."""
+    if not is_back and found >= size:
+        return {**walk, "second": second, "offset": offset + size}
+    if offset > 0:
+        return {**walk, "second": second, "offset": max(0, offset - size), "back": True}
+    return {**walk, "after": second}
+
+
+def modified(order: Mapping[str, Any]) -> int | None:
+    told = order.get("date_modified_gmt") or order.get("date_created_gmt")
+    return seconds_of(datetime.fromisoformat(told)) if isinstance(told, str) else None
+
+
+def gmt(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def orders(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+    return read_orders(http, polled, cursor, now, status="any")
+
+
+def trash(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+    """`any` leaves it out."""
+    return read_orders(http, polled, cursor, now, status="trash")
+
+
+def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
+    """A shop switches a webhook off after a few failures in a row, and tells nobody."""
+    told = list[tuple[str, str, str]]()
+    for number in range(1, WEBHOOK_PAGES_MAX + 1):
+        page = objects(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number}), "webhooks")
+        told += [
+            (identifier(it, "webhooks"), str(it.get("delivery_url", "")), str(it.get("status", "")))
+            for it in page
+            if str(it.get("topic", "")).startswith("order.")
+        ]
+        if len(page) < PAGE:
+            break
+    return listening(polled.slug, told, "active")
+
+
+def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
+    if not (external_id.isascii() and external_id.isdigit()):
+        raise NonsenseError("an order's id is a number here")
+    order = ask(http, polled, f"/orders/{external_id}")
+    if not isinstance(order, dict) or identifier(order, "orders") != external_id:
+        raise NonsenseError("the answer is another order")
+    return Found(external_id, WOOCOMMERCE, orjson.dumps(order), TOPIC)
+
+
+POLLS = (
+    Poll("woocommerce", "orders", 300.0, orders),
+    Poll("woocommerce", "trash", 900.0, trash),
+    Poll("woocommerce", "webhook", 900.0, webhook),
+)

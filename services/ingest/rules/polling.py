@@ -1,0 +1,98 @@
+"""When a source is asked next, after an answer and after none. Pure: the caller has the clock and the dice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from typing import NamedTuple, TypeVar
+
+FIRST_S, CEILING_S = 10.0, 900.0  # of waits that double
+DENIED_S = 3_600.0  # until credentials that were refused are tried again
+RETRY_AFTER_MAX_S = 3_600.0  # longer than that nobody is obeyed
+OPENS_AFTER = 3  # failures of a source in a row, whatever was asked
+JITTER = 0.1
+READ_TRIES_MAX = 5  # of an order that its source does not have
+
+K = TypeVar("K")
+
+
+class Trouble(Enum):
+    """Why there is no answer."""
+
+    AWAY = "away"  # nobody there, too slow, or an error of theirs
+    SLOWED = "slowed"  # they ask for patience
+    DENIED = "denied"  # they do not take our credentials
+    NONSENSE = "nonsense"  # an answer that cannot be what was asked for
+    MISSING = "missing"  # there is no such thing
+
+
+class Rest(NamedTuple):
+    """How long what was asked rests, and how long its whole source does."""
+
+    poll_s: float
+    failures: int
+    source_s: float
+    source_failures: int
+    is_resting: bool  # until somebody repairs something
+
+
+def interval(every_s: float, *, is_last: bool, chance: float) -> float:
+    """Until the next page. `chance` is of 0 to 1. A walk goes on at once; the source's own pace holds it back."""
+    return every_s * (1 + JITTER * (2 * chance - 1)) if is_last else 0.0
+
+
+def backoff(failures: int, chance: float) -> float:
+    """Doubles, up to a ceiling, and no two wait alike."""
+    return min(CEILING_S, FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - chance / 2)
+
+
+def after_failure(
+    trouble: Trouble, failures: int, source_failures: int, *, retry_after_s: float | None = None, chance: float = 0.0
+) -> Rest:
+    """A source that fails again and again is left alone, whatever else would be due; then one asking tries it."""
+    failures += 1
+    waits_s = backoff(failures, chance)
+    match trouble:
+        case Trouble.AWAY:
+            source_failures += 1
+            is_open = source_failures >= OPENS_AFTER
+            rests_s = backoff(source_failures, chance) if is_open else 0.0
+            return Rest(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
+        case Trouble.SLOWED:
+            wanted_s = waits_s if retry_after_s is None else retry_after_s
+            return Rest(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
+        case Trouble.DENIED:
+            return Rest(DENIED_S, failures, 0.0, source_failures, is_resting=True)
+        case Trouble.NONSENSE | Trouble.MISSING:
+            return Rest(waits_s, failures, 0.0, source_failures, is_resting=False)
+
+
+def retry_after(text: str, now: float) -> float | None:
+    """Seconds or an HTTP date, as a wait from now (seconds since 1970). None: it says neither."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return min(RETRY_AFTER_MAX_S, float(text[:9]))
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    until = (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
+    return min(RETRY_AFTER_MAX_S, max(0.0, until - now))
+
+
+def turns(
+    polls: Iterable[tuple[str, K]], reads: Collection[str], busy: Collection[str], read_last: Collection[str]
+) -> list[tuple[str, K | None]]:
+    """What each source is asked now, one thing at a time: of what is due (longest first) the first, or (None) its reads.
+    Where both are due they take turns.
+    """
+    first = dict[str, K]()
+    for source, poll in polls:
+        first.setdefault(source, poll)
+    asked = list[tuple[str, K | None]]()
+    for source in sorted({*first, *reads}.difference(busy)):
+        takes_read = source in reads and (source not in first or source not in read_last)
+        asked.append((source, None if takes_read else first[source]))
+    return asked

@@ -1,0 +1,316 @@
+"""Polls on a real database, against vendors that are real HTTP servers: what webhooks lost is found, nothing else is added."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from schemas.orders import OrderObserved
+from services.ingest.store import Store
+from services.runtime import database, metrics
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record
+from tests.support.callbacks import record
+from tests.support.polling import Poller, stripe_shop, woo_shop
+from tests.support.vendors.fake_stripe import FakeStripe
+from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+
+NOW = int(time.time())
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="polls test", autocommit=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop() -> Iterator[FakeWooCommerce]:
+    with FakeWooCommerce() as vendor:
+        vendor.add_webhook("shop")
+        yield vendor
+        assert vendor.faults == []
+
+
+@pytest.fixture
+def payments() -> Iterator[FakeStripe]:
+    with FakeStripe() as vendor:
+        vendor.add_endpoint("payments")
+        yield vendor
+        assert vendor.faults == []
+
+
+@pytest.fixture
+def poller(session: Session, shop: FakeWooCommerce) -> Poller:
+    return Poller(session, [woo_shop(shop)])
+
+
+def keys(records: Sequence[Record]) -> list[str]:
+    return sorted((it.key or b"").decode() for it in records)
+
+
+def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+    outputs = [
+        event.encode(time="2026-11-20T15:30:00Z", traceparent=None)
+        for it in outcomes
+        if isinstance(it, Effect)
+        for event in it.outputs
+    ]
+    return [OrderObserved.read(output.headers, output.value) for output in outputs]
+
+
+def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
+    ((found, failures, trouble),) = poller.rows(
+        f"select state, failures, trouble from ingest.polls where what = '{what}'"
+    )
+    return found, failures, trouble
+
+
+def test_what_a_webhook_lost_is_found_and_said_like_a_callback(poller: Poller, shop: FakeWooCommerce) -> None:
+    for number in range(1, 251):
+        shop.put(number, NOW - 600 + number)
+    shop.put(300, NOW - 60, "trash")
+    found = poller.settle()
+    assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
+    events = said(poller.judge(found))
+    assert len(events) == 251
+    assert {event.storefront.status for event in events if event.storefront} == {"completed", "trash"}
+    assert poller.again() == []  # what an overlap shows again is known
+    shop.put(7, NOW - 30, "refunded")
+    (event,) = said(poller.judge(poller.again()))
+    assert event.key == "shop:7"
+
+
+def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeWooCommerce) -> None:
+    for number in range(1, 121):
+        shop.put(number, NOW - 600 + number // 40)
+    topics = ("order.created", "order.updated")
+    came = [record(shop.body(number), topic=topics[number % 2], order=str(number)) for number in shop.orders]
+    assert len(said(poller.judge(came))) == 120
+    outcomes = poller.judge(poller.settle())
+    assert len(outcomes) == 120
+    assert {type(it) for it in outcomes} == {Duplicate}
+    assert poller.rows("select count(*) from ingest.orders where sequence <> 1 or incidents::text <> '[]'") == [(0,)]
+
+
+def test_a_page_that_dies_between_its_reading_and_the_commit_is_asked_again(
+    poller: Poller, session: Session, shop: FakeWooCommerce
+) -> None:
+    shop.put(1, NOW - 60)
+    poller.tick()
+    poller.await_answers()  # read, and in the slot
+    killed = poller
+    after = Poller(session, killed.shops)
+    assert keys(after.settle()) == ["shop:1"]
+    killed.await_answers()
+    assert killed.tick() == 0  # it lives after all: its page is from a cursor that has moved
+    assert killed.records == []
+
+
+def test_a_tick_that_is_rolled_back_loses_no_callback(poller: Poller, shop: FakeWooCommerce) -> None:
+    for number in range(1, 151):
+        shop.put(number, NOW - 600 + number)
+    poller.tick()
+    for _ in range(12):
+        poller.await_answers()
+        poller.tick(commits=False)
+        poller.await_answers()
+        poller.tick()
+        poller.await_answers()
+    assert set(keys(poller.records + poller.settle())) == {f"shop:{number}" for number in range(1, 151)}
+
+
+def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
+    poller: Poller, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.polling.tick.SAID_BYTES_MAX", 20_000)
+    for number in range(1, 61):
+        shop.put(number, NOW - 600 + number)
+    poller.tick()
+    ticks = list[int]()
+    while set(keys(poller.records)) != {f"shop:{number}" for number in range(1, 61)}:
+        poller.await_answers()
+        poller.tick(commits=len(ticks) % 3 != 1)  # the others never were
+        ticks.append(len(poller.records))
+        assert len(ticks) < 200
+    assert len(set(ticks)) > 5
+    assert len(keys(poller.records)) <= 120  # a last part that is rolled back costs the page once more
+
+
+@pytest.mark.parametrize(
+    ("way", "trouble"),
+    [
+        ("500", "it answers 500"),
+        ("broken", "the answer is no JSON"),
+        ("huge", "the answer is too large"),
+        ("hang", "ReadTimeout"),
+        ("elsewhere", "it answers 302"),
+        ("gzip", "the answer is encoded"),
+        ("404", "it answers 404"),
+    ],
+)
+def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
+    session: Session, shop: FakeWooCommerce, way: str, trouble: str
+) -> None:
+    shop.put(1, NOW - 60)
+    poller = Poller(session, [woo_shop(shop)])
+    shop.behave(way)
+    assert keys(poller.settle()) in ([], ["shop:1"])  # whichever poll it met
+    failed = poller.rows("select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0")
+    assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
+    poller.again()
+    assert keys(poller.records) == ["shop:1"]
+    assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [(0,)]
+
+
+@pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])
+def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
+    poller: Poller, shop: FakeWooCommerce, wait: str
+) -> None:
+    shop.behave(wait)
+    poller.settle()
+    assert len(shop.asked) == 1
+    ((seconds,),) = poller.rows("select extract(epoch from rests_until - now())::float8 from ingest.polled_sources")
+    assert 60 < seconds <= 70 or 3_500 < seconds <= 3_600
+    assert poller.tick() == 0
+    assert not poller.reader.busy
+
+
+def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
+    session: Session, poller: Poller, shop: FakeWooCommerce
+) -> None:
+    shop.put(1, NOW - 60)
+    shop.behave(*["500"] * 4)
+    poller.settle()
+    assert len(shop.asked) == 3  # one for each poll; then the breaker is open
+    session.execute(b"update ingest.polls set next_at = now()")
+    session.commit()
+    poller.settle()
+    assert len(shop.asked) == 3
+    session.execute(b"update ingest.polled_sources set rests_until = now()")
+    session.commit()
+    poller.settle()
+    assert len(shop.asked) == 4  # the trial failed, and closes it again
+    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [(4, True)]
+    assert keys(poller.again()) == ["shop:1"]
+    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [(0, False)]
+
+
+def test_refused_credentials_rest_loudly_until_the_next_start(session: Session, shop: FakeWooCommerce) -> None:
+    shop.put(1, NOW - 60)
+    wrong = Poller(session, [woo_shop(shop, secret="cs_revoked")])
+    assert wrong.settle() == []
+    assert state(wrong)[:2] == ("resting", 1)
+    assert "cs_revoked" not in state(wrong)[2]
+    wrong.polling._tell_at = 0.0
+    wrong.tick()
+    assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 3
+    asked = len(shop.asked)
+    wrong.settle()
+    assert len(shop.asked) == asked
+    assert keys(Poller(session, [woo_shop(shop)]).settle()) == ["shop:1"]
+
+
+def test_a_disabled_webhook_is_noticed(poller: Poller, shop: FakeWooCommerce) -> None:
+    poller.settle()
+    assert poller.rows("select * from ingest.notices") == []
+    shop.webhooks[0]["status"] = "disabled"
+    poller.again()
+    ((source, kind, what),) = poller.rows("select source, kind, what from ingest.notices")
+    assert (source, kind) == ("shop", "webhook-disabled")
+    assert what.startswith("the webhook 1 is disabled")
+    poller.polling._tell_at = 0.0
+    poller.tick()
+    assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
+
+
+def test_a_shop_with_etags_is_told_what_is_known_and_says_that_nothing_changed(
+    poller: Poller, shop: FakeWooCommerce
+) -> None:
+    shop.has_tags = True
+    shop.put(1, NOW - 60)
+    poller.settle()
+    poller.again()
+    asked = len(shop.asked)
+    assert poller.again() == []
+    later = shop.asked[asked:]
+    assert {it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")} == {'W/"'}
+    shop.put(1, NOW - 60, "refunded")
+    assert keys(poller.again()) == ["shop:1"]
+
+
+def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Session, payments: FakeStripe) -> None:
+    poller = Poller(session, [stripe_shop(payments)])
+    names = [payments.put(NOW - 600 + number) for number in range(250)]
+    payments.delivered = set(names[::2])
+    found = poller.settle()
+    assert sorted(json.loads(it.value or b"")["id"] for it in found) == sorted(names[1::2])
+    headers = dict(found[0].headers)
+    assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
+    assert headers["ce_type"] == b"stubline.callback.stripe.v1"
+    assert poller.again() == []
+    payments.put(NOW)
+    assert len(poller.again()) == 1
+
+
+def ask_for(session: Session, *order_ids: str) -> None:
+    Store(session).add_reads(sorted(order_ids))
+    session.commit()
+
+
+def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
+    session: Session, poller: Poller, shop: FakeWooCommerce
+) -> None:
+    shop.put(1, NOW - 90 * 86_400)
+    shop.put(2, NOW - 90 * 86_400)
+    ask_for(session, "shop:1", "shop:2", "elsewhere:3")
+    assert keys(poller.settle()) == ["shop:1", "shop:2"]
+    assert poller.rows("select order_id from ingest.reads where asked > done") == [("elsewhere:3",)]
+    ask_for(session, "shop:1")
+    assert keys(poller.settle()) == ["shop:1"]
+    poller.polling._tell_at = 0.0
+    poller.tick()
+    assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
+
+
+def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
+    session: Session, poller: Poller, shop: FakeWooCommerce
+) -> None:
+    poller.settle()
+    shop.put(1, NOW - 90 * 86_400)
+    ask_for(session, "shop:1")
+    poller.tick()
+    poller.await_answers()
+    ask_for(session, "shop:1")
+    assert keys(poller.settle()) == ["shop:1", "shop:1"]
+    assert poller.rows("select asked, done from ingest.reads") == [(2, 2)]
+
+
+def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(session: Session, poller: Poller) -> None:
+    ask_for(session, "shop:404")
+    for tries in range(1, 6):
+        assert poller.settle() == []
+        assert poller.rows("select failures, done from ingest.reads") == [(tries, 0) if tries < 5 else (0, 1)]
+        session.execute(b"update ingest.reads set next_at = now()")
+        session.commit()
+    assert poller.rows("select kind, encode(example, 'escape') from ingest.notices") == [("order-missing", "404")]
+
+
+def test_two_processes_never_move_a_cursor_twice_from_the_same_place(database_url: str, shop: FakeWooCommerce) -> None:
+    """As when the timer changes hands: the former one's answer comes late."""
+    for number in range(1, 301):
+        shop.put(number, NOW - 600 + number)
+    with (
+        database.connect(database_url, name="one", autocommit=False) as first,
+        database.connect(database_url, name="two", autocommit=False) as second,
+    ):
+        one, two = Poller(first, [woo_shop(shop)]), Poller(second, [woo_shop(shop)])
+        for turn in range(24):
+            poller = (one, two)[turn % 2]
+            poller.tick()
+            poller.await_answers()
+        found = one.records + two.records + one.settle() + two.settle()
+    assert set(keys(found)) == {f"shop:{number}" for number in range(1, 301)}

@@ -1,0 +1,147 @@
+"""Polls as they run: the worker as a process on Kafka and PostgreSQL, a shop that lost its webhooks, and kill -9."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import Producer
+
+from deploy.local.launch import __file__ as launch_file
+from deploy.local.servers import named_by_environment
+from deploy.local.stack import Stack
+from schemas.orders import OrderObserved
+from services.runtime.broker import Broker
+from services.runtime.migrate import migrate
+from tests.support.callbacks import record
+from tests.support.door import ROOT
+from tests.support.vendors import fake_woocommerce
+from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+
+pytestmark = pytest.mark.slow
+WAIT_S = 60.0
+SOURCES = """
+[sources.shop]
+kind = "woocommerce"
+secrets = ["env:NOT_NEEDED_BY_THE_WORKER"]
+[sources.shop.poll]
+url = "{url}"
+key = "env:SHOP_KEY"
+secret = "env:SHOP_SECRET"
+every_s = 1
+"""
+
+
+class Whole:
+    """A worker, killed and started again; and its shop."""
+
+    def __init__(self, stack: Stack, shop: FakeWooCommerce, folder: Path) -> None:
+        self.stack, self.shop, self._folder = stack, shop, folder
+        self.sources = folder / "sources.toml"
+        self.sources.write_text(SOURCES.format(url=shop.url), "utf-8")
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        environment = {
+            **{name: text for name, text in os.environ.items() if not name.startswith("STUBLINE_")},
+            **self.stack.environment,
+            "STUBLINE_INGEST_SOURCES_FILE": str(self.sources),
+            "SHOP_KEY": fake_woocommerce.KEY,
+            "SHOP_SECRET": fake_woocommerce.SECRET,
+        }
+        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        with (self._folder / f"worker-{len(self._workers)}.log").open("wb") as log:
+            command = [*launch, sys.executable, "-m", "services.ingest"]
+            self._workers.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
+
+    def kill(self) -> None:
+        self._workers[-1].kill()
+        self._workers[-1].wait(10)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.wait(10)
+
+    def log(self) -> str:
+        return "".join(it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log")))
+
+    def rows(self, statement: str) -> list[Any]:
+        with psycopg.connect(self.stack.database_url, autocommit=True) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def orders(self) -> set[str]:
+        return {name for (name,) in self.rows("select order_id from ingest.orders")}
+
+    def duplicates(self) -> int:
+        found: int = self.rows("select coalesce(sum(duplicates), 0)::int from runtime.lanes")[0][0]
+        return found
+
+    def observed(self) -> int:
+        return sum(
+            it.high - it.low for it in Broker(self.stack.bootstrap_servers).extents(OrderObserved.topic).values()
+        )
+
+    def until(self, what: str, ready: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT_S
+        while not ready():
+            assert time.monotonic() < end, f"{what}: {self.log()[-4_000:]}"
+            time.sleep(0.05)
+
+    def tell(self, number: int) -> None:
+        """As the door publishes the shop's callback."""
+        told = record(json.dumps(self.shop.body(number)).encode(), order=str(number), reception_id=f"r-{number}")
+        producer = Producer({"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"})
+        producer.produce(told.topic, told.value, told.key, headers=list(told.headers))
+        assert producer.flush(20) == 0
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Iterator[Whole]:
+    if named_by_environment():
+        pytest.skip("needs topics of its own, and the environment's servers may hold somebody's")
+    with Stack.temporary() as stack, FakeWooCommerce() as shop:
+        migrate(stack.database_url, stack.bootstrap_servers, post=True)
+        running = Whole(stack, shop, tmp_path)
+        yield running
+        running.close()
+        assert shop.faults == []
+
+
+def test_lost_webhooks_are_found_told_ones_add_nothing_and_a_death_loses_none(whole: Whole) -> None:
+    shop, now = whole.shop, int(time.time())
+    shop.add_webhook("shop")
+    whole.start()
+    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.asked))
+    assert whole.orders() == set()
+
+    shop.put(1, now)  # and its webhook is lost
+    whole.until("the lost order is found", lambda: whole.orders() == {"shop:1"})
+
+    shop.put(2, now + 1)
+    whole.tell(2)  # its webhook came
+    whole.until("both are known", lambda: whole.orders() == {"shop:1", "shop:2"})
+    whole.until("the poll has told it too", lambda: whole.duplicates() == 1)
+    time.sleep(3)  # some intervals
+    assert whole.duplicates() == 1
+    assert whole.observed() == 2
+
+    for number in range(100, 600):
+        shop.put(number, now + 2 + number // 150)
+    for _ in range(3):  # between asking, answer and commit, wherever it stands
+        asked = len(shop.asked)
+        whole.until("it asks", lambda asked=asked: len(shop.asked) > asked)  # type: ignore[misc]  # mypy has no type for a default of a lambda
+        whole.kill()
+        whole.start()
+    wanted = {"shop:1", "shop:2", *(f"shop:{number}" for number in range(100, 600))}
+    whole.until("every order is found", lambda: whole.orders() == wanted)
+    time.sleep(3)
+    assert whole.observed() == 502

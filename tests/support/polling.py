@@ -1,0 +1,110 @@
+"""Polls driven as the lane drives them: a tick in a transaction, vendors asked by real threads, callbacks judged as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.callbacks import TOPIC
+from services.ingest import sources, worker
+from services.ingest.polling.client import Client
+from services.ingest.polling.reader import Reader
+from services.ingest.polling.tick import Polling
+from services.ingest.polls.poll import Polled
+from services.ingest.shops import Shop
+from services.ingest.sources.source import Source
+from services.runtime.ledger import Session
+from services.runtime.records import Outcome, Record
+from tests.support.vendors import fake_stripe, fake_woocommerce
+from tests.support.vendors.fake_stripe import FakeStripe
+from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+
+WAIT_S = 10.0
+STRIPE = Source(
+    kind="stripe",
+    type="stubline.callback.stripe.v1",
+    normalise=sources.SOURCES[sources.ALL["woocommerce"].type].normalise,
+)
+
+
+def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:
+    polled = Polled(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(**more)
+    return Shop(slug, sources.KINDS["woocommerce"], (), polled=polled)
+
+
+def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> Shop:
+    return Shop(
+        slug, STRIPE, (), orders_of=orders_of, polled=Polled(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of)
+    )
+
+
+def client() -> Client:
+    """Faster than a vendor would like it."""
+    return Client(per_second=500, answer_s=2.0, wait_s=1.0)
+
+
+@dataclass
+class Poller:
+    """One process: `records` is what it has published, each after its commit."""
+
+    session: Session
+    shops: Sequence[Shop]
+    records: list[Record] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reader = Reader(client=client)
+        self.polling = Polling({shop.slug: shop for shop in self.shops}, self.reader)
+
+    def tick(self, *, commits: bool = True) -> int:
+        """How many callbacks it said. Without a commit it never was."""
+        events = self.polling.tick(datetime.now(UTC), self.session)
+        if not commits:
+            self.session.rollback()
+            return 0
+        self.session.commit()
+        for event in events:
+            at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+            output = event.encode(time=at, traceparent=None)
+            assert output.topic == TOPIC
+            self.records.append(Record(TOPIC, 0, len(self.records), 0, output.key, output.value, output.headers))
+        return len(events)
+
+    def await_answers(self) -> None:
+        until = time.monotonic() + WAIT_S
+        while self.reader.busy - {answer.ask.polled.slug for answer in self.reader.answers}:
+            assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
+            time.sleep(0.005)
+
+    def settle(self) -> list[Record]:
+        """Until nothing is due any more. What it said since."""
+        begin = len(self.records)
+        until = time.monotonic() + WAIT_S
+        while True:
+            self.tick()
+            if not self.reader.busy:
+                return self.records[begin:]
+            self.await_answers()
+            assert time.monotonic() < until, "it polls for ever"
+
+    def again(self) -> list[Record]:
+        """As if the interval were over."""
+        self.session.execute(b"update ingest.polls set next_at = now()")
+        self.session.execute(b"update ingest.polled_sources set rests_until = now()")
+        self.session.commit()
+        return self.settle()
+
+    def judge(self, records: Sequence[Record]) -> list[Outcome]:
+        """As the lane does."""
+        if not records:
+            return []
+        outcomes = worker.handle([sources.read(record) for record in records], self.session)
+        self.session.commit()
+        return outcomes
+
+    def rows(self, statement: str) -> list[Any]:
+        found = self.session.execute(statement.encode()).fetchall()
+        self.session.rollback()
+        return found

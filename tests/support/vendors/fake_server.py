@@ -1,0 +1,144 @@
+"""A vendor's HTTP server on a free port, which checks what it is asked and can fail in every way that a vendor does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+
+
+class Asked(NamedTuple):
+    method: str
+    path: str
+    parameters: Mapping[str, str]
+    headers: Mapping[str, str]  # names in lower case
+
+
+class Told(NamedTuple):
+    status: int
+    document: Any
+    headers: Mapping[str, str] = {}
+
+
+class Refused(Exception):
+    """What a vendor would not answer: the test that caused it fails by `faults`."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class FakeVendor:
+    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip")`: so the next requests end, one each.
+
+    `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags, and answers 304.
+    """
+
+    def __init__(self) -> None:
+        self.asked, self.faults = list[Asked](), list[str]()
+        self.has_tags = False
+        self._next = list[str]()
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+
+    def answer(self, asked: Asked) -> Told:
+        raise Refused(404, f"{asked.path} is nothing of it")
+
+    def behave(self, *ways: str) -> None:
+        with self._lock:
+            self._next += ways
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def client(self) -> httpx.Client:
+        """Past the network: for thousands of pages in a law."""
+
+        def handled(request: httpx.Request) -> httpx.Response:
+            told = self.tell(Asked(request.method, request.url.path, dict(request.url.params), dict(request.headers)))
+            return httpx.Response(told.status, json=told.document, headers=told.headers)
+
+        return httpx.Client(headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled))
+
+    def tell(self, asked: Asked) -> Told:
+        with self._lock:
+            self.asked.append(asked)
+            if asked.method != "GET" or "application/json" not in asked.headers.get("accept", ""):
+                self.faults.append(f"{asked.method} {asked.path} for {asked.headers.get('accept')}")
+            try:
+                told = self.answer(asked)
+            except Refused as refused:
+                if refused.status not in {404, 401}:
+                    self.faults.append(str(refused))
+                return Told(refused.status, {"code": "refused", "message": str(refused)})
+            if self.has_tags and told.status == 200:
+                tag = f'W/"{hashlib.sha256(json.dumps(told.document).encode()).hexdigest()[:20]}"'
+                if asked.headers.get("if-none-match") == tag:
+                    return Told(304, None, {"ETag": tag})
+                return Told(200, told.document, {**told.headers, "ETag": tag})
+            return told
+
+    def __enter__(self) -> Self:
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                parameters = {name: found[-1] for name, found in parse_qs(url.query, keep_blank_values=True).items()}
+                headers = {name.lower(): text for name, text in self.headers.items()}
+                asked = Asked(self.command, url.path, parameters, headers)
+                with fake._lock:
+                    way, fake._next = (fake._next[0], fake._next[1:]) if fake._next else ("", [])
+                if way == "hang":
+                    time.sleep(3)
+                told = fake.tell(asked)
+                status, document, more = misbehaved(way, told)
+                self.send_response(status)
+                for name, text in {"Content-Type": "application/json", **more}.items():
+                    self.send_header(name, text)
+                self.send_header("Content-Length", str(len(document)))
+                self.end_headers()
+                self.wfile.write(document)
+
+            def log_message(self, *_args: object) -> None:
+                """Nothing on a test's stderr."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_args: object) -> None:
+                """A caller who does not wait is no fault."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def misbehaved(way: str, told: Told) -> tuple[int, bytes, Mapping[str, str]]:
+    document = b"" if told.document is None else json.dumps(told.document).encode()
+    status, _, wait = way.partition(" ")
+    if status.isdigit():
+        return int(status), b'{"message":"as the test asked"}', {"Retry-After": wait.replace("_", " ")} if wait else {}
+    ways: dict[str, tuple[int, bytes, Mapping[str, str]]] = {
+        "broken": (200, document[: len(document) // 2] + b"<", {}),
+        "huge": (200, b" " * (17 * 2**20) + document, {}),
+        "elsewhere": (302, b"", {"Location": "http://127.0.0.1:1/else"}),
+        "gzip": (200, document, {"Content-Encoding": "gzip"}),
+    }
+    return ways.get(way, (told.status, document, told.headers))

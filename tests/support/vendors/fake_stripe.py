@@ -1,0 +1,59 @@
+"""Stripe's API, as far as polls ask it: events that were not delivered, newest first, and the webhook's endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.vendors.fake_server import Asked, FakeVendor, Refused, Told
+
+KEY = "rk_of-the-shop"
+LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_after"})
+
+
+class FakeStripe(FakeVendor):
+    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an endpoint took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, int]] = []
+        self.delivered = set[str]()
+        self.endpoints: list[dict[str, Any]] = []
+
+    def put(self, created: int) -> str:
+        name = f"evt_{len(self.events):06d}"
+        self.events.append((name, created))
+        return name
+
+    def add_endpoint(self, slug: str, status: str = "enabled") -> None:
+        url = f"https://door.example.org/hooks/{slug}"
+        self.endpoints.append({"id": f"we_{len(self.endpoints)}", "status": status, "url": url})
+
+    @staticmethod
+    def body(name: str, created: int) -> dict[str, Any]:
+        paid = {"id": f"pi_{name}", "object": "payment_intent", "amount_received": 1_500, "currency": "eur"}
+        kind = "payment_intent.succeeded"
+        return {"id": name, "object": "event", "created": created, "type": kind, "data": {"object": paid}}
+
+    def answer(self, asked: Asked) -> Told:
+        if asked.headers.get("authorization") != f"Bearer {KEY}":
+            raise Refused(401, "Invalid API Key provided")
+        if asked.path == "/v1/webhook_endpoints":
+            return Told(200, {"object": "list", "data": self.endpoints, "has_more": False})
+        if asked.path != "/v1/events":
+            raise Refused(404, "Unrecognized request URL")
+        said = asked.parameters
+        if strange := said.keys() - LISTING:
+            raise Refused(400, f"unknown parameters: {sorted(strange)}")
+        if said["delivery_success"] != "false" or not 1 <= int(said["limit"]) <= 100:
+            raise Refused(400, f"asked wrongly: {dict(said)}")
+        names = [name for name, _ in self.events]
+        if (behind := said.get("starting_after")) is not None and behind not in names:
+            raise Refused(400, "No such event")
+        listed = self.events[: names.index(behind)] if behind is not None else self.events
+        left = [
+            (name, created)
+            for name, created in reversed(listed)
+            if name not in self.delivered and created >= int(said["created[gte]"])
+        ]
+        page = [self.body(name, created) for name, created in left[: int(said["limit"])]]
+        return Told(200, {"object": "list", "data": page, "has_more": len(left) > len(page)})

@@ -1,0 +1,78 @@
+"""A shop's REST API, as far as polls ask it: orders by change or by id, in pages; one order; webhooks."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.support.callbacks import woo_order
+from tests.support.vendors.fake_server import Asked, FakeVendor, Refused, Told
+
+API = "/wp-json/wc/v3"
+KEY, SECRET = "ck_of-the-shop", "cs_of-the-shop"
+LISTING = frozenset(
+    {"status", "per_page", "order", "orderby", "dates_are_gmt", "modified_after", "modified_before", "offset"}
+)
+
+
+def at(text: str) -> int:
+    """A shop knows `2026-11-20T15:28:08` and nothing finer."""
+    if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text):
+        raise Refused(400, f"{text} is no time")
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+class FakeWooCommerce(FakeVendor):
+    """`orders` by id: the second of its last change, and its status."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.orders: dict[int, tuple[int, str]] = {}
+        self.webhooks: list[dict[str, Any]] = []
+
+    def put(self, number: int, changed: int, status: str = "completed") -> None:
+        self.orders[number] = changed, status
+
+    def add_webhook(self, slug: str, status: str = "active", topic: str = "order.updated") -> None:
+        address = f"https://door.example.org/hooks/{slug}"
+        self.webhooks.append({"id": len(self.webhooks) + 1, "status": status, "topic": topic, "delivery_url": address})
+
+    def body(self, number: int) -> dict[str, Any]:
+        changed, status = self.orders[number]
+        second = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return woo_order(id=number, status=status, date_modified_gmt=second)
+
+    def answer(self, asked: Asked) -> Told:
+        wanted = "Basic " + base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
+        if asked.headers.get("authorization") != wanted:
+            raise Refused(401, "woocommerce_rest_cannot_view")
+        if asked.path == f"{API}/orders":
+            return Told(200, self._listed(asked))
+        if found := re.fullmatch(rf"{API}/orders/(\d+)", asked.path):
+            if int(found[1]) not in self.orders:
+                raise Refused(404, "woocommerce_rest_shop_order_invalid_id")
+            return Told(200, self.body(int(found[1])))
+        if asked.path == f"{API}/webhooks":
+            size, page = int(asked.parameters["per_page"]), int(asked.parameters["page"])
+            return Told(200, self.webhooks[(page - 1) * size : page * size])
+        raise Refused(404, "rest_no_route")
+
+    def _listed(self, asked: Asked) -> list[dict[str, Any]]:
+        said = asked.parameters
+        if strange := said.keys() - LISTING:
+            raise Refused(400, f"unknown parameters: {sorted(strange)}")
+        if said.get("dates_are_gmt") != "true" or said.get("order") != "asc" or not 1 <= int(said["per_page"]) <= 100:
+            raise Refused(400, f"asked wrongly: {dict(said)}")
+        after, before = at(said["modified_after"]), at(said.get("modified_before", "9999-01-01T00:00:00"))
+        is_trash = said["status"] == "trash"
+        found = [
+            (changed, number)
+            for number, (changed, status) in self.orders.items()
+            if after < changed < before and (status == "trash") == is_trash
+        ]
+        by = {"modified": lambda it: it, "id": lambda it: it[1]}[said["orderby"]]
+        begin = int(said.get("offset", 0))
+        page = sorted(found, key=by)[begin : begin + int(said["per_page"])]
+        return [self.body(number) for _, number in page]

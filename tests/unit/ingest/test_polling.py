@@ -1,0 +1,131 @@
+"""When sources are asked: waits, the breaker, turns; and what of an answer leads to which."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.polling.reader import Failure, failed
+from services.ingest.polls.poll import MissingError, NonsenseError
+from services.ingest.rules.polling import (
+    CEILING_S,
+    DENIED_S,
+    OPENS_AFTER,
+    RETRY_AFTER_MAX_S,
+    Trouble,
+    after_failure,
+    backoff,
+    interval,
+    retry_after,
+    turns,
+)
+
+NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
+CHANCE = st.floats(0, 1)
+
+
+@given(st.integers(1, 10_000), CHANCE)
+def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, chance: float) -> None:
+    assert 5 <= backoff(failures, chance) <= CEILING_S
+    assert backoff(failures, chance) <= backoff(failures + 1, chance)
+
+
+@given(st.floats(1, 86_400), CHANCE)
+def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, chance: float) -> None:
+    assert 0.89 * every_s <= interval(every_s, is_last=True, chance=chance) <= 1.11 * every_s
+    assert interval(every_s, is_last=False, chance=chance) == 0
+
+
+def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
+    rests, failures = list[float](), 0
+    for _ in range(OPENS_AFTER + 8):
+        rest = after_failure(Trouble.AWAY, 0, failures)
+        failures = rest.source_failures
+        rests.append(rest.source_s)
+    assert rests[: OPENS_AFTER - 1] == [0.0] * (OPENS_AFTER - 1)
+    assert all(rests[OPENS_AFTER - 1 :])
+    assert rests[OPENS_AFTER - 1 :] == sorted(rests[OPENS_AFTER - 1 :])
+    assert rests[-1] == CEILING_S
+
+
+def test_each_trouble_rests_what_it_must() -> None:
+    denied = after_failure(Trouble.DENIED, 0, 2)
+    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (DENIED_S, 0, 2, True)
+    nonsense = after_failure(Trouble.NONSENSE, 0, 2)
+    assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
+    slowed = after_failure(Trouble.SLOWED, 0, 0, retry_after_s=77)
+    assert (slowed.poll_s, slowed.source_s) == (77, 77)
+    assert after_failure(Trouble.SLOWED, 0, 0).source_s > 0
+    assert after_failure(Trouble.AWAY, 0, 0, retry_after_s=30).source_s == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7),
+        (" 120 ", 120),
+        ("99999999999999999999", RETRY_AFTER_MAX_S),
+        ("Fri, 20 Nov 2026 15:30:38 GMT", 30),
+        ("Fri, 20 Nov 2026 15:00:00 GMT", 0),
+        ("Fri, 20 Nov 2037 15:00:00 GMT", RETRY_AFTER_MAX_S),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("Fri, 99 Nov 2026 15:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float | None) -> None:
+    assert retry_after(text, NOW) == seconds
+
+
+@given(st.text(max_size=60))
+def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> None:
+    found = retry_after(text, NOW)
+    assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
+
+
+def test_each_source_is_asked_one_thing_and_reads_take_turns_with_polls() -> None:
+    due = [("shop", 1), ("shop", 2), ("tevo", 3)]
+    assert turns(due, ["tevo", "other"], [], []) == [("other", None), ("shop", 1), ("tevo", None)]
+    assert turns(due, ["tevo"], [], ["tevo"]) == [("shop", 1), ("tevo", 3)]
+    assert turns(due, ["tevo"], ["shop"], []) == [("tevo", None)]
+    assert turns([], ["tevo"], [], ["tevo"]) == [("tevo", None)]
+
+
+def status(code: int, **headers: str) -> httpx.HTTPStatusError:
+    request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-told")
+    answer = httpx.Response(code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()})
+    return httpx.HTTPStatusError(f"{code} for {request.url}", request=request, response=answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble", "wait_s"),
+    [
+        (status(500), Trouble.AWAY, None),
+        (status(503), Trouble.AWAY, None),
+        (status(503, retry_after="9"), Trouble.SLOWED, 9),
+        (status(429, retry_after="7"), Trouble.SLOWED, 7),
+        (status(429), Trouble.SLOWED, None),
+        (status(401), Trouble.DENIED, None),
+        (status(403), Trouble.DENIED, None),
+        (status(404), Trouble.MISSING, None),
+        (status(302), Trouble.NONSENSE, None),
+        (status(400), Trouble.NONSENSE, None),
+        (httpx.ConnectError("never-told"), Trouble.AWAY, None),
+        (httpx.ReadTimeout("never-told"), Trouble.AWAY, None),
+        (MissingError(), Trouble.MISSING, None),
+        (NonsenseError("the answer is no JSON"), Trouble.NONSENSE, None),
+        (ValueError("never-told"), Trouble.NONSENSE, None),
+        (KeyError("never-told"), Trouble.NONSENSE, None),
+    ],
+)
+def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(
+    error: Exception, trouble: Trouble, wait_s: float | None
+) -> None:
+    found = failed(error, NOW)
+    assert found == Failure(trouble, found.text, wait_s)
+    assert found.text
+    assert "never-told" not in found.text

@@ -1,0 +1,220 @@
+"""What polls find: every order and event, whatever changes while pages are turned, and nothing twice without need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.ingest.polls import VENDORS, stripe, woocommerce
+from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
+from services.ingest.polls.woocommerce import modified
+from tests.support.vendors import fake_stripe, fake_woocommerce
+from tests.support.vendors.fake_stripe import FakeStripe
+from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+
+BEGIN = 1_795_188_600
+SHOP = Polled("shop", "https://shop.example.org", fake_woocommerce.KEY, fake_woocommerce.SECRET)
+PAYMENTS = Polled("payments", "https://api.stripe.com", fake_stripe.KEY, orders_of="shop")
+PAGES_MAX = 400  # of one walk in these tests; more is a ring
+
+Change = tuple[int, int, int]  # before which page, which order, how many seconds later
+
+
+def walk(
+    read: Callable[[str], Page], cursor: str, between: Callable[[], None] = lambda: None
+) -> tuple[list[Found], str]:
+    """Until nothing more is there for now."""
+    found = list[Found]()
+    for _ in range(PAGES_MAX):
+        page = read(cursor)
+        found += page.found
+        cursor = page.cursor
+        if page.is_last:
+            return found, cursor
+        between()
+    raise AssertionError("it never ends")
+
+
+def told(found: list[Found]) -> set[tuple[str, int | None]]:
+    return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=24),
+    st.integers(2, 5),
+    st.lists(st.tuples(st.integers(1, 12), st.integers(0, 23), st.integers(0, 3)), max_size=6),
+)
+def test_every_order_is_found_whatever_changes_while_pages_are_turned(
+    seconds: list[int], size: int, changes: list[Change]
+) -> None:
+    """Many in one second, pages of all sizes; a changed order moves to the end, and others move up."""
+    shop = FakeWooCommerce()
+    for number, second in enumerate(seconds):
+        shop.put(number + 1, BEGIN + second)
+    pages = 0
+
+    def change() -> None:
+        nonlocal pages
+        pages += 1
+        for at, number, later in changes:
+            if at == pages and number < len(seconds):
+                shop.put(number + 1, BEGIN + 10 + later)
+
+    client = shop.client()
+
+    def read(cursor: str) -> Page:
+        return woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+
+    found, cursor = walk(read, "", change)
+    again, cursor = walk(read, cursor)
+    assert told(found + again) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
+    assert walk(read, cursor)[0] == []
+    assert shop.faults == []
+
+
+def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> None:
+    shop = FakeWooCommerce()
+    for number in range(1, 351):
+        shop.put(number, BEGIN)
+    client = shop.client()
+
+    def leave() -> None:
+        """Those at the begin of the second leave it, so that others move onto pages that were read."""
+        number = next(it for it in sorted(shop.orders) if shop.orders[it][0] == BEGIN)
+        shop.put(number, BEGIN + 5)
+
+    found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 60.0), "", leave)
+    more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
+    assert {it.external_id for it in found + more} == {str(number) for number in range(1, 351)}
+    assert told(found + more) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
+    assert len(shop.asked) <= 24
+
+
+def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
+    shop, moment = FakeWooCommerce(), BEGIN + 30.0
+    client = shop.client()
+    for number in range(1, 251):
+        shop.put(number, BEGIN + number // 10)
+    found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment), "")
+    shop.put(999, BEGIN + 1)  # its transaction was long
+    more, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 60), cursor)
+    assert len(found) == 250
+    assert [it.external_id for it in more] == ["999"]
+    shop.put(999, BEGIN + 1, "refunded")  # changed again in the second that was seen
+    more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 120), cursor)
+    assert [json.loads(it.body)["status"] for it in more] == ["refunded"]
+
+
+def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself() -> None:
+    shop = FakeWooCommerce()
+    client = shop.client()
+    shop.put(1, BEGIN - 86_400)
+    shop.put(2, BEGIN - 3 * 86_400)
+    shop.put(3, BEGIN - 60, "trash")
+    found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
+    trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
+    assert [it.external_id for it in found] == ["1"]
+    assert [(it.external_id, it.topic) for it in trashed] == [("3", "order.updated")]
+    older, _ = walk(lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), "")
+    assert {it.external_id for it in older} == {"1", "2"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=24).map(sorted),
+    st.integers(1, 5),
+    st.sets(st.integers(0, 23)),
+    st.integers(0, 4),
+)
+def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: int, taken: set[int], new: int) -> None:
+    """While pages are turned some are delivered, and new ones come."""
+    vendor = FakeStripe()
+    names = [vendor.put(BEGIN + second) for second in seconds]
+    vendor.delivered = {names[it] for it in taken if it < len(names) and it % 2}
+    later, came = {names[it] for it in taken if it < len(names) and not it % 2}, list[str]()
+    client = vendor.client()
+
+    def between() -> None:
+        if len(came) < new:
+            came.append(vendor.put(BEGIN + 41))
+        vendor.delivered |= later
+
+    def read(cursor: str) -> Page:
+        return stripe.events(client, PAYMENTS, cursor, BEGIN + 45.0, size=size)
+
+    found, cursor = walk(read, "", between)
+    again, cursor = walk(read, cursor)
+    identities = [json.loads(it.body)["id"] for it in found + again]
+    assert set(identities) >= {name for name, _ in vendor.events} - vendor.delivered - later
+    assert len(set(identities)) == len(identities)
+    assert walk(read, cursor)[0] == []
+    assert vendor.faults == []
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        ([], "no webhook tells /hooks/shop"),
+        (["active"], ""),
+        (["active", "disabled"], "the webhook 2 is disabled"),
+        (["paused"], "the webhook 1 is disabled"),
+    ],
+)
+def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -> None:
+    shop, payments = FakeWooCommerce(), FakeStripe()
+    shop.add_webhook("another")
+    shop.add_webhook("shop", "disabled", "customer.updated")  # not of ours
+    shop.webhooks.clear() if states else None
+    for state in states:
+        shop.add_webhook("shop", state)
+        payments.add_endpoint("payments", "enabled" if state == "active" else "disabled")
+    page = VENDORS["woocommerce"].polls["webhook"].read(shop.client(), SHOP, "", BEGIN)
+    assert page.warning.startswith(says) if says else page.warning == ""
+    page = VENDORS["stripe"].polls["webhook"].read(payments.client(), PAYMENTS, "", BEGIN)
+    assert bool(page.warning) == bool(says)
+    assert page.is_last
+
+
+@pytest.mark.parametrize(
+    "document", [None, {}, [1], [{"id": True}], [{"x": 1}], [{"id": 1, "date_modified_gmt": "soon"}], "x"]
+)
+def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None:
+    client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document)))
+    with pytest.raises(ValueError):
+        woocommerce.orders(client, SHOP, "", BEGIN)
+    with pytest.raises(ValueError):
+        stripe.events(client, PAYMENTS, "", BEGIN)
+
+
+def test_a_shop_that_does_not_sort_is_not_believed() -> None:
+    shop = FakeWooCommerce()
+    shop.put(1, BEGIN)
+    shop.put(2, BEGIN + 1)
+    orders = [shop.body(2), shop.body(1)]
+    client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders)))
+    with pytest.raises(NonsenseError, match="not sorted"):
+        woocommerce.orders(client, SHOP, "", BEGIN)
+
+
+def test_an_order_is_read_by_its_id_alone() -> None:
+    shop = FakeWooCommerce()
+    shop.put(7, BEGIN)
+    found = woocommerce.read_order(shop.client(), SHOP, "7")
+    assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
+    with pytest.raises(httpx.HTTPStatusError):
+        woocommerce.read_order(shop.client(), SHOP, "8")
+    asked = len(shop.asked)
+    with pytest.raises(ValueError, match="number"):
+        woocommerce.read_order(shop.client(), SHOP, "../webhooks")
+    assert len(shop.asked) == asked
+
+
+def test_what_is_printed_of_a_polled_source_holds_no_credentials() -> None:
+    assert SHOP.key not in repr(SHOP)
+    assert SHOP.secret not in f"{SHOP}"
