@@ -126,7 +126,8 @@ class Polling:
         store.save_page(name, page, answer.tags, wait_s)
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
-            notice(store, Notice(name[0], f"{name[1]}-disabled", page.warning[:300]), f"{name[0]} {name[1]}")
+            kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
+            notice(store, Notice(name[0], kind, page.warning[:300]), f"{name[0]} {name[1]}")
         return events, room, True
 
     def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
