@@ -11,6 +11,9 @@ from schemas.orders import Currency, Line, Person, Source
 
 TOPIC = "callbacks.received.v1"
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+PAYPAL = "stubline.callback.paypal.v1"  # data: the raw body, without data of a card; extension `ordersof`, as all that follow
+RISKIFIED = "stubline.callback.riskified.v1"  # data: the raw body
+SIGNIFYD = "stubline.callback.signifyd.v1"  # data: the raw body; extension `callbacktopic`: the checkpoint
 NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 
