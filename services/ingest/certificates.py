@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import httpx
 
@@ -30,9 +31,9 @@ BEGIN = b"-----BEGIN CERTIFICATE-----"
 class Certificates:
     """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's host sent them."""
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, client: httpx.AsyncClient | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.known: dict[str, bytes] = {}
-        self._client = client
+        self._client, self._clock = client, clock
         self._fetched: dict[str, float] = {}
         self._proved: set[str] = set()
         self._failed: dict[str, float] = {}  # the oldest first
@@ -43,7 +44,7 @@ class Certificates:
 
     async def fetch(self, url: str) -> bool:
         """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer than it takes to ask once."""
-        now = time.monotonic()
+        now = self._clock()
         if url in self.known and now - self._fetched[url] < RENEWED_S:
             return True
         asked = self._asked.get(url) or self._ask(url, now)
@@ -74,13 +75,13 @@ class Certificates:
         try:
             async with asyncio.timeout(WAIT_S):
                 found = await self._read(url)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError, TimeoutError, OSError) as error:
             self._note_failure(url)
             self._log.warning("a vendor's certificate cannot be fetched", url=url, error=type(error).__name__)
             return url in self.known
         if url not in self.known and len(self.known) >= KEPT_MAX:
             self._give_up_one()
-        self.known[url], self._fetched[url] = found, time.monotonic()
+        self.known[url], self._fetched[url] = found, self._clock()
         self._failed.pop(url, None)
         return True
 
@@ -88,9 +89,9 @@ class Certificates:
         self._failed.pop(url, None)
         if len(self._failed) >= FAILED_MAX:
             del self._failed[next(iter(self._failed))]
-        self._failed[url] = time.monotonic()
+        self._failed[url] = self._clock()
         if url in self.known:
-            self._fetched[url] = time.monotonic()
+            self._fetched[url] = self._clock()
 
     def _give_up_one(self) -> None:
         """The oldest of those that nothing was ever signed by, if there is one."""

@@ -38,10 +38,21 @@ OUTCOMES: dict[str, MovementState] = {
     "CANCELED_BY_BUYER": "undone",
     "DENIED": "undone",
 }
-NOT_PAYMENTS = ("CHECKOUT.", "BILLING.", "CATALOG.", "CUSTOMER.ACCOUNT", "IDENTITY.", "INVOICING.", "MERCHANT.", "VAULT.")
+NOT_PAYMENTS = (
+    "CHECKOUT.",
+    "BILLING.",
+    "CATALOG.",
+    "CUSTOMER.ACCOUNT",
+    "IDENTITY.",
+    "INVOICING.",
+    "MERCHANT.",
+    "VAULT.",
+)
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
 EXTERNAL = re.compile(r"(?!\?)\S{1,200}")
-CUSTOM = re.compile(rb'"(?:custom_id|custom)"\s*:\s*"(?:\{\\"order_id\\"\s*:\s*(?:\\")?([0-9]{1,19})|([0-9A-Za-z_.#-]{1,200})")')
+CUSTOM = re.compile(
+    rb'"(?:custom_id|custom)"\s*:\s*"(?:\{\\"order_id\\"\s*:\s*(?:\\")?([0-9]{1,19})|([0-9A-Za-z_.#-]{1,200})")'
+)
 INVOICE = re.compile(rb'"(?:invoice_id|invoice_number)"\s*:\s*"([0-9A-Za-z_.#-]{1,200})"')
 PAYMENTS_MAX = 10
 
@@ -174,20 +185,10 @@ def normalise(received: Received) -> facts.Callback:
 
 def movement_of(received: Received, event: Event, moved: Moved, references: list[str]) -> tuple[Movement, list[str]]:
     """And the words by which its state could not be told."""
-    resource, kind, unknown = event.resource, moved.kind, list[str]()
-    state = moved.state
-    if kind == "capture" and resource.status == "PENDING" and state == "done":
-        state = "open"
-    if state is None and kind == "dispute":
-        word = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or "no outcome"
-        state = OUTCOMES.get(word)
-    elif state is None:
-        kind, state = refunded(event)
-        word = resource.status or ""
-    if state is None:
-        state, unknown = "open", [clean(word, 100) or "?"]
-    paid = resource.dispute_amount if kind == "dispute" else resource.amount
-    reference = resource.dispute_id if kind == "dispute" else resource.id
+    resource = event.resource
+    kind, state, word = judged(event, moved)
+    is_dispute = kind == "dispute"
+    paid, reference = (resource.dispute_amount, resource.dispute_id) if is_dispute else (resource.amount, resource.id)
     if not reference or not REFERENCE.fullmatch(reference):
         raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or no id")
     movement = Movement(
@@ -195,33 +196,45 @@ def movement_of(received: Received, event: Event, moved: Moved, references: list
         kind=kind,
         reference=reference,
         payment=references[0] if references else reference,
-        state=state,
+        state=state or "open",
         amount_minor=None if paid is None else amount(abs(minor(paid.value, exponent(paid.currency_code)))),
         currency=None if paid is None else paid.currency_code,
         detail=detail(event),
         at=bounded(resource.update_time or event.create_time),
     )
-    return movement, unknown
+    return movement, [] if state else [clean(word, 100) or "?"]
 
 
-def refunded(event: Event) -> tuple[MovementKind, MovementState | None]:
-    """A refund tells its own status; a capture that was reversed is itself the resource."""
-    if above(event.resource) is None:
-        return "capture", "undone"
-    return "refund", REFUND_STATES.get(event.resource.status or "COMPLETED")
+def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | None, str]:
+    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
+    resource, word = event.resource, event.resource.status or ""
+    if moved.state is not None:
+        return moved.kind, moved.state, word
+    if moved.kind == "dispute":
+        outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
+        return "dispute", OUTCOMES.get(outcome), outcome
+    if above(resource) is None:  # a capture that was reversed is itself the resource
+        return "capture", "undone", word
+    return "refund", REFUND_STATES.get(word or "COMPLETED"), word
 
 
 def detail(event: Event) -> str:
     resource = event.resource
     outcome = resource.dispute_outcome.outcome_code if resource.dispute_outcome else None
-    words = [event.event_type.removeprefix("PAYMENT.").removeprefix("CUSTOMER."), resource.status, resource.reason, outcome]
+    words = [
+        event.event_type.removeprefix("PAYMENT.").removeprefix("CUSTOMER."),
+        resource.status,
+        resource.reason,
+        outcome,
+    ]
     return clean(" ".join(word for word in words if word), 200)
 
 
 def above(resource: Resource) -> str | None:
     """Of a refund: its capture, which stands in the link upwards only."""
     for link in resource.links or ():
-        if link.rel == "up" and link.href and REFERENCE.fullmatch(last := link.href.rstrip("/").rpartition("/")[2]):
+        path, _, last = (link.href or "").rstrip("/").rpartition("/")
+        if link.rel == "up" and path.endswith("/captures") and REFERENCE.fullmatch(last):
             return last
     return None
 

@@ -98,6 +98,8 @@ def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     name = options.get("roots", "")
     try:
         roots = (folder / name).read_text("ascii") if name else ""
+        if name and not roots.strip():
+            raise ValueError("it is empty")  # and would mean: the usual ones
         trusted(roots)  # which takes its time once, before any callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None

@@ -62,7 +62,9 @@ def orders(body: bytes) -> tuple[str | None]:
 def identify(received: Received, order: Decided) -> str:
     """Source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
-    return f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
+    return (
+        f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
+    )
 
 
 def normalise(received: Received) -> facts.Callback:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +13,13 @@ from typing import NamedTuple
 import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 CHAIN_MAX = 8  # certificates in one answer
 KEY_BITS_MIN, KEY_BITS_MAX = 2_048, 8_192
 JUDGED_MAX = 64
+PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 AGAIN_S = 3_600  # how long a judgement holds; the certificate's own validity is asked each time
 
 
@@ -66,6 +71,15 @@ def _chained(leaf: x509.Certificate, others: list[x509.Certificate], roots: str,
 
 @lru_cache(maxsize=8)
 def trusted(roots: str) -> Store:
-    """ValueError when there is no certificate in it."""
-    pem = roots.encode() if roots else Path(certifi.where()).read_bytes()
-    return Store(x509.load_pem_x509_certificates(pem))
+    """ValueError when one of them is no certificate. Of the browsers' old ones, those that cannot be read are left out."""
+    return Store(x509.load_pem_x509_certificates(roots.encode()) if roots else _authorities())
+
+
+def _authorities() -> list[x509.Certificate]:
+    found = list[x509.Certificate]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a few stem from before the rules of today
+        for pem in PEM.findall(Path(certifi.where()).read_bytes()):
+            with suppress(ValueError):
+                found.append(x509.load_pem_x509_certificate(pem))
+    return found
