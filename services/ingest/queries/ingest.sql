@@ -68,7 +68,7 @@ set asked = reads.asked + 1, asked_at = excluded.asked_at, next_at = least(reads
 -- name: add_notices
 -- Connections count in different rows, most of them.
 insert into ingest.notices (source, kind, what, slot, count, example_key, example)
-select source, kind, what, pg_backend_pid() % 16, count, example_key, example
+select source, kind, what, pg_backend_pid() & 15, count, example_key, example
 from unnest(
     %(sources)s::text[], %(kinds)s::text[], %(whats)s::text[], %(counts)s::bigint[], %(keys)s::text[], %(examples)s::bytea[]
 ) as batch (source, kind, what, count, example_key, example)

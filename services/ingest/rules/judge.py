@@ -59,7 +59,7 @@ class Judged(NamedTuple):
 def judge(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> tuple[Order, Verdict]:
     """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and meant twice."""
     facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
-    if len(facts) > FACTS_MAX:
+    if len(facts) > FACTS_MAX and sum(not name.startswith(MOVED) for name in facts) > FACTS_MAX:
         return order, Verdict.OVERFULL
     told = learnt(order, facts, _incidents(order, callback, meanings))
     if has_news(order.facts, facts):

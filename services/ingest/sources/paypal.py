@@ -23,6 +23,8 @@ from services.ingest.sources.paypal_proof import settled, verify
 from services.ingest.sources.source import Received, Source, amount, bounded, named
 from services.ingest.sources.text import clean
 
+__all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
+
 RANKS: dict[MovementState, int] = {"open": 20, "done": 50, "failed": 60, "undone": 80}
 REFUND_STATES: dict[str, MovementState] = {
     "COMPLETED": "done",

@@ -95,12 +95,13 @@ def decoded(text: bytes) -> bytes:
 
 def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     """With the roots themselves in the place of their file's name. ValueError when they cannot be read."""
-    name = options.get("roots", "")
+    name, roots = options.get("roots", ""), ""
     try:
-        roots = (folder / name).read_text("ascii") if name else ""
-        if name and not roots.strip():
-            raise ValueError("it is empty")  # and would mean: the usual ones
+        if name:
+            roots = (folder / name).read_text("ascii")
         trusted(roots)  # which takes its time once, before any callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
+    if name and not roots.strip():  # would mean: the usual ones
+        raise ValueError(f"roots: {name} is empty")
     return {**options, "roots": roots}

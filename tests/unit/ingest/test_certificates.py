@@ -206,10 +206,9 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
             yield b"x"
 
     async def run() -> None:
-        for stream in (endless, dripping):
-            held = Certificates(
-                httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=stream())))
-            )
+        for stream in (endless(), dripping()):
+            answer = httpx.Response(200, content=stream)
+            held = Certificates(httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it)))
             async with asyncio.timeout(5):
                 assert not await held.fetch(HOST + "A")
         assert read < 40

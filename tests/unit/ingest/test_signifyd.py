@@ -141,7 +141,7 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     ("body", "topic", "is_drift"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
-def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(body: bytes, topic: str, is_drift: bool) -> None:  # noqa: FBT001 - a table's column
+def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(body: bytes, topic: str, is_drift: bool) -> None:
     callback = told(body, topic)
     assert callback.order_id is None
     assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [(True, is_drift, body)]
