@@ -15,6 +15,9 @@ STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
 ADYEN = "stubline.callback.adyen.v1"  # data: the notification, without card data; extension `callbackpart`: which of its items
 TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
 TICKETEVOLUTION_ORDER = "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
+PAYPAL = "stubline.callback.paypal.v1"  # data: the raw body, without data of a card; extension `ordersof`, as all that follow
+RISKIFIED = "stubline.callback.riskified.v1"  # data: the raw body
+SIGNIFYD = "stubline.callback.signifyd.v1"  # data: the raw body; extension `callbacktopic`: the checkpoint
 NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
 
 

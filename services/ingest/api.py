@@ -101,11 +101,27 @@ class Callbacks:
         if shop is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
         media = self._check(shop, scope["method"], headers)
-        size = 0
         self._in_flight += 1
+        chunks = list[bytes]()
+        try:
+            await self._read(receive, chunks)
+            delivery = self._delivery(shop, tail, headers, b"".join(chunks))
+            if media != shop.source.media:
+                return self._greet(shop, delivery)
+            if not await self._is_genuine(shop, delivery):
+                self._paces[shop.slug].give_back()
+                raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
+            await self._publish(shop, delivery)
+        finally:
+            self._in_flight -= 1
+            self._bytes -= sum(map(len, chunks))
+        return self._answers[shop.slug]
+
+    async def _read(self, receive: Receive, chunks: list[bytes]) -> None:
+        """The body, bounded in size and time. What comes behind it, a certificate or Kafka's word, has bounds of its own."""
+        size, more = 0, True
         try:
             async with asyncio.timeout(self._wait_s):
-                chunks, more = list[bytes](), True
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -118,21 +134,10 @@ class Callbacks:
                         raise self._too_large()
                     if self._bytes > self._settings.door_in_flight_bytes_max:
                         raise self._come_again("too many callbacks at once")
-            delivery = self._delivery(shop, tail, headers, b"".join(chunks))
-            if media != shop.source.media:
-                return self._greet(shop, delivery)
-            if not await self._is_genuine(shop, delivery):
-                self._paces[shop.slug].give_back()
-                raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
-            await self._publish(shop, delivery)
         except TimeoutError:
             raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
             ) from None
-        finally:
-            self._in_flight -= 1
-            self._bytes -= size
-        return self._answers[shop.slug]
 
     def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
         tolerance_s = self._settings.door_clock_tolerance_s
@@ -143,12 +148,17 @@ class Callbacks:
         try:
             return shop.source.verify(delivery)
         except CertificateNeededError as needed:
-            if not await self._certificates.fetch(needed.url):
-                raise self._come_again("the vendor's certificate cannot be had now") from None
+            url = needed.url
+        if not await self._certificates.fetch(url):
+            self._paces[shop.slug].give_back()  # nobody knows yet whether it is the source's
+            raise self._come_again("the vendor's certificate cannot be had now")
         try:
-            return shop.source.verify(delivery)
+            is_genuine = shop.source.verify(delivery)
         except CertificateNeededError:
             return False
+        if is_genuine:
+            self._certificates.prove(url)
+        return is_genuine
 
     def _check(self, shop: Shop, method: str, headers: Mapping[bytes, bytes]) -> bytes:
         """What can be refused before the body is read. The media type, if nothing is."""

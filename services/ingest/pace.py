@@ -12,6 +12,7 @@ class Pace:
     """A bucket that fills at `rate_max` a second. Not shared between threads."""
 
     rate_max: float
+    burst_s: float = BURST_S
     _level: float = field(init=False)
     _at: float = field(init=False, default=float("-inf"))
 
@@ -20,7 +21,7 @@ class Pace:
 
     @property
     def _room(self) -> float:
-        return max(1.0, self.rate_max * BURST_S)
+        return max(1.0, self.rate_max * self.burst_s)
 
     def take(self, now: float) -> bool:
         """Whether one more may come now (seconds of a clock that never goes back)."""

@@ -96,7 +96,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         names,
         _rate(entry.get("rate_max"), where),
         _orders_of(source, entry.get("orders_of"), where),
-        {name: _option(entry[name], name, where) for name in source.options if name in entry},
+        _options(source, entry, where, folder),
     )
     return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
 
@@ -146,6 +146,14 @@ def _orders_of(source: Source, said: object, where: str) -> str:
     if not isinstance(said, str) or not SLUG.fullmatch(said):
         raise ConfigurationError(f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of')
     return said
+
+
+def _options(source: Source, entry: Mapping[str, object], where: str, folder: Path) -> Mapping[str, str]:
+    given = {name: _option(entry[name], name, where) for name in source.options if name in entry}
+    try:
+        return source.settle(given, folder)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
 
 
 def _option(said: object, name: str, where: str) -> str:

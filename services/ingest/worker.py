@@ -14,8 +14,9 @@ from schemas.said import Said
 from services.ingest import sources
 from services.ingest.errors import OrderOverfull
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAITING
-from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, VERDICT, Callback, Notice
+from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, Callback, Notice
 from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_verdict, judge_all, news
+from services.ingest.rules.verdicts import standing
 from services.ingest.store import Store
 from services.runtime.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
@@ -130,7 +131,7 @@ def observed(order: Order, new: Sequence[str]) -> Said:
 def signalled(order: Order) -> Said:
     """FraudSignals: every verdict that vendors have given on it."""
     source, _, external_id = order.order_id.partition(":")
-    verdicts = {name.removeprefix(VERDICT): content for name, content in _contents(order, VERDICT)}
+    verdicts = {name: orjson.Fragment(content) for name, content in standing(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
     return Said(FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body)
 

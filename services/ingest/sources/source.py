@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from schemas.envelope import NotAnEvent
@@ -78,6 +79,10 @@ def _as_is(body: bytes) -> bytes:
     return body
 
 
+def _settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    return options
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A vendor, as its module in this package declares it (`SOURCE = Source(...)`): that makes it one.
@@ -114,6 +119,10 @@ class Source:
     answer: bytes = b"ok\n"
     needs_shop: bool = False  # gateways and checkers: whose orders they speak of stands in the settings block
     options: Mapping[str, str] = field(default_factory=dict)  # keys that its settings block may have -> what they mean
+    settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
+    """Its options as `verify` wants them, read once, when the door opens: files are found from the folder of the sources
+    file. ValueError: they are wrong."""
+
     comes_to_the_door: bool = True
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.orders import Person, Storefront
+from schemas.orders import Movement, Person, Storefront
 from services.ingest.rules import facts as rules
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import FACTS_MAX, Order, Verdict, judge_all
@@ -169,3 +169,18 @@ def test_versions_sort_as_text_as_their_times_do() -> None:
     texts = [rules.sortable(at) for at in times]
     assert texts == sorted(texts)
     assert len({len(text) for text in texts}) == 1
+
+
+def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
+    at = BEGIN + timedelta(seconds=1)
+    moved = tuple(
+        rules.movement_fact(
+            Movement(gateway="pay", kind="refund", reference=f"re_{n}", payment="ch_1", state="done", at=at)
+        )
+        for n in range(FACTS_MAX)
+    )
+    _, order = judged(told("completed", 0))
+    order = order._replace(facts={**order.facts, **{fact.name: fact for fact in moved}})
+    verdicts, after = judged(deleted(5), order=order)
+    assert verdicts == [Verdict.APPLIED]
+    assert "deletion" in after.facts

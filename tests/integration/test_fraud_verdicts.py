@@ -1,0 +1,144 @@
+"""What checkers say of orders, on a real database: before the order and after it, changed, replayed, and by several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from schemas.fraud import FraudSignals
+from schemas.orders import OrderObserved
+from services.ingest import sources, worker
+from services.ingest.sources import riskified, signifyd
+from services.runtime import database
+from services.runtime.ledger import Session
+from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from tests.support.callbacks import record, woo_order
+from tests.support.vendors import paypal
+from tests.support.vendors import riskified as riskified_vendor
+from tests.support.vendors import signifyd as signifyd_vendor
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="verdicts test", autocommit=False) as opened:
+        yield opened
+
+
+def work(session: Session, *records: Record) -> list[Outcome]:
+    outcomes = worker.handle([sources.read(it) for it in records], session)
+    session.commit()
+    return outcomes
+
+
+def at(second: int) -> str:
+    return f"2026-11-20T15:{30 + second // 60}:{second % 60:02d}.000000Z"
+
+
+def risk(status: str, before: str | None, second: int = 0) -> Record:
+    body = riskified_vendor.decision(status, before)
+    return record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop", at=at(second))
+
+
+def sign(action: str, second: int = 0) -> Record:
+    body = signifyd_vendor.decision(action, at(second))
+    return record(body, kind=signifyd.SOURCE.type, source="signifyd", orders_of="shop", at=at(second))
+
+
+def order() -> Record:
+    return record(woo_order(status="processing"))
+
+
+def events(outcomes: Sequence[Outcome]) -> Iterator[FraudSignals | OrderObserved]:
+    """As readers on the other side of the broker read them."""
+    for it in outcomes:
+        for event in it.outputs if isinstance(it, Effect) else ():
+            output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
+            schema = FraudSignals if output.topic == FraudSignals.topic else OrderObserved
+            yield schema.read(output.headers, output.value)
+
+
+def words(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+    signals = [it for it in events(outcomes) if isinstance(it, FraudSignals)]
+    return [{name: it.verdict for name, it in said.verdicts.items()} for said in signals]
+
+
+def test_a_verdict_that_overtakes_its_order_is_said_and_kept(session: Session) -> None:
+    early = work(session, risk("approved", "submitted"))
+    (said,) = events(early)
+    assert isinstance(said, FraudSignals)
+    assert (said.key, said.source, said.external_id, said.sequence) == ("shop:727", "shop", "727", 1)
+    (observed,) = events(work(session, order()))
+    assert isinstance(observed, OrderObserved)
+    assert observed.sequence == 2
+    assert observed.storefront is not None
+    assert words(work(session, sign("ACCEPT"))) == [{"riskified": "approved", "signifyd": "approved"}]
+
+
+def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(session: Session) -> None:
+    work(session, order())
+    outcomes = work(session, risk("submitted", None), sign("HOLD"), risk("approved", "submitted", 1))
+    assert words(outcomes) == [{"riskified": "approved", "signifyd": "pending"}]
+    assert not [it for it in events(outcomes) if isinstance(it, OrderObserved)]
+
+
+def test_order_and_verdict_of_one_batch_are_said_on_both_streams(session: Session) -> None:
+    outcomes = work(session, order(), risk("declined", "submitted"))
+    assert sorted(type(it).__name__ for it in events(outcomes)) == ["FraudSignals", "OrderObserved"]
+
+
+def test_a_decision_changes_and_its_replay_changes_nothing(session: Session) -> None:
+    assert words(work(session, risk("approved", "submitted"))) == [{"riskified": "approved"}]
+    assert words(work(session, risk("declined", "approved", 10))) == [{"riskified": "declined"}]
+    replayed = work(session, risk("approved", "submitted", 600))
+    assert [type(it) for it in replayed] == [Duplicate]
+    assert words(work(session, sign("REJECT", 10))) == [{"riskified": "declined", "signifyd": "declined"}]
+    assert [type(it) for it in work(session, sign("ACCEPT", 5))] == [Superseded]
+    assert words(work(session, sign("ACCEPT", 20))) == [{"riskified": "declined", "signifyd": "approved"}]
+
+
+def test_an_honest_later_approval_releases(session: Session) -> None:
+    work(session, risk("declined", "submitted"))
+    assert words(work(session, risk("approved", "declined", 10))) == [{"riskified": "approved"}]
+    assert [type(it) for it in work(session, risk("declined", "submitted", 20))] == [Duplicate]
+
+
+def test_words_that_nobody_knows_are_pending_and_told_to_a_person(session: Session) -> None:
+    assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
+    found = session.execute(b"select kind, what from ingest.notices").fetchall()
+    session.rollback()
+    assert found == [("unknown-status", "half-approved")]
+
+
+def test_what_nobody_acts_on_is_kept_whole(session: Session) -> None:
+    kind = "stubline.callback.paypal.v1"
+    work(session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727"))
+    found = session.execute(b"select source, what, body from ingest.kept").fetchall()
+    noticed = session.execute(b"select count(*) from ingest.notices").fetchall()
+    session.rollback()
+    assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
+    assert noticed == [(0,)]  # it is known, and no drift
+
+
+def test_a_test_notification_leaves_no_order(session: Session) -> None:
+    body = riskified_vendor.VENDOR.samples["test"].body
+    outcomes = work(session, record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop"))
+    assert not list(events(outcomes))
+    found = session.execute(b"select count(*) from ingest.orders").fetchall()
+    session.rollback()
+    assert found == [(0,)]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(session: Session, is_first: bool) -> None:
+    """The event names no order: shop and PayPal agree on the capture alone."""
+    shop = record(woo_order(transaction_id="42311647XV020574X", meta_data=[]))
+    bodies = (paypal.event(paypal.CAPTURE, custom_id=None, invoice_id=None), paypal.DISPUTE)
+    paid = [record(body, kind="stubline.callback.paypal.v1", source="paypal", orders_of="shop") for body in bodies]
+    batches = [paid, [shop]] if is_first else [[shop], paid]
+    said = [it for batch in batches for it in events(work(session, *batch)) if isinstance(it, OrderObserved)]
+    assert [(it.kind, it.state, it.amount_minor) for it in said[-1].movements] == [
+        ("capture", "done", 1500),
+        ("dispute", "open", 1500),
+    ]
+    assert said[-1].storefront is not None

@@ -1,0 +1,230 @@
+"""Certificates of vendors: what a stranger can make the door ask, how often, and what he can make it forget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import httpx
+import pytest
+
+from services.ingest import certificates
+from services.ingest.certificates import Certificates
+
+HOST = "https://api.paypal.com/v1/notifications/certs/"
+PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
+
+
+class Vendor:
+    """Answers as told, and remembers what it was asked."""
+
+    def __init__(self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None) -> None:
+        self.asked: list[str] = []
+        self.status, self.content, self.headers = status, content, headers or {}
+        self.now = 1_000.0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(str(request.url))
+        await self.gate.wait()
+        return httpx.Response(self.status, content=self.stream(), headers=self.headers)
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+    def certificates(self) -> Certificates:
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self), follow_redirects=False)
+        return Certificates(client, clock=lambda: self.now)
+
+
+def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        held = vendor.certificates()
+        assert await asyncio.gather(*(held.fetch(HOST + "A") for _ in range(50))) == [True] * 50
+        assert await held.fetch(HOST + "A")
+        assert vendor.asked == [HOST + "A"]
+        assert held.known == {HOST + "A": PEM}
+
+    asyncio.run(run())
+
+
+def test_who_goes_away_takes_the_certificate_from_nobody() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        vendor.gate.clear()
+        held = vendor.certificates()
+        first, second = (asyncio.create_task(held.fetch(HOST + "A")) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)
+        vendor.gate.set()
+        assert await second
+        assert len(vendor.asked) == 1
+
+    asyncio.run(run())
+
+
+def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        vendor.gate.clear()
+        held = vendor.certificates()
+        flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
+        await asyncio.sleep(0.05)
+        assert len(vendor.asked) == certificates.ASKED_MAX
+        assert sum(it.done() for it in flood) == 1_000 - certificates.ASKED_MAX
+        assert not any(it.result() for it in flood if it.done())
+        vendor.gate.set()
+        await asyncio.gather(*flood)
+
+    asyncio.run(run())
+
+
+def test_in_the_long_run_few_addresses_are_asked() -> None:
+    async def run() -> None:
+        vendor = Vendor(404)
+        held = vendor.certificates()
+        for second in range(600):
+            vendor.now = 1_000.0 + second
+            await held.fetch(f"{HOST}{second}")
+        assert len(vendor.asked) <= 600 * certificates.ASKED_PER_S + certificates.ASKED_MAX
+        assert len(held._failed) <= certificates.FAILED_MAX
+
+    asyncio.run(run())
+
+
+def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        vendor.gate.clear()
+        held = vendor.certificates()
+        waiting = [asyncio.create_task(held.fetch(HOST + "A")) for _ in range(certificates.WAITING_MAX + 500)]
+        await asyncio.sleep(0.05)
+        assert sum(it.done() for it in waiting) == 500
+        vendor.gate.set()
+        assert sum(await asyncio.gather(*waiting)) == certificates.WAITING_MAX
+
+    asyncio.run(run())
+
+
+def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        held = vendor.certificates()
+        await held.fetch(HOST + "GOOD")
+        held.prove(HOST + "GOOD")
+        for n in range(200):
+            vendor.now += 10.0
+            assert await held.fetch(f"{HOST}{n}")
+        assert len(held.known) == certificates.KEPT_MAX
+        assert HOST + "GOOD" in held.known
+        held.prove(HOST + "NEVER-HELD")
+        assert HOST + "NEVER-HELD" not in held._proved
+
+    asyncio.run(run())
+
+
+def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
+    async def run() -> None:
+        vendor = Vendor(500)
+        held = vendor.certificates()
+        assert [await held.fetch(HOST + "A") for _ in range(5)] == [False] * 5
+        assert len(vendor.asked) == 1
+        vendor.now += certificates.FAILED_S + 1
+        vendor.status = 200
+        assert await held.fetch(HOST + "A")
+
+    asyncio.run(run())
+
+
+def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fails() -> None:
+    async def run() -> None:
+        vendor = Vendor()
+        held = vendor.certificates()
+        await held.fetch(HOST + "A")
+        vendor.now += certificates.RENEWED_S + 1
+        vendor.status = 503
+        assert await held.fetch(HOST + "A")
+        assert held.known[HOST + "A"] == PEM
+        vendor.now += certificates.RENEWED_S + 1
+        vendor.status, vendor.content = 200, PEM + PEM
+        assert await held.fetch(HOST + "A")
+        assert held.known[HOST + "A"] == PEM + PEM
+        assert len(vendor.asked) == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "headers"),
+    [
+        (302, PEM, {"location": "https://evil.example/"}),
+        (404, PEM, {}),
+        (204, b"", {}),
+        (200, b"<html>no certificate</html>", {}),
+        (200, b"", {}),
+        (200, PEM + b"x" * certificates.BYTES_MAX, {}),
+        (200, PEM, {"content-encoding": "gzip"}),
+    ],
+)
+def test_what_is_no_plain_small_certificate_is_not_kept(status: int, content: bytes, headers: dict[str, str]) -> None:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "api.paypal.com"  # no redirect leads elsewhere
+        assert request.headers["accept-encoding"] == "identity"
+
+        async def stream() -> AsyncIterator[bytes]:
+            yield content
+
+        return httpx.Response(status, content=stream(), headers=headers)
+
+    async def run() -> None:
+        held = Certificates(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+        assert not await held.fetch(HOST + "A")
+        assert not held.known
+
+    asyncio.run(run())
+
+
+def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b"x" * 4_096
+
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.01)
+            yield b"x"
+
+    async def run() -> None:
+        for stream in (endless(), dripping()):
+            answer = httpx.Response(200, content=stream)
+            held = Certificates(httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it)))
+            async with asyncio.timeout(5):
+                assert not await held.fetch(HOST + "A")
+        assert read < 40
+
+    monkeypatch.setattr(certificates, "WAIT_S", 0.2)
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("no"), httpx.ReadTimeout("late"), OSError("down"), ValueError("odd")]
+)
+def test_no_failure_is_raised(error: Exception) -> None:
+    def fail(_: httpx.Request) -> httpx.Response:
+        raise error
+
+    async def run() -> None:
+        assert not await Certificates(httpx.AsyncClient(transport=httpx.MockTransport(fail))).fetch(HOST + "A")
+
+    asyncio.run(run())

@@ -1,0 +1,153 @@
+"""PayPal's callbacks through the door's own application, whose certificates come from a host that is played here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from schemas.envelope import Output
+from services.ingest.api import Callbacks
+from services.ingest.certificates import Certificates
+from services.ingest.publisher import Publisher
+from services.ingest.settings import Settings
+from services.ingest.shops import Shop
+from services.ingest.sources import paypal
+from tests.support.vendors.paypal import BETWEEN, CAPTURE, DAY, KEY, ROOT, URL, VENDOR
+from tests.support.vendors.vendor import Sample
+
+OTHER_URL = URL[:-1] + "8"
+
+
+@dataclass
+class Played:
+    """Kafka, which takes everything, and PayPal's host."""
+
+    pem: bytes
+    status: int = 200
+    pause_s: float = 0.0
+    kept: list[Output] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def publish(self, output: Output) -> asyncio.Future[None]:
+        self.kept.append(output)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(str(request.url))
+        await asyncio.sleep(self.pause_s)
+
+        async def content() -> Any:
+            yield self.pem
+
+        return httpx.Response(self.status, content=content())
+
+    def door(self, rate_max: float | None = None, **settings: int) -> Callbacks:
+        options = {"roots": ROOT.pem.decode()}
+        shop = Shop(
+            "paypal", paypal.SOURCE, (VENDOR.secret.encode(),), rate_max=rate_max, orders_of="shop", options=options
+        )
+        client = httpx.AsyncClient(transport=httpx.MockTransport(self))
+        given = Settings.model_construct(**{**Settings().model_dump(), **settings})
+        return Callbacks({"paypal": shop}, cast("Publisher", self), given, Certificates(client))
+
+
+@pytest.fixture
+def played() -> Played:
+    """With a certificate that is good on the day of the test."""
+    now = datetime.now(UTC)
+    return Played(BETWEEN.sign(KEY, begin=now - DAY, end=now + DAY) + BETWEEN.pem)
+
+
+async def send(door: Callbacks, body: bytes = CAPTURE, secret: str = VENDOR.secret, url: str = URL) -> tuple[int, Any]:
+    headers: Mapping[bytes, bytes] = {
+        **VENDOR.sign(Sample(body), secret, time.time()),
+        b"paypal-cert-url": url.encode(),
+    }
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/hooks/paypal",
+        "headers": [*headers.items(), (b"content-type", b"application/json")],
+    }
+    said: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def tell(message: Any) -> None:
+        said.append(message)
+
+    await door(scope, receive, tell)
+    return said[0]["status"], said[1]["body"]
+
+
+def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) -> None:
+    async def run() -> None:
+        door = played.door()
+        assert [(await send(door))[0] for _ in range(3)] == [200, 200, 200]
+        assert played.asked == [URL]
+        assert len(played.kept) == 3
+        for output in played.kept:
+            assert output.key == b"shop:727"
+            assert not [it for it in VENDOR.card_data if it in (output.value or b"")]
+        assert json.loads(played.kept[0].value or b"")["resource"]["payment_source"]["card"]["brand"] == "VISA"
+
+    asyncio.run(run())
+
+
+def test_a_strangers_signature_is_refused_whatever_certificate_it_names(played: Played) -> None:
+    async def run() -> None:
+        door = played.door()
+        assert (await send(door, secret="0EH40505U7160970P"))[0] == 401
+        assert (await send(door, url="https://evil.example/v1/notifications/certs/CERT-1"))[0] == 401
+        assert played.asked == [URL]
+        played.pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        assert (await send(door, url=OTHER_URL))[0] == 401
+        assert not played.kept
+
+    asyncio.run(run())
+
+
+def test_when_the_certificate_cannot_be_had_paypal_is_told_to_come_again(played: Played) -> None:
+    async def run() -> None:
+        played.status = 503
+        status, body = await send(played.door())
+        assert status == 503
+        assert b"certificate" in body
+        assert not played.kept
+
+    asyncio.run(run())
+
+
+def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
+    async def run() -> None:
+        played.pause_s = 0.4
+        assert (await send(played.door(door_body_wait_ms=100)))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep_nobody_waiting(played: Played) -> None:
+    async def run() -> None:
+        door = played.door(rate_max=5, door_in_flight_max=50)
+        assert (await send(door))[0] == 200
+        played.pause_s, played.status = 0.5, 404
+        flood = [asyncio.create_task(send(door, url=f"{URL}{n}")) for n in range(9)]
+        await asyncio.sleep(0.1)
+        before = time.monotonic()
+        assert (await send(door))[0] == 200
+        assert time.monotonic() - before < 0.3
+        assert {status for status, _ in await asyncio.gather(*flood)} == {503}
+        assert [(await send(door))[0] for _ in range(5)] == [200] * 5
+
+    asyncio.run(run())

@@ -1,0 +1,214 @@
+"""Riskified: decisions without a time. What was seen once can be sent again by anybody, and must not bring back what was."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.fraud import FraudSignals, FraudVerdict
+from services.ingest import sources
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.sources import riskified
+from services.ingest.sources.source import Delivery
+from services.ingest.worker import signalled
+from services.runtime.records import Record
+from tests.support.callbacks import record
+from tests.support.vendors.riskified import VENDOR, decision
+from tests.support.vendors.vendor import Sample
+
+WORDS = ("submitted", "approved", "declined", "pending", "cancelled", "half-approved")
+Transition = tuple[str | None, str]
+
+
+def received(body: bytes, second: int = 0) -> Record:
+    at = f"2026-11-20T15:{30 + second // 60}:{second % 60:02d}.000000Z"
+    return record(
+        body, kind=riskified.SOURCE.type, source="checker", orders_of="shop", reception_id=f"r{second}", at=at
+    )
+
+
+def told(body: bytes, second: int = 0) -> Callback:
+    return sources.read(received(body, second))
+
+
+def transitions(*steps: Transition) -> list[Callback]:
+    return [told(decision(after, before), second) for second, (before, after) in enumerate(steps)]
+
+
+def judged(callbacks: Sequence[Callback], known: Order | None = None) -> tuple[list[Verdict], Order]:
+    order = known or Order("shop:727", 1, 0, None, {}, frozenset())
+    result = judge_all(callbacks, {"shop:727": order}, seen=[])
+    return result.verdicts, result.orders["shop:727"]
+
+
+def spoken(order: Order) -> dict[str, FraudVerdict]:
+    """As approval reads it."""
+    output = signalled(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
+    return FraudSignals.read(output.headers, output.value).verdicts
+
+
+def standing(*steps: Transition) -> str:
+    return spoken(judged(transitions(*steps))[1])["checker"].verdict
+
+
+def test_the_vendors_own_vector_verifies() -> None:
+    body = b'{"order":{"id":"123","status":"approved","old_status":"submitted","description":"Approved by Riskified"}}'
+    digest = b"071ef80d5790011d2f111479b75eed15e907432a4523defb4e627c6725d3b6b3"  # vector R1
+    secrets = (b"636b3045e083eddf4ea9f0b7f2ed4a26",)
+    assert riskified.verify(Delivery({riskified.SIGNATURE: digest}, body, secrets))
+    assert not riskified.verify(Delivery({riskified.SIGNATURE: digest.upper()}, body, secrets))
+    assert not riskified.verify(Delivery({riskified.SIGNATURE: digest}, body + b"\n", secrets))  # line ends count
+
+
+def test_a_decision_says_whose_it_is_and_why() -> None:
+    callback = told(VENDOR.samples["approved"].body)
+    assert callback.order_id == "shop:727"
+    assert callback.key == "checker:727 submitted>approved DC-1"
+    assert riskified.orders(VENDOR.samples["approved"].body) == ("727",)
+    (verdict,) = spoken(judged([callback])[1]).values()
+    assert (verdict.source, verdict.verdict, verdict.score) == ("checker", "approved", 12.0)
+    assert verdict.detail == "approved DC-1: Reviewed and approved by Riskified"
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        ("approved", "approved"),
+        ("Approved ", "approved"),
+        ("declined", "declined"),
+        ("submitted", "pending"),
+        ("pending", "pending"),
+        ("cancelled", "pending"),
+        ("error", "pending"),
+        ("test", "pending"),
+        ("half-approved", "pending"),
+        ("approved\u200b", "pending"),
+    ],
+)
+def test_only_approved_lets_an_order_go(status: str, word: str) -> None:
+    assert standing(("submitted", status)) == word
+
+
+def test_a_status_that_nobody_knows_is_noticed() -> None:
+    (notice,) = told(decision("half-approved", "submitted")).notices
+    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "half-approved", True)
+    assert not told(decision("cancelled", "submitted")).notices
+
+
+def test_the_test_notification_is_taken_and_says_nothing() -> None:
+    greeting = told(VENDOR.samples["test"].body)
+    assert greeting.order_id is None
+    assert not greeting.facts
+    assert not [it for it in greeting.notices if it.is_drift]
+    assert told(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
+
+
+@pytest.mark.parametrize("body", [b'{"order":{"id":"727"}}', b'{"order":{"status":"approved"}}', b'{"id":"727"}'])
+def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
+    with pytest.raises(CallbackUnreadable):
+        told(body)
+
+
+# The chain.
+
+
+@pytest.mark.parametrize(
+    ("steps", "word"),
+    [
+        ([("submitted", "approved")], "approved"),
+        ([(None, "approved")], "approved"),
+        ([("submitted", "approved"), ("approved", "declined")], "declined"),
+        ([("submitted", "declined"), ("declined", "approved")], "approved"),
+        ([("submitted", "approved"), ("approved", "approved")], "approved"),
+        ([("submitted", "approved"), ("approved", "cancelled")], "pending"),
+        ([("submitted", "approved"), ("declined", "approved")], "approved"),  # one between them was lost
+        # Nobody knows which came last.
+        ([(None, "approved"), (None, "declined")], "declined"),
+        ([("submitted", "approved"), ("submitted", "declined")], "declined"),
+        ([("submitted", "approved"), ("pending", "declined")], "declined"),
+        ([("submitted", "approved"), ("approved", "declined"), ("declined", "approved")], "declined"),
+        ([("submitted", "approved"), ("approved", "submitted")], "pending"),
+        ([("declined", "declined"), ("submitted", "approved")], "declined"),
+        ([("approved", "half-approved"), ("half-declined", "approved")], "pending"),
+    ],
+)
+def test_the_verdict_is_the_end_of_the_chain_and_the_severest_where_it_has_no_one_end(
+    steps: list[Transition], word: str
+) -> None:
+    for order in itertools.permutations(steps):
+        assert standing(*order) == word
+
+
+def test_an_old_approval_sent_again_releases_nothing() -> None:
+    approved, declined = transitions(("submitted", "approved"), ("approved", "declined"))
+    _, order = judged([approved, declined])
+    for second, body in (
+        (90, decision("approved", "submitted")),
+        (95, decision("approved", "submitted", description="?")),
+    ):
+        (verdict,), order = judged([told(body, second)], order)
+        assert spoken(order)["checker"].verdict == "declined"
+        assert verdict is not Verdict.APPLIED or b"?" in body  # of other words there is news, and no other verdict
+
+
+def test_a_repeat_is_no_news_whenever_it_comes() -> None:
+    first, again = (told(decision("approved", "submitted"), second) for second in (0, 1_200))
+    assert first.meaning == again.meaning
+    for pair in ([first, again], [again, first]):
+        verdicts, order = judged(pair)
+        assert verdicts[1] is Verdict.KNOWN
+        assert spoken(order)["checker"].at.minute == 30  # when it was said first
+
+
+TRANSITIONS = st.tuples(st.sampled_from([None, *WORDS]), st.sampled_from(WORDS))
+HISTORIES = st.lists(TRANSITIONS, min_size=1, max_size=6)
+
+
+@given(HISTORIES, st.data())
+def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
+    steps: list[Transition], data: st.DataObject
+) -> None:
+    callbacks = transitions(*steps)
+    _, expected = judged(callbacks)
+    shuffled = data.draw(st.permutations(callbacks + callbacks[: len(callbacks) // 2]))
+    cut = data.draw(st.integers(0, len(shuffled)))
+    _, order = judged(shuffled[:cut])
+    _, order = judged(shuffled[cut:], order)
+    assert spoken(order) == spoken(expected)
+    assert order.facts == expected.facts
+
+
+@given(HISTORIES, st.data())
+def test_whoever_repeats_what_was_sent_never_changes_the_verdict(steps: list[Transition], data: st.DataObject) -> None:
+    _, before = judged(transitions(*steps))
+    again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
+    replayed = [told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)]
+    verdicts, after_it = judged(replayed, before)
+    assert set(verdicts) == {Verdict.KNOWN}
+    assert spoken(after_it) == spoken(before)
+
+
+@given(st.lists(st.sampled_from(("approved", "declined", "pending")), min_size=1, max_size=6))
+def test_an_honest_history_never_releases_what_it_ends_by_not_approving(words: list[str]) -> None:
+    """Of a chain that meets no status twice the verdict is the last word; of another it is never more than that."""
+    chain = list(zip(["submitted", *words], words, strict=False))
+    word = standing(*chain)
+    last = {"approved": "approved", "declined": "declined"}.get(words[-1], "pending")
+    if len({"submitted", *words}) == len(words) + 1:
+        assert word == last
+    elif last != "approved":
+        assert word != "approved"
+
+
+def test_an_order_cannot_be_filled_with_transitions() -> None:
+    steps = [(f"w{n}", f"v{n}") for n in range(500)]
+    _, order = judged(transitions(*steps))
+    assert len(order.facts) == 1
+    callback = VENDOR.source.orders(Sample(b'{"order":{"id":"??"}}').body)
+    assert callback == (None,)

@@ -1,0 +1,153 @@
+"""Signifyd: decisions by their own time, in bodies of two ages."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import itertools
+
+import pytest
+
+from schemas.fraud import FraudVerdict
+from services.ingest import sources
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.facts import Callback
+from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.rules.verdicts import standing
+from services.ingest.sources import signifyd
+from services.ingest.sources.source import Delivery
+from tests.support.callbacks import record
+from tests.support.vendors.signifyd import case, decision
+
+
+def told(body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z") -> Callback:
+    it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
+    headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
+    return sources.read(it._replace(headers=headers))
+
+
+def judged(*callbacks: Callback) -> tuple[list[Verdict], FraudVerdict]:
+    judged = judge_all(callbacks, {"shop:727": Order("shop:727", 1, 0, None, {}, frozenset())}, seen=[])
+    ((name, said),) = standing(judged.orders["shop:727"].facts)
+    assert name == "checker"
+    return judged.verdicts, FraudVerdict.model_validate_json(said)
+
+
+def word(*bodies: bytes) -> str:
+    return judged(*map(told, bodies))[1].verdict
+
+
+@pytest.mark.parametrize("header", signifyd.SIGNATURES)
+def test_the_published_algorithm_verifies_under_both_names_of_its_header(header: bytes) -> None:
+    body = b'{"orderId":"AB1597","decision":{"checkpointAction":"ACCEPT"}}'
+    signature = b"sPX8FiT3q703qHBjsjv8udGIF1X1idJQWaFbpUOQ7zM="  # vector G1
+    assert signifyd.verify(Delivery({header: signature}, body, (b"testKey",)))
+    assert not signifyd.verify(Delivery({header: signature.lower()}, body, (b"testKey",)))
+    assert not signifyd.verify(Delivery({header: signature.rstrip(b"=")}, body, (b"testKey",)))
+
+
+def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
+    right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
+    headers = {signifyd.SIGNATURES[0]: b"forged", signifyd.SIGNATURES[1]: right}
+    assert not signifyd.verify(Delivery(headers, b"{}", (b"testKey",)))
+
+
+@pytest.mark.parametrize("header", signifyd.TOPICS)
+def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
+    assert signifyd.topic({header: b"MERCHANT_REVIEW"}) == "MERCHANT_REVIEW"
+    assert signifyd.topic({header: b"\xff\r\n x" * 500}).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [("ACCEPT", "approved"), ("accept", "approved"), ("REJECT", "declined")]
+    + [(it, "pending") for it in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
+)
+def test_only_accept_lets_an_order_go(action: str, expected: str) -> None:
+    assert word(decision(action)) == expected
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "review", "expected"),
+    [
+        ("APPROVED", "UNSET", "approved"),
+        ("APPROVED", None, "approved"),
+        ("APPROVED", "FRAUDULENT", "declined"),
+        ("APPROVED", "DOUBTFUL", "pending"),
+        ("DECLINED", "GOOD", "declined"),
+        ("PENDING", "GOOD", "pending"),
+        ("IN_REVIEW", None, "pending"),
+        ("CANCELED", "GOOD", "pending"),
+        ("UNREQUESTED", "GOOD", "pending"),
+        (None, "GOOD", "approved"),
+        (None, "FRAUDULENT", "declined"),
+        (None, "UNSET", "pending"),
+        ("TOMORROW", None, "pending"),
+    ],
+)
+def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
+    guarantee: str | None, review: str | None, expected: str
+) -> None:
+    assert word(case(guaranteeDisposition=guarantee, reviewDisposition=review)) == expected
+
+
+def test_a_word_that_nobody_knows_is_noticed() -> None:
+    (notice,) = told(decision("ESCALATE")).notices
+    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "ESCALATE", True)
+    assert not told(decision("HOLD")).notices
+
+
+def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_severer() -> None:
+    early, late = "2026-11-20T15:29:00.000Z", "2026-11-20T15:29:00.001Z"
+    for one, other, expected in (
+        (decision("ACCEPT", early), decision("REJECT", late), "declined"),
+        (decision("REJECT", early), decision("ACCEPT", late), "approved"),
+        (decision("ACCEPT", early), decision("REJECT", early), "declined"),
+        (decision("ACCEPT", early), decision("HOLD", early), "pending"),
+        (decision("ACCEPT", None), decision("REJECT", None), "declined"),  # without a time nobody knows
+        (decision("REJECT", None), decision("ACCEPT", early), "approved"),
+        (decision("ACCEPT", None), decision("REJECT", early), "declined"),
+    ):
+        assert word(one, other) == word(other, one) == expected
+
+
+def test_a_replay_is_older_or_known_and_never_counts() -> None:
+    bodies = [decision("ACCEPT", "2026-11-20T15:29:00Z"), decision("REJECT", "2026-11-20T15:30:00Z")]
+    replay = told(bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z")  # the checkpoint is not signed
+    verdicts, verdict = judged(*map(told, bodies), replay)
+    assert verdict.verdict == "declined"
+    assert verdicts[2] is Verdict.OLDER
+
+
+def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
+    times = [f"2026-11-20T15:3{n}:00.000000Z" for n in range(3)]
+    callbacks = [told(decision("ACCEPT", None), at=at) for at in times]
+    for order in itertools.permutations(callbacks):
+        verdicts, verdict = judged(*order)
+        assert verdicts[1:] == [Verdict.KNOWN, Verdict.KNOWN]
+        assert verdict.at.minute == 30
+
+
+def test_a_decision_says_whose_it_is_and_why() -> None:
+    callback = told(decision("ACCEPT"))
+    assert callback.order_id == "shop:727"
+    assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
+    verdict = judged(callback)[1]
+    assert (verdict.verdict, verdict.score, verdict.detail) == ("approved", 812.5, "ACCEPT: SIGNIFYD_APPROVED")
+    assert signifyd.orders(decision("ACCEPT")) == ("727",)
+
+
+@pytest.mark.parametrize(
+    ("body", "topic", "is_drift"),
+    [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
+)
+def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(body: bytes, topic: str, is_drift: bool) -> None:
+    callback = told(body, topic)
+    assert callback.order_id is None
+    assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [(True, is_drift, body)]
+
+
+@pytest.mark.parametrize("body", [b'{"decision":{"checkpointAction":"ACCEPT"}}', b'{"orderId":"7 27","decision":null}'])
+def test_what_names_no_order_is_a_dead_letter(body: bytes) -> None:
+    with pytest.raises(CallbackUnreadable):
+        told(body)
