@@ -14,7 +14,10 @@ $$;
 -- nobody has checked it. `headers` as services/runtime/letters.py packs them: the name, and right behind it the value.
 create function runtime.source_of(headers bytea, key bytea) returns text language sql immutable parallel safe as $$
     select coalesce(
-        substring(encode(substring($1 from 1 for 8192), 'escape') from 'ce_source([!-\[\]-~]{1,100})'),
+        substring(
+            encode(substring($1 from nullif(position('ce_source'::bytea in $1), 0) + 9 for 100), 'escape')
+            from '^[!-\[\]-~]+'
+        ),
         substring(encode(substring($2 from 1 for 200), 'escape') from '^([!-9;-\[\]-~]{1,100}):'),
         ''
     )

@@ -73,13 +73,14 @@ def list_incidents(
     *,
     source: Annotated[str | None, typer.Option("--source", help="Only incidents of this source.")] = None,
     state: Annotated[Standing, typer.Option("--state", help="open, resolved, all.")] = Standing.OPEN,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Those that happened most often first. Waiting: letters that somebody has to decide about."""
     with terminal.connected() as connection:
         found = IncidentReader(connection).incidents().values()
     rows = [asdict(it) for it in found if state in (Standing.ALL, it.state) and (source is None or it.source == source)]
-    terminal.rows(rows, COLUMNS, as_json=as_json, empty="no incidents")
+    terminal.rows(rows[:limit], COLUMNS, as_json=as_json, empty="no incidents")
 
 
 @app.command()

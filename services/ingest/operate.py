@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 from psycopg import Connection
@@ -49,6 +49,14 @@ class How(StrEnum):
     REPLAY = "replay"
     DISCARD = "discard"
     SEEN = "seen"
+
+
+class Wanted(NamedTuple):
+    """What an operator asks for."""
+
+    incident_id: str
+    how: How
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,35 +125,35 @@ class IncidentDesk(Desk):
 
     def resolve(self, incident_id: str, how: How, reason: str | None = None) -> Done:
         """Its details: how many letters or kept callbacks it concerned, by this sending and all before it."""
-        first, already, total, until = self.command.command_id, True, 0, None
+        wanted, first = Wanted(incident_id, how, reason), self.command.command_id
+        incident = IncidentReader(self.connection).incidents().get(incident_id)
+        already, total, until = True, 0, None
         for part in count():
             of_part = self.command._replace(command_id=uuid5(first, f"part {part}") if part else first)
-            done = replace(self, command=of_part).resolve_part(part, incident_id, how, reason, until)
+            done = replace(self, command=of_part).resolve_part(wanted, incident, part, until)
             already, total, until = already and done.already, total + done.details["concerned"], done.details["until"]
             if not done.details["goes_on"]:
                 break
         return Done(already, {"incident": incident_id, "how": how.value, "concerned": total})
 
-    def resolve_part(self, part: int, incident_id: str, how: How, reason: str | None, until: str | None) -> Done:
+    def resolve_part(self, wanted: Wanted, incident: Incident | None, part: int, until: str | None) -> Done:
         """`until`: what the first part said; later ones leave what came or failed since."""
-        asked = {"incident": incident_id, "how": how.value, "reason": reason, "part": part}
-        return self._act("incidents resolve", asked, lambda: self._resolve(incident_id, how, reason, until))
+        asked = {"incident": wanted.incident_id, "how": wanted.how.value, "reason": wanted.reason, "part": part}
+        return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
 
-    def _resolve(self, incident_id: str, how: How, reason: str | None, until: str | None) -> Row:
+    def _resolve(self, wanted: Wanted, incident: Incident | None, until: str | None) -> Row:
         begun = until or self._moment()
-        incident = IncidentReader(self.connection).incidents().get(incident_id)
         if incident is None and until is None:
-            raise IncidentUnknown(incident_id)
+            raise IncidentUnknown(wanted.incident_id)
         if incident is None:  # all its letters that were given back have ended, for another cause
             return {"concerned": 0, "goes_on": False, "until": begun}
-        refuse(incident, how)
-        most = LETTERS_OF_PART if incident.evidence is Evidence.LETTERS else KEPT_OF_PART
+        refuse(incident, wanted.how)
         if incident.evidence is Evidence.LETTERS:
-            concerned = self._letters_end(incident, how, reason, begun)
-        elif how is How.REPLAY:
-            concerned = self._give_kept(incident, begun)
+            most, concerned = LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
+        elif wanted.how is How.REPLAY:
+            most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
         else:
-            concerned = 0
+            most, concerned = 1, 0
         if until is None:
             self._close(incident)
         about = {"source": incident.source, "kind": incident.kind, "what": incident.what}
@@ -155,12 +163,12 @@ class IncidentDesk(Desk):
         row = self.connection.execute(SQL["moment"]).fetchone()
         return str(row[0].isoformat()) if row else ""
 
-    def _letters_end(self, incident: Incident, how: How, reason: str | None, until: str) -> int:
+    def _end_letters(self, incident: Incident, wanted: Wanted, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
-        state = "requested" if how is How.REPLAY else "discarded"
+        state = "requested" if wanted.how is How.REPLAY else "discarded"
         if ids:
-            self._change(Choice(ids, limit=len(ids)), state, REPLAYABLE, reason)
+            self._change(Choice(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
         return len(ids)
 
     def _give_kept(self, incident: Incident, until: str) -> int:
