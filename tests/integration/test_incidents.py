@@ -13,13 +13,14 @@ from schemas.callbacks import TOPIC
 from services.console import cli
 from services.ingest import sources, worker
 from services.ingest.kept import purge
-from services.ingest.operate import GROUP, KEPT_OF_PART
+from services.ingest.operate import GROUP, KEPT_OF_PART, LETTERS_OF_PART, How, IncidentDesk, IncidentReader, Wanted
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
 from services.ingest.rules.incidents import fingerprint
 from services.runtime import database
 from services.runtime.ledger import PostgresLedger, Session
 from services.runtime.letters import pack_headers
+from services.runtime.operate import Command
 from services.runtime.records import Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 
@@ -172,6 +173,23 @@ def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> 
     assert world.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
 
 
+def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: World) -> None:
+    world.bury(LETTERS_OF_PART + 10)
+    found, command = world.only(), uuid4()
+    incident = IncidentReader(world.session).incident(found["id"])
+    desk = IncidentDesk(world.session, Command("ada", command))
+    assert desk.resolve_part(Wanted(incident.id, How.REPLAY, None), incident, 0, None).details["goes_on"]
+    world.session.execute(
+        b"""
+        update runtime.dead_letters set state = 'open', updated_at = now()
+        where id in (select id from runtime.dead_letters where state = 'requested' limit 3)
+        """
+    )
+    answer = world.resolve(found, "--replay", "--command-id", command)
+    assert (answer.json["concerned"], answer.json["already_done"]) == (LETTERS_OF_PART + 10, False)
+    assert world.states() == {"requested": LETTERS_OF_PART + 7, "open": 3}
+
+
 def test_letters_that_are_given_back_are_an_incident_until_they_have_ended(world: World) -> None:
     world.bury(2)
     world.resolve(world.only(), "--replay")
@@ -255,6 +273,10 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert [type(it) for it in world.notice(unknown(7))] == [Effect]  # as the worker would judge it again
     assert world.rows("select key from ingest.kept") == [("pay:evt_7",)]
     assert "unknown-type" in [it["kind"] for it in world.incidents()]
+    world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
+    assert world.resolve(found, "--replay").json["concerned"] == 1
+    again = world.rows("""select "offset", attempts, code from runtime.dead_letters where state = 'requested'""")
+    assert again == [(7, 2, "ingest-callback-kept")]  # the same letter: it is the same record
 
 
 def replayed(session: Session) -> list[Record]:
@@ -302,6 +324,17 @@ def test_hostile_text_acts_on_nobody(world: World, command: str) -> None:
         assert answer.code == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(answer.out)
         assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out
+
+
+def test_the_roles_of_all_services_may_bury(world: World) -> None:
+    """What a letter is grouped by is made by whoever writes the letter."""
+    for service in ("ingest", "approval", "issuer", "delivery"):
+        world.session.execute(f"set role stubline_{service}".encode())
+        world.bury(1, group=f"stubline.{service}")
+        world.session.execute(b"reset role")
+    world.session.execute(b"set role stubline_ingest")
+    assert IncidentReader(world.session).incidents()
+    world.session.execute(b"reset role")
 
 
 def test_a_letter_with_the_longest_cause_and_many_headers_is_stored(world: World) -> None:
