@@ -252,7 +252,7 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
     assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
     assert world.incidents() == []
     assert world.rows("select count(*) from ingest.kept") == [(12,)]
-    world.notice(unknown(99, word="charge.v9"))
+    world.notice(unknown(99, word="charge.v1"))
     assert world.only()["count"] == 33
     assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json["already_done"]
     assert world.only()["state"] == "open"
