@@ -34,12 +34,20 @@ create table ingest.notices (
     primary key (source, kind, what, slot)
 );
 
--- Callbacks that are acknowledged and not acted on, whole.
+-- Callbacks that are acknowledged and not acted on, whole, with their records: a later release may be given them.
 create table ingest.kept (
-    key     text primary key check (length(key) between 1 and 1000),
-    source  text not null,
-    what    text not null,
-    body    bytea not null,
-    kept_at timestamptz not null default now()
+    key          text primary key check (length(key) between 1 and 1000),
+    source       text not null,
+    kind         text not null,
+    what         text not null,
+    body         bytea not null,
+    topic        text not null,
+    partition    int not null,
+    "offset"     bigint not null,
+    timestamp_ms bigint not null,
+    record_key   bytea,
+    headers      bytea not null,  -- as services/runtime/letters.py packs them
+    kept_at      timestamptz not null default now()
 );
 create index kept_by_age on ingest.kept (kept_at);
+create index kept_by_words on ingest.kept (source, kind, what);

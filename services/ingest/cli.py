@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from schemas.callbacks import TOPIC
-from services.ingest import shops
+from services.ingest import cli_incidents, shops
 from services.ingest.check_event import Judged, NotAFileOfOneError, judged, sending_of
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
@@ -22,6 +22,7 @@ from services.runtime.text import printable
 app = typer.Typer(no_args_is_help=True)
 sources = typer.Typer(no_args_is_help=True, help="Sources: which shops the door serves, and why it does not serve one.")
 app.add_typer(sources, name="sources")
+app.add_typer(cli_incidents.app, name="incidents")
 
 COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
 File = Annotated[

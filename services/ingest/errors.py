@@ -1,8 +1,9 @@
-"""Why a callback is kept as a dead letter instead of becoming a fact."""
+"""Why a callback is kept as a dead letter instead of becoming a fact, and why an operator's command is not carried out."""
 
 from __future__ import annotations
 
 from services.runtime.errors import Fatal, Poison
+from services.runtime.refusals import Refused, Unknown
 
 
 class CallbackUnreadable(Poison):
@@ -53,6 +54,33 @@ class OrderOverfull(Poison):
         "`stubline dead show ID` prints the callback. Find what changes the order's status at the source; then "
         "`stubline dead discard ID --reason ...`. What is known of the order stays as it is."
     )
+
+
+class CallbackKept(Poison):
+    """A callback that was kept, for no release until then acted on its kind, and that an operator gave back to be worked."""
+
+    code = "ingest-callback-kept"
+    next_step = (
+        "None while it is asked for: the worker takes it. It is kept once more when this release does not act on its kind "
+        "either; the incident is open again then."
+    )
+
+
+class IncidentUnknown(Unknown):
+    """There is no incident of that id."""
+
+    code = "incident-unknown"
+    next_step = (
+        "`stubline incidents list --state all` shows the ids. Letters that were replayed and failed for another cause "
+        "are another incident."
+    )
+
+
+class IncidentChoiceRefused(Refused):
+    """What was asked for is not what this incident can be resolved by."""
+
+    code = "incident-choice-refused"
+    next_step = "`stubline incidents resolve ID` without a choice says what would do for it. Nothing was changed."
 
 
 class DoorBroken(Fatal):

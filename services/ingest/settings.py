@@ -22,6 +22,12 @@ class Settings(LaneSettings):
         None,
         description="TOML: the shops whose callbacks the door takes, and where their secrets are. The door needs it.",
     )
+    kept_days: int = Field(
+        90,
+        ge=1,
+        le=3_650,
+        description="How long callbacks are kept that nobody acts on: for so long a later release can be given them.",
+    )
     door_host: str = Field("127.0.0.1", description="Where the door listens. 0.0.0.0 in a container.")
     door_port: int = Field(8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which.")
     door_body_bytes_max: int = Field(

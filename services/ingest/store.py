@@ -66,13 +66,26 @@ class Store:
 
     def keep(self, kept: Mapping[str, Notice]) -> None:
         """Callbacks, by their keys, that nobody acts on."""
+        notices = list(kept.values())
+        origins = [notice.origin for notice in notices]
         batch = {
             "keys": texts(list(kept)),
-            "sources": texts([notice.source for notice in kept.values()]),
-            "whats": texts([notice.what for notice in kept.values()]),
-            "bodies": blobs([notice.body for notice in kept.values()]),
+            "sources": texts([notice.source for notice in notices]),
+            "kinds": texts([notice.kind for notice in notices]),
+            "whats": texts([notice.what for notice in notices]),
+            "bodies": blobs([notice.body for notice in notices]),
+            "topics": texts([origin.topic for origin in origins]),
+            "partitions": plain([origin.partition for origin in origins]),
+            "offsets": plain([origin.offset for origin in origins]),
+            "timestamps_ms": plain([origin.timestamp_ms for origin in origins]),
+            "record_keys": blobs([origin.key for origin in origins]),
+            "headers": blobs([origin.headers for origin in origins]),
         }
         self.session.execute(SQL["keep"], batch)
+
+    def purge_kept(self, *, days: int, rows_max: int) -> int:
+        """The oldest first. How many went."""
+        return self.session.execute(SQL["purge_kept"], {"days": days, "rows_max": rows_max}).rowcount
 
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came."""

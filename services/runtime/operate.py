@@ -17,6 +17,8 @@ from psycopg.types.json import Jsonb
 
 from services.runtime import sql
 from services.runtime.broker import Extent
+from services.runtime.ledger import PostgresTransaction
+from services.runtime.ports import Letter
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.refusals import (
     CommandReused,
@@ -27,6 +29,7 @@ from services.runtime.refusals import (
     NothingToAccept,
     TopicUnknown,
 )
+from services.runtime.version import CODE_VERSION
 
 SQL = sql.load(__package__)
 REPLAYABLE = ("open", "replayed")
@@ -141,27 +144,6 @@ class Desk:
 
     def _letters(self, what: str, choice: Choice, state: str, allowed: Sequence[str], reason: str | None) -> Done:
         ids = None if choice.ids is None else sorted(choice.ids)
-
-        def work() -> Row:
-            chosen = self.connection.execute(
-                SQL["lock_chosen_letters"],
-                {
-                    "ids": ids,
-                    "group": choice.group,
-                    "code": choice.code,
-                    "states": list(choice.states),
-                    "limit": choice.limit,
-                },
-            ).fetchall()
-            if missing := sorted(set(ids or ()) - {letter for letter, _ in chosen}):
-                raise LetterUnknown(", ".join(map(str, missing)))
-            if wrong := [f"{letter} is {now}" for letter, now in chosen if now not in allowed]:
-                raise LetterStateRefused(", ".join(wrong))
-            letters = [letter for letter, _ in chosen]
-            change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
-            self.connection.execute(SQL["set_letters"], change)
-            return {"letters": [str(letter) for letter in letters]}
-
         named = None if ids is None else [str(letter) for letter in ids]
         asked = {
             "ids": named,
@@ -169,8 +151,30 @@ class Desk:
             "code": choice.code,
             "states": list(choice.states),
             "reason": reason,
+            "limit": choice.limit,
         }
-        return self._act(what, asked | {"limit": choice.limit}, work)
+        return self._act(what, asked, lambda: self._change(choice, state, allowed, reason))
+
+    def _change(self, choice: Choice, state: str, allowed: Sequence[str], reason: str | None) -> Row:
+        """Inside a command: the letters, in their new state."""
+        ids = None if choice.ids is None else sorted(choice.ids)
+        wanted = {"ids": ids, "group": choice.group, "code": choice.code, "states": list(choice.states)}
+        chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | {"limit": choice.limit}).fetchall()
+        if missing := sorted(set(ids or ()) - {letter for letter, _ in chosen}):
+            raise LetterUnknown(", ".join(map(str, missing)))
+        if wrong := [f"{letter} is {now}" for letter, now in chosen if now not in allowed]:
+            raise LetterStateRefused(", ".join(wrong))
+        letters = [letter for letter, _ in chosen]
+        change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
+        self.connection.execute(SQL["set_letters"], change)
+        return {"letters": [str(letter) for letter in letters]}
+
+    def _ask(self, group: str, letters: Sequence[Letter]) -> None:
+        """Inside a command: records that were taken, and are to be worked once more, as letters that are asked for."""
+        added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
+        ids = [letter_id for letter_id, _ in added]
+        change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
+        self.connection.execute(SQL["set_letters"], change)
 
     def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> Done:
         """The work and its audit row commit together. Refused work raises, and leaves neither."""

@@ -77,8 +77,24 @@ on conflict (source, kind, what, slot) do update
 set count = notices.count + excluded.count, last_at = excluded.last_at;
 
 -- name: keep
-insert into ingest.kept (key, source, what, body)
-select key, source, what, body
-from unnest(%(keys)s::text[], %(sources)s::text[], %(whats)s::text[], %(bodies)s::bytea[]) as batch (key, source, what, body)
+insert into ingest.kept (
+    key, source, kind, what, body, topic, partition, "offset", timestamp_ms, record_key, headers
+)
+select key, source, kind, what, body, topic, partition, "offset", timestamp_ms, record_key, headers
+from unnest(
+    %(keys)s::text[], %(sources)s::text[], %(kinds)s::text[], %(whats)s::text[], %(bodies)s::bytea[], %(topics)s::text[],
+    %(partitions)s::int[], %(offsets)s::bigint[], %(timestamps_ms)s::bigint[], %(record_keys)s::bytea[],
+    %(headers)s::bytea[]
+) as batch (key, source, kind, what, body, topic, partition, "offset", timestamp_ms, record_key, headers)
 order by key
 on conflict do nothing;
+
+-- name: purge_kept
+-- Bounded; rows that somebody gives back just now are left to him.
+delete from ingest.kept
+where key in (
+    select key from ingest.kept
+    where kept_at < now() - make_interval(days => %(days)s::int)
+    order by kept_at limit %(rows_max)s::int
+    for update skip locked
+);

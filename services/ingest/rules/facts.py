@@ -39,6 +39,17 @@ class Fact(NamedTuple):
         return self.version[-64:]
 
 
+class Origin(NamedTuple):
+    """The record in which a callback came, beside its body: with it the callback can be worked once more."""
+
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    timestamp_ms: int = -1
+    key: bytes | None = None
+    headers: bytes = b""  # packed
+
+
 class Notice(NamedTuple):
     """Something that a source says and this release does not know, which harms nothing: counted, with an example."""
 
@@ -48,6 +59,7 @@ class Notice(NamedTuple):
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on: it is kept whole
     is_drift: bool = True  # a person should look at it; else it is only kept
+    origin: Origin = Origin()  # of a callback that is kept; `sources.read` sets it
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Notice) and self[:3] == other[:3]

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import Callback, Origin
 from services.ingest.sources.source import Received, Source
+from services.runtime.letters import pack_headers
 
 if TYPE_CHECKING:
     from services.runtime.records import Record
@@ -47,13 +48,29 @@ def read(record: Record) -> Callback:
         raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
     received = accept(event, record.key)
     try:
-        return source.normalise(received)
+        callback = source.normalise(received)
+        return with_origin(callback, record) if callback.notices else callback
     except NotAnEvent:
         raise
     except ValidationError as error:  # whose own text would carry the input into letters and logs
         raise CallbackUnreadable(told(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
+
+
+def with_origin(callback: Callback, record: Record) -> Callback:
+    """What is kept is kept with its record, so that a later release can be given it."""
+    origin = Origin(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp_ms,
+        record.key,
+        pack_headers(record.headers),
+    )
+    return callback._replace(
+        notices=tuple(notice._replace(origin=origin) if notice.is_kept else notice for notice in callback.notices)
+    )
 
 
 def accept(event: CloudEvent, key: bytes | None) -> Received:

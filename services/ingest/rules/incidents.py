@@ -1,0 +1,107 @@
+"""Which troubles are one: those of a kind, of one source, for one cause. Pure: no clock, no chance, no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+NUMBER, MORE = re.compile("[0-9]+"), re.compile(r"; and # more\Z")
+FINGERPRINT_CHARS_MAX = 300
+ID_CHARS = 12
+UNKNOWN = "?"  # stands for a source of which not even the key tells
+TWO_MEANINGS, SAME_KEY = "two-meanings", "same key, two meanings"
+
+
+class Evidence(StrEnum):
+    LETTERS = "letters"  # callbacks that could not be worked: they wait for a person
+    NOTICES = "notices"  # words that this release does not know, in callbacks that were taken
+    ORDERS = "orders"  # keys that came with two meanings, noted at their orders
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A row of evidence: how often something happened, and since when."""
+
+    evidence: Evidence
+    source: str
+    kind: str
+    what: str  # a cause, what varies in it folded
+    count: int
+    first_at: datetime
+    last_at: datetime
+    example: str  # of letters an id, of notices a callback's key, of orders an order's id
+    origin: str  # of letters the source as they have it, of notices the words as they came
+    is_open: bool = False
+    waiting: int = 0  # letters that nobody has decided about
+    replaying: int = 0  # letters that are asked for and have not ended
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Everything of one kind, source and cause, however often it came."""
+
+    id: str
+    evidence: Evidence
+    source: str
+    kind: str
+    what: str
+    count: int
+    waiting: int
+    replaying: int
+    state: str  # open, until every letter has ended and every notice was seen; else resolved
+    first_at: datetime
+    last_at: datetime
+    example: str
+    origins: tuple[str, ...]
+
+
+def fingerprint(cause: str) -> str:
+    """A cause without what varies: the same error at another line, or at more of them, is the same.
+
+    The database says it of letters: `runtime.cause_of`.
+    """
+    parts = MORE.sub("", NUMBER.sub("#", cause)).split("; ")
+    return "; ".join(sorted(set(parts)))[:FINGERPRINT_CHARS_MAX]
+
+
+def source_of(said: str) -> str:
+    """`/sources/shop` and `shop` are one."""
+    return said.removeprefix("/sources/") or UNKNOWN
+
+
+def name_of(kind: str, source: str, what: str) -> str:
+    """The same for ever, and in every installation."""
+    return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[:ID_CHARS]
+
+
+def gathered(told: Iterable[Told]) -> dict[str, Incident]:
+    """By id, those that happened most often first. In whichever order the evidence comes."""
+    alike = defaultdict[str, list[Told]](list)
+    for it in told:
+        alike[name_of(it.kind, it.source, it.what)].append(it)
+    found = [_incident(name, rows) for name, rows in alike.items()]
+    return {it.id: it for it in sorted(found, key=lambda it: (-it.count, it.id))}
+
+
+def _incident(name: str, rows: Sequence[Told]) -> Incident:
+    newest = max(rows, key=lambda it: (it.last_at, it.example))
+    return Incident(
+        id=name,
+        evidence=newest.evidence,
+        source=newest.source,
+        kind=newest.kind,
+        what=newest.what,
+        count=sum(it.count for it in rows),
+        waiting=sum(it.waiting for it in rows),
+        replaying=sum(it.replaying for it in rows),
+        state="open" if any(it.is_open for it in rows) else "resolved",
+        first_at=min(it.first_at for it in rows),
+        last_at=newest.last_at,
+        example=newest.example,
+        origins=tuple(sorted({it.origin for it in rows})),
+    )

@@ -1,0 +1,345 @@
+"""Schema drift as incidents, through the real commands on a real database: ten thousand letters are one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from schemas.callbacks import TOPIC
+from services.console import cli
+from services.ingest import sources, worker
+from services.ingest.kept import purge
+from services.ingest.operate import GROUP, KEPT_OF_PART, LETTERS_OF_PART, How, IncidentDesk, IncidentReader, Wanted
+from services.ingest.rules import facts
+from services.ingest.rules.facts import Callback, Notice
+from services.ingest.rules.incidents import fingerprint
+from services.runtime import database
+from services.runtime.ledger import PostgresLedger, Session
+from services.runtime.letters import pack_headers
+from services.runtime.operate import Command
+from services.runtime.records import Effect, Outcome, Record
+from tests.support.callbacks import record, woo_order
+
+CAUSE = "line_items.{}.quantity: Field required"
+HOSTILE = "[bold]boom[/bold]\x1b[2J\x1b]0;x\x07\u202egro"
+ADD = """
+insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256, headers, stage,
+    code, text, code_version)
+select %(group)s, %(topic)s, %(topic_id)s, 0, n, %(key)s, %(value)s, sha256(%(value)s), %(headers)s, 'parse', %(code)s,
+    replace(%(text)s, '{}', (n %% 500)::text), '1'
+from generate_series(1, %(times)s) as n
+"""
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class World:
+    """A database with its evidence, and the command `stubline`."""
+
+    def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+        self.session, self._capsys = session, capsys
+
+    def __call__(self, *arguments: object) -> Answer:
+        self._capsys.readouterr()
+        return Answer(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
+
+    def bury(self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object) -> None:
+        """So many letters of a cause; `{}` is another number in each."""
+        like = like or record(woo_order())
+        about = {"group": GROUP, "topic": TOPIC, "topic_id": uuid4().hex, "code": "ingest-callback-unreadable"}
+        said = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
+        self.session.execute(ADD.encode(), {**about, **said, "text": text, "times": times, **other})
+
+    def notice(self, *told: Callback) -> list[Outcome]:
+        with self.session.transaction():
+            return worker.handle(told, self.session)
+
+    def incidents(self, *options: str) -> list[dict[str, Any]]:
+        answer = self("incidents", "list", "--json", *options)
+        assert answer.code == 0, answer.err
+        return list(answer.json)
+
+    def only(self, *options: str) -> dict[str, Any]:
+        (found,) = self.incidents(*options)
+        return found
+
+    def resolve(self, incident: Mapping[str, Any], *how: object) -> Answer:
+        return self("incidents", "resolve", incident["id"], *how, "--actor", "ada", "--json")
+
+    def rows(self, statement: str) -> list[Any]:
+        return self.session.execute(statement.encode()).fetchall()
+
+    def states(self) -> dict[str, int]:
+        return dict(self.rows("select state, count(*) from runtime.dead_letters group by state"))
+
+
+@pytest.fixture
+def world(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
+    monkeypatch.setenv("COLUMNS", "200")
+    with database.connect(database_url, name="incidents test") as session:
+        yield World(session, capsys)
+
+
+def unknown(number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True) -> Callback:
+    """A callback of a type that this release does not know, as a source tells it."""
+    it = record({"n": number}, source=source, order=f"?{number}", offset=number)
+    notice = Notice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
+    told = facts.callback(f"{source}:evt_{number}", None, notices=(notice,))
+    return sources.with_origin(told, it)
+
+
+def test_ten_thousand_letters_of_one_cause_are_one_incident(world: World) -> None:
+    world.bury(10_000)
+    found = world.only()
+    assert (found["count"], found["waiting"], found["state"]) == (10_000, 10_000, "open")
+    assert (found["source"], found["kind"]) == ("shop", "ingest-callback-unreadable")
+    assert found["what"] == "line_items.#.quantity: Field required"
+    assert found["first_at"] <= found["last_at"]
+    shown = world("incidents", "show", found["id"])
+    assert f"stubline dead show {found['example']}" in shown.out
+    assert '"number": "727"' in shown.out
+    assert f"stubline incidents resolve {found['id']} --replay" in shown.out
+    assert "deploy a release that reads it" in shown.out
+    assert world("dead", "show", found["example"]).code == 0
+    assert world("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+
+
+def test_two_sources_two_causes_and_two_codes_are_not_one(world: World) -> None:
+    world.bury(3)
+    world.bury(2, like=record(woo_order(), source="other"))
+    world.bury(4, text="total: Field required")
+    world.bury(1, code="ingest-amount-unreadable")
+    world.bury(9, group="stubline.issuer")
+    assert [it["count"] for it in world.incidents()] == [4, 3, 2, 1]
+    assert [it["count"] for it in world.incidents("--source", "other")] == [2]
+
+
+def test_a_source_is_told_by_the_header_and_not_by_the_shop_it_serves(world: World) -> None:
+    gateway = record(woo_order(), source="stripe-eu", orders_of="shop")
+    assert (gateway.key or b"").startswith(b"shop:")
+    world.bury(1, like=gateway)
+    world.bury(1, like=gateway._replace(headers=[], key=b"stripe-eu:1"))  # a structured event: only the key tells
+    world.bury(1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None))
+    assert sorted((it["source"], it["count"]) for it in world.incidents()) == [("?", 1), ("stripe-eu", 2)]
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "",
+        "a.10.b: x; a.2.b: x; a: y; and 3 more",
+        "; ;  ; 1",
+        "é1; Z; a; A; _; 😀2; \uffee",
+        "ce_source is '/x\\y'\n 7\n",
+        "; and 5 more",
+        "٣ are digits too, 3",
+        "x1 " * 400,
+    ],
+)
+def test_the_database_folds_a_cause_as_the_rules_do(world: World, cause: str) -> None:
+    ((folded,),) = world.session.execute(b"select runtime.cause_of(%s)", (cause,)).fetchall()
+    assert folded == fingerprint(cause)
+
+
+def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> None:
+    world.bury(6_000)  # more than a part
+    world.bury(5, text="total: Field required")
+    found, command = world.incidents()[0], uuid4()
+    answer = world.resolve(found, "--replay", "--command-id", command)
+    assert (answer.code, answer.json["concerned"], answer.json["already_done"]) == (0, 6_000, False)
+    assert world.states() == {"requested": 6_000, "open": 5}
+    audits = world.rows("select actor, what, details->'asked'->>'incident' from runtime.audit")
+    assert audits == [("ada", "incidents resolve", found["id"])] * 2
+    world.session.execute(
+        b"update runtime.dead_letters set state = 'open', updated_at = now() where state = 'requested'"
+    )
+    again = world.resolve(found, "--replay", "--command-id", command)
+    assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
+    assert world.states() == {"open": 6_005}
+    assert world.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
+
+
+def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: World) -> None:
+    world.bury(LETTERS_OF_PART + 10)
+    found, command = world.only(), uuid4()
+    incident = IncidentReader(world.session).incident(found["id"])
+    desk = IncidentDesk(world.session, Command("ada", command))
+    assert desk.resolve_part(Wanted(incident.id, How.REPLAY, None), incident, 0, None).details["goes_on"]
+    world.session.execute(
+        b"""
+        update runtime.dead_letters set state = 'open', updated_at = now()
+        where id in (select id from runtime.dead_letters where state = 'requested' limit 3)
+        """
+    )
+    answer = world.resolve(found, "--replay", "--command-id", command)
+    assert (answer.json["concerned"], answer.json["already_done"]) == (LETTERS_OF_PART + 10, False)
+    assert world.states() == {"requested": LETTERS_OF_PART + 7, "open": 3}
+
+
+def test_letters_that_are_given_back_are_an_incident_until_they_have_ended(world: World) -> None:
+    world.bury(2)
+    world.resolve(world.only(), "--replay")
+    found = world.only()
+    assert (found["count"], found["waiting"], found["replaying"]) == (2, 0, 2)
+    world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
+    assert world.incidents() == []
+    assert world.only("--state", "resolved")["state"] == "resolved"
+    world.bury(1)
+    assert (world.only()["count"], world.only()["waiting"]) == (3, 1)
+
+
+def test_a_discard_closes_what_waits_and_keeps_the_reason(world: World) -> None:
+    world.bury(3)
+    assert world.resolve(world.only(), "--discard").code == 2
+    assert world.resolve(world.only(), "--discard", "--reason", "test traffic").json["concerned"] == 3
+    assert world.rows("select distinct state, reason, actor from runtime.dead_letters") == [
+        ("discarded", "test traffic", "ada")
+    ]
+    assert world.incidents() == []
+
+
+def test_without_a_choice_it_offers_and_changes_nothing(world: World) -> None:
+    world.bury(7)
+    found = world.only()
+    answer = world("incidents", "resolve", found["id"])
+    assert answer.code == 0
+    assert f"stubline incidents resolve {found['id']} --replay" in answer.out
+    assert "gives the 7 letters that wait back" in answer.out
+    assert world.states() == {"open": 7}
+    assert world.rows("select count(*) from runtime.audit") == [(0,)]
+    assert world.resolve(found, "--replay", "--discard").code == 2
+
+
+def test_what_is_not_there_or_makes_no_sense_is_refused_with_its_code(world: World) -> None:
+    answer = world("incidents", "show", "0123456789ab")
+    assert (answer.code, "incident-unknown" in answer.err) == (3, True)
+    assert world("incidents", "resolve", "0123456789ab", "--replay").code == 3
+    world.bury(1)
+    refused = world.resolve(world.only(), "--seen", "--reason", "fine")
+    assert (refused.code, json.loads(refused.err)["error"]["code"]) == (1, "incident-choice-refused")
+    assert world.rows("select count(*) from runtime.audit") == [(0,)]
+
+
+def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(world: World) -> None:
+    for number in range(3):
+        world.notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
+    world.session.execute(
+        b"""
+        insert into ingest.notices select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        from ingest.notices
+        """
+    )
+    found = world.only()
+    assert (found["count"], found["kind"], found["what"]) == (12 + 20, "unknown-type", "charge.v#")
+    shown = world("incidents", "show", found["id"], "--json").json
+    assert [row["words"] for row in shown["words"]] == [f"charge.v{n}" for n in range(4)]
+    assert shown["kept"] == 12
+    command = uuid4()
+    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
+    assert world.incidents() == []
+    assert world.rows("select count(*) from ingest.kept") == [(12,)]
+    world.notice(unknown(99, word="charge.v1"))
+    assert world.only()["count"] == 33
+    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json["already_done"]
+    assert world.only()["state"] == "open"
+
+
+def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown(world: World) -> None:
+    world.notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
+    found, command = world.only(), uuid4()
+    answer = world.resolve(found, "--replay", "--command-id", command)
+    assert answer.json["concerned"] == KEPT_OF_PART + 20
+    assert world.states() == {"requested": KEPT_OF_PART + 20}
+    assert world.rows("select (select count(*) from ingest.kept), (select count(*) from ingest.callbacks)") == [(0, 0)]
+    assert world.resolve(found, "--replay", "--command-id", command).json["already_done"]
+    assert world.states() == {"requested": KEPT_OF_PART + 20}
+    replays = replayed(world.session)
+    original = record({"n": 7}, source="pay", order="?7", offset=7)
+    assert replays[7]._replace(letter_id=None) == original._replace(timestamp_ms=replays[7].timestamp_ms)
+    assert [type(it) for it in world.notice(unknown(7))] == [Effect]  # as the worker would judge it again
+    assert world.rows("select key from ingest.kept") == [("pay:evt_7",)]
+    assert "unknown-type" in [it["kind"] for it in world.incidents()]
+    world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
+    assert world.resolve(found, "--replay").json["concerned"] == 1
+    again = world.rows("""select "offset", attempts, code from runtime.dead_letters where state = 'requested'""")
+    assert again == [(7, 2, "ingest-callback-kept")]  # the same letter: it is the same record
+
+
+def replayed(session: Session) -> list[Record]:
+    with PostgresLedger(GROUP, "test", "1", lambda: session).transaction() as transaction:
+        replays = transaction.take_requested(1_000, 10**8)
+        transaction.commit()
+    return sorted((it.record for it in replays), key=lambda it: it.offset)
+
+
+def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None:
+    world.notice(*[unknown(n) for n in range(4)])
+    world.session.execute(
+        b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', 'pay:evt_3')"
+    )
+    assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
+    assert world.rows("select key from ingest.kept order by key") == [("pay:evt_0",), ("pay:evt_2",)]
+
+
+def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -> None:
+    def tell(order: int, total: str, source: str = "shop") -> None:
+        body = woo_order(id=order, status="completed", total=total)
+        world.notice(sources.read(record(body, order=str(order), source=source)))
+
+    for order in (1, 2):
+        tell(order, "15.00")
+        tell(order, "16.00")
+    tell(3, "15.00")
+    tell(1, "15.00", "other")
+    found = world.only()
+    assert (found["kind"], found["source"], found["count"], found["waiting"]) == ("two-meanings", "shop", 2, 0)
+    assert "stubline orders show shop:2" in world("incidents", "show", found["id"]).out
+    assert world.resolve(found, "--seen", "--reason", "their plugin").code == 0
+    assert world.incidents() == []
+    tell(3, "17.00")
+    assert world.only()["count"] == 3
+
+
+@pytest.mark.parametrize("command", ["list", "show", "resolve"])
+def test_hostile_text_acts_on_nobody(world: World, command: str) -> None:
+    bad = record(HOSTILE.encode(), order=HOSTILE)
+    world.bury(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
+    world.notice(unknown(1, word="x[red]\x1b[31m\u202e"))
+    for found in world.incidents():
+        answer = world("incidents", command, *([found["id"]] if command != "list" else []))
+        assert answer.code == 0
+        assert not {"\x1b", "\x07", "\u202e"} & set(answer.out)
+        assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out
+
+
+def test_the_roles_of_all_services_may_bury(world: World) -> None:
+    """What a letter is grouped by is made by whoever writes the letter."""
+    for service in ("ingest", "approval", "issuer", "delivery"):
+        world.session.execute(f"set role stubline_{service}".encode())
+        world.bury(1, group=f"stubline.{service}")
+        world.session.execute(b"reset role")
+    world.session.execute(b"set role stubline_ingest")
+    assert IncidentReader(world.session).incidents()
+    world.session.execute(b"reset role")
+
+
+def test_a_letter_with_the_longest_cause_and_many_headers_is_stored(world: World) -> None:
+    """What groups letters stands in an index, and an index takes no long row."""
+    long = "".join(chr(0x4E00 + n) for n in range(2_000))
+    headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]
+    world.bury(1, text=long, like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()))
+    assert world.only()["what"] == long[:300]

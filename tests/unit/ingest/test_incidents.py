@@ -1,0 +1,90 @@
+"""Laws of an incident's name: the same cause is one, whatever varies in it, and in whichever order it is told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.rules.incidents import (
+    FINGERPRINT_CHARS_MAX,
+    NUMBER,
+    Evidence,
+    Told,
+    fingerprint,
+    gathered,
+    name_of,
+    source_of,
+)
+
+AT = datetime(2026, 11, 20, tzinfo=UTC)
+NUMBERS = st.integers(0, 10**12).map(str)
+
+
+@given(st.text(), st.data())
+def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.DataObject) -> None:
+    cause = f"line_items.3.quantity: {text} 7"
+    other = NUMBER.sub(lambda _found: data.draw(NUMBERS), cause)
+    assert fingerprint(other) == fingerprint(cause)
+
+
+@given(st.lists(st.sampled_from(["id: Field required", "total: too long", "sku: é"]), min_size=1), st.randoms())
+def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], chance: Random) -> None:
+    many = [f"line_items.{at}.{fault}" for at, fault in enumerate(faults * 3)]
+    chance.shuffle(many)
+    once = sorted({f"line_items.0.{fault}" for fault in faults})
+    assert fingerprint("; ".join(many)) == fingerprint("; ".join(once))
+    assert fingerprint("; ".join([*many, "and 12 more"])) == fingerprint("; ".join(once))
+
+
+@given(st.text(max_size=3_000))
+def test_it_is_bounded_and_has_no_number(cause: str) -> None:
+    assert len(fingerprint(cause)) <= FINGERPRINT_CHARS_MAX
+    assert not NUMBER.search(fingerprint(cause))
+
+
+def test_other_words_are_another_cause() -> None:
+    assert fingerprint("total: Field required") != fingerprint("currency: Field required")
+
+
+def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
+    names = {name_of("a", "b", "c"), name_of("ab", "", "c"), name_of("a", "bc", ""), name_of("", "ab", "c")}
+    assert {len(name) for name in names} == {12}
+    assert len(names) == 4
+    assert name_of("a", "b", "c") == "8badde10c760"  # the same in every release: people keep ids in their notes
+
+
+@pytest.mark.parametrize(("said", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")])
+def test_a_source_is_named_as_the_sources_file_names_it(said: str, source: str) -> None:
+    assert source_of(said) == source
+
+
+EVIDENCE = st.builds(
+    Told,
+    evidence=st.just(Evidence.LETTERS),
+    source=st.sampled_from(["shop", "pay"]),
+    kind=st.just("ingest-callback-unreadable"),
+    what=st.sampled_from(["total: Field required", "id: Field required"]),
+    count=st.integers(1, 10_000),
+    first_at=st.integers(0, 9).map(lambda s: AT + timedelta(seconds=s)),
+    last_at=st.integers(10, 19).map(lambda s: AT + timedelta(seconds=s)),
+    example=NUMBERS,
+    origin=st.sampled_from(["shop", "/sources/shop"]),
+    is_open=st.booleans(),
+    waiting=st.integers(0, 5),
+)
+
+
+@given(st.lists(EVIDENCE), st.randoms())
+def test_the_order_in_which_the_evidence_comes_does_not_matter(told: list[Told], chance: Random) -> None:
+    shuffled = list(told)
+    chance.shuffle(shuffled)
+    found = gathered(told)
+    assert list(found.items()) == list(gathered(shuffled).items())
+    assert sum(it.count for it in found.values()) == sum(it.count for it in told)
+    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in told)
+    assert [it.count for it in found.values()] == sorted((it.count for it in found.values()), reverse=True)
+    assert len(found) == len({(it.source, it.what) for it in told})
