@@ -22,6 +22,7 @@ from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, status
 from services.ingest.sources.text import clean, email, unescaped
+from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -182,16 +183,15 @@ def refusal(body: bytes) -> str:
 
 def payments(received: Received, order: Told) -> list[str]:
     """What the gateway's plugin wrote down of the payment: how it is called there."""
-    references = [order.transaction_id]
-    if isinstance(order.meta_data, list):
-        references += [
-            it.get("value") for it in order.meta_data if isinstance(it, dict) and it.get("key") in PAYMENT_META
-        ]
+    references: list[object] = [order.transaction_id]
+    for entry in order.meta_data if isinstance(order.meta_data, list) else ():
+        if isinstance(entry, dict) and isinstance(key := entry.get("key"), str) and key in PAYMENT_META:
+            references.append(entry.get("value"))
     return [
         facts.payment(received.source, text)
-        for text in references
+        for text in references[:PAYMENTS_MAX]
         if isinstance(text, str) and REFERENCE.fullmatch(text)
-    ][:PAYMENTS_MAX]
+    ]
 
 
 def modified(order: Told) -> datetime:
@@ -264,4 +264,5 @@ SOURCE = Source(
     topic=topic,
     is_ping=is_ping,
     key_of=key_of,
+    without_cards=without_cards,
 )
