@@ -13,7 +13,7 @@ import psutil
 
 from schemas.envelope import read_event
 from services.ingest import sources
-from services.ingest.sources import woocommerce
+from services.ingest.sources import woocommerce, woocommerce_cards
 from tests.benchmarks.report import Figure, median
 from tests.support.callbacks import SAMPLE, record
 
@@ -69,12 +69,14 @@ def figures(*, runs: int = 3, count: int = 10_000) -> list[Figure]:
             parsed.append(rate(orjson.loads, raw))
             normalised.append(rate(woocommerce.normalise, received))
             read.append(rate(sources.read, records))
-            cleaned.append(rate(woocommerce.without_cards, raw))
+            cleaned.append(rate(woocommerce_cards.without_cards, raw))
     limit, ours, whole = median(parsed), median(normalised), median(read)
     beside = f"{limit:,.0f}/s orjson merely parses the JSON"
     asked = f">= {LEAST_PER_SECOND:,}/s"
     return [
-        Figure("normalising, WooCommerce bodies on one core", f"{ours:,.0f}/s", beside, asked, ours >= LEAST_PER_SECOND),
+        Figure(
+            "normalising, WooCommerce bodies on one core", f"{ours:,.0f}/s", beside, asked, ours >= LEAST_PER_SECOND
+        ),
         Figure("normalising, share of parsing alone", f"{ours / limit:.0%}", beside, "printed"),
         Figure("reading the record too: headers, envelope", f"{whole:,.0f}/s", beside, "printed"),
         Figure("looking for card data, at the door", f"{1e6 / median(cleaned):.1f} us a body", "", "printed"),

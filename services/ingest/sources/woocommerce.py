@@ -184,9 +184,9 @@ def refusal(body: bytes) -> str:
 def payments(received: Received, order: Told) -> list[str]:
     """What the gateway's plugin wrote down of the payment: how it is called there."""
     references: list[object] = [order.transaction_id]
-    for entry in order.meta_data if isinstance(order.meta_data, list) else ():
-        if isinstance(entry, dict) and isinstance(key := entry.get("key"), str) and key in PAYMENT_META:
-            references.append(entry.get("value"))
+    if isinstance(order.meta_data, list):
+        entries = [it for it in order.meta_data if isinstance(it, dict) and isinstance(it.get("key"), str)]
+        references += [it.get("value") for it in entries if it["key"] in PAYMENT_META]
     return [
         facts.payment(received.source, text)
         for text in references[:PAYMENTS_MAX]
