@@ -152,10 +152,20 @@ def normalise(received: Received) -> facts.Callback:
         f"{received.source}:{order.id}",
         told,
         payments=payments(received, order),
-        notices=tuple(
+        notices=noticed(received, extras),
+    )
+
+
+def noticed(received: Received, extras: Sequence[Extra]) -> tuple[facts.Notice, ...]:
+    """Chosen numbers that cannot be printed, by the key under which they stood."""
+    keys = {it.unusable for it in extras}
+    return (
+        tuple(
             facts.Notice(received.source, "unusable-number", f"line_items.meta_data.{key}", received.body)
-            for key in sorted({it.unusable for it in extras if it.unusable})
-        ),
+            for key in sorted(keys - {""})
+        )
+        if keys != {""}
+        else ()
     )
 
 

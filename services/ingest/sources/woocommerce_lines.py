@@ -108,7 +108,7 @@ def known(word: str) -> str:
 def person(said: Mapping[str, str]) -> tuple[str, str] | None:
     """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a user's id."""
     either = said.get("either", "")
-    address = email(said.get("email", "")) or email(either)
+    address = email(said.get("email") or either) or email(either)
     name = said.get("name") or " ".join(filter(None, (said.get("first"), said.get("last"))))
     name = unescaped(name or ("" if "@" in either else either), 200)
     if name.isdecimal():
