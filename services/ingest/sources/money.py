@@ -35,9 +35,9 @@ def exponent(currency: str) -> int:
 def minor(text: str, digits: int) -> int:
     """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything else is never rounded."""
     point = len(text) - digits - 1
-    if digits and 0 < point <= WHOLE_DIGITS_MAX and text[point] == "." and text.isascii():  # as shops write nearly all
-        if (both := text[:point] + text[point + 1 :]).isdecimal():
-            return int(both)
+    both = text[:point] + text[point + 1 :]
+    if digits and 0 < point <= WHOLE_DIGITS_MAX and text[point] == "." and both.isdecimal() and both.isascii():
+        return int(both)  # as shops write nearly all
     found = AMOUNT.fullmatch(text)
     if found is None:
         raise AmountUnreadable("an amount is no decimal number")
