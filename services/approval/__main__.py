@@ -14,6 +14,8 @@ def main() -> int:
     except ConfigurationError as error:
         print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
         return EX_CONFIG
+    for warning in policies.warnings:
+        print(f"configuration: {warning}", file=sys.stderr)  # noqa: T201 - as above
     return process.run(worker.service(policies), found)
 
 

@@ -188,3 +188,8 @@ def policy_of(words: Sequence[str]) -> Policy:
     """Of words without problems."""
     names = frozenset(status_of(word) for word in words)
     return Policy(frozenset(), is_by_payment=True) if PAYMENT_COMPLETE in names else Policy(names)
+
+
+def unlisted(words: Sequence[str], custom: frozenset[str]) -> list[str]:
+    """Triggers that nobody says there are: taken, for a shop may have any status, and worth a word at the start."""
+    return sorted({status_of(word) for word in words} - PAID - custom - {PAYMENT_COMPLETE, ""})

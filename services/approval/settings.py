@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems
+from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems, unlisted
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
 
@@ -36,14 +36,23 @@ class Settings(LaneSettings):
         "",
         description="TOML with what differs by shop: `[sources.shop]`, `issue_when = [...]`. Empty: nothing differs.",
     )
+    duplicate_window_s: int = Field(
+        3_600,
+        ge=0,
+        le=31 * 86_400,
+        description="How far apart two orders of one buyer, with the same total and lines, may be placed and still be told as "
+        "suspected duplicates. 0: none are. A change counts for what is observed from then on.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of each source."""
+    """The policy of each source, and how far apart orders may be placed that look alike."""
 
     default: Prepared
     by_source: Mapping[str, Prepared]
+    duplicate_window_s: int = 3_600
+    warnings: tuple[str, ...] = ()  # what may be meant, and may be a slip
 
     def of(self, source: str) -> Prepared:
         return self.by_source.get(source, self.default)
@@ -54,20 +63,30 @@ def policies(settings: Settings) -> Policies:
     custom = frozenset(status_of(word) for word in settings.custom_statuses.split(",") if word.strip())
     problems: list[str] = []
     default = _policy(variable(Settings, "issue_when"), settings.issue_when.split(","), custom, problems)
+    warnings = _warnings(variable(Settings, "issue_when"), settings.issue_when.split(","), custom)
     by_source = {}
     for source, words in _sources(settings.policy_file, problems).items():
         place = f"{settings.policy_file}: sources.{source}.issue_when"
+        warnings += _warnings(place, words, custom)
         if (found := _policy(place, words, custom, problems)) is not None:
             by_source[source] = found
     if problems or default is None:
         raise ConfigurationError("; ".join(problems))
-    return Policies(default, by_source)
+    return Policies(default, by_source, settings.duplicate_window_s, tuple(warnings))
 
 
 def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]) -> Prepared | None:
     found = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
     problems.extend(found)
     return None if found else prepare(policy_of(words))
+
+
+def _warnings(place: str, words: Sequence[str], custom: frozenset[str]) -> list[str]:
+    return [
+        f"{place} says {name}, which no shop is known to have: orders wait until one reaches it. "
+        f"If it is right, name it in {variable(Settings, 'custom_statuses')}"
+        for name in unlisted(words, custom)
+    ]
 
 
 def _sources(file: str, problems: list[str]) -> dict[str, list[str]]:

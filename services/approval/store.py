@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
+from services.approval.lookalikes import Look
 from services.runtime import sql
-from services.runtime.arrays import plain, texts
+from services.runtime.arrays import blobs, plain, texts
 from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
@@ -45,6 +46,8 @@ class Decided(NamedTuple):
     inputs: str
     policy_version: str
     outcome: str
+    look: Look | None
+    alike_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,4 +92,7 @@ def _orders(rows: Sequence[Decided]) -> dict[str, Any]:
         "observed_generations": plain([row.observed_generation for row in rows]),
         "observed_sequences": plain([row.observed_sequence for row in rows]),
         "decisions": texts([row.decision for row in rows]),
+        "fingerprints": blobs([row.look.fingerprint if row.look else None for row in rows]),
+        "placed": texts([row.look.placed_at.isoformat() if row.look else None for row in rows]),
+        "alike": plain([row.alike_s for row in rows]),
     }

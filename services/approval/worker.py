@@ -7,8 +7,9 @@ from functools import partial
 
 import orjson
 
-from schemas.orders import OrderDecided, OrderObserved, order_of
+from schemas.orders import OrderDecided, OrderObserved, Person, order_of
 from schemas.said import Said, digest_of
+from services.approval.lookalikes import look
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, Prepared, decide
 from services.approval.settings import Policies
@@ -38,7 +39,7 @@ def handle(
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
-        saved, said = say(observed, row, generation, policies.of(observed.source), gates)
+        saved, said = say(observed, row, generation, policies, gates)
         decided.append(saved)
         outcomes[place] = Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
     if new := [it for it in decided if it.order_id not in known]:
@@ -51,13 +52,15 @@ def handle(
 
 
 def say(
-    observed: OrderObserved, row: OrderRow, generation: int, prepared: Prepared, gates: Sequence[Gate]
+    observed: OrderObserved, row: OrderRow, generation: int, policies: Policies, gates: Sequence[Gate]
 ) -> tuple[Decided, Said | None]:
     """The decision as it is kept and, when it differs from the last, as it is said."""
+    prepared = policies.of(observed.source)
     decision = decide(observed, prepared, gates)
     body = body_of(observed, decision)
     digest = digest_of(body)
     is_news = digest != row.digest
+    seen = look(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_news
     saved = Decided(
         order_id=row.order_id,
@@ -71,6 +74,8 @@ def say(
         inputs=inputs_of(observed, prepared),
         policy_version=prepared.version,
         outcome=outcome_of(decision),
+        look=seen,
+        alike_s=policies.duplicate_window_s if seen else None,
     )
     said = Said(OrderDecided, WRITER, row.order_id, generation, sequence, body) if is_news else None
     return saved, said
@@ -93,13 +98,18 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
                     "sku": line.sku,
                     "name": line.name,
                     "quantity": quantity,
-                    "holder": buyer,
+                    "holder": buyer if line.recipient is None else holder(line.recipient),
                 }
                 for line, quantity in decision.lines
             ],
             "refund_due_tickets": decision.refund_due_tickets,
         }
     )
+
+
+def holder(recipient: Person) -> dict[str, str]:
+    """Of a gift: its tickets are his, whoever paid."""
+    return {"name": recipient.name, "email": recipient.email}
 
 
 def inputs_of(observed: OrderObserved, prepared: Prepared) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from services.console.store import read
+from schemas.orders import State
+from services.console.store import listed, read
 from services.runtime import terminal
 from services.runtime.terminal import AsJson
 from services.runtime.text import printable
@@ -17,7 +18,10 @@ app = typer.Typer(no_args_is_help=True)
 orders = typer.Typer(no_args_is_help=True, help="Orders: what is known, decided, issued and delivered.")
 app.add_typer(orders, name="orders")
 
+STATES = get_args(State)
+COLUMNS = ("order_id", "number", "state", "reasons", "looks_like", "decided_at")
 PARTS = {  # part -> the columns that people see
+    "lookalikes": ("order_id", "number", "state", "placed_at"),
     "facts": ("fact", "version"),
     "decisions": ("at", "sequence", "state", "reasons"),
     "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
@@ -25,6 +29,24 @@ PARTS = {  # part -> the columns that people see
     "deliveries": ("kind", "state", "is_held", "recipient", "attempts", "mails", "next_attempt_at", "sent_at"),
     "letters": ("id", "code", "state", "attempts", "created_at"),
 }
+
+
+@orders.command("list")
+def listing(
+    *,
+    state: Annotated[str | None, typer.Option(metavar="STATE", help=f"One of {', '.join(STATES)}.")] = None,
+    suspected: Annotated[
+        bool, typer.Option("--suspected-duplicates", help="Only orders that look like another one that stands.")
+    ] = False,
+    orders_max: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Orders, the last decided first, and which others look the same: one buyer, total and lines, placed close together."""
+    if state is not None and state not in STATES:
+        raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
+    with terminal.connected() as connection:
+        found = listed(connection, state, orders_max, only_alike=suspected)
+    terminal.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
 
 
 @orders.command()

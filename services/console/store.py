@@ -11,7 +11,7 @@ from services.runtime import sql
 from services.runtime.refusals import Unknown
 
 SQL = sql.load(__package__)
-PARTS = ("facts", "decisions", "tickets", "waiting", "deliveries", "letters")
+PARTS = ("lookalikes", "facts", "decisions", "tickets", "waiting", "deliveries", "letters")
 
 
 class OrderUnknown(Unknown):
@@ -33,3 +33,11 @@ def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     if head is None and not any(parts.values()):
         raise OrderUnknown(order_id)
     return {"order_id": order_id, **(head or {}), **parts}
+
+
+def listed(
+    connection: Connection[TupleRow], state: str | None, orders_max: int, *, only_alike: bool
+) -> list[dict[str, Any]]:
+    """The orders that were decided last, each with those that look like it."""
+    arguments = {"state": state, "alike": only_alike, "orders_max": orders_max}
+    return connection.cursor(row_factory=dict_row).execute(SQL["listed"], arguments).fetchall()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.orders import CampaignSaid, Ticket, TicketsChanged
+from schemas.orders import CampaignSaid, Person, Ticket, TicketsChanged
 from services.delivery import wording
 from services.delivery.wording import ENGLISH, Spoken, english
 
@@ -76,7 +76,7 @@ def document(snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken
         name: spoken(known[name].design, known[name].language) if name in known else spoken(DESIGN_DEFAULT, "")
         for name in {ticket.campaign_id for ticket in tickets}
     }
-    buyer, count = snapshot.buyer.name, len(tickets)
+    buyer, count = snapshot.buyer, len(tickets)
     pages = tuple(
         page(ticket, known.get(ticket.campaign_id), buyer, (at, count), languages[ticket.campaign_id])
         for at, ticket in enumerate(tickets, 1)
@@ -99,7 +99,7 @@ def documents(
     return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
 
 
-def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, place: tuple[int, int], language: str) -> Page:
+def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: Person, place: tuple[int, int], language: str) -> Page:
     """`place`: which of how many."""
     words, (at, count) = wording.words(language), place
     zone = zone_of(campaign.zone if campaign else "UTC")
@@ -109,7 +109,7 @@ def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, place: tuple
         campaign=plain(campaign.name, 200) if campaign else plain(ticket.campaign_id, 64),
         when=when(campaign, language) if campaign else "",
         venue=plain(campaign.venue, 200) if campaign else "",
-        holder=plain(ticket.holder.name or buyer, 200),
+        holder=plain(held_by(ticket.holder, buyer), 200),
         status=words.status[ticket.status],
         issued=plain(wording.day(ticket.issued_at.astimezone(zone).date(), language), 60),
         payload=SCHEME + ticket.code,
@@ -117,6 +117,11 @@ def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: str, place: tuple
         position=words.position.format(at=at, count=count),
         language=language,
     )
+
+
+def held_by(holder: Person, buyer: Person) -> str:
+    """Of a gift whose recipient left no name, the address: it is not the buyer's."""
+    return holder.name or (holder.email if holder.email != buyer.email else "") or buyer.name
 
 
 def when(campaign: CampaignSaid, language: str) -> str:

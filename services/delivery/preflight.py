@@ -44,7 +44,7 @@ def campaign(content: Mapping[str, Any]) -> None:
         renderer = printer.renderer(load(Settings))
         renderer.check_language(said.design, said.language)
         language = renderer.language(said.design, said.language)
-        chosen, facts = renderer.asked(documents.page(ticket, said, "", (1, 1), language))
+        chosen, facts = renderer.asked(documents.page(ticket, said, NOBODY.holder, (1, 1), language))
         if not renderer.shelf.is_proven(plate_key(chosen, facts)):
             prove(chosen, facts, renderer)
     except DesignUnusable as error:

@@ -46,6 +46,16 @@ class AmountUnreadable(Poison):
     )
 
 
+class WebhookRefused(Poison):
+    """A shop's signed webhook brought an error of the shop instead of an order: its user may not read orders any more."""
+
+    code = "ingest-webhook-refused"
+    next_step = (
+        "In the shop, give the user who made the webhook the right to read orders, or make the webhook anew as one who has it. "
+        "The shop does not send again what was missed: save those orders there. Then `stubline dead discard ID --reason ...`."
+    )
+
+
 class OrderOverfull(Poison):
     """An order was told in more different statuses than an order can have: its source is broken."""
 

@@ -1,4 +1,7 @@
-"""`make bench`: everything, on stacks of its own unless the environment names servers. `--only lanes|door|storm|pipeline|rendering`."""
+"""`make bench`: everything, on stacks of its own unless the environment names servers.
+
+`--only lanes|door|normalising|storm|pipeline|rendering` for one part.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import door, lanes, pipeline, rendering, storm
+from tests.benchmarks import door, lanes, normalising, pipeline, rendering, storm
 from tests.benchmarks.report import Figure, show
 
 TITLES = {
     "lanes": "Lanes",
     "door": "The door",
     "storm": "Ingest in a storm of duplicates",
+    "normalising": "Callbacks normalised",
     "pipeline": "Orders through ingest, approval and issuer",
     "rendering": "Tickets rendered",
 }
@@ -44,6 +48,8 @@ def migrate(environment: dict[str, str]) -> None:
 def measured(part: str, given: argparse.Namespace) -> list[Figure]:
     if part == "rendering":
         return rendering.figures(runs=given.runs, tickets=given.tickets, odd_names=given.odd_names)
+    if part == "normalising":
+        return normalising.figures(runs=given.runs)
     with servers() as (broker, database_url):
         if part == "lanes":
             bench = lanes.open_bench(broker, database_url)

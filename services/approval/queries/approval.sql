@@ -11,13 +11,19 @@ select generation, locked.* from runtime.generation left join locked on true;
 -- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane
 -- was first with one of them.
 insert into approval.orders (
-    order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, decided_at
+    order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, decided_at,
+    fingerprint, placed_at, alike_s
 )
-select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::json, now()
+select order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision::json, now(),
+    fingerprint, placed_at, alike_s
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
-    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[]
-) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
+    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[],
+    %(fingerprints)s::bytea[], %(placed)s::timestamptz[], %(alike)s::int[]
+) as batch (
+    order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, fingerprint, placed_at,
+    alike_s
+)
 order by order_id
 on conflict do nothing;
 
@@ -26,12 +32,16 @@ on conflict do nothing;
 update approval.orders
 set sequence = batch.sequence, generation = batch.generation, digest = batch.digest, state = batch.state,
     observed_generation = batch.observed_generation, observed_sequence = batch.observed_sequence,
-    decision = batch.decision::json,
+    decision = batch.decision::json, fingerprint = batch.fingerprint, placed_at = batch.placed_at, alike_s = batch.alike_s,
     decided_at = case when orders.digest = batch.digest then orders.decided_at else now() end
 from unnest(
     %(order_ids)s::text[], %(sequences)s::bigint[], %(generations)s::bigint[], %(digests)b::bytea[], %(states)s::text[],
-    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[]
-) as batch (order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision)
+    %(observed_generations)s::bigint[], %(observed_sequences)s::bigint[], %(decisions)s::text[],
+    %(fingerprints)s::bytea[], %(placed)s::timestamptz[], %(alike)s::int[]
+) as batch (
+    order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, fingerprint, placed_at,
+    alike_s
+)
 where orders.order_id = batch.order_id;
 
 -- name: add_receipts

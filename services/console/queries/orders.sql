@@ -41,3 +41,49 @@ select id, code, state, attempts, created_at
 from runtime.dead_letters
 where subject_key = %(order_id)s::text or key = convert_to(%(order_id)s::text, 'UTF8')
 order by id;
+
+-- name: lookalikes
+-- Suspected duplicates: orders with the same look, placed within the window of either; each names the other, whichever came
+-- first. One that is over is no duplicate of another, and still says which one stands.
+select other.order_id, other.decision ->> 'number' as number, other.state, other.placed_at
+from approval.orders as mine
+join approval.orders as other
+    on other.fingerprint = mine.fingerprint and other.order_id <> mine.order_id
+    and abs(extract(epoch from other.placed_at - mine.placed_at)) <= greatest(mine.alike_s, other.alike_s)
+where mine.order_id = %(order_id)s::text and other.state not in ('cancelled', 'refused')
+order by other.placed_at, other.order_id
+limit 20;
+
+-- name: listed
+-- Those that were decided last, first. Who looks like them is asked only of those that are shown.
+with shown as (
+    select mine.*
+    from approval.orders as mine
+    where (%(state)s::text is null or mine.state = %(state)s::text)
+        and (
+            not %(alike)s::bool
+            or mine.state not in ('cancelled', 'refused') and exists (
+                select from approval.orders as other
+                where other.fingerprint = mine.fingerprint and other.order_id <> mine.order_id
+                    and abs(extract(epoch from other.placed_at - mine.placed_at)) <= greatest(mine.alike_s, other.alike_s)
+                    and other.state not in ('cancelled', 'refused')
+            )
+        )
+    order by mine.decided_at desc, mine.order_id
+    limit %(orders_max)s::int
+)
+select shown.order_id, shown.decision ->> 'number' as number, shown.state, shown.decision -> 'reasons' as reasons,
+    shown.decided_at, alike.ids as looks_like
+from shown
+cross join lateral (
+    select coalesce(array_agg(found.order_id order by found.order_id), '{}') as ids
+    from (
+        select other.order_id
+        from approval.orders as other
+        where other.fingerprint = shown.fingerprint and other.order_id <> shown.order_id
+            and abs(extract(epoch from other.placed_at - shown.placed_at)) <= greatest(shown.alike_s, other.alike_s)
+            and other.state not in ('cancelled', 'refused')
+        limit 20
+    ) as found
+) as alike
+order by shown.decided_at desc, shown.order_id;

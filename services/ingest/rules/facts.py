@@ -98,12 +98,16 @@ def reached(status: str) -> str:
 
 def storefront_facts(order: Storefront, modified_at: datetime) -> tuple[Fact, Fact]:
     """The order as it is told, and that its status was reached by then."""
+    return written_facts(order.__pydantic_serializer__.to_json(order), order.status, modified_at)
+
+
+def written_facts(storefront: bytes, status: str, modified_at: datetime) -> tuple[Fact, Fact]:
+    """Of a Storefront that is written already, byte for byte as the model writes it."""
     at = sortable(modified_at)
-    begin = f"{at}/{RANKS.get(order.status, RANK_OF_OTHERS):02d}/"
-    told, when = order.__pydantic_serializer__.to_json(order), b'"%b"' % at.encode()
+    begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
     return (
-        Fact(STOREFRONT, begin + hashlib.sha256(told).hexdigest(), told),
-        Fact(reached(order.status), begin + hashlib.sha256(when).hexdigest(), when),
+        Fact(STOREFRONT, begin + hashlib.sha256(storefront).hexdigest(), storefront),
+        Fact(REACHED + status, begin + hashlib.sha256(when).hexdigest(), when),
     )
 
 

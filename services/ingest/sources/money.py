@@ -21,6 +21,7 @@ TWO = """
 THREE = "BHD IQD JOD KWD LYD OMR TND"
 FOUR = "CLF UYW"
 EXPONENTS = {code: digits for digits, codes in ((0, NONE), (2, TWO), (3, THREE), (4, FOUR)) for code in codes.split()}
+WHOLE_DIGITS_MAX = 15
 AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 
@@ -33,6 +34,10 @@ def exponent(currency: str) -> int:
 
 def minor(text: str, digits: int) -> int:
     """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything else is never rounded."""
+    point = len(text) - digits - 1
+    both = text[:point] + text[point + 1 :]
+    if digits and 0 < point <= WHOLE_DIGITS_MAX and text[point] == "." and both.isdecimal() and both.isascii():
+        return int(both)  # as shops write nearly all
     found = AMOUNT.fullmatch(text)
     if found is None:
         raise AmountUnreadable("an amount is no decimal number")

@@ -40,6 +40,8 @@ def storefront(order: NativeOrder) -> Storefront:
     for line in order.lines:
         named(line.line_id, "line_id")
         amount(line.total_minor)
+        if not all(number.isprintable() for number in line.numbers):
+            raise CallbackUnreadable("a chosen number has a character that cannot be printed")
     return Storefront(
         status=status(order.status),
         number=clean(order.number, 64),
@@ -47,12 +49,12 @@ def storefront(order: NativeOrder) -> Storefront:
         total_minor=amount(order.total_minor),
         refunded_minor=amount(order.refunded_minor),
         paid_at=None if order.paid_at is None else bounded(order.paid_at),
-        buyer=buyer(order.buyer),
+        buyer=person(order.buyer),
         lines=tuple([cleaned(line) for line in order.lines]),
     )
 
 
-def buyer(told: Person) -> Person:
+def person(told: Person) -> Person:
     """The same one when there is nothing to put right."""
     name, address = clean(told.name, 200), email(told.email)
     return told if name == told.name and address == told.email else Person(name=name, email=address)
@@ -61,9 +63,10 @@ def buyer(told: Person) -> Person:
 def cleaned(line: Line) -> Line:
     """The same one when there is nothing to put right."""
     product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
-    if product_id == line.product_id and sku == line.sku and name == line.name:
+    recipient = line.recipient and person(line.recipient)
+    if product_id == line.product_id and sku == line.sku and name == line.name and recipient is line.recipient:
         return line
-    return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name})
+    return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name, "recipient": recipient})
 
 
 SOURCE = Source(

@@ -14,6 +14,8 @@ DIRECTION = frozenset(
 
 def clean(text: str, chars_max: int) -> str:
     """One line without control characters, its blanks single, cut at a limit. Joiners stay: names and emoji need them."""
+    if len(text) <= chars_max and text.isprintable() and "  " not in text and text.strip() == text:
+        return text
     text = text[: 4 * chars_max]
     if not text.isprintable():
         text = "".join(_shown(character) for character in text)

@@ -37,6 +37,23 @@ def test_a_trigger_that_cannot_be_meant_stops_the_start_and_names_its_setting(wo
         policies(Settings(issue_when=words))
 
 
+@pytest.mark.feature("SF-005")
+def test_a_trigger_that_no_shop_is_known_to_have_is_told_at_the_start(tmp_path: Path) -> None:
+    text = '[sources.one]\nissue_when = ["deposit-paid"]\n[sources.two]\nissue_when = "completed"\n'
+    one, two = policies(with_file(tmp_path, text, issue_when="wc-Approved")).warnings
+    assert "STUBLINE_APPROVAL_ISSUE_WHEN says approved" in one
+    assert "STUBLINE_APPROVAL_CUSTOM_STATUSES" in one
+    assert "sources.one.issue_when says deposit-paid" in two
+    assert policies(with_file(tmp_path, text, custom_statuses="deposit-paid")).warnings == ()
+    assert policies(Settings(issue_when="payment_complete")).warnings == ()
+
+
+@pytest.mark.feature("SF-005")
+def test_a_trigger_that_the_list_of_statuses_does_not_have_stops_the_start() -> None:
+    with pytest.raises(ConfigurationError, match="approved, which is not among the custom statuses"):
+        policies(Settings(issue_when="approved", custom_statuses="deposit-paid"))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

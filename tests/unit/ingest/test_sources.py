@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.envelope import NotAnEvent
-from schemas.orders import Storefront
+from schemas.orders import Person, Storefront
 from services.ingest import sources
 from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMisaddressed, CallbackUnreadable
 from services.ingest.rules.facts import Callback
@@ -304,6 +304,7 @@ def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any
         {"lines": [{"line_id": "a b", "quantity": 1}]},
         {"lines": [{"line_id": "a\u0000", "quantity": 1}]},
         {"lines": [{"line_id": "1", "quantity": -1}]},
+        {"lines": [{"line_id": "1", "quantity": 1, "numbers": ["7\u202e"]}]},
         {"lines": [{"line_id": "1", "quantity": 1}] * 2},
         {"buyer": {"name": "x" * 201}},
     ],
@@ -316,12 +317,21 @@ def test_a_native_order_out_of_its_bounds_is_unreadable(changes: dict[str, objec
 def test_hostile_text_arrives_as_a_plain_line() -> None:
     order = native_order(
         buyer={"name": "A\u0000da\r\nBcc: x \u202egnp.exe", "email": "a@b\r\nBcc: c@d"},
-        lines=[{"line_id": "1", "name": "a\u2028b\x7f", "sku": " s ", "quantity": 1}],
+        lines=[
+            {
+                "line_id": "1",
+                "name": "a\u2028b\x7f",
+                "sku": " s ",
+                "quantity": 1,
+                "recipient": {"name": "B\u202eob", "email": "x\ny@z"},
+            }
+        ],
     )
     found = front(sources.read(native(order)))
     assert found.buyer.name == "A da Bcc: x gnp.exe"
     assert found.buyer.email == ""
     assert (found.lines[0].name, found.lines[0].sku) == ("a b", "s")
+    assert found.lines[0].recipient == Person(name="Bob", email="")
 
 
 # What is no event.

@@ -1,0 +1,36 @@
+"""Which orders look alike? Pure. Suspected duplicates are told to people; no decision goes by them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import NamedTuple
+
+import orjson
+
+from schemas.orders import OrderObserved
+
+
+class Look(NamedTuple):
+    """What an order looks like, and when it was placed. Two with one fingerprint in one window look alike."""
+
+    fingerprint: bytes
+    placed_at: datetime
+
+
+def look(observed: OrderObserved) -> Look | None:
+    """A function of the facts alone, so it is the same in whatever order they came. None: of an order of nobody, of nothing,
+    or of which no time is known, no other can be a second one.
+
+    A buyer is an address in lower case, or a name where there is none. Nobody is read out of a fingerprint.
+    """
+    front = observed.storefront
+    if front is None:
+        return None
+    buyer = front.buyer.email.lower() or front.buyer.name.casefold()
+    lines = sorted((line.product_id or line.sku or line.name, line.quantity) for line in front.lines if line.quantity)
+    times = [*observed.reached.values(), *([front.paid_at] if front.paid_at else ())]
+    if not (buyer and lines and times):
+        return None
+    told = orjson.dumps([observed.source, buyer, front.currency, front.total_minor, lines])
+    return Look(hashlib.sha256(told).digest(), min(times))

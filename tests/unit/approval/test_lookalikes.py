@@ -1,0 +1,76 @@
+"""Which orders look alike: one buyer, the same total and lines, whatever else differs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from schemas.orders import Line, Person
+from services.approval.lookalikes import Look, look
+from tests.support.stages import DAWN, observed
+
+LINES = (
+    Line(line_id="1", product_id="7", quantity=2),
+    Line(line_id="2", product_id="", sku="DRAW", quantity=1),
+    Line(line_id="3", product_id="9", quantity=0),
+)
+
+
+def seen(order: str = "1", *history: str, **more: Any) -> Look:
+    told: dict[str, Any] = {"buyer": Person(name="Ada", email="ada@example.org"), "lines": LINES, **more}
+    found = look(observed(order, *(history or ("pending", "processing")), **told))
+    assert found is not None
+    return found
+
+
+@pytest.mark.feature("SF-021")
+def test_orders_of_one_buyer_with_one_total_and_the_same_lines_look_alike() -> None:
+    others = {
+        "another number, status and time": seen("2", "completed", number="9"),
+        "the address in capitals, another name": seen(buyer=Person(name="A.", email="ADA@Example.org")),
+        "other ids of lines": seen(lines=tuple(it.model_copy(update={"line_id": f"x{it.line_id}"}) for it in LINES)),
+        "lines of nothing": seen(lines=LINES[:2]),
+    }
+    assert {name for name, other in others.items() if other.fingerprint != seen().fingerprint} == set()
+
+
+@pytest.mark.feature("SF-021")
+def test_another_buyer_total_product_or_quantity_is_another_look() -> None:
+    looks = {
+        it.fingerprint
+        for it in (
+            seen(),
+            seen(buyer=Person(name="Ada", email="eve@example.org")),
+            seen(buyer=Person(name="Ada")),
+            seen(buyer=Person(name="Eve")),
+            seen(total_minor=101),
+            seen(currency="USD"),
+            seen(lines=LINES[:1]),
+            seen(lines=(LINES[0].model_copy(update={"quantity": 3}), *LINES[1:])),
+        )
+    }
+    assert len(looks) == 8
+
+
+def test_a_look_does_not_hang_on_the_order_of_lines() -> None:
+    assert len({seen(lines=lines).fingerprint for lines in permutations(LINES)}) == 1
+
+
+def test_an_order_was_placed_at_the_earliest_time_that_its_shop_told() -> None:
+    assert seen().placed_at == DAWN
+    assert seen(paid_at=DAWN - timedelta(hours=1)).placed_at == DAWN - timedelta(hours=1)
+    assert seen(paid_at=DAWN + timedelta(hours=1)).placed_at == DAWN
+
+
+def test_an_order_of_nobody_or_nothing_looks_like_none() -> None:
+    assert look(observed("1", is_deleted=True)) is None
+    assert look(observed("1", "pending", buyer=Person())) is None
+    assert look(observed("1", "pending", lines=LINES[2:])) is None
+
+
+def test_nobody_is_read_out_of_a_look() -> None:
+    assert len(seen().fingerprint) == 32
+    assert b"ada" not in seen().fingerprint

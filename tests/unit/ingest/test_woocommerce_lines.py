@@ -1,0 +1,247 @@
+"""What stands beside a line of a WooCommerce order: for whom it is, which numbers were chosen, and what must not be kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from schemas.orders import Line, Person, Storefront
+from services.ingest import sources
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookRefused
+from services.ingest.rules.facts import STOREFRONT, Callback
+from services.ingest.sources.money import minor
+from services.ingest.sources.woocommerce_cards import without_cards
+from services.ingest.sources.woocommerce_lines import NUMBERS, NUMBERS_MAX, PEOPLE, extra
+from tests.support.callbacks import record, woo_order
+from tests.support.vendors import VENDORS
+from tests.support.vendors.woocommerce import CARD_META, line
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-woocommerce-shop.md"
+
+
+def told(*meta: tuple[str, object], **more: Any) -> Callback:
+    return sources.read(record(woo_order(line_items=[line(1, *meta, **more)])))
+
+
+def front(callback: Callback) -> Storefront:
+    (content,) = [fact.content for fact in callback.facts if fact.name == STOREFRONT]
+    return Storefront.model_validate_json(content)
+
+
+def line_of(*meta: tuple[str, object]) -> Line:
+    return front(told(*meta)).lines[0]
+
+
+@pytest.mark.feature("SF-035", "SF-037")
+def test_only_a_gift_has_a_recipient() -> None:
+    """The sample of the notes: two entries for the buyer, one as a gift."""
+    own, gift = front(sources.read(record(woo_order()))).lines
+    assert own.recipient is None
+    assert gift.recipient == Person(name="", email="bob@example.org")
+
+
+@pytest.mark.parametrize(
+    ("meta", "name", "email"),
+    [
+        ([("_gift_recipient_name", "Bob"), ("_gift_recipient_email", "b@c.d")], "Bob", "b@c.d"),
+        ([("Recipient Name", "Bob"), ("Recipient E-mail:", "b@c.d")], "Bob", "b@c.d"),
+        ([("recipient-first-name", "Bob"), ("recipient-last-name", "Builder")], "Bob Builder", ""),
+        ([("recipient_last_name", "Builder")], "Builder", ""),
+        ([("holder_name", "Bob"), ("holder_email", "no address")], "Bob", ""),
+        ([("attendee", "Bob")], "Bob", ""),
+        ([("gift_to", "b@c.d")], "", "b@c.d"),
+        ([("attendee_name", "Eve"), ("recipient_name", "Bob"), ("attendee_email", "e@f.g")], "Bob", ""),
+        ([("recipient_name", " "), ("attendee_name", "Eve")], "Eve", ""),
+        ([("recipient_name", "B\u0000ob\r\nBcc: x \u202egnp.exe")], "B ob Bcc: x gnp.exe", ""),
+        ([("recipient_name", "B&ouml;b " + "x" * 500), ("recipient_email", "b@c\r\nBcc: d@e")], "Böb " + "x" * 196, ""),
+    ],
+)
+def test_a_recipient_is_known_by_the_names_that_plugins_use(
+    meta: list[tuple[str, object]], name: str, email: str
+) -> None:
+    for written in (meta, meta[::-1]):
+        assert line_of(*written).recipient == Person(name=name, email=email)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        ("recipient", 41),
+        ("recipient", "41"),
+        ("recipient_email", "nobody"),
+        ("recipient_name", {"deep": 1}),
+        ("recipient_name", None),
+        ("my_recipient_name", "Bob"),
+        ("gift_message", "Happy birthday"),
+        ("x" * 9_000, "Bob"),
+    ],
+)
+def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
+    assert line_of(meta).recipient is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "numbers"),
+    [
+        ("_lottery_numbers", ["7", 11, "007"], ("7", "11", "007")),
+        ("Ticket Numbers", "7, 11;13", ("7", "11", "13")),
+        ("ticket_number", "A 12, A 13,", ("A 12", "A 13")),
+        ("chosen_numbers", "7 11\t13", ("7", "11", "13")),
+        ("raffle_numbers", {"0": "7", "2": "9"}, ("7", "9")),
+        ("chosen_number", 7, ("7",)),
+        ("chosen_numbers", "7,7,11,7", ("7", "11")),
+        ("chosen_numbers", "", ()),
+        ("chosen_numbers", None, ()),
+        ("phone_number", "7", ()),
+    ],
+)
+def test_chosen_numbers_are_a_list_or_a_text(key: str, value: object, numbers: tuple[str, ...]) -> None:
+    callback = told((key, value))
+    assert front(callback).lines[0].numbers == numbers
+    assert callback.notices == ()
+
+
+def test_entries_of_one_key_are_one_list_and_another_key_says_the_same_again() -> None:
+    meta = [("Ticket number", "7"), ("Ticket number", "9"), ("chosen_numbers", "1,2")]
+    assert line_of(*meta).numbers == line_of(*meta[::-1]).numbers == ("1", "2")
+    assert line_of(*meta[:2]).numbers == ("7", "9")
+
+
+@pytest.mark.parametrize("bad", ["x" * 65, "7\u202e", "a\u0000", [1], 7.5, True])
+def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: object) -> None:
+    callback = told(("chosen_numbers", ["7", bad, "9"]))
+    assert front(callback).lines[0].numbers == ("7", "9")
+    (notice,) = callback.notices
+    assert (notice.source, notice.kind, notice.what) == (
+        "shop",
+        "unusable-number",
+        "line_items.meta_data.chosen_numbers",
+    )
+    assert notice.body
+
+
+def test_no_line_has_more_numbers_than_can_be_kept() -> None:
+    callback = told(("chosen_numbers", list(range(NUMBERS_MAX + 1))))
+    assert len(front(callback).lines[0].numbers) == NUMBERS_MAX
+    assert len(callback.notices) == 1
+
+
+def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
+    meta = [{"id": 1, "key": "_field_12", "value": "Bob", "display_key": "Recipient name", "display_value": "Bob"}]
+    item = line(1) | {"meta_data": meta}
+    assert front(sources.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(name="Bob")
+
+
+@pytest.mark.parametrize(
+    "meta", [None, {}, "x", 7, [None, 7, "x", [], {}], [{"key": {"a": 1}}], [{"key": ["_stripe"]}]]
+)
+def test_meta_of_any_form_costs_no_order(meta: object) -> None:
+    item = line(1) | {"meta_data": meta}
+    callback = sources.read(record(woo_order(line_items=[item], meta_data=meta)))
+    assert (front(callback).lines[0].recipient, front(callback).lines[0].numbers) == (None, ())
+
+
+people = some.builds(
+    lambda key, value: {"key": key, "value": value},
+    some.sampled_from([*PEOPLE, *NUMBERS]),
+    some.text(max_size=70) | some.integers() | some.lists(some.text(max_size=70) | some.integers(), max_size=4),
+)
+
+
+@given(some.lists(people, max_size=6), some.text(max_size=50), some.datetimes().map(str) | some.none())
+def test_what_is_written_by_hand_is_what_the_model_writes(meta: list[object], name: str, paid: str | None) -> None:
+    order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
+    try:
+        callback = sources.read(record(order))
+    except CallbackUnreadable:
+        assert paid  # a time out of bounds
+        return
+    (content,) = [fact.content for fact in callback.facts if fact.name == STOREFRONT]
+    assert Storefront.model_validate_json(content).model_dump_json().encode() == content
+
+
+@given(some.from_regex(r"-?[0-9\u0661x]{0,17}(\.[0-9\u0661]{1,5})?", fullmatch=True), some.integers(0, 4))
+def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(text: str, digits: int) -> None:
+    """One more zero takes the longer way to the same number."""
+
+    def told(amount: str) -> int | None:
+        try:
+            return minor(amount, digits)
+        except AmountUnreadable:
+            return None
+
+    assert told(text) == told(text + "0" if "." in text[1:] else text + ".0")
+
+
+@pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
+def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> None:
+    assert extra(meta) == (None, (), "")
+
+
+def test_every_key_is_told_on_its_page() -> None:
+    """As in the table: whose, and which part."""
+    said = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
+    whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
+    parts = {key.removeprefix(who) for who in whose for key in PEOPLE if key.startswith(f"{who}_") and key not in whose}
+    missing = (whose | set(NUMBERS) | {part for part in parts if part in {"_name", "_email", "_first_name"}}) - said
+    assert not missing
+
+
+# What a shop says instead of an order.
+
+
+@pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
+def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: str) -> None:
+    body = {"code": "woocommerce_rest_cannot_view", "message": "Sorry, ada@example.org", "data": {"status": 401}}
+    with pytest.raises(
+        WebhookRefused, match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read"
+    ) as raised:
+        sources.read(record(json.dumps(body).encode(), topic=topic))
+    assert "ada@" not in str(raised.value)
+
+
+@pytest.mark.parametrize("body", [{"code": "x"}, {"code": "x", "message": "y", "data": {}}, {"data": {"status": 401}}])
+def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, object]) -> None:
+    with pytest.raises(CallbackUnreadable):
+        sources.read(record(json.dumps(body).encode()))
+
+
+# What nobody may keep.
+
+
+def test_a_body_without_card_data_stays_byte_for_byte() -> None:
+    for name, sample in VENDORS["woocommerce"].samples.items():
+        assert (without_cards(sample.body) == sample.body) == (name != "with card data")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b'{"id":1,"key":"_card_number","value":"4242"}',
+        b'{"value":"4242","key":"X_CARD_DIGITS"}',
+        b'{"key":"k","display_key":"Card ending","value":"4242","display_value":"<b>4242</b>"}',
+        b'{"key":"_cc_last4","value":{"a":["4242"]}}',
+        b'{"key":"_charge","value":{"last4":"4242"}}',
+        b'{"key":"expiry","value":[4242]},{"key":"k","value":[1e999,"\\ud83d\\ude00"]}',
+    ],
+)
+def test_card_data_goes_wherever_it_stands_in_an_entry_and_all_else_stays(entry: bytes) -> None:
+    body = b'{"id":727, "x":"caf\xc3\xa9","meta_data": [%b ],"total":1e5}' % entry
+    cleaned = without_cards(body)
+    assert b"4242" not in cleaned
+    assert cleaned.startswith(b'{"id":727, "x":"caf\xc3\xa9","meta_data": [')
+    assert cleaned.endswith(b'],"total":1e5}')
+    orjson.loads(cleaned)
+
+
+def test_cleaning_changes_no_fact() -> None:
+    order = woo_order(meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}])
+    body = json.dumps(order).encode()
+    assert sources.read(record(without_cards(body))) == sources.read(record(body))
