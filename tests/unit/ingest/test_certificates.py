@@ -78,6 +78,9 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
         assert len(vendor.asked) == certificates.ASKED_MAX
         assert sum(it.done() for it in flood) == 1_000 - certificates.ASKED_MAX
         assert not any(it.result() for it in flood if it.done())
+        vendor.now += 600  # a host that never answers has no more of them at once for that
+        assert not await held.fetch(HOST + "LATER")
+        assert len(vendor.asked) == certificates.ASKED_MAX
         vendor.gate.set()
         await asyncio.gather(*flood)
 
