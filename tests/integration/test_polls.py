@@ -140,6 +140,19 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
     assert len(keys(poller.records)) <= 120  # a last part that is rolled back costs the page once more
 
 
+def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
+    poller: Poller, session: Session, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.polling.tick.SAID_BYTES_MAX", 20_000)
+    for number in range(1, 31):
+        shop.put(number, NOW - 600 + number)
+    poller.tick()
+    poller.await_answers()
+    assert 0 < poller.tick() < 30  # and dies
+    shop.orders = {number: it for number, it in shop.orders.items() if number > 10}  # the page begins elsewhere now
+    assert set(keys(Poller(session, poller.shops).settle())) == {f"shop:{number}" for number in range(11, 31)}
+
+
 @pytest.mark.parametrize(
     ("way", "trouble"),
     [
