@@ -22,7 +22,7 @@ STATES = get_args(State)
 COLUMNS = ("order_id", "number", "state", "reasons", "looks_like", "decided_at")
 PARTS = {  # part -> the columns that people see
     "lookalikes": ("order_id", "number", "state", "placed_at"),
-    "facts": ("fact", "version"),
+    "facts": ("fact", "says", "version"),
     "decisions": ("at", "sequence", "state", "reasons"),
     "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
     "waiting": ("line_id", "quantity", "reason", "sku", "product_id"),

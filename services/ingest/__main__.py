@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 
 from services.ingest import shops
+from services.ingest.kept import purging
 from services.ingest.polling.tick import Polling
 from services.ingest.settings import Settings
-from services.ingest.worker import GROUP, SERVICE, service
+from services.ingest.worker import GROUP, service
 from services.runtime import logs, process
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 
@@ -18,14 +19,14 @@ from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 def main() -> int:
     settings = load(Settings)
     if settings.sources_file is None:
-        return process.run(SERVICE, settings)
+        return process.run(service(purging(settings.kept_days)), settings)
     try:
         found = shops.read(settings.sources_file)
     except ConfigurationError as error:
         print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG
     logs.configure(GROUP, level=settings.log_level)
-    return process.run(service(Polling(found).tick), settings)
+    return process.run(service(purging(settings.kept_days, Polling(found).tick)), settings)
 
 
 if __name__ == "__main__":

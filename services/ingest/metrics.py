@@ -25,6 +25,12 @@ WAITING = declare(
         "Payments that a gateway told of before any order named them. They wait for it, however long.",
     )
 )
+WAIT = declare(
+    Histogram(
+        "stubline_ingest_wait_seconds",
+        "From the door's taking a callback to the transaction that works it: of the oldest of each batch.",
+    )
+)
 DOOR_CALLBACKS = declare(
     Counter(
         "stubline_ingest_door_callbacks_total",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 
 import orjson
 
@@ -13,7 +16,7 @@ from schemas.orders import OrderObserved, order_of
 from schemas.said import Said
 from services.ingest import sources
 from services.ingest.errors import OrderOverfull
-from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAITING
+from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
 from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, Callback, Notice
 from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_verdict, judge_all, news
 from services.ingest.rules.verdicts import standing
@@ -23,6 +26,7 @@ from services.runtime.records import Dead, Duplicate, Effect, Outcome, Supersede
 from services.runtime.service import Service, Tick
 
 GROUP = "stubline.ingest"
+DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
 WRITER, SIGNALLER = "ingest", "ingest.fraud"
 
 
@@ -48,11 +52,20 @@ def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
         INCIDENTS.name: sum(len(order.incidents) - len(before[order.order_id].incidents) for order in changed),
         WAITING.name: sum(not it.orders for it in paid.values() if not payments[it.name].facts and it.facts),
     }
+    observe_wait(batch)
     outcomes = list(_outcomes(batch, verdicts, unsaid, paid))
     outcomes[0] = replace(
         outcomes[0], counts=counts
     )  # the batch's sums: one of each record would be added up one by one
     return outcomes
+
+
+def observe_wait(batch: Sequence[Callback]) -> None:
+    """By the door's clock and this machine's. A batch that is worked again is observed again: it has waited longer."""
+    oldest = min((it.received for it in batch if len(it.received) == DOOR_TIME_CHARS), default="")
+    if oldest:
+        with suppress(ValueError):
+            WAIT.observe(max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp()))
 
 
 def _payments(batch: Sequence[Callback], store: Store) -> dict[str, Payment]:

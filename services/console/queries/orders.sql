@@ -10,7 +10,15 @@ where order_id = %(order_id)s::text;
 select order_id, incidents from ingest.orders where order_id = %(order_id)s::text;
 
 -- name: facts
-select fact.key as fact, fact.value ->> 'version' as version
+-- Of what gateways and checkers told, in a line: amounts in minor units.
+select fact.key as fact, fact.value ->> 'version' as version,
+    case split_part(fact.key, ':', 1)
+        when 'moved' then concat_ws(
+            ' ', fact.value -> 'content' ->> 'state', fact.value -> 'content' ->> 'amount_minor',
+            fact.value -> 'content' ->> 'currency', fact.value -> 'content' ->> 'detail'
+        )
+        when 'verdict' then concat_ws(' ', fact.value -> 'content' ->> 'verdict', fact.value -> 'content' ->> 'detail')
+    end as says
 from ingest.orders, json_each(facts) as fact
 where order_id = %(order_id)s::text
 order by fact.key;

@@ -85,6 +85,7 @@ class Callback(NamedTuple):
         str, ...
     ] = ()  # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
     notices: tuple[Notice, ...] = ()
+    received: str = ""  # when the door took it, as its record says
 
 
 def sortable(at: datetime) -> str:

@@ -158,10 +158,10 @@ def judge_all(
         heard[key].add(meaning)
     for told in callbacks:
         meanings = heard[told.key]
-        if told.order_id is not None and not told.payments and not told.moved:
-            after[told.order_id], verdict = judge(after[told.order_id], told, meanings)
-        elif told.order_id is None and not told.payments:  # it only asks
+        if not (told.facts or told.payments or told.moved):  # it only asks, or is only kept
             verdict = Verdict.KNOWN if told.meaning in meanings else Verdict.APPLIED
+        elif told.order_id is not None and not told.payments and not told.moved:
+            after[told.order_id], verdict = judge(after[told.order_id], told, meanings)
         else:
             changed, moved, verdict = judge_joined(told, after, paid, meanings)
             after.update(changed)

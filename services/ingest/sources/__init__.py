@@ -48,7 +48,7 @@ def read(record: Record) -> Callback:
         raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
     received = accept(event, record.key)
     try:
-        callback = source.normalise(received)
+        callback = source.normalise(received)._replace(received=received.time)
         return with_origin(callback, record) if callback.notices else callback
     except NotAnEvent:
         raise

@@ -188,3 +188,14 @@ def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
     statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
     _, verdicts = worked([[shop], flood, statuses])
     assert verdicts[-FACTS_MAX:].count(Verdict.OVERFULL) == 2  # its own facts alone count
+
+
+def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
+    """A test notification may name an order that nobody ever tells of."""
+    for order_id in (None, "shop:0"):
+        kept = facts.callback(
+            "gate test", order_id, notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),)
+        )
+        world, verdicts = worked([[kept], [kept]])
+        assert verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+        assert not any(order.sequence for order in world.orders.values())
