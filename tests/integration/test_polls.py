@@ -8,15 +8,24 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from schemas.callbacks import STRIPE
 from schemas.orders import OrderObserved
+from services.ingest import sources
+from services.ingest.polls.poll import Polled
+from services.ingest.shops import Shop
 from services.ingest.store import Store
 from services.runtime import database, metrics
 from services.runtime.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record
 from tests.support.polling import Poller, stripe_shop, woo_shop
+from tests.support.vendors import Sample
 from tests.support.vendors.fake_stripe import FakeStripe
+from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, FakeTicketEvolution
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+from tests.support.vendors.ticketevolution import VENDOR as TEVO
+from tests.support.vendors.ticketevolution import form
+from tests.support.vendors.ticketevolution import order as tevo_order
 
 NOW = int(time.time())
 
@@ -50,6 +59,10 @@ def poller(session: Session, shop: FakeWooCommerce) -> Poller:
 
 def keys(records: Sequence[Record]) -> list[str]:
     return sorted((it.key or b"").decode() for it in records)
+
+
+def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
+    return [type(it) for it in outcomes]
 
 
 def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
@@ -264,9 +277,36 @@ def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Se
     headers = dict(found[0].headers)
     assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"
+    assert kinds(poller.judge(found)) == [Effect] * 125
+    called = record(
+        json.dumps(payments.body(names[1], NOW - 599)).encode(), kind=STRIPE, source="payments", orders_of="shop"
+    )
+    assert kinds(poller.judge([called])) == [Duplicate]  # the webhook came after all
     assert poller.again() == []
     payments.put(NOW)
     assert len(poller.again()) == 1
+
+
+def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost(session: Session) -> None:
+    """Ticket Evolution through everything: two ways in, one order each, and nothing twice."""
+    with FakeTicketEvolution() as vendor:
+        polled = Polled("tevo", vendor.url, TOKEN, SECRET)
+        poller = Poller(session, [Shop("tevo", sources.KINDS["ticketevolution"], (), polled=polled)])
+        told, lost = (tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None) for number in (101, 102))
+        assert poller.settle() == []
+        vendor.put(told)
+        poller.judge([TEVO.record(Sample(form(told, "order_created", "seller")), slug="tevo")])
+        read = poller.settle()
+        assert keys(read) == ["tevo:101"]
+        assert kinds(poller.judge(read)) == [Effect]
+        assert poller.rows("select asked, done from ingest.reads") == [(1, 1)]
+        vendor.put(lost)  # its webhook never comes
+        assert kinds(poller.judge(poller.again())) == [Duplicate, Effect]
+        assert poller.rows("select order_id, sequence from ingest.orders order by 1") == [
+            ("tevo:101", 1),
+            ("tevo:102", 1),
+        ]
+        assert vendor.refused == []
 
 
 def ask_for(session: Session, *order_ids: str) -> None:

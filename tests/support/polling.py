@@ -15,7 +15,6 @@ from services.ingest.polling.reader import Reader
 from services.ingest.polling.tick import Polling
 from services.ingest.polls.poll import Polled
 from services.ingest.shops import Shop
-from services.ingest.sources.source import Source
 from services.runtime.ledger import Session
 from services.runtime.records import Outcome, Record
 from tests.support.vendors import fake_stripe, fake_woocommerce
@@ -23,11 +22,6 @@ from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
 WAIT_S = 10.0
-STRIPE = Source(
-    kind="stripe",
-    type="stubline.callback.stripe.v1",
-    normalise=sources.SOURCES[sources.ALL["woocommerce"].type].normalise,
-)
 
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:
@@ -37,7 +31,11 @@ def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:
 
 def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> Shop:
     return Shop(
-        slug, STRIPE, (), orders_of=orders_of, polled=Polled(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of)
+        slug,
+        sources.KINDS["stripe"],
+        (),
+        orders_of=orders_of,
+        polled=Polled(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
     )
 
 

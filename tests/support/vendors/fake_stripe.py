@@ -30,9 +30,21 @@ class FakeStripe(FakeVendor):
 
     @staticmethod
     def body(name: str, created: int) -> dict[str, Any]:
-        paid = {"id": f"pi_{name}", "object": "payment_intent", "amount_received": 1_500, "currency": "eur"}
-        kind = "payment_intent.succeeded"
-        return {"id": name, "object": "event", "created": created, "type": kind, "data": {"object": paid}}
+        paid = {
+            "id": f"pi_{name}",
+            "object": "payment_intent",
+            "amount": 1_500,
+            "amount_received": 1_500,
+            "currency": "eur",
+        }
+        event = {
+            "id": name,
+            "object": "event",
+            "created": created,
+            "type": "payment_intent.succeeded",
+            "livemode": True,
+        }
+        return event | {"data": {"object": paid}}
 
     def answer(self, asked: Asked) -> Told:
         if asked.headers.get("authorization") != f"Bearer {KEY}":
