@@ -106,7 +106,7 @@ class Callbacks:
         try:
             await self._read(receive, chunks)
             delivery = self._delivery(shop, tail, headers, b"".join(chunks))
-            if media != shop.source.media:
+            if media not in (shop.source.media, shop.source.also):
                 return self._greet(shop, delivery)
             if not await self._is_genuine(shop, delivery):
                 self._paces[shop.slug].give_back()
@@ -167,7 +167,10 @@ class Callbacks:
         if shop.refused is not None:
             raise self._come_again("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media not in (shop.source.media, FORM) or headers.get(b"content-encoding", b"identity") != b"identity":
+        if (
+            media not in (shop.source.media, shop.source.also or FORM, FORM)
+            or headers.get(b"content-encoding", b"identity") != b"identity"
+        ):
             raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 f"callbacks are {shop.source.media.decode()}, not encoded",
@@ -193,11 +196,12 @@ class Callbacks:
         """One record for each order that it tells of, all with the same body."""
         at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(trace.child(trace.parse(delivery.headers.get(b"traceparent"))))
-        body = shop.source.without_cards(delivery.body)
+        body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
+        event_id = shop.source.event_id(delivery)
         try:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
-                for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body)
+                for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
             ]
             for acknowledged in awaited:
                 await acknowledged

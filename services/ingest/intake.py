@@ -16,10 +16,11 @@ from services.ingest.sources.source import JSON
 UNKNOWN = "?"  # stands for a source or an order that is not known
 
 
-def records(shop: Shop, topic: str, body: bytes) -> Iterator[Input]:
-    """Its key is its order's, wherever that can be read, so both meet in one partition."""
-    for part, found in enumerate(shop.source.orders(body)):
-        yield record(shop, topic, body, found, kind=shop.source.type, media=shop.source.media, part=part)
+def records(shop: Shop, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`: its sender's own."""
+    source = shop.source
+    for part, found in enumerate(source.orders(body)):
+        yield record(shop, topic, body, found, kind=source.type, media=source.media, part=part, event_id=event_id)
 
 
 def polled(shop: Shop, found: Found) -> Iterator[Input]:
@@ -31,7 +32,17 @@ def polled(shop: Shop, found: Found) -> Iterator[Input]:
         yield record(shop, found.topic, body, found.external_id, kind=found.type, media=JSON)
 
 
-def record(shop: Shop, topic: str, body: bytes, order: str | None, *, kind: str, media: bytes, part: int = 0) -> Input:
+def record(
+    shop: Shop,
+    topic: str,
+    body: bytes,
+    order: str | None,
+    *,
+    kind: str,
+    media: bytes,
+    part: int = 0,
+    event_id: str = "",
+) -> Input:
     extensions = {"callbacktopic": topic} if topic else {}
     if part:
         extensions[PART] = str(part)
@@ -44,7 +55,7 @@ def record(shop: Shop, topic: str, body: bytes, order: str | None, *, kind: str,
         if order
         else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
         kind=kind,
-        reception_id=uuid4().hex,
+        reception_id=event_id or uuid4().hex,
         content_type=media.decode(),
         **extensions,
     )

@@ -75,6 +75,10 @@ def _unread(_body: bytes) -> Sequence[str | None]:
     return (None,)
 
 
+def _anonymous(_delivery: Delivery) -> str:
+    return ""
+
+
 def _as_is(body: bytes) -> bytes:
     return body
 
@@ -115,7 +119,14 @@ class Source:
     without_cards: Callable[[bytes], bytes] = _as_is
     """The verified body without data of a card, which nobody here needs and no letter or log may show."""
 
+    event_id: Callable[[Delivery], str] = _anonymous
+    """How the sender calls this event, where that is signed and the same in every repeat. Else each reception is its own."""
+
+    unwrapped: Callable[[bytes], bytes] = _as_is
+    """What of a verified body is kept, when it stands in a wrapping of its own. Never raises."""
+
     media: bytes = JSON
+    also: bytes = b""  # another media type, when there are two
     answer: bytes = b"ok\n"
     needs_shop: bool = False  # gateways and checkers: whose orders they speak of stands in the settings block
     options: Mapping[str, str] = field(default_factory=dict)  # keys that its settings block may have -> what they mean

@@ -1,0 +1,136 @@
+"""Every source at the door itself, with a broker that takes everything: what it is answered, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import httpx
+import pytest
+
+from schemas.callbacks import TOPIC
+from schemas.envelope import NotAnEvent, Output
+from services.ingest import sources
+from services.ingest.api import Callbacks
+from services.ingest.certificates import Certificates
+from services.ingest.errors import CallbackMisaddressed
+from services.ingest.publisher import Publisher
+from services.ingest.rules.facts import Callback
+from services.ingest.settings import Settings
+from services.ingest.shops import Shop
+from services.runtime.errors import Poison
+from services.runtime.records import Record
+from tests.support.vendors import VENDORS, Sample
+from tests.support.vendors.adyen import item, sample
+
+every_kind = pytest.mark.parametrize("kind", VENDORS)
+
+
+class Taken:
+    """Stands for the broker."""
+
+    def __init__(self) -> None:
+        self.outputs = list[Output]()
+
+    def publish(self, output: Output) -> asyncio.Future[None]:
+        self.outputs.append(output)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+def sent(
+    kind: str, told: Sample, *, seconds_off: float = 0.0, headers: Mapping[bytes, bytes] | None = None
+) -> tuple[httpx.Response, list[Output]]:
+    """`headers`: instead of the vendor's own."""
+    vendor, taken = VENDORS[kind], Taken()
+    orders_of = "shop" if vendor.source.needs_shop else ""
+    key = vendor.source.key_of(vendor.secret)
+    shop = Shop("vendor", vendor.source, (key,), orders_of=orders_of, options=vendor.options)
+
+    async def send() -> httpx.Response:
+        known = Certificates(known=vendor.certificates)
+        door = Callbacks({"vendor": shop}, cast("Publisher", taken), Settings(), known)
+        signed = dict(vendor.sign(told, vendor.secret, time.time() + seconds_off))
+        signed.setdefault(b"content-type", vendor.source.media + b"; charset=utf-8")
+        signed |= headers or {}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://door") as client:
+            path = f"/hooks/vendor/{vendor.tail}".rstrip("/")
+            return await client.post(path, content=told.body, headers=list(signed.items()))
+
+    return asyncio.run(send()), taken.outputs
+
+
+def read(output: Output) -> Callback:
+    return sources.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
+
+
+@every_kind
+def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kind: str) -> None:
+    vendor = VENDORS[kind]
+    for told in vendor.samples.values():
+        answer, outputs = sent(kind, told)
+        assert (answer.status_code, answer.content) == (200, vendor.source.answer)
+        named = vendor.source.orders(vendor.source.unwrapped(told.body))
+        shop = b"shop:" if vendor.source.needs_shop else b"vendor:"
+        for output, order in zip(outputs, named, strict=True):
+            assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")
+            assert not [it for it in vendor.card_data if it in (output.value or b"")]
+            signed = vendor.sign(told, vendor.secret, 0.0)
+            secrets = [vendor.secret.encode(), *(text for name, text in signed.items() if name != b"content-type")]
+            kept = [output.value or b"", *(text or b"" for _, text in output.headers)]
+            assert not [it for it in secrets if len(it) > 30 and any(it in text for text in kept)]
+            read(output)
+
+
+@every_kind
+def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
+    """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it, with a reason."""
+    if kind in {"adyen", "ticketevolution", "paypal"}:
+        pytest.skip("it cannot sign any bytes: their own tests have their poison")
+    for body in (b"", b"{", b"[]", b'{"id":"evt_1"}', b"\xff" * 9):
+        answer, outputs = sent(kind, Sample(body))
+        assert (answer.status_code, len(outputs)) == (200, 1), body
+        with pytest.raises((NotAnEvent, Poison)):
+            read(outputs[0])
+
+
+@every_kind
+def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
+    vendor = VENDORS[kind]
+    told = next(iter(vendor.samples.values()))
+    if vendor.seal is not None:
+        told = told._replace(body=vendor.seal(told.body, vendor.other_secret))
+    names = [name for name in vendor.sign(told, vendor.secret, 0.0) if name != b"content-type"]
+    answer, outputs = sent(kind, told, headers=dict.fromkeys(names, b"AAAA"))
+    if vendor.signs_body:
+        assert (answer.status_code, outputs) == (401, [])
+
+
+def test_adyen_is_never_refused_for_what_an_item_says() -> None:
+    for poison in (item(eventDate="yesterday"), item(success="perhaps"), item(amount={"currency": "X", "value": 1})):
+        answer, outputs = sent("adyen", sample(poison))
+        assert (answer.status_code, answer.content, len(outputs)) == (200, b"[accepted]", 1)
+
+
+@pytest.mark.parametrize("seconds_off", [-400, 400])
+@pytest.mark.parametrize("kind", [kind for kind, vendor in VENDORS.items() if vendor.signs_time])
+def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off: float) -> None:
+    told = next(iter(VENDORS[kind].samples.values()))
+    answer, outputs = sent(kind, told, seconds_off=seconds_off)
+    assert (answer.status_code, outputs) == (401, [])
+
+
+def test_a_storefronts_own_event_is_kept_alike_in_either_mode() -> None:
+    """What stands beside the order is not signed, or is the storefront's word: whose order it is, the door says."""
+    native = VENDORS["native"].samples
+    (plain,), (wrapped,) = (sent("native", native[name])[1] for name in ("order", "structured"))
+    assert read(plain).key == read(wrapped).key == "vendor:727 e-1"
+    assert read(plain).meaning == read(wrapped).meaning
+    other = Sample(native["structured"].body.replace(b"/sources/vendor", b"/sources/elsewhere"))
+    assert read(sent("native", other)[1][0]).order_id == "vendor:727"
+    foreign = Sample(native["order"].body.replace(b'"source": "vendor"', b'"source": "elsewhere"'))
+    with pytest.raises(CallbackMisaddressed):
+        read(sent("native", foreign)[1][0])
