@@ -31,6 +31,7 @@ EACH = [
 every_sample = pytest.mark.parametrize(("vendor", "sample"), EACH)
 every_vendor = pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
 MUTATIONS, ROUNDS = 100, 100  # of each source: 10,000 bodies
+ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
 
 
 def test_no_source_is_without_its_laws() -> None:
@@ -204,6 +205,18 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
     """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a stumble of the door."""
+    ends_whatever_is_sent(vendor, seed)
+
+
+@pytest.mark.chaos
+@every_vendor
+@settings(max_examples=ROUNDS_OF_CHAOS, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_whatever_is_sent_has_an_end_at_length(vendor: Vendor, seed: int) -> None:
+    ends_whatever_is_sent(vendor, seed)
+
+
+def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
     chance, samples = random.Random(seed), list(vendor.samples.values())
     for _ in range(MUTATIONS):
         sample = chance.choice(samples)
