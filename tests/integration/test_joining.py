@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import orjson
@@ -13,7 +14,7 @@ from psycopg.errors import SerializationFailure
 from services.ingest import sources, worker
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
-from services.runtime import database
+from services.runtime import database, metrics
 from services.runtime.ledger import Session
 from services.runtime.records import Effect, Outcome
 from tests.integration.test_ingest import Counting, kinds, rows, said, work
@@ -21,6 +22,7 @@ from tests.support.callbacks import record, woo_order
 from tests.unit.ingest.test_joining import movement
 
 ORDERS = 200
+AT_ONCE = "2099-01-01T00:00:00.000000Z"
 
 
 @pytest.fixture
@@ -126,3 +128,22 @@ def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(sessio
     told = [told_by_gateway(order) for order in range(size)]
     worker.handle(told, counted)  # type: ignore[arg-type]  # it only counts
     assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments"]
+
+
+@pytest.mark.feature("SF-188")
+def test_the_wait_from_the_door_to_the_order_is_measured(session: Session) -> None:
+    def measured(what: str) -> float:
+        (line,) = [
+            it
+            for it in metrics.exposition().decode().splitlines()
+            if it.startswith(f"stubline_ingest_wait_seconds_{what} ")
+        ]
+        return float(line.split()[1])
+
+    before = measured("count"), measured("sum")
+    took = datetime.now(UTC) - timedelta(seconds=5)
+    at = took.isoformat(timespec="microseconds")[:26] + "Z"
+    late, later = (record(woo_order(id=order), order=str(order), at=it) for order, it in ((8, at), (9, AT_ONCE)))
+    work(session, late, later)
+    assert measured("count") == before[0] + 1  # of the oldest of the batch
+    assert 5 <= measured("sum") - before[1] < 20
