@@ -12,7 +12,7 @@ from schemas.orders import Currency, Line, Person, Source
 TOPIC = "callbacks.received.v1"
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
 STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
-ADYEN = "stubline.callback.adyen.v1"  # data: the notification, without card data; extension `callbackpart`: which of its items
+ADYEN = "stubline.callback.adyen.v1"  # data: the notification, one of its items, without card data
 TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
 TICKETEVOLUTION_ORDER = "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
 PAYPAL = "stubline.callback.paypal.v1"  # data: the raw body, without data of a card; extension `ordersof`, as all that follow

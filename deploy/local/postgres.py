@@ -82,7 +82,8 @@ class Postgres(Server):
 
     def resume(self) -> None:
         for process in self._family():
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a connection that has just ended
+                process.send_signal(signal.SIGCONT)
         self.send(signal.SIGCONT)
 
     def remove(self) -> None:

@@ -10,7 +10,7 @@ from schemas.callbacks import received
 from schemas.envelope import Input
 from services.ingest.polls.poll import Found
 from services.ingest.shops import Shop
-from services.ingest.sources import ORDERS_OF, PART
+from services.ingest.sources import ORDERS_OF
 from services.ingest.sources.source import JSON
 
 UNKNOWN = "?"  # stands for a source or an order that is not known
@@ -19,8 +19,9 @@ UNKNOWN = "?"  # stands for a source or an order that is not known
 def records(shop: Shop, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
     """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`: its sender's own."""
     source = shop.source
-    for part, found in enumerate(source.orders(body)):
-        yield record(shop, topic, body, found, kind=source.type, media=source.media, part=part, event_id=event_id)
+    for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
+        order = next(iter(source.orders(piece)), None)
+        yield record(shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id)
 
 
 def polled(shop: Shop, found: Found) -> Iterator[Input]:
@@ -40,12 +41,9 @@ def record(
     *,
     kind: str,
     media: bytes,
-    part: int = 0,
     event_id: str = "",
 ) -> Input:
     extensions = {"callbacktopic": topic} if topic else {}
-    if part:
-        extensions[PART] = str(part)
     if shop.orders_of:
         extensions[ORDERS_OF] = shop.orders_of
     return received(

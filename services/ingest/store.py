@@ -16,7 +16,7 @@ from services.runtime.ledger import Session
 
 SQL = sql.load(__package__)
 NOTHING = "[]"
-EXAMPLE_BYTES_MAX = 16_384
+EXAMPLE_BYTES_MAX, WHAT_CHARS_MAX = 16_384, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Store:
         batch = {
             "sources": texts([notice.source for notice in noticed]),
             "kinds": texts([notice.kind for notice in noticed]),
-            "whats": texts([notice.what for notice in noticed]),
+            "whats": texts([notice.what[:WHAT_CHARS_MAX] for notice in noticed]),
             "counts": plain([count for count, _ in noticed.values()]),
             "keys": texts([key for _, key in noticed.values()]),
             "examples": blobs([notice.body[:EXAMPLE_BYTES_MAX] for notice in noticed]),

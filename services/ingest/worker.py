@@ -117,10 +117,8 @@ def aside(store: Store, applied: Sequence[Callback]) -> dict[str, int]:
 
 
 def said(order: Order, new: Sequence[str]) -> tuple[Said, ...]:
-    """What is known of it, on the streams to which the news belong."""
-    about = [name for name in new if not is_verdict(name)]
-    events = (observed(order, about),) if about else ()
-    return (*events, signalled(order)) if len(about) < len(new) else events
+    """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers miss none."""
+    return (observed(order, new), signalled(order)) if any(map(is_verdict, new)) else (observed(order, new),)
 
 
 def observed(order: Order, new: Sequence[str]) -> Said:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 
-from tests.support.stubline import Stubline
+import pytest
+
+from deploy.local.stack import Stack
+from tests.support.stubline import Stubline, piped
 
 ORDERS = 12
+
+
+@pytest.fixture(scope="module")
+def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
+    """Of its own: its letters are changed by hand, and other tests hold that every letter is its source."""
+    with Stack.temporary() as stack, piped(stack, tmp_path_factory.mktemp("incidents")) as found:
+        yield found
 
 
 def await_ends(stubline: Stubline) -> None:

@@ -65,7 +65,9 @@ def words(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
 
 def test_a_verdict_that_overtakes_its_order_is_said_and_kept(session: Session) -> None:
     early = work(session, risk("approved", "submitted"))
-    (said,) = events(early)
+    observed, said = events(early)
+    assert isinstance(observed, OrderObserved)  # nothing is known but that somebody checks it
+    assert (observed.storefront, observed.new) == (None, ("verdict:riskified|submitted>approved/approved",))
     assert isinstance(said, FraudSignals)
     assert (said.key, said.source, said.external_id, said.sequence) == ("shop:727", "shop", "727", 1)
     (observed,) = events(work(session, order()))
@@ -79,7 +81,8 @@ def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(
     work(session, order())
     outcomes = work(session, risk("submitted", None), sign("HOLD"), risk("approved", "submitted", 1))
     assert words(outcomes) == [{"riskified": "approved", "signifyd": "pending"}]
-    assert not [it for it in events(outcomes) if isinstance(it, OrderObserved)]
+    (observed,) = [it for it in events(outcomes) if isinstance(it, OrderObserved)]
+    assert {name.partition(":")[0] for name in observed.new} == {"verdict"}
 
 
 def test_order_and_verdict_of_one_batch_are_said_on_both_streams(session: Session) -> None:

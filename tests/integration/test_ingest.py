@@ -117,6 +117,19 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     assert again  # or nobody met anybody
 
 
+def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session: Session) -> None:
+    """No signature covers the topic."""
+    old = woo_order(status="completed", date_modified_gmt="2026-11-18T15:28:08")
+    work(session, record(old))
+    work(session, record(b'{"id":727}', topic="order.deleted", at="2026-11-20T15:30:00.000000Z"))
+    replayed = work(session, record(old, topic="order.restored", at="2026-11-20T15:31:00.000000Z"))
+    assert said(replayed) == []
+    assert rows(session, "select facts -> 'deletion' ->> 'content' from ingest.orders") == [("true",)]
+    restored = woo_order(status="completed", date_modified_gmt="2026-11-20T15:31:30")
+    (event,) = said(work(session, record(restored, topic="order.restored", at="2026-11-20T15:32:00.000000Z")))
+    assert not event.is_deleted
+
+
 def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
     """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
     work(session, told("pending", 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
-from services.ingest.sources import ORDERS_OF, PART
+from services.ingest.sources import ORDERS_OF
 from services.runtime.records import Record
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -78,7 +78,6 @@ def record(
     source: str = "shop",
     order: str = "727",
     reception_id: str = "a-1",
-    part: int = 0,
     orders_of: str = "",
     content_type: str = "application/json",
     at: str = AT,
@@ -87,8 +86,6 @@ def record(
     """As it stands in callbacks.received.v1."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
-    if part:
-        extensions[PART] = str(part)
     if orders_of:
         extensions[ORDERS_OF] = orders_of
     output = received(

@@ -98,7 +98,8 @@ def judge_joined(
                 facts = fold(facts, payment.facts.values())
         after[order_id] = learnt(order, facts, _incidents(order, callback, meanings))
     if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(
-        is_overfull(order.facts) for order in after.values()
+        is_overfull(order.facts) or (callback.moved and is_crowded(order, orders[name]))
+        for name, order in after.items()
     ):
         return {}, {}, Verdict.OVERFULL
     changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
@@ -115,6 +116,11 @@ def judge_joined(
 def is_overfull(facts: Mapping[str, Fact]) -> bool:
     """By an order's own facts alone: a gateway that tells too much must not cost the shop's word."""
     return len(facts) > FACTS_MAX and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
+
+
+def is_crowded(order: Order, before: Order) -> bool:
+    """Gateways have told more of it than anybody can mean: a shop gives all its payments one order's id, for example."""
+    return len(order.facts) > max(len(before.facts), JOINED_MAX + FACTS_MAX)
 
 
 def _told(payment: Payment, callback: Callback, own: frozenset[str]) -> Payment:

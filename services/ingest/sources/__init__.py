@@ -34,7 +34,7 @@ def _found() -> dict[str, Source]:
 ALL = _found()
 SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
 KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
-PART, ORDERS_OF = "callbackpart", "ordersof"  # extensions that the door sets
+ORDERS_OF = "ordersof"  # an extension that the door sets
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
@@ -79,9 +79,9 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
     if found is None:
         raise NotAnEvent(f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>")
     attributes = event.attributes
-    part, orders_of = attributes.get(PART, "0"), attributes.get(ORDERS_OF, "")
-    if not (part.isascii() and part.isdigit() and len(part) < 5) or (orders_of and not SLUG.fullmatch(orders_of)):
-        raise NotAnEvent(f"ce_{PART} is no number, or ce_{ORDERS_OF} no source's name")
+    orders_of = attributes.get(ORDERS_OF, "")
+    if orders_of and not SLUG.fullmatch(orders_of):
+        raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
     return Received(
         source=found[1],
         id=event.id,
@@ -89,7 +89,6 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
         time=attributes.get("time", ""),
         key=key or b"",
         body=event.data or b"",
-        part=int(part),
         orders_of=orders_of,
     )
 

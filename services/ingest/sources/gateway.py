@@ -57,8 +57,8 @@ def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool)
 
 
 def quoted(word: str) -> str:
-    """A vendor's word as notices and letters may show it."""
-    return repr(word[:WHAT_CHARS_MAX])
+    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which is longer."""
+    return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]
 
 
 def blanking(*keys: str) -> Callable[[bytes], bytes]:

@@ -47,7 +47,6 @@ class Received(NamedTuple):
     time: str  # when the door received it
     key: bytes
     body: bytes
-    part: int = 0  # which of several that came in one body
     orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
 
     @property
@@ -79,6 +78,10 @@ def _anonymous(_delivery: Delivery) -> str:
     return ""
 
 
+def _whole(body: bytes) -> Sequence[bytes]:
+    return (body,)
+
+
 def _as_is(body: bytes) -> bytes:
     return body
 
@@ -103,9 +106,12 @@ class Source:
     verify: Callable[[Delivery], bool] = _never
     """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may raise CertificateNeededError."""
 
+    pieces: Callable[[bytes], Sequence[bytes]] = _whole
+    """A body that tells of several things, taken apart into bodies that tell of one: each becomes a record. Never raises."""
+
     orders: Callable[[bytes], Sequence[str | None]] = _unread
-    """The order ids of a body, one for each record that it becomes, where they can be read cheaply: they only choose the
-    partition, the worker reads for itself. Never raises."""
+    """The order's id, one for each piece, where it can be read cheaply: it only chooses the partition, the worker reads for
+    itself. Never raises."""
 
     topic: Callable[[Mapping[bytes, bytes]], str] = _nameless
     """What the vendor calls the callback, where it says so beside the body."""

@@ -52,18 +52,17 @@ class Vendor:
         body = sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
         return Delivery(headers, body, known, now, tail=self.tail, options=self.options, certificates=self.certificates)
 
-    def record(self, sample: Sample, *, slug: str = "vendor", part: int = 0, reception_id: str = "a-1") -> Record:
-        """As the door publishes it."""
-        orders_of = "shop" if self.source.needs_shop else ""
-        named = [*self.source.orders(self.source.unwrapped(sample.body)), None][part]
+    def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:
+        """As the door publishes it; of several pieces the first."""
+        body = self.source.without_cards(self.source.unwrapped(self.told_by(sample.body, slug)))
+        piece = self.source.pieces(body)[0]
         return callbacks.record(
-            self.source.without_cards(self.source.unwrapped(self.told_by(sample.body, slug))),
+            piece,
             topic=sample.topic,
             kind=self.source.type,
             source=slug,
-            order=named or "?0123456789abcdef",
+            order=next(iter(self.source.orders(piece)), None) or "?0123456789abcdef",
             reception_id=self.source.event_id(self.delivery(sample)) or reception_id,
-            part=part,
-            orders_of=orders_of,
+            orders_of="shop" if self.source.needs_shop else "",
             content_type=self.source.media.decode(),
         )

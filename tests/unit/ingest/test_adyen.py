@@ -17,9 +17,10 @@ from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.intake import records
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.shops import Shop
-from services.ingest.sources import PART, adyen
+from services.ingest.sources import adyen
 from services.ingest.sources.source import Delivery
-from tests.support.vendors import VENDORS
+from tests.support import callbacks
+from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
 
 ADYEN = VENDORS["adyen"]
@@ -300,12 +301,20 @@ def test_each_item_is_a_record_of_its_order() -> None:
     at_the_door = list(records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
     assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
-    assert [it.extensions.get(PART, "0") for it in at_the_door] == ["0", "1", "2"]
-    told = [sources.read(ADYEN.record(several, part=part)) for part in range(3)]
+    told = [sources.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
     assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
     assert len({it.key for it in told}) == 3
-    with pytest.raises(CallbackUnreadable, match="has no item 3"):
-        sources.read(ADYEN.record(several, part=3))
+    assert sum(len(it.data or b"") for it in at_the_door) < 1.2 * len(several.body)
+    with pytest.raises(CallbackUnreadable, match="has 3 items"):
+        sources.read(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
+
+
+def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
+    """No time is signed: whoever has seen an item must not multiply it."""
+    many = sample(*[item()] * 400)
+    shop = Shop("adyen", adyen.SOURCE, (), orders_of="shop")
+    (one,) = records(shop, "", many.body)
+    assert len(one.data or b"") < 2_000
 
 
 def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.envelope import NotAnEvent
+from schemas.envelope import NUL, NotAnEvent
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest import sources
@@ -50,10 +50,10 @@ def verdicts_and_order(*told: Callback, known: Order | None = None) -> tuple[lis
     return judged.verdicts, judged.orders[min(order_ids)]
 
 
-def ends(vendor: Vendor, sample: Sample, part: int = 0) -> Callback | None:
+def ends(vendor: Vendor, sample: Sample) -> Callback | None:
     """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else fails the test."""
     try:
-        return sources.read(vendor.record(sample, part=part))
+        return sources.read(vendor.record(sample))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()
@@ -67,7 +67,7 @@ def is_sayable(told: Callback) -> None:
     assert all(len(notice.what) <= 300 and notice.what.isprintable() and notice.what for notice in told.notices)
     _, order = verdicts_and_order(told)
     stored = written(order.facts)
-    assert "\\u0000" not in stored
+    assert not NUL.search(stored.encode())
     assert facts_of(stored) == order.facts
     if told.order_id is not None and order.facts:
         order = order._replace(sequence=1)
@@ -132,9 +132,9 @@ def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> Non
 
 @every_sample
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
-    for part in range(len(vendor.source.orders(sample.body))):
-        once = sources.read(vendor.record(sample, part=part))
-        again = sources.read(vendor.record(sample, part=part, reception_id="b-2"))
+    for piece in vendor.source.pieces(sample.body):
+        alone = sample._replace(body=piece)
+        once, again = (sources.read(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2"))
         assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
         is_sayable(once)
         verdicts, _ = verdicts_and_order(once, again)
@@ -227,11 +227,12 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
             vendor.source.is_ping(vendor.delivery(sample)._replace(body=body))
         except CertificateNeededError:
             pass
-        parts = vendor.source.orders(body)
-        assert parts
-        assert all(it is None or 0 < len(it) <= 200 for it in parts)
+        pieces = vendor.source.pieces(body)
+        assert pieces
+        assert sum(map(len, pieces)) <= 2 * len(body) + 1_000
+        assert all(it is None or 0 < len(it) <= 200 for piece in pieces for it in vendor.source.orders(piece))
         vendor.source.without_cards(body)
-        if told := ends(vendor, changed, chance.randrange(len(parts))):
+        if told := ends(vendor, changed):
             is_sayable(told)
 
 

@@ -14,7 +14,7 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Fact
-from services.ingest.rules.judge import FACTS_MAX, MOVED_MAX, ORDERS_MAX, Order, Payment, Verdict, judge_all
+from services.ingest.rules.judge import FACTS_MAX, JOINED_MAX, MOVED_MAX, ORDERS_MAX, Order, Payment, Verdict, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
@@ -199,3 +199,17 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
         world, verdicts = worked([[kept], [kept]])
         assert verdicts == [Verdict.APPLIED, Verdict.KNOWN]
         assert not any(order.sequence for order in world.orders.values())
+
+
+def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
+    """A shop that gives its gateway one id for all of them loses no word of its own, and its events stay readable."""
+    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
+    flood = [
+        told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1") for n in range(JOINED_MAX + FACTS_MAX + 50)
+    ]
+    world, verdicts = worked(
+        [[shop], *[flood[at : at + 50] for at in range(0, len(flood), 50)], [told_by_shop("shop:1", "refunded", 9)]]
+    )
+    assert len(world.orders["shop:1"].facts) <= JOINED_MAX + FACTS_MAX + 2
+    assert Verdict.OVERFULL in verdicts
+    assert verdicts[-1] is Verdict.APPLIED
