@@ -17,7 +17,7 @@ HOLDERS: dict[str, object] = {
     "cardNumber": {"key": "_gw_response", "value": {"cardNumber": PAN}},
     "pan": {"key": "_gw_response", "value": {"pan": PAN}},
     "JSON text": {"key": "_gw_response", "value": json.dumps({"card_number": "x", "cvc": PAN[:3]}) + PAN},
-    "PHP text": {"key": "_gw_response", "value": 'a:1:{s:11:"card_number";s:16:"%s";}' % PAN},
+    "PHP text": {"key": "_gw_response", "value": f'a:1:{{s:11:"card_number";s:16:"{PAN}";}}'},
     "entries within": {"key": "_x", "value": [{"name": "card_number", "value": PAN}]},
     "a long key": {"key": "_card_number" + "x" * 100, "value": PAN},
     "no name at all": {"key": "_x", "value": "4111 1111-1111 1111 12/29"},
