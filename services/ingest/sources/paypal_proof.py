@@ -1,9 +1,9 @@
 """Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
 
 PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by its CRC-32: that is no
-digest, so against somebody between PayPal and the door only TLS protects the body. Nobody knows whether PayPal signs a
-repeat anew, and it repeats for three days: so a time may be that old (and, as elsewhere, hardly in the future). A replay
-within them is known by the id in its body.
+digest, so whoever has seen one delivery can send other bodies under its signature, and only TLS keeps it from being
+seen. Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be that old (and, as
+elsewhere, hardly in the future). A replay within them is known by the id in its body.
 """
 
 from __future__ import annotations

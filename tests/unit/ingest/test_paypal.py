@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from pathlib import Path
 
@@ -337,8 +338,8 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
     body = event(CAPTURE, payer={"name": {"given_name": "Ada"}}, custom_id='"card":{"name":"x"}, "cvv":"123"')
     cleaned = paypal.without_cards(body)
     assert b"VISA" in cleaned
-    assert b'"given_name": "Ada"' in cleaned
-    assert b'"country_code": "IE"' in cleaned
+    assert json.loads(cleaned)["resource"]["payer"]["name"] == {"given_name": "Ada"}
+    assert b'"country_code":"IE"' in cleaned
     assert told(cleaned) == told(body)
     assert paypal.without_cards(cleaned) == cleaned
 

@@ -1,0 +1,65 @@
+"""A card's number does not leave the door, in whatever form a plugin wrote it into an order's meta."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.ingest import sources
+from services.ingest.sources.woocommerce_cards import without_cards
+from tests.support.callbacks import record, woo_order
+
+PAN = "4111111111111111"
+PLAIN = {"id": 1, "key": "_card_number", "value": PAN}
+HOLDERS: dict[str, object] = {
+    "cc_number": {"key": "_gw_response", "value": {"cc_number": PAN, "expiry": "12/29"}},
+    "cardNumber": {"key": "_gw_response", "value": {"cardNumber": PAN}},
+    "pan": {"key": "_gw_response", "value": {"pan": PAN}},
+    "JSON text": {"key": "_gw_response", "value": json.dumps({"card_number": "x", "cvc": PAN[:3]}) + PAN},
+    "PHP text": {"key": "_gw_response", "value": f'a:1:{{s:11:"card_number";s:16:"{PAN}";}}'},
+    "entries within": {"key": "_x", "value": [{"name": "card_number", "value": PAN}]},
+    "a long key": {"key": "_card_number" + "x" * 100, "value": PAN},
+    "no name at all": {"key": "_x", "value": "4111 1111-1111 1111 12/29"},
+    "a number": {"key": "_x", "value": int(PAN)},
+}
+
+
+def body(meta: object) -> bytes:
+    return json.dumps(woo_order(meta_data=meta)).encode()
+
+
+def is_clean(sent: bytes) -> None:
+    cleaned = without_cards(sent)
+    assert PAN.encode() not in cleaned
+    assert b"4111 1111" not in cleaned
+    assert without_cards(cleaned) == cleaned
+
+
+@pytest.mark.parametrize("entry", HOLDERS.values(), ids=HOLDERS)
+def test_it_goes_whatever_holds_it_and_the_facts_stay(entry: object) -> None:
+    for meta in ([entry], {"0": entry, "2": {"key": "k", "value": "v"}}):
+        is_clean(body(meta))
+        assert sources.read(record(without_cards(body(meta)))) == sources.read(record(body(meta)))
+
+
+def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:
+    is_clean(body([{"key": "XX", "value": PAN}]).replace(b"XX", b"_c\\u0061rd_number"))
+    is_clean(body([PLAIN]).replace(b'"meta_data"', b'"meta\\u005fdata"'))
+    is_clean(body([{"key": "k", "value": PAN}]).replace(b'"value":', b'"value": "x", "value":'))
+
+
+@pytest.mark.parametrize("scrap", [b"\xff", b"7" * 4_400, b"[" * 3_000 + b"]" * 3_000, b"[", b"NaN"])
+def test_it_goes_from_bodies_that_cannot_be_read_too(scrap: bytes) -> None:
+    is_clean(body([PLAIN, {"key": "n", "value": 777777}]).replace(b"777777", scrap))
+
+
+def test_what_the_join_needs_and_what_is_no_card_stays() -> None:
+    kept = [
+        {"key": "_stripe_intent_id", "value": PAN},
+        {"key": "_adyen_psp_reference", "value": PAN},
+        {"key": "chosen_numbers", "value": "4111 1111 1111 1111"},
+        {"key": "recipient_email", "value": "ricardo99@example.org"},
+        {"key": "k", "value": "4111111111111112"},
+    ]
+    assert without_cards(body(kept)) == body(kept)
