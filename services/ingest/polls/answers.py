@@ -61,7 +61,8 @@ def rows(told: list[Any], what: str) -> tuple[list[Row], str]:
 
 
 def listed(found: object, what: str) -> list[Any]:
-    if not isinstance(found, list):
+    """Some of it may be odd, but not all."""
+    if not isinstance(found, list) or (found and not any(isinstance(it, dict) for it in found)):
         raise NonsenseError(f"the answer is no list of {what}")
     return found
 
