@@ -2,7 +2,8 @@
 
 Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
 its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
-had, 401 wrong signature, 503 Kafka does not take it. What is signed is never refused for what it says: the worker judges that.
+had, 401 wrong signature, 429 too fast by now, 503 Kafka does not take it. Only what is genuine uses up its source's rate; forms that
+nobody signs, pings, have one of their own. What is signed is never refused for what it says: the worker judges that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from services.ingest.sources.source import FORM, CertificateNeededError, Deliver
 from services.runtime import logs, metrics, trace
 
 TOPIC_CHARS_MAX = 128
+GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -63,6 +65,10 @@ def taken(body: bytes) -> Answer:
     return Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body)
 
 
+def too_fast() -> ProblemError:
+    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close")
+
+
 class Callbacks:
     """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
 
@@ -79,6 +85,7 @@ class Callbacks:
         self._wait_s = settings.door_body_wait_ms / 1_000
         self._in_flight = self._bytes = 0
         self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
+        self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
@@ -109,8 +116,9 @@ class Callbacks:
             if media not in (shop.source.media, shop.source.also):
                 return self._greet(shop, delivery)
             if not await self._is_genuine(shop, delivery):
-                self._paces[shop.slug].give_back()
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
+            if not self._paces[shop.slug].take(time.monotonic()):
+                raise too_fast()
             await self._publish(shop, delivery)
         finally:
             self._in_flight -= 1
@@ -150,7 +158,6 @@ class Callbacks:
         except CertificateNeededError as needed:
             url = needed.url
         if not await self._certificates.fetch(url):
-            self._paces[shop.slug].give_back()  # nobody knows yet whether it is the source's
             raise self._come_again("the vendor's certificate cannot be had now")
         try:
             is_genuine = shop.source.verify(delivery)
@@ -181,10 +188,9 @@ class Callbacks:
             raise self._too_large()
         if self._in_flight >= self._settings.door_in_flight_max:
             raise self._come_again("too many callbacks at once")
-        if not self._paces[shop.slug].take(time.monotonic()):
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
-            )
+        now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
+        if not (self._greetings[shop.slug].take(now) if is_greeting else self._paces[shop.slug].has_room(now)):
+            raise too_fast()
         return media
 
     def _greet(self, shop: Shop, delivery: Delivery) -> Answer:

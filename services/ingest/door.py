@@ -19,6 +19,7 @@ from schemas.callbacks import TOPIC
 from services.ingest import shops
 from services.ingest.api import Api, Callbacks
 from services.ingest.certificates import Certificates
+from services.ingest.connection import Connections
 from services.ingest.errors import DoorBroken
 from services.ingest.metrics import DOOR_SOURCES
 from services.ingest.publisher import Publisher
@@ -82,11 +83,12 @@ async def serve(
         on_fatal=broke,
     )
     callbacks = Callbacks(found, publisher, settings, certificates)
-    server = Server(configured(Api(callbacks, publisher), settings))
+    connections = Connections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
+    server = Server(configured(Api(callbacks, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
-    teller = loop.create_task(telling(callbacks))
+    teller = loop.create_task(telling(callbacks, connections))
     await server.serve(sockets=[listening])
     teller.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
@@ -96,10 +98,10 @@ async def serve(
     return EX_OK
 
 
-def configured(api: Api, settings: Settings) -> uvicorn.Config:
+def configured(api: Api, settings: Settings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         api,
-        http="httptools",
+        http=connections.protocol(),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -111,10 +113,11 @@ def configured(api: Api, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def telling(callbacks: Callbacks) -> None:
+async def telling(callbacks: Callbacks, connections: Connections) -> None:
     while True:
         await asyncio.sleep(TELL_S)
         callbacks.tell()
+        connections.tell()
 
 
 def main(certificates: Certificates | None = None) -> int:

@@ -47,6 +47,15 @@ DOOR_ACKNOWLEDGEMENT = declare(
         "From produce to Kafka's acknowledgement, of the oldest record of each batch of acknowledgements.",
     )
 )
+DOOR_CONNECTIONS = declare(Gauge("stubline_ingest_door_connections", "Connections that are open at the door."))
+DOOR_CONNECTIONS_CLOSED = declare(
+    Counter(
+        "stubline_ingest_door_connections_closed_total",
+        "Connections that the door closed: slow (no headers in time), room (it asked nothing when there were too many), full (no "
+        "other could go), large (headers, or all of a request), nonsense (no HTTP).",
+        ("outcome",),
+    )
+)
 DOOR_SOURCES = declare(
     Gauge(
         "stubline_ingest_door_sources",

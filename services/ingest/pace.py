@@ -23,15 +23,15 @@ class Pace:
     def _room(self) -> float:
         return max(1.0, self.rate_max * self.burst_s)
 
-    def take(self, now: float) -> bool:
-        """Whether one more may come now (seconds of a clock that never goes back)."""
+    def has_room(self, now: float) -> bool:
+        """Whether one more may come now (seconds of a clock that never goes back). Uses up nothing."""
         self._level = min(self._room, self._level + max(0.0, now - self._at) * self.rate_max)
         self._at = max(self._at, now)
-        if self._level < 1:
+        return self._level >= 1
+
+    def take(self, now: float) -> bool:
+        """Whether one more may come now, which then has come."""
+        if not self.has_room(now):
             return False
         self._level -= 1
         return True
-
-    def give_back(self) -> None:
-        """It was not the source's: a stranger's callbacks use up nobody's rate."""
-        self._level = min(self._room, self._level + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -98,6 +99,10 @@ def _loaded(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except ValueError:
+        pass
+    try:  # half of a character somewhere costs only the order where it stands
+        return json.loads(body)
+    except (ValueError, RecursionError):
         raise ValueError("the answer is no JSON") from None
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import httpcore
 import httpx
 from typing_extensions import override
 
@@ -28,6 +30,61 @@ class PartlyUnchangedError(Exception):
     """Of several requests of one page only some were answered: without tags they all are."""
 
 
+class Network(httpcore.SyncBackend):
+    """Connections whose reads and writes all end at `until` (monotonic), however little each of them brings."""
+
+    def __init__(self) -> None:
+        self.until = float("inf")
+
+    def left(self, timeout: float | None, error: type[Exception]) -> float:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise error("the answer takes too long")
+        return left if timeout is None else min(timeout, left)
+
+    @override
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self.left(timeout, httpcore.ConnectTimeout)
+        return Stream(super().connect_tcp(host, port, left, local_address, socket_options), self)
+
+
+class Stream(httpcore.NetworkStream):
+    """One of them."""
+
+    def __init__(self, inner: httpcore.NetworkStream, network: Network) -> None:
+        self._inner, self._network = inner, network
+
+    @override
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._network.left(timeout, httpcore.ReadTimeout))
+
+    @override
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._network.left(timeout, httpcore.WriteTimeout))
+
+    @override
+    def close(self) -> None:
+        self._inner.close()
+
+    @override
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._network.left(timeout, httpcore.ConnectTimeout)
+        return Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._network)
+
+    @override
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
 class Client(httpx.Client):
     """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx does."""
 
@@ -37,6 +94,10 @@ class Client(httpx.Client):
         self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
         self._known: Mapping[str, str] = {}
         self._answers = 0
+        self._network = Network()
+        for transport in (self._transport, *self._mounts.values()):
+            if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
+                transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
         self.tags: dict[str, str] = {}
 
     def begin(self, tags: Mapping[str, str]) -> None:
@@ -49,8 +110,9 @@ class Client(httpx.Client):
         address = str(request.url)
         if request.method == "GET" and (tag := self._known.get(address)):
             request.headers["If-None-Match"] = tag
+        self._network.until = until = time.monotonic() + self._answer_s
         try:
-            answer = self._bounded(super().send(request, **how | {"stream": True}), time.monotonic() + self._answer_s)
+            answer = self._bounded(super().send(request, **how | {"stream": True}), until)
         finally:
             self._next_at = time.monotonic() + self._pause_s
         if answer.status_code == NOT_MODIFIED and address in self._known:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import httpx
 import orjson
@@ -21,7 +22,49 @@ def document(answer: httpx.Response) -> Any:
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError:
+        pass
+    try:  # one text of it may be no Unicode, half of a character: that costs only the row where it stands
+        return json.loads(answer.content, parse_constant=none_such)
+    except (ValueError, RecursionError):
         raise NonsenseError("the answer is no JSON") from None
+
+
+def none_such(_constant: str) -> NoReturn:
+    raise ValueError("JSON has no such number")
+
+
+def body_of(found: Mapping[str, Any], what: str) -> bytes:
+    try:
+        return orjson.dumps(found)
+    except orjson.JSONEncodeError:
+        raise NonsenseError(f"one of the {what} cannot be written as JSON") from None
+
+
+class Row(NamedTuple):
+    """One of a page that can become a callback."""
+
+    id: str
+    body: bytes
+
+
+def rows(told: list[Any], what: str) -> tuple[list[Row], str]:
+    """Those that can become callbacks, and a warning of the others: none costs its page."""
+    sound, lost = list[Row](), 0
+    for it in told:
+        try:
+            found = objects([it], what)[0]
+            sound.append(Row(identifier(found, what), body_of(found, what)))
+        except NonsenseError:
+            lost += 1
+    warning = f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out" if lost else ""
+    return sound, warning
+
+
+def listed(found: object, what: str) -> list[Any]:
+    """Some of it may be odd, but not all."""
+    if not isinstance(found, list) or (found and not any(isinstance(it, dict) for it in found)):
+        raise NonsenseError(f"the answer is no list of {what}")
+    return found
 
 
 def objects(found: object, what: str) -> list[dict[str, Any]]:

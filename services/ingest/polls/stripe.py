@@ -10,9 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-import orjson
 
-from services.ingest.polls.answers import cursor_of, document, identifier, kept, listening, objects
+from services.ingest.polls.answers import cursor_of, document, identifier, kept, listed, listening, objects, rows
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 
 URL = "https://api.stripe.com"
@@ -30,7 +29,7 @@ def ask(http: httpx.Client, polled: Polled, path: str, parameters: dict[str, str
     told = document(answer)
     if not isinstance(told, dict):
         raise NonsenseError("the answer is no object")
-    return objects(told.get("data"), path), told.get("has_more") is True
+    return listed(told.get("data"), path), told.get("has_more") is True
 
 
 def events(http: httpx.Client, polled: Polled, cursor: str, now: float, *, size: int = PAGE) -> Page:
@@ -41,28 +40,38 @@ def events(http: httpx.Client, polled: Polled, cursor: str, now: float, *, size:
     if behind := at.get("behind") if int(at.get("began", now)) > now - DAY_S else None:
         parameters["starting_after"] = str(behind)
     told, has_more = ask(http, polled, "events", parameters)
-    newest = max([int(at.get("newest", since)), *(created(event) for event in told)])
+    newest = max([int(at.get("newest", since)), *(second for event in told if (second := created(event)) is not None)])
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
-    found = {identifier(event, "events"): event for event in told}
-    new = [Found(None, TYPE, orjson.dumps(event)) for name, event in found.items() if name not in seen]
+    sound, warning = rows(told, "events")
+    found = {it.id: it.body for it in sound}
+    new = [Found(None, TYPE, body) for name, body in found.items() if name not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     if has_more and told:
-        return Page(new, kept({**walk, "behind": list(found)[-1], "seen": marks}), is_last=False)
+        last = next((name for event in reversed(told) if (name := named(event))), None)
+        if last is None:
+            raise NonsenseError("no event of a page has an id")
+        return Page(new, kept({**walk, "behind": last, "seen": marks}), is_last=False, warning=warning)
     begin = max(since, min(newest, walk["began"]) - OVERLAP_S)
-    return Page(new, kept({"since": begin, "seen": marks}), is_last=True)
+    return Page(new, kept({"since": begin, "seen": marks}), is_last=True, warning=warning)
 
 
-def created(event: dict[str, Any]) -> int:
-    told = event.get("created")
-    if isinstance(told, bool) or not isinstance(told, int):
-        raise NonsenseError("an event says no time")
-    return told
+def created(event: object) -> int | None:
+    told = event.get("created") if isinstance(event, dict) else None
+    return told if isinstance(told, int) and not isinstance(told, bool) else None
+
+
+def named(event: object) -> str:
+    told = event.get("id") if isinstance(event, dict) else None
+    return told if isinstance(told, str) and told.isascii() else ""
 
 
 def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
     told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE})
-    endpoints = [(identifier(it, "endpoints"), str(it.get("url", "")), str(it.get("status", ""))) for it in told]
+    endpoints = [
+        (identifier(it, "endpoints"), str(it.get("url", "")), str(it.get("status", "")))
+        for it in objects(told, "endpoints")
+    ]
     return listening(polled.slug, endpoints, "enabled")
 
 

@@ -56,7 +56,7 @@ def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
         orders = client.orders(state=state, updated_since=since, page=at.page, direct_buyer_type=buyers)
     found = tuple(_found(orders))
     lost = len(orders) - len(found)
-    warnings = [f"{lost} orders have no id, or are too large"] if lost else []
+    warnings = [f"{lost} orders have no id, are too large, or are no Unicode"] if lost else []
     is_over = len(orders) < PER_PAGE_MAX
     if not is_over and at.page < PAGES_MAX:
         return Page(found, at.model_copy(update={"page": at.page + 1}).text, is_last=False, warning="; ".join(warnings))
@@ -85,7 +85,11 @@ def _time(seconds: float) -> str:
 def _found(orders: Sequence[Mapping[str, Any]]) -> Iterator[Found]:
     """Each by itself, with its names sorted: the same order is the same body."""
     for order in orders:
-        body, order_id = orjson.dumps(order, option=orjson.OPT_SORT_KEYS), identified(order)
+        order_id = identified(order)
+        try:
+            body = orjson.dumps(order, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:
+            continue
         if order_id and len(body) <= ORDER_BYTES_MAX:
             yield Found(order_id, TICKETEVOLUTION_ORDER, body)
 

@@ -14,10 +14,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import orjson
 
 from schemas.callbacks import WOOCOMMERCE
-from services.ingest.polls.answers import cursor_of, document, identifier, kept, listening, objects, seconds_of
+from services.ingest.polls.answers import (
+    body_of,
+    cursor_of,
+    document,
+    identifier,
+    kept,
+    listed,
+    listening,
+    objects,
+    rows,
+    seconds_of,
+)
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 
 PAGE = 100  # the most that a shop answers at once
@@ -47,26 +57,26 @@ def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, 
     parameters: dict[str, str | int] = {"status": status, "per_page": size, "dates_are_gmt": "true", "order": "asc"}
     if "second" not in at:
         told = ask(http, polled, "/orders", {**parameters, "orderby": "modified", "modified_after": gmt(after)})
-        page = objects(told, "orders")
+        page = listed(told, "orders")
         following = forward(walk, page, size)
     else:
         second, offset = int(at["second"]), int(at["offset"])
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
         told = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
-        page = objects(told, "orders")
+        page = listed(told, "orders")
         following = through(walk, second, offset, len(page), size, is_back=bool(at.get("back")))
     found = dict[str, Found]()
-    for order in page:
-        body = orjson.dumps(order)
-        found[hashlib.sha256(body).hexdigest()[:16]] = Found(identifier(order, "orders"), WOOCOMMERCE, body, TOPIC)
+    sound, warning = rows(page, "orders")
+    for name, body in sound:
+        found[hashlib.sha256(body).hexdigest()[:16]] = Found(name, WOOCOMMERCE, body, TOPIC)
     new = [it for mark, it in found.items() if mark not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    return Page(new, kept(following), is_last="began" not in following)
+    return Page(new, kept(following), is_last="began" not in following, warning=warning)
 
 
-def forward(walk: dict[str, int], page: list[dict[str, Any]], size: int) -> dict[str, Any]:
+def forward(walk: dict[str, int], page: list[Any], size: int) -> dict[str, Any]:
     """A page by time of change was read: from where the next one goes on."""
-    times = [at for order in page if (at := modified(order)) is not None]
+    times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):
         raise NonsenseError("the orders are not sorted by when they were changed")
     last = max([walk["last"], *times])
@@ -88,9 +98,13 @@ def through(walk: dict[str, int], second: int, offset: int, found: int, size: in
     return {**walk, "after": second}
 
 
-def modified(order: Mapping[str, Any]) -> int | None:
-    told = order.get("date_modified_gmt") or order.get("date_created_gmt")
-    return seconds_of(datetime.fromisoformat(told)) if isinstance(told, str) else None
+def modified(order: object) -> int | None:
+    """None: it does not say. When it was created would be no help, for so no page is sorted."""
+    told = order.get("date_modified_gmt") if isinstance(order, dict) else None
+    try:
+        return seconds_of(datetime.fromisoformat(told)) if isinstance(told, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def gmt(seconds: int) -> str:
@@ -127,7 +141,7 @@ def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
     order = ask(http, polled, f"/orders/{external_id}")
     if not isinstance(order, dict) or identifier(order, "orders") != external_id:
         raise NonsenseError("the answer is another order")
-    return Found(external_id, WOOCOMMERCE, orjson.dumps(order), TOPIC)
+    return Found(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
 
 
 POLLS = (

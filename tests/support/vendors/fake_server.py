@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
+DRIPS = 40  # of a tenth of a second
+
 
 class Asked(NamedTuple):
     method: str
@@ -36,7 +38,7 @@ class Refused(Exception):
 
 
 class FakeVendor:
-    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip")`: so the next requests end, one each.
+    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`: so the next requests end, one each.
 
     `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags, and answers 304.
     """
@@ -65,7 +67,7 @@ class FakeVendor:
 
         def handled(request: httpx.Request) -> httpx.Response:
             told = self.tell(Asked(request.method, request.url.path, dict(request.url.params), dict(request.headers)))
-            return httpx.Response(told.status, json=told.document, headers=told.headers)
+            return httpx.Response(told.status, content=json.dumps(told.document), headers=told.headers)
 
         return httpx.Client(headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled))
 
@@ -103,6 +105,9 @@ class FakeVendor:
                 if way == "hang":
                     time.sleep(3)
                 told = fake.tell(asked)
+                if way.startswith("drip"):
+                    self.drip(b"X-%d: y\r\n" if way == "drip" else b"\r\n%10d")
+                    return
                 status, document, more = misbehaved(way, told)
                 self.send_response(status)
                 for name, text in {"Content-Type": "application/json", **more}.items():
@@ -110,6 +115,14 @@ class FakeVendor:
                 self.send_header("Content-Length", str(len(document)))
                 self.end_headers()
                 self.wfile.write(document)
+
+            def drip(self, part: bytes) -> None:
+                self.close_connection = True
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000")
+                self.wfile.write(b"\r\n" if part.startswith(b"X") else b"\r\n\r\n")
+                for number in range(DRIPS):
+                    time.sleep(0.1)
+                    self.wfile.write(part % number)
 
             def log_message(self, *_args: object) -> None:
                 """Nothing on a test's stderr."""

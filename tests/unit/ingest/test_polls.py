@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.ingest.polling.client import Client
 from services.ingest.polls import VENDORS, stripe, woocommerce
 from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
 from services.ingest.polls.woocommerce import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
+from tests.support.vendors.fake_server import Asked, Told
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -181,9 +185,7 @@ def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -
     assert page.is_last
 
 
-@pytest.mark.parametrize(
-    "document", [None, {}, [1], [{"id": True}], [{"x": 1}], [{"id": 1, "date_modified_gmt": "soon"}], "x"]
-)
+@pytest.mark.parametrize("document", [None, {}, [1], [[{"id": 1}], None], "x"])
 def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None:
     client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document)))
     with pytest.raises(ValueError):
@@ -200,6 +202,72 @@ def test_a_shop_that_does_not_sort_is_not_believed() -> None:
     client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders)))
     with pytest.raises(NonsenseError, match="not sorted"):
         woocommerce.orders(client, SHOP, "", BEGIN)
+
+
+ODD: list[Any] = [
+    {"id": None},
+    {"id": True},
+    {"date_modified_gmt": ""},
+    {"date_modified_gmt": "0000-00-00T00:00:00"},
+    {"date_modified_gmt": "0001-01-01T00:00:00+14:00"},
+    {"date_modified_gmt": "2001-01-01T00:00:00"},
+    {"meta_data": "\ud800"},
+    {"meta_data": 2**70},
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("size", [2, 5, 100])
+def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
+    class Shop(FakeWooCommerce):
+        def body(self, number: int) -> dict[str, Any]:
+            return super().body(number) | (odd if number == 3 else {})
+
+    shop = Shop()
+    for number in range(1, 8):
+        shop.put(number, BEGIN + number)
+    client, warnings = shop.client(), set[str]()
+
+    def read(cursor: str) -> Page:
+        page = woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+        warnings.add(page.warning)
+        return page
+
+    found, cursor = walk(read, "")
+    is_told = "date_modified_gmt" in odd or odd.get("meta_data") == 2**70
+    assert {it.external_id for it in found} >= {"1", "2", "4", "5", "6", "7"}
+    assert ("3" in {it.external_id for it in found}) == is_told
+    assert any(it.startswith("1 of the orders have no id, or") for it in warnings) != is_told
+    assert walk(read, cursor)[0] == []
+
+
+@pytest.mark.parametrize("odd", [{"id": None}, {"created": None}, {"data": "\udfff"}])
+def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
+    class Payments(FakeStripe):
+        def answer(self, asked: Asked) -> Told:
+            told = super().answer(asked)
+            rows = [it | (odd if it["id"] == names[3] else {}) for it in told.document["data"]]
+            return Told(told.status, {**told.document, "data": rows})
+
+    payments = Payments()
+    names = [payments.put(BEGIN + number) for number in range(8)]
+    client = payments.client()
+    found, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 20.0, size=5), "")
+    assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
+
+
+def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
+    with FakeWooCommerce() as shop:
+        client = Client(per_second=500, answer_s=1.0, wait_s=0.6)
+        address = f"{shop.url}/wp-json/wc/v3/orders/1"
+        for way in ("drip", "drip body"):
+            shop.behave(way)
+            began = time.monotonic()
+            with pytest.raises(httpx.ReadTimeout):
+                client.get(address)
+            assert 0.9 < time.monotonic() - began < 2, way
+            assert client.get(address).status_code == 401
+        client.close()
 
 
 def test_an_order_is_read_by_its_id_alone() -> None:

@@ -131,10 +131,11 @@ def test_only_the_wanted_buyers_are_asked_for(http: httpx.Client, vendor: FakeTi
 def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     good = order()
     bodies = [good, {**good, "id": None}, {**good, "id": "x"}, {**good, "id": 5, "notes": "x" * 2_000_000}]
+    bodies.append({**good, "id": 6, "notes": "\ud800"})
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
     assert [it.external_id for it in page.found] == ["10324712"]
-    assert page.warning == "3 orders have no id, or are too large"
+    assert page.warning == "4 orders have no id, are too large, or are no Unicode"
 
 
 @pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])

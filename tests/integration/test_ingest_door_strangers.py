@@ -1,0 +1,189 @@
+"""The door among strangers: whoever is slow, idle, huge or many takes nothing from those who are genuine."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.callbacks import signed, woo_order
+from tests.support.door import SECRET, DoorProcess
+
+HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
+    bounds = {"door_headers_wait_ms": 1_000, "door_connections_max": 20, "door_source_rate_max": 5}
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=500, **bounds) as opened:
+        yield opened
+
+
+def connected(door: DoorProcess, sent: bytes = b"") -> socket.socket:
+    opened = socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 5)
+    opened.sendall(sent)
+    return opened
+
+
+@contextmanager
+def many(door: DoorProcess, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(connected(door, sent)) for _ in range(count)]
+
+
+def genuine(door: DoorProcess, number: int = 727) -> int:
+    """From a caller who was not there before."""
+    body = json.dumps(woo_order(id=number)).encode()
+    address = f"{door.client.base_url}/hooks/{door.slug}"
+    return httpx.post(address, content=body, headers=signed(body, SECRET), timeout=10).status_code
+
+
+def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 5) -> float:
+    began = time.monotonic()
+    opened.settimeout(0.1)
+    while time.monotonic() - began < until_s:
+        try:
+            if drip:
+                opened.sendall(drip)
+            if not opened.recv(65_536):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - began
+
+
+def closed(door: DoorProcess, outcome: str) -> float:
+    time.sleep(1.2)
+    name = f'stubline_ingest_door_connections_closed_total{{outcome="{outcome}"}} '
+    told = httpx.get(f"{door.client.base_url}/metrics", timeout=10).text
+    return sum(float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name))
+
+
+@pytest.mark.parametrize(
+    ("sent", "drip"),
+    [
+        (b"", b""),
+        (HALF, b"a: b\r\n"),
+        (b"\r\n", b"\r\n"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n"),
+        (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /livez HTTP/1.1\r\n", b"a: b\r\n"),
+        (b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+    ],
+    ids=["nothing", "headers", "blank", "blank-after", "second", "body-of-what-was-answered"],
+)
+def test_who_does_not_come_to_a_request_is_closed(door: DoorProcess, sent: bytes, drip: bytes) -> None:
+    with connected(door, sent) as opened:
+        assert 0.5 < closed_after(opened, drip) < 3.5
+    assert closed(door, "slow") == 1
+    assert genuine(door) == 200
+
+
+def test_who_was_answered_may_ask_again_for_longer(door: DoorProcess) -> None:
+    with connected(door) as opened:
+        for wait in (2.5, 0):
+            opened.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(0.2)
+            assert opened.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(wait)
+
+
+@pytest.mark.parametrize("sent", [b"", HALF, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["none", "half", "idle"])
+def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(door: DoorProcess, sent: bytes) -> None:
+    with many(door, 60, sent):
+        time.sleep(0.2)
+        assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+        assert closed(door, "room") >= 40
+    lines = [it for it in door.said() if it["event"] == "connections were closed"]
+    assert 1 <= len(lines) <= 5
+
+
+def test_descriptors_that_run_out_are_said_and_lock_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door:
+        children = subprocess.run(["pgrep", "-P", str(door.child.pid)], capture_output=True, text=True, check=False)
+        for pid in (door.child.pid, *map(int, children.stdout.split())):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (128, 128))
+        with many(door, 200, HALF):
+            time.sleep(2.5)
+            assert genuine(door) == 200
+        events = [it["event"] for it in door.said()]
+        assert "file descriptors bound the connections" in events
+        assert "no file descriptor is left" in events
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_headers_are_bounded_in_size(door: DoorProcess, in_parts: bool) -> None:
+    large = HALF + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 1_000) for number in range(70)) + b"\r\n"
+    with connected(door, b"" if in_parts else large) as opened:
+        for at in range(0, len(large) - 2 if in_parts else 0, 10_000):
+            opened.sendall(large[:-2][at : at + 10_000])
+            time.sleep(0.01)
+        assert opened.recv(4_096).startswith(b"HTTP/1.1 431 ")
+    fits = HALF + b"x: %s\r\n\r\n" % (b"y" * 60_000)
+    with connected(door, fits) as opened:
+        assert opened.recv(4_096).startswith(b"HTTP/1.1 404 ")
+    assert closed(door, "large") == 1
+
+
+def pings(door: DoorProcess) -> set[int]:
+    return {door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code for _ in range(60)}
+
+
+def forms(door: DoorProcess) -> set[int]:
+    return {door.client.post(f"/hooks/{door.slug}", data={"x": "12"}).status_code for _ in range(60)}
+
+
+def unsigned(door: DoorProcess) -> set[int]:
+    return {door.send(b"{}", secret="nobody's").status_code for _ in range(60)}
+
+
+def begun(door: DoorProcess, send: bytes, *, leave: bool) -> set[int]:
+    head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+    found = set[int]()
+    for _ in range(4):
+        with many(door, 15, head + send) as opened:
+            time.sleep(0.05)
+            found |= set() if leave else {int(it.recv(4_096).split()[1]) for it in opened}
+    return found
+
+
+def slow(door: DoorProcess) -> set[int]:
+    return begun(door, b"Content-Length: 100\r\n\r\n", leave=False)
+
+
+def gone(door: DoorProcess) -> set[int]:
+    return begun(door, b"Content-Length: 100\r\n\r\n", leave=True)
+
+
+def huge(door: DoorProcess) -> set[int]:
+    return begun(door, b"Transfer-Encoding: chunked\r\n\r\n100000\r\n" + b"x" * 2**20, leave=False)
+
+
+@pytest.mark.parametrize(
+    ("flood", "told"),
+    [(pings, {200}), (forms, {415}), (unsigned, {401}), (slow, {408}), (gone, set()), (huge, {413})],
+)
+def test_strangers_use_up_nothing_of_a_sources_rate(
+    door: DoorProcess, flood: Callable[[DoorProcess], set[int]], told: set[int]
+) -> None:
+    assert flood(door) == told
+    assert [genuine(door, number) for number in range(1, 11)] == [200] * 10
+    assert 429 in {genuine(door, number) for number in range(11, 40)}
+
+
+def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(door: DoorProcess) -> None:
+    codes = [door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code for _ in range(400)]
+    assert codes.count(200) >= 100
+    assert codes.count(429) > 0
+    assert genuine(door) == 200
