@@ -93,6 +93,16 @@ class IncidentChoiceRefused(Refused):
     next_step = "`stubline incidents resolve ID` without a choice says what would do for it. Nothing was changed."
 
 
+class ProofReused(Poison):
+    """A signature that covers only a checksum of its body came with a second body: somebody who saw the first has forged it."""
+
+    code = "ingest-proof-reused"
+    next_step = (
+        "It changed nothing. Find who can read what comes to the door (a proxy, its logs, a mirror of the traffic); then "
+        "`stubline dead discard ID --reason ...`."
+    )
+
+
 class DoorBroken(Fatal):
     """The door's producer will never send again."""
 

@@ -88,11 +88,10 @@ class Store:
         return self.session.execute(SQL["purge_kept"], {"days": days, "rows_max": rows_max}).rowcount
 
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
-        """Of the keys that these have, what was known before: with which meanings they came."""
-        batch = {
-            "keys": texts([told.key for told in callbacks]),
-            "meanings": blobs([told.meaning for told in callbacks]),
-        }
+        """Of the keys that these have, what was known before: with which meanings they came; and so of their proofs."""
+        rows = [(told.key, told.meaning) for told in callbacks]
+        rows += [told.proof for told in callbacks if told.proof is not None]
+        batch = {"keys": texts([key for key, _ in rows]), "meanings": blobs([meaning for _, meaning in rows])}
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
     def add_orders(self, orders: Sequence[Order]) -> None:

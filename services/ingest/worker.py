@@ -15,7 +15,7 @@ from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved, order_of
 from schemas.said import Said
 from services.ingest import sources
-from services.ingest.errors import OrderOverfull
+from services.ingest.errors import OrderOverfull, ProofReused
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
 from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, Callback, Notice
 from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_verdict, judge_all, news
@@ -167,6 +167,8 @@ def _outcomes(
                 yield Duplicate()
             case Verdict.OLDER:
                 yield Superseded()
+            case Verdict.FORGED:
+                yield Dead(ProofReused("what proves it has proved another body before"), subject_key=told.order_id)
             case Verdict.OVERFULL:
                 whose = told.order_id or ", ".join(told.payments)
                 yield Dead(OrderOverfull(f"{whose} has {FACTS_MAX} facts"), subject_key=told.order_id)

@@ -12,11 +12,12 @@ from services.ingest import sources, worker
 from services.ingest.sources import riskified, signifyd
 from services.runtime import database
 from services.runtime.ledger import Session
-from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
+from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import paypal
 from tests.support.vendors import riskified as riskified_vendor
 from tests.support.vendors import signifyd as signifyd_vendor
+from tests.support.vendors.paypal import VENDOR as PAYPAL
 
 
 @pytest.fixture
@@ -137,7 +138,11 @@ def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(sess
     """The event names no order: shop and PayPal agree on the capture alone."""
     shop = record(woo_order(transaction_id="42311647XV020574X", meta_data=[]))
     bodies = (paypal.event(paypal.CAPTURE, custom_id=None, invoice_id=None), paypal.DISPUTE)
-    paid = [record(body, kind="stubline.callback.paypal.v1", source="paypal", orders_of="shop") for body in bodies]
+    kind = "stubline.callback.paypal.v1"
+    paid = [
+        record(body, kind=kind, source="paypal", orders_of="shop", reception_id=f"transmission-{n}")
+        for n, body in enumerate(bodies)
+    ]
     batches = [paid, [shop]] if is_first else [[shop], paid]
     said = [it for batch in batches for it in events(work(session, *batch)) if isinstance(it, OrderObserved)]
     assert [(it.kind, it.state, it.amount_minor) for it in said[-1].movements] == [
@@ -145,3 +150,22 @@ def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(sess
         ("dispute", "open", 1500),
     ]
     assert said[-1].storefront is not None
+
+
+def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session) -> None:
+    """It signs a checksum of the body, which can be kept while the body is changed."""
+    genuine, other = PAYPAL.samples["captured"], PAYPAL.samples["refunded in part"]
+    first = PAYPAL.record(genuine)
+    forged = PAYPAL.record(other)
+    as_if = [(name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text) for name, text in forged.headers]
+    forged = forged._replace(headers=as_if)
+    for batches in ([[first], [forged], [forged]], [[first, forged]]):
+        session.execute(b"truncate ingest.orders, ingest.callbacks, ingest.payments")
+        session.commit()
+        outcomes = [outcome for batch in batches for outcome in work(session, *batch)]
+        assert isinstance(outcomes[0], Effect)
+        for it in outcomes[1:]:
+            assert isinstance(it, Dead)
+            assert it.error.code == "ingest-proof-reused"
+    repeated = PAYPAL.record(genuine)._replace(headers=[*first.headers, ("ce_id", b"another-transmission-of-it")])
+    assert [type(it) for it in work(session, repeated)] == [Duplicate]

@@ -86,6 +86,7 @@ class Callback(NamedTuple):
     ] = ()  # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
     notices: tuple[Notice, ...] = ()
     received: str = ""  # when the door took it, as its record says
+    proof: tuple[str, bytes] | None = None  # what proved it, by name, and SHA-256 of the one body that it may prove
 
 
 def sortable(at: datetime) -> str:

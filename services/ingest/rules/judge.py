@@ -42,6 +42,7 @@ class Payment(NamedTuple):
 
 
 class Verdict(Enum):  # in the order in which they are tried
+    FORGED = auto()  # what proves it has proved another body before
     OVERFULL = auto()  # it would have more facts than an order can have
     APPLIED = auto()  # the order knows more than before
     KNOWN = auto()  # said before, in this callback or another
@@ -163,6 +164,12 @@ def judge_all(
     for key, meaning in seen:
         heard[key].add(meaning)
     for told in callbacks:
+        if told.proof is not None:
+            name, body = told.proof
+            if heard[name] - {body}:
+                verdicts.append(Verdict.FORGED)
+                continue
+            heard[name].add(body)
         meanings = heard[told.key]
         if not (told.facts or told.payments or told.moved):  # it only asks, or is only kept
             verdict = Verdict.KNOWN if told.meaning in meanings else Verdict.APPLIED

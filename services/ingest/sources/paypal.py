@@ -6,6 +6,7 @@ of its capture. An order that cannot be read is no loss: whoever names the payme
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
@@ -19,7 +20,7 @@ from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.paypal_cards import without_cards
-from services.ingest.sources.paypal_proof import settled, verify
+from services.ingest.sources.paypal_proof import event_id, settled, verify
 from services.ingest.sources.source import Received, Source, amount, bounded, named
 from services.ingest.sources.text import clean
 
@@ -162,6 +163,12 @@ def identify(received: Received, event: Head) -> str:
 
 
 def normalise(received: Received) -> facts.Callback:
+    """Only a checksum of the body is signed. So a transmission proves the first body that came with it, and no other."""
+    proof = f"{received.source} transmission {received.id}"[:500], hashlib.sha256(received.body).digest()
+    return told(received)._replace(proof=proof)
+
+
+def told(received: Received) -> facts.Callback:
     head = Head.model_validate_json(received.body)
     moved = MOVED.get(head.event_type)
     if moved is None:
@@ -277,6 +284,7 @@ def unwrapped(text: str) -> str | None:
 
 
 SOURCE = Source(
+    event_id=event_id,
     kind="paypal",
     type=PAYPAL,
     verify=verify,

@@ -1,8 +1,9 @@
 """Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
 
 PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by its CRC-32: that is no
-digest, so whoever has seen one delivery can send other bodies under its signature, and only TLS keeps it from being
-seen. Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be that old (and, as
+digest, so whoever has seen one delivery can send other bodies under its signature. So a transmission, whose id is signed,
+proves the first body that came with it and no other (`paypal.normalise`); a forger who comes before the genuine one is kept
+off by TLS alone. Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be that old (and, as
 elsewhere, hardly in the future). A replay within them is known by the id in its body.
 """
 
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from services.ingest.sources.source import CertificateNeededError, Delivery
 from services.ingest.sources.trust import signer, trusted
 
+TRANSMISSION_CHARS_MAX = 200
+
 ID, TIME, SIGNATURE, CERTIFICATE, ALGORITHM = (
     b"paypal-transmission-id",
     b"paypal-transmission-time",
@@ -39,6 +42,11 @@ MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}
 SIGNATURE_CHARS_MAX = 2_000
 REPEATS_S = 3 * 24 * 60 * 60.0
 PADDING, HASH = PKCS1v15(), SHA256()
+
+
+def event_id(delivery: Delivery) -> str:
+    """The transmission, which is signed: it becomes the record's id."""
+    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[:TRANSMISSION_CHARS_MAX]
 
 
 def verify(delivery: Delivery) -> bool:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -113,7 +114,7 @@ def signature(number: bytes, at: bytes, webhook: str, body: bytes, key: rsa.RSAP
 
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
-    number = b"dfb3be50-fd74-11e4-8bf3-77339302725b"
+    number = str(uuid5(NAMESPACE_OID, sample.body.hex())).encode()  # each its own
     return {
         b"content-type": b"application/json",
         b"paypal-transmission-id": number,

@@ -80,7 +80,8 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
             assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")
             assert not [it for it in vendor.card_data if it in (output.value or b"")]
             signed = vendor.sign(told, vendor.secret, 0.0)
-            secrets = [vendor.secret.encode(), *(text for name, text in signed.items() if name != b"content-type")]
+            told_on = {b"content-type", b"paypal-transmission-id"}
+            secrets = [vendor.secret.encode(), *(text for name, text in signed.items() if name not in told_on)]
             kept = [output.value or b"", *(text or b"" for _, text in output.headers)]
             assert not [it for it in secrets if len(it) > 30 and any(it in text for text in kept)]
             read(output)

@@ -340,7 +340,7 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
     assert b"VISA" in cleaned
     assert json.loads(cleaned)["resource"]["payer"]["name"] == {"given_name": "Ada"}
     assert b'"country_code":"IE"' in cleaned
-    assert told(cleaned) == told(body)
+    assert told(cleaned)._replace(proof=None) == told(body)._replace(proof=None)
     assert paypal.without_cards(cleaned) == cleaned
 
 
