@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 app = FastAPI()
 
 
-@app.post("/hooks/{source}")
+@app.post("/hooks/{source:path}")
 async def hook(source: str, request: Request) -> Response:  # noqa: ARG001 - a path parameter as the door has one
     return Response(str(len(await request.body())))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.report import Figure, median, show
-from tests.support.vendors import VENDORS
+from tests.support.vendors import VENDORS, paypal
 
 LEAST_PER_SECOND, LEAST_SHARE, P99_MS = 2_000, 0.4, 50.0
 START_S = 20.0
@@ -72,10 +72,14 @@ def load(port: int, seconds: float, kind: str = "woocommerce", rate: float = 0.0
 def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
     """Every source, each with its vendor's secret and no limit of its own."""
     sources = folder / "sources.toml"
+    paypal.share(folder)
+    os.environ[paypal.FOLDER] = str(folder)  # the door and the load are processes of their own
     blocks = list[str]()
     for kind, vendor in VENDORS.items():
         (folder / kind).write_text(vendor.secret, "utf-8")
         options = {**vendor.options, **({"orders_of": "shop"} if vendor.source.needs_shop else {})}
+        if kind == paypal.VENDOR.kind:
+            options["roots"] = paypal.FILES[-1]
         lines = [f'kind = "{kind}"', f'secrets = ["file:{kind}"]', "rate_max = 1_000_000"]
         blocks.append(
             "\n".join([f"[sources.{kind}]", *lines, *(f"{name} = {json.dumps(it)}" for name, it in options.items())])

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from uuid import NAMESPACE_OID, uuid5
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import NOW, Sample, Vendor
@@ -92,7 +94,20 @@ def issued(
 KEY = rsa.generate_private_key(65_537, 2_048)
 ROOT = Authority("Root of the tests")
 BETWEEN = Authority("Between root and PayPal", ROOT)
-CERTIFICATE = BETWEEN.sign(KEY) + BETWEEN.pem
+CERTIFICATE, ROOTS = BETWEEN.sign(KEY) + BETWEEN.pem, ROOT.pem
+FOLDER = "PAYPAL_OF_THE_TESTS"  # where another process has written its own, so that both sign alike
+FILES = ("key.pem", "chain.pem", "roots.pem")
+
+
+def share(folder: Path) -> None:
+    key = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for name, content in zip(FILES, (key, CERTIFICATE, ROOTS), strict=True):
+        (folder / name).write_bytes(content)
+
+
+if shared := os.environ.get(FOLDER):
+    pem, CERTIFICATE, ROOTS = ((Path(shared) / name).read_bytes() for name in FILES)
+    KEY = cast("rsa.RSAPrivateKey", load_pem_private_key(pem, None))
 
 
 def event(sample: bytes, event_type: str | None = None, event_id: str | None = None, **resource: object) -> bytes:
@@ -108,9 +123,9 @@ def moment(at: float) -> bytes:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
-def signature(number: bytes, at: bytes, webhook: str, body: bytes, key: rsa.RSAPrivateKey = KEY) -> bytes:
+def signature(number: bytes, at: bytes, webhook: str, body: bytes, key: rsa.RSAPrivateKey | None = None) -> bytes:
     text = b"|".join([number, at, webhook.encode(), str(zlib.crc32(body)).encode()])
-    return base64.b64encode(key.sign(text, padding.PKCS1v15(), SHA256()))
+    return base64.b64encode((key or KEY).sign(text, padding.PKCS1v15(), SHA256()))
 
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
@@ -146,7 +161,7 @@ VENDOR = Vendor(
         "of a type of tomorrow": Sample(event(CAPTURE, "PAYMENT.CAPTURE.TELEPORTED")),
     },
     sign=sign,
-    options={"roots": ROOT.pem.decode()},
+    options={"roots": ROOTS.decode()},
     certificates={URL: CERTIFICATE},
     card_data=(b"7704", b"2029-11", b"411112", b"Ada Cardholder"),
 )
