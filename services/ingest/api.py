@@ -199,7 +199,7 @@ class Callbacks:
         return self._answers[shop.slug]
 
     async def _publish(self, shop: Shop, delivery: Delivery) -> None:
-        """One record for each order that it tells of, all with the same body."""
+        """One record for each piece of it. When Kafka takes only some of them, the sender comes again, and those are known."""
         at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(trace.child(trace.parse(delivery.headers.get(b"traceparent"))))
         body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
