@@ -57,11 +57,11 @@ class WebhookRefused(Poison):
 
 
 class OrderOverfull(Poison):
-    """An order was told in more different statuses than an order can have: its source is broken."""
+    """More was told of an order, or of a payment, than one can have: its source is broken, or all payments name one order."""
 
     code = "ingest-order-overfull"
     next_step = (
-        "`stubline dead show ID` prints the callback. Find what changes the order's status at the source; then "
+        "`stubline dead show ID` prints the callback. Find what changes the order's status at the source, or what gives the gateway one order's id for every payment; then "
         "`stubline dead discard ID --reason ...`. What is known of the order stays as it is."
     )
 

@@ -18,7 +18,17 @@ from services.ingest import sources
 from services.ingest.errors import OrderOverfull, ProofReused
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
 from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, Callback, Notice
-from services.ingest.rules.judge import FACTS_MAX, Order, Payment, Verdict, is_verdict, judge_all, news
+from services.ingest.rules.judge import (
+    FACTS_MAX,
+    JOINED_MAX,
+    MOVED_MAX,
+    Order,
+    Payment,
+    Verdict,
+    is_verdict,
+    judge_all,
+    news,
+)
 from services.ingest.rules.verdicts import standing
 from services.ingest.store import Store
 from services.runtime.ledger import Session
@@ -28,6 +38,9 @@ from services.runtime.service import Service, Tick
 GROUP = "stubline.ingest"
 DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
 WRITER, SIGNALLER = "ingest", "ingest.fraud"
+BOUNDS = (
+    f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or {JOINED_MAX} of all its payments"
+)
 
 
 def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
@@ -171,7 +184,7 @@ def _outcomes(
                 yield Dead(ProofReused("what proves it has proved another body before"), subject_key=told.order_id)
             case Verdict.OVERFULL:
                 whose = told.order_id or ", ".join(told.payments)
-                yield Dead(OrderOverfull(f"{whose} has {FACTS_MAX} facts"), subject_key=told.order_id)
+                yield Dead(OrderOverfull(f"{whose}: {BOUNDS}"), subject_key=told.order_id)
 
 
 def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:

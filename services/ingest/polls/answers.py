@@ -13,7 +13,6 @@ import orjson
 from services.ingest.polls.poll import NonsenseError, Page
 
 ID_CHARS_MAX = 200
-ADDRESS_CHARS_MAX = 120
 
 
 def document(answer: httpx.Response) -> Any:
