@@ -44,8 +44,8 @@ BOUNDS = (
 
 
 def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
-    """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; two
-    more when payments are named.
+    """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; one to
+    three more when payments are named, and one for each kind of thing that is put aside.
     """
     store = Store(session)
     payments = _payments(batch, store)
