@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.delivery.rendering.fitting import CHARS_MAX, ELLIPSIS, Box, Fitted, Rule, Valign, fit, most, sizes
@@ -149,12 +149,15 @@ def test_in_a_larger_box_it_is_no_smaller(text: str, rule: Rule, box: Box, times
     assert fit(text, rule, larger, measure).scale >= fit(text, rule, box, measure).scale
 
 
+@example(
+    " x" * 505, Rule("shrink", 1, 0.01, "top"), Box(191.0, 4.0, SIZE, 8.0, pitch_scales=False)
+)  # all that is tried fits
 @given(ANYTHING, rules(), boxes() | boxes().map(lambda box: replace(box, width=0.5, height=0.5)))
 def test_it_comes_to_an_end_with_anything_in_any_box(text: str, rule: Rule, box: Box) -> None:
     """Blanks in a row, a box that is narrower than an ellipsis, thousands of letters."""
     fitted = fit(text, rule, box, measure)
     assert len(fitted.lines) <= most(rule, box, fitted.scale)
-    assert len(fitted.lines[0]) <= CHARS_MAX if fitted.lines else True
+    assert len(fitted.lines[0]) <= CHARS_MAX + len(ELLIPSIS) if fitted.lines else True
     assert all("\n" not in line for line in fitted.lines) or "\n" in text
 
 
