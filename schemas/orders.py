@@ -71,6 +71,7 @@ class Storefront(Part):
     currency: Currency
     total_minor: int
     refunded_minor: int = Field(0, ge=0)
+    placed_at: datetime | None = Field(None, description="When the buyer placed it. None: the shop does not say.")
     paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
     buyer: Person
     lines: tuple[Line, ...] = Field(max_length=500)

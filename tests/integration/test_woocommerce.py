@@ -42,7 +42,8 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 def told(status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any) -> Record:
     at = MINUTE.format(minute)
-    body = woo_order(id=order, number=str(order), status=status, date_modified_gmt=at, **changes)
+    times = {"date_created_gmt": at, "date_modified_gmt": at}
+    body = woo_order(id=order, number=str(order), status=status, **times | changes)
     return record(body, order=str(order), topic=topic, at=f"{at}.000000Z")
 
 
@@ -184,6 +185,14 @@ def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(stages: Stag
     assert alike(stages, only_alike=True) == {}
     through(stages, twin(2, 5, "completed"))
     assert len(stages.tickets("2")) == 3
+
+
+@pytest.mark.feature("SF-021")
+def test_an_order_that_is_saved_again_much_later_stays_suspected(stages: Stages) -> None:
+    """Shops tell of every save, and who reviews an order saves it."""
+    through(stages, twin(1), twin(2, 20))
+    through(stages, twin(2, 20, date_modified_gmt="2026-11-21T09:00:00"))
+    assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"]}
 
 
 @pytest.mark.feature("SF-021")

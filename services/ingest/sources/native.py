@@ -113,6 +113,7 @@ def storefront(order: NativeOrder) -> Storefront:
         currency=order.currency,
         total_minor=amount(order.total_minor),
         refunded_minor=amount(order.refunded_minor),
+        placed_at=None if order.placed_at is None else bounded(order.placed_at),
         paid_at=None if order.paid_at is None else bounded(order.paid_at),
         buyer=person(order.buyer),
         lines=tuple([cleaned(line) for line in order.lines]),

@@ -20,7 +20,7 @@ from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackUn
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.signing import hmac_fits
-from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, status
+from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, reasonable, status
 from services.ingest.sources.text import clean, email, unescaped
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
@@ -235,6 +235,7 @@ def storefront(order: Told, word: str, extras: Sequence[Extra]) -> bytes:
             "currency": order.currency,
             "total_minor": amount(minor(order.total or "0", digits)),
             "refunded_minor": amount(sum(abs(minor(it.total or "0", digits)) for it in refunds)) if refunds else 0,
+            "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
             "paid_at": utc(order.date_paid_gmt) if order.date_paid_gmt else None,
             "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
             "lines": [line(item, beside, digits) for item, beside in zip(order.line_items, extras, strict=True)],
@@ -272,8 +273,13 @@ def quantity(text: str) -> int:
 
 
 def utc(at: datetime) -> datetime:
-    """`*_gmt` has no offset and is UTC."""
-    return bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+    """Within bounds."""
+    return bounded(offset(at))
+
+
+def offset(at: datetime) -> datetime:
+    """`*_gmt` has none and is UTC."""
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
 SOURCE = Source(

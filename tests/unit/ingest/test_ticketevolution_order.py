@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -75,6 +76,9 @@ def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
     assert (front.total_minor, front.refunded_minor) == (5_400, 450)
     assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
     assert front.paid_at is not None
+    assert front.placed_at == datetime(2026, 11, 20, 14, 40, 1, tzinfo=UTC)
+    nonsense: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
+    assert [known(read(created_at=it)).front.placed_at for it in nonsense] == [None] * 5
     (line,) = front.lines
     assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
