@@ -158,15 +158,13 @@ def normalise(received: Received) -> facts.Callback:
 
 
 def noticed(received: Received, extras: Sequence[Extra]) -> tuple[facts.Notice, ...]:
-    """Chosen numbers that cannot be printed, by the key under which they stood."""
-    keys = {it.unusable for it in extras}
-    return (
-        tuple(
-            facts.Notice(received.source, "unusable-number", f"line_items.meta_data.{key}", received.body)
-            for key in sorted(keys - {""})
-        )
-        if keys != {""}
-        else ()
+    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood."""
+    if not any(it.unusable or it.nobody for it in extras):
+        return ()
+    found = {("unusable-number", it.unusable) for it in extras if it.unusable}
+    found |= {("unusable-recipient", it.nobody) for it in extras if it.nobody}
+    return tuple(
+        facts.Notice(received.source, kind, f"line_items.meta_data.{key}", received.body) for kind, key in sorted(found)
     )
 
 
