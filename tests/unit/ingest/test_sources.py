@@ -19,6 +19,7 @@ from services.ingest.sources.money import EXPONENTS, exponent, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from tests.support.callbacks import native, native_order, record, signature, woo_order
+from tests.support.vendors.woocommerce import ACTION
 
 HOOK = {woocommerce.SIGNATURE: b""}
 
@@ -187,6 +188,8 @@ def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not()
 def test_what_is_not_about_orders_says_so(topic: str) -> None:
     with pytest.raises(CallbackForeign):
         sources.read(record(woo_order(), topic=topic))
+    with pytest.raises(CallbackForeign):
+        sources.read(record(ACTION, topic=topic))
 
 
 @pytest.mark.parametrize(
