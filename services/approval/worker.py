@@ -99,6 +99,7 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
                     "name": line.name,
                     "quantity": quantity,
                     "holder": buyer if line.recipient is None else holder(line.recipient),
+                    **({} if line.recipient is None else {"recipient_email": line.recipient.email}),
                 }
                 for line, quantity in decision.lines
             ],
