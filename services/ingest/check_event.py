@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,9 +65,7 @@ def sending_of(text: bytes, key: str | None) -> Sending:
     if "payload" in told or "headers" in told:
         return _recorded(told, key)
     if "specversion" in told:
-        given = told.get("data")
-        order = given if isinstance(given, dict) else {}
-        return Sending(key or _key(order), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+        return Sending(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
     return Sending(
         key or _key(told),
         [
@@ -91,6 +91,15 @@ def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
         (str(names[at]), None if names[at + 1] is None else names[at + 1].encode()) for at in range(0, len(names), 2)
     ]
     return Sending(str(key or told.get("key") or ""), headers, (payload or "").encode())
+
+
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a structured event; empty, when it is no object."""
+    given, encoded = event.get("data"), event.get("data_base64")
+    if isinstance(encoded, str):
+        with suppress(ValueError, RecursionError):
+            given = json.loads(base64.b64decode(encoded, validate=True))
+    return given if isinstance(given, dict) else {}
 
 
 def _key(order: Mapping[str, Any]) -> str:

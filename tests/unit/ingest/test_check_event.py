@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,15 @@ def structured(order: dict[str, Any]) -> bytes:
 GOOD = {
     "an order": written(native_order()),
     "a structured event": structured(native_order()),
+    "one with its order in base64": written(
+        {
+            "specversion": "1.0",
+            "id": "1",
+            "type": NATIVE,
+            "source": "/sources/shop",
+            "data_base64": base64.b64encode(written(native_order())).decode(),
+        }
+    ),
     "a record of kcat": recorded(),
 }
 
