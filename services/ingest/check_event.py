@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+from pydantic import BaseModel
 
 from schemas.callbacks import NATIVE, TOPIC
 from schemas.envelope import NotAnEvent
+from schemas.orders import Line, Person
 from schemas.topics import MIB
 from services.ingest import sources
 from services.ingest.rules.facts import Callback
@@ -20,6 +25,7 @@ from services.runtime.errors import Poison
 from services.runtime.records import Record
 
 AHEAD_MAX = timedelta(minutes=5)  # clocks differ
+WARNINGS_MAX = 10  # of one kind
 RECORD_BYTES_MAX = MIB - ROOM_BYTES
 CLOUD_EVENTS = "application/cloudevents+json"
 Headers = list[tuple[str, bytes | None]]
@@ -136,3 +142,28 @@ def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[s
         and CLOUD_EVENTS.encode() not in dict(sending.headers).values()
     ):
         yield "ce_time is missing: nobody can tell later when it was sent"
+    yield from islice(_unread(sending.value), WARNINGS_MAX)
+
+
+def _unread(value: bytes) -> Iterator[str]:
+    """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    order = _data(document) if "specversion" in document else document
+    told = order.get("lines")
+    lines = [it for it in told if isinstance(it, dict)] if isinstance(told, list) else []
+    parts: list[tuple[str, object, type[BaseModel]]] = [("buyer", order.get("buyer"), Person)]
+    parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
+    parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
+    for where, part, model in parts:
+        for name in sorted(part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()):
+            yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
