@@ -21,7 +21,7 @@ from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, reasonable, status
-from services.ingest.sources.text import clean, email, unescaped
+from services.ingest.sources.text import email, unescaped
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
 
@@ -229,7 +229,7 @@ def storefront(order: Told, word: str, extras: Sequence[Extra]) -> bytes:
         {
             "status": word,
             "channel": "",
-            "number": clean(order.number or order.id, 64),
+            "number": unescaped(order.number or order.id, 64),
             "currency": order.currency,
             "total_minor": amount(minor(order.total or "0", digits)),
             "refunded_minor": amount(sum(abs(minor(it.total or "0", digits)) for it in refunds)) if refunds else 0,

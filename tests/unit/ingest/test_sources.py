@@ -149,7 +149,7 @@ def test_traps_of_the_vendor() -> None:
             )
         )
     )
-    assert order.status == "completed"
+    assert (order.status, order.number) == ("completed", "A\u2013727")
     assert order.refunded_minor == 550
     assert order.paid_at is None
     assert (order.buyer.name, order.buyer.email) == ("Zoë O'Brien", "")
