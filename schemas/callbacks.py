@@ -53,6 +53,7 @@ class NativeOrder(BaseModel):
     currency: Currency
     total_minor: int
     refunded_minor: int = Field(0, ge=0)
+    placed_at: datetime | None = None
     paid_at: datetime | None = None
     is_deleted: bool | None = Field(None, description="Deleted or restored, when this event is about that.")
     buyer: Person

@@ -71,6 +71,7 @@ class Storefront(Part):
     currency: Currency
     total_minor: int
     refunded_minor: int = Field(0, ge=0)
+    placed_at: datetime | None = Field(None, description="When the buyer placed it. None: the shop does not say.")
     paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
     buyer: Person
     lines: tuple[Line, ...] = Field(max_length=500)
@@ -122,6 +123,9 @@ class OrderObserved(Snapshot):
     )
 
 
+RecipientEmail = Annotated[
+    str | None, Field(max_length=320, description="Of a gift; empty when only a name is known. None: it is no gift.")
+]
 State = Literal["observed", "gated", "released", "refused", "cancelled"]
 
 
@@ -134,6 +138,7 @@ class DecidedLine(Part):
     name: str = ""
     quantity: int = Field(ge=0)
     holder: Person
+    recipient_email: RecipientEmail = None
 
 
 class OrderDecided(Snapshot):
@@ -181,6 +186,7 @@ class Ticket(Part):
     code: str = Field(min_length=26, max_length=26, description="128 random bits in base32. Never logged.", repr=False)
     status: TicketStatus
     holder: Person
+    recipient_email: RecipientEmail = None
     product_id: str = ""
     issued_at: datetime
 

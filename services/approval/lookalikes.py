@@ -22,6 +22,9 @@ def look(observed: OrderObserved) -> Look | None:
     """A function of the facts alone, so it is the same in whatever order they came. None: of an order of nobody, of nothing,
     or of which no time is known, no other can be a second one.
 
+    The times of statuses are those at which they were last told, so a shop that says when an order was placed is taken at its
+    word: its order does not move away by being saved once more.
+
     A buyer is an address in lower case, or a name where there is none. Nobody is read out of a fingerprint.
     """
     front = observed.storefront
@@ -29,7 +32,7 @@ def look(observed: OrderObserved) -> Look | None:
         return None
     buyer = front.buyer.email.lower() or front.buyer.name.casefold()
     lines = sorted((line.product_id or line.sku or line.name, line.quantity) for line in front.lines if line.quantity)
-    times = [*observed.reached.values(), *([front.paid_at] if front.paid_at else ())]
+    times = [*observed.reached.values(), *filter(None, (front.placed_at, front.paid_at))]
     if not (buyer and lines and times):
         return None
     told = orjson.dumps([observed.source, buyer, front.currency, front.total_minor, lines])

@@ -4,7 +4,7 @@ A decision goes by the set of facts that the observation holds, never by the ord
 
 1. Deleted, or the current status cancels (cancelled, refunded, failed, trash): `cancelled`.
 2. The trigger holds: it is the current status, or it was reached later than the last status that cancels; for payment
-   complete: the order has been paid. Then `released`, or `gated` while a gate has a reason to keep it back.
+   complete: the order has been paid, or its marketplace, which tells no payment, has sold it (as for a status). Then `released`, or `gated` while a gate has a reason to keep it back.
 3. Else `observed`.
 """
 
@@ -24,6 +24,7 @@ from schemas.orders import TICKETS_PER_ORDER_MAX, Line, OrderObserved, Person, S
 CANCELLING = frozenset({"cancelled", "refunded", "failed", "trash"})
 UNPAID = frozenset({"pending", "on-hold", "checkout-draft", "auto-draft"})
 PAID = frozenset({"processing", "completed"})
+SOLD = frozenset({"accepted", "completed"})  # by a marketplace
 PAYMENT_COMPLETE = "payment_complete"
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 STATUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -56,6 +57,8 @@ class Policy:
     @property
     def satisfying(self) -> frozenset[str]:
         """A completed order has been processed, whether or not the shop said so on the way."""
+        if self.is_by_payment:
+            return SOLD
         return self.statuses | {"completed"} if "processing" in self.statuses else self.statuses
 
 
@@ -114,7 +117,10 @@ def judge(observed: OrderObserved, prepared: Prepared) -> tuple[State, tuple[str
     if status in CANCELLING:
         return "cancelled", (f"status {status}",)
     if prepared.policy.is_by_payment:
-        return ("observed", (prepared.awaited,)) if front.paid_at is None else ("released", ("payment complete",))
+        if front.paid_at is not None:
+            return "released", ("payment complete",)
+        if not front.channel:
+            return "observed", (prepared.awaited,)
     return by_status(status, observed.reached, prepared)
 
 

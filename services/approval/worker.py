@@ -99,6 +99,7 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
                     "name": line.name,
                     "quantity": quantity,
                     "holder": buyer if line.recipient is None else holder(line.recipient),
+                    **({} if line.recipient is None else {"recipient_email": line.recipient.email}),
                 }
                 for line, quantity in decision.lines
             ],
@@ -120,6 +121,7 @@ def inputs_of(observed: OrderObserved, prepared: Prepared) -> str:
         "issue_when": prepared.policy.said,
         "reached": observed.reached,
         "status": front.status if front else None,
+        "channel": front.channel if front else None,
         "paid_at": front.paid_at if front else None,
         "lines": [[line.line_id, line.quantity] for line in front.lines] if front else None,
     }

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+
+from pydantic import BaseModel
 
 from schemas.callbacks import NATIVE, TOPIC
 from schemas.envelope import NotAnEvent
+from schemas.orders import Line, Person
 from schemas.topics import MIB
 from services.ingest import sources
 from services.ingest.rules.facts import Callback
@@ -18,6 +25,7 @@ from services.runtime.errors import Poison
 from services.runtime.records import Record
 
 AHEAD_MAX = timedelta(minutes=5)  # clocks differ
+WARNINGS_MAX = 10  # of one kind
 RECORD_BYTES_MAX = MIB - ROOM_BYTES
 CLOUD_EVENTS = "application/cloudevents+json"
 Headers = list[tuple[str, bytes | None]]
@@ -63,9 +71,7 @@ def sending_of(text: bytes, key: str | None) -> Sending:
     if "payload" in told or "headers" in told:
         return _recorded(told, key)
     if "specversion" in told:
-        given = told.get("data")
-        order = given if isinstance(given, dict) else {}
-        return Sending(key or _key(order), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+        return Sending(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
     return Sending(
         key or _key(told),
         [
@@ -91,6 +97,15 @@ def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
         (str(names[at]), None if names[at + 1] is None else names[at + 1].encode()) for at in range(0, len(names), 2)
     ]
     return Sending(str(key or told.get("key") or ""), headers, (payload or "").encode())
+
+
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a structured event; empty, when it is no object."""
+    given, encoded = event.get("data"), event.get("data_base64")
+    if isinstance(encoded, str):
+        with suppress(ValueError, RecursionError):
+            given = json.loads(base64.b64decode(encoded, validate=True))
+    return given if isinstance(given, dict) else {}
 
 
 def _key(order: Mapping[str, Any]) -> str:
@@ -127,3 +142,28 @@ def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[s
         and CLOUD_EVENTS.encode() not in dict(sending.headers).values()
     ):
         yield "ce_time is missing: nobody can tell later when it was sent"
+    yield from islice(_unread(sending.value), WARNINGS_MAX)
+
+
+def _unread(value: bytes) -> Iterator[str]:
+    """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    order = _data(document) if "specversion" in document else document
+    told = order.get("lines")
+    lines = [it for it in told if isinstance(it, dict)] if isinstance(told, list) else []
+    parts: list[tuple[str, object, type[BaseModel]]] = [("buyer", order.get("buyer"), Person)]
+    parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
+    parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
+    for where, part, model in parts:
+        for name in sorted(part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()):
+            yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -135,6 +135,9 @@ def _secrets(
             secrets.append(source.key_of(secret))
         except ValueError as error:  # which does not quote the secret
             problems.append(f"{name} {error}")
+            continue
+        if is_guessable(secrets[-1]):  # written long: base64 of noughts, entities
+            problems.append(guessable(name))
     return () if problems else tuple(secrets), tuple(map(str, wanted)), "; ".join(problems) or None
 
 
@@ -173,11 +176,17 @@ def _rate(said: object, where: str) -> float | None:
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
     secret = _referred(name, where, environment, folder)
-    if len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN:
-        raise LookupError(
-            f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
-        )
+    if is_guessable(secret):
+        raise LookupError(guessable(name))
     return secret
+
+
+def is_guessable(secret: str | bytes) -> bool:
+    return len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN
+
+
+def guessable(name: object) -> str:
+    return f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
 
 
 def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:

@@ -30,6 +30,7 @@ TICKETS = (
     "status",
     "holder_name",
     "holder_email",
+    "recipient_email",
     "issued_at",
 )
 COUNTS = ("issued", "active", "won", "cancelled", "sold_out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from services.ingest import sources, worker
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.polls import ticketevolution as poll
 from services.ingest.polls.poll import Found, Polled
+from services.ingest.shops import Shop
 from services.ingest.worker import SERVICE
-from services.runtime import database
+from services.runtime import database, metrics
 from services.runtime.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
 from tests.support.door import SECRET as WORD
 from tests.support.door import DoorProcess
+from tests.support.polling import Poller
 from tests.support.vendors import Sample
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import FORM, VENDOR, form, order
@@ -202,6 +205,35 @@ def test_the_door_answers_before_anything_is_done_with_it(door: TicketDoor, vend
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])
+
+
+@pytest.mark.feature("SF-180")
+@pytest.mark.parametrize("first", ["webhook", "poll"])
+def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
+    door: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
+) -> None:
+    """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by another door, the issuer's."""
+    told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
+    shop = Shop(slug, sources.KINDS["ticketevolution"], (), polled=Polled(slug, vendor.url, TOKEN, SECRET))
+    poller = Poller(session, [shop])
+    vendor.put(told)
+    found = poller.settle()
+    for _ in range(2):
+        assert vendor.tell(f"{door.address}/{WORD}", told).status_code == 200
+    webhooks = door.kept()
+    if first == "poll":
+        outcomes = poller.judge(found) + poller.judge(webhooks) + poller.judge(poller.settle())
+    else:
+        outcomes = poller.judge(webhooks) + poller.judge(poller.settle()) + poller.judge(found)
+    assert [(it.key, it.sequence) for it in said(outcomes)] == [(f"{slug}:10324712", 1)]
+    assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [(f"{slug}:10324712", 1, [])]
+    exposed = door.client.get("/metrics").text
+    assert f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0' in exposed
+    assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
+    assert (
+        metrics.value_of("stubline_ingest_poll_answers_total", source=slug, outcome="answered") == 3
+    )  # one is a reading
+    assert vendor.refused == []
 
 
 def test_a_stranger_is_refused_and_the_word_stays_out_of_the_log(door: TicketDoor) -> None:

@@ -42,7 +42,8 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 def told(status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any) -> Record:
     at = MINUTE.format(minute)
-    body = woo_order(id=order, number=str(order), status=status, date_modified_gmt=at, **changes)
+    times = {"date_created_gmt": at, "date_modified_gmt": at}
+    body = woo_order(id=order, number=str(order), status=status, **times | changes)
     return record(body, order=str(order), topic=topic, at=f"{at}.000000Z")
 
 
@@ -79,12 +80,15 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
     (event,) = stages.tell(observed)
     ada = ("Ada Example", "ada@example.org")
     assert [(it.holder.name, it.holder.email) for it in event.tickets] == [ada, ada, ("", "bob@example.org")]
+    assert [it.recipient_email for it in event.tickets] == [None, None, "bob@example.org"]
+    kept = stages.rows("select recipient_email from issuer.tickets order by line_id, ordinal")
+    assert [it["recipient_email"] for it in kept] == [None, None, "bob@example.org"]
     printed = documents.document(event, event.tickets)
     assert [page.holder for page in printed.pages] == ["Ada Example", "Ada Example", "bob@example.org"]
     assert (printed.purchaser, printed.email) == ada
 
 
-@pytest.mark.feature("SF-035")
+@pytest.mark.feature("SF-035", "SF-037")
 def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) -> None:
     (first,) = through(stages, told("completed", line_items=[line(1)]))
     gift = line(1, ("recipient_name", "Bob"), ("recipient_email", "bob@example.org"))
@@ -92,6 +96,11 @@ def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) ->
     (before,), (after,) = first.tickets, second.tickets
     assert (before.number, before.code) == (after.number, after.code)
     assert (before.holder.name, after.holder.name) == ("Ada Example", "Bob")
+    assert (before.recipient_email, after.recipient_email) == (None, "bob@example.org")
+    (nameless,) = through(stages, told("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))]))
+    assert [it.recipient_email for it in nameless.tickets] == [""]
+    (own,) = through(stages, told("completed", 3, line_items=[line(1)]))
+    assert [(it.holder.name, it.recipient_email) for it in own.tickets] == [("Ada Example", None)]
 
 
 def test_a_gift_of_a_buyer_without_a_name_is_printed_with_no_ones_name(stages: Stages) -> None:
@@ -184,6 +193,14 @@ def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(stages: Stag
     assert alike(stages, only_alike=True) == {}
     through(stages, twin(2, 5, "completed"))
     assert len(stages.tickets("2")) == 3
+
+
+@pytest.mark.feature("SF-021")
+def test_an_order_that_is_saved_again_much_later_stays_suspected(stages: Stages) -> None:
+    """Shops tell of every save, and who reviews an order saves it."""
+    through(stages, twin(1), twin(2, 20))
+    through(stages, twin(2, 20, date_modified_gmt="2026-11-21T09:00:00"))
+    assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"]}
 
 
 @pytest.mark.feature("SF-021")

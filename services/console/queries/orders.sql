@@ -30,7 +30,7 @@ where order_id = %(order_id)s::text
 order by observed_generation, observed_sequence;
 
 -- name: tickets
-select line_id, ordinal, campaign_id, number, status, reason, issued_at
+select line_id, ordinal, campaign_id, number, status, reason, recipient_email, issued_at
 from issuer.tickets
 where order_id = %(order_id)s::text
 order by line_id, ordinal;

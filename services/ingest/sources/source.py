@@ -153,6 +153,14 @@ def bounded(at: datetime) -> datetime:
     return at
 
 
+def reasonable(at: datetime | None) -> datetime | None:
+    """A time by which nothing is ordered: out of bounds it is none, and costs no order."""
+    try:
+        return None if at is None else bounded(at)
+    except CallbackUnreadable:
+        return None
+
+
 def amount(minor: int) -> int:
     if not -AMOUNT_MAX <= minor <= AMOUNT_MAX:
         raise CallbackUnreadable("an amount is out of bounds")

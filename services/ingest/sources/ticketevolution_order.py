@@ -24,7 +24,7 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Currency, Line, Person, Storefront
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
-from services.ingest.sources.source import Received, Source, amount, bounded, distinct, status
+from services.ingest.sources.source import Received, Source, amount, bounded, distinct, reasonable, status
 from services.ingest.sources.text import clean, email
 
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
@@ -92,6 +92,7 @@ class Order(Part):
 
     id: Id
     oid: Text = None
+    created_at: object = None  # nothing is ordered by it, so whatever it is costs no order
     updated_at: datetime
     seller_state: Annotated[str, Field(min_length=1, max_length=40)]
     fraud_check_status: Annotated[str | None, Field(max_length=100)] = NO_WORD
@@ -181,10 +182,18 @@ def storefront(order: Order, told: str, at: datetime) -> Storefront:
         currency=currency,
         total_minor=amount(sum(it.total_minor for it in lines) if order.total is None else minor(order.total, digits)),
         refunded_minor=amount(abs(minor(order.refunded or "0", digits))),
+        placed_at=_created(order.created_at),
         paid_at=at if told in SOLD else None,
         buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
         lines=lines,
     )
+
+
+def _created(told: object) -> datetime | None:
+    try:
+        return reasonable(datetime.fromisoformat(told)) if isinstance(told, str) else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def line(item: Item, digits: int) -> Line:

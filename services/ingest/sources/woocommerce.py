@@ -20,8 +20,8 @@ from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackUn
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.signing import hmac_fits
-from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, status
-from services.ingest.sources.text import clean, email, unescaped
+from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, reasonable, status
+from services.ingest.sources.text import email, unescaped
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
 
@@ -158,15 +158,13 @@ def normalise(received: Received) -> facts.Callback:
 
 
 def noticed(received: Received, extras: Sequence[Extra]) -> tuple[facts.Notice, ...]:
-    """Chosen numbers that cannot be printed, by the key under which they stood."""
-    keys = {it.unusable for it in extras}
-    return (
-        tuple(
-            facts.Notice(received.source, "unusable-number", f"line_items.meta_data.{key}", received.body)
-            for key in sorted(keys - {""})
-        )
-        if keys != {""}
-        else ()
+    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood."""
+    if not any(it.unusable or it.nobody for it in extras):
+        return ()
+    found = {("unusable-number", it.unusable) for it in extras if it.unusable}
+    found |= {("unusable-recipient", it.nobody) for it in extras if it.nobody}
+    return tuple(
+        facts.Notice(received.source, kind, f"line_items.meta_data.{key}", received.body) for kind, key in sorted(found)
     )
 
 
@@ -231,10 +229,11 @@ def storefront(order: Told, word: str, extras: Sequence[Extra]) -> bytes:
         {
             "status": word,
             "channel": "",
-            "number": clean(order.number or order.id, 64),
+            "number": unescaped(order.number or order.id, 64),
             "currency": order.currency,
             "total_minor": amount(minor(order.total or "0", digits)),
             "refunded_minor": amount(sum(abs(minor(it.total or "0", digits)) for it in refunds)) if refunds else 0,
+            "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
             "paid_at": utc(order.date_paid_gmt) if order.date_paid_gmt else None,
             "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
             "lines": [line(item, beside, digits) for item, beside in zip(order.line_items, extras, strict=True)],
@@ -272,8 +271,13 @@ def quantity(text: str) -> int:
 
 
 def utc(at: datetime) -> datetime:
-    """`*_gmt` has no offset and is UTC."""
-    return bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+    """Within bounds."""
+    return bounded(offset(at))
+
+
+def offset(at: datetime) -> datetime:
+    """`*_gmt` has none and is UTC."""
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
 
 
 SOURCE = Source(

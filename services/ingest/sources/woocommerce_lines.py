@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
+
+import orjson
 
 from services.ingest.sources.text import clean, email, unescaped
 
@@ -38,7 +41,8 @@ PARTS = {
     "lastname": "last",
     "surname": "last",
 }
-PEOPLE = {who: (rank, "either") for rank, who in enumerate(WHO)} | {
+EITHER, KEY = "either", "key"  # a name or an address; under which it stood
+PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(WHO)} | {
     f"{who}_{word}": (rank, part) for rank, who in enumerate(WHO) for word, part in PARTS.items()
 }
 NUMBERS = {
@@ -50,6 +54,9 @@ NUMBERS = {
 } | {"lty_lottery_tickets": 50, "lottery_tickets": 51, "raffle_tickets": 52, "chosen_tickets": 53}
 KEY_CHARS_MAX, NUMBER_CHARS_MAX, NUMBERS_MAX = 60, 64, 2_000
 BETWEEN, BLANKS = re.compile(r"[,;|\n]"), re.compile(r"\s+")
+SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's own form
+MAILTO = "mailto:"
+NO_NUMBER: tuple[()] = ()  # stands for what is none
 TO_UNDERSCORE = str.maketrans(" -", "__")
 
 
@@ -59,6 +66,7 @@ class Extra(NamedTuple):
     recipient: tuple[str, str] | None = None
     numbers: tuple[str, ...] = ()
     unusable: str = ""  # the key of which numbers were left out, as it stands in the table
+    nobody: str = ""  # the key that was to name somebody, and names nobody
 
 
 NOTHING = Extra()
@@ -71,23 +79,52 @@ def extra(meta: object) -> Extra:
     said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
     for entry in meta:
         if isinstance(entry, dict) and (key := _known(entry)):
-            value = entry.get("value")
             if (of := PEOPLE.get(key)) is None:
+                value = entry.get("value")
                 told = entry.get("display_value") if value is None else value
                 chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_told(told))
-            else:
-                rank, part = of
-                if isinstance(text := value if isinstance(value, str) else entry.get("display_value"), str):
-                    said.setdefault(rank, {}).setdefault(part, text)
-    recipient = None
+            elif texts := _texts(of[1], entry):
+                heard = said.setdefault(of[0], {KEY: key})
+                for part, text in texts.items():
+                    heard[part] = heard.get(part) or text
+    if not said and not chosen:
+        return NOTHING
+    recipient, nobody = _recipient(said)
+    numbers, unusable = _numbers(chosen)
+    return Extra(recipient, numbers, unusable, nobody)
+
+
+def _recipient(said: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
+    """The first who is somebody; else the first key that was to name one."""
     for rank in sorted(said):
-        if (recipient := person(said[rank])) is not None:
+        if (found := person(said[rank])) is not None:
+            return found, ""
+    return None, said[min(said)][KEY] if said else ""
+
+
+def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str, ...], str]:
+    """Those of the first key that has any, and the first key of which some were left out."""
+    numbers, unusable = tuple[str, ...](), ""
+    for _, (key, told) in sorted(chosen.items()):
+        numbers, is_all = usable(told)
+        unusable = unusable or ("" if is_all else key)
+        if numbers:
             break
-    if not chosen:
-        return Extra(recipient) if said else NOTHING
-    name, told = next((it for _, it in sorted(chosen.items()) if it[1]), ("", []))
-    numbers, is_all = usable(told)
-    return Extra(recipient, numbers, "" if is_all else name)
+    return numbers, unusable
+
+
+def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
+    """What an entry tells of a person, by its parts; an empty text for what is told in no way that is known."""
+    value = entry.get("value")
+    if isinstance(value, str):
+        return {part: value} if value.strip() else {}
+    if isinstance(value, dict) and part == EITHER:
+        found = {PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)}
+        if found:
+            return found
+    if isinstance(text := entry.get("display_value"), str):
+        return {part: text} if text.strip() else {}
+    return {part: ""} if value else {}
 
 
 def _known(entry: Mapping[object, object]) -> str:
@@ -107,22 +144,48 @@ def known(word: str) -> str:
 
 def person(said: Mapping[str, str]) -> tuple[str, str] | None:
     """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a user's id."""
-    either = said.get("either", "")
-    address = email(said.get("email") or either) or email(either)
-    name = said.get("name") or " ".join(filter(None, (said.get("first"), said.get("last"))))
-    name = unescaped(name or ("" if "@" in either else either), 200)
+    written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
+    name, beside = _parted(written) if "<" in written else (written, "")
+    address = _parted(said.get("email", ""))[1] or either[1] or beside
+    name = unescaped(name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200)
     if name.isdecimal():
         name = ""
     return (name, address) if name or address else None
 
 
+def _parted(text: str) -> tuple[str, str]:
+    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and address."""
+    if not text:
+        return "", ""
+    if "<" in text:
+        name, _, rest = text.partition("<")
+        inside, is_closed, _ = rest.partition(">")
+        if is_closed and (address := email(inside.strip().removeprefix(MAILTO))):
+            return name.strip(' "'), address
+    return "" if "@" in text else text, email(text.strip().removeprefix(MAILTO))
+
+
 def _told(value: object) -> Iterable[object]:
-    """PHP writes a list with gaps as an object."""
+    """PHP writes a list with gaps as an object, and plugins write a list as JSON in a text."""
     if isinstance(value, str):
-        return (BETWEEN if BETWEEN.search(value) else BLANKS).split(value)
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else (value,)
+        text = value.strip()
+        if SERIALISED.match(text):
+            return (NO_NUMBER,)
+        if (found := _listed(text)) is None:
+            return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
+        value = found
+    told = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+    return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
+
+
+def _listed(text: str) -> object:
+    """None, when it is no JSON of several."""
+    if text[:1] not in ("[", "{"):
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
 
 
 def usable(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
@@ -137,6 +200,11 @@ def _number(told: object) -> str | None:
     if told is None or told is False:
         return ""
     text = str(told) if isinstance(told, int) and told is not True and abs(told) < 10**19 else told
-    if not isinstance(text, str) or len(text := text.strip()) > NUMBER_CHARS_MAX or not text.isprintable():
+    if (
+        not isinstance(text, str)
+        or len(text := text.strip()) > NUMBER_CHARS_MAX
+        or not text.isprintable()
+        or "<" in text
+    ):
         return None
     return clean(text, NUMBER_CHARS_MAX)

@@ -11,7 +11,7 @@ from issuer.orders where order_id = any(%(order_ids)s::text[]) order by order_id
 
 -- name: tickets_of
 select ticket_id::text, order_id, line_id, ordinal, campaign_id, "index", number, code, status, reason,
-    holder_name, holder_email, product_id, issued_at
+    holder_name, holder_email, recipient_email, product_id, issued_at
 from issuer.tickets where order_id = any(%(order_ids)s::text[]);
 
 -- name: lock_campaigns
@@ -37,19 +37,19 @@ with batch as materialized (
     select * from unnest(
         %(ticket_ids)s::uuid[], %(order_ids)s::text[], %(line_ids)s::text[], %(ordinals)s::int[], %(campaign_ids)s::text[],
         %(indexes)s::bigint[], %(numbers)s::text[], %(codes)s::text[], %(holder_names)s::text[], %(holder_emails)s::text[],
-        %(product_ids)s::text[], %(causes)s::uuid[]
+        %(recipient_emails)s::text[], %(product_ids)s::text[], %(causes)s::uuid[]
     ) as batch (
-        ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, holder_name, holder_email, product_id,
-        cause
+        ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, holder_name, holder_email,
+        recipient_email, product_id, cause
     )
 ), issued as (
     insert into issuer.tickets (
         ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, status, reason,
-        holder_name, holder_email, product_id, issued_at
+        holder_name, holder_email, recipient_email, product_id, issued_at
     )
     select ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code,
         case when "index" is not null then 'Active' end, case when "index" is null then 'sold_out' end,
-        holder_name, holder_email, product_id, now()
+        holder_name, holder_email, recipient_email, product_id, now()
     from batch
 )
 insert into issuer.audit (order_id, ticket_id, to_status, cause, actor)
@@ -60,11 +60,12 @@ select order_id, ticket_id, 'Active', cause, %(actor)s::text from batch where "i
 with batch as materialized (
     select * from unnest(
         %(ticket_ids)s::uuid[], %(order_ids)s::text[], %(befores)s::text[], %(statuses)s::text[],
-        %(holder_names)s::text[], %(holder_emails)s::text[], %(causes)s::uuid[]
-    ) as batch (ticket_id, order_id, before, status, holder_name, holder_email, cause)
+        %(holder_names)s::text[], %(holder_emails)s::text[], %(recipient_emails)s::text[], %(causes)s::uuid[]
+    ) as batch (ticket_id, order_id, before, status, holder_name, holder_email, recipient_email, cause)
 ), changed as (
     update issuer.tickets
-    set status = batch.status, holder_name = batch.holder_name, holder_email = batch.holder_email
+    set status = batch.status, holder_name = batch.holder_name, holder_email = batch.holder_email,
+        recipient_email = batch.recipient_email
     from batch where tickets.ticket_id = batch.ticket_id
 )
 insert into issuer.audit (order_id, ticket_id, from_status, to_status, cause, actor)

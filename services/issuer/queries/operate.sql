@@ -68,7 +68,7 @@ where campaigns.campaign_id = %(campaign_id)s::text;
 -- name: list_tickets
 -- Without codes: whoever has a code has the ticket. One of the three at least is given, and each has its index.
 select tickets.order_id, line_id, ordinal, campaign_id, number, coalesce(status, reason) as status, holder_name,
-    holder_email, orders.buyer_email, issued_at, ticket_id::text
+    holder_email, recipient_email, orders.buyer_email, issued_at, ticket_id::text
 from issuer.tickets join issuer.orders using (order_id)
 where (%(order_id)s::text is null or tickets.order_id = %(order_id)s::text)
     and (%(campaign_id)s::text is null or campaign_id = %(campaign_id)s::text)

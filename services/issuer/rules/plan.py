@@ -38,6 +38,7 @@ class Ticket(NamedTuple):
     reason: str | None
     holder_name: str
     holder_email: str
+    recipient_email: str | None  # of a gift
     product_id: str
     issued_at: datetime
 
@@ -190,13 +191,12 @@ def _settled(ticket: Ticket, line: DecidedLine | None, made: Plan) -> Ticket:
     wanted = ticket.status
     if ticket.status in (ACTIVE, CANCELLED):
         wanted = ACTIVE if line is not None and ticket.ordinal <= line.quantity else CANCELLED
-    holder = line.holder if line is not None else None
-    same_holder = holder is None or (ticket.holder_name, ticket.holder_email) == (holder.name, holder.email)
-    if wanted == ticket.status and same_holder:
+    held = ticket.holder_name, ticket.holder_email, ticket.recipient_email
+    holds = held if line is None else (line.holder.name, line.holder.email, line.recipient_email)
+    if wanted == ticket.status and holds == held:
         return ticket
-    after = ticket._replace(status=wanted)
-    if holder is not None:
-        after = after._replace(holder_name=holder.name, holder_email=holder.email)
+    name, email, recipient_email = holds
+    after = ticket._replace(status=wanted, holder_name=name, holder_email=email, recipient_email=recipient_email)
     made.changes.append(Change(after, ticket.status if wanted != ticket.status else None))
     return after
 
@@ -232,6 +232,7 @@ def _issue(
             None if taken else SOLD_OUT,
             line.holder.name,
             line.holder.email,
+            line.recipient_email,
             line.product_id,
             given.now,
         )

@@ -33,7 +33,7 @@ def body_of(
 
 
 def _ticket(ticket: Ticket) -> dict[str, Any]:
-    return {
+    told = {
         "ticket_id": ticket.ticket_id,
         "line_id": ticket.line_id,
         "ordinal": ticket.ordinal,
@@ -45,6 +45,9 @@ def _ticket(ticket: Ticket) -> dict[str, Any]:
         "product_id": ticket.product_id,
         "issued_at": ticket.issued_at,
     }
+    if ticket.recipient_email is not None:  # unsaid, other orders say the same as before there were gifts: no news
+        told["recipient_email"] = ticket.recipient_email
+    return told
 
 
 def _unissued(decision: OrderDecided, held: Sequence[Ticket], waiting: Sequence[Waiting]) -> list[dict[str, Any]]:

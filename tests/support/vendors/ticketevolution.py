@@ -18,6 +18,7 @@ ORDER: dict[str, Any] = json.loads((FIXTURES / "ticketevolution" / "order.json")
 ITEM: dict[str, Any] = json.loads((FIXTURES / "ticketevolution" / "item.json").read_bytes())
 WORD = "3f0c1e-an-unguessable-word"
 FORM = "application/x-www-form-urlencoded"
+WEBHOOK = (FIXTURES / "ticketevolution" / "webhook.txt").read_bytes().strip()
 
 
 def order(**changes: Any) -> dict[str, Any]:
@@ -55,6 +56,7 @@ VENDOR = Vendor(
     other_secret="the-word-before-also-long",
     samples={
         "order created": Sample(form(ORDER)),
+        "the sample of the notes": Sample(WEBHOOK),
         "fraud word": Sample(form({**ORDER, "fraud_check_status": "approved"}, "fraud_response_received")),
         "an item": Sample(form(ITEM, "etickets_finalized")),
         "as a buyer": Sample(form(ORDER, "order_accepted", "buyer")),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from tests.support.callbacks import signed, woo_order
 from tests.support.vendors.vendor import Sample, Vendor
 
+REFUND = {"id": 801, "reason": "Customer request", "total": "-5.00"}
+ACTION = b'{"action":"woocommerce_add_to_cart","arg":"0f0e0d0c"}'  # what a topic of a shop's own has for a body
 CARD_META = [
     {"id": 13106, "key": "_stripe_intent_id", "value": "pi_0000000000000000"},
     {"id": 13107, "key": "_card_last4", "value": "4242"},
@@ -55,7 +57,7 @@ VENDOR = Vendor(
     other_secret="the one before, also long",
     samples={
         "order": sample(),
-        "refunded in part": sample(refunds=[{"id": 801, "reason": "", "total": "-5.00"}]),
+        "refunded in part": sample(refunds=[REFUND]),
         "gifts and chosen numbers": sample(status="deposit-paid", line_items=[line(317), GIFT]),
         "with card data": sample(meta_data=CARD_META, line_items=[line(317), CARD_LINE]),
         "at the checkout": sample("order.created", status="checkout-draft", date_paid_gmt=None, number=""),

@@ -63,6 +63,7 @@ def test_an_order_was_placed_at_the_earliest_time_that_its_shop_told() -> None:
     assert seen().placed_at == DAWN
     assert seen(paid_at=DAWN - timedelta(hours=1)).placed_at == DAWN - timedelta(hours=1)
     assert seen(paid_at=DAWN + timedelta(hours=1)).placed_at == DAWN
+    assert seen(placed_at=DAWN - timedelta(hours=2), paid_at=DAWN).placed_at == DAWN - timedelta(hours=2)
 
 
 def test_an_order_of_nobody_or_nothing_looks_like_none() -> None:

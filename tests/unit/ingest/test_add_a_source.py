@@ -1,22 +1,36 @@
-"""The how-to's source is a source: its text is run."""
+"""The how-to's source is a source: its text is run, and stands under the laws of every source."""
 
 from __future__ import annotations
 
 import hmac
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import orjson
+import pytest
 
 from schemas.orders import Storefront
 from services.ingest import shops, sources
 from services.ingest.sources.source import Source
-from tests.support.vendors import Sample, Vendor
+from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
+from tests.unit.ingest import test_every_source as laws
+from tests.unit.ingest import test_every_source_at_the_door as door_laws
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "add-a-source.md"
 FENCE = "`" * 3
+TOLD = {
+    "event": "e-1",
+    "order": "727",
+    "state": "Completed",
+    "cents": 1500,
+    "name": "Ada  Example",
+    "email": "ada@example.org",
+    "changed": "2026-11-20T15:28:08Z",
+}
 
 
 def written(language: str) -> str:
@@ -24,40 +38,61 @@ def written(language: str) -> str:
     return str(found)
 
 
-def test_the_source_of_the_how_to_works_as_it_stands(tmp_path: Path) -> None:
+def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
+    return {b"x-ticketbox-signature": hmac.digest(secret.encode(), sample.body, "sha256").hex().encode()}
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
+    """As if the file and the vendor's were in their folders."""
     module = ModuleType("ticketbox")
+    monkeypatch.setitem(sys.modules, "ticketbox", module)
     exec(compile(written("python"), str(PAGE), "exec"), module.__dict__)  # noqa: S102 - our own page
     source = module.SOURCE
     assert isinstance(source, Source)
-    told = {
-        "event": "e-1",
-        "order": "727",
-        "state": "Completed",
-        "cents": 1500,
-        "name": "Ada  Example",
-        "email": "ada@example.org",
-        "changed": "2026-11-20T15:28:08Z",
-    }
-    body = orjson.dumps(told)
+    samples = {"order": Sample(orjson.dumps(TOLD))}
+    found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
+    monkeypatch.setitem(sources.KINDS, "ticketbox", source)
+    monkeypatch.setitem(sources.SOURCES, source.type, source)
+    monkeypatch.setitem(VENDORS, "ticketbox", found)
+    return found
 
-    def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
 
-        return {b"x-ticketbox-signature": hmac.digest(secret.encode(), sample.body, "sha256").hex().encode()}
-
-    vendor = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", {"order": Sample(body)}, sign)
-    sources.KINDS["ticketbox"] = sources.SOURCES[source.type] = source
-    try:
-        assert source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
-        callback = sources.read(vendor.record(vendor.samples["order"], slug="box"))
-        file = tmp_path / "sources.toml"
-        file.write_text(written("toml"), "utf-8")
-        shop = shops.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
-    finally:
-        del sources.KINDS["ticketbox"], sources.SOURCES[source.type]
+def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: Path) -> None:
+    assert vendor.source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
+    callback = sources.read(vendor.record(vendor.samples["order"], slug="box"))
+    file = tmp_path / "sources.toml"
+    file.write_text(written("toml"), "utf-8")
+    shop = shops.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
     assert shop.refused is None
     assert (callback.key, callback.order_id) == ("box:727 e-1", "box:727")
     order = Storefront.model_validate_json(callback.facts[0].content)
     assert (order.status, order.total_minor, order.buyer.name) == ("completed", 1500, "Ada Example")
+
+
+def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
+    sample = vendor.samples["order"]
+    laws.test_no_source_is_without_its_laws()
+    laws.test_who_knows_a_secret_is_let_in_and_nobody_else(vendor, sample)
+    laws.test_a_body_that_was_touched_is_refused(vendor, sample)
+    laws.test_no_headers_make_the_door_stumble(vendor, sample)
+    laws.test_a_sample_is_read_and_its_repeat_is_known(vendor, sample)
+    laws.test_two_sources_of_a_kind_never_share_a_key(vendor, sample)
+    for body in (b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, *wrong_in_one_place()):
+        laws.test_no_bytes_at_all_make_it_stumble(vendor, body)
+    for seed in range(10):
+        laws.ends_whatever_is_sent(vendor, seed)
+    door_laws.test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(vendor.kind)
+    door_laws.test_what_is_signed_is_never_refused_for_what_it_says(vendor.kind)
+    door_laws.test_a_stranger_is_refused_and_nothing_is_kept(vendor.kind)
+
+
+def wrong_in_one_place() -> Iterator[bytes]:
+    values: list[object] = [None, [], {}, True, -1, 10**18, "", "\u202e", "\0", "x" * 5_000, "2026-11-20T15:28:08"]
+    for name in TOLD:
+        for value in values:
+            yield orjson.dumps({**TOLD, name: value})
+        yield orjson.dumps({key: value for key, value in TOLD.items() if key != name})
 
 
 def test_it_is_as_short_as_it_says() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,15 @@ def structured(order: dict[str, Any]) -> bytes:
 GOOD = {
     "an order": written(native_order()),
     "a structured event": structured(native_order()),
+    "one with its order in base64": written(
+        {
+            "specversion": "1.0",
+            "id": "1",
+            "type": NATIVE,
+            "source": "/sources/shop",
+            "data_base64": base64.b64encode(written(native_order())).decode(),
+        }
+    ),
     "a record of kcat": recorded(),
 }
 
@@ -100,6 +111,21 @@ def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
     twice["headers"] += ["ce_id", "other"]
     assert "ce_id stands twice" in judged(sending_of(written(twice), None), NOW).warnings[0]
     assert judged(sending_of(recorded(), None), NOW).warnings == ()
+
+
+@pytest.mark.parametrize("told", [written, structured], ids=["an order", "an event"])
+def test_a_field_inside_that_nobody_reads_is_a_warning(told: Callable[[dict[str, Any]], bytes]) -> None:
+    """It is taken, for what is read inside an order may grow; a gift would be lost."""
+    line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
+    gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
+    found = judged(sending_of(told(native_order(lines=[line, gift])), None), NOW)
+    assert found.callback is not None
+    assert found.warnings == (
+        "lines.0.recipent is not read; did you mean recipient?",
+        "lines.1.recipient.emial is not read; did you mean email?",
+    )
+    many = [{"line_id": str(at), "quantity": 1, "colour": "red"} for at in range(500)]
+    assert len(judged(sending_of(told(native_order(lines=many)), None), NOW).warnings) == 10
 
 
 JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))

@@ -9,14 +9,25 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from schemas.callbacks import NATIVE
+from schemas.envelope import NotAnEvent
+from schemas.orders import Line, Person, Storefront
+from services.ingest import sources
+from services.ingest.errors import CallbackForeign, CallbackUnreadable
+from services.ingest.rules.facts import STOREFRONT, Callback
 from services.ingest.sources import native
 from services.ingest.sources.source import Delivery
-from tests.support.callbacks import native_order
+from services.runtime.records import Record
+from tests.support.callbacks import native as published
+from tests.support.callbacks import native_order, record
+from tests.support.vendors import VENDORS, Sample
 
+EVENT: Mapping[str, object] = {"specversion": "1.0", "id": "e-1", "source": "/sources/vendor", "type": NATIVE}
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders-yourself.md"
 
 
@@ -52,3 +63,69 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
     assert made == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     with pytest.raises(ValueError, match="no base64 follows"):
         native.key_of("whsec_***")
+
+
+# An event in structured mode says what it is, by whichever way it comes.
+
+
+def over_http(event: Mapping[str, object]) -> Callback:
+    return sources.read(VENDORS["native"].record(Sample(json.dumps(event).encode())))
+
+
+def over_kafka(event: Mapping[str, object]) -> Callback:
+    headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
+    return sources.read(Record("t", 0, 0, 0, b"vendor:727", json.dumps(event).encode(), headers))
+
+
+either_way = pytest.mark.parametrize("read", [over_http, over_kafka])
+
+
+@either_way
+def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_looks_like(
+    read: Callable[[Mapping[str, object]], Callback],
+) -> None:
+    """A storefront may send its quotes in the same form."""
+    order = native_order(source="vendor")
+    assert read({**EVENT, "data": order}).order_id == "vendor:727"
+    with pytest.raises(CallbackForeign, match=r"com\.shop\.quote"):
+        read({**EVENT, "type": "com.shop.quote.v1", "data": order})
+    for event, reason in (
+        ({**EVENT, "specversion": "0.3", "data": order}, "specversion is '0.3'"),
+        ({**EVENT, "specversion": ["1.0"], "data": order}, "specversion|attribute"),
+        ({**EVENT, "data_base64": "no base64!"}, "data|base64"),
+        (EVENT, "data|EOF"),
+    ):
+        with pytest.raises((CallbackUnreadable, NotAnEvent), match=reason):
+            read(event)
+
+
+@either_way
+def test_the_order_of_a_structured_event_may_stand_in_base64(read: Callable[[Mapping[str, object]], Callback]) -> None:
+    order = native_order(source="vendor")
+    encoded = read({**EVENT, "data_base64": base64.b64encode(json.dumps(order).encode()).decode()})
+    assert encoded.facts == read({**EVENT, "data": order}).facts
+
+
+# What is known of the people and the order.
+
+
+def line_of(**recipient: str) -> Line:
+    told = published(native_order(lines=[{"line_id": "1", "quantity": 1, "recipient": recipient}]))
+    (content,) = [fact.content for fact in sources.read(told).facts if fact.name == STOREFRONT]
+    return Storefront.model_validate_json(content).lines[0]
+
+
+@pytest.mark.feature("SF-035", "SF-037")
+def test_a_gift_to_nobody_is_no_gift() -> None:
+    """Storefronts fill in every field of their forms."""
+    for recipient in ({}, {"name": "", "email": ""}, {"name": " \u202e", "email": "no address"}):
+        assert line_of(**recipient).recipient is None
+    assert line_of(name="Bob", email="no address").recipient == Person(name="Bob")
+    assert line_of(email="b@c.d").recipient == Person(email="b@c.d")
+
+
+@pytest.mark.parametrize("order_id", ["?", "?0123456789abcdef", "7\ufffd27"])
+def test_an_order_whose_key_would_be_nobodys_is_refused(order_id: str) -> None:
+    """By its key an order is found when a person's data is to go."""
+    with pytest.raises(CallbackUnreadable, match="order_id"):
+        sources.read(record(native_order(order_id=order_id), kind=NATIVE, order=order_id))

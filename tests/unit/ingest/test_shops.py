@@ -49,6 +49,23 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secr
 
 
 @pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of noughts
+        ("native", "whsec_MfKQ9r8GKYqr"),  # of nine bytes
+        ("woocommerce", "&amp;&lt;&gt;&quot;&#039;"),  # of five characters, as WordPress signs
+        ("adyen", "00" * 32),
+    ],
+)
+def test_a_secret_is_as_strong_as_the_key_that_it_becomes(tmp_path: Path, kind: str, secret: str) -> None:
+    orders_of = '\norders_of = "shop"' if kind == "adyen" else ""
+    text = f'[sources.bad]\nkind = "{kind}"\nsecrets = ["env:WEAK"]{orders_of}\n'
+    bad = shops.read(written(tmp_path, text), {"WEAK": secret})["bad"]
+    assert "WEAK can be guessed" in (bad.refused or "")
+    assert bad.secrets == ()
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("[source.shop]\n", "did you mean sources"),

@@ -19,6 +19,7 @@ from services.ingest.sources.money import EXPONENTS, exponent, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from tests.support.callbacks import native, native_order, record, signature, woo_order
+from tests.support.vendors.woocommerce import ACTION
 
 HOOK = {woocommerce.SIGNATURE: b""}
 
@@ -123,6 +124,7 @@ def test_the_sample_of_the_notes_is_read() -> None:
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:processing"]
     assert callback.facts[1].content == b'"2026-11-20T15:28:08.000000Z"'
     assert (order.status, order.number, order.currency, order.total_minor) == ("processing", "727", "EUR", 1500)
+    assert order.placed_at == datetime(2026, 11, 20, 15, 28, 2, tzinfo=UTC)
     assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
     assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
     assert [(it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines] == [
@@ -147,7 +149,7 @@ def test_traps_of_the_vendor() -> None:
             )
         )
     )
-    assert order.status == "completed"
+    assert (order.status, order.number) == ("completed", "A\u2013727")
     assert order.refunded_minor == 550
     assert order.paid_at is None
     assert (order.buyer.name, order.buyer.email) == ("Zoë O'Brien", "")
@@ -186,6 +188,8 @@ def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not()
 def test_what_is_not_about_orders_says_so(topic: str) -> None:
     with pytest.raises(CallbackForeign):
         sources.read(record(woo_order(), topic=topic))
+    with pytest.raises(CallbackForeign):
+        sources.read(record(ACTION, topic=topic))
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,12 @@ def test_an_amount_beyond_all_money_is_a_dead_letter(told: dict[str, Any]) -> No
         sources.read(record(woo_order(**told)))
 
 
+def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
+    """Shops import old orders. Nothing is ordered by that time."""
+    for created in ("1970-01-01T00:00:00", "2999-01-01T00:00:00", None):
+        assert front(sources.read(record(woo_order(date_created_gmt=created)))).placed_at is None
+
+
 # What a storefront says itself.
 
 
@@ -272,6 +282,9 @@ def test_a_native_order_is_read() -> None:
     assert callback.key == "shop:727 e-1"
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
     assert front(callback).lines[0].quantity == 2
+    assert front(callback).placed_at is None
+    placed = front(sources.read(native(native_order(placed_at="2026-11-20T16:00:00+01:00")))).placed_at
+    assert placed == datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
 
 def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
@@ -296,6 +309,7 @@ def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any
     [
         {"modified_at": "2026-11-20T15:28:08"},
         {"paid_at": "2026-11-20"},
+        {"placed_at": "2026-11-20T15:28:08"},
         {"modified_at": "2999-01-01T00:00:00Z"},
         {"total_minor": 10**16},
         {"total_minor": 1.5},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
 from services.ingest.sources.ticketevolution import FIELDS_MAX, SOURCE
 from tests.support.vendors import Sample
-from tests.support.vendors.ticketevolution import ITEM, ORDER, VENDOR, WORD, form, order
+from tests.support.vendors.ticketevolution import ITEM, ORDER, VENDOR, WEBHOOK, WORD, form, order
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,6 +61,12 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(secret: str, t
     refused = shops.read(file, {"WORD": secret})["tevo"].refused or ""
     assert "letters, digits" in refused
     assert secret not in refused
+
+
+def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
+    """As it stands there: of its order the body says little, and not when it changed, so its bytes are its name."""
+    told = read(WEBHOOK)
+    assert (told.reads, told.key) == (("tevo:10324712",), f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}")
 
 
 @pytest.mark.feature("SF-196")

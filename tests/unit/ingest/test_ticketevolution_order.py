@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
@@ -75,6 +76,9 @@ def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
     assert (front.total_minor, front.refunded_minor) == (5_400, 450)
     assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
     assert front.paid_at is not None
+    assert front.placed_at == datetime(2026, 11, 20, 14, 40, 1, tzinfo=UTC)
+    nonsense: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
+    assert [known(read(created_at=it)).front.placed_at for it in nonsense] == [None] * 5
     (line,) = front.lines
     assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
@@ -164,9 +168,17 @@ def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
     assert known(at(1), at(2, state), at(3)).state() == "released"
 
 
-def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing() -> None:
-    assert known(at(1, "cancel_proposed")).state() == "observed"
-    assert known(at(1), at(2, "cancel_proposed")).state() == "released"
+@pytest.mark.parametrize("policy", [0, 2, 3], ids=["accepted", "accepted or completed", "payment complete"])
+@pytest.mark.parametrize("buyer", [TEVO, CLIENT], ids=["office", "client"])
+def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(policy: int, buyer: dict[str, Any]) -> None:
+    """Whatever is said after it was accepted, until the other side agrees or the fraud check objects."""
+    assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
+    for state in ("cancel_proposed", "pending_consignment", "teleported"):
+        told = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
+        assert known(*told).state(policy) == known(*told[::-1]).state(policy) == "released"
+        assert known(*told, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy) == "cancelled"
+    held = [at(1), at(2, "cancel_proposed", word="pending"), at(3, "cancel_proposed")]
+    assert known(*held[:2]).state(policy) == known(*held).state(policy) == "observed"
 
 
 def test_a_state_that_nobody_knows_is_told_of() -> None:

@@ -18,7 +18,7 @@ from services.ingest.errors import AmountUnreadable, CallbackUnreadable, Webhook
 from services.ingest.rules.facts import STOREFRONT, Callback
 from services.ingest.sources.money import minor
 from services.ingest.sources.woocommerce_cards import without_cards
-from services.ingest.sources.woocommerce_lines import NUMBERS, NUMBERS_MAX, PEOPLE, extra
+from services.ingest.sources.woocommerce_lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, Extra, extra
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
 from tests.support.vendors.woocommerce import CARD_META, line
@@ -59,6 +59,14 @@ def test_only_a_gift_has_a_recipient() -> None:
         ([("gift_to", "b@c.d")], "", "b@c.d"),
         ([("attendee_name", "Eve"), ("recipient_name", "Bob"), ("attendee_email", "e@f.g")], "Bob", ""),
         ([("recipient_name", " "), ("attendee_name", "Eve")], "Eve", ""),
+        ([("recipient", "Bob Builder <b@c.d>")], "Bob Builder", "b@c.d"),
+        ([("recipient", '"Bob" <mailto:b@c.d>')], "Bob", "b@c.d"),
+        ([("recipient_email", "<b@c.d>"), ("recipient_name", "Bob")], "Bob", "b@c.d"),
+        ([("recipient_email", "mailto:b@c.d")], "", "b@c.d"),
+        ([("recipient_name", "Bob <b@c.d>")], "Bob", "b@c.d"),
+        ([("recipient_name", "Bob <3")], "Bob <3", ""),
+        ([("gift_to", {"name": "Bob", "email": "b@c.d", "id": 7})], "Bob", "b@c.d"),
+        ([("gift_to", {"first_name": "Bob", "surname": "Builder"})], "Bob Builder", ""),
         ([("recipient_name", "B\u0000ob\r\nBcc: x \u202egnp.exe")], "B ob Bcc: x gnp.exe", ""),
         ([("recipient_name", "B&ouml;b " + "x" * 500), ("recipient_email", "b@c\r\nBcc: d@e")], "Böb " + "x" * 196, ""),
     ],
@@ -88,6 +96,19 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True]
+)
+def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: object) -> None:
+    """Its ticket is the buyer's, and somebody should hear of it."""
+    callback = told(("gift_to", value), ("holder_name", ""))
+    assert front(callback).lines[0].recipient is None
+    (notice,) = callback.notices
+    assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
+    for silent in (told(("gift_to", value), ("holder_name", "Bob")), told(("gift_to", "")), told(("gift_to", None))):
+        assert silent.notices == ()
+
+
+@pytest.mark.parametrize(
     ("key", "value", "numbers"),
     [
         ("_lottery_numbers", ["7", 11, "007"], ("7", "11", "007")),
@@ -97,6 +118,10 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
         ("raffle_numbers", {"0": "7", "2": "9"}, ("7", "9")),
         ("chosen_number", 7, ("7",)),
         ("chosen_numbers", "7,7,11,7", ("7", "11")),
+        ("chosen_numbers", '["7", 11]', ("7", "11")),
+        ("chosen_numbers", ' {"0":"7","2":"9"}', ("7", "9")),
+        ("chosen_numbers", "[7] [9]", ("[7]", "[9]")),
+        ("chosen_numbers", ["7, 9", "A 12"], ("7", "9", "A 12")),
         ("chosen_numbers", "", ()),
         ("chosen_numbers", None, ()),
         ("phone_number", "7", ()),
@@ -114,6 +139,11 @@ def test_entries_of_one_key_are_one_list_and_another_key_says_the_same_again() -
     assert line_of(*meta[:2]).numbers == ("7", "9")
 
 
+@pytest.mark.parametrize("empty", ["", " ", [], {}, [""], None, ","])
+def test_a_key_that_is_empty_hides_no_number_of_another(empty: object) -> None:
+    assert line_of(("chosen_numbers", empty), ("ticket_number", "7")).numbers == ("7",)
+
+
 @pytest.mark.parametrize("bad", ["x" * 65, "7\u202e", "a\u0000", [1], 7.5, True])
 def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: object) -> None:
     callback = told(("chosen_numbers", ["7", bad, "9"]))
@@ -125,6 +155,13 @@ def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: 
         "line_items.meta_data.chosen_numbers",
     )
     assert notice.body
+
+
+@pytest.mark.parametrize("text", ['a:2:{i:0;i:7;i:1;s:1:"9";}', "<span>7</span>", "[[7]]"])
+def test_numbers_that_are_written_for_a_machine_are_noticed_and_never_printed(text: str) -> None:
+    callback = told(("chosen_numbers", text))
+    assert front(callback).lines[0].numbers == ()
+    assert [it.kind for it in callback.notices] == ["unusable-number"]
 
 
 def test_no_line_has_more_numbers_than_can_be_kept() -> None:
@@ -182,7 +219,7 @@ def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(text: str,
 
 @pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
 def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> None:
-    assert extra(meta) == (None, (), "")
+    assert extra(meta) == NOTHING == Extra(None, (), "", "")
 
 
 def test_every_key_is_told_on_its_page() -> None:
