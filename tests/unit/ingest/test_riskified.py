@@ -74,6 +74,7 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     (verdict,) = spoken(judged([callback])[1]).values()
     assert (verdict.source, verdict.verdict, verdict.score) == ("checker", "approved", 12.0)
     assert verdict.detail == "approved DC-1: Reviewed and approved by Riskified"
+    assert told(VENDOR.samples["in several lines"].body).order_id == "shop:ord-100"
 
 
 @pytest.mark.parametrize(
