@@ -30,7 +30,7 @@ class Part(BaseModel):
 def order_reference(told: object) -> str | None:
     """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
     text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
-    return text if isinstance(text, str) and order_of(f"shop:{text}".encode()) else None
+    return text if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode()) else None
 
 
 def order_id(received: Received, told: object) -> str | None:
