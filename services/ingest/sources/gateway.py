@@ -1,4 +1,4 @@
-"""What gateways have in common: references that can be names, amounts in units of their own, data of cards that must go."""
+"""What gateways and fraud checkers have in common: references that can be names, amounts in units of their own, data of cards that must go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.orders import order_of
-from services.ingest.errors import AmountUnreadable
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
 from services.ingest.sources.source import Received, amount
@@ -36,6 +36,13 @@ def order_reference(told: object) -> str | None:
 def order_id(received: Received, told: object) -> str | None:
     reference = order_reference(told)
     return None if reference is None else f"{received.shop}:{reference}"
+
+
+def named_order(received: Received, told: str, what: str) -> str:
+    """As `order_id`, of who speaks of nothing but orders."""
+    if (found := order_id(received, told)) is None:
+        raise CallbackUnreadable(f"{what} can name no order")
+    return found
 
 
 def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int:

@@ -110,7 +110,15 @@ def test_the_test_notification_is_taken_and_says_nothing() -> None:
     assert told(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 
-@pytest.mark.parametrize("body", [b'{"order":{"id":"727"}}', b'{"order":{"status":"approved"}}', b'{"id":"727"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"order":{"id":"727"}}',
+        b'{"order":{"status":"approved"}}',
+        b'{"id":"727"}',
+        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an order that nobody can name
+    ],
+)
 def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
         told(body)
