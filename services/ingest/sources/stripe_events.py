@@ -140,9 +140,13 @@ def charge_failed(to: Telling, it: Charge) -> Told:
     return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),), ()
 
 
+def expired(to: Telling, it: Charge) -> Told:
+    return (to.moved(it, "authorisation", Stage("undone", 80), it.amount, by_payment=True),), ()
+
+
 def charge_refunded(to: Telling, it: Charge) -> Told:
     """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is all that is told of them."""
-    undone = () if it.captured else (to.moved(it, "authorisation", Stage("undone", 80), it.amount, by_payment=True),)
+    undone = () if it.captured else expired(to, it)[0]
     named = it.refunds.data if it.refunds else ()
     if it.amount_refunded is None and not named:
         return undone, to.unknown("refund-unnamed", "charge.refunded says neither a refund nor a sum")
@@ -229,6 +233,7 @@ TYPES: Mapping[str, Read] = {
     "charge.succeeded": _as(Charge, charged),
     "charge.captured": _as(Charge, charged),
     "charge.failed": _as(Charge, charge_failed),
+    "charge.expired": _as(Charge, expired),
     "charge.refunded": _as(Charge, charge_refunded),
     **dict.fromkeys(
         ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(Refund, refunded)

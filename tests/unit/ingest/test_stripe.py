@@ -155,6 +155,7 @@ def test_two_events_for_one_change_end_as_one_fact() -> None:
         ("payment_intent.payment_failed", "payment_intent", {}, ("failure", PI, PI, "failed", 1500)),
         ("charge.failed", "charge", {"captured": False}, ("failure", PI, PI, "failed", 1500)),
         ("payment_intent.canceled", "payment_intent", {}, ("authorisation", PI, PI, "undone", 1500)),
+        ("charge.expired", "charge", {"captured": False}, ("authorisation", PI, PI, "undone", 1500)),
     ],
 )
 def test_what_becomes_of_a_payment_is_told_under_its_name(
