@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -252,6 +253,13 @@ def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: s
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
     assert moved(body).state == state
     assert [it.what for it in told(body).notices] == (["NONE"] if state == "open" else [])
+
+
+def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None:
+    ended: dict[str, Any] = {"status": "RESOLVED", "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"}}
+    it = moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
+    assert (it.kind, it.state) == ("dispute", "done")
+    assert moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
 
 
 def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
