@@ -48,7 +48,7 @@ TOPICS = (
 
 GROUPS = (
     Group("stubline.ingest", ("callbacks.received.v1",)),
-    Group("stubline.approval", ("orders.observed.v1", "fraud.signals.v1", "orders.commands.v1")),
+    Group("stubline.approval", ("orders.observed.v1",)),
     Group("stubline.issuer", ("orders.decided.v1",)),
     Group("stubline.delivery", ("tickets.changed.v1", "orders.decided.v1")),
 )

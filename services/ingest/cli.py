@@ -116,11 +116,11 @@ def _read(file: Path | None) -> list[Shop]:
 
 
 def _show(found: list[Shop], *, as_json: bool) -> None:
-    settings = load(Settings)
-    terminal.rows([_row(shop, settings) for shop in found], COLUMNS, as_json=as_json)
+    settings, doubts = load(Settings), shops.doubts({shop.slug: shop for shop in found})
+    terminal.rows([_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json)
 
 
-def _row(shop: Shop, settings: Settings) -> dict[str, Any]:
+def _row(shop: Shop, settings: Settings, doubt: str | None) -> dict[str, Any]:
     return {
         "source": shop.slug,
         "kind": shop.source.kind,
@@ -129,7 +129,7 @@ def _row(shop: Shop, settings: Settings) -> dict[str, Any]:
         "secrets": ", ".join(shop.names),
         "rate_max": shop.rate_max or settings.door_source_rate_max,
         "poll": polled(shop),
-        "why": "; ".join(filter(None, (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}"))),
+        "why": "; ".join(filter(None, (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt))),
     }
 
 

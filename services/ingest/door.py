@@ -59,6 +59,8 @@ def opened(settings: Settings) -> dict[str, Shop]:
     for shop in found.values():
         if shop.refused is not None:
             logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
+    for slug, why in shops.doubts(found).items():
+        logs.get("door").warning("a source may speak of orders that nobody tells", source=slug, why=why)
     states = Counter("refused" if shop.refused else "served" for shop in found.values())
     for state in ("refused", "served"):
         DOOR_SOURCES.set(states[state], state=state)

@@ -76,6 +76,16 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
     return {slug: _shop(slug, entry, environment, path.parent) for slug, entry in sources.items()}
 
 
+def doubts(found: Mapping[str, Shop]) -> dict[str, str]:
+    """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody tells."""
+    return {
+        shop.slug: f"orders_of = {shop.orders_of!r} is no source of this file{_nearest(shop.orders_of, found)}. "
+        "It is right when that shop publishes its orders itself"
+        for shop in found.values()
+        if shop.orders_of and shop.orders_of not in found
+    }
+
+
 def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> Shop:
     where = f"[sources.{slug}]"
     if not SLUG.fullmatch(slug):

@@ -89,9 +89,19 @@ class Store:
 
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came; and so of their proofs."""
-        rows = [(told.key, told.meaning) for told in callbacks]
-        rows += [told.proof for told in callbacks if told.proof is not None]
-        batch = {"keys": texts([key for key, _ in rows]), "meanings": blobs([meaning for _, meaning in rows])}
+        first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
+        for told in callbacks:
+            if told.proof is None:
+                rows.append((told.key, told.meaning, "", None))
+            elif first.setdefault(*told.proof) == told.proof[1]:  # of the bodies in one batch the first may be proved
+                rows += [(told.key, told.meaning, *told.proof), (*told.proof, *told.proof)]
+        batch = {
+            "keys": texts([key for key, _, _, _ in rows]),
+            "meanings": blobs([meaning for _, meaning, _, _ in rows]),
+            "proofs": texts([proof for _, _, proof, _ in rows]),
+            "bodies": blobs([body for _, _, _, body in rows]),
+            "asked": texts([told.key for told in callbacks] + list(first)),
+        }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
     def add_orders(self, orders: Sequence[Order]) -> None:

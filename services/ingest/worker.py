@@ -17,7 +17,7 @@ from schemas.said import Said
 from services.ingest import sources
 from services.ingest.errors import OrderOverfull, ProofReused
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
-from services.ingest.rules.facts import DELETION, MOVED, REACHED, STOREFRONT, Callback, Notice
+from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Callback, Notice
 from services.ingest.rules.judge import (
     FACTS_MAX,
     JOINED_MAX,
@@ -29,6 +29,7 @@ from services.ingest.rules.judge import (
     judge_all,
     news,
 )
+from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import standing
 from services.ingest.store import Store
 from services.runtime.ledger import Session
@@ -145,7 +146,7 @@ def observed(order: Order, new: Sequence[str]) -> Said:
             "storefront": orjson.Fragment(facts[STOREFRONT].content) if STOREFRONT in facts else None,
             "reached": {name.removeprefix(REACHED): content for name, content in _contents(order, REACHED)},
             "is_deleted": orjson.Fragment(facts[DELETION].content) if DELETION in facts else False,
-            "movements": [content for _, content in _contents(order, MOVED)],
+            "movements": [orjson.Fragment(content) for content in movements(facts)],
             "new": new,
         }
     )

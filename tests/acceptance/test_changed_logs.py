@@ -21,7 +21,7 @@ from tests.support.trapped import until
 
 BEGUN_WITH = 4  # partitions; `stubline migrate` asks for eight
 FLOW = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
-# As orders reach them. Approval also subscribes to topics that nobody writes to yet.
+# As orders reach them.
 READERS = [(group.name, topic) for topic in FLOW for group in GROUPS if topic in group.topics]
 STOPPED = """
     select consumer_group, topic, partition, next_offset, stopped_code from runtime.lanes where stopped_code is not null

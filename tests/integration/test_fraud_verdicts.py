@@ -167,5 +167,15 @@ def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session)
         for it in outcomes[1:]:
             assert isinstance(it, Dead)
             assert it.error.code == "ingest-proof-reused"
+        assert [type(it) for it in work(session, first, forged, first)] == [Duplicate, Dead, Duplicate]
+        assert [type(it) for it in work(session, forged, first)] == [Dead, Duplicate]
     repeated = PAYPAL.record(genuine)._replace(headers=[*first.headers, ("ce_id", b"another-transmission-of-it")])
     assert [type(it) for it in work(session, repeated)] == [Duplicate]
+
+
+def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(session: Session) -> None:
+    other, first = PAYPAL.record(PAYPAL.samples["approved by the buyer"]), PAYPAL.record(PAYPAL.samples["captured"])
+    as_if = [(name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text) for name, text in other.headers]
+    outcomes = work(session, first) + work(session, other._replace(headers=as_if)) + work(session, other)
+    assert [type(it) for it in outcomes] == [Effect, Dead, Effect]
+    assert session.execute(b"select count(*) from ingest.kept").fetchall() == [(1,)]

@@ -135,6 +135,23 @@ def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
     assert sum(it.amount_minor or 0 for it in observed.movements if it.kind == "refund") == 750
 
 
+def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_comes_first(session: Session) -> None:
+    """As every refund of a charge comes in the versions of Stripe's API from 2022-11-15 to 2024-10-28."""
+    history = [
+        shop(),
+        stripe("charge.succeeded", "charge"),
+        stripe("charge.refunded", "charge", second=10, amount_refunded=500),
+        stripe("charge.refunded", "charge", second=20, amount_refunded=1500, refunded=True),
+    ]
+    for sent in permutations(history):
+        heard = one_by_one(session, sent)
+        assert movements(heard.orders[-1]) == [
+            ("capture", PI, "done", 1500),
+            ("refund", "ch_0000000000000000", "done", 1500),
+        ]
+        emptied(session)
+
+
 def test_a_dispute_that_is_won_is_undone(session: Session) -> None:
     closed = stripe("charge.dispute.closed", "dispute", second=20, status="won")
     begun = stripe("charge.dispute.created", "dispute", second=10)

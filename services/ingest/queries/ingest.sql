@@ -10,12 +10,20 @@ select generation, locked.* from runtime.generation left join locked on true;
 -- name: add_callbacks
 -- Answers what was known before: the select shares the insert's snapshot, so it does not see this batch. A key names its
 -- order: of a locked one nobody else brings the same key right now, and of a new one add_orders finds out if somebody did.
+-- What comes with a proof that proves another body already is forged, and leaves nothing here: else its genuine repeat would
+-- seem forged.
 with added as (
     insert into ingest.callbacks (key, meaning)
-    select key, meaning from unnest(%(keys)s::text[], %(meanings)s::bytea[]) as batch (key, meaning) order by key, meaning
+    select key, meaning
+    from unnest(%(keys)s::text[], %(meanings)s::bytea[], %(proofs)s::text[], %(bodies)s::bytea[])
+        as batch (key, meaning, proof, body)
+    where body is null or not exists (
+        select from ingest.callbacks as known where known.key = batch.proof and known.meaning <> batch.body
+    )
+    order by key, meaning
     on conflict do nothing
 )
-select key, meaning from ingest.callbacks where key = any(%(keys)s::text[]);
+select key, meaning from ingest.callbacks where key = any(%(asked)s::text[]);
 
 -- name: add_orders
 -- Orders without a row, whole, so that no row is written twice. Sorted; fewer than asked: another lane was first with one.

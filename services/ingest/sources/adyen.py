@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-import orjson
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from schemas.callbacks import ADYEN
@@ -19,25 +18,18 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
+from services.ingest.sources.adyen_items import items, key_of, pieces, spelled, verify
 from services.ingest.sources.gateway import Minor, Part, aside, blanking, in_iso, order_id, order_reference, quoted
-from services.ingest.sources.signing import hmac_fits
-from services.ingest.sources.source import Delivery, Received, Source, bounded
+from services.ingest.sources.source import Received, Source, bounded
 
-KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
+__all__ = ["SOURCE", "identify", "items", "key_of", "normalise", "orders", "verify", "without_cards"]
+
 OWN_DIGITS = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # Adyen counts these otherwise than ISO
-SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
 CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"')
 
 # The signature joins its fields with colons and escapes none: with no colon in any field but the merchant's reference there
 # is one way to take the text apart, so nobody moves a part of his reference into an amount.
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
-
-
-def spelled(value: object) -> object:
-    """As it is signed: nothing for nothing, `true` for true."""
-    if value is None:
-        return ""
-    return ("true" if value else "false") if isinstance(value, bool) else value
 
 
 class Amount(Part):
@@ -127,64 +119,6 @@ OTHERS = frozenset(
         "VOID_PENDING_REFUND",
     ]
 )
-
-
-def key_of(secret: str) -> bytes:
-    """The page shows it in hexadecimal digits."""
-    if not KEY.fullmatch(digits := secret.strip()):
-        raise ValueError("is no hexadecimal key")
-    return bytes.fromhex(digits)
-
-
-def items(body: bytes) -> Sequence[Mapping[str, Any]]:
-    """By place. One reading for the signature and for the worker: both see the same of a key that stands there twice."""
-    try:
-        document = orjson.loads(body)
-    except ValueError:
-        return ()
-    listed = document.get("notificationItems") if isinstance(document, dict) else None
-    return [_item(it) for it in listed] if isinstance(listed, list) else ()
-
-
-def _item(wrapped: object) -> Mapping[str, Any]:
-    """Nothing in the place of what is none: it cannot fit its signature."""
-    item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
-    return item if isinstance(item, dict) else {}
-
-
-def signed(item: Mapping[str, Any]) -> bytes | None:
-    """The text under the signature, without escapes. None: a field holds what cannot be signed."""
-    money = item.get("amount")
-    money = money if isinstance(money, dict) else {}
-    values = [*map(item.get, SIGNED), *map(money.get, ("value", "currency")), *map(item.get, ("eventCode", "success"))]
-    texts = [spelled(value) for value in values]
-    if not all(isinstance(text, str | int) for text in texts):
-        return None
-    return ":".join(map(str, texts)).encode()
-
-
-def is_genuine(delivery: Delivery, item: Mapping[str, Any]) -> bool:
-    more, text = item.get("additionalData"), signed(item)
-    given = more.get("hmacSignature") if isinstance(more, dict) else None
-    return text is not None and isinstance(given, str) and hmac_fits(delivery, given.encode(), signed=text)
-
-
-def verify(delivery: Delivery) -> bool:
-    """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
-    told = items(delivery.body)
-    return bool(told) and all(is_genuine(delivery, item) for item in told)
-
-
-def pieces(body: bytes) -> Sequence[bytes]:
-    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it was in company."""
-    try:
-        document = orjson.loads(body)
-        listed = document["notificationItems"]
-        if not isinstance(listed, list) or len(listed) < 2:
-            return (body,)
-        return [orjson.dumps({"live": document.get("live"), "notificationItems": [it]}) for it in listed]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return (body,)
 
 
 def orders(body: bytes) -> Sequence[str | None]:

@@ -1,4 +1,4 @@
-"""What gateways have in common: references that can be names, amounts in units of their own, data of cards that must go."""
+"""What gateways and fraud checkers have in common: references that can be names, amounts in units of their own, data of cards that must go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.orders import order_of
-from services.ingest.errors import AmountUnreadable
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
 from services.ingest.sources.source import Received, amount
@@ -30,12 +30,19 @@ class Part(BaseModel):
 def order_reference(told: object) -> str | None:
     """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
     text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
-    return text if isinstance(text, str) and order_of(f"shop:{text}".encode()) else None
+    return text if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode()) else None
 
 
 def order_id(received: Received, told: object) -> str | None:
     reference = order_reference(told)
     return None if reference is None else f"{received.shop}:{reference}"
+
+
+def named_order(received: Received, told: str, what: str) -> str:
+    """As `order_id`, of who speaks of nothing but orders."""
+    if (found := order_id(received, told)) is None:
+        raise CallbackUnreadable(f"{what} can name no order")
+    return found
 
 
 def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int:

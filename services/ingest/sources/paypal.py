@@ -217,7 +217,8 @@ def movement_of(received: Received, event: Event, moved: Moved, references: list
 def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | None, str]:
     """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
     resource, word = event.resource, event.resource.status or ""
-    if moved.state is not None:
+    is_resolved = moved.kind == "dispute" and word == "RESOLVED"  # which an update may say too, behind the resolution
+    if moved.state is not None and not is_resolved:
         return moved.kind, moved.state, word
     if moved.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""

@@ -17,6 +17,7 @@ from schemas.callbacks import RISKIFIED
 from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import transition_fact
+from services.ingest.sources.gateway import named_order
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, named
 from services.ingest.sources.text import clean
@@ -84,7 +85,7 @@ def normalise(received: Received) -> facts.Callback:
     told = transition_fact(verdict, chained(order.old_status), chained(order.status))
     unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
     notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    return facts.callback(key, f"{received.shop}:{order.id}", (told,), notices=tuple(notices))
+    return facts.callback(key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices))
 
 
 def plain(status: str) -> str:

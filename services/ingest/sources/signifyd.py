@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,12 +19,14 @@ from schemas.callbacks import SIGNIFYD
 from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
+from services.ingest.sources.gateway import named_order
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, bounded, named
 from services.ingest.sources.text import clean
 
 SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
 TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
+HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
 TEST = "cases/test"  # what its page sends by a button, about an order that is none
 ACTIONS: dict[str, Word] = {"ACCEPT": "approved", "REJECT": "declined", "HOLD": "pending", "CHALLENGE": "pending"}
 GUARANTEES: dict[str, Word] = {
@@ -71,7 +74,16 @@ class Told(Part):
 
 def verify(delivery: Delivery) -> bool:
     """Base64: HMAC-SHA256(API key of the team, raw body)."""
-    return hmac_fits(delivery, first(delivery.headers, SIGNATURES))
+    named = delivery.options.get("signature_header")
+    return hmac_fits(delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES))
+
+
+def settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    """Signifyd has renamed its headers before."""
+    named = {name: text.lower() for name, text in options.items()}
+    if not all(HEADER.fullmatch(text) for text in named.values()):
+        raise ValueError("signature_header is no header's name")
+    return named
 
 
 def topic(headers: Mapping[bytes, bytes]) -> str:
@@ -115,7 +127,7 @@ def normalise(received: Received) -> facts.Callback:
     rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
     fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
     unknown = [facts.Notice(received.source, "unknown-status", it, received.body) for it, known in words if not known]
-    return facts.callback(key, f"{received.shop}:{told.orderId}", (fact,), notices=tuple(unknown))
+    return facts.callback(key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown))
 
 
 def spoken(told: Told) -> list[tuple[str, Word | None]]:
@@ -154,4 +166,6 @@ SOURCE = Source(
     orders=orders,
     topic=topic,
     needs_shop=True,
+    options={"signature_header": "the header of the signature, should Signifyd give it another name"},
+    settle=settled,
 )

@@ -21,7 +21,7 @@ TIME = re.compile(rb"[0-9]{1,15}")
 ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]')  # no quote, comma, backslash or brace
 # Known, and about nothing that an order needs: kept, and nobody is asked to look.
 OTHERS = (
-    "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.", "charge.expired",
+    "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
     "charge.pending", "charge.updated", "checkout.session.", "coupon.", "credit_note.", "customer", "file.", "invoice", "issuing",
     "mandate.", "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
     "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.", "plan.", "price.",

@@ -1,7 +1,7 @@
 """What Stripe's Events say: the facts in them. Pure.
 
 A payment is told as an intent and as a charge, so captures are named by the payment, and only a refund or a dispute by itself.
-Nothing is added up from Events.
+Nothing is added up from Events: what a charge says of its refunds is a sum that Stripe has added up (`rules.refunds`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
+from services.ingest.rules.refunds import Refunded, refunds_fact
 from services.ingest.sources.gateway import in_iso, quoted
 from services.ingest.sources.source import Received
 from services.ingest.sources.stripe_objects import Charge, Dispute, Event, Intent, Money, Object, Refund, Review, Warned
@@ -19,6 +20,8 @@ from services.ingest.sources.text import clean
 
 # Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them; ariaries whole.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
+RELEASED_UNTIL = "2025-03-31"  # until this version of its API what is not captured, or canceled, is told as refunded
+NEVER_TAKEN = "expired_uncaptured_charge"
 
 
 class Stage(NamedTuple):
@@ -88,6 +91,19 @@ class Telling(NamedTuple):
         )
         return facts.movement_fact(movement, rank=stage.rank)
 
+    def summed(self, it: Charge) -> facts.Fact:
+        minor, let_go, currency = it.amount_refunded or 0, released(self.event, it), it.currency.upper()
+        told = Refunded(
+            gateway=self.received.source,
+            reference=it.id,
+            payment=next(filter(None, it.references), it.id),
+            refunded_minor=in_iso(max(0, minor - let_go), currency, OWN_DIGITS),
+            released_minor=in_iso(let_go, currency, OWN_DIGITS),
+            currency=currency,
+            at=self.event.at,
+        )
+        return refunds_fact(told)
+
     def unknown(self, kind: str, what: str) -> tuple[facts.Notice, ...]:
         return (facts.Notice(self.received.source, kind, what, self.received.body),)
 
@@ -124,19 +140,35 @@ def charge_failed(to: Telling, it: Charge) -> Told:
     return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),), ()
 
 
+def expired(to: Telling, it: Charge) -> Told:
+    return (to.moved(it, "authorisation", Stage("undone", 80), it.amount, by_payment=True),), ()
+
+
 def charge_refunded(to: Telling, it: Charge) -> Told:
-    """Its refunds by name. A mere sum is told of no refund: beside refunds that are told too it would count them twice."""
+    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is all that is told of them."""
+    undone = () if it.captured else expired(to, it)[0]
     named = it.refunds.data if it.refunds else ()
-    if not named:
-        return (), to.unknown("refund-unnamed", "charge.refunded names no refund: let Stripe send refund.created")
+    if it.amount_refunded is None and not named:
+        return undone, to.unknown("refund-unnamed", "charge.refunded says neither a refund nor a sum")
     told = [
         refunded(to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id}))
         for refund in named
     ]
-    return tuple(fact for moved, _ in told for fact in moved), tuple(it for _, notices in told for it in notices)
+    moved = [fact for facts_, _ in told for fact in facts_] + ([] if it.amount_refunded is None else [to.summed(it)])
+    return (*undone, *moved), tuple(it for _, notices in told for it in notices)
+
+
+def released(event: Event, it: Charge) -> int:
+    """How much of what is told as refunded was never taken."""
+    if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
+        return 0
+    taken = it.amount if it.amount_captured is None else it.amount_captured
+    return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
 
 
 def refunded(to: Telling, it: Refund) -> Told:
+    if it.reason == NEVER_TAKEN:
+        return (), ()
     status = it.status or "succeeded"
     stage, notices = _stage(to, "refund", status, REFUNDS)
     detail = f"{status}: {why}" if (why := it.failure_reason or it.reason) else status
@@ -201,6 +233,7 @@ TYPES: Mapping[str, Read] = {
     "charge.succeeded": _as(Charge, charged),
     "charge.captured": _as(Charge, charged),
     "charge.failed": _as(Charge, charge_failed),
+    "charge.expired": _as(Charge, expired),
     "charge.refunded": _as(Charge, charge_refunded),
     **dict.fromkeys(
         ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(Refund, refunded)

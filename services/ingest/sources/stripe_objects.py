@@ -71,6 +71,7 @@ class Refunds(Part):
 class Charge(Money):
     captured: StrictBool
     amount_captured: Minor | None = None
+    amount_refunded: Minor | None = None
     failure_code: Text = None
     refunds: Refunds | None = None  # until API version 2022-11-15
 
@@ -101,6 +102,7 @@ class Data(Part):
 class Event(Part):
     id: Reference
     type: Annotated[str, Field(min_length=1, max_length=200)]
+    api_version: Text = None
     created: Seconds
     livemode: StrictBool
     data: Data

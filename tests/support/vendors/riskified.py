@@ -10,6 +10,7 @@ from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import Sample, Vendor
 
 DECISION = (FIXTURES / "riskified" / "decision.json").read_bytes().strip()
+NOTIFICATION = (FIXTURES / "riskified" / "notification.json").read_bytes().strip()  # in several lines
 
 
 def decision(status: str, old_status: str | None = None, **changes: object) -> bytes:
@@ -29,6 +30,7 @@ VENDOR = Vendor(
     other_secret="0d1b3045e083eddf4ea9f0b7f2ed4a27",
     samples={
         "approved": Sample(DECISION),
+        "in several lines": Sample(NOTIFICATION),
         "declined later": Sample(decision("declined", "approved", description="Chargeback risk")),
         "without the status before": Sample(decision("approved", risk_indicators=[], risk_score="77.5")),
         "a word of tomorrow": Sample(decision("half-approved", "submitted")),

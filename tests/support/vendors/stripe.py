@@ -62,6 +62,7 @@ VENDOR = Vendor(
         "to be captured": sample("payment_intent.amount_capturable_updated", "payment_intent", amount_capturable=1500),
         "charged": sample("charge.succeeded", "charge"),
         "authorised": sample("charge.succeeded", "charge", **NOT_CAPTURED),
+        "expired": sample("charge.expired", "charge", **NOT_CAPTURED),
         "captured in part": sample("charge.captured", "charge", amount_captured=1000),
         "declined": sample("charge.failed", "charge", **NOT_CAPTURED, failure_code="card_declined"),
         "refunded, as before 2022": sample("charge.refunded", "charge", amount_refunded=750, refunds=OLD_REFUNDS),

@@ -60,6 +60,18 @@ def test_a_source_that_would_not_be_served_fails_the_check(
     assert cli.run(["sources", "check", "--file", str(file)]) == 0
 
 
+def test_a_gateway_of_a_shop_that_the_file_does_not_know_is_told_and_served(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = '[sources.paid]\nkind = "stripe"\nsecrets = ["env:SHOP_NEW"]\norders_of = "{}"\n'
+    monkeypatch.setenv("NOT_SET", SECRET)
+    for named, doubt in (("shpo", "orders_of = 'shpo' is no source of this file; did you mean shop?"), ("shop", "")):
+        file.write_text(FILE + gateway.format(named), "utf-8")
+        assert cli.run(["sources", "check", "--json"]) == 0
+        paid = json.loads(capsys.readouterr().out)[2]
+        assert (paid["state"], paid["why"].partition(". ")[0]) == ("served", doubt)
+
+
 @pytest.mark.parametrize("text", ["[sources", "[sources.x]\nkind = 'shopify'\nsecrets = ['env:X']\n"])
 def test_a_file_with_which_the_door_would_not_start_is_told_as_configuration(
     text: str, file: Path, capsys: pytest.CaptureFixture[str]

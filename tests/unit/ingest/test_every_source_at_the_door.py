@@ -117,6 +117,36 @@ def test_adyen_is_never_refused_for_what_an_item_says() -> None:
         assert (answer.status_code, answer.content, len(outputs)) == (200, b"[accepted]", 1)
 
 
+HALVES = [
+    pytest.param(b"Ada \\ud83d", id="half an emoji"),
+    pytest.param(b"Ada \xf0\x9f", id="half of its bytes"),
+]
+
+
+@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("count", [1, 2])
+def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(name: bytes, count: int) -> None:
+    """It would be refused for a month, and all payments behind it with it."""
+    several = sample(*[item(pspReference=f"PAYMENT{number}") for number in range(count)])
+    body = several.body.replace(b'"Ada Example"', b'"' + name + b'"')
+    body = body.replace(b'"cardPaymentMethod":"visa"', b'"shopperName":"' + name + b'"')
+    assert body.count(name) == 2 * count
+    answer, outputs = sent("adyen", Sample(body))
+    assert (answer.status_code, answer.content) == (200, b"[accepted]")
+    assert [fact.name for it in outputs for fact in read(it).moved] == [
+        f"moved:vendor:authorisation:PAYMENT{number}" for number in range(count)
+    ]
+
+
+def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() -> None:
+    """Java signs a question mark in its place. Nobody's order is called so: the payment is told by its own name."""
+    body = sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
+    answer, (output,) = sent("adyen", Sample(body))
+    told = read(output)
+    assert (answer.status_code, told.order_id, len(told.payments), len(told.moved)) == (200, None, 1, 1)
+    assert (output.key or b"").startswith(b"vendor:?")
+
+
 @pytest.mark.parametrize("seconds_off", [-400, 400])
 @pytest.mark.parametrize("kind", [kind for kind, vendor in VENDORS.items() if vendor.signs_time])
 def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off: float) -> None:

@@ -74,6 +74,7 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     (verdict,) = spoken(judged([callback])[1]).values()
     assert (verdict.source, verdict.verdict, verdict.score) == ("checker", "approved", 12.0)
     assert verdict.detail == "approved DC-1: Reviewed and approved by Riskified"
+    assert told(VENDOR.samples["in several lines"].body).order_id == "shop:ord-100"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,15 @@ def test_the_test_notification_is_taken_and_says_nothing() -> None:
     assert told(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 
-@pytest.mark.parametrize("body", [b'{"order":{"id":"727"}}', b'{"order":{"status":"approved"}}', b'{"id":"727"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"order":{"id":"727"}}',
+        b'{"order":{"status":"approved"}}',
+        b'{"id":"727"}',
+        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an order that nobody can name
+    ],
+)
 def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
         told(body)

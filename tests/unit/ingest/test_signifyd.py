@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,18 @@ def test_the_published_algorithm_verifies_under_both_names_of_its_header(header:
     assert signifyd.verify(Delivery({header: signature}, body, (b"testKey",)))
     assert not signifyd.verify(Delivery({header: signature.lower()}, body, (b"testKey",)))
     assert not signifyd.verify(Delivery({header: signature.rstrip(b"=")}, body, (b"testKey",)))
+
+
+def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_known() -> None:
+    right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
+    options = signifyd.settled({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
+    at = Delivery({b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options)
+    assert signifyd.verify(at)
+    assert not signifyd.verify(at._replace(options={}))
+    assert not signifyd.verify(at._replace(headers={signifyd.SIGNATURES[0]: right}))
+    for name in ("Signifyd Signature", "signature:", "\u00e9"):
+        with pytest.raises(ValueError, match="signature_header"):
+            signifyd.settled({"signature_header": name}, Path())
 
 
 def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
@@ -147,7 +160,14 @@ def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(body: byt
     assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [(True, is_drift, body)]
 
 
-@pytest.mark.parametrize("body", [b'{"decision":{"checkpointAction":"ACCEPT"}}', b'{"orderId":"7 27","decision":null}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"decision":{"checkpointAction":"ACCEPT"}}',
+        b'{"orderId":"7 27","decision":null}',
+        b'{"orderId":"?727","decision":{"checkpointAction":"ACCEPT"}}',
+    ],
+)
 def test_what_names_no_order_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
         told(body)

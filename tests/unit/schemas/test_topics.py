@@ -5,11 +5,31 @@ from __future__ import annotations
 import re
 
 from schemas.topics import DAY_MS, GROUPS, MIB, TOPICS, all_topics
+from services.approval import settings as approval_settings
+from services.approval import worker as approval
+from services.delivery import worker as delivery
+from services.delivery.settings import Settings
+from services.ingest import worker as ingest
+from services.issuer import worker as issuer
 
 
 def test_every_topic_that_a_group_reads_is_made() -> None:
     names = {topic.name for topic in TOPICS}
     assert {name for group in GROUPS for name in group.topics} <= names
+
+
+def test_a_group_reads_what_is_told_of_it_and_nothing_else() -> None:
+    policies = approval_settings.policies(approval_settings.Settings())
+    read = {
+        it.group: it.topics
+        for it in (
+            ingest.SERVICE,
+            approval.service(policies),
+            issuer.service(orders_max=1),
+            delivery.service(Settings()),
+        )
+    }
+    assert read == {group.name: group.topics for group in GROUPS}
 
 
 def test_every_group_has_its_dead_letters_and_its_replays() -> None:

@@ -1,0 +1,134 @@
+"""What came back of a payment is one amount, however Stripe tells it: refunds by name, their sum, or both, in any version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.orders import Movement
+from services.ingest import sources
+from services.ingest.rules.facts import Callback, fold
+from services.ingest.rules.refunds import movements
+from tests.support.vendors import VENDORS
+from tests.support.vendors.stripe import CREATED, event, told
+from tests.support.vendors.vendor import Sample
+
+NAMING, SUMMING, NOW = (
+    "2020-08-27",
+    "2024-06-20",
+    "2025-09-30.clover",
+)  # charge.refunded has names; has none; refund.created
+CH, LET_GO = "ch_0000000000000000", "re_letgo"
+
+
+class Refund(NamedTuple):
+    amount: int
+    fails: bool
+    is_told: bool  # by its name too
+
+
+def said(kind: str, it: dict[str, Any], second: int, version: str) -> Callback:
+    body = event(kind, it, id=f"evt_{kind}_{second}_{it['id']}", created=CREATED + second, api_version=version)
+    return sources.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
+
+
+def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
+    return told("refund", id=name, amount=amount, status=status)
+
+
+def summed(minor: int, second: int, version: str, *, taken: int = 1500, **changes: object) -> Callback:
+    charge = told("charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes)
+    return said("charge.refunded", charge, second, version)
+
+
+def shown(callbacks: Sequence[Callback]) -> list[Movement]:
+    known = fold({}, [fact for it in callbacks for fact in it.moved])
+    return [Movement.model_validate_json(it) for it in movements(known)]
+
+
+def came_back(callbacks: Sequence[Callback]) -> int:
+    return sum(it.amount_minor or 0 for it in shown(callbacks) if it.kind == "refund" and it.state != "failed")
+
+
+def history(refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool) -> list[Callback]:
+    """A charge of 1500, captured without what is let go, and what Stripe sends of its refunds."""
+    events, counted, listed = list[Callback](), let_go, list[dict[str, Any]]()
+    if let_go:
+        listed.append(refund(LET_GO, let_go))
+        events.append(summed(let_go, 0, version, taken=1500 - let_go, **names(listed, version)))
+        if is_let_go_told:
+            events.append(said("charge.refund.updated", refund(LET_GO, let_go), 1, version))
+    for place, it in enumerate(refunds):
+        name, begin = f"re_{place}", 10 + 10 * place
+        listed.append(refund(name, it.amount))
+        counted += it.amount
+        events.append(summed(counted, begin, version, taken=1500 - let_go, **names(listed, version)))
+        if it.is_told:
+            events.append(said("charge.refund.updated", listed[-1], begin, version))
+        if it.fails:
+            counted -= it.amount
+            listed[-1] = refund(name, it.amount, "failed")
+            events.append(said("charge.refund.updated", listed[-1], begin + 5, version))
+    return events
+
+
+def names(listed: list[dict[str, Any]], version: str) -> dict[str, Any]:
+    return {"refunds": {"data": [dict(it) for it in listed]}} if version == NAMING else {}
+
+
+@given(
+    refunds=st.lists(st.builds(Refund, st.sampled_from([100, 250, 500]), st.booleans(), st.booleans()), max_size=4),
+    version=st.sampled_from([NAMING, SUMMING, NOW]),
+    let_go=st.sampled_from([0, 250, 500]),
+    is_let_go_told=st.booleans(),
+    chance=st.randoms(use_true_random=False),
+)
+def test_what_came_back_is_one_amount_whether_names_or_sums_are_told(
+    refunds: list[Refund], version: str, let_go: int, is_let_go_told: bool, chance: Any
+) -> None:
+    let_go = 0 if version == NOW else let_go
+    events = history(refunds, version, let_go, is_let_go_told=is_let_go_told)
+    sent = chance.sample(events + events, 2 * len(events))
+    assert came_back(sent) == sum(it.amount for it in refunds if not it.fails)
+
+
+@pytest.mark.parametrize("version", [SUMMING, NOW])
+def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
+    sums = [summed(minor, 10, version) for minor in range(100, 751, 50)]  # in one second: the greater came later
+    (it,) = shown(sums)
+    assert (it.kind, it.reference, it.payment, it.state) == ("refund", CH, "pi_0000000000000000", "done")
+    assert (it.amount_minor, it.currency, it.detail) == (750, "EUR", "without a name")
+
+
+def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
+    one = said("refund.created", told("refund"), 10, NOW)
+    assert [it.reference for it in shown([one, summed(500, 10, NOW)])] == ["re_0000000000000001"]
+    (named, rest) = sorted(shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True)
+    assert (named.amount_minor, rest.amount_minor, rest.reference) == (500, 250, CH)
+
+
+@pytest.mark.parametrize("version", [NAMING, SUMMING])
+def test_an_authorisation_that_was_canceled_brings_nothing_back(version: str) -> None:
+    """Until 2025-03-31 Stripe tells it as refunded, with a refund of its own."""
+    gone = refund(LET_GO, 1500)
+    sums = summed(1500, 0, version, captured=False, **names([gone], version))
+    for callbacks in ([sums], [sums, said("charge.refund.updated", gone, 1, version)]):
+        assert came_back(callbacks) == 0
+        assert [(it.kind, it.state) for it in shown(callbacks)] == [("authorisation", "undone")]
+
+
+def test_a_charge_that_expired_brings_nothing_back() -> None:
+    it = {**refund(LET_GO, 1500), "reason": "expired_uncaptured_charge"}
+    callback = said("refund.created", it, 0, SUMMING)
+    assert callback.moved == ()
+    assert callback.payments
+
+
+def test_of_a_sum_only_isos_minor_units_are_told() -> None:
+    (it,) = shown([summed(1500, 10, NOW, currency="isk")])
+    assert (it.amount_minor, it.currency) == (15, "ISK")
