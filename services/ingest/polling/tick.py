@@ -20,10 +20,12 @@ from services.ingest.rules.facts import Notice
 from services.ingest.rules.polling import READ_TRIES_MAX, Rest, Trouble, after_failure, interval, turns
 from services.ingest.settings import ROOM_BYTES
 from services.ingest.shops import Shop
+from services.ingest.store import WHAT_CHARS_MAX
 from services.ingest.store import Store as Inbox
 from services.runtime import logs
 from services.runtime.ledger import Session
 from services.runtime.records import Event
+from services.runtime.text import storable
 
 SAID_BYTES_MAX = 2 * MIB  # of bodies that one tick says; a page may take several
 READS_MAX = 10  # orders of one source that are read in a row
@@ -90,22 +92,28 @@ class Polling:
         for answer in answers:
             if room <= 0:
                 break
-            source = answer.ask.polled.slug
-            failed = failures.get(source, 0)
-            if isinstance(answer.page, Page):
-                said, room, is_done = self._say(store, answer, answer.page, room)
-                events += said
-            else:
-                is_done = True
-                if isinstance(answer.page, Failure):
-                    self._fail(store, answer, answer.page, failed)
-                elif answer.readings:
-                    events += self._read(store, answer, failed)
+            try:
+                said, room, is_done = self._take_one(store, answer, failures.get(answer.ask.polled.slug, 0), room)
+            except Exception:  # kept, it would fail every tick, and with it the polls of all other sources
+                self._reader.done(answer)
+                raise
+            events += said
             if is_done:
                 self._reader.done(answer)
-            if failed and is_answered(answer):
-                store.save_source(source, 0, 0.0)
         return events
+
+    def _take_one(self, store: Store, answer: Answer, failed: int, room: int) -> tuple[list[Event], int, bool]:
+        """What it says, the room that is left, and whether it is done with. `failed`: how often in a row its source had."""
+        said, is_done = list[Event](), True
+        if isinstance(answer.page, Page):
+            said, room, is_done = self._say(store, answer, answer.page, room)
+        elif isinstance(answer.page, Failure):
+            self._fail(store, answer, answer.page, failed)
+        elif answer.readings:
+            said = self._read(store, answer, failed)
+        if failed and is_answered(answer):
+            store.save_source(answer.ask.polled.slug, 0, 0.0)
+        return said, room, is_done
 
     def _say(self, store: Store, answer: Answer, page: Page, room: int) -> tuple[list[Event], int, bool]:
         """As much of a page as there is room for; its cursor moves with the last of it."""
@@ -127,7 +135,7 @@ class Polling:
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
-            notice(store, Notice(name[0], kind, page.warning[:300]), f"{name[0]} {name[1]}")
+            notice(store, Notice(name[0], kind, page.warning), f"{name[0]} {name[1]}")
         return events, room, True
 
     def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
@@ -217,7 +225,7 @@ def is_answered(answer: Answer) -> bool:
 
 
 def notice(store: Store, told: Notice, key: str) -> None:
-    Inbox(store.session).add_notices({told: (1, key)})
+    Inbox(store.session).add_notices({told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))})
 
 
 def forget() -> None:

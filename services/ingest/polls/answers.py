@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
@@ -12,7 +13,7 @@ import orjson
 
 from services.ingest.polls.poll import NonsenseError, Page
 
-ID_CHARS_MAX = 200
+ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
 def document(answer: httpx.Response) -> Any:
@@ -74,7 +75,7 @@ def objects(found: object, what: str) -> list[dict[str, Any]]:
 
 def identifier(found: Mapping[str, Any], what: str) -> str:
     told = found.get("id")
-    if isinstance(told, bool) or not isinstance(told, int | str) or not 1 <= len(str(told)) <= ID_CHARS_MAX:
+    if isinstance(told, bool) or not isinstance(told, int | str) or not ID.fullmatch(str(told)):
         raise NonsenseError(f"one of the {what} has no id")
     return str(told)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from services.ingest.polls.answers import cursor_of, document, identifier, kept, listed, listening, objects, rows
+from services.ingest.polls.answers import ID, cursor_of, document, identifier, kept, listed, listening, objects, rows
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 
 URL = "https://api.stripe.com"
@@ -63,7 +63,7 @@ def created(event: object) -> int | None:
 
 def named(event: object) -> str:
     told = event.get("id") if isinstance(event, dict) else None
-    return told if isinstance(told, str) and told.isascii() else ""
+    return told if isinstance(told, str) and ID.fullmatch(told) else ""
 
 
 def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
