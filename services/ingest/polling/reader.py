@@ -157,7 +157,7 @@ class Reader:
             page = VENDORS[ask.kind].polls[ask.what].read(client, ask.polled, ask.cursor, self._wall())
         except UnchangedError:
             client.tags = dict(tags)
-            page = Page((), ask.cursor, is_last=True)
+            page = Page((), ask.cursor, is_last=True, warning=None)
         except PartlyUnchangedError:
             return self._page(client, ask, {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:

@@ -46,6 +46,7 @@ class Stored(NamedTuple):
     answer: UUID | None
     said: int
     failures: int
+    warning: str
 
 
 class Told(NamedTuple):
@@ -90,7 +91,7 @@ class Store:
         self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
 
     def save_page(self, name: Name, page: Page, tags: Mapping[str, str], wait_s: float) -> None:
-        told = {"cursor": page.cursor, "tags": orjson.dumps(dict(tags)).decode(), "warning": storable(page.warning, 300)}
+        told = {"cursor": page.cursor, "tags": orjson.dumps(dict(tags)).decode(), "warning": storable(page.warning or "", 300)}
         self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
 
     def save_failure(self, name: Name, rest: Rest, trouble: str) -> None:

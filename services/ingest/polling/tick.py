@@ -65,6 +65,7 @@ class Polling:
         self._reader = reader or Reader(forget=forget)
         self._chance, self._clock = chance, clock
         self._read_last = set[str]()
+        self._denied_until = dict[str, float]()  # reads of a source; a start tries again
         self._tell_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
@@ -131,6 +132,8 @@ class Polling:
             return events, room, False
         every_s = ask.polled.every_s or VENDORS[ask.kind].polls[ask.what].every_s
         wait_s = interval(every_s, is_last=page.is_last, chance=self._chance())
+        if page.warning is None:
+            page = page._replace(warning=stored.warning)
         store.save_page(name, page, answer.tags, wait_s)
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
@@ -140,12 +143,13 @@ class Polling:
 
     def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
         """What no record can carry is noticed and left: it would stop the lane for ever."""
-        slug = ask.polled.slug
+        slug, shop = ask.polled.slug, self._active[ask.polled.slug].shop
+        found = found._replace(body=shop.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
             key = f"{slug}:{found.external_id or '?'}"
             notice(store, Notice(slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body), key)
             return []
-        return list(intake.polled(self._active[slug].shop, found))
+        return list(intake.polled(shop, found))
 
     def _fail(self, store: Store, answer: Answer, failure: Failure, source_failures: int) -> None:
         name = (answer.ask.polled.slug, answer.ask.what)
@@ -163,9 +167,11 @@ class Polling:
             order_id = f"{source}:{order}"
             if isinstance(came, Found):
                 events += self._events(store, answer.ask, came)
-                answered[order_id] = asked
+                answered[order_id], source_failures = asked, 0
                 continue
             rest = self._rest(came, failures, source_failures)
+            if came.trouble is Trouble.DENIED:  # so are all that wait
+                self._denied_until[source] = self._clock() + rest.poll_s
             if came.trouble is Trouble.MISSING and rest.failures >= READ_TRIES_MAX:
                 answered[order_id] = asked
                 told = Notice(source, "order-missing", "an order that it told of is not there", order.encode())
@@ -196,7 +202,8 @@ class Polling:
     def _ask(self, store: Store) -> None:
         due = {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
         reads: dict[str, list[tuple[str, int, int]]] = {}
-        for it in store.find_reads(self._readers, READS_MAX) if self._readers else ():
+        readers = [slug for slug in self._readers if slug not in self._denied]
+        for it in store.find_reads(readers, READS_MAX) if readers else ():
             reads.setdefault(it.source, []).append((it.order_id.partition(":")[2], it.asked, it.failures))
         until = self._clock() + GOOD_FOR_S
         for source, name in turns([(it[0], it) for it in due], reads, self._reader.busy, self._read_last):
@@ -209,9 +216,14 @@ class Polling:
                 poll = due[name]
                 self._reader.ask(Ask(kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until))
 
+    @property
+    def _denied(self) -> set[str]:
+        """Sources whose credentials were refused when an order was to be read, not long ago."""
+        return {slug for slug, until in self._denied_until.items() if until > self._clock()}
+
     def _tell(self, store: Store) -> None:
         told = store.tell_polls(self._names) if self._names else []
-        resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused)
+        resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused) + Counter(self._denied)
         POLLS_RESTING.set_all({(slug,): resting[slug] for slug in {*self._active, *self._refused}})
         POLL_WARNINGS.set_all({(it.source,): it.warnings for it in told})
         POLL_AGE.set_all({(it.source,): it.age_s for it in told})
@@ -220,8 +232,13 @@ class Polling:
 
 
 def is_answered(answer: Answer) -> bool:
-    """The source is there, whatever it said."""
-    return isinstance(answer.page, Page) or any(isinstance(it.came, Found) for it in answer.readings)
+    """The source is there, whatever it said; and its last word was not that it wants to be left alone."""
+    said = [it.came for it in answer.readings]
+    if not said:
+        return isinstance(answer.page, Page)
+    last = said[-1]
+    is_left = isinstance(last, Failure) and last.trouble in {Trouble.AWAY, Trouble.SLOWED}
+    return any(isinstance(came, Found) for came in said) and not is_left
 
 
 def notice(store: Store, told: Notice, key: str) -> None:

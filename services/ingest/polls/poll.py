@@ -43,7 +43,7 @@ class Page(NamedTuple):
     found: Sequence[Found]
     cursor: str  # JSON; from where the next asking begins
     is_last: bool  # nothing more for now
-    warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
+    warning: str | None = ""  # a disabled webhook, for example: said loudly, blocks nothing. None: what was said last holds
 
 
 class NonsenseError(ValueError):
