@@ -85,9 +85,10 @@ def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
 
     poller.tick()
     poller.await_answers()
-    with monkeypatch.context() as patched, pytest.raises(ValueError, match="nobody expects"):
+    with monkeypatch.context() as patched:
         patched.setattr(poller.polling, "_say", fails)
-        poller.tick()
+        with pytest.raises(ValueError, match="nobody expects"):
+            poller.tick()
     session.rollback()
     assert poller.reader.answers == []
     poller.settle()
@@ -128,6 +129,17 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(poller: Pol
     ((example,),) = poller.rows("select example from ingest.notices where kind = 'poll-too-large'")
     assert b"_card_number" in bytes(example)
     assert b"4111111111111111" not in bytes(example)
+
+
+def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(poller: Poller, shop: OddShop) -> None:
+    shop.odd = {"note": "z" * 400_000}
+    for number in range(1, 61):
+        shop.put(number, NOW - 600 + number)
+    poller.settle()
+    assert poller.rows("select trouble from ingest.polls where failures > 0") == [("the answer is too large",)]
+    poller.again()
+    poller.again()
+    assert set(keys(poller)) == {f"shop:{number}" for number in range(1, 61)}
 
 
 def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(

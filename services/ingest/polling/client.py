@@ -11,7 +11,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.polls.poll import NonsenseError
+from services.ingest.polls.poll import NonsenseError, TooLargeError
 from services.runtime.version import CODE_VERSION
 
 WAIT_S = 10.0  # for a connection, and for each part of an answer
@@ -137,10 +137,10 @@ class Client(httpx.Client):
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
-                    raise NonsenseError("the answer is too large")
+                    raise TooLargeError("the answer is too large")
                 if time.monotonic() > until:
                     raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
         finally:
             answer.close()
-        headers = [(name, text) for name, text in answer.headers.raw if name.lower() != b"transfer-encoding"]  # any bytes
+        headers = [it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"]  # which may be any bytes
         return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)

@@ -132,7 +132,7 @@ class Polling:
             return events, room, False
         every_s = ask.polled.every_s or VENDORS[ask.kind].polls[ask.what].every_s
         wait_s = interval(every_s, is_last=page.is_last, chance=self._chance())
-        if page.warning is None:
+        if page.is_unchanged:
             page = page._replace(warning=stored.warning)
         store.save_page(name, page, answer.tags, wait_s)
         if page.warning:

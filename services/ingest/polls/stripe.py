@@ -32,11 +32,11 @@ def ask(http: httpx.Client, polled: Polled, path: str, parameters: dict[str, str
     return listed(told.get("data"), path), told.get("has_more") is True
 
 
-def events(http: httpx.Client, polled: Polled, cursor: str, now: float, *, size: int = PAGE) -> Page:
+def events(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by it, and what was `seen`."""
     at = cursor_of(cursor)
     since = max(int(at.get("since", now - polled.first_days * DAY_S)), int(now - KEPT_S))
-    parameters: dict[str, str | int] = {"delivery_success": "false", "limit": size, "created[gte]": since}
+    parameters: dict[str, str | int] = {"delivery_success": "false", "limit": polled.page, "created[gte]": since}
     if behind := at.get("behind") if int(at.get("began", now)) > now - DAY_S else None:
         parameters["starting_after"] = str(behind)
     told, has_more = ask(http, polled, "events", parameters)

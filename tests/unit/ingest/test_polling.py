@@ -13,11 +13,14 @@ from services.ingest.rules.polling import (
     CEILING_S,
     DENIED_S,
     OPENS_AFTER,
+    PAGE_MAX,
+    PAGE_MIN,
     RETRY_AFTER_MAX_S,
     Trouble,
     after_failure,
     backoff,
     interval,
+    page_size,
     retry_after,
     turns,
 )
@@ -79,6 +82,16 @@ def test_each_trouble_rests_what_it_must() -> None:
 )
 def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float | None) -> None:
     assert retry_after(text, NOW) == seconds
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(answers: list[bool]) -> None:
+    size = PAGE_MAX
+    for is_too_much in answers:
+        after = page_size(size, is_too_much=is_too_much)
+        assert PAGE_MIN <= after <= PAGE_MAX
+        assert after < size or size == PAGE_MIN if is_too_much else size <= after <= size + 2
+        size = after
 
 
 @given(st.text(max_size=60))

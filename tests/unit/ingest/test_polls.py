@@ -73,7 +73,7 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     client = shop.client()
 
     def read(cursor: str) -> Page:
-        return woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+        return woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
@@ -98,6 +98,20 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
     assert told(found + more) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
     assert len(shop.asked) <= 24
+
+
+@pytest.mark.parametrize("unreadable", [{50}, {1, 100, 250}, set(range(1, 400, 3))])
+@pytest.mark.parametrize("orders_of_a_second", [1, 10, 150])
+def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
+    unreadable: set[int], orders_of_a_second: int
+) -> None:
+    shop = FakeWooCommerce()
+    shop.unreadable = unreadable  # by the user of the key; or of a plugin that is gone
+    for number in range(1, 401):
+        shop.put(number, BEGIN + number // orders_of_a_second)
+    client = shop.client()
+    found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
+    assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
 
 
 def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
@@ -150,7 +164,7 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
         vendor.delivered |= later
 
     def read(cursor: str) -> Page:
-        return stripe.events(client, PAYMENTS, cursor, BEGIN + 45.0, size=size)
+        return stripe.events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     found, cursor = walk(read, "", between)
     again, cursor = walk(read, cursor)
@@ -229,7 +243,7 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
     client, warnings = shop.client(), set[str]()
 
     def read(cursor: str) -> Page:
-        page = woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+        page = woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
         warnings.add(page.warning)
         return page
 
@@ -252,7 +266,7 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
-    found, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 20.0, size=5), "")
+    found, _ = walk(lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), "")
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
 
 
