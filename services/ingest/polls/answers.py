@@ -97,12 +97,25 @@ def seconds_of(at: datetime) -> int:
     return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
 
 
-def listening(slug: str, webhooks: Iterable[tuple[str, str, str]], enabled: str) -> Page:
-    """Of webhooks (id, address, state): whether one tells the door of this source. Finds nothing but a warning."""
-    ours = [it for it in webhooks if it[1].partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
-    if not ours:
+class Webhook(NamedTuple):
+    """As a vendor lists it."""
+
+    id: str
+    address: str
+    state: str
+
+
+def ours(slug: str, webhooks: Iterable[Webhook]) -> list[Webhook]:
+    """Those that tell the door of this source."""
+    return [it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
+
+
+def listening(slug: str, webhooks: Iterable[Webhook], enabled: str) -> Page:
+    """Whether one tells the door of this source. Finds nothing but a warning."""
+    found = ours(slug, webhooks)
+    if not found:
         warning = f"no webhook tells /hooks/{slug}: only polls find its news"
     else:
-        disabled = [name for name, _, state in ours if state != enabled]
+        disabled = [it.id for it in found if it.state != enabled]
         warning = f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source" if disabled else ""
     return Page((), "", is_last=True, warning=warning[:300])

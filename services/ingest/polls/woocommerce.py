@@ -18,6 +18,7 @@ import httpx
 
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.polls.answers import (
+    Webhook,
     body_of,
     cursor_of,
     document,
@@ -133,11 +134,11 @@ def trash(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
 
 def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
-    told = list[tuple[str, str, str]]()
+    told = list[Webhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
         page = objects(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
         told += [
-            (identifier(it, "webhooks"), str(it.get("delivery_url", "")), str(it.get("status", "")))
+            Webhook(identifier(it, "webhooks"), str(it.get("delivery_url", "")), str(it.get("status", "")))
             for it in page
             if str(it.get("topic", "")).startswith("order.")
         ]

@@ -153,6 +153,7 @@ def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself(
 def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: int, taken: set[int], new: int) -> None:
     """While pages are turned some are delivered, and new ones come."""
     vendor = FakeStripe()
+    vendor.add_endpoint("payments")
     names = [vendor.put(BEGIN + second) for second in seconds]
     vendor.delivered = {names[it] for it in taken if it < len(names) and it % 2}
     later, came = {names[it] for it in taken if it < len(names) and not it % 2}, list[str]()
@@ -173,6 +174,75 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
     assert len(set(identities)) == len(identities)
     assert walk(read, cursor)[0] == []
     assert vendor.faults == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["enabled", "disabled", "gone"]), st.integers(0, 7)), max_size=6),
+    st.integers(1, 5),
+)
+def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(times: list[tuple[str, int]], size: int) -> None:
+    """Stripe sends them to nobody, so they are in no list of what was not delivered."""
+    vendor, cursor, found, wanted = FakeStripe(), "", list[Found](), set[str]()
+    client, polled = vendor.client(), PAYMENTS._replace(page=size)
+
+    def poll(at: float) -> None:
+        nonlocal cursor
+        more, cursor = walk(lambda behind: stripe.events(client, polled, behind, at), cursor)
+        found.extend(more)
+
+    for number, (state, count) in enumerate(times):
+        at = BEGIN + 86_400 * number
+        poll(at)
+        vendor.endpoints.clear()
+        vendor.add_endpoint("another", "disabled")
+        if state != "gone":
+            vendor.add_endpoint("payments", state)
+        names = [vendor.put(at + second) for second in range(1, count + 1)]
+        vendor.delivered |= set(names[::2]) - vendor.untold
+        wanted |= set(names) - vendor.delivered
+    poll(BEGIN + 86_400 * len(times))
+    identities = [json.loads(it.body)["id"] for it in found]
+    assert set(identities) >= wanted
+    assert len(set(identities)) == len(identities)
+    assert vendor.faults == []
+
+
+def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
+    vendor = FakeStripe()
+    client = vendor.client()
+    needed = vendor.put(BEGIN)
+    vendor.put(BEGIN + 1, "customer.created")
+    found, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(it.body)["id"] for it in found] == [needed]
+    vendor.add_endpoint("payments")
+    strange = vendor.put(BEGIN + 20, "charge.moon")  # what was not delivered is found, whatever it is
+    walked, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
+    again, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
+    assert [it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"] == [
+        None,
+        None,
+        "false",
+    ]
+
+
+def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() -> None:
+    vendor = FakeStripe()
+    vendor.add_endpoint("payments")
+    vendor.hides_endpoints = True
+    name = vendor.put(BEGIN)
+    found, _ = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(it.body)["id"] for it in found] == [name]
+
+
+def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
+    """So that the first walk over all events is short."""
+    vendor = FakeStripe()
+    vendor.add_endpoint("payments")
+    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN), "")
+    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor)
+    assert json.loads(cursor)["since"] == BEGIN + 8 * 86_400
 
 
 @pytest.mark.parametrize(
