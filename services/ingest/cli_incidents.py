@@ -34,6 +34,14 @@ MEANWHILE = {
     Evidence.ORDERS: "Nothing waits: the newer of both counts. A source that says two things by one name has a defect; "
     "tell who runs it.",
 }
+OF_KIND = {  # notices that are not about words
+    "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
+    "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
+    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "
+    "the next poll finds it.",
+    "order-missing": "Nothing acts on it: a callback without proof told of an order that its source does not have. Many of them: "
+    "somebody else knows the word in the address, so replace it.",
+}
 KEPT = (
     "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
 )
@@ -174,7 +182,8 @@ def _commands(incident: Incident) -> list[str]:
 
 def _next_step(incident: Incident, kept: int) -> str:
     if incident.evidence is not Evidence.LETTERS:
-        return " ".join([MEANWHILE[incident.evidence], *([KEPT.format(kept=kept)] if kept else [])])
+        meanwhile = OF_KIND.get(incident.kind, MEANWHILE[incident.evidence])
+        return " ".join([meanwhile, *([KEPT.format(kept=kept)] if kept else [])])
     known = catalogue().get(incident.kind)
     return known.next_step if known else f"See deploy/runbooks/errors.md, section {incident.kind}."
 

@@ -224,4 +224,6 @@ def refused(status: int, wait_s: float | None) -> Failure:
         return Failure(Trouble.SLOWED, text, wait_s)
     if status in GONE:
         return Failure(Trouble.MISSING, text)
-    return Failure(Trouble.AWAY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Trouble.NONSENSE, text)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Failure(Trouble.AWAY, text, wait_s)
+    return Failure(Trouble.NONSENSE, text)

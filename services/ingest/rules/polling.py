@@ -62,7 +62,7 @@ def after_failure(
             rests_s = backoff(source_failures, chance) if is_open else 0.0
             return Rest(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
         case Trouble.SLOWED:
-            wanted_s = waits_s if retry_after_s is None else retry_after_s
+            wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
             return Rest(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
         case Trouble.DENIED:
             return Rest(DENIED_S, failures, 0.0, source_failures, is_resting=True)

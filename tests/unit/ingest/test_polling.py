@@ -61,6 +61,7 @@ def test_each_trouble_rests_what_it_must() -> None:
     slowed = after_failure(Trouble.SLOWED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
     assert after_failure(Trouble.SLOWED, 0, 0).source_s > 0
+    assert after_failure(Trouble.SLOWED, 4, 0, retry_after_s=0).source_s > 60
     assert after_failure(Trouble.AWAY, 0, 0, retry_after_s=30).source_s == 30
 
 
@@ -119,6 +120,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     [
         (status(500), Trouble.AWAY, None),
         (status(503), Trouble.AWAY, None),
+        (status(502, retry_after="9"), Trouble.AWAY, 9),
         (status(503, retry_after="9"), Trouble.SLOWED, 9),
         (status(429, retry_after="7"), Trouble.SLOWED, 7),
         (status(429), Trouble.SLOWED, None),
