@@ -53,7 +53,7 @@ class FakeStripe(FakeVendor):
 
     def answer(self, asked: Asked) -> Told:
         if asked.headers.get("authorization") != f"Bearer {KEY}":
-            raise Refused(401, "Invalid API Key provided")
+            raise Refused(401, "Invalid API Key provided", is_fault=False)
         if asked.path == "/v1/webhook_endpoints":
             if self.hides_endpoints:
                 return Told(403, {"error": {"type": "invalid_request_error"}})

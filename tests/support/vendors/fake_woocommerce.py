@@ -48,12 +48,12 @@ class FakeWooCommerce(FakeVendor):
     def answer(self, asked: Asked) -> Told:
         wanted = "Basic " + base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
         if asked.headers.get("authorization") != wanted:
-            raise Refused(401, "woocommerce_rest_cannot_view")
+            raise Refused(401, "woocommerce_rest_cannot_view", is_fault=False)
         if asked.path == f"{API}/orders":
             return self._listed(asked)
         if found := re.fullmatch(rf"{API}/orders/(\d+)", asked.path):
             if int(found[1]) not in self.orders:
-                raise Refused(404, "woocommerce_rest_shop_order_invalid_id")
+                raise Refused(404, "woocommerce_rest_shop_order_invalid_id", is_fault=False)
             return Told(200, self.body(int(found[1])))
         if asked.path == f"{API}/webhooks":
             size, page = int(asked.parameters["per_page"]), int(asked.parameters["page"])

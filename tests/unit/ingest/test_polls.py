@@ -17,7 +17,7 @@ from services.ingest.polls import VENDORS, stripe, woocommerce
 from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
 from services.ingest.polls.woocommerce import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
-from tests.support.vendors.fake_server import Asked, Told
+from tests.support.vendors.fake_server import Asked, FakeVendor, Told
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -352,6 +352,18 @@ def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
             assert 0.9 < time.monotonic() - began < 2, way
             assert client.get(address).status_code == 401
         client.close()
+
+
+@pytest.mark.parametrize("kind", [FakeWooCommerce, FakeStripe])
+def test_the_fakes_tell_of_what_no_vendor_would_take(kind: type[FakeVendor]) -> None:
+    with kind() as vendor:
+        good = {"Accept": "application/json", "Authorization": "Bearer no"}
+        httpx.get(f"{vendor.url}/v1/events", headers=good)
+        assert vendor.faults == []  # only not known
+        httpx.request("GET", f"{vendor.url}/v1/events", headers=good, content=b"{}")
+        httpx.post(f"{vendor.url}/v1/events", headers=good)
+        httpx.get(f"{vendor.url}/v1/events", headers={"Accept": "text/html"})
+    assert len(vendor.faults) == 3
 
 
 def test_an_order_is_read_by_its_id_alone() -> None:
