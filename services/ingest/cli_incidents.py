@@ -35,6 +35,9 @@ MEANWHILE = {
     "tell who runs it.",
 }
 OF_KIND = {  # notices that are not about words
+    "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
+    "`date_modified_gmt` as changed when it was made, and one of Ticket Evolution's is asked for once more. Find out at the source "
+    "why it is gone.",
     "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
     "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
     "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "
