@@ -52,8 +52,8 @@ def ask(
 
 def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, status: str) -> Page:
     """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
-    and `began`, and of a second that is gone through by id `second`, `offset` and `back`; `seen`: what was found last, so that
-    an overlap tells nothing anew.
+    and `began`, and of a second that is gone through by id `second`, `offset` (where the page begins; where it ends on the way
+    `back`); `seen`: what was found last, so that an overlap tells nothing anew.
     """
     at, size = cursor_of(cursor), polled.page
     after = int(at.get("after", now - polled.first_days * DAY_S))
@@ -67,12 +67,15 @@ def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, 
         page = listed(told, "orders")
         following = forward(walk, page, has_more=len(page) >= size or total > size)
     else:
-        second, offset = int(at["second"]), int(at["offset"])
+        second, is_back = int(at["second"]), bool(at.get("back"))
+        offset = (
+            max(0, int(at["offset"]) - size) if is_back else int(at["offset"])
+        )  # a page may be shorter than the last
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
         told, total = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
         page = listed(told, "orders")
         has_more = len(page) >= size or total > offset + size
-        following = through(walk, second, offset, size, has_more=has_more, is_back=bool(at.get("back")))
+        following = through(walk, second, offset, size, has_more=has_more, is_back=is_back)
     found = dict[str, Found]()
     sound, warning = rows(page, "orders")
     for name, body in sound:
@@ -106,7 +109,7 @@ def through(
     if not is_back and has_more:
         return {**walk, "second": second, "offset": offset + size}
     if offset > 0:
-        return {**walk, "second": second, "offset": max(0, offset - size), "back": True}
+        return {**walk, "second": second, "offset": offset, "back": True}
     return {**walk, "after": second}
 
 

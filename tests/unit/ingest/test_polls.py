@@ -51,11 +51,11 @@ def told(found: list[Found]) -> set[tuple[str, int | None]]:
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=24),
-    st.integers(2, 5),
+    st.lists(st.integers(2, 5), min_size=1, max_size=5),
     st.lists(st.tuples(st.integers(1, 12), st.integers(0, 23), st.integers(0, 3)), max_size=6),
 )
 def test_every_order_is_found_whatever_changes_while_pages_are_turned(
-    seconds: list[int], size: int, changes: list[Change]
+    seconds: list[int], sizes: list[int], changes: list[Change]
 ) -> None:
     """Many in one second, pages of all sizes; a changed order moves to the end, and others move up."""
     shop = FakeWooCommerce()
@@ -73,7 +73,8 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     client = shop.client()
 
     def read(cursor: str) -> Page:
-        return woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
+        polled = SHOP._replace(page=sizes[len(shop.asked) % len(sizes)])
+        return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
@@ -112,6 +113,25 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     client = shop.client()
     found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
     assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
+
+
+def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter() -> None:
+    shop = FakeWooCommerce()
+    for number in range(1, 31):
+        shop.put(number, BEGIN)
+    client, sizes = shop.client(), iter([10] * 6 + [3] * 99)
+    shown = list[int]()
+
+    def read(cursor: str) -> Page:
+        polled = SHOP._replace(page=next(sizes))
+        page = woocommerce.read_orders(client, polled, cursor, BEGIN + 60.0, status="any")
+        if json.loads(cursor or "{}").get("back"):
+            begin = int(shop.asked[-1].parameters["offset"])
+            shown.extend(range(begin, begin + polled.page))
+        return page
+
+    walk(read, "")
+    assert set(shown) >= set(range(30))
 
 
 def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
