@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ import orjson
 
 from services.ingest.polls.poll import NonsenseError, Page
 
+SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
 ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
@@ -58,6 +60,11 @@ def rows(told: list[Any], what: str) -> tuple[list[Row], str]:
             lost += 1
     warning = f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out" if lost else ""
     return sound, warning
+
+
+def mark(told: bytes) -> str:
+    """By which something that was found is known again, in a cursor that holds SEEN_MAX of them."""
+    return hashlib.sha256(told).hexdigest()[:16]
 
 
 def listed(found: object, what: str) -> list[Any]:

@@ -17,6 +17,7 @@ import httpx
 
 from services.ingest.polls.answers import (
     ID,
+    SEEN_MAX,
     Webhook,
     cursor_of,
     document,
@@ -24,6 +25,7 @@ from services.ingest.polls.answers import (
     kept,
     listed,
     listening,
+    mark,
     objects,
     ours,
     rows,
@@ -38,7 +40,6 @@ TYPE = "stubline.callback.stripe.v1"
 ENABLED = "enabled"
 OVERLAP_S = 300
 LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: their clock and ours differ by less
-SEEN_MAX = 300
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
@@ -65,8 +66,8 @@ def events(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
     sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
-    found = {it.id: it.body for it in sound}
-    new = [Found(None, TYPE, body) for name, body in found.items() if name not in seen]
+    found = {mark(it.id.encode()): it.body for it in sound}
+    new = [Found(None, TYPE, body) for marked, body in found.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     if has_more and told:
         last = next((name for event in reversed(told) if (name := named(event))), None)

@@ -8,7 +8,6 @@ move up, and the way back meets those that moved past us.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import httpx
 
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.polls.answers import (
+    SEEN_MAX,
     Webhook,
     body_of,
     cursor_of,
@@ -26,6 +26,7 @@ from services.ingest.polls.answers import (
     kept,
     listed,
     listening,
+    mark,
     objects,
     rows,
     seconds_of,
@@ -34,7 +35,6 @@ from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, 
 
 PAGE = 100  # the most that a shop answers at once
 OVERLAP_S = 120  # an order may show up so long after the second that it says
-SEEN_MAX = 300
 WEBHOOK_PAGES_MAX = 3
 TOPIC = "order.updated"
 API = "/wp-json/wc/v3"
@@ -79,8 +79,8 @@ def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, 
     found = dict[str, Found]()
     sound, warning = rows(page, "orders")
     for name, body in sound:
-        found[hashlib.sha256(body).hexdigest()[:16]] = Found(name, WOOCOMMERCE, body, TOPIC)
-    new = [it for mark, it in found.items() if mark not in seen]
+        found[mark(body)] = Found(name, WOOCOMMERCE, body, TOPIC)
+    new = [it for marked, it in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     return Page(new, kept(following), is_last="began" not in following, warning=warning)
 

@@ -115,6 +115,23 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
 
 
+def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every_time() -> None:
+    """In the night after a rush nothing comes that would move the overlap on."""
+    shop, payments = FakeWooCommerce(), FakeStripe()
+    payments.add_endpoint("payments")
+    for number in range(1, 1_501):
+        shop.put(number, BEGIN + number // 15)
+        payments.put(BEGIN + number // 15)
+    for read in (
+        lambda at: woocommerce.orders(shop.client(), SHOP, at, BEGIN + 600.0),
+        lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
+    ):
+        found, cursor = walk(read, "")
+        assert len(found) == 1_500
+        assert walk(read, cursor)[0] == []
+        assert len(cursor) < 100_000
+
+
 def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter() -> None:
     shop = FakeWooCommerce()
     for number in range(1, 31):
