@@ -38,6 +38,10 @@ OF_KIND = {  # notices that are not about words
     "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
     "`date_modified_gmt` as changed when it was made, and one of Ticket Evolution's is asked for once more. Find out at the source "
     "why it is gone.",
+    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
+    "missed once more.",
+    "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",
+    "unusable-number": "The orders were taken without these chosen numbers, which no ticket can print.",
     "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
     "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
     "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "

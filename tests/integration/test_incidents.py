@@ -266,9 +266,13 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
         ("poll-too-large", "smaller"),
         ("poll-warning", "left out"),
         ("order-missing", "word"),
+        ("missing-field", "what stands for it"),
+        ("refund-unnamed", "Nobody knows"),
+        ("test-mode", "no release will"),
+        ("unusable-number", "without these chosen numbers"),
     ],
 )
-def test_what_a_poll_noticed_is_not_told_as_a_callback_that_was_taken(world: World, kind: str, what: str) -> None:
+def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World, kind: str, what: str) -> None:
     told = Notice("shop", kind, "said of it")
     with world.session.transaction():
         Store(world.session).add_notices({told: (1, "shop:1")})
