@@ -81,10 +81,16 @@ def objects(found: object, what: str) -> list[dict[str, Any]]:
 
 
 def identifier(found: Mapping[str, Any], what: str) -> str:
-    told = found.get("id")
-    if isinstance(told, bool) or not isinstance(told, int | str) or not ID.fullmatch(str(told)):
+    if not (name := named(found)):
         raise NonsenseError(f"one of the {what} has no id")
-    return str(told)
+    return name
+
+
+def named(found: object) -> str:
+    """Its id; empty when it has none that can be one."""
+    told = found.get("id") if isinstance(found, dict) else None
+    is_one = isinstance(told, int | str) and not isinstance(told, bool) and ID.fullmatch(str(told)) is not None
+    return str(told) if is_one else ""
 
 
 def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
@@ -110,6 +116,11 @@ class Webhook(NamedTuple):
     id: str
     address: str
     state: str
+
+
+def webhook_of(told: Mapping[str, Any], address: str) -> Webhook:
+    """One whose id is odd is off or on all the same."""
+    return Webhook(named(told) or "?", str(told.get(address, "")), str(told.get("status", "")))
 
 
 def ours(slug: str, webhooks: Iterable[Webhook]) -> list[Webhook]:

@@ -16,19 +16,18 @@ from typing import Any
 import httpx
 
 from services.ingest.polls.answers import (
-    ID,
     SEEN_MAX,
     Webhook,
     cursor_of,
     document,
-    identifier,
     kept,
     listed,
     listening,
     mark,
-    objects,
+    named,
     ours,
     rows,
+    webhook_of,
 )
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 from services.ingest.rules.polling import PAGE_MAX
@@ -107,17 +106,9 @@ def created(event: object) -> int | None:
     return told if isinstance(told, int) and not isinstance(told, bool) else None
 
 
-def named(event: object) -> str:
-    told = event.get("id") if isinstance(event, dict) else None
-    return told if isinstance(told, str) and ID.fullmatch(told) else ""
-
-
 def endpoints(http: httpx.Client, polled: Polled) -> list[Webhook]:
     told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
-    return [
-        Webhook(identifier(it, "endpoints"), str(it.get("url", "")), str(it.get("status", "")))
-        for it in objects(told, "endpoints")
-    ]
+    return [webhook_of(it, "url") for it in told if isinstance(it, dict)]
 
 
 def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:

@@ -27,9 +27,9 @@ from services.ingest.polls.answers import (
     listed,
     listening,
     mark,
-    objects,
     rows,
     seconds_of,
+    webhook_of,
 )
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 
@@ -139,11 +139,11 @@ def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Pa
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
     told = list[Webhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
-        page = objects(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
+        page = listed(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
         told += [
-            Webhook(identifier(it, "webhooks"), str(it.get("delivery_url", "")), str(it.get("status", "")))
+            webhook_of(it, "delivery_url")
             for it in page
-            if str(it.get("topic", "")).startswith("order.")
+            if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break

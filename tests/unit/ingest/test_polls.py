@@ -377,6 +377,24 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
 
 
+@pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])
+def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
+    shop, payments = FakeWooCommerce(), FakeStripe()
+    shop.add_webhook("shop", "disabled")
+    payments.add_endpoint("payments", "disabled")
+    shop.webhooks.append(odd)
+    payments.endpoints.append(odd)
+    for page in (
+        woocommerce.webhook(shop.client(), SHOP, "", BEGIN),
+        stripe.webhook(payments.client(), PAYMENTS, "", BEGIN),
+    ):
+        assert "is disabled" in page.warning
+    payments.endpoints.remove(odd)
+    payments.put(BEGIN)
+    payments.endpoints.append(odd)
+    assert len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0]) == 1
+
+
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
     with FakeWooCommerce() as shop:
         client = Client(per_second=500, answer_s=1.0, wait_s=0.6)
