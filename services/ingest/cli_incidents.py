@@ -41,6 +41,7 @@ OF_KIND = {  # notices that are not about words
     "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
     "missed once more.",
     "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",
+    "unusable-recipient": "The orders were taken, and the buyer holds these gifts: the line names nobody as their recipient.",
     "unusable-number": "The orders were taken without these chosen numbers, which no ticket can print.",
     "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
     "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",

@@ -270,6 +270,7 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
         ("refund-unnamed", "Nobody knows"),
         ("test-mode", "no release will"),
         ("unusable-number", "without these chosen numbers"),
+        ("unusable-recipient", "the buyer holds"),
     ],
 )
 def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World, kind: str, what: str) -> None:
