@@ -19,6 +19,7 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person
 from schemas.topics import MIB
 from services.ingest import sources
+from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.facts import Callback
 from services.ingest.settings import ROOM_BYTES
 from services.runtime.errors import Poison
@@ -125,7 +126,8 @@ def judged(sending: Sending, now: datetime) -> Judged:
     except NotAnEvent as error:
         return Judged(sending, None, f"not-an-event: {error}")
     except Poison as error:
-        return Judged(sending, None, f"{error.code}: {error.cause}")
+        wanted = f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
+        return Judged(sending, None, f"{error.code}: {error.cause}{wanted}")
     return Judged(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
 
 

@@ -34,6 +34,22 @@ MEANWHILE = {
     Evidence.ORDERS: "Nothing waits: the newer of both counts. A source that says two things by one name has a defect; "
     "tell who runs it.",
 }
+OF_KIND = {  # notices that are not about words
+    "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
+    "`date_modified_gmt` as changed when it was made, and one of Ticket Evolution's is asked for once more. Find out at the source "
+    "why it is gone.",
+    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
+    "missed once more.",
+    "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",
+    "unusable-recipient": "The orders were taken, and the buyer holds these gifts: the line names nobody as their recipient.",
+    "unusable-number": "The orders were taken without these chosen numbers, which no ticket can print.",
+    "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
+    "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
+    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "
+    "the next poll finds it.",
+    "order-missing": "Nothing acts on it: a callback without proof told of an order that its source does not have. Many of them: "
+    "somebody else knows the word in the address, so replace it.",
+}
 KEPT = (
     "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
 )
@@ -174,7 +190,8 @@ def _commands(incident: Incident) -> list[str]:
 
 def _next_step(incident: Incident, kept: int) -> str:
     if incident.evidence is not Evidence.LETTERS:
-        return " ".join([MEANWHILE[incident.evidence], *([KEPT.format(kept=kept)] if kept else [])])
+        meanwhile = OF_KIND.get(incident.kind, MEANWHILE[incident.evidence])
+        return " ".join([meanwhile, *([KEPT.format(kept=kept)] if kept else [])])
     known = catalogue().get(incident.kind)
     return known.next_step if known else f"See deploy/runbooks/errors.md, section {incident.kind}."
 

@@ -35,6 +35,11 @@ class CallbackMisaddressed(Poison):
         "publish the order again, and `stubline dead discard ID --reason ...`."
     )
 
+    def __init__(self, cause: str = "", wanted: str = "") -> None:
+        """`wanted`: the key that it has to have. It is no part of the cause, which is the same for all orders."""
+        super().__init__(cause)
+        self.wanted = wanted
+
 
 class AmountUnreadable(Poison):
     """An amount that cannot be said in minor units: an unknown currency, too many digits, or no number."""

@@ -184,8 +184,7 @@ def _outcomes(
             case Verdict.FORGED:
                 yield Dead(ProofReused("what proves it has proved another body before"), subject_key=told.order_id)
             case Verdict.OVERFULL:
-                whose = told.order_id or ", ".join(told.payments)
-                yield Dead(OrderOverfull(f"{whose}: {BOUNDS}"), subject_key=told.order_id)
+                yield Dead(OrderOverfull(BOUNDS), subject_key=told.order_id)
 
 
 def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:

@@ -17,6 +17,7 @@ from services.ingest.operate import GROUP, KEPT_OF_PART, LETTERS_OF_PART, How, I
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
 from services.ingest.rules.incidents import fingerprint
+from services.ingest.store import Store
 from services.runtime import database
 from services.runtime.ledger import PostgresLedger, Session
 from services.runtime.letters import pack_headers
@@ -256,6 +257,29 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
     assert world.only()["count"] == 33
     assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json["already_done"]
     assert world.only()["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("webhook-disabled", "on again"),
+        ("poll-too-large", "smaller"),
+        ("poll-warning", "left out"),
+        ("order-missing", "word"),
+        ("missing-field", "what stands for it"),
+        ("refund-unnamed", "Nobody knows"),
+        ("test-mode", "no release will"),
+        ("unusable-number", "without these chosen numbers"),
+        ("unusable-recipient", "the buyer holds"),
+    ],
+)
+def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World, kind: str, what: str) -> None:
+    told = Notice("shop", kind, "said of it")
+    with world.session.transaction():
+        Store(world.session).add_notices({told: (1, "shop:1")})
+    step = world("incidents", "show", world.only()["id"], "--json").json["next_step"]
+    assert what in step
+    assert "nothing is lost" not in step
 
 
 def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown(world: World) -> None:

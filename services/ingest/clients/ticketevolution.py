@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlencode
 
 import httpx
@@ -48,8 +48,8 @@ class TicketEvolution:
         per_page: int = PER_PAGE_MAX,
         direct_buyer_type: str = "",
         updated_since: str = "",
-    ) -> list[dict[str, Any]]:
-        """One page of them, as the vendor sorts them."""
+    ) -> list[Any]:
+        """One page of them, as the vendor sorts them. Some may be odd, but not all."""
         wanted = {
             "state": state,
             "type": kind,
@@ -60,7 +60,7 @@ class TicketEvolution:
         }
         answer = _loaded(self._get("/v9/orders", {name: text for name, text in wanted.items() if text}))
         orders = answer.get("orders") if isinstance(answer, dict) else answer
-        if not isinstance(orders, list) or not all(isinstance(order, dict) for order in orders):
+        if not isinstance(orders, list) or (orders and not any(isinstance(order, dict) for order in orders)):
             raise ValueError("the answer holds no list of orders")
         return orders
 
@@ -101,9 +101,13 @@ def _loaded(body: bytes) -> object:
     except ValueError:
         pass
     try:  # half of a character somewhere costs only the order where it stands
-        return json.loads(body)
+        return json.loads(body, parse_constant=_none_such)
     except (ValueError, RecursionError):
         raise ValueError("the answer is no JSON") from None
+
+
+def _none_such(_constant: str) -> NoReturn:
+    raise ValueError("JSON has no such number")
 
 
 def identified(order: object) -> str:

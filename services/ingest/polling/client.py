@@ -11,7 +11,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.polls.poll import NonsenseError
+from services.ingest.polls.poll import NonsenseError, TooLargeError
 from services.runtime.version import CODE_VERSION
 
 WAIT_S = 10.0  # for a connection, and for each part of an answer
@@ -20,6 +20,11 @@ ANSWER_BYTES_MAX = 16 * 2**20
 PER_SECOND = 1.0
 TAG_CHARS_MAX, TAGS_MAX = 256, 4
 NOT_MODIFIED = httpx.codes.NOT_MODIFIED
+
+
+def is_tag(text: str) -> bool:
+    """An ETag that a request can carry back."""
+    return 0 < len(text) <= TAG_CHARS_MAX and text.isascii() and text.isprintable()
 
 
 class UnchangedError(Exception):
@@ -108,7 +113,7 @@ class Client(httpx.Client):
     def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
         time.sleep(max(0.0, self._next_at - time.monotonic()))
         address = str(request.url)
-        if request.method == "GET" and (tag := self._known.get(address)):
+        if request.method == "GET" and is_tag(tag := self._known.get(address, "")):
             request.headers["If-None-Match"] = tag
         self._network.until = until = time.monotonic() + self._answer_s
         try:
@@ -118,7 +123,7 @@ class Client(httpx.Client):
         if answer.status_code == NOT_MODIFIED and address in self._known:
             raise PartlyUnchangedError if self._answers else UnchangedError
         self._answers += 1
-        if (tag := answer.headers.get("etag", "")) and len(tag) <= TAG_CHARS_MAX and len(self.tags) < TAGS_MAX:
+        if is_tag(tag := answer.headers.get("etag", "")) and len(self.tags) < TAGS_MAX:
             self.tags[address] = tag
         return answer
 
@@ -132,10 +137,10 @@ class Client(httpx.Client):
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
-                    raise NonsenseError("the answer is too large")
+                    raise TooLargeError("the answer is too large")
                 if time.monotonic() > until:
                     raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
         finally:
             answer.close()
-        headers = [(name, text) for name, text in answer.headers.multi_items() if name != "transfer-encoding"]
+        headers = [it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"]  # which may be any bytes
         return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)

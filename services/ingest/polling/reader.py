@@ -19,8 +19,8 @@ import httpx
 from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
 from services.ingest.polling.client import Client, PartlyUnchangedError, UnchangedError
 from services.ingest.polls import VENDORS
-from services.ingest.polls.poll import Found, MissingError, NonsenseError, Page, Polled
-from services.ingest.rules.polling import Trouble, retry_after
+from services.ingest.polls.poll import Found, MissingError, NonsenseError, Page, Polled, TooLargeError
+from services.ingest.rules.polling import PAGE_MAX, Trouble, page_size, retry_after
 from services.runtime import logs
 
 THREADS = 4
@@ -88,6 +88,7 @@ class Reader:
         self._answers = dict[str, Answer]()  # one slot for each source
         self._busy = set[str]()  # a source from its asking until its answer is done with
         self._clients = dict[str, Client]()
+        self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
         self._lock = threading.Lock()
         self._is_running, self._told_at = False, float("-inf")
         self._forget = forget
@@ -153,17 +154,23 @@ class Reader:
 
     def _page(self, client: Client, ask: Ask, tags: Mapping[str, str]) -> Page | Failure:
         client.begin(tags)
+        slug = ask.polled.slug
+        size = self._sizes.get(slug, PAGE_MAX)
         try:
-            page = VENDORS[ask.kind].polls[ask.what].read(client, ask.polled, ask.cursor, self._wall())
+            polled = ask.polled._replace(page=size)
+            page = VENDORS[ask.kind].polls[ask.what].read(client, polled, ask.cursor, self._wall())
         except UnchangedError:
             client.tags = dict(tags)
-            page = Page((), ask.cursor, is_last=True)
+            page = Page((), ask.cursor, is_last=True, is_unchanged=True)
         except PartlyUnchangedError:
             return self._page(client, ask, {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
+            if isinstance(error, (TooLargeError, httpx.ReadTimeout)):
+                self._sizes[slug] = page_size(size, is_too_much=True)
             return self._failed(ask, error)
-        POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
-        POLL_FOUND.add(len(page.found), source=ask.polled.slug)
+        self._sizes[slug] = page_size(size, is_too_much=False)
+        POLL_REQUESTS.add(1, source=slug, outcome="answered")
+        POLL_FOUND.add(len(page.found), source=slug)
         return page
 
     def _orders(self, client: Client, ask: Ask) -> list[Reading]:
@@ -217,4 +224,6 @@ def refused(status: int, wait_s: float | None) -> Failure:
         return Failure(Trouble.SLOWED, text, wait_s)
     if status in GONE:
         return Failure(Trouble.MISSING, text)
-    return Failure(Trouble.AWAY if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Trouble.NONSENSE, text)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Failure(Trouble.AWAY, text, wait_s)
+    return Failure(Trouble.NONSENSE, text)

@@ -14,6 +14,7 @@ from services.ingest.rules.polling import Rest
 from services.runtime import sql
 from services.runtime.arrays import plain, texts
 from services.runtime.ledger import Session
+from services.runtime.text import storable
 
 SQL = sql.load(__package__)
 
@@ -45,6 +46,7 @@ class Stored(NamedTuple):
     answer: UUID | None
     said: int
     failures: int
+    warning: str
 
 
 class Told(NamedTuple):
@@ -89,11 +91,19 @@ class Store:
         self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
 
     def save_page(self, name: Name, page: Page, tags: Mapping[str, str], wait_s: float) -> None:
-        told = {"cursor": page.cursor, "tags": orjson.dumps(dict(tags)).decode(), "warning": page.warning[:300]}
+        told = {
+            "cursor": page.cursor,
+            "tags": orjson.dumps(dict(tags)).decode(),
+            "warning": storable(page.warning, 300),
+        }
         self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
 
     def save_failure(self, name: Name, rest: Rest, trouble: str) -> None:
-        told = {"failures": rest.failures, "state": "resting" if rest.is_resting else "ok", "trouble": trouble[:300]}
+        told = {
+            "failures": rest.failures,
+            "state": "resting" if rest.is_resting else "ok",
+            "trouble": storable(trouble, 300),
+        }
         self.session.execute(SQL["save_failure"], _name(name) | told | {"wait_s": rest.poll_s})
 
     def save_source(self, source: str, failures: int, wait_s: float) -> None:

@@ -20,10 +20,12 @@ from services.ingest.rules.facts import Notice
 from services.ingest.rules.polling import READ_TRIES_MAX, Rest, Trouble, after_failure, interval, turns
 from services.ingest.settings import ROOM_BYTES
 from services.ingest.shops import Shop
+from services.ingest.store import WHAT_CHARS_MAX
 from services.ingest.store import Store as Inbox
 from services.runtime import logs
 from services.runtime.ledger import Session
 from services.runtime.records import Event
+from services.runtime.text import storable
 
 SAID_BYTES_MAX = 2 * MIB  # of bodies that one tick says; a page may take several
 READS_MAX = 10  # orders of one source that are read in a row
@@ -63,6 +65,7 @@ class Polling:
         self._reader = reader or Reader(forget=forget)
         self._chance, self._clock = chance, clock
         self._read_last = set[str]()
+        self._denied_until = dict[str, float]()  # reads of a source; a start tries again
         self._tell_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
@@ -90,22 +93,28 @@ class Polling:
         for answer in answers:
             if room <= 0:
                 break
-            source = answer.ask.polled.slug
-            failed = failures.get(source, 0)
-            if isinstance(answer.page, Page):
-                said, room, is_done = self._say(store, answer, answer.page, room)
-                events += said
-            else:
-                is_done = True
-                if isinstance(answer.page, Failure):
-                    self._fail(store, answer, answer.page, failed)
-                elif answer.readings:
-                    events += self._read(store, answer, failed)
+            try:
+                said, room, is_done = self._take_one(store, answer, failures.get(answer.ask.polled.slug, 0), room)
+            except Exception:  # kept, it would fail every tick, and with it the polls of all other sources
+                self._reader.done(answer)
+                raise
+            events += said
             if is_done:
                 self._reader.done(answer)
-            if failed and is_answered(answer):
-                store.save_source(source, 0, 0.0)
         return events
+
+    def _take_one(self, store: Store, answer: Answer, failed: int, room: int) -> tuple[list[Event], int, bool]:
+        """What it says, the room that is left, and whether it is done with. `failed`: how often in a row its source had."""
+        said, is_done = list[Event](), True
+        if isinstance(answer.page, Page):
+            said, room, is_done = self._say(store, answer, answer.page, room)
+        elif isinstance(answer.page, Failure):
+            self._fail(store, answer, answer.page, failed)
+        elif answer.readings:
+            said = self._read(store, answer, failed)
+        if failed and is_answered(answer):
+            store.save_source(answer.ask.polled.slug, 0, 0.0)
+        return said, room, is_done
 
     def _say(self, store: Store, answer: Answer, page: Page, room: int) -> tuple[list[Event], int, bool]:
         """As much of a page as there is room for; its cursor moves with the last of it."""
@@ -123,21 +132,24 @@ class Polling:
             return events, room, False
         every_s = ask.polled.every_s or VENDORS[ask.kind].polls[ask.what].every_s
         wait_s = interval(every_s, is_last=page.is_last, chance=self._chance())
+        if page.is_unchanged:
+            page = page._replace(warning=stored.warning)
         store.save_page(name, page, answer.tags, wait_s)
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
-            notice(store, Notice(name[0], kind, page.warning[:300]), f"{name[0]} {name[1]}")
+            notice(store, Notice(name[0], kind, page.warning), f"{name[0]} {name[1]}")
         return events, room, True
 
     def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
         """What no record can carry is noticed and left: it would stop the lane for ever."""
-        slug = ask.polled.slug
+        slug, shop = ask.polled.slug, self._active[ask.polled.slug].shop
+        found = found._replace(body=shop.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
             key = f"{slug}:{found.external_id or '?'}"
             notice(store, Notice(slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body), key)
             return []
-        return list(intake.polled(self._active[slug].shop, found))
+        return list(intake.polled(shop, found))
 
     def _fail(self, store: Store, answer: Answer, failure: Failure, source_failures: int) -> None:
         name = (answer.ask.polled.slug, answer.ask.what)
@@ -155,9 +167,11 @@ class Polling:
             order_id = f"{source}:{order}"
             if isinstance(came, Found):
                 events += self._events(store, answer.ask, came)
-                answered[order_id] = asked
+                answered[order_id], source_failures = asked, 0
                 continue
             rest = self._rest(came, failures, source_failures)
+            if came.trouble is Trouble.DENIED:  # so are all that wait
+                self._denied_until[source] = self._clock() + rest.poll_s
             if came.trouble is Trouble.MISSING and rest.failures >= READ_TRIES_MAX:
                 answered[order_id] = asked
                 told = Notice(source, "order-missing", "an order that it told of is not there", order.encode())
@@ -188,7 +202,8 @@ class Polling:
     def _ask(self, store: Store) -> None:
         due = {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
         reads: dict[str, list[tuple[str, int, int]]] = {}
-        for it in store.find_reads(self._readers, READS_MAX) if self._readers else ():
+        readers = [slug for slug in self._readers if slug not in self._denied]
+        for it in store.find_reads(readers, READS_MAX) if readers else ():
             reads.setdefault(it.source, []).append((it.order_id.partition(":")[2], it.asked, it.failures))
         until = self._clock() + GOOD_FOR_S
         for source, name in turns([(it[0], it) for it in due], reads, self._reader.busy, self._read_last):
@@ -201,9 +216,14 @@ class Polling:
                 poll = due[name]
                 self._reader.ask(Ask(kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until))
 
+    @property
+    def _denied(self) -> set[str]:
+        """Sources whose credentials were refused when an order was to be read, not long ago."""
+        return {slug for slug, until in self._denied_until.items() if until > self._clock()}
+
     def _tell(self, store: Store) -> None:
         told = store.tell_polls(self._names) if self._names else []
-        resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused)
+        resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused) + Counter(self._denied)
         POLLS_RESTING.set_all({(slug,): resting[slug] for slug in {*self._active, *self._refused}})
         POLL_WARNINGS.set_all({(it.source,): it.warnings for it in told})
         POLL_AGE.set_all({(it.source,): it.age_s for it in told})
@@ -212,12 +232,17 @@ class Polling:
 
 
 def is_answered(answer: Answer) -> bool:
-    """The source is there, whatever it said."""
-    return isinstance(answer.page, Page) or any(isinstance(it.came, Found) for it in answer.readings)
+    """The source is there, whatever it said; and its last word was not that it wants to be left alone."""
+    said = [it.came for it in answer.readings]
+    if not said:
+        return isinstance(answer.page, Page)
+    last = said[-1]
+    is_left = isinstance(last, Failure) and last.trouble in {Trouble.AWAY, Trouble.SLOWED}
+    return any(isinstance(came, Found) for came in said) and not is_left
 
 
 def notice(store: Store, told: Notice, key: str) -> None:
-    Inbox(store.session).add_notices({told: (1, key)})
+    Inbox(store.session).add_notices({told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))})
 
 
 def forget() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, NoReturn
@@ -12,7 +14,8 @@ import orjson
 
 from services.ingest.polls.poll import NonsenseError, Page
 
-ID_CHARS_MAX = 200
+SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
+ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
 def document(answer: httpx.Response) -> Any:
@@ -59,6 +62,11 @@ def rows(told: list[Any], what: str) -> tuple[list[Row], str]:
     return sound, warning
 
 
+def mark(told: bytes) -> str:
+    """By which something that was found is known again, in a cursor that holds SEEN_MAX of them."""
+    return hashlib.sha256(told).hexdigest()[:16]
+
+
 def listed(found: object, what: str) -> list[Any]:
     """Some of it may be odd, but not all."""
     if not isinstance(found, list) or (found and not any(isinstance(it, dict) for it in found)):
@@ -73,10 +81,16 @@ def objects(found: object, what: str) -> list[dict[str, Any]]:
 
 
 def identifier(found: Mapping[str, Any], what: str) -> str:
-    told = found.get("id")
-    if isinstance(told, bool) or not isinstance(told, int | str) or not 1 <= len(str(told)) <= ID_CHARS_MAX:
+    if not (name := named(found)):
         raise NonsenseError(f"one of the {what} has no id")
-    return str(told)
+    return name
+
+
+def named(found: object) -> str:
+    """Its id; empty when it has none that can be one."""
+    told = found.get("id") if isinstance(found, dict) else None
+    is_one = isinstance(told, int | str) and not isinstance(told, bool) and ID.fullmatch(str(told)) is not None
+    return str(told) if is_one else ""
 
 
 def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
@@ -96,12 +110,30 @@ def seconds_of(at: datetime) -> int:
     return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
 
 
-def listening(slug: str, webhooks: Iterable[tuple[str, str, str]], enabled: str) -> Page:
-    """Of webhooks (id, address, state): whether one tells the door of this source. Finds nothing but a warning."""
-    ours = [it for it in webhooks if it[1].partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
-    if not ours:
+class Webhook(NamedTuple):
+    """As a vendor lists it."""
+
+    id: str
+    address: str
+    state: str
+
+
+def webhook_of(told: Mapping[str, Any], address: str) -> Webhook:
+    """One whose id is odd is off or on all the same."""
+    return Webhook(named(told) or "?", str(told.get(address, "")), str(told.get("status", "")))
+
+
+def ours(slug: str, webhooks: Iterable[Webhook]) -> list[Webhook]:
+    """Those that tell the door of this source."""
+    return [it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
+
+
+def listening(slug: str, webhooks: Iterable[Webhook], enabled: str) -> Page:
+    """Whether one tells the door of this source. Finds nothing but a warning."""
+    found = ours(slug, webhooks)
+    if not found:
         warning = f"no webhook tells /hooks/{slug}: only polls find its news"
     else:
-        disabled = [name for name, _, state in ours if state != enabled]
+        disabled = [it.id for it in found if it.state != enabled]
         warning = f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source" if disabled else ""
     return Page((), "", is_last=True, warning=warning[:300])

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import httpx
 
+from services.ingest.rules.polling import PAGE_MAX
+
 FIRST_DAYS = 2.0
 DAY_S = 86_400.0
 
@@ -23,6 +25,7 @@ class Polled(NamedTuple):
     options: Mapping[str, str] = {}  # of the source's block
     every_s: float | None = None  # instead of each poll's own interval
     first_days: float = FIRST_DAYS  # how far back the first asking goes
+    page: int = PAGE_MAX  # how many of a list are asked for at once; some vendors take no other number
 
     def __repr__(self) -> str:
         return f"Polled({self.slug!r}, {self.url!r})"
@@ -44,10 +47,15 @@ class Page(NamedTuple):
     cursor: str  # JSON; from where the next asking begins
     is_last: bool  # nothing more for now
     warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
+    is_unchanged: bool = False  # nothing is new: the warning of the last one holds
 
 
 class NonsenseError(ValueError):
     """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may be told."""
+
+
+class TooLargeError(NonsenseError):
+    """More than is read of one answer: a smaller page may do."""
 
 
 class MissingError(LookupError):

@@ -7,11 +7,11 @@ they are read. What was found before is found again and adds nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import orjson
@@ -19,11 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from services.ingest.clients.ticketevolution import ORDER_BYTES_MAX, PER_PAGE_MAX, TicketEvolution, identified
-from services.ingest.polls.poll import Found, MissingError, NonsenseError, Page, Poll, Polled
+from services.ingest.polls.poll import DAY_S, Found, MissingError, NonsenseError, Page, Poll, Polled
 
 URL = "https://api.ticketevolution.com"
 EVERY_S = 300.0  # the vendor asks for 5 to 10 minutes
-FIRST_LOOK_BACK_S = 86_400.0
 LOOK_BACK_S = 900.0
 PAGES_MAX = 500  # of one question; a vendor that never ends is told of
 BUYERS = frozenset({"", "Office", "Client"})
@@ -46,7 +45,7 @@ class Cursor(BaseModel):
 
 def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     """One page: one request."""
-    at = _at(cursor, now)
+    at = _at(cursor, now, polled.first_days * DAY_S)
     buyers = polled.options.get("direct_buyer_type", "")
     if buyers not in BUYERS:
         raise NonsenseError("direct_buyer_type is Office or Client")
@@ -69,10 +68,10 @@ def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     return Page(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
 
 
-def _at(cursor: str, now: float) -> Cursor:
+def _at(cursor: str, now: float, first_s: float) -> Cursor:
     """Raises NonsenseError."""
     try:
-        at = Cursor.model_validate_json(cursor) if cursor else Cursor(since=now - FIRST_LOOK_BACK_S)
+        at = Cursor.model_validate_json(cursor) if cursor else Cursor(since=max(0.0, now - first_s))
     except ValidationError:
         raise NonsenseError("the cursor is none of this poll") from None
     return at if at.began else at.model_copy(update={"began": now})
@@ -82,7 +81,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(max(seconds, 0.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _found(orders: Sequence[Mapping[str, Any]]) -> Iterator[Found]:
+def _found(orders: Sequence[object]) -> Iterator[Found]:
     """Each by itself, with its names sorted: the same order is the same body."""
     for order in orders:
         order_id = identified(order)

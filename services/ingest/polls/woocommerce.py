@@ -8,7 +8,7 @@ move up, and the way back meets those that moved past us.
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,8 @@ import httpx
 
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.polls.answers import (
+    SEEN_MAX,
+    Webhook,
     body_of,
     cursor_of,
     document,
@@ -24,31 +26,36 @@ from services.ingest.polls.answers import (
     kept,
     listed,
     listening,
-    objects,
+    mark,
     rows,
     seconds_of,
+    webhook_of,
 )
 from services.ingest.polls.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
 
 PAGE = 100  # the most that a shop answers at once
 OVERLAP_S = 120  # an order may show up so long after the second that it says
-SEEN_MAX = 300
 WEBHOOK_PAGES_MAX = 3
 TOPIC = "order.updated"
 API = "/wp-json/wc/v3"
+TOTAL, COUNT = "x-wp-total", re.compile(r"[0-9]{1,6}", re.ASCII)  # of more it is not believed: pages end some time
 
 
-def ask(http: httpx.Client, polled: Polled, path: str, parameters: Mapping[str, str | int] | None = None) -> Any:
+def ask(
+    http: httpx.Client, polled: Polled, path: str, parameters: Mapping[str, str | int] | None = None
+) -> tuple[Any, int]:
+    """What it answers, and how many of a list there are, as far as it says so."""
     answer = http.get(f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret))
-    return document(answer)
+    told, total = document(answer), answer.headers.get(TOTAL, "")
+    return told, int(total) if COUNT.fullmatch(total) else 0
 
 
-def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, status: str, size: int = PAGE) -> Page:
+def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, status: str) -> Page:
     """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
-    and `began`, and of a second that is gone through by id `second`, `offset` and `back`; `seen`: what was found last, so that
-    an overlap tells nothing anew.
+    and `began`, and of a second that is gone through by id `second`, `offset` (where the page begins; where it ends on the way
+    `back`); `seen`: what was found last, so that an overlap tells nothing anew.
     """
-    at = cursor_of(cursor)
+    at, size = cursor_of(cursor), polled.page
     after = int(at.get("after", now - polled.first_days * DAY_S))
     walk = {"after": after, "from": after, "last": after, "began": int(now)} | {
         name: int(at[name]) for name in ("from", "last", "began") if name in at
@@ -56,31 +63,37 @@ def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, 
     seen = dict.fromkeys(at.get("seen", ()))
     parameters: dict[str, str | int] = {"status": status, "per_page": size, "dates_are_gmt": "true", "order": "asc"}
     if "second" not in at:
-        told = ask(http, polled, "/orders", {**parameters, "orderby": "modified", "modified_after": gmt(after)})
+        told, total = ask(http, polled, "/orders", {**parameters, "orderby": "modified", "modified_after": gmt(after)})
         page = listed(told, "orders")
-        following = forward(walk, page, size)
+        following = forward(walk, page, has_more=len(page) >= size or total > size)
     else:
-        second, offset = int(at["second"]), int(at["offset"])
+        second, is_back = int(at["second"]), bool(at.get("back"))
+        offset = (
+            max(0, int(at["offset"]) - size) if is_back else int(at["offset"])
+        )  # a page may be shorter than the last
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
-        told = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
+        told, total = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
         page = listed(told, "orders")
-        following = through(walk, second, offset, len(page), size, is_back=bool(at.get("back")))
+        has_more = len(page) >= size or total > offset + size
+        following = through(walk, second, offset, size, has_more=has_more, is_back=is_back)
     found = dict[str, Found]()
     sound, warning = rows(page, "orders")
     for name, body in sound:
-        found[hashlib.sha256(body).hexdigest()[:16]] = Found(name, WOOCOMMERCE, body, TOPIC)
-    new = [it for mark, it in found.items() if mark not in seen]
+        found[mark(body)] = Found(name, WOOCOMMERCE, body, TOPIC)
+    new = [it for marked, it in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     return Page(new, kept(following), is_last="began" not in following, warning=warning)
 
 
-def forward(walk: dict[str, int], page: list[Any], size: int) -> dict[str, Any]:
-    """A page by time of change was read: from where the next one goes on."""
+def forward(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
+    """A page by time of change was read: from where the next one goes on. A shop leaves out of it what its user may not read,
+    or what it cannot build, so a short page is not the last.
+    """
     times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):
         raise NonsenseError("the orders are not sorted by when they were changed")
     last = max([walk["last"], *times])
-    if len(page) < size:  # the end: the next walk begins a little earlier, for what shows up late
+    if not has_more:  # the end: the next walk begins a little earlier, for what shows up late
         return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
     if not times:
         raise NonsenseError("no order of a page says when it was changed")
@@ -89,12 +102,14 @@ def forward(walk: dict[str, int], page: list[Any], size: int) -> dict[str, Any]:
     return {**walk, "last": last, "second": walk["after"] + 1, "offset": 0}
 
 
-def through(walk: dict[str, int], second: int, offset: int, found: int, size: int, *, is_back: bool) -> dict[str, Any]:
+def through(
+    walk: dict[str, int], second: int, offset: int, size: int, *, has_more: bool, is_back: bool
+) -> dict[str, Any]:
     """A page of one second was read, on the way there or back."""
-    if not is_back and found >= size:
+    if not is_back and has_more:
         return {**walk, "second": second, "offset": offset + size}
     if offset > 0:
-        return {**walk, "second": second, "offset": max(0, offset - size), "back": True}
+        return {**walk, "second": second, "offset": offset, "back": True}
     return {**walk, "after": second}
 
 
@@ -122,13 +137,13 @@ def trash(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
 
 def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
-    told = list[tuple[str, str, str]]()
+    told = list[Webhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
-        page = objects(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number}), "webhooks")
+        page = listed(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
         told += [
-            (identifier(it, "webhooks"), str(it.get("delivery_url", "")), str(it.get("status", "")))
+            webhook_of(it, "delivery_url")
             for it in page
-            if str(it.get("topic", "")).startswith("order.")
+            if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break
@@ -138,7 +153,7 @@ def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Pa
 def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
     if not (external_id.isascii() and external_id.isdigit()):
         raise NonsenseError("an order's id is a number here")
-    order = ask(http, polled, f"/orders/{external_id}")
+    order, _ = ask(http, polled, f"/orders/{external_id}")
     if not isinstance(order, dict) or identifier(order, "orders") != external_id:
         raise NonsenseError("the answer is another order")
     return Found(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)

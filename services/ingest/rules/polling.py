@@ -13,6 +13,7 @@ DENIED_S = 3_600.0  # until credentials that were refused are tried again
 RETRY_AFTER_MAX_S = 3_600.0  # longer than that nobody is obeyed
 OPENS_AFTER = 3  # failures of a source in a row, whatever was asked
 JITTER = 0.1
+PAGE_MAX, PAGE_MIN, PAGE_GROWTH = 100, 5, 2  # of a list; what was too much at once is asked for in smaller parts
 READ_TRIES_MAX = 5  # of an order that its source does not have
 
 K = TypeVar("K")
@@ -61,12 +62,17 @@ def after_failure(
             rests_s = backoff(source_failures, chance) if is_open else 0.0
             return Rest(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
         case Trouble.SLOWED:
-            wanted_s = waits_s if retry_after_s is None else retry_after_s
+            wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
             return Rest(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
         case Trouble.DENIED:
             return Rest(DENIED_S, failures, 0.0, source_failures, is_resting=True)
         case Trouble.NONSENSE | Trouble.MISSING:
             return Rest(waits_s, failures, 0.0, source_failures, is_resting=False)
+
+
+def page_size(size: int, *, is_too_much: bool) -> int:
+    """Of the next page: half of one that was too large or too slow; after one that came a little more."""
+    return max(PAGE_MIN, size // 2) if is_too_much else min(PAGE_MAX, size + PAGE_GROWTH)
 
 
 def retry_after(text: str, now: float) -> float | None:

@@ -100,7 +100,7 @@ def normalise(received: Received) -> facts.Callback:
     if order.source != received.source:
         raise CallbackMisaddressed(f"ce_source is /sources/{received.source}, the order is of {order.source}")
     if received.key != order_id.encode():
-        raise CallbackMisaddressed(f"the record's key is not {order_id}")
+        raise CallbackMisaddressed("the record's key is not the order's, source:order_id", wanted=order_id)
     modified_at = bounded(order.modified_at)
     told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified_at)
     if order.is_deleted is not None:

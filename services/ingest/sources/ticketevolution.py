@@ -14,6 +14,7 @@ import re
 from binascii import Error as NoBase64
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -178,6 +179,12 @@ def normalise(received: Received) -> facts.Callback:
     return facts.callback(key, None, reads=reads, notices=(drift,))
 
 
+def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    if options.get("direct_buyer_type", "Office") not in {"Office", "Client"}:
+        raise ValueError("direct_buyer_type is Office or Client")
+    return options
+
+
 def _kept(received: Received, what: str) -> facts.Notice:
     return facts.Notice(received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False)
 
@@ -195,4 +202,5 @@ SOURCE = Source(
     key_of=key_of,
     media=FORM,
     options={"direct_buyer_type": "Only these buyers' orders are polled for: Office or Client. Else all are."},
+    settle=settle,
 )

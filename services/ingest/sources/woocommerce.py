@@ -44,7 +44,7 @@ PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
 Text = Annotated[str | None, Field(max_length=10_000)]
-Number = Annotated[str | None, Field(max_length=40)]
+Number = Annotated[str, Field(max_length=40)]  # never null: nothing is not nought
 At = datetime | None
 
 
@@ -63,13 +63,13 @@ class LineItem(Part):
     name: Text = None
     product_id: Id | None = None
     sku: Text = None
-    quantity: Number = None
-    total: Number = None
+    quantity: Number
+    total: Number
     meta_data: object = None  # by plugins: read on its own, so that nothing in it costs the order
 
 
 class Refund(Part):
-    total: Number = None
+    total: Number
 
 
 class Told(Part):
@@ -85,7 +85,7 @@ class Told(Part):
     total: Number
     billing: Billing
     line_items: Annotated[list[LineItem], Field(max_length=500)]
-    refunds: Annotated[list[Refund], Field(max_length=1_000)] = []
+    refunds: Annotated[list[Refund] | None, Field(max_length=1_000)] = None
     transaction_id: Text = None
     meta_data: object = None
 
@@ -153,19 +153,23 @@ def normalise(received: Received) -> facts.Callback:
         f"{received.source}:{order.id}",
         told,
         payments=payments(received, order),
-        notices=noticed(received, extras),
+        notices=noticed(received, order, extras),
     )
 
 
-def noticed(received: Received, extras: Sequence[Extra]) -> tuple[facts.Notice, ...]:
-    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood."""
-    if not any(it.unusable or it.nobody for it in extras):
+def noticed(received: Received, order: Told, extras: Sequence[Extra]) -> tuple[facts.Notice, ...]:
+    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood; and fields for whose want
+    something else was taken: the order as never refunded, or as changed when it was made.
+    """
+    told = [("unusable-number", f"line_items.meta_data.{it.unusable}") for it in extras if it.unusable]
+    told += [("unusable-recipient", f"line_items.meta_data.{it.nobody}") for it in extras if it.nobody]
+    if order.date_modified_gmt is None:
+        told.append(("missing-field", "date_modified_gmt"))
+    if order.refunds is None:
+        told.append(("missing-field", "refunds"))
+    if not told:
         return ()
-    found = {("unusable-number", it.unusable) for it in extras if it.unusable}
-    found |= {("unusable-recipient", it.nobody) for it in extras if it.nobody}
-    return tuple(
-        facts.Notice(received.source, kind, f"line_items.meta_data.{key}", received.body) for kind, key in sorted(found)
-    )
+    return tuple([facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(told))])
 
 
 def validated(kind: type[Shape], body: bytes) -> Shape:

@@ -21,6 +21,7 @@ class Asked(NamedTuple):
     path: str
     parameters: Mapping[str, str]
     headers: Mapping[str, str]  # names in lower case
+    body: bytes = b""
 
 
 class Told(NamedTuple):
@@ -32,9 +33,10 @@ class Told(NamedTuple):
 class Refused(Exception):
     """What a vendor would not answer: the test that caused it fails by `faults`."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, *, is_fault: bool = True) -> None:
+        """Not to be the one whom they know, and to ask for an order that is not there, is no fault."""
         super().__init__(why)
-        self.status = status
+        self.status, self.is_fault = status, is_fault
 
 
 class FakeVendor:
@@ -66,7 +68,8 @@ class FakeVendor:
         """Past the network: for thousands of pages in a law."""
 
         def handled(request: httpx.Request) -> httpx.Response:
-            told = self.tell(Asked(request.method, request.url.path, dict(request.url.params), dict(request.headers)))
+            url, headers = request.url, dict(request.headers)
+            told = self.tell(Asked(request.method, url.path, dict(url.params), headers, request.read()))
             return httpx.Response(told.status, content=json.dumps(told.document), headers=told.headers)
 
         return httpx.Client(headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled))
@@ -76,10 +79,12 @@ class FakeVendor:
             self.asked.append(asked)
             if asked.method != "GET" or "application/json" not in asked.headers.get("accept", ""):
                 self.faults.append(f"{asked.method} {asked.path} for {asked.headers.get('accept')}")
+            if asked.body:
+                self.faults.append(f"{asked.path} with a body of {len(asked.body)} bytes")
             try:
                 told = self.answer(asked)
             except Refused as refused:
-                if refused.status not in {404, 401}:
+                if refused.is_fault:
                     self.faults.append(str(refused))
                 return Told(refused.status, {"code": "refused", "message": str(refused)})
             if self.has_tags and told.status == 200:
@@ -99,7 +104,8 @@ class FakeVendor:
                 url = urlsplit(self.path)
                 parameters = {name: found[-1] for name, found in parse_qs(url.query, keep_blank_values=True).items()}
                 headers = {name.lower(): text for name, text in self.headers.items()}
-                asked = Asked(self.command, url.path, parameters, headers)
+                body = self.rfile.read(int(headers.get("content-length", "0")))
+                asked = Asked(self.command, url.path, parameters, headers, body)
                 with fake._lock:
                     way, fake._next = (fake._next[0], fake._next[1:]) if fake._next else ("", [])
                 if way == "hang":
@@ -115,6 +121,8 @@ class FakeVendor:
                 self.send_header("Content-Length", str(len(document)))
                 self.end_headers()
                 self.wfile.write(document)
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - as above
 
             def drip(self, part: bytes) -> None:
                 self.close_connection = True

@@ -11,25 +11,30 @@ LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_afte
 
 
 class FakeStripe(FakeVendor):
-    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an endpoint took."""
+    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an endpoint took. `untold`: of
+    those that came while none was on, which are neither delivered nor not. `kinds`: of those that are no payments.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[tuple[str, int]] = []
-        self.delivered = set[str]()
+        self.delivered, self.untold, self.kinds = set[str](), set[str](), dict[str, str]()
+        self.hides_endpoints = False
         self.endpoints: list[dict[str, Any]] = []
 
-    def put(self, created: int) -> str:
+    def put(self, created: int, kind: str = "payment_intent.succeeded") -> str:
         name = f"evt_{len(self.events):06d}"
         self.events.append((name, created))
+        self.kinds[name] = kind
+        if all(it["status"] != "enabled" for it in self.endpoints):
+            self.untold.add(name)
         return name
 
     def add_endpoint(self, slug: str, status: str = "enabled") -> None:
         url = f"https://door.example.org/hooks/{slug}"
         self.endpoints.append({"id": f"we_{len(self.endpoints)}", "status": status, "url": url})
 
-    @staticmethod
-    def body(name: str, created: int) -> dict[str, Any]:
+    def body(self, name: str, created: int) -> dict[str, Any]:
         paid = {
             "id": f"pi_{name}",
             "object": "payment_intent",
@@ -41,22 +46,24 @@ class FakeStripe(FakeVendor):
             "id": name,
             "object": "event",
             "created": created,
-            "type": "payment_intent.succeeded",
+            "type": self.kinds[name],
             "livemode": True,
         }
         return event | {"data": {"object": paid}}
 
     def answer(self, asked: Asked) -> Told:
         if asked.headers.get("authorization") != f"Bearer {KEY}":
-            raise Refused(401, "Invalid API Key provided")
+            raise Refused(401, "Invalid API Key provided", is_fault=False)
         if asked.path == "/v1/webhook_endpoints":
+            if self.hides_endpoints:
+                return Told(403, {"error": {"type": "invalid_request_error"}})
             return Told(200, {"object": "list", "data": self.endpoints, "has_more": False})
         if asked.path != "/v1/events":
             raise Refused(404, "Unrecognized request URL")
         said = asked.parameters
         if strange := said.keys() - LISTING:
             raise Refused(400, f"unknown parameters: {sorted(strange)}")
-        if said["delivery_success"] != "false" or not 1 <= int(said["limit"]) <= 100:
+        if said.get("delivery_success", "false") != "false" or not 1 <= int(said["limit"]) <= 100:
             raise Refused(400, f"asked wrongly: {dict(said)}")
         names = [name for name, _ in self.events]
         if (behind := said.get("starting_after")) is not None and behind not in names:
@@ -65,7 +72,8 @@ class FakeStripe(FakeVendor):
         left = [
             (name, created)
             for name, created in reversed(listed)
-            if name not in self.delivered and created >= int(said["created[gte]"])
+            if created >= int(said["created[gte]"])
+            and ("delivery_success" not in said or name not in self.delivered | self.untold)
         ]
         page = [self.body(name, created) for name, created in left[: int(said["limit"])]]
         return Told(200, {"object": "list", "data": page, "has_more": len(left) > len(page)})

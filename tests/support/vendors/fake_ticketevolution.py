@@ -82,11 +82,12 @@ class FakeTicketEvolution:
         """A webhook, as it sends them."""
         return httpx.post(address, content=form(order, event, recipient), headers={"Content-Type": FORM}, timeout=10)
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
         self.asked.append(Asked(method, path, dict(pairs)))
-        if (why := self._fault(method, path, query, headers)) is not None:
+        why = "a GET has no body" if body else self._fault(method, path, query, headers)
+        if why is not None:
             self.refused.append(why)
             return Answer(401 if "sign" in why or "sorted" in why or "token" in why else 400, json.dumps(why).encode())
         if self.next:
@@ -132,7 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         headers = {name.lower(): text for name, text in self.headers.items()}
-        answer = self.vendor.answer(self.command, self.path, headers)
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        answer = self.vendor.answer(self.command, self.path, headers, body)
         if answer.hangs:
             self.vendor.closing.wait(30)
             self.close_connection = True

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingest import sources
+from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
     NUMBER,
@@ -19,6 +21,7 @@ from services.ingest.rules.incidents import (
     name_of,
     source_of,
 )
+from tests.support.callbacks import native, native_order
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 NUMBERS = st.integers(0, 10**12).map(str)
@@ -48,6 +51,17 @@ def test_it_is_bounded_and_has_no_number(cause: str) -> None:
 
 def test_other_words_are_another_cause() -> None:
     assert fingerprint("total: Field required") != fingerprint("currency: Field required")
+
+
+@given(st.lists(st.uuids().map(str), min_size=2, unique=True))
+def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: list[str]) -> None:
+    causes = set[str]()
+    for order_id in order_ids:
+        with pytest.raises(CallbackMisaddressed) as raised:
+            sources.read(native(native_order(order_id=order_id), order="another"))
+        causes.add(fingerprint(raised.value.cause))
+        assert raised.value.wanted == f"shop:{order_id}"
+    assert len(causes) == 1
 
 
 def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:

@@ -13,11 +13,14 @@ from services.ingest.rules.polling import (
     CEILING_S,
     DENIED_S,
     OPENS_AFTER,
+    PAGE_MAX,
+    PAGE_MIN,
     RETRY_AFTER_MAX_S,
     Trouble,
     after_failure,
     backoff,
     interval,
+    page_size,
     retry_after,
     turns,
 )
@@ -58,6 +61,7 @@ def test_each_trouble_rests_what_it_must() -> None:
     slowed = after_failure(Trouble.SLOWED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
     assert after_failure(Trouble.SLOWED, 0, 0).source_s > 0
+    assert after_failure(Trouble.SLOWED, 4, 0, retry_after_s=0).source_s > 60
     assert after_failure(Trouble.AWAY, 0, 0, retry_after_s=30).source_s == 30
 
 
@@ -79,6 +83,16 @@ def test_each_trouble_rests_what_it_must() -> None:
 )
 def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float | None) -> None:
     assert retry_after(text, NOW) == seconds
+
+
+@given(st.lists(st.booleans(), max_size=200))
+def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(answers: list[bool]) -> None:
+    size = PAGE_MAX
+    for is_too_much in answers:
+        after = page_size(size, is_too_much=is_too_much)
+        assert PAGE_MIN <= after <= PAGE_MAX
+        assert after < size or size == PAGE_MIN if is_too_much else size <= after <= size + 2
+        size = after
 
 
 @given(st.text(max_size=60))
@@ -106,6 +120,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     [
         (status(500), Trouble.AWAY, None),
         (status(503), Trouble.AWAY, None),
+        (status(502, retry_after="9"), Trouble.AWAY, 9),
         (status(503, retry_after="9"), Trouble.SLOWED, 9),
         (status(429, retry_after="7"), Trouble.SLOWED, 7),
         (status(429), Trouble.SLOWED, None),

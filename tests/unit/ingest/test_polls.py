@@ -17,7 +17,7 @@ from services.ingest.polls import VENDORS, stripe, woocommerce
 from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
 from services.ingest.polls.woocommerce import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
-from tests.support.vendors.fake_server import Asked, Told
+from tests.support.vendors.fake_server import Asked, FakeVendor, Told
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -51,11 +51,11 @@ def told(found: list[Found]) -> set[tuple[str, int | None]]:
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=24),
-    st.integers(2, 5),
+    st.lists(st.integers(2, 5), min_size=1, max_size=5),
     st.lists(st.tuples(st.integers(1, 12), st.integers(0, 23), st.integers(0, 3)), max_size=6),
 )
 def test_every_order_is_found_whatever_changes_while_pages_are_turned(
-    seconds: list[int], size: int, changes: list[Change]
+    seconds: list[int], sizes: list[int], changes: list[Change]
 ) -> None:
     """Many in one second, pages of all sizes; a changed order moves to the end, and others move up."""
     shop = FakeWooCommerce()
@@ -73,7 +73,8 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     client = shop.client()
 
     def read(cursor: str) -> Page:
-        return woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+        polled = SHOP._replace(page=sizes[len(shop.asked) % len(sizes)])
+        return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
@@ -98,6 +99,56 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
     assert told(found + more) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
     assert len(shop.asked) <= 24
+
+
+@pytest.mark.parametrize("unreadable", [{50}, {1, 100, 250}, set(range(1, 400, 3))])
+@pytest.mark.parametrize("orders_of_a_second", [1, 10, 150])
+def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
+    unreadable: set[int], orders_of_a_second: int
+) -> None:
+    shop = FakeWooCommerce()
+    shop.unreadable = unreadable  # by the user of the key; or of a plugin that is gone
+    for number in range(1, 401):
+        shop.put(number, BEGIN + number // orders_of_a_second)
+    client = shop.client()
+    found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
+    assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
+
+
+def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every_time() -> None:
+    """In the night after a rush nothing comes that would move the overlap on."""
+    shop, payments = FakeWooCommerce(), FakeStripe()
+    payments.add_endpoint("payments")
+    for number in range(1, 1_501):
+        shop.put(number, BEGIN + number // 15)
+        payments.put(BEGIN + number // 15)
+    for read in (
+        lambda at: woocommerce.orders(shop.client(), SHOP, at, BEGIN + 600.0),
+        lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
+    ):
+        found, cursor = walk(read, "")
+        assert len(found) == 1_500
+        assert walk(read, cursor)[0] == []
+        assert len(cursor) < 100_000
+
+
+def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter() -> None:
+    shop = FakeWooCommerce()
+    for number in range(1, 31):
+        shop.put(number, BEGIN)
+    client, sizes = shop.client(), iter([10] * 6 + [3] * 99)
+    shown = list[int]()
+
+    def read(cursor: str) -> Page:
+        polled = SHOP._replace(page=next(sizes))
+        page = woocommerce.read_orders(client, polled, cursor, BEGIN + 60.0, status="any")
+        if json.loads(cursor or "{}").get("back"):
+            begin = int(shop.asked[-1].parameters["offset"])
+            shown.extend(range(begin, begin + polled.page))
+        return page
+
+    walk(read, "")
+    assert set(shown) >= set(range(30))
 
 
 def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
@@ -139,6 +190,7 @@ def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself(
 def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: int, taken: set[int], new: int) -> None:
     """While pages are turned some are delivered, and new ones come."""
     vendor = FakeStripe()
+    vendor.add_endpoint("payments")
     names = [vendor.put(BEGIN + second) for second in seconds]
     vendor.delivered = {names[it] for it in taken if it < len(names) and it % 2}
     later, came = {names[it] for it in taken if it < len(names) and not it % 2}, list[str]()
@@ -150,7 +202,7 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
         vendor.delivered |= later
 
     def read(cursor: str) -> Page:
-        return stripe.events(client, PAYMENTS, cursor, BEGIN + 45.0, size=size)
+        return stripe.events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     found, cursor = walk(read, "", between)
     again, cursor = walk(read, cursor)
@@ -159,6 +211,75 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
     assert len(set(identities)) == len(identities)
     assert walk(read, cursor)[0] == []
     assert vendor.faults == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["enabled", "disabled", "gone"]), st.integers(0, 7)), max_size=6),
+    st.integers(1, 5),
+)
+def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(times: list[tuple[str, int]], size: int) -> None:
+    """Stripe sends them to nobody, so they are in no list of what was not delivered."""
+    vendor, cursor, found, wanted = FakeStripe(), "", list[Found](), set[str]()
+    client, polled = vendor.client(), PAYMENTS._replace(page=size)
+
+    def poll(at: float) -> None:
+        nonlocal cursor
+        more, cursor = walk(lambda behind: stripe.events(client, polled, behind, at), cursor)
+        found.extend(more)
+
+    for number, (state, count) in enumerate(times):
+        at = BEGIN + 86_400 * number
+        poll(at)
+        vendor.endpoints.clear()
+        vendor.add_endpoint("another", "disabled")
+        if state != "gone":
+            vendor.add_endpoint("payments", state)
+        names = [vendor.put(at + second) for second in range(1, count + 1)]
+        vendor.delivered |= set(names[::2]) - vendor.untold
+        wanted |= set(names) - vendor.delivered
+    poll(BEGIN + 86_400 * len(times))
+    identities = [json.loads(it.body)["id"] for it in found]
+    assert set(identities) >= wanted
+    assert len(set(identities)) == len(identities)
+    assert vendor.faults == []
+
+
+def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
+    vendor = FakeStripe()
+    client = vendor.client()
+    needed = vendor.put(BEGIN)
+    vendor.put(BEGIN + 1, "customer.created")
+    found, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(it.body)["id"] for it in found] == [needed]
+    vendor.add_endpoint("payments")
+    strange = vendor.put(BEGIN + 20, "charge.moon")  # what was not delivered is found, whatever it is
+    walked, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
+    again, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
+    assert [it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"] == [
+        None,
+        None,
+        "false",
+    ]
+
+
+def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() -> None:
+    vendor = FakeStripe()
+    vendor.add_endpoint("payments")
+    vendor.hides_endpoints = True
+    name = vendor.put(BEGIN)
+    found, _ = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(it.body)["id"] for it in found] == [name]
+
+
+def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
+    """So that the first walk over all events is short."""
+    vendor = FakeStripe()
+    vendor.add_endpoint("payments")
+    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN), "")
+    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor)
+    assert json.loads(cursor)["since"] == BEGIN + 8 * 86_400
 
 
 @pytest.mark.parametrize(
@@ -229,7 +350,7 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
     client, warnings = shop.client(), set[str]()
 
     def read(cursor: str) -> Page:
-        page = woocommerce.read_orders(client, SHOP, cursor, BEGIN + 20.0, status="any", size=size)
+        page = woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
         warnings.add(page.warning)
         return page
 
@@ -252,8 +373,26 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
-    found, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 20.0, size=5), "")
+    found, _ = walk(lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), "")
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
+
+
+@pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])
+def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
+    shop, payments = FakeWooCommerce(), FakeStripe()
+    shop.add_webhook("shop", "disabled")
+    payments.add_endpoint("payments", "disabled")
+    shop.webhooks.append(odd)
+    payments.endpoints.append(odd)
+    for page in (
+        woocommerce.webhook(shop.client(), SHOP, "", BEGIN),
+        stripe.webhook(payments.client(), PAYMENTS, "", BEGIN),
+    ):
+        assert "is disabled" in page.warning
+    payments.endpoints.remove(odd)
+    payments.put(BEGIN)
+    payments.endpoints.append(odd)
+    assert len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0]) == 1
 
 
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
@@ -268,6 +407,18 @@ def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
             assert 0.9 < time.monotonic() - began < 2, way
             assert client.get(address).status_code == 401
         client.close()
+
+
+@pytest.mark.parametrize("kind", [FakeWooCommerce, FakeStripe])
+def test_the_fakes_tell_of_what_no_vendor_would_take(kind: type[FakeVendor]) -> None:
+    with kind() as vendor:
+        good = {"Accept": "application/json", "Authorization": "Bearer no"}
+        httpx.get(f"{vendor.url}/v1/events", headers=good)
+        assert vendor.faults == []  # only not known
+        httpx.request("GET", f"{vendor.url}/v1/events", headers=good, content=b"{}")
+        httpx.post(f"{vendor.url}/v1/events", headers=good)
+        httpx.get(f"{vendor.url}/v1/events", headers={"Accept": "text/html"})
+    assert len(vendor.faults) == 3
 
 
 def test_an_order_is_read_by_its_id_alone() -> None:

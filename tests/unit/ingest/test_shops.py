@@ -77,6 +77,10 @@ def test_a_secret_is_as_strong_as_the_key_that_it_becomes(tmp_path: Path, kind: 
         ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = 0\n', "rate_max is a number"),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = "9"\n', "rate_max is a number"),
+        (
+            '[sources.t]\nkind = "ticketevolution"\nsecrets = ["env:X"]\ndirect_buyer_type = "office"\n',
+            "direct_buyer_type is Office or Client",
+        ),
         ("sources = 1\n", "names no source"),
         ("", "names no source"),
         ("[sources", "no TOML"),
@@ -123,7 +127,7 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     shop = shops.read(written(tmp_path, text), ENVIRONMENT)["shop"]
     assert shop.polled is not None
     assert shop.poll_refused is None
-    assert tuple(shop.polled) == ("shop", "https://shop.example.org", "ck_1", "cs_1", "", {}, 60.0, 7.0)
+    assert tuple(shop.polled) == ("shop", "https://shop.example.org", "ck_1", "cs_1", "", {}, 60.0, 7.0, 100)
     assert "cs_1" not in repr(shop)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from services.ingest.sources import woocommerce
 from services.ingest.sources.money import EXPONENTS, exponent, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
+from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, signature, woo_order
 from tests.support.vendors.woocommerce import ACTION
 
@@ -296,6 +298,38 @@ def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
 def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, told: bytes) -> None:
     callback = sources.read(native(native_order(is_deleted=is_deleted)))
     assert {fact.name: fact.content for fact in callback.facts}["deletion"] == told
+
+
+def lacking(name: str, *place: str | int, is_null: bool) -> Record:
+    """An order without a field, or with nothing in it."""
+    order = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
+    owner: Any = order
+    for step in place:
+        owner = owner[step]
+    owner.pop(name)
+    if is_null:
+        owner[name] = None
+    return record(order)
+
+
+@pytest.mark.parametrize("is_null", [False, True])
+@pytest.mark.parametrize(
+    "place", [("total",), ("quantity", "line_items", 1), ("total", "line_items", 0), ("total", "refunds", 0)]
+)
+def test_an_amount_or_quantity_that_is_missing_is_not_read_as_nought(place: tuple[Any, ...], is_null: bool) -> None:
+    """The order waits as a dead letter, whole, and with all others that lack it is one incident."""
+    name, *steps = place
+    with pytest.raises(CallbackUnreadable) as raised:
+        sources.read(lacking(name, *steps, is_null=is_null))
+    assert raised.value.cause.startswith(f"{'.'.join(map(str, (*steps, name)))}: ")
+
+
+@pytest.mark.parametrize("is_null", [False, True])
+@pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
+def test_a_missing_field_for_which_something_else_is_taken_is_told(name: str, is_null: bool) -> None:
+    callback = sources.read(lacking(name, is_null=is_null))
+    assert [(it.kind, it.what) for it in callback.notices] == [("missing-field", name)]
+    assert len(callback.facts) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"order": "728"}, {"source": "other"}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -130,12 +131,31 @@ def test_only_the_wanted_buyers_are_asked_for(http: httpx.Client, vendor: FakeTi
 
 def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     good = order()
-    bodies = [good, {**good, "id": None}, {**good, "id": "x"}, {**good, "id": 5, "notes": "x" * 2_000_000}]
-    bodies.append({**good, "id": 6, "notes": "\ud800"})
+    bodies: list[Any] = [good, {**good, "id": None}, {**good, "id": "x"}, {**good, "id": 5, "notes": "x" * 2_000_000}]
+    bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
     assert [it.external_id for it in page.found] == ["10324712"]
-    assert page.warning == "4 orders have no id, are too large, or are no Unicode"
+    assert page.warning == "5 orders have no id, are too large, or are no Unicode"
+
+
+def test_a_number_that_json_does_not_have_is_no_order(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+    """Read as null it would be another amount."""
+    asking = Round(http, vendor)
+    vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
+    with pytest.raises(NonsenseError, match="no JSON"):
+        asking.page()
+    assert asking.cursor == ""
+
+
+@pytest.mark.parametrize(("days", "since"), [(5.0, "2026-11-15T15:15:00Z"), (0.0, "2026-11-20T15:15:00Z")])
+def test_the_first_round_looks_back_as_far_as_its_block_says(
+    http: httpx.Client, vendor: FakeTicketEvolution, days: float, since: str
+) -> None:
+    asking = Round(http, vendor)
+    asking.polled = asking.polled._replace(first_days=days)
+    asking.whole()
+    assert vendor.asked[-1].query["updated_at.gte"] == since
 
 
 @pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])

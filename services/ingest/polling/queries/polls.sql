@@ -39,7 +39,7 @@ where polled_sources.rests_until <= now()
 order by asked.source, due.next_at, due.order_id;
 
 -- name: lock_poll
-select cursor, answer, said, failures from ingest.polls
+select cursor, answer, said, failures, warning from ingest.polls
 where source = %(source)s::text and what = %(what)s::text for update;
 
 -- name: save_part

@@ -1,0 +1,179 @@
+"""Polls whose vendor answers oddly: what he writes stops nobody's polls, and his last word is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services.ingest.store import Store
+from services.runtime import database, metrics
+from services.runtime.ledger import Session
+from tests.support.polling import Poller, woo_shop
+from tests.support.vendors.fake_server import Asked, Told
+from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+
+NOW = int(time.time())
+CARD = {"id": 1, "key": "_card_number", "value": "4111111111111111"}
+LARGE = {"note": "z" * 1_100_000}  # no record holds it
+
+
+class OddShop(FakeWooCommerce):
+    """`odd` stands in all of its orders, `headers` at all of its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.odd, self.headers = dict[str, Any](), dict[str, str]()
+
+    def body(self, number: int) -> dict[str, Any]:
+        return {**self.odd, **super().body(number), **self.odd}
+
+    def tell(self, asked: Asked) -> Told:
+        told = super().tell(asked)
+        return told._replace(headers={**told.headers, **self.headers})
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    with database.connect(database_url, name="odd answers test", autocommit=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop() -> Iterator[OddShop]:
+    with OddShop() as vendor:
+        vendor.add_webhook("shop")
+        yield vendor
+        assert vendor.faults == []
+
+
+@pytest.fixture
+def poller(session: Session, shop: OddShop) -> Poller:
+    return Poller(session, [woo_shop(shop)])
+
+
+def keys(poller: Poller) -> list[str]:
+    return sorted((it.key or b"").decode() for it in poller.records)
+
+
+def ask_for(session: Session, *order_ids: str) -> None:
+    Store(session).add_reads(sorted(order_ids))
+    session.commit()
+
+
+@pytest.mark.parametrize("odd", ["\0", "x\0y", "\ud800", "\n", "x" * 201])
+def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(session: Session, shop: OddShop, odd: str) -> None:
+    shop.webhooks[0] |= {"id": odd, "status": "disabled"}
+    shop.odd = {"id": odd, **LARGE}
+    shop.put(1, NOW - 60)
+    with FakeWooCommerce() as other:
+        other.put(2, NOW - 60)
+        poller = Poller(session, [woo_shop(shop), woo_shop(other, "other")])
+        poller.settle()
+        assert keys(poller) == ["other:2"]
+
+
+def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
+    poller: Poller, session: Session, shop: OddShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.put(1, NOW - 60)
+
+    def fails(*_about: object) -> None:
+        raise ValueError("a row that nobody expects")
+
+    poller.tick()
+    poller.await_answers()
+    with monkeypatch.context() as patched:
+        patched.setattr(poller.polling, "_say", fails)
+        with pytest.raises(ValueError, match="nobody expects"):
+            poller.tick()
+    session.rollback()
+    assert poller.reader.answers == []
+    poller.settle()
+    assert keys(poller) == ["shop:1"]
+
+
+@pytest.mark.parametrize("name", ["ETag", "X-Cache"])
+def test_a_header_may_hold_any_bytes(poller: Poller, shop: OddShop, name: str) -> None:
+    shop.headers = {name: '"caf\xe9"'}
+    shop.put(1, NOW - 60)
+    poller.settle()
+    poller.again()
+    assert keys(poller) == ["shop:1"]
+    assert poller.rows("select trouble from ingest.polls where failures > 0") == []
+
+
+def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_changed(
+    poller: Poller, shop: OddShop
+) -> None:
+    shop.has_tags = True
+    shop.webhooks[0]["status"] = "disabled"
+    poller.settle()
+    poller.again()
+    poller.again()
+    assert any(it.headers.get("if-none-match") for it in shop.asked if it.path.endswith("/webhooks"))
+    ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
+    assert warning.startswith("the webhook 1 is disabled")
+    assert poller.rows("select sum(count)::int from ingest.notices where kind = 'webhook-disabled'") == [(3,)]
+    shop.webhooks[0]["status"] = "active"
+    poller.again()
+    assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
+
+
+def test_an_order_that_is_too_large_is_told_of_without_its_card_data(poller: Poller, shop: OddShop) -> None:
+    shop.odd = {"meta_data": [CARD], **LARGE}
+    shop.put(1, NOW - 60)
+    poller.settle()
+    ((example,),) = poller.rows("select example from ingest.notices where kind = 'poll-too-large'")
+    assert b"_card_number" in bytes(example)
+    assert b"4111111111111111" not in bytes(example)
+
+
+def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(poller: Poller, shop: OddShop) -> None:
+    shop.odd = {"note": "z" * 400_000}
+    for number in range(1, 61):
+        shop.put(number, NOW - 600 + number)
+    poller.settle()
+    assert poller.rows("select trouble from ingest.polls where failures > 0") == [("the answer is too large",)]
+    poller.again()
+    poller.again()
+    assert set(keys(poller)) == {f"shop:{number}" for number in range(1, 61)}
+
+
+def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
+    poller: Poller, session: Session, shop: OddShop
+) -> None:
+    poller.settle()
+    session.execute(b"update ingest.polled_sources set failures = 2")
+    shop.put(1, NOW - 90 * 86_400)
+    shop.put(2, NOW - 90 * 86_400)
+    ask_for(session, "shop:1", "shop:2")
+    shop.behave("", "429 70")
+    poller.settle()
+    assert keys(poller) == ["shop:1"]
+    assert poller.rows("select failures, rests_until > now() + interval '50 s' from ingest.polled_sources") == [
+        (1, True)
+    ]
+
+
+def test_refused_credentials_are_not_tried_with_every_order_that_waits(session: Session, shop: OddShop) -> None:
+    Poller(session, [woo_shop(shop)]).settle()
+    wrong, asked = Poller(session, [woo_shop(shop, secret="cs_revoked")]), len(shop.asked)
+    ask_for(session, *(f"shop:{number}" for number in range(1, 31)))
+    wrong.settle()
+    assert len(shop.asked) == asked + 1
+    wrong.polling._tell_at = 0.0
+    wrong.tick()
+    assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 1
+    for number in range(1, 31):
+        shop.put(number, NOW - 90 * 86_400)
+    Poller(session, [woo_shop(shop)]).settle()  # a start tries again
+    assert poller_waits(session) == 1  # the one that was refused has its own hour
+
+
+def poller_waits(session: Session) -> int:
+    ((count,),) = session.execute(b"select count(*) from ingest.reads where asked > done").fetchall()
+    session.rollback()
+    return int(count)
