@@ -43,14 +43,15 @@ class Settings(LaneSettings):
         10_000,
         ge=100,
         le=60_000,
-        description="How long a request's headers may take to arrive, from connecting on; then the connection is closed.",
+        description="How long a request's headers may take to arrive, from connecting on, and how long an answer may go unread; "
+        "then the connection is closed.",
     )
     door_connections_max: int = Field(
         4_000,
         ge=16,
         le=100_000,
         description="Open connections, and never more than the limit of open files less 64. One more takes the place of one "
-        "that asks nothing, or is closed.",
+        "that asks nothing or does not read, or is closed.",
     )
     door_in_flight_max: int = Field(
         2_000, ge=1, le=50_000, description="Callbacks that are read or wait for Kafka at once. One more is told 503."

@@ -1,0 +1,58 @@
+"""The door in a crowd of strangers who begin and do not end: genuine callers are let in all the same."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.integration.test_ingest_door_strangers import closed, genuine
+from tests.support.door import DoorProcess
+
+
+@contextmanager
+def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that ask for far more than fits into any buffer, and never read."""
+    with ExitStack() as stack:
+        opened = list[socket.socket]()
+        for _ in range(count):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            one.connect(("127.0.0.1", door.client.base_url.port or 0))
+            one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_500)
+            opened.append(one)
+        yield opened
+
+
+def lets_in(door: DoorProcess, number: int) -> bool:
+    try:
+        return genuine(door, number) == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    bounds = {"door_headers_wait_ms": 500, "door_connections_max": 16}
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door, unread(door, 20):
+        until = time.monotonic() + 20
+        while not all(lets_in(door, number) for number in range(1, 6)):
+            assert time.monotonic() < until
+        while closed(door, "unread") < 10:
+            assert time.monotonic() < until
+
+
+def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door:
+        with unread(door, 3):
+            time.sleep(1)
+        while "stubline_ingest_door_connections 1.0" not in door.client.get("/metrics").text:
+            time.sleep(0.2)
+        assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
