@@ -54,10 +54,14 @@ class Settings(LaneSettings):
         "that asks nothing or does not read, or is closed.",
     )
     door_in_flight_max: int = Field(
-        2_000, ge=1, le=50_000, description="Callbacks that are read or wait for Kafka at once. One more is told 503."
+        2_000,
+        ge=1,
+        le=50_000,
+        description="Callbacks that are read or wait for Kafka at once. One more takes the place of the one whose body has been "
+        "coming for longest, or is told 503.",
     )
     door_in_flight_bytes_max: int = Field(
-        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it: 503."
+        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it the same."
     )
     door_source_rate_max: float = Field(
         4_000,

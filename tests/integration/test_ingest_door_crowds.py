@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.integration.test_ingest_door_strangers import closed, genuine
+from schemas.topics import MIB
+from tests.integration.test_ingest_door_strangers import closed, connected, genuine, many
 from tests.support.door import DoorProcess
 
 
@@ -56,3 +57,28 @@ def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
         while "stubline_ingest_door_connections 1.0" not in door.client.get("/metrics").text:
             time.sleep(0.2)
         assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
+
+
+def begun(door: DoorProcess, size: int, sent: int) -> bytes:
+    head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    return head.encode() + b"x" * sent
+
+
+def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    bounds = {"door_in_flight_max": 20, "door_in_flight_bytes_max": MIB}
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door:
+        with many(door, 60, begun(door, 100, 1)) as opened:
+            until = time.monotonic() + 5
+            while "in_flight_callbacks 20.0" not in httpx.get(f"{door.client.base_url}/metrics").text:
+                assert time.monotonic() < until
+            assert opened[0].recv(4_096).startswith(b"HTTP/1.1 503 ")
+            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+        with (
+            connected(door, begun(door, 1_030_000, 1_000_000)) as large,
+            connected(door, begun(door, 1_030_000, 48_000)),
+        ):
+            time.sleep(0.3)
+            assert [genuine(door, number) for number in range(6, 11)] == [200] * 5
+            assert large.recv(4_096).startswith(b"HTTP/1.1 503 ")
