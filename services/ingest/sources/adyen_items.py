@@ -12,6 +12,7 @@ import orjson
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery
 
+ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
 
@@ -92,9 +93,10 @@ def pieces(body: bytes) -> Sequence[bytes]:
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
-        return [written({"live": told.get("live"), "notificationItems": [it]}) for it in listed]
+        each = {written({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
     except RecursionError:
         return (body,)
+    return list(each) if len(each) <= ITEMS_MAX else (body,)
 
 
 def written(notification: Mapping[str, Any]) -> bytes:

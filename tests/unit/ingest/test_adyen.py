@@ -293,6 +293,16 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
     assert callback.payments == (f"shop/{PAYMENT}",)
 
 
+def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> None:
+    """Who has seen an item may send it in any company, with another date each time: no flood comes of one callback."""
+    many = sample(*(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101)))
+    (record,) = records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
+    assert record.data == many.body
+    with pytest.raises(CallbackUnreadable, match="101 items"):
+        sources.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
+    assert len(adyen.pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
+
+
 def test_each_item_is_a_record_of_its_order() -> None:
     several = sample(
         item(), item(merchantReference="728", pspReference="B1"), item(merchantReference="", pspReference="C1")
