@@ -189,7 +189,7 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         assert [bool(it) for it in values] == [bool(body)]
         return
     kept = [json.loads(value) for value in values]
-    if vendor.source.kind == "native":
+    if vendor.source.kind == "native" and "specversion" in told:
         told = told["data"]
     if vendor.source.kind == "adyen":
         items = {json.dumps(it): it for it in told["notificationItems"]}
