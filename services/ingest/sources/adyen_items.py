@@ -13,6 +13,7 @@ from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery
 
 ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
+DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
 
@@ -32,17 +33,22 @@ def spelled(value: object) -> object:
 
 
 def document(body: bytes) -> Any:
-    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, is no reason to refuse: Adyen
-    would send the same again for a month, and hold everything back that waits behind it.
+    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw line end or a number of
+    thousands of digits is no reason to refuse: Adyen would send the same again for a month, and hold everything back that
+    waits behind it.
     """
     try:
         return orjson.loads(body)
     except ValueError:
         pass
     try:
-        return json.loads(body.decode("utf-8", "replace"))
+        return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_bounded, strict=False)
     except (ValueError, RecursionError):
         return None
+
+
+def _bounded(digits: str) -> int | None:
+    return int(digits) if len(digits) < DIGITS_MAX else None
 
 
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from services.ingest.intake import records
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.shops import Shop
 from services.ingest.sources import adyen
+from services.ingest.sources.adyen_items import pieces
 from services.ingest.sources.source import Delivery
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
@@ -300,7 +301,7 @@ def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
         sources.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
-    assert len(adyen.pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
+    assert len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
 
 
 def test_each_item_is_a_record_of_its_order() -> None:

@@ -251,6 +251,26 @@ def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() ->
     assert (output.key or b"").startswith(b"vendor:?")
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [b'"Ada \\ud83d"', b'"J\xfcrgen"', b'"a\nb"', b"NaN", b"9" * 5_000, b'"\\u0000"', b"1e999"],
+    ids=["half an emoji", "Latin-1", "a raw line end", "NaN", "many digits", "NUL", "beyond all numbers"],
+)
+def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign(reason: bytes) -> None:
+    """The queue of all payments waits behind what is refused."""
+    body = sample(item(reason="x")).body.replace(b'"x"', reason)
+    for told in (body, b"\xef\xbb\xbf" + body):
+        answer, (kept,) = sent("adyen", Sample(told))
+        assert (answer.status_code, kept.value) == (200, VENDORS["adyen"].source.without_cards(told))
+        assert read(kept).order_id == "shop:727"
+    poison = body.replace(b'"hmacSignature":"', b'"hmacSignature":"\\ud800')
+    assert sent("adyen", Sample(poison))[0].status_code == 401
+    for name in ("merchantReference", "pspReference"):
+        told = sample(item(**{name: "?"})).body.replace(b'"%b":"?"' % name.encode(), b'"%b":"\\ud800"' % name.encode())
+        answer, (kept,) = sent("adyen", Sample(told))  # Java signs a question mark
+        assert (answer.status_code, kept.value) == (200, VENDORS["adyen"].source.without_cards(told))
+
+
 @pytest.mark.parametrize("seconds_off", [-400, 400])
 @pytest.mark.parametrize("kind", [kind for kind, vendor in VENDORS.items() if vendor.signs_time])
 def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off: float) -> None:
