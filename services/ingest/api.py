@@ -52,6 +52,7 @@ class Callbacks:
         self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
         self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
+        self._unsaid: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,16 +155,23 @@ class Callbacks:
     def _come_again(self, why: str) -> ProblemError:
         return come_again(why, self._settings.door_retry_after_s)
 
-    def tell(self) -> None:
-        """About once a second: what was answered since."""
+    def count(self) -> None:
+        """For whoever asks for the metrics, as often as he likes."""
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
             DOOR_CALLBACKS.add(count, source=source, status=str(status))
+        self._unsaid += answered
+        DOOR_IN_FLIGHT.set(len(self._bodies))
+
+    def tell(self) -> None:
+        """About once a second: what was answered since, in a line for each source, however many strangers there were."""
+        self.count()
+        unsaid, self._unsaid = self._unsaid, Counter()
+        for (source, status), count in unsaid.items():
             if status == HTTPStatus.UNAUTHORIZED:
                 self._log.warning("callbacks with a wrong signature", source=source, count=count)
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._log.warning("a source was told to slow down", source=source, count=count)
-        DOOR_IN_FLIGHT.set(len(self._bodies))
 
 
 class Api(FastAPI):
@@ -184,7 +192,7 @@ class Api(FastAPI):
 
         @self.get("/metrics")
         async def exposed() -> Response:
-            callbacks.tell()
+            callbacks.count()
             return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

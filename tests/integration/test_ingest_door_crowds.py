@@ -9,10 +9,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from schemas.topics import MIB
 from tests.integration.test_ingest_door_strangers import closed, connected, genuine, many
 from tests.support.door import DoorProcess
+
+
+@pytest.fixture
+def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as opened:
+        yield opened
 
 
 @contextmanager
@@ -48,15 +55,14 @@ def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out
             assert time.monotonic() < until
 
 
-def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
-    bootstrap_servers: str, prefix: str, tmp_path: Path
-) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door:
-        with unread(door, 3):
-            time.sleep(1)
-        while "stubline_ingest_door_connections 1.0" not in door.client.get("/metrics").text:
-            time.sleep(0.2)
-        assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
+def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(door: DoorProcess) -> None:
+    with unread(door, 3):
+        time.sleep(1)
+    until = time.monotonic() + 20
+    while "stubline_ingest_door_connections 1.0" not in door.client.get("/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
 
 
 def begun(door: DoorProcess, size: int, sent: int) -> bytes:
@@ -82,3 +88,14 @@ def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
             time.sleep(0.3)
             assert [genuine(door, number) for number in range(6, 11)] == [200] * 5
             assert large.recv(4_096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(door: DoorProcess) -> None:
+    began = time.monotonic()
+    for _ in range(30):
+        assert door.send(b"{}", secret="nobody's").status_code == 401
+        assert door.client.get("/metrics").status_code == 200
+    time.sleep(1.2)
+    lines = [it for it in door.said() if it["event"] == "callbacks with a wrong signature"]
+    assert sum(int(str(it["count"])) for it in lines) == 30
+    assert len(lines) <= time.monotonic() - began + 1
