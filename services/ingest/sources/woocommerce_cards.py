@@ -127,9 +127,19 @@ def _blanked(text: str) -> str:
         clean = without(meta)
         is_same = clean == meta and not is_twice
         is_twice.clear()
-        parts += (text[at : found.end()], text[found.end() : end] if is_same else json.dumps(clean))
+        parts += (text[at : found.end()], text[found.end() : end] if is_same else _written(clean))
         at = end
     return "".join((*parts, text[at:]))
+
+
+def _written(clean: object) -> str:
+    """No longer than it came, or a large order would fit into no record. Half a character stays an escape."""
+    text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(clean, separators=(",", ":"))
+    return text
 
 
 def _finite(text: str) -> float | None:

@@ -78,3 +78,13 @@ def test_it_goes_from_a_buyers_note(note: str) -> None:
         assert json.loads(without_cards(told)) == woo_order(customer_note="")
     kept = json.dumps(woo_order(customer_note="ring +353 1 000 0000, code 1234 5678 9012 3456")).encode()
     assert without_cards(kept) == kept
+
+
+@pytest.mark.parametrize("value", ["\u65e5" * 1_000, [1] * 1_000, "half an emoji: \ud83d"])
+def test_an_order_without_its_card_is_no_longer_than_before(value: object) -> None:
+    """It has to fit into the record into which it fitted with it."""
+    order = woo_order(meta_data=[PLAIN, {"key": "k", "value": value}])
+    for is_ascii in (True, "\ud83d" in str(value)):
+        told = json.dumps(order, ensure_ascii=is_ascii, separators=(",", ":")).encode()
+        assert len(without_cards(told)) <= len(told)
+        assert json.loads(without_cards(told))["meta_data"][1]["value"] == value
