@@ -8,6 +8,7 @@ nobody signs, pings, have one of their own. What is signed is never refused for 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -147,8 +148,7 @@ class Callbacks:
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
             ]
-            for acknowledged in awaited:
-                await acknowledged
+            await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))  # which hears all of them
         except NotTakenError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 

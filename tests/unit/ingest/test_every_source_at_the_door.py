@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import time
@@ -21,7 +22,7 @@ from services.ingest import sources
 from services.ingest.api import Callbacks
 from services.ingest.certificates import Certificates
 from services.ingest.errors import CallbackMisaddressed
-from services.ingest.publisher import Publisher
+from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.rules.facts import Callback
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop
@@ -269,6 +270,32 @@ def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign
         told = sample(item(**{name: "?"})).body.replace(b'"%b":"?"' % name.encode(), b'"%b":"\\ud800"' % name.encode())
         answer, (kept,) = sent("adyen", Sample(told))  # Java signs a question mark
         assert (answer.status_code, kept.value) == (200, VENDORS["adyen"].source.without_cards(told))
+
+
+class Refusing(Taken):
+    """Stands for a broker that takes nothing."""
+
+    def publish(self, output: Output) -> asyncio.Future[None]:
+        self.outputs.append(output)
+        refused = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(refused.set_exception, NotTakenError("it rests"))
+        return refused
+
+
+def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_pythons_own() -> None:
+    told, complaints = sample(item(), item(pspReference="B1"), item(pspReference="C1")), list[object]()
+
+    async def send() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        status, _ = await passed(opened(VENDORS["adyen"], refusing), VENDORS["adyen"], told)
+        await asyncio.sleep(0)
+        gc.collect()
+        return status
+
+    refusing = Refusing()
+    assert asyncio.run(send()) == 503
+    assert len(refusing.outputs) == 3
+    assert complaints == []
 
 
 @pytest.mark.parametrize("seconds_off", [-400, 400])
