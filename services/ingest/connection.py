@@ -39,7 +39,7 @@ def descriptors() -> int:
 
 class Connections:
     """All that are open. Full, one makes room: the oldest without its headers, else the longest idle, else one whose answers
-    are not read.
+    are not read, else the one whose body has been coming for longest.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Connections:
         self._waiting = dict[Connection, float]()  # until when; the same wait for all, so the first is the oldest
         self._idle = dict[Connection, None]()
         self._unread = dict[Connection, float]()  # until when their answers may lie here
+        self._coming = dict[Connection, None]()  # their bodies, the first that began first
         self._closed: Counter[str] = Counter()
         self._log = logs.get("door")
         self._most = wanted
@@ -82,6 +83,7 @@ class Connections:
         """It asks nothing more. It counts until it is closed: perhaps it does not read its last answer."""
         self._waiting.pop(one, None)
         self._idle.pop(one, None)
+        self._coming.pop(one, None)
 
     def wait(self, one: Connection) -> None:
         """For its headers. Whoever waits already gets no more time."""
@@ -90,6 +92,14 @@ class Connections:
 
     def came(self, one: Connection) -> None:
         self._waiting.pop(one, None)
+
+    def begin(self, one: Connection) -> None:
+        """Its body, if it has one."""
+        if one in self._open:
+            self._coming[one] = None
+
+    def end(self, one: Connection) -> None:
+        self._coming.pop(one, None)
 
     def rest(self, one: Connection) -> None:
         """It was answered, and may ask again."""
@@ -108,6 +118,7 @@ class Connections:
             next((it for it in self._waiting if not it.is_answering), None)
             or next(iter(self._idle), None)
             or next(iter(self._unread), None)
+            or next(iter(self._coming), None)
         )
         if one is not None:
             self._close(one, "room")
@@ -228,6 +239,12 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if is_first:
             self._answered = self.cycle
+        self.among.begin(self)
+
+    @override
+    def on_message_complete(self) -> None:
+        self.among.end(self)
+        super().on_message_complete()
 
     @override
     def send_400_response(self, msg: str) -> None:

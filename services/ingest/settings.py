@@ -51,7 +51,7 @@ class Settings(LaneSettings):
         ge=16,
         le=100_000,
         description="Open connections, and never more than the limit of open files less 64. One more takes the place of one "
-        "that asks nothing or does not read, or is closed.",
+        "that asks nothing, does not read or does not come to an end, or is closed.",
     )
     door_in_flight_max: int = Field(
         2_000,

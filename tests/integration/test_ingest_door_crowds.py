@@ -99,3 +99,14 @@ def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(door: DoorP
     lines = [it for it in door.said() if it["event"] == "callbacks with a wrong signature"]
     assert sum(int(str(it["count"])) for it in lines) == 30
     assert len(lines) <= time.monotonic() - began + 1
+
+
+def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if nobody says more."""
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_connections_max=20) as door:
+        with many(door, 60, begun(door, 100, 1)):
+            time.sleep(0.2)
+            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+        assert closed(door, "room") >= 40
