@@ -9,19 +9,19 @@ nobody signs, pings, have one of their own. What is signed is never refused for 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from services.ingest.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
+from services.ingest.bodies import FULL, Bodies
 from services.ingest.certificates import Certificates
 from services.ingest.intake import UNKNOWN, records
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
@@ -34,39 +34,6 @@ from services.runtime import logs, metrics, trace
 
 TOPIC_CHARS_MAX = 128
 GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
-RawHeaders = list[tuple[bytes, bytes]]
-
-
-class Answer(NamedTuple):
-    """What a caller is told."""
-
-    status: int
-    headers: RawHeaders
-    body: bytes
-
-
-class ProblemError(Exception):
-    """A refusal, as RFC 9457 wants it."""
-
-    def __init__(self, status: HTTPStatus, detail: str, **headers: str) -> None:
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers
-
-    def answer(self) -> Answer:
-        document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
-        body = json.dumps(document).encode()
-        more = [(name.replace("_", "-").encode(), text.encode()) for name, text in self.headers.items()]
-        fixed = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-        return Answer(self.status.value, fixed + more, body)
-
-
-def taken(body: bytes) -> Answer:
-    """What a vendor reads as: it is kept."""
-    return Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body)
-
-
-def too_fast() -> ProblemError:
-    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close")
 
 
 class Callbacks:
@@ -82,11 +49,11 @@ class Callbacks:
         self._shops, self._publisher, self._settings = shops, publisher, settings
         self._certificates = certificates or Certificates()
         self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
-        self._wait_s = settings.door_body_wait_ms / 1_000
-        self._in_flight = self._bytes = 0
+        self._bodies = Bodies(settings)
         self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
         self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
+        self._unsaid: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,11 +75,8 @@ class Callbacks:
         if shop is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
         media = self._check(shop, scope["method"], headers)
-        self._in_flight += 1
-        chunks = list[bytes]()
-        try:
-            await self._read(receive, chunks)
-            delivery = self._delivery(shop, tail, headers, b"".join(chunks))
+        with self._bodies.place() as body:
+            delivery = self._delivery(shop, tail, headers, await self._bodies.read(receive, body))
             if media not in (shop.source.media, shop.source.also):
                 return self._greet(shop, delivery)
             if not await self._is_genuine(shop, delivery):
@@ -120,32 +84,7 @@ class Callbacks:
             if not self._paces[shop.slug].take(time.monotonic()):
                 raise too_fast()
             await self._publish(shop, delivery)
-        finally:
-            self._in_flight -= 1
-            self._bytes -= sum(map(len, chunks))
         return self._answers[shop.slug]
-
-    async def _read(self, receive: Receive, chunks: list[bytes]) -> None:
-        """The body, bounded in size and time. What comes behind it, a certificate or Kafka's word, has bounds of its own."""
-        size, more = 0, True
-        try:
-            async with asyncio.timeout(self._wait_s):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
-                    chunk, more = message.get("body", b""), message.get("more_body", False)
-                    size += len(chunk)
-                    self._bytes += len(chunk)
-                    chunks.append(chunk)
-                    if size > self._settings.door_body_bytes_max:
-                        raise self._too_large()
-                    if self._bytes > self._settings.door_in_flight_bytes_max:
-                        raise self._come_again("too many callbacks at once")
-        except TimeoutError:
-            raise ProblemError(
-                HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
-            ) from None
 
     def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
         tolerance_s = self._settings.door_clock_tolerance_s
@@ -185,9 +124,9 @@ class Callbacks:
             )
         length = headers.get(b"content-length", b"0")
         if len(length) > 12 or (length.isdigit() and int(length) > self._settings.door_body_bytes_max):
-            raise self._too_large()
-        if self._in_flight >= self._settings.door_in_flight_max:
-            raise self._come_again("too many callbacks at once")
+            raise too_large(self._settings.door_body_bytes_max)
+        if not self._bodies.has_room():
+            raise self._come_again(FULL)
         now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
         if not (self._greetings[shop.slug].take(now) if is_greeting else self._paces[shop.slug].has_room(now)):
             raise too_fast()
@@ -209,29 +148,30 @@ class Callbacks:
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
             ]
-            for acknowledged in awaited:
-                await acknowledged
+            await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))  # which hears all of them
         except NotTakenError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
-    def _too_large(self) -> ProblemError:
-        most = self._settings.door_body_bytes_max
-        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes", connection="close")
-
     def _come_again(self, why: str) -> ProblemError:
-        seconds = str(self._settings.door_retry_after_s)
-        return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=seconds, connection="close")
+        return come_again(why, self._settings.door_retry_after_s)
 
-    def tell(self) -> None:
-        """About once a second: what was answered since."""
+    def count(self) -> None:
+        """For whoever asks for the metrics, as often as he likes."""
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
             DOOR_CALLBACKS.add(count, source=source, status=str(status))
+        self._unsaid += answered
+        DOOR_IN_FLIGHT.set(len(self._bodies))
+
+    def tell(self) -> None:
+        """About once a second: what was answered since, in a line for each source, however many strangers there were."""
+        self.count()
+        unsaid, self._unsaid = self._unsaid, Counter()
+        for (source, status), count in unsaid.items():
             if status == HTTPStatus.UNAUTHORIZED:
                 self._log.warning("callbacks with a wrong signature", source=source, count=count)
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
                 self._log.warning("a source was told to slow down", source=source, count=count)
-        DOOR_IN_FLIGHT.set(self._in_flight)
 
 
 class Api(FastAPI):
@@ -252,7 +192,7 @@ class Api(FastAPI):
 
         @self.get("/metrics")
         async def exposed() -> Response:
-            callbacks.tell()
+            callbacks.count()
             return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -46,7 +46,7 @@ class Sending:
     supplied: tuple[str, ...] = ()
 
     def record(self) -> Record:
-        return Record(TOPIC, 0, 0, 0, self.key.encode(), self.value, self.headers)
+        return Record(TOPIC, 0, 0, 0, sent(self.key), self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class Judged:
     callback: Callback | None
     fault: str = ""
     warnings: tuple[str, ...] = ()
+
+
+def sent(text: str) -> bytes:
+    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with it."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def sending_of(text: bytes, key: str | None) -> Sending:
@@ -79,7 +84,7 @@ def sending_of(text: bytes, key: str | None) -> Sending:
             ("ce_specversion", b"1.0"),
             ("ce_id", b"check-event"),
             ("ce_type", NATIVE.encode()),
-            ("ce_source", f"/sources/{told.get('source', '')}".encode()),
+            ("ce_source", sent(f"/sources/{told.get('source', '')}")),
             ("ce_time", datetime.now(UTC).isoformat().encode()),
             ("content-type", b"application/json"),
         ],
@@ -95,9 +100,9 @@ def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
     if not isinstance(payload, str | None):
         raise NotAFileOfOneError("`payload` is the record's value as a text, as `kcat -J` writes it")
     headers: Headers = [
-        (str(names[at]), None if names[at + 1] is None else names[at + 1].encode()) for at in range(0, len(names), 2)
+        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1])) for at in range(0, len(names), 2)
     ]
-    return Sending(str(key or told.get("key") or ""), headers, (payload or "").encode())
+    return Sending(str(key or told.get("key") or ""), headers, sent(payload or ""))
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,16 +140,21 @@ def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[s
     names = [name for name, _ in sending.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} stands twice: the last counts"
-    newest = max((fact.version.partition("/")[0] for fact in callback.facts), default="")
-    if newest and datetime.fromisoformat(newest) > now + AHEAD_MAX:
-        yield f"modified_at is {newest}, ahead of this clock: until then nothing else that is said of this order counts"
-    if (
-        "headers" not in sending.supplied
-        and "ce_time" not in names
-        and CLOUD_EVENTS.encode() not in dict(sending.headers).values()
-    ):
+    newest = _newest(callback)
+    if newest is not None and newest > now + AHEAD_MAX:
+        yield f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else that is said of this order counts"
+    is_structured = (dict(sending.headers).get("content-type") or b"").lower().startswith(b"application/cloudevents")
+    if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
         yield "ce_time is missing: nobody can tell later when it was sent"
     yield from islice(_unread(sending.value), WARNINGS_MAX)
+
+
+def _newest(callback: Callback) -> datetime | None:
+    """By the order's own clock. What other sources say is not versioned by a time alone."""
+    try:
+        return max((datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts), default=None)
+    except ValueError:
+        return None
 
 
 def _unread(value: bytes) -> Iterator[str]:

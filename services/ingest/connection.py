@@ -1,7 +1,8 @@
-"""Connections of the door: how long one may take over its headers, how large they may be, and how many there may be at once.
+"""Connections of the door: how long one may take over its headers and over its answers, how large headers may be, and how many
+there may be at once.
 
 Between requests uvicorn's own timer counts, and while a body comes the application's. Whoever takes neither a request nor
-leaves is swept once a second; no request has a timer of its own.
+leaves, or leaves his answers unread, is swept once a second; no request has a timer of its own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def descriptors() -> int:
 
 
 class Connections:
-    """All that are open. Full, one that asks nothing makes room: the oldest without its headers, else the longest idle."""
+    """All that are open. Full, one makes room: the oldest without its headers, else the longest idle, else one whose answers
+    are not read, else the one whose body has been coming for longest.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,8 @@ class Connections:
         self._open = set[Connection]()
         self._waiting = dict[Connection, float]()  # until when; the same wait for all, so the first is the oldest
         self._idle = dict[Connection, None]()
+        self._unread = dict[Connection, float]()  # until when their answers may lie here
+        self._coming = dict[Connection, None]()  # their bodies, the first that began first
         self._closed: Counter[str] = Counter()
         self._log = logs.get("door")
         self._most = wanted
@@ -71,8 +76,14 @@ class Connections:
 
     def lost(self, one: Connection) -> None:
         self._open.discard(one)
+        self._unread.pop(one, None)
+        self.leave(one)
+
+    def leave(self, one: Connection) -> None:
+        """It asks nothing more. It counts until it is closed: perhaps it does not read its last answer."""
         self._waiting.pop(one, None)
         self._idle.pop(one, None)
+        self._coming.pop(one, None)
 
     def wait(self, one: Connection) -> None:
         """For its headers. Whoever waits already gets no more time."""
@@ -81,6 +92,14 @@ class Connections:
 
     def came(self, one: Connection) -> None:
         self._waiting.pop(one, None)
+
+    def begin(self, one: Connection) -> None:
+        """Its body, if it has one."""
+        if one in self._open:
+            self._coming[one] = None
+
+    def end(self, one: Connection) -> None:
+        self._coming.pop(one, None)
 
     def rest(self, one: Connection) -> None:
         """It was answered, and may ask again."""
@@ -92,16 +111,22 @@ class Connections:
 
     def refuse(self, one: Connection, why: str) -> None:
         self._closed[why] += 1
-        self.lost(one)
+        self.leave(one)
 
     def _make_room(self) -> bool:
-        one = next((it for it in self._waiting if not it.is_answering), None) or next(iter(self._idle), None)
+        one = (
+            next((it for it in self._waiting if not it.is_answering), None)
+            or next(iter(self._idle), None)
+            or next(iter(self._unread), None)
+            or next(iter(self._coming), None)
+        )
         if one is not None:
             self._close(one, "room")
         return one is not None
 
     def _close(self, one: Connection, why: str) -> None:
         self.refuse(one, why)
+        self.lost(one)
         one.transport.abort()
 
     def tell(self) -> None:
@@ -113,6 +138,7 @@ class Connections:
                 self.wait(one)
             else:
                 self._close(one, "slow")
+        self._sweep_unread(now)
         self._bound()
         while len(self._open) > self._most and self._make_room():
             pass
@@ -122,6 +148,16 @@ class Connections:
         if closed:
             self._log.warning("connections were closed", open=len(self._open), **closed)
         DOOR_CONNECTIONS.set(len(self._open))
+
+    def _sweep_unread(self, now: float) -> None:
+        """An answer is small: what of it does not fit into the system's buffers lies here only when nobody reads."""
+        for one in self._open:
+            if not one.has_unread:
+                self._unread.pop(one, None)
+            elif one not in self._unread:
+                self._unread[one] = now + self._wait_s
+        for one in [it for it, until in self._unread.items() if until <= now]:
+            self._close(one, "unread")
 
     def _bound(self) -> None:
         """By what the process may have open now, which can be changed while it runs."""
@@ -145,11 +181,16 @@ class Connection(HttpToolsProtocol):
         self.logger = QUIET
         self._is_in_headers = self._is_too_large = False
         self._bytes = self._chunk = 0
+        self._answered: RequestResponseCycle | None = None  # of several that were sent at once: uvicorn knows the last
 
     @property
     def is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
         return cycle is not None and not cycle.response_complete
+
+    @property
+    def has_unread(self) -> bool:
+        return self.transport.get_write_buffer_size() > 0
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -161,6 +202,10 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.among.lost(self)
         super().connection_lost(exc)
+        if self._answered is not None:
+            self._answered.disconnected = (
+                True  # or what it says to nobody would be told as a defect, at a stranger's will
+            )
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -190,7 +235,16 @@ class Connection(HttpToolsProtocol):
                 raise ValueError("the headers are too large")  # ends the parser, which has it answered
         self._is_in_headers = False
         self.among.came(self)
+        is_first = not self.is_answering
         super().on_headers_complete()
+        if is_first:
+            self._answered = self.cycle
+        self.among.begin(self)
+
+    @override
+    def on_message_complete(self) -> None:
+        self.among.end(self)
+        super().on_message_complete()
 
     @override
     def send_400_response(self, msg: str) -> None:
@@ -203,6 +257,8 @@ class Connection(HttpToolsProtocol):
 
     @override
     def on_response_complete(self) -> None:
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
+        self._answered = following
         if not self.transport.is_closing() and not self.is_answering and not self._is_in_headers:
             self.among.rest(self)

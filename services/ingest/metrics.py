@@ -51,8 +51,8 @@ DOOR_CONNECTIONS = declare(Gauge("stubline_ingest_door_connections", "Connection
 DOOR_CONNECTIONS_CLOSED = declare(
     Counter(
         "stubline_ingest_door_connections_closed_total",
-        "Connections that the door closed: slow (no headers in time), room (it asked nothing when there were too many), full (no "
-        "other could go), large (headers, or all of a request), nonsense (no HTTP).",
+        "Connections that the door closed: slow (no headers in time), unread (its answers were not read in time), room (it asked "
+        "nothing, did not read, or did not come to an end, when there were too many), full (no other could go), large (headers, or all of a request), nonsense (no HTTP).",
         ("outcome",),
     )
 )

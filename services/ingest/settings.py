@@ -43,20 +43,25 @@ class Settings(LaneSettings):
         10_000,
         ge=100,
         le=60_000,
-        description="How long a request's headers may take to arrive, from connecting on; then the connection is closed.",
+        description="How long a request's headers may take to arrive, from connecting on, and how long an answer may go unread; "
+        "then the connection is closed.",
     )
     door_connections_max: int = Field(
         4_000,
         ge=16,
         le=100_000,
         description="Open connections, and never more than the limit of open files less 64. One more takes the place of one "
-        "that asks nothing, or is closed.",
+        "that asks nothing, does not read or does not come to an end, or is closed.",
     )
     door_in_flight_max: int = Field(
-        2_000, ge=1, le=50_000, description="Callbacks that are read or wait for Kafka at once. One more is told 503."
+        2_000,
+        ge=1,
+        le=50_000,
+        description="Callbacks that are read or wait for Kafka at once. One more takes the place of the one whose body has been "
+        "coming for longest, or is told 503.",
     )
     door_in_flight_bytes_max: int = Field(
-        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it: 503."
+        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it the same."
     )
     door_source_rate_max: float = Field(
         4_000,

@@ -41,6 +41,7 @@ OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
+MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
 RATE_MAX = 1_000_000
 REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 
@@ -186,7 +187,7 @@ def _rate(said: object, where: str) -> float | None:
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
     secret = _referred(name, where, environment, folder)
-    if is_guessable(secret):
+    if is_guessable(secret.removeprefix(MARK)):
         raise LookupError(guessable(name))
     return secret
 
@@ -213,6 +214,8 @@ def _referred(name: object, where: str, environment: Mapping[str, str], folder: 
             raise LookupError(f"{name} cannot be read") from None
     if not secret.strip():
         raise LookupError(f"{name} is missing or empty")
+    if not secret.isascii() and any("\ud800" <= it <= "\udfff" for it in secret):  # bytes that Python could not read
+        raise LookupError(f"{name} is no UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
     return secret

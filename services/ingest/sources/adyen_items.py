@@ -12,6 +12,8 @@ import orjson
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery
 
+ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
+DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
 
@@ -31,17 +33,22 @@ def spelled(value: object) -> object:
 
 
 def document(body: bytes) -> Any:
-    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, is no reason to refuse: Adyen
-    would send the same again for a month, and hold everything back that waits behind it.
+    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw line end or a number of
+    thousands of digits is no reason to refuse: Adyen would send the same again for a month, and hold everything back that
+    waits behind it.
     """
     try:
         return orjson.loads(body)
     except ValueError:
         pass
     try:
-        return json.loads(body.decode("utf-8", "replace"))
+        return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_bounded, strict=False)
     except (ValueError, RecursionError):
         return None
+
+
+def _bounded(digits: str) -> int | None:
+    return int(digits) if len(digits) < DIGITS_MAX else None
 
 
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:
@@ -92,9 +99,10 @@ def pieces(body: bytes) -> Sequence[bytes]:
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
-        return [written({"live": told.get("live"), "notificationItems": [it]}) for it in listed]
+        each = {written({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
     except RecursionError:
         return (body,)
+    return list(each) if len(each) <= ITEMS_MAX else (body,)
 
 
 def written(notification: Mapping[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from schemas.orders import Line, Person, Storefront, order_of
 from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
+from services.ingest.sources.native_cards import without_cards
 from services.ingest.sources.signing import same
 from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, named, status
 from services.ingest.sources.text import clean, email
@@ -167,5 +168,6 @@ SOURCE = Source(
     key_of=key_of,
     event_id=event_id,
     unwrapped=unwrapped,
+    without_cards=without_cards,
     also=b"application/cloudevents+json",
 )

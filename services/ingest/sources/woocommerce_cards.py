@@ -1,4 +1,5 @@
-"""Card data that gateways' plugins write into the meta of a WooCommerce order: it goes before anybody keeps the body.
+"""Card data that gateways' plugins write into the meta of a WooCommerce order, and buyers into their note: it goes before anybody
+keeps the body.
 
 By the names of keys, in texts that hold such names themselves (JSON, PHP's own form), and whatever looks like a card's number.
 """
@@ -25,6 +26,7 @@ ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")  # Ricardo has one
 DIGIT = re.compile(r"[0-9]")
 GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
 SHORTEST, LONGEST, TEXT_CHARS_MAX = 13, 19, 10_000
+KEY_CHARS_MAX = 200  # that is remembered: a thousand keys are
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 # The trigger looks at a body without case, blanks and dashes, whose digits are all noughts.
@@ -40,6 +42,7 @@ ESCAPED = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
 HIDES = re.compile(rb"\\u00[2-7]")
 
 META = re.compile(r'"meta_data"\s*:\s*(?=[\[{"0-9])')
+NOTE = re.compile(rb'("customer_note"\s*:\s*")((?:[^"\\]|\\.){13,}+)(?:"|\\?\Z)', re.DOTALL)
 PAIR = re.compile(rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)', re.DOTALL)
 NOUGHTS = bytes.maketrans(b"123456789", b"0" * 9)
 BLANK = ""
@@ -48,9 +51,10 @@ BLANK = ""
 def without_cards(body: bytes) -> bytes:
     """The same bytes where nothing looks like card data, else with empty values in their places. Never raises.
 
-    Only values named `meta_data` are written anew, so all else stays byte for byte. A gift card's message goes too: nothing
-    that is read here has `card` in its name.
+    Only values named `meta_data` are written anew, and a note with a card's number goes, so all else stays byte for byte. A
+    gift card's message goes too: nothing that is read here has `card` in its name.
     """
+    body = NOTE.sub(_noted, body)
     if not is_suspect(body):
         return body
     plain = unescaped(body)
@@ -60,6 +64,10 @@ def without_cards(body: bytes) -> bytes:
         return body if clean == text else clean.encode("utf-8")
     except (ValueError, RecursionError):  # no JSON, so no order: it becomes a dead letter
         return by_pattern(plain)
+
+
+def _noted(found: re.Match[bytes]) -> bytes:
+    return found[1] + b'"' if has_card_number(found[2].decode("utf-8", "replace")) else found[0]
 
 
 def is_suspect(body: bytes) -> bool:
@@ -88,15 +96,19 @@ def by_pattern(body: bytes) -> bytes:
     """Of what cannot be read: no text under a name of card data, no value of an entry, and from the first meta on no digit."""
 
     def blank(found: re.Match[bytes]) -> bytes:
-        is_data = found[2].decode("ascii", "replace") in VALUES or _is_card(found[2].decode("utf-8", "replace"))
+        is_data = found[2].decode("ascii", "replace") in VALUES or is_card(found[2].decode("utf-8", "replace"))
         return found[1] + (b'""' if found[3][:1] == b'"' else b"0") if is_data else found[0]
 
     begin = max(0, body.find(b'"meta_data"'))
     return body[:begin] + PAIR.sub(blank, body[begin:]).translate(NOUGHTS)
 
 
+def is_card(key: str) -> bool:
+    return _is_named(key) if len(key) <= KEY_CHARS_MAX else NAMED.search(key) is not None
+
+
 @lru_cache(1_000)
-def _is_card(key: str) -> bool:
+def _is_named(key: str) -> bool:
     """A shop's orders have the same few keys."""
     return NAMED.search(key) is not None
 
@@ -112,12 +124,22 @@ def _blanked(text: str) -> str:
     decoder = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, object_pairs_hook=pairs, strict=False)
     while (found := META.search(text, at)) is not None:
         meta, end = decoder.raw_decode(text, found.end())
-        clean = _without(meta)
+        clean = without(meta)
         is_same = clean == meta and not is_twice
         is_twice.clear()
-        parts += (text[at : found.end()], text[found.end() : end] if is_same else json.dumps(clean))
+        parts += (text[at : found.end()], text[found.end() : end] if is_same else _written(clean))
         at = end
     return "".join((*parts, text[at:]))
+
+
+def _written(clean: object) -> str:
+    """No longer than it came, or a large order would fit into no record. Half a character stays an escape."""
+    text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(clean, separators=(",", ":"))
+    return text
 
 
 def _finite(text: str) -> float | None:
@@ -129,17 +151,17 @@ def _bounded(text: str) -> int | None:
     return int(text) if len(text) < 1_000 else None
 
 
-def _without(told: object, key: str = "") -> object:
+def without(told: object, key: str = "") -> object:
     """`key`: under which it stands, or which its entry names."""
     if isinstance(told, list):
-        return [_without(it, key) for it in told]
+        return [without(it, key) for it in told]
     if isinstance(told, dict):
         labels = [label for name in LABELS if isinstance(label := told.get(name), str)]
-        is_card = any(map(_is_card, labels))
+        is_named = any(map(is_card, labels))
         return {
             name: BLANK
-            if _is_card(name) or (is_card and name in VALUES)
-            else _without(it, (labels[0] if labels else key) if name in VALUES else name)
+            if is_card(name) or (is_named and name in VALUES)
+            else without(it, (labels[0] if labels else key) if name in VALUES else name)
             for name, it in told.items()
         }
     if isinstance(told, str):

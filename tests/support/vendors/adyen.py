@@ -42,7 +42,11 @@ def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
             it["success"],
         ]
     )
-    made = base64.b64encode(hmac.digest(bytes.fromhex(key), text.encode(), "sha256")).decode() if key else ""
+    made = (
+        base64.b64encode(hmac.digest(bytes.fromhex(key), text.encode("utf-8", "replace"), "sha256")).decode()
+        if key
+        else ""
+    )
     return {**it, "additionalData": {**it.get("additionalData", {}), "hmacSignature": made}}
 
 

@@ -12,6 +12,7 @@ from tests.support.callbacks import native_order
 from tests.support.vendors.vendor import Sample, Vendor
 
 SECRET = "whsec_" + base64.b64encode(b"a storefront's key, 32 bytes long").decode()
+PAN = "4111111111111111"
 ORDER = native_order(source="vendor")
 EVENT = {"specversion": "1.0", "id": "e-1", "source": "/sources/vendor", "type": NATIVE, "time": "2026-11-20T15:28:09Z"}
 
@@ -45,9 +46,11 @@ VENDOR = Vendor(
             ).encode()
         ),
         "deleted": Sample(json.dumps(ORDER | {"is_deleted": True}).encode()),
+        "with card data": Sample(json.dumps(ORDER | {"buyer": ORDER["buyer"] | {"card_number": PAN}}).encode()),
         "structured": Sample(json.dumps(EVENT | {"data": ORDER}).encode()),
     },
     sign=sign,
     signs_time=True,
+    card_data=(PAN.encode(),),
     told_by=lambda body, slug: body.replace(b'"source": "vendor"', b'"source": "%b"' % slug.encode()),
 )

@@ -18,6 +18,7 @@ from services.ingest.intake import records
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.shops import Shop
 from services.ingest.sources import adyen
+from services.ingest.sources.adyen_items import pieces
 from services.ingest.sources.source import Delivery
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
@@ -291,6 +292,16 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
     callback = read(it)
     assert callback.order_id is None
     assert callback.payments == (f"shop/{PAYMENT}",)
+
+
+def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> None:
+    """Who has seen an item may send it in any company, with another date each time: no flood comes of one callback."""
+    many = sample(*(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101)))
+    (record,) = records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
+    assert record.data == many.body
+    with pytest.raises(CallbackUnreadable, match="101 items"):
+        sources.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
+    assert len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
 
 
 def test_each_item_is_a_record_of_its_order() -> None:

@@ -20,6 +20,8 @@ from services.ingest import sources
 from services.ingest.check_event import NotAFileOfOneError, judged, sending_of
 from services.runtime.errors import Poison
 from tests.support.callbacks import native_order
+from tests.support.vendors import VENDORS
+from tests.support.vendors.vendor import Vendor
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 HEADERS = {
@@ -70,7 +72,17 @@ def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
     assert (found.fault, found.sending.key) == ("", "shop:727")
 
 
+HALF = "\ud800"  # of a character: json.dumps writes it, and no text may hold it
 BAD = {
+    "half a character in its id": (written(native_order(order_id=HALF)), "hex escape"),
+    "half a character in its source": (written(native_order(source=HALF)), "utf-8"),
+    "half a character in its payload": (recorded(order=native_order(number=HALF)), "hex escape"),
+    "half a character in a header": (recorded(ce_id=HALF), "utf-8"),
+    "half a character in its key": (recorded(key=HALF), "shop:727"),
+    "half a character as its payload": (
+        written({"headers": json.loads(recorded())["headers"], "payload": HALF}),
+        "JSON",
+    ),
     "an unknown key": (written(native_order(colour="red")), "colour"),
     "an amount that is no number": (written(native_order(total_minor="12.50")), "total_minor"),
     "a time without an offset": (written(native_order(modified_at="2026-11-20T15:28:08")), "offset"),
@@ -126,6 +138,25 @@ def test_a_field_inside_that_nobody_reads_is_a_warning(told: Callable[[dict[str,
     )
     many = [{"line_id": str(at), "quantity": 1, "colour": "red"} for at in range(500)]
     assert len(judged(sending_of(told(native_order(lines=many)), None), NOW).warnings) == 10
+
+
+@pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
+def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
+    """As `kcat -C -J` reads them from the topic."""
+    for sample in vendor.samples.values():
+        record = vendor.record(sample)
+        names = [part for name, text in record.headers for part in (name, (text or b"").decode())]
+        told = {"headers": names, "key": (record.key or b"").decode(), "payload": (record.value or b"").decode()}
+        assert judged(sending_of(written(told), None), NOW).fault == ""
+
+
+def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
+    record = {
+        "headers": ["content-type", "application/cloudevents+json; charset=utf-8"],
+        "key": "shop:727",
+        "payload": structured(native_order()).decode(),
+    }
+    assert judged(sending_of(written(record), None), NOW).warnings == ()
 
 
 JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))

@@ -51,6 +51,7 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secr
 @pytest.mark.parametrize(
     ("kind", "secret"),
     [
+        ("stripe", "whsec_1111111111"),  # the mark has six letters of its own
         ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of noughts
         ("native", "whsec_MfKQ9r8GKYqr"),  # of nine bytes
         ("woocommerce", "&amp;&lt;&gt;&quot;&#039;"),  # of five characters, as WordPress signs
@@ -58,11 +59,17 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secr
     ],
 )
 def test_a_secret_is_as_strong_as_the_key_that_it_becomes(tmp_path: Path, kind: str, secret: str) -> None:
-    orders_of = '\norders_of = "shop"' if kind == "adyen" else ""
+    orders_of = '\norders_of = "shop"' if kind in {"adyen", "stripe"} else ""
     text = f'[sources.bad]\nkind = "{kind}"\nsecrets = ["env:WEAK"]{orders_of}\n'
     bad = shops.read(written(tmp_path, text), {"WEAK": secret})["bad"]
     assert "WEAK can be guessed" in (bad.refused or "")
     assert bad.secrets == ()
+
+
+def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path) -> None:
+    text = '[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:LATIN"]\n'
+    bad = shops.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
+    assert bad.refused == "env:LATIN is no UTF-8"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ def test_the_signature_is_the_vendors() -> None:
         (b"t=1492774577.0,v1=" + S1, False),
         (b"t=01492774577,v1=" + S1, False),  # the text is signed, not the number
         (b"t=1492774577,v1=" + S1.upper(), False),
+        (b"t=1492774577," + b"v1=0," * 9 + b"v1=" + S1, True),
+        (b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1, False),  # a stranger's, to keep the door busy
     ],
 )
 def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:

@@ -1,0 +1,112 @@
+"""The door in a crowd of strangers who begin and do not end: genuine callers are let in all the same."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from schemas.topics import MIB
+from tests.integration.test_ingest_door_strangers import closed, connected, genuine, many
+from tests.support.door import DoorProcess
+
+
+@pytest.fixture
+def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as opened:
+        yield opened
+
+
+@contextmanager
+def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that ask for far more than fits into any buffer, and never read."""
+    with ExitStack() as stack:
+        opened = list[socket.socket]()
+        for _ in range(count):
+            one = stack.enter_context(socket.socket())
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            one.connect(("127.0.0.1", door.client.base_url.port or 0))
+            one.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1_500)
+            opened.append(one)
+        yield opened
+
+
+def lets_in(door: DoorProcess, number: int) -> bool:
+    try:
+        return genuine(door, number) == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    bounds = {"door_headers_wait_ms": 500, "door_connections_max": 16}
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door, unread(door, 20):
+        until = time.monotonic() + 20
+        while not all(lets_in(door, number) for number in range(1, 6)):
+            assert time.monotonic() < until
+        while closed(door, "unread") < 10:
+            assert time.monotonic() < until
+
+
+def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(door: DoorProcess) -> None:
+    with unread(door, 3):
+        time.sleep(1)
+    until = time.monotonic() + 20
+    while "stubline_ingest_door_connections 1.0" not in door.client.get("/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
+
+
+def begun(door: DoorProcess, size: int, sent: int) -> bytes:
+    head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    return head.encode() + b"x" * sent
+
+
+def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    bounds = {"door_in_flight_max": 20, "door_in_flight_bytes_max": MIB}
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door:
+        with many(door, 60, begun(door, 100, 1)) as opened:
+            until = time.monotonic() + 5
+            while "in_flight_callbacks 20.0" not in httpx.get(f"{door.client.base_url}/metrics").text:
+                assert time.monotonic() < until
+            assert opened[0].recv(4_096).startswith(b"HTTP/1.1 503 ")
+            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+        with (
+            connected(door, begun(door, 1_030_000, 1_000_000)) as large,
+            connected(door, begun(door, 1_030_000, 48_000)),
+        ):
+            time.sleep(0.3)
+            assert [genuine(door, number) for number in range(6, 11)] == [200] * 5
+            assert large.recv(4_096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(door: DoorProcess) -> None:
+    began = time.monotonic()
+    for _ in range(30):
+        assert door.send(b"{}", secret="nobody's").status_code == 401
+        assert door.client.get("/metrics").status_code == 200
+    time.sleep(1.2)
+    lines = [it for it in door.said() if it["event"] == "callbacks with a wrong signature"]
+    assert sum(int(str(it["count"])) for it in lines) == 30
+    assert len(lines) <= time.monotonic() - began + 1
+
+
+def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
+    """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if nobody says more."""
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_connections_max=20) as door:
+        with many(door, 60, begun(door, 100, 1)):
+            time.sleep(0.2)
+            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+        assert closed(door, "room") >= 40
