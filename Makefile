@@ -10,6 +10,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.11 python3.12 python3.13 py
 BIN := .venv/bin
 READY := .venv/.ready
 LOCAL := $(BIN)/python -m deploy.local
+# Each of two runs has servers of its own: most of the time a test waits for one of them.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--universal --python-version 3.11
 
@@ -29,7 +31,7 @@ run: $(READY)  ## all services on the servers of make up, SOURCES=shop.toml; Ctr
 check: lint  ## make lint and the quick tests: what a merge needs
 	@$(BIN)/pytest -q -m "not slow and not chaos"
 test: $(READY)  ## all tests but chaos; T=issuer one service, T=SF-014 one feature, T=words of a test's name
-	@$(BIN)/pytest -m "not chaos" $(if $(T),--pick "$(T)") $(ARGS)
+	@$(BIN)/pytest -m "not chaos" $(if $(T),--pick "$(T)") $(if $(T)$(ARGS),,$(SIDE_BY_SIDE)) $(ARGS)
 lint: $(READY)  ## format, rules, types, who may import whom
 	@$(BIN)/ruff format --check --quiet . || { echo "lint: make format puts it right"; exit 1; }
 	@$(BIN)/ruff check --quiet --output-format concise .
