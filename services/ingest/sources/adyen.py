@@ -19,7 +19,17 @@ from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.adyen_items import items, key_of, pieces, spelled, verify
-from services.ingest.sources.gateway import Minor, Part, aside, blanking, in_iso, order_id, order_reference, quoted
+from services.ingest.sources.gateway import (
+    Minor,
+    Part,
+    aside,
+    blanking,
+    in_iso,
+    order_id,
+    order_reference,
+    quoted,
+    unpriced,
+)
 from services.ingest.sources.source import Received, Source, bounded
 
 __all__ = ["SOURCE", "identify", "items", "key_of", "normalise", "orders", "verify", "without_cards"]
@@ -139,21 +149,21 @@ def normalise(received: Received) -> facts.Callback:
         return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
     if item.code not in STEPS and item.code not in REVIEWS:
         return aside(received, key, "unknown-type", f"the event code {code}", is_drift=True)
-    fact = review(received, item) if item.code in REVIEWS else moved(received, item)
+    fact, notices = (review(received, item), ()) if item.code in REVIEWS else moved(received, item)
     if fact is None:
         is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
         return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
     payment = facts.payment(received.shop, item.payment)
-    return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,))
+    return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices)
 
 
-def moved(received: Received, item: Item) -> facts.Fact | None:
+def moved(received: Received, item: Item) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
     """Its detail is the event code, for the reason is not signed."""
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
         step = REFUSED
     elif not is_done and step.failed is None:
-        return None
+        return None, ()
     elif not is_done and step.failed is not None:
         step = step._replace(state=step.failed, stage=step.stage + 1)
     money = item.amount
@@ -168,7 +178,7 @@ def moved(received: Received, item: Item) -> facts.Fact | None:
         detail=item.code,
         at=bounded(item.at),
     )
-    return staged(facts.movement_fact(movement), step.stage)
+    return staged(facts.movement_fact(movement), step.stage), unpriced(received, movement, item.code)
 
 
 def review(received: Received, item: Item) -> facts.Fact | None:

@@ -8,13 +8,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.orders import order_of
+from schemas.orders import Movement, MovementKind, order_of
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
 from services.ingest.sources.source import Received, amount
 
 WHAT_CHARS_MAX = 100
+PRICED: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})  # a gateway tells their amounts
 
 Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
 Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
@@ -61,6 +62,13 @@ def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool)
     """Acknowledged, kept whole, and not acted on."""
     notice = facts.Notice(received.source, kind, what, received.body, is_kept=True, is_drift=is_drift)
     return facts.callback(key, None, notices=(notice,))
+
+
+def unpriced(received: Received, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
+    """A movement that lacks its amount is taken without it. `what`: the gateway's word for such a one."""
+    if movement.amount_minor is not None or movement.kind not in PRICED:
+        return ()
+    return (facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),)
 
 
 def quoted(word: str) -> str:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.callbacks import PAYPAL
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
+from services.ingest.sources.gateway import unpriced
 from services.ingest.sources.money import exponent, minor
 from services.ingest.sources.paypal_cards import without_cards
+from services.ingest.sources.paypal_objects import Event, Head, Resource
 from services.ingest.sources.paypal_proof import event_id, settled, verify
 from services.ingest.sources.source import Received, Source, amount, bounded, named
 from services.ingest.sources.text import clean
@@ -58,71 +58,6 @@ CUSTOM = re.compile(
 )
 INVOICE = re.compile(rb'"(?:invoice_id|invoice_number)"\s*:\s*"([0-9A-Za-z_.#-]{1,200})"')
 PAYMENTS_MAX = 10
-
-Text = Annotated[str | None, Field(max_length=10_000)]
-Number = Annotated[str | None, Field(max_length=40)]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
-
-
-class Money(Part):
-    currency_code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-    value: Annotated[str, Field(max_length=40)]
-
-
-class Link(Part):
-    rel: Text = None
-    href: Text = None
-
-
-class Disputed(Part):
-    seller_transaction_id: Text = None
-    custom: Text = None
-    invoice_number: Text = None
-
-
-class Outcome(Part):
-    outcome_code: Annotated[str | None, Field(max_length=100)] = None
-
-
-class Unit(Part):
-    custom_id: Text = None
-    invoice_id: Text = None
-
-
-class Supplement(Part):
-    related_ids: dict[str, Any] | None = None
-
-
-class Resource(Part):
-    """A capture, a refund, an authorisation or a dispute: what is needed of any."""
-
-    id: Text = None
-    dispute_id: Text = None
-    status: Annotated[str | None, Field(max_length=100)] = None
-    reason: Annotated[str | None, Field(max_length=200)] = None
-    amount: Money | None = None
-    dispute_amount: Money | None = None
-    custom_id: Text = None
-    invoice_id: Text = None
-    purchase_units: Annotated[list[Unit] | None, Field(max_length=100)] = None
-    disputed_transactions: Annotated[list[Disputed] | None, Field(max_length=100)] = None
-    dispute_outcome: Outcome | None = None
-    supplementary_data: Supplement | None = None
-    update_time: datetime | None = None
-    links: Annotated[list[Link] | None, Field(max_length=100)] = None
-
-
-class Head(Part):
-    id: Annotated[str, Field(min_length=1, max_length=100)]
-    event_type: Annotated[str, Field(min_length=1, max_length=100)]
-
-
-class Event(Head):
-    create_time: datetime
-    resource: Resource
 
 
 class Moved(NamedTuple):
@@ -183,6 +118,7 @@ def told(received: Received) -> facts.Callback:
         raise CallbackUnreadable("it names neither a payment nor an order")
     movement, unknown = movement_of(received, event, moved, references)
     notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
+    notices += unpriced(received, movement, head.event_type)
     return facts.callback(
         identify(received, event),
         None if order is None else f"{received.shop}:{order}",
@@ -223,7 +159,7 @@ def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | No
     if moved.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
-    if above(resource) is None:  # a capture that was reversed is itself the resource
+    if above(resource) is None and event.resource_type != "refund":  # a reversed capture is itself the resource
         return "capture", "undone", word
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
 

@@ -30,14 +30,15 @@ def modified(code: str, reference: str, /, **changes: object) -> dict[str, Any]:
 
 def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
     """By nothing, when there is no key."""
+    money = it["amount"] or {"value": "", "currency": ""}
     text = ":".join(
         [
             *(
                 it.get(name, "")
                 for name in ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
             ),
-            str(it["amount"]["value"]),
-            it["amount"]["currency"],
+            str(money["value"]),
+            money["currency"],
             it["eventCode"],
             it["success"],
         ]

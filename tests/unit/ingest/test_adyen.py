@@ -216,6 +216,13 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
     ]
 
 
+def test_a_movement_that_lacks_its_amount_is_taken_and_told() -> None:
+    callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
+    assert only(callback).amount_minor is None
+    assert [(it.kind, it.what) for it in callback.notices] == [("missing-field", "amount of 'CHARGEBACK'")]
+    assert not disputed("CHARGEBACK").notices
+
+
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
     """The date is not signed: who has seen an item can write any."""
     done, reversed_ = disputed("CHARGEBACK"), disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00")

@@ -239,6 +239,22 @@ def test_an_event_says_how_much_money_moved(body: bytes, kind: str, state: str, 
 
 
 @pytest.mark.parametrize(
+    "body",
+    [event(CAPTURE, amount=None), event(REFUND, amount=None), event(DISPUTE, dispute_amount=None)],
+    ids=["capture", "refund", "dispute"],
+)
+def test_a_movement_that_lacks_its_amount_is_taken_and_told(body: bytes) -> None:
+    assert moved(body).amount_minor is None
+    what = f"amount of '{json.loads(body)['event_type']}'"
+    assert [(it.kind, it.what) for it in told(body).notices] == [("missing-field", what)]
+
+
+def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
+    it = moved(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
+    assert (it.kind, it.state, it.amount_minor) == ("refund", "done", 500)
+
+
+@pytest.mark.parametrize(
     ("outcome", "state"),
     [
         ("RESOLVED_BUYER_FAVOUR", "done"),
