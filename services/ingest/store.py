@@ -87,6 +87,10 @@ class Store:
         """The oldest first. How many went."""
         return self.session.execute(SQL["purge_kept"], {"days": days, "rows_max": rows_max}).rowcount
 
+    def lock_proofs(self, proofs: Sequence[str]) -> None:
+        """Before `add_callbacks`, which sees what another lane was shown under them."""
+        self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
+
     def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came; and so of their proofs."""
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()

@@ -46,11 +46,13 @@ BOUNDS = (
 
 def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
     """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; one to
-    three more when payments are named, and one for each kind of thing that is put aside.
+    three more when payments are named, one for proofs, and one for each kind of thing that is put aside.
     """
     store = Store(session)
     payments = _payments(batch, store)
     before = store.lock_orders(_order_ids(batch, payments))
+    if proofs := {told.proof[0] for told in batch if told.proof is not None}:
+        store.lock_proofs(sorted(proofs))
     verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
     changed = [order for order in after.values() if order is not before[order.order_id] and order.sequence]
     save(store, changed, before, [it for it in paid.values() if it is not payments[it.name]], payments)

@@ -16,7 +16,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
 from services.runtime import database, metrics
 from services.runtime.ledger import Session
-from services.runtime.records import Effect, Outcome
+from services.runtime.records import Dead, Effect, Outcome
 from tests.integration.test_ingest import Counting, kinds, rows, said, work
 from tests.support.callbacks import record, woo_order
 from tests.unit.ingest.test_joining import movement
@@ -87,6 +87,29 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
         assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(written).keys()
     last = {event.key: event for event in sorted(said(outcomes), key=lambda event: event.sequence)}
     assert all(len(event.movements) == 2 for event in last.values())
+
+
+def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at_once(
+    database_url: str, session: Session
+) -> None:
+    """They name other orders, so no row that both lock holds one of them up."""
+    chance, outcomes, again = Random(5), list[Outcome](), list[int]()
+
+    def proved(order: int, number: int) -> Callback:
+        it = facts.callback(f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),))
+        return it._replace(proof=(f"gate transmission {number}", it.meaning))
+
+    lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
+    threads = [
+        threading.Thread(target=lane, args=(database_url, cut(chance.sample(told, ORDERS), 20), outcomes, again))
+        for told in lanes
+    ]
+    for it in threads:
+        it.start()
+    for it in threads:
+        it.join(60)
+    assert sorted(kinds(outcomes), key=str) == sorted([Effect] * ORDERS + [Dead] * ORDERS, key=str)
+    assert rows(session, "select count(*) from ingest.orders") == [(ORDERS,)]
 
 
 def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> None:

@@ -7,6 +7,14 @@ with locked as materialized (
 )
 select generation, locked.* from runtime.generation left join locked on true;
 
+-- name: lock_proofs
+-- Until the end of the transaction, behind all rows and sorted: of two bodies under one proof, in two lanes, the second sees the
+-- first. By 256 of them at most, whatever a batch holds: the server's table of locks is shared and bounded.
+select pg_advisory_xact_lock(hashtextextended('stubline.ingest.proof', place))
+from (
+    select distinct hashtext(proof) & 255 as place from unnest(%(proofs)s::text[]) as batch (proof) order by place
+) as places;
+
 -- name: add_callbacks
 -- Answers what was known before: the select shares the insert's snapshot, so it does not see this batch. A key names its
 -- order: of a locked one nobody else brings the same key right now, and of a new one add_orders finds out if somebody did.
