@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from schemas.callbacks import TOPIC
 from schemas.envelope import NotAnEvent, Output
 from services.ingest import sources
-from services.ingest.api import Callbacks
-from services.ingest.certificates import Certificates
+from services.ingest.door.api import Callbacks
+from services.ingest.door.certificates import Certificates
+from services.ingest.door.publisher import NotTakenError, Publisher
 from services.ingest.errors import CallbackMisaddressed
-from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.rules.facts import Callback
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from services.ingest.pace import BURST_S, Pace
+from services.ingest.door.pace import BURST_S, Pace
 
 WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from schemas.envelope import Output
-from services.ingest.api import Callbacks
-from services.ingest.certificates import Certificates
-from services.ingest.publisher import Publisher
+from services.ingest.door.api import Callbacks
+from services.ingest.door.certificates import Certificates
+from services.ingest.door.publisher import Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop
 from services.ingest.sources import paypal

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from services.ingest.pace import Pace
+from services.ingest.door.pace import Pace
 from services.runtime import logs
 
 WAIT_S = 5.0

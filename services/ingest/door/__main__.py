@@ -17,12 +17,12 @@ import uvloop
 
 from schemas.callbacks import TOPIC
 from services.ingest import shops
-from services.ingest.api import Api, Callbacks
-from services.ingest.certificates import Certificates
-from services.ingest.connection import Connections
+from services.ingest.door.api import Api, Callbacks
+from services.ingest.door.certificates import Certificates
+from services.ingest.door.connection import Connections
+from services.ingest.door.publisher import Publisher
 from services.ingest.errors import DoorBroken
 from services.ingest.metrics import DOOR_SOURCES
-from services.ingest.publisher import Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop
 from services.runtime import logs

@@ -1,4 +1,4 @@
-"""The door: callbacks in over HTTP, each answered only when Kafka has it.
+"""What a callback meets at the door: each is answered only when Kafka has it.
 
 Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
 its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
@@ -20,13 +20,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingest.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
-from services.ingest.bodies import FULL, Bodies
-from services.ingest.certificates import Certificates
+from services.ingest.door.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
+from services.ingest.door.bodies import FULL, Bodies
+from services.ingest.door.certificates import Certificates
+from services.ingest.door.pace import Pace
+from services.ingest.door.publisher import NotTakenError, Publisher
 from services.ingest.intake import UNKNOWN, records
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
-from services.ingest.pace import Pace
-from services.ingest.publisher import NotTakenError, Publisher
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
 from services.ingest.sources.source import FORM, CertificateNeededError, Delivery

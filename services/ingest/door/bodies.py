@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
-from services.ingest.answers import ProblemError, come_again, too_large
+from services.ingest.door.answers import ProblemError, come_again, too_large
 from services.ingest.settings import Settings
 
 FULL = "too many callbacks at once"
