@@ -11,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOCAL := $(BIN)/python -m deploy.local
 # Each of two runs has servers of its own: most of the time a test waits for one of them.
-SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses 2 --dist loadscope --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	--universal --python-version 3.11
 

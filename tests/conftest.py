@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 from deploy.local.mail import Mail
 from deploy.local.ports import kept_ports
 from deploy.local.stack import Stack
+from tests.support.side_by_side import Together
 from tests.support.stack import Databases, Servers, servers_for_tests
 
 
@@ -25,6 +27,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if picked(item, wanted)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 def picked(item: pytest.Item, wanted: str) -> bool:
