@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from services.ingest.sources import exact
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery
 
@@ -38,7 +37,7 @@ def document(body: bytes) -> Any:
     waits behind it.
     """
     try:
-        return orjson.loads(body)
+        return exact.loads(body)
     except ValueError:
         pass
     try:
@@ -99,14 +98,7 @@ def pieces(body: bytes) -> Sequence[bytes]:
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
-        each = {written({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
-    except RecursionError:
+        each = {exact.dumps({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
+    except (ValueError, RecursionError):
         return (body,)
     return list(each) if len(each) <= ITEMS_MAX else (body,)
-
-
-def written(notification: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(notification)
-    except TypeError:  # half a character
-        return json.dumps(notification).encode()

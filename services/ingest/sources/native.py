@@ -18,6 +18,7 @@ from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront, order_of
 from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
 from services.ingest.rules import facts
+from services.ingest.sources import exact
 from services.ingest.sources.money import exponent
 from services.ingest.sources.native_cards import without_cards
 from services.ingest.sources.signing import same
@@ -66,12 +67,12 @@ def unwrapped(body: bytes) -> bytes:
     if b'"specversion"' not in body:
         return body
     try:
-        event = orjson.loads(body)
+        event = exact.loads(body)
         if (event["specversion"], event["type"]) != ("1.0", NATIVE):
             return body
         encoded = event.get("data_base64")
-        return orjson.dumps(event["data"]) if encoded is None else base64.b64decode(encoded, validate=True)
-    except (ValueError, KeyError, TypeError):
+        return exact.dumps(event["data"]) if encoded is None else base64.b64decode(encoded, validate=True)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body
 
 

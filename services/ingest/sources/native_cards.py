@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 
-import orjson
-
 from schemas.callbacks import NativeOrder
 from schemas.orders import Line, Person
+from services.ingest.sources import exact
 from services.ingest.sources.woocommerce_cards import PAIR, has_card_number, is_card, without
 
 FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model_fields])
@@ -19,9 +18,9 @@ FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model
 def without_cards(body: bytes) -> bytes:
     """The same bytes, where nothing looks like card data, else with empty values in their places. Never raises."""
     try:
-        told = orjson.loads(body)
+        told = exact.loads(body)
         clean = _cleaned(told)
-        return body if clean == told else orjson.dumps(clean)
+        return body if clean == told else exact.dumps(clean)
     except (ValueError, TypeError, RecursionError):  # no JSON, or too deep to be any order
         return PAIR.sub(_blanked, body)
 

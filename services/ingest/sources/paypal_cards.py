@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 
-import orjson
-
+from services.ingest.sources import exact
 from services.ingest.sources.gateway import blanking
 
 CARDS = frozenset({"card", "network_token", "apple_pay", "google_pay"})
@@ -28,7 +27,7 @@ def without_cards(body: bytes) -> bytes:
     if HINT.search(body) is None:
         return body
     try:
-        return orjson.dumps(_without(orjson.loads(body), is_card=False))
+        return exact.dumps(_without(exact.loads(body), is_card=False))
     except (ValueError, TypeError, RecursionError):  # TypeError: it is deeper than it can be written
         return by_pattern(body)
 
