@@ -65,7 +65,7 @@ class Cupboard:
         return self.kits.get(digest)
 
     def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
-        digest = faces.digest_of(font.content, font.index, characters, tags)
+        digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if digest not in self.kits:
             self.kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
         return self.kits[digest]

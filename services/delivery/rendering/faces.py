@@ -67,8 +67,9 @@ def the_kit(kits: Kits, digest: str) -> Kit:
     return found
 
 
-def digest_of(content: bytes, index: int, extra: str, tags: frozenset[str]) -> str:
-    told = f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} {''.join(sorted(set(extra)))} "
+def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
+    """Of all that a kit is made of. Its family is printed: two designs may call one file differently."""
+    told = f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} {''.join(sorted(set(extra)))} {family} "
     return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
@@ -93,7 +94,7 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
         return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
 
     return Kit(
-        digest=digest_of(content, index, extra, tags),
+        digest=digest_of(content, index, family, extra, tags),
         family=family,
         blob=for_shaping(face, characters),
         characters=characters,

@@ -108,7 +108,7 @@ class Shelf:
 
     def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
         """Made if there is none."""
-        digest = faces.digest_of(font.content, font.index, characters, tags)
+        digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if (found := self.kit(digest)) is not None:
             return found
         made = self._kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)

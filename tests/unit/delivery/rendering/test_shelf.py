@@ -18,6 +18,7 @@ from services.delivery.rendering import apart, faces, packaged, plates, qr, shel
 from services.delivery.rendering.ceiling import Task
 from services.delivery.rendering.designs import Library
 from services.delivery.rendering.faces import Kit
+from services.delivery.rendering.layout import Font
 from services.delivery.rendering.plates import Blobs, pack
 from services.delivery.rendering.renderer import Renderer, facts_of
 from services.delivery.rendering.shelf import Shelf, plate_key
@@ -180,6 +181,16 @@ def test_a_face_survives_its_bytes() -> None:
         again: Kit = faces.from_bytes(faces.to_bytes(kit))
         assert again == kit
         assert faces.to_bytes(again) == faces.to_bytes(kit)
+
+
+def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
+    """The name is printed, and whose design was compiled first must not decide it."""
+    content = packaged.font("SourceSansPro-Regular.ttf")
+    names, kits = ["Source Sans Pro", "Mine"], Shelf(tmp_path)
+    for at in (kits, Shelf(tmp_path)):
+        found = [at.kit_of(Font(content, 0, name, is_variable=False), "", frozenset()) for name in names]
+        assert [kit.family for kit in found] == names
+        assert [at.kit(kit.digest) for kit in found] == found
 
 
 def keys(folder: Path) -> dict[str, str]:
