@@ -67,7 +67,8 @@ class Settings(LaneSettings):
         4_000,
         ge=0.1,
         le=1_000_000,
-        description="Callbacks a second of one source, twice as many at once; one more is told 429. `rate_max` in the sources "
+        description="Callbacks a second of one source, twice as many at once, and as many again that were taken before; one more is "
+        "told 429. `rate_max` in the sources "
         "file is a source's own. WooCommerce never asks again, so only what would bury the others should be told so.",
     )
     door_clock_tolerance_s: int = Field(

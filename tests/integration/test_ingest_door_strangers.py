@@ -202,6 +202,13 @@ def test_strangers_use_up_nothing_of_a_sources_rate(
     assert 429 in {genuine(door, number) for number in range(11, 40)}
 
 
+def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(door: DoorProcess) -> None:
+    """WooCommerce signs no time: whoever has seen one delivery can send it for ever."""
+    assert genuine(door, 1) == 200
+    assert {genuine(door, 1) for _ in range(60)} == {200, 429}
+    assert [genuine(door, number) for number in range(2, 10)] == [200] * 8
+
+
 def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(door: DoorProcess) -> None:
     codes = [door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code for _ in range(400)]
     assert codes.count(200) >= 100

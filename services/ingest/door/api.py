@@ -2,8 +2,9 @@
 
 Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
 its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
-had, 401 wrong signature, 429 too fast by now, 503 Kafka does not take it. Only what is genuine uses up its source's rate; forms that
-nobody signs, pings, have one of their own. What is signed is never refused for what it says: the worker judges that.
+had, 401 wrong signature, 429 too fast by now, 503 Kafka does not take it. Only what is genuine uses up its source's rate; what was
+taken before has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused for what it
+says: the worker judges that.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.ingest.door.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
 from services.ingest.door.bodies import FULL, Bodies
 from services.ingest.door.certificates import Certificates
-from services.ingest.door.pace import Pace
+from services.ingest.door.pace import Pace, Paces
 from services.ingest.door.publisher import NotTakenError, Publisher
 from services.ingest.intake import UNKNOWN, records
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
@@ -50,7 +51,7 @@ class Callbacks:
         self._certificates = certificates or Certificates()
         self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
         self._bodies = Bodies(settings)
-        self._paces = {shop.slug: Pace(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
+        self._paces = {shop.slug: Paces(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
         self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._unsaid: Counter[tuple[str, int]] = Counter()
@@ -81,9 +82,10 @@ class Callbacks:
                 return self._greet(shop, delivery)
             if not await self._is_genuine(shop, delivery):
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
-            if not self._paces[shop.slug].take(time.monotonic()):
+            if not self._paces[shop.slug].take(time.monotonic(), delivery.body):
                 raise too_fast()
             await self._publish(shop, delivery)
+            self._paces[shop.slug].taken(delivery.body)
         return self._answers[shop.slug]
 
     def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:

@@ -1,10 +1,15 @@
-"""How fast one source may bring callbacks, so that one that runs wild leaves room for the others. Pure: the caller has the clock."""
+"""How fast one source may bring callbacks, so that one that runs wild leaves room for the others. Pure: the caller has the clock.
+
+What was taken before has a pace of its own: who has seen one signed body can send it again and again, and must not use up
+the rate of those that are new.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 BURST_S = 2.0  # of its rate at once: shops tell a sale's orders in bursts
+RECENT_MAX = 5_000  # bodies of a source that are remembered
 
 
 @dataclass(slots=True)
@@ -35,3 +40,29 @@ class Pace:
             return False
         self._level -= 1
         return True
+
+
+@dataclass(slots=True)
+class Paces:
+    """Of one source: for what is new, and, as fast again, for what comes once more."""
+
+    rate_max: float
+    _new: Pace = field(init=False)
+    _again: Pace = field(init=False)
+    _taken: dict[int, None] = field(init=False, default_factory=dict)  # by a hash that differs in each process
+
+    def __post_init__(self) -> None:
+        self._new, self._again = Pace(self.rate_max), Pace(self.rate_max)
+
+    def has_room(self, now: float) -> bool:
+        """Whether anything may come now: what it is, nobody knows yet."""
+        return self._new.has_room(now) or self._again.has_room(now)
+
+    def take(self, now: float, body: bytes) -> bool:
+        return (self._again if hash(body) in self._taken else self._new).take(now)
+
+    def taken(self, body: bytes) -> None:
+        """Kafka has it."""
+        self._taken[hash(body)] = None
+        if len(self._taken) > RECENT_MAX:
+            del self._taken[next(iter(self._taken))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from services.ingest.door.pace import BURST_S, Pace
+from services.ingest.door.pace import BURST_S, RECENT_MAX, Pace, Paces
 
 WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 
@@ -34,3 +34,28 @@ def test_asking_for_room_uses_up_nothing() -> None:
 def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
     pace = Pace(1)
     assert [pace.take(now) for now in (5.0, 5.0, 4.0, 5.0)] == [True, True, False, False]
+
+
+def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> None:
+    paces = Paces(5)
+    paces.taken(b"seen")
+    assert [paces.take(0.0, b"seen") for _ in range(50)].count(True) == 10
+    assert all(paces.take(0.0, b"new %d" % number) for number in range(10))
+    assert not paces.take(0.0, b"one more")
+    assert not paces.has_room(0.0)
+
+
+def test_repeats_are_taken_as_fast_as_what_is_new() -> None:
+    paces = Paces(5)
+    for number in range(1, 500):
+        assert paces.take(number / 5, b"%d" % number)
+        paces.taken(b"%d" % number)
+        assert paces.take(number / 5, b"%d" % number)
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
+    paces = Paces(1e6)
+    for number in range(3 * RECENT_MAX):
+        paces.taken(b"%d" % number)
+    assert len(paces._taken) == RECENT_MAX
+    assert hash(b"0") not in paces._taken
