@@ -36,8 +36,8 @@ MEANWHILE = {
 }
 OF_KIND = {  # notices that are not about words
     "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
-    "`date_modified_gmt` as changed when it was made, a payment's movement without its amount, and one of Ticket Evolution's is asked "
-    "for once more. Find out at the source why it is gone.",
+    "`date_modified_gmt` as changed when it was made, a line without a price as free, a payment's movement without its amount; an order "
+    "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source why it is gone.",
     "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
     "missed once more.",
     "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",

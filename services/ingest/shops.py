@@ -32,6 +32,7 @@ from typing import Any
 from services.ingest import poll_block
 from services.ingest.polls.poll import Polled
 from services.ingest.sources import KINDS, SLUG
+from services.ingest.sources.signing import MARK
 from services.ingest.sources.source import Source
 from services.runtime.settings import ConfigurationError
 
@@ -41,7 +42,6 @@ OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
-MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
 RATE_MAX = 1_000_000
 REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 

@@ -21,24 +21,24 @@ from services.ingest.rules import facts
 from services.ingest.sources import exact
 from services.ingest.sources.money import exponent
 from services.ingest.sources.native_cards import without_cards
-from services.ingest.sources.signing import same
+from services.ingest.sources.signing import MARK, same
 from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, named, status
 from services.ingest.sources.text import clean, email
 
 EVENT_ID_CHARS_MAX = 200
 ID, TIME = re.compile(rb"[!-~]{1,200}"), re.compile(rb"[0-9]{1,15}")
-PREFIX, SIGNATURES_MAX = "whsec_", 10
+SIGNATURES_MAX = 10
 NOBODY = Person()
 
 
 def key_of(secret: str) -> bytes:
     """`whsec_` and base64, as that specification writes secrets; any other text is the key itself."""
-    if not secret.startswith(PREFIX):
+    if not secret.startswith(MARK):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
+        return base64.b64decode(secret.removeprefix(MARK), validate=True)
     except ValueError:
-        raise ValueError(f"begins with {PREFIX}, and no base64 follows") from None
+        raise ValueError(f"begins with {MARK}, and no base64 follows") from None
 
 
 def verify(delivery: Delivery) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from services.ingest.sources.source import Delivery
 
+MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
+
 
 def hmac_fits(delivery: Delivery, given: bytes, *, is_hex: bool = False, signed: bytes | None = None) -> bool:
     """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.

@@ -120,6 +120,8 @@ def normalise(received: Received) -> facts.Callback:
         return facts.callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
     if verdict_of(word) == "pending" and word != "pending":
         notices.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
+    if any(not item.price and item.cost is None for item in order.items):
+        notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
     front = storefront(order, gated(state, word), at)
     told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at)
     if front.status.startswith("fraud-"):

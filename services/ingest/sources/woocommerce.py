@@ -44,7 +44,7 @@ PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
 Text = Annotated[str | None, Field(max_length=10_000)]
-Number = Annotated[str, Field(max_length=40)]  # never null: nothing is not nought
+Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
 At = datetime | None
 
 
@@ -235,8 +235,8 @@ def storefront(order: Told, word: str, extras: Sequence[Extra]) -> bytes:
             "channel": "",
             "number": unescaped(order.number or order.id, 64),
             "currency": order.currency,
-            "total_minor": amount(minor(order.total or "0", digits)),
-            "refunded_minor": amount(sum(abs(minor(it.total or "0", digits)) for it in refunds)) if refunds else 0,
+            "total_minor": amount(minor(order.total, digits)),
+            "refunded_minor": amount(sum(abs(minor(it.total, digits)) for it in refunds)) if refunds else 0,
             "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
             "paid_at": utc(order.date_paid_gmt) if order.date_paid_gmt else None,
             "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
@@ -253,8 +253,8 @@ def line(item: LineItem, beside: Extra, digits: int) -> dict[str, object]:
         "product_id": item.product_id or "",
         "sku": unescaped(item.sku or "", 100),
         "name": unescaped(item.name or "", 300),
-        "quantity": quantity(item.quantity or "0"),
-        "total_minor": amount(minor(item.total or "0", digits)),
+        "quantity": quantity(item.quantity),
+        "total_minor": amount(minor(item.total, digits)),
         "recipient": None if person is None else {"name": person[0], "email": person[1]},
         "numbers": beside.numbers,
         "is_eticket": None,

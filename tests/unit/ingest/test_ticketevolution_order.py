@@ -181,6 +181,15 @@ def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(policy: in
     assert known(*held[:2]).state(policy) == known(*held).state(policy) == "observed"
 
 
+def test_a_line_without_any_price_is_free_and_told_of() -> None:
+    for name in ("price", "cost"):
+        items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
+        assert read(items=items, buyer=TEVO).notices == ()
+    bare = [{name: value for name, value in it.items() if name not in {"price", "cost"}} for it in ORDER["items"]]
+    (notice,) = read(items=bare, buyer=TEVO).notices
+    assert (notice.kind, notice.what) == ("missing-field", "items.price")
+
+
 def test_a_state_that_nobody_knows_is_told_of() -> None:
     (notice,) = read(seller_state="Teleported", buyer=TEVO).notices
     assert (notice.kind, notice.what, notice.is_kept) == ("unknown-status", "seller_state 'teleported'", False)
