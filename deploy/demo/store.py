@@ -9,8 +9,9 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from deploy.local.look import end_offsets
 from services.runtime import sql
+from services.runtime.broker import Broker
+from services.runtime.records import LaneKey
 
 SQL = sql.load(__package__)
 
@@ -40,7 +41,7 @@ class Store:
 
     def stages(self) -> dict[str, Stage]:
         rows = self.connection.execute(SQL["stages"]).fetchall()
-        ends = end_offsets(self.bootstrap_servers, {(row[1], row[2]) for row in rows if row[1] != "@timer"})
+        ends = Broker(self.bootstrap_servers).ends({LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"})
         stages: dict[str, Stage] = defaultdict(Stage)
         for group, topic, partition, offset, effects, duplicates, superseded, dead, gaps, gap, stopped in rows:
             stage = stages[group]
@@ -54,7 +55,8 @@ class Store:
             stage.duplicates += duplicates
             stage.superseded += superseded
             stage.dead += dead
-            stage.lag += max(0, ends.get((topic, partition), offset) - offset)
+            if (end := ends.get(LaneKey(topic, partition))) is not None:
+                stage.lag += max(0, end.readable - offset)
         return dict(stages)
 
     def orders_by_state(self) -> Counter[str]:

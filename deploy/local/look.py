@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 import psycopg
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg.rows import class_row
 from pydantic.dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local.process import StackError
+from services.runtime.broker import Broker
+from services.runtime.records import TIMER, LaneKey
 
 LANES = """
 select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished, stopped_code
@@ -90,24 +91,17 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
             lanes = connection.cursor(row_factory=class_row(Lane)).execute(LANES).fetchall()
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
-    ends = end_offsets(bootstrap_servers, {(lane.topic, lane.partition) for lane in lanes})
+    keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
+    ends = Broker(bootstrap_servers).ends(keys - {TIMER})
     table = Table(
         "group", "topic", "partition", "epoch", "next offset", "lag", "state", title=time.strftime("%H:%M:%S")
     )
     for lane in lanes:
-        end = ends.get((lane.topic, lane.partition))
-        behind = "no such partition" if end is None else str(end - lane.next_offset)
+        extent = ends.get(LaneKey(lane.topic, lane.partition))
+        behind = "no such partition" if extent is None else str(max(0, extent.readable - lane.next_offset))
         state = lane.stopped_code or ("unpublished" if lane.unpublished else "")
+        if extent is not None and extent.readable < extent.high:
+            state = f"{state} waits for an open transaction ({extent.high - extent.readable})".strip()
         place = (lane.consumer_group, lane.topic, str(lane.partition), str(lane.epoch), str(lane.next_offset))
         table.add_row(*place, behind, state)
     Console().print(table)
-
-
-def end_offsets(bootstrap_servers: str, partitions: set[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    if not partitions:
-        return {}
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
-    known = admin.list_topics(timeout=10).topics
-    there = [TopicPartition(t, n) for t, n in partitions if t in known and n in known[t].partitions]
-    answers = admin.list_offsets({part: OffsetSpec.latest() for part in there}, request_timeout=10)
-    return {(part.topic, part.partition): answer.result().offset for part, answer in answers.items()}

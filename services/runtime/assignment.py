@@ -107,8 +107,14 @@ class Assignment(Generic[S]):
         self.from_tail(lane)
         self._telemetry.assigned_again(lane.key, lane.tail, why)
 
+    def doubted(self, lane: Lane) -> None:
+        """A record or the end came that does not follow on: a hole in the log, or a jump of the client. The next
+        assignment tells which.
+        """
+        self.from_tail(lane)
+        self._telemetry.hole_doubted(lane.key, lane.tail)
+
     def from_tail(self, lane: Lane) -> None:
-        lane.first_wanted = True
         self._start(lane, lane.tail)
 
     def acquire_due(self) -> None:

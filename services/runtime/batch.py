@@ -36,26 +36,32 @@ class RecordsFailed(Exception):
 
 
 def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Part]:
-    """In key sequence, as rows are locked. Each lane gets its share first, so that a flooded one does not starve the rest."""
-    ready = sorted((lane for lane in lanes if lane.may_commit and _takeable(lane)), key=lambda lane: lane.key)
-    parts = []
+    """In key sequence, as rows are locked. Each lane gets its share of records, so that a flooded one does not starve the rest.
+
+    Bytes are shared by all of them, and only the first record of all may pass the bound: lanes of which none fits wait for
+    the next transaction, where those that have waited longest come first.
+    """
+    ready = sorted(
+        (lane for lane in lanes if lane.may_commit and _takeable(lane)), key=lambda lane: (lane.commit_at, lane.key)
+    )
+    parts: list[Part] = []
     for index, lane in enumerate(ready):
         share = -(-records_max // (len(ready) - index))
         taken: list[Prepared] = []
         size = 0
         for prepared in lane.prepared[:share]:
-            record = prepared.record
-            size += len(record.value or b"") + len(record.key or b"")
-            if isinstance(prepared.event, Stop) or (taken and size > bytes_max):
+            larger = size + prepared.size
+            if isinstance(prepared.event, Stop) or ((taken or parts) and larger > bytes_max):
                 break
             taken.append(prepared)
+            size = larger
         records_max -= len(taken)
         bytes_max = max(bytes_max - size, 0)
         if taken:
             parts.append(Part(lane, taken))
         if records_max <= 0:
             break
-    return parts
+    return sorted(parts, key=lambda part: part.lane.key)
 
 
 def _takeable(lane: Lane) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
 
 from schemas.topics import Topic
 from services.runtime.errors import BrokerAway, StublineError
+from services.runtime.records import LaneKey
 
 TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
@@ -41,10 +42,20 @@ MOVING = (
 
 
 class Extent(NamedTuple):
-    """Where a partition begins, and the offset of the record that comes next."""
+    """Where a partition begins, and the offset of the record that comes next.
+
+    `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has neither committed
+    nor aborted it, and the broker ends it after the producer's `transaction.timeout.ms`. None: it was not asked for.
+    """
 
     low: int
     high: int
+    stable: int | None = None
+
+    @property
+    def readable(self) -> int:
+        """The end for readers."""
+        return self.high if self.stable is None else self.stable
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +110,39 @@ class Broker:
             return {}
         partitions = [TopicPartition(topic, number) for number in range(standing.partitions)]
         low, high = (self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-        return {number: Extent(low[number], high[number]) for number in range(standing.partitions)}
+        stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return {number: Extent(low[number], high[number], stable[number]) for number in range(standing.partitions)}
 
-    def _offsets(self, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, Extent]:
+        """Of these partitions, at once and without their begins; those that do not exist are left out."""
+        standing = self.standing({lane.topic for lane in lanes}) if lanes else {}
+        there = [it for it in lanes if it.topic in standing and it.partition < standing[it.topic].partitions]
+        if not there:
+            return {}
+        partitions = [TopicPartition(*lane) for lane in there]
+        high = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        stable = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        return {lane: Extent(0, high[lane], stable[lane]) for lane in there}
+
+    def _offsets(
+        self,
+        partitions: list[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> dict[int, int]:
+        return {lane.partition: offset for lane, offset in self._offsets_of(partitions, spec, isolation).items()}
+
+    def _offsets_of(
+        self, partitions: list[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[LaneKey, int]:
         until = monotonic() + self._timeout_s
         while True:
-            answers = self._admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=self._timeout_s)
-            found = {at.partition: self._answer(answer, *MOVING) for at, answer in answers.items()}
+            answers = self._admin.list_offsets(
+                dict.fromkeys(partitions, spec), isolation_level=isolation, request_timeout=self._timeout_s
+            )
+            found = {LaneKey(at.topic, at.partition): self._answer(answer, *MOVING) for at, answer in answers.items()}
             if all(found.values()):
-                return {number: answer.offset for number, answer in found.items()}
+                return {lane: answer.offset for lane, answer in found.items()}
             if monotonic() > until:
                 raise BrokerAway(f"{self._servers}: partitions of {partitions[0].topic} have no leader")
             sleep(0.1)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from schemas.topics import GROUPS, all_topics
 from services.runtime import cli_lanes, cli_letters, settings, terminal
-from services.runtime.broker import Broker
+from services.runtime.broker import Broker, Extent
 from services.runtime.errors import BrokerAway
 from services.runtime.migrate import migrate as run_migrations
-from services.runtime.records import TIMER
+from services.runtime.records import TIMER, LaneKey
 from services.runtime.settings import Servers
 from services.runtime.terminal import Actor, AsJson, CommandId, Exit, Group
 
@@ -27,6 +28,7 @@ STATUS = (
     "lanes",
     "stopped",
     "lag",
+    "uncommitted",
     "conservation_gap",
     "open_letters",
     "paused",
@@ -125,7 +127,7 @@ def status(*, as_json: AsJson = False) -> None:
         lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
     away: BrokerAway | None = None
     try:
-        ends = _ends(Broker(servers.kafka_bootstrap_servers), {lane["topic"] for lane in lanes} - {TIMER.topic})
+        ends = _ends(Broker(servers.kafka_bootstrap_servers), {LaneKey(it["topic"], it["partition"]) for it in lanes})
     except BrokerAway as error:
         ends, away = None, error
     found = summary(lanes, controls, letters, ends)
@@ -136,16 +138,16 @@ def status(*, as_json: AsJson = False) -> None:
         raise typer.Exit(Exit.REFUSED)
 
 
-def _ends(broker: Broker, names: set[str]) -> dict[tuple[str, int], int]:
+def _ends(broker: Broker, lanes: set[LaneKey]) -> dict[LaneKey, Extent]:
     broker.brokers()  # somebody must answer, also where no lane asks yet
-    return {(name, number): it.high for name in sorted(names) for number, it in broker.extents(name).items()}
+    return broker.ends(lanes - {TIMER})
 
 
 def summary(
     lanes: list[dict[str, Any]],
     controls: list[dict[str, Any]],
     letters: list[dict[str, Any]],
-    ends: dict[tuple[str, int], int] | None,
+    ends: dict[LaneKey, Extent] | None,
 ) -> list[dict[str, Any]]:
     """A line a group; without the broker's ends nobody knows the lag."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -162,6 +164,7 @@ def summary(
                 "lanes": len(mine),
                 "stopped": sum(lane["stopped_code"] is not None for lane in mine),
                 "lag": None if ends is None else _lag(mine, ends),
+                "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
                 "open_letters": sum(it["letters"] for it in letters if it["consumer_group"] == name),
                 "paused": control.get("paused", False),
@@ -173,5 +176,16 @@ def summary(
     return found
 
 
-def _lag(lanes: list[dict[str, Any]], ends: dict[tuple[str, int], int]) -> int:
-    return sum(max(0, ends.get((lane["topic"], lane["partition"]), 0) - lane["next_offset"]) for lane in lanes)
+def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> int:
+    """Up to where records may be read: what an open transaction holds back is no lag of the service."""
+    return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _standing(lanes, ends))
+
+
+def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> int:
+    return sum(it.high - it.readable for _, it in _standing(lanes, ends))
+
+
+def _standing(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> Iterator[tuple[dict[str, Any], Extent]]:
+    for lane in lanes:
+        if (found := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
+            yield lane, found

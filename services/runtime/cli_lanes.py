@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from services.runtime import terminal
 from services.runtime.broker import Extent
-from services.runtime.operate import Reader
+from services.runtime.operate import Reader, described
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.refusals import TopicUnknown
 from services.runtime.terminal import Actor, AsJson, CommandId, Group, GroupOption
@@ -20,7 +21,8 @@ Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
 Reason = Annotated[str, typer.Option("--reason", min=1, help="Why; stands in the audit.")]
 POSITION = ("consumer_group", "topic", "partition", "epoch", "next_offset")
 OUTCOMES = ("effects", "duplicates", "superseded", "dead", "conservation_gap")
-STATE = ("stopped_code", "owner", "updated_at")
+STATE = ("stopped_code", "stopped_text", "owner", "updated_at")
+OUTPUT = ("number", "topic", "key", "bytes", "sha256", "ce_id")
 
 
 @app.command("list")
@@ -75,6 +77,51 @@ def skip(
         done = desk.skip(terminal.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason)
     moved = "".join(f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ()))
     terminal.told(done, moved, command_id, as_json=as_json)
+
+
+@app.command("outputs")
+def list_outputs(
+    *,
+    group: Group,
+    topic: Topic,
+    partition: Partition,
+    raw: Annotated[
+        int | None, typer.Option("--raw", metavar="N", min=0, help="Only the value of output N, as it is, for a file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy before one is dropped."""
+    with terminal.connected() as connection:
+        outputs = Reader(connection).outputs(terminal.group_of(connection, group), LaneKey(topic, partition))
+    if raw is None:
+        found = [described(number, output) for number, output in enumerate(outputs)]
+        terminal.rows(found, OUTPUT, as_json=as_json, empty="the row holds no outputs")
+    elif raw < len(outputs):
+        sys.stdout.buffer.write(outputs[raw].value or b"")
+    else:
+        raise typer.BadParameter(f"the row holds {len(outputs)} outputs, numbered from 0", param_hint="--raw")
+
+
+@app.command("drop-output")
+def drop_output(
+    *,
+    group: Group,
+    topic: Topic,
+    partition: Partition,
+    number: Annotated[
+        int, typer.Option("--number", min=0, help="Which one, as `stubline lanes outputs` numbers them.")
+    ],
+    reason: Reason,
+    actor: Actor,
+    command_id: CommandId,
+    as_json: AsJson = False,
+) -> None:
+    """Drops an output that the broker refuses for good, and starts the lane again. Its readers never get it."""
+    lane = LaneKey(topic, partition)
+    with terminal.desk(actor, command_id) as desk:
+        done = desk.drop_output(terminal.group_of(desk.connection, group), lane, number, reason)
+    left = done.details.get("left")
+    terminal.told(done, f"Dropped; {left} outputs of {topic}/{partition} are published.", command_id, as_json=as_json)
 
 
 @app.command("accept-topic")

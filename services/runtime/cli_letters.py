@@ -150,7 +150,10 @@ def _describe(letter: dict[str, Any]) -> None:
         console.print(Text(f"{'header':<16}", style="dim"), Text(f"{printable(name)}: {printable(content)}"))
     value = letter["value"]
     text = printable(value)
-    console.print(Text(f"\nvalue, {len(value or b'')} bytes, SHA-256 {letter['value_sha256'].hex()}", style="dim"))
+    size, part = len(value or b""), ""
+    if letter["value_bytes"] is not None:
+        size, part = letter["value_bytes"], f", of which the first {size} are kept"
+    console.print(Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim"))
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
         console.print(Text(f"... cut here; whole: stubline dead show --raw {letter['id']}", style="dim"))

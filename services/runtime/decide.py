@@ -22,13 +22,13 @@ from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Sto
 from services.runtime.lane import Place, Prepared
 from services.runtime.means import Means
 from services.runtime.ports import Advance, Letter, Transaction
-from services.runtime.records import Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
+from services.runtime.records import RECORD_BYTES_MAX, Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
 from services.runtime.service import Service
 from services.runtime.telemetry import BatchDone
 from services.runtime.text import storable
 
 S = TypeVar("S")
-OUTPUT_BYTES_MAX = 8 * 2**20 - 2**17  # key and value; a topic takes 8 MiB, and dead letter and replay add headers
+OUTPUT_BYTES_MAX = RECORD_BYTES_MAX - 2**17  # key and value; with its headers it is a record that its readers take
 BATCH_BYTES_MAX = 64 * 2**20  # of all outputs of a transaction: they wait in memory and in `unpublished`
 TEXT_CHARS_MAX = 2_000
 KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
@@ -199,6 +199,8 @@ class Decider(Generic[S]):
         if dead:
             stored = transaction.add_letters([letter for _, letter in dead])
             for (lane, letter), (letter_id, attempts) in zip(dead, stored, strict=True):
+                if letter.original is not None:
+                    continue  # a copy of the first part would look like the record
                 copy = letters.dead_output(self._service.dead_topic, self._service.group, letter, letter_id, attempts)
                 outputs.setdefault(lane, []).append(copy)
 
@@ -222,7 +224,8 @@ def _letter(entry: Prepared, dead: Dead, topic_id: str, subject: Callable[[Recor
     stage = "parse" if isinstance(entry.event, Dead) else "handle"
     text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
     whose = dead.subject_key or subject(record)
-    return Letter(record, topic_id, stage, dead.error.code, text, found.trace_id if found else None, whose)
+    trace_id = found.trace_id if found else None
+    return Letter(record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original)
 
 
 def _advances(

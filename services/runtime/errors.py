@@ -83,6 +83,17 @@ class NotAnEventError(Poison):
     )
 
 
+class RecordTooLarge(Poison):
+    """The record's key, value and headers pass what can be worked, published and replayed. It was not parsed."""
+
+    code = "record-too-large"
+    next_step = (
+        "`stubline dead show ID` prints the length, the SHA-256 and the first part of its value; the rest is in the topic "
+        "until retention takes it, and a replay is not possible. Have its source send it smaller, then `stubline dead "
+        "discard ID --reason ...`."
+    )
+
+
 class OutputTooLarge(Poison):
     """The record's outputs pass the size that a topic takes, so they could never be published."""
 
@@ -185,14 +196,25 @@ class OffsetOutOfRange(Stop):
     )
 
 
+class RecordUnreadable(Stop):
+    """The client cannot unpack the batch at the lane's next offset: its compression, checksum, form or size."""
+
+    code = "lane-record-unreadable"
+    next_step = (
+        "The text names the batch's last offset. Find its producer, and have it send the records again; then `stubline lanes "
+        "skip GROUP TOPIC PARTITION --to N --reason ...` with the offset after the batch."
+    )
+
+
 class OutputRefused(Stop):
     """The broker refuses an output for good: no right to write, too large, not a valid record."""
 
     code = "lane-output-refused"
     next_step = (
-        "Nothing is lost, the outputs are in the lane's row. Mend what the text names (ACL, max.message.bytes, timestamp "
-        "type of the topic), then `stubline lanes rewind GROUP TOPIC PARTITION --to NEXT_OFFSET` with the offset it has: the "
-        "lane starts again and publishes them first."
+        "Nothing is lost, the outputs are in the lane's row: `stubline lanes outputs GROUP TOPIC PARTITION` shows them. Fix "
+        "what the text names (ACL, max.message.bytes, timestamp type of the topic), then `stubline lanes rewind GROUP TOPIC "
+        "PARTITION --to NEXT_OFFSET` with the offset it has: the lane starts again and publishes them first. If no topic can "
+        "take one: `stubline lanes drop-output GROUP TOPIC PARTITION --number N --reason ...`."
     )
 
 

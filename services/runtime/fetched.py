@@ -1,7 +1,8 @@
 """Messages of the client become records, and what the client says instead of a record is put where it belongs.
 
-An error is one of four. A fatal one ends the process: the client never fetches again, and says so once (it comes as code
-_FATAL, and `fatal()` of that very error is False). An offset out of range is the lane's. What the broker refuses lasts until
+An end of a partition is reported as an error, and is none. An error is one of five. A fatal one ends the process: the client never fetches again, and says so once (it comes as code
+_FATAL, and `fatal()` of that very error is False). An offset out of range is the lane's, and so is a batch that the client cannot unpack: it
+asks for the same batch for ever, twice a second. What the broker refuses lasts until
 somebody gives a right back: the process is not ready, and says why. Everything else passes by itself and is narrated.
 """
 
@@ -35,6 +36,18 @@ REFUSED = frozenset(
     }
 )
 
+# Of a batch: its compression, its checksum, its form, its size. Asking again changes nothing.
+UNREADABLE = frozenset(
+    {
+        KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - its public name
+        KafkaError._BAD_MSG,  # noqa: SLF001 - its public name
+        KafkaError._NOT_IMPLEMENTED,  # noqa: SLF001 - its public name
+        KafkaError.INVALID_MSG,
+        KafkaError.INVALID_MSG_SIZE,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+    }
+)
+
 
 def sorted_out(messages: Sequence[Any]) -> Fetch:
     """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed.
@@ -48,7 +61,10 @@ def sorted_out(messages: Sequence[Any]) -> Fetch:
         topic, partition = message.topic(), message.partition()
         error = message.error()
         if error is not None:
-            _sort_error(fetch, topic, partition, error)
+            if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                fetch.ends[LaneKey(topic, partition)] = message.offset()
+            else:
+                _sort_error(fetch, topic, partition, error)
             continue
         found = records.get((topic, partition))
         if found is None:
@@ -73,6 +89,9 @@ def _sort_error(fetch: Fetch, topic: str | None, partition: int | None, error: K
         raise ConsumerFailed(error.str())
     if error.code() == KafkaError._AUTO_OFFSET_RESET and lane is not None:  # noqa: SLF001 - its public name
         fetch.out_of_range[lane] = error.str()
+        return
+    if error.code() in UNREADABLE and lane is not None:
+        fetch.unreadable[lane] = error.str()
         return
     if error.code() in REFUSED:
         fetch.refused[lane] = error.str()

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from confluent_kafka import (
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
@@ -25,6 +26,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.envelope import Output
+from services.runtime import probe
 from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
 from services.runtime.fetched import sorted_out
 from services.runtime.ports import Answer, Fetch, Listener
@@ -63,6 +65,8 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "queued.max.messages.kbytes": 4_096,  # what keeps a process at 80 MB
         # One answer, which stays whole until its last record is taken. The default is 50 MiB.
         "fetch.max.bytes": 2 * 2**20,
+        "enable.partition.eof": True,  # a log may end in what is no record: the end is met, not guessed
+        "check.crcs": True,  # a damaged batch is reported, and never parsed
         "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
     }
@@ -94,6 +98,7 @@ class KafkaLog:
             logger=LOGGER,
         )
         self._admin = AdminClient({"bootstrap.servers": servers, "client.id": client_id}, logger=LOGGER)
+        self._servers = servers
         self._buffer_wait_s = delivery_timeout_ms / 1_000
         self._fatal: str | None = None
         self._callback_error: Exception | None = None
@@ -208,7 +213,13 @@ class KafkaLog:
     def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
         wanted = {TopicPartition(*lane): OffsetSpec.latest() for lane in lanes}
         try:
-            asked = self._admin.list_offsets(wanted, request_timeout=ASK_TIMEOUT_S) if wanted else {}
+            asked = (
+                self._admin.list_offsets(
+                    wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_TIMEOUT_S
+                )
+                if wanted
+                else {}
+            )
         except KafkaException as error:
             raise BrokerAway(f"list offsets: {error}") from error
 
@@ -217,6 +228,9 @@ class KafkaLog:
             return {LaneKey(at.topic, at.partition): future.result().offset for at, future in known}
 
         return answers
+
+    def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
+        return probe.batch_end(self._servers, lane, offset)
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         try:

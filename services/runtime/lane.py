@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from services.runtime.errors import StublineError
+from services.runtime.errors import Stop, StublineError
 from services.runtime.ports import Claim, Held
 from services.runtime.records import LaneKey, Record
 
@@ -33,13 +33,18 @@ class Place(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A record that was fetched and parsed: `lane` and `offset` say by which way it came, `gap` is the holes just before it."""
+    """A record that was fetched and parsed.
+
+    `lane` and `offset` say by which way it came, `gap` is the number of offsets without a record just
+    before it, `size` the bytes of key, value and headers as they were fetched.
+    """
 
     lane: LaneKey
     offset: int
     record: Record
     event: Any  # what parse made of it, or Dead
     gap: int
+    size: int
 
     @property
     def place(self) -> Place:
@@ -49,18 +54,19 @@ class Prepared(NamedTuple):
 class Outbox:
     """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox touch nothing."""
 
-    __slots__ = ("error", "remaining", "since", "total")
+    __slots__ = ("error", "failed", "remaining", "since", "total")
 
     def __init__(self, total: int, since: float) -> None:
         self.total, self.remaining, self.since = total, total, since
         self.error: StublineError | None = None
+        self.failed: int | None = None  # the place in the row of the output whose delivery failed first
 
-    def answer(self, error: StublineError | None) -> None:
+    def answer(self, error: StublineError | None, place: int = 0) -> None:
         """A failed delivery is not an acknowledgement."""
         if error is None:
             self.remaining -= 1
-        elif self.error is None:
-            self.error = error
+        elif self.error is None or (isinstance(error, Stop) and not isinstance(self.error, Stop)):
+            self.error, self.failed = error, place
 
 
 @dataclass(slots=True)
@@ -74,8 +80,14 @@ class Lane:
     prepared: list[Prepared] = field(default_factory=list)
     outbox: Outbox | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
-    first_wanted: bool = False  # assigned at tail, and nothing has come since
-    doubted: int | None = None  # what came first after the last assignment, though it is not tail: a hole, or a jump
+    holes: dict[int, int] = field(
+        default_factory=dict
+    )  # as the last assignment met them: begin -> first offset after it
+    empty: tuple[int, int] = (
+        -1,
+        -1,
+    )  # two assignments met no record from the one offset to the other, the partition's end
+    unreadable: int = 0  # times in a row that the client could not read what stands at tail
     in_doubt: bool = False  # it was ours and was forgotten: its row may hold outputs that nobody has published
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
     acquire_at: float = 0.0  # not before this time of the loop's clock
@@ -99,8 +111,9 @@ class Lane:
         self.epoch = self.expected = self.tail = -1
         self.prepared.clear()
         self.outbox = None
-        self.row_holds_outputs = self.first_wanted = self.left_out = False
-        self.stop_code = self.doubted = None
+        self.row_holds_outputs = self.left_out = False
+        self.stop_code = None
+        self.holes, self.empty, self.unreadable = {}, (-1, -1), 0
 
     def hold(self, held: Held) -> None:
         """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
@@ -110,7 +123,6 @@ class Lane:
         self.expected = self.tail = held.next_offset
         self.row_holds_outputs = held.unpublished is not None
         self.acquire_tries = 0
-        self.first_wanted = True
 
     def halt(self, code: str) -> None:
         self.forget()
@@ -119,6 +131,23 @@ class Lane:
     def drop_prepared(self) -> None:
         self.prepared.clear()
         self.tail = self.expected
+
+    @property
+    def read_to(self) -> int:
+        """Up to here the partition holds no record that was not prepared: the tail, or the end of a hole at it."""
+        begin, end = self.empty
+        return end if begin == self.tail else self.tail
+
+    @property
+    def hole_at_end(self) -> int:
+        """Offsets without a record from tail to the end of the partition; 0 unless all that came is committed."""
+        return self.read_to - self.tail if self.may_commit and not self.prepared else 0
+
+    def step_over(self, at: float) -> None:
+        """The hole at the end of the partition is committed."""
+        self.expected = self.tail = self.read_to
+        self.row_holds_outputs = False
+        self.commit_at = at
 
     def advance(self, taken: int, at: float) -> None:
         """The first `taken` prepared records are committed."""

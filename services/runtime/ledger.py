@@ -16,7 +16,7 @@ from services.runtime import sql
 from services.runtime.errors import LaneFenced
 from services.runtime.letters import pack_headers, unpack_headers
 from services.runtime.ports import Acquired, Advance, Claim, Controls, Held, Letter, Locked, Replay
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
 
 SQL = sql.load(__package__)
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may claim any time
@@ -67,6 +67,8 @@ class PostgresTransaction:
             "timestamps_ms": [r.timestamp_ms if 0 <= r.timestamp_ms < TIME_MS_MAX else None for r in records],
             "keys": [r.key for r in records],
             "values": [r.value for r in records],
+            "value_bytes": [letter.original and letter.original.value_bytes for letter in letters],
+            "sha256s": [letter.original and letter.original.value_sha256 for letter in letters],
             "headers": [pack_headers(r.headers) for r in records],
             "topic_ids": [letter.topic_id for letter in letters],
             "stages": [letter.stage for letter in letters],
@@ -84,7 +86,7 @@ class PostgresTransaction:
         return [stored[r.topic, r.partition, r.offset] for r in records]
 
     def take_requested(self, letters_max: int, bytes_max: int) -> list[Replay]:
-        bounds = {"group": self._group, "letters_max": letters_max, "bytes_max": bytes_max}
+        bounds = {"group": self._group, "letters_max": letters_max, "bytes_max": bytes_max, "largest": RECORD_BYTES_MAX}
         rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
         return [
             Replay(letter_id, Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)))

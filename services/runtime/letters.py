@@ -14,6 +14,7 @@ _LENGTHS = struct.Struct(">Ii")
 
 LETTER_ID = "stubline-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp"))
+REPLAY_HEADERS_BYTES_MAX = 2**12  # of these five
 _OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 

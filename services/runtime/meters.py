@@ -41,6 +41,13 @@ LAG_SECONDS = declare(
 UNACKNOWLEDGED = declare(
     Gauge("stubline_lane_unacknowledged", "Committed outputs that the broker has not acknowledged yet.", LANE)
 )
+UNCOMMITTED = declare(
+    Gauge(
+        "stubline_lane_uncommitted_records",
+        "Offsets of transactions that their producers have not ended: the lane waits for them, and they are no lag.",
+        LANE,
+    )
+)
 CONSERVATION_GAP = declare(
     Gauge(
         "stubline_lane_conservation_gap", "Consumed records less those with an outcome. Must read zero, always.", LANE
@@ -123,6 +130,10 @@ class Meters(Telemetry):
         REPOSITIONED.add(group=self._group)
 
     @override
+    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+        REPOSITIONED.add(group=self._group)
+
+    @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         TROUBLES.add(group=self._group)
 
@@ -136,11 +147,13 @@ class Meters(Telemetry):
         lag: Mapping[LaneKey, tuple[int, float]],
         unacknowledged: Mapping[LaneKey, int],
         stopped: Collection[LaneKey],
+        uncommitted: Mapping[LaneKey, int],
     ) -> None:
         LAG_RECORDS.set_all({self._labels(lane): records for lane, (records, _) in lag.items()})
         LAG_SECONDS.set_all({self._labels(lane): seconds for lane, (_, seconds) in lag.items()})
         UNACKNOWLEDGED.set_all({self._labels(lane): outputs for lane, outputs in unacknowledged.items()})
         STOPPED.set(len(stopped), group=self._group)
+        UNCOMMITTED.set_all({self._labels(lane): records for lane, records in uncommitted.items()})
 
     @override
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:

@@ -21,6 +21,7 @@ class Narrator(Meters):
         self._log = logs.get("lanes").bind(group=group)
         self._health = health
         self._said = (False, "starting")
+        self._waiting: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
 
     @override
     def turned(self, *, is_ready: bool, why: str) -> None:
@@ -57,6 +58,33 @@ class Narrator(Meters):
     def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
         super().assigned_again(lane, offset, why)
         self._log.warning("lane assigned again", topic=lane.topic, partition=lane.partition, offset=offset, why=why)
+
+    @override
+    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+        super().hole_doubted(lane, offset)
+        self._log.debug("possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset)
+
+    @override
+    def jumped(self, lane: LaneKey, offset: int) -> None:
+        self._log.warning(
+            "client stepped over a record and was repositioned",
+            topic=lane.topic,
+            partition=lane.partition,
+            offset=offset,
+        )
+
+    @override
+    def gauges(
+        self,
+        lag: Mapping[LaneKey, tuple[int, float]],
+        unacknowledged: Mapping[LaneKey, int],
+        stopped: Collection[LaneKey],
+        uncommitted: Mapping[LaneKey, int],
+    ) -> None:
+        super().gauges(lag, unacknowledged, stopped, uncommitted)
+        for lane in uncommitted.keys() - self._waiting:
+            self._log.info("lane waits for an open transaction", topic=lane.topic, partition=lane.partition)
+        self._waiting = frozenset(uncommitted)
 
     @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:

@@ -6,6 +6,7 @@ nothing. A lane's row that is changed gets a new epoch in the same statement, so
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,24 +16,30 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from services.runtime import sql
+from schemas.envelope import Output, header
+from services.runtime import sql, unpublished
 from services.runtime.broker import Extent
+from services.runtime.errors import OutputRefused
 from services.runtime.ledger import PostgresTransaction
 from services.runtime.ports import Letter
-from services.runtime.records import TIMER, LaneKey
+from services.runtime.records import RECORD_BYTES_MAX, TIMER, LaneKey
 from services.runtime.refusals import (
     CommandReused,
     LaneUnknown,
+    LetterNotReplayable,
     LetterStateRefused,
     LetterUnknown,
     MoveRefused,
     NothingToAccept,
+    OutputDropRefused,
     TopicUnknown,
 )
+from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
 SQL = sql.load(__package__)
 REPLAYABLE = ("open", "replayed")
+KEY_CHARS_MAX = 200
 DISCARDABLE = ("open", "requested", "replayed", "discarded")
 Row = dict[str, Any]
 
@@ -118,6 +125,26 @@ class Desk:
 
         return self._act("lanes accept-topic", {"group": group, "topic": topic}, work)
 
+    def drop_output(self, group: str, lane: LaneKey, number: int, reason: str) -> Done:
+        """Takes a refused output out of a stopped lane's row, and starts the lane again. The audit keeps its hash."""
+
+        def work() -> Row:
+            where = {"group": group, "topic": lane.topic, "partition": lane.partition}
+            row = self.connection.execute(SQL["lock_outputs"], where).fetchone()
+            if row is None:
+                raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
+            if row[1] != OutputRefused.code:
+                raise OutputDropRefused(f"{lane.topic}/{lane.partition} is not stopped with {OutputRefused.code}")
+            outputs = unpublished.decode(row[0])
+            if number >= len(outputs):
+                raise OutputDropRefused(f"the row has {len(outputs)} outputs, numbered from 0")
+            dropped = outputs.pop(number)
+            self.connection.execute(SQL["replace_outputs"], where | {"outputs": unpublished.encode(outputs)})
+            return {"dropped": described(number, dropped), "left": len(outputs)}
+
+        asked = {"group": group, "lane": list(lane), "number": number, "reason": reason}
+        return self._act("lanes drop-output", asked, work)
+
     def restored(self) -> Done:
         """After a restore from a backup: what is said from now on outranks all that was said before it."""
 
@@ -159,12 +186,15 @@ class Desk:
         """Inside a command: the letters, in their new state."""
         ids = None if choice.ids is None else sorted(choice.ids)
         wanted = {"ids": ids, "group": choice.group, "code": choice.code, "states": list(choice.states)}
-        chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | {"limit": choice.limit}).fetchall()
-        if missing := sorted(set(ids or ()) - {letter for letter, _ in chosen}):
+        bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
+        chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
+        if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
             raise LetterUnknown(", ".join(map(str, missing)))
-        if wrong := [f"{letter} is {now}" for letter, now in chosen if now not in allowed]:
+        if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
             raise LetterStateRefused(", ".join(wrong))
-        letters = [letter for letter, _ in chosen]
+        letters = [letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"]
+        if ids is not None and (kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))):
+            raise LetterNotReplayable(", ".join(map(str, kept_in_part)))
         change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
         return {"letters": [str(letter) for letter in letters]}
@@ -217,6 +247,18 @@ class Desk:
         return {"lanes": lanes}
 
 
+def described(number: int, output: Output) -> Row:
+    """An output for people and for the audit: what it is, and never its content."""
+    return {
+        "number": number,
+        "topic": output.topic,
+        "key": storable((output.key or b"").decode("utf-8", "backslashreplace"), KEY_CHARS_MAX),
+        "bytes": len(output.value or b""),
+        "sha256": hashlib.sha256(output.value or b"").hexdigest(),
+        "ce_id": storable(header(output.headers, "ce_id") or "", KEY_CHARS_MAX) or None,
+    }
+
+
 def _within(lane: LaneKey, to: int, extent: Extent | None) -> None:
     if lane == TIMER:
         raise MoveRefused("the timer counts ticks, which nobody can bring back: only to where it is")
@@ -239,6 +281,14 @@ class Reader:
 
     def lanes(self, group: str | None = None) -> list[Row]:
         return self._rows("list_lanes", {"group": group})
+
+    def outputs(self, group: str, lane: LaneKey) -> list[Output]:
+        """What the lane's row holds: committed, and perhaps not yet acknowledged by the broker."""
+        where = {"group": group, "topic": lane.topic, "partition": lane.partition}
+        row = self.connection.execute(SQL["find_outputs"], where).fetchone()
+        if row is None:
+            raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
+        return unpublished.decode(row[0])
 
     def controls(self) -> list[Row]:
         return self._rows("list_controls", {})

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Original, Record
 
 S_co = TypeVar("S_co", covariant=True)
 Answer: TypeAlias = Callable[[StublineError | None], None]
@@ -23,9 +23,14 @@ Answer: TypeAlias = Callable[[StublineError | None], None]
 class Fetch:
     """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log does not have, and what
     the broker refuses until somebody gives a right back: a lane's records, or (None) the place in the group.
+
+    `ends`: where a partition ends for readers, reported once for each end; all records before it have been given.
+    `unreadable`: lanes whose next batch the client cannot unpack, reported again and again.
     """
 
     records: dict[LaneKey, list[Record]] = field(default_factory=dict)
+    ends: dict[LaneKey, int] = field(default_factory=dict)
+    unreadable: dict[LaneKey, str] = field(default_factory=dict)
     out_of_range: dict[LaneKey, str] = field(default_factory=dict)
     refused: dict[LaneKey | None, str] = field(default_factory=dict)
 
@@ -71,7 +76,13 @@ class Log(Protocol):
         ...
 
     def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        """High watermarks, asked of the broker at once; answers without waiting, and without those that are not known yet."""
+        """Last stable offsets, up to which records may be read, asked of the broker at once; answers without waiting, and
+        without those that are not known yet.
+        """
+        ...
+
+    def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
+        """The first offset after the batch at `offset`, which the client cannot read. None: it was not found in time."""
         ...
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
@@ -136,6 +147,7 @@ class Letter(NamedTuple):
     text: str
     trace_id: str | None
     subject_key: str | None
+    original: Original | None = None  # only the first part of the record is kept
 
 
 class Replay(NamedTuple):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from schemas.envelope import Output
-from services.runtime.errors import Stop
+from services.runtime.errors import OutputRefused, Stop
 from services.runtime.lane import Lane, Outbox
 from services.runtime.ports import Log
 from services.runtime.records import TIMER
@@ -35,8 +36,8 @@ class Publisher:
             self._done(lane)
             return
         outbox = lane.outbox = Outbox(len(outputs), self._clock())
-        for output in outputs:
-            self._log.produce(output, outbox.answer)
+        for place, output in enumerate(outputs):
+            self._log.produce(output, partial(outbox.answer, place=place))
 
     def settle(self, lanes: Iterable[Lane]) -> Settled:
         """What the answers so far mean."""
@@ -46,7 +47,7 @@ class Publisher:
             if outbox is None:
                 continue
             if isinstance(outbox.error, Stop):
-                settled.refused.append((lane, outbox.error))
+                settled.refused.append((lane, OutputRefused(f"output {outbox.failed}: {outbox.error.cause}")))
             elif outbox.error is not None:
                 settled.again.append(lane)
             elif outbox.remaining == 0:

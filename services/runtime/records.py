@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
+
+# Of key, value and headers together. What is made of a record (its dead letter's row, the copy for the dead
+# topic, the replay) is bounded by this, so that it always fits into a transaction and a topic of 8 MiB.
+RECORD_BYTES_MAX = 8 * 2**20 - 2**17
+HEADER_BYTES = 8  # of each header, beside its name and its value: their lengths
 
 
 class LaneKey(NamedTuple):
@@ -43,6 +49,27 @@ class Record(NamedTuple):
             if key == name:
                 return value
         return None
+
+
+def record_bytes(record: Record) -> int:
+    """Bytes of key, value and headers as a letter's row keeps them. Called once a record."""
+    size = len(record.key or b"") + len(record.value or b"") + HEADER_BYTES * len(record.headers)
+    try:
+        pieces: Any = chain.from_iterable(record.headers)
+        size += sum(map(len, pieces))
+    except TypeError:  # a header without a value
+        size += sum(len(name) + len(content or b"") for name, content in record.headers)
+    if size <= RECORD_BYTES_MAX // 4:
+        return size
+    longer = sum(len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in record.headers)
+    return size + longer
+
+
+class Original(NamedTuple):
+    """What is known of a value of which a dead letter keeps only the first part."""
+
+    value_bytes: int
+    value_sha256: bytes
 
 
 class Event(Protocol):
@@ -83,6 +110,7 @@ class Dead:
     counts: Mapping[str, int] | None = None
     subject_key: str | None = None  # whose data it is, if the service knows better than its `subject` does
     unexpected: bool = False  # raised, not returned: counts towards the brake
+    original: Original | None = None  # of a record that is kept in part: its letter cannot be replayed
 
 
 Outcome: TypeAlias = Effect | Duplicate | Superseded | Dead

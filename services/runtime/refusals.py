@@ -62,11 +62,31 @@ class MoveRefused(Refused):
     )
 
 
+class OutputDropRefused(Refused):
+    """Only an output that the broker refused can be dropped, and only while its lane stands still."""
+
+    code = "output-drop-refused"
+    next_step = (
+        "`stubline lanes list` shows whether the lane is stopped with `lane-output-refused`, `stubline lanes outputs GROUP "
+        "TOPIC PARTITION` the outputs in its row, by number."
+    )
+
+
 class NothingToAccept(Refused):
     """The lanes of the group know the topic by the id that it has."""
 
     code = "topic-accept-refused"
     next_step = "None: the topic is the one that the lanes know. `stubline lanes list` shows why a lane is stopped."
+
+
+class LetterNotReplayable(Refused):
+    """The letter's record is larger than a topic takes, or only its first part was kept."""
+
+    code = "letter-not-replayable"
+    next_step = (
+        "`stubline dead show ID` prints the record's topic, partition and offset, where it stands until retention takes it. "
+        "Have its source send it again, smaller; then `stubline dead discard ID --reason ...`."
+    )
 
 
 class LetterStateRefused(Refused):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.runtime.batch import Part, halved
-from services.runtime.ports import Fetch
 from services.runtime.settings import LaneSettings
 
 QUICK = 0.25  # of the time that a transaction has: then twice as many records are no danger
@@ -28,12 +27,10 @@ class Stride:
         """
         return min(self._most, max(1, int(self._bytes_max / max(self._bytes_each, 1.0)))) - prepared
 
-    def fetched(self, fetch: Fetch) -> int:
-        """How many records came."""
-        sizes = [len(record.value or b"") for records in fetch.records.values() for record in records]
+    def prepared(self, sizes: Sequence[int]) -> None:
+        """Bytes of the records that a fetch brought."""
         if sizes:
             self._bytes_each = max(sum(sizes) / len(sizes), self._bytes_each / 2)
-        return len(sizes)
 
     def shorten(self, parts: Sequence[Part]) -> list[Part]:
         """The first half of what lasted too long."""

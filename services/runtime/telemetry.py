@@ -53,6 +53,12 @@ class Telemetry:
     def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
         """The client's position was in doubt, so the lane starts anew where it should be."""
 
+    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+        """What came does not follow on at this offset, so the lane starts anew there: usual where a log has holes."""
+
+    def jumped(self, lane: LaneKey, offset: int) -> None:
+        """The client had stepped over a record, which came now that it started anew."""
+
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         """The world's fault: the loop waits so many seconds."""
 
@@ -71,5 +77,6 @@ class Telemetry:
         lag: Mapping[LaneKey, tuple[int, float]],
         unacknowledged: Mapping[LaneKey, int],
         stopped: Collection[LaneKey],
+        uncommitted: Mapping[LaneKey, int],
     ) -> None:
-        """Every second or so: per lane (records, seconds) behind."""
+        """Every second or so: per lane (records, seconds) behind; records of transactions that are still open."""

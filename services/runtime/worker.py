@@ -20,14 +20,14 @@ from services.runtime.errors import (
     Braked,
     BrokerAway,
     Fatal,
-    OffsetOutOfRange,
     Stop,
     TickFailed,
     TopicRecreated,
     Transient,
 )
+from services.runtime.input_health import InputHealth
 from services.runtime.intake import Intake
-from services.runtime.lane import Lane, Place, State
+from services.runtime.lane import Place, State
 from services.runtime.means import Means
 from services.runtime.outage import Outage
 from services.runtime.pace import Pace
@@ -59,6 +59,7 @@ class Worker(Generic[S]):
         self._pace = Pace(means)
         self._timer = Timer(means)
         self._watch = Watch(means, self.assignment)
+        self._input = InputHealth(means, self.assignment)
         self._stride = Stride(means.settings)
         self._outage = Outage(means.settings.outage_backoff_max_ms / 1_000)
         self._was_paused = self._must_reconnect = False
@@ -74,7 +75,7 @@ class Worker(Generic[S]):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is: the rows know, and the lanes are acquired again
             self._troubled(error)
-        why = self._outage.code or self._pace.why or self._watch.refused.code
+        why = self._outage.code or self._pace.why or self._watch.refused.code or self._stopped()
         self._telemetry.turned(is_ready=not why, why=why)
 
     def _turn(self) -> None:
@@ -111,6 +112,15 @@ class Worker(Generic[S]):
         except BrokerAway:
             self.assignment.forget(list(self.assignment.lanes))
 
+    def _stopped(self) -> str:
+        """The first lane that stands still until an operator decides, and why; the others go on."""
+        stopped = [lane for lane in self.assignment if lane.state is State.STOPPED]
+        if not stopped:
+            return ""
+        first = min(stopped, key=lambda lane: lane.key)
+        more = f" and {len(stopped) - 1} more" if len(stopped) > 1 else ""
+        return f"{first.stop_code}: {first.key.topic} {first.key.partition}{more}"
+
     # Fetch and prepare.
 
     def _apply_pause(self) -> None:
@@ -136,7 +146,7 @@ class Worker(Generic[S]):
         if allowed <= 0:
             return self._hushed(wait_s)
         fetch = self._log.fetch(allowed, 0.0 if prepared else wait_s)
-        self._pace.took(self._stride.fetched(fetch))
+        self._pace.took(sum(map(len, fetch.records.values())))
         return fetch
 
     def _hushed(self, timeout_s: float) -> Fetch:
@@ -150,28 +160,18 @@ class Worker(Generic[S]):
         return fetch
 
     def _prepare(self, fetch: Fetch) -> None:
-        for key, text in fetch.out_of_range.items():
-            lane = self.assignment.lanes.get(key)
-            if lane is not None and lane.state is State.RUNNING:
-                self._out_of_range(lane, text)
-        for key, records in fetch.records.items():
+        self._input.look(fetch)
+        sizes: list[int] = []
+        for key in fetch.records | fetch.ends:
+            records = fetch.records.get(key, ())
             lane = self.assignment.lanes.get(key)
             if lane is None or lane.state is not State.RUNNING or lane.left_out:
                 continue  # no epoch: these records are its owner's, or ours again from where the row says
-            if not self._intake.prepare(lane, records):
-                self.assignment.again(lane, f"an offset does not follow {lane.tail}")
-
-    def _out_of_range(self, lane: Lane, text: str) -> None:
-        """The client says it once and is silent from then on, so it is asked again whether it is so."""
-        found = self._log.topic_ids({lane.key.topic})().get(lane.key.topic)
-        low, high = self._log.bounds(lane.key)
-        where = f"{lane.key.topic} {lane.key.partition} has {low} to {high}, the lane is at {lane.expected}: {text}"
-        if found is not None and found != lane.topic_id:
-            self.assignment.halt(lane, TopicRecreated(where))
-        elif low <= lane.expected <= high:
-            self.assignment.again(lane, f"the client took {lane.tail} for out of range")
-        else:
-            self.assignment.halt(lane, OffsetOutOfRange(where))
+            before = len(lane.prepared)
+            if not self._intake.prepare(lane, records, fetch.ends.get(key)):
+                self.assignment.doubted(lane)
+            sizes += [prepared.size for prepared in lane.prepared[before:]]
+        self._stride.prepared(sizes)
 
     # Commit and publish.
 

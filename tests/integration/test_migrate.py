@@ -204,7 +204,7 @@ def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> 
     for _ in range(3):
         producer.produce(topic.name, b"x", partition=1)
     assert producer.flush(10) == 0
-    assert broker.extents(topic.name) == {0: (0, 0), 1: (0, 3)}
+    assert broker.extents(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
 
 
 def test_a_broker_that_is_away_is_said_so() -> None:

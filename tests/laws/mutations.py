@@ -291,11 +291,11 @@ def offsets_are_believed(patch: Patch) -> None:
     """19: the expected offset follows what is fetched."""
     prepare = Intake.prepare
 
-    def believing(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
+    def believing(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
         for record in records:
-            lane.first_wanted, lane.doubted = True, record.offset
+            lane.holes = {lane.tail: record.offset}
             prepare(self, lane, [record])
-        return True
+        return prepare(self, lane, [], end)
 
     patch.setattr(Intake, "prepare", believing)
 
@@ -303,9 +303,9 @@ def offsets_are_believed(patch: Patch) -> None:
 def smaller_offsets_are_worked(patch: Patch) -> None:
     """19: what was seen before is worked again."""
 
-    def anything(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
+    def anything(self: Intake, lane: Lane, records: Sequence[Record], _end: int | None = None) -> bool:
         for record in records:
-            lane.prepared.append(Prepared(lane.key, record.offset, record, self._event(record), 0))
+            lane.prepared.append(Prepared(lane.key, record.offset, record, self._event(record), 0, 0))
             lane.tail = record.offset + 1
         return True
 
@@ -316,9 +316,9 @@ def holes_are_not_counted(patch: Patch) -> None:
     """19."""
     prepare = Intake.prepare
 
-    def silently(self: Intake, lane: Lane, records: Any) -> bool:
+    def silently(self: Intake, lane: Lane, records: Any, end: int | None = None) -> bool:
         before = len(lane.prepared)
-        done = prepare(self, lane, records)
+        done = prepare(self, lane, records, end)
         lane.prepared[before:] = [it._replace(gap=0) for it in lane.prepared[before:]]
         return done
 
@@ -329,10 +329,22 @@ def holes_are_believed_once(patch: Patch) -> None:
     """19: what one assignment meets first is the log's word."""
     prepare = Intake.prepare
 
-    def trusting(self: Intake, lane: Lane, records: Sequence[Record]) -> bool:
-        if lane.first_wanted and records and records[0].offset > lane.tail:
-            lane.doubted = records[0].offset
-        return prepare(self, lane, records)
+    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        if records and records[0].offset > lane.tail:
+            lane.holes = {lane.tail: records[0].offset}
+        return prepare(self, lane, records, end)
+
+    patch.setattr(Intake, "prepare", trusting)
+
+
+def ends_are_believed_once(patch: Patch) -> None:
+    """19: where a client first reports the end of a partition, there is the end."""
+    prepare = Intake.prepare
+
+    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        if end is not None and not records:
+            lane.holes = {lane.tail: end}
+        return prepare(self, lane, records, end)
 
     patch.setattr(Intake, "prepare", trusting)
 
@@ -435,7 +447,10 @@ MUTATIONS = (
     ),
     Mutation(19, holes_are_not_counted, fake.test_holes_in_a_log_are_stepped_over_and_counted),
     Mutation(19, holes_are_believed_once, fake.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
-    Mutation(20, silence_is_believed, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)),
+    Mutation(
+        19, ends_are_believed_once, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)
+    ),
+    Mutation(20, silence_is_believed, fake.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
     Mutation(22, copies_of_letters_are_worked, fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked),
     Mutation(22, failures_open_any_letter, fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies),
     Mutation(

@@ -127,10 +127,15 @@ class QuietSaboteur(Points):
         self.troubles: list[BaseException] = []
         self.batches: list[BatchDone] = []
         self.readiness: list[tuple[bool, str]] = []  # each that differs from the one before
+        self.stops: dict[LaneKey, str] = {}  # the text of each lane's last stop
 
     @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         self.troubles.append(error)
+
+    @override
+    def stopped(self, lane: LaneKey, code: str, text: str) -> None:
+        self.stops[lane] = text
 
     @override
     def turned(self, *, is_ready: bool, why: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from services.runtime.settings import LaneSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 300, 500, 40
+MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 500, 500, 40
 
 # path, or path and function: (its lines now, why). Larger fails; smaller asks to lower the number here.
 EXCEPTIONS: dict[str, tuple[int, str]] = {}

@@ -14,7 +14,7 @@ from services.runtime.database import Fault
 from services.runtime.errors import LaneFenced
 from services.runtime.ledger import RETRIED_BY_OTHERS
 from services.runtime.ports import Acquired, Advance, Claim, Controls, Held, Letter, Locked, Replay
-from services.runtime.records import LaneKey
+from services.runtime.records import LaneKey, record_bytes
 
 
 class WorldAwayError(Exception):
@@ -158,7 +158,9 @@ class FakeTransaction:
                 continue
             if taken and size >= bytes_max:
                 break
-            size += len(row.letter.record.value or b"")
+            if row.letter.original is not None:
+                continue
+            size += record_bytes(row.letter.record)
             row.state = "replayed"
             taken.append(Replay(letter_id, row.letter.record))
         return taken

@@ -38,6 +38,7 @@ class FakeBroker:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
         self.is_away = False
+        self.unreadable: dict[LaneKey, tuple[int, int]] = {}  # a batch that no client can unpack: its offsets
         self.forbidden: set[str] = set()  # topics and groups that nobody may read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests rest on the wire until `land`
@@ -205,11 +206,20 @@ class FakeLog:
                     self._told.add((lane, position))
                     fetch.out_of_range[lane] = f"offset {position} is not in {low} to {len(entries)}"
                 continue
-            found = [record for record in entries[position:] if record is not None][:records_max]
+            bad = self.broker.unreadable.get(lane, (len(entries), len(entries)))
+            if bad[0] <= position < bad[1]:
+                fetch.unreadable[lane] = f"cannot unpack the batch at {bad[0]}"
+                continue
+            last = bad[0] if position < bad[0] else len(entries)
+            found = [record for record in entries[position:last] if record is not None][:records_max]
             if found:
                 records_max -= len(found)
                 self._positions[lane] = found[-1].offset + 1
                 fetch.records[lane] = found
+            if not any(entries[self._positions[lane] :]) and (lane, -len(entries)) not in self._told:
+                self._told.add((lane, -len(entries)))  # once, as above
+                self._positions[lane] = len(entries)
+                fetch.ends[lane] = len(entries)
         self.broker.clock.sleep(0.001 if fetch.records else max(timeout_s, 0.001))
         return fetch
 
@@ -273,6 +283,9 @@ class FakeLog:
         if self.broker.is_away or found is None:
             raise BrokerAway(f"no answer for {lane}")
         return found
+
+    def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:  # noqa: ARG002 - the port's signature
+        return self.broker.unreadable[lane][1]
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         def answers() -> Mapping[str, str]:

@@ -99,17 +99,19 @@ where dead_letters.id = batch.id and dead_letters.state = 'replayed';
 -- name: add_letters
 -- A record that a rewind brings again is the same letter; one that an operator closed stays closed.
 insert into runtime.dead_letters (
-    consumer_group, topic, topic_id, partition, "offset", record_time, key, value, value_sha256, headers,
+    consumer_group, topic, topic_id, partition, "offset", record_time, key, value, value_bytes, value_sha256, headers,
     stage, code, text, code_version, trace_id, subject_key
 )
-select %(group)s::text, topic, topic_id, partition, "offset", to_timestamp(timestamp_ms / 1000.0), key, value,
-    sha256(coalesce(value, '')), headers, stage, code, text, %(code_version)s::text, trace_id, subject_key
+select %(group)s::text, topic, topic_id, partition, "offset", to_timestamp(timestamp_ms / 1000.0),
+    key, value, value_bytes, coalesce(value_sha256, sha256(coalesce(value, ''))), headers,
+    stage, code, text, %(code_version)s::text, trace_id, subject_key
 from unnest(
     %(topics)s::text[], %(topic_ids)s::text[], %(partitions)s::int[], %(offsets)s::bigint[], %(timestamps_ms)s::bigint[],
-    %(keys)b::bytea[], %(values)b::bytea[], %(headers)b::bytea[], %(stages)s::text[], %(codes)s::text[], %(texts)s::text[],
-    %(trace_ids)s::text[], %(subject_keys)s::text[]
+    %(keys)b::bytea[], %(values)b::bytea[], %(value_bytes)s::bigint[], %(sha256s)b::bytea[], %(headers)b::bytea[],
+    %(stages)s::text[], %(codes)s::text[], %(texts)s::text[], %(trace_ids)s::text[], %(subject_keys)s::text[]
 ) as batch (
-    topic, topic_id, partition, "offset", timestamp_ms, key, value, headers, stage, code, text, trace_id, subject_key
+    topic, topic_id, partition, "offset", timestamp_ms, key, value, value_bytes, value_sha256, headers,
+    stage, code, text, trace_id, subject_key
 )
 order by topic, partition, "offset"
 on conflict (consumer_group, topic, topic_id, partition, "offset") do update
@@ -119,12 +121,14 @@ set attempts = dead_letters.attempts + 1, code = excluded.code, text = excluded.
 returning topic, partition, "offset", id, attempts;
 
 -- name: take_requested
--- Bounded in letters and bytes, but always at least one, however large.
+-- Bounded in letters and bytes, but always at least one. A letter whose replay no topic would take is never taken.
 with waiting as (
-    select id, sum(coalesce(length(value), 0)) over (order by id) - coalesce(length(value), 0) as bytes_before
+    select id, sum(bytes) over (order by id) - bytes as bytes_before
     from (
-        select id, value from runtime.dead_letters
-        where consumer_group = %(group)s::text and state = 'requested'
+        select id, coalesce(length(value), 0) + coalesce(length(key), 0) + length(headers) as bytes
+        from runtime.dead_letters
+        where consumer_group = %(group)s::text and state = 'requested' and value_bytes is null
+            and coalesce(length(value), 0) + coalesce(length(key), 0) + length(headers) <= %(largest)s::bigint
         order by id limit %(letters_max)s::int
         for update skip locked
     ) as requested

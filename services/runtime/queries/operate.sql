@@ -47,6 +47,24 @@ from unnest(%(partitions)s::int[], %(next_offsets)s::bigint[], %(topic_ids)s::te
     as batch (partition, next_offset, topic_id)
 where lanes.consumer_group = %(group)s::text and lanes.topic = %(topic)s::text and lanes.partition = batch.partition;
 
+-- name: lock_outputs
+select unpublished, stopped_code, next_offset, epoch
+from runtime.lanes
+where consumer_group = %(group)s::text and topic = %(topic)s::text and partition = %(partition)s::int
+for update;
+
+-- name: find_outputs
+select unpublished, stopped_code
+from runtime.lanes
+where consumer_group = %(group)s::text and topic = %(topic)s::text and partition = %(partition)s::int;
+
+-- name: replace_outputs
+-- The epoch rises in the same statement, as for every change that is not a commit; the position stays.
+update runtime.lanes
+set epoch = epoch + 1, unpublished = %(outputs)b::bytea, stopped_code = null, stopped_text = null, stopped_at = null,
+    updated_at = now()
+where consumer_group = %(group)s::text and topic = %(topic)s::text and partition = %(partition)s::int;
+
 -- name: raise_generation
 update runtime.generation set generation = generation + 1 returning generation;
 
@@ -66,7 +84,7 @@ select consumer_group, paused, rate_limit_per_s, code, reason, actor, updated_at
 from runtime.controls order by consumer_group;
 
 -- name: list_letters
-select id, consumer_group, topic, partition, "offset", stage, code, state, attempts, key, coalesce(length(value), 0) as bytes,
+select id, consumer_group, topic, partition, "offset", stage, code, state, attempts, key, coalesce(value_bytes, length(value), 0) as bytes,
     text, created_at, updated_at
 from runtime.dead_letters
 where (%(group)s::text is null or consumer_group = %(group)s::text)
@@ -76,12 +94,14 @@ order by id limit %(limit)s::int;
 
 -- name: find_letter
 select id, consumer_group, topic, partition, "offset", topic_id, record_time, stage, code, text, state, attempts, reason, actor,
-    code_version, trace_id, subject_key, created_at, updated_at, key, headers, value, value_sha256
+    code_version, trace_id, subject_key, created_at, updated_at, key, headers, value, value_bytes, value_sha256
 from runtime.dead_letters where id = %(id)s::uuid;
 
 -- name: lock_chosen_letters
 -- By id, or by what they have in common; ids go first. Locked in id order, as everybody locks letters.
-select id, state from runtime.dead_letters
+select id, state, value_bytes is null
+    and coalesce(length(value), 0) + coalesce(length(key), 0) + length(headers) <= %(largest)s::bigint as is_replayable
+from runtime.dead_letters
 where (%(ids)s::uuid[] is null or id = any(%(ids)s::uuid[]))
     and (%(group)s::text is null or consumer_group = %(group)s::text)
     and (%(code)s::text is null or code = %(code)s::text)

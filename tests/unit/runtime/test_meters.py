@@ -50,10 +50,10 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
 
 def test_a_lane_that_is_anothers_now_is_told_no_longer(group: str) -> None:
     meters = Meters(group)
-    meters.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER])
+    meters.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER], {})
     assert metrics.value_of("stubline_lane_lag_records", group=group, topic="in.v1", partition="0") == 7
     assert metrics.value_of("stubline_lane_stopped", group=group) == 1
-    meters.gauges({OTHER: (2, 0.5)}, {}, [])
+    meters.gauges({OTHER: (2, 0.5)}, {}, [], {})
     text = metrics.exposition().decode()
     assert f'stubline_lane_lag_records{{group="{group}",partition="0"' not in text
     assert f'stubline_lane_lag_seconds{{group="{group}",partition="1",topic="in.v1"}} 0.5' in text
