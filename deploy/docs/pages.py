@@ -131,7 +131,9 @@ def topics_page() -> str:
     ]
     return (
         "# Topics\n\n`stubline migrate` makes them and mends what differs, `stubline topics check` only compares. More "
-        "partitions, larger records and more replicas than these are an installation's right. Replicas: three, or as many as "
+        "partitions, larger records and more replicas than these are an installation's right; a record of more than 8,257,536 "
+        "bytes of key, value and headers, unpacked, is a dead letter all the same (`record-too-large`), for its copy and its "
+        "replay must fit into a topic. Replicas: three, or as many as "
         "there are brokers; with three, `min.insync.replicas` is 2.\n\n"
         + table(("topic", "key", "written by", "read by", "partitions", "kept", "largest record"), rows)
     )

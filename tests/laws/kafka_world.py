@@ -33,11 +33,11 @@ from services.runtime.broker import Broker
 from services.runtime.errors import BrokerAway
 from services.runtime.letters import unpack_headers
 from services.runtime.operate import Choice, Command, Desk
-from services.runtime.records import LaneKey
+from services.runtime.records import LaneKey, Record
 from tests.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
 from tests.laws.member import Process
 from tests.laws.world import RELEASE, Headers, NotAtRestError
-from tests.support.logs import read_lanes
+from tests.support.logs import read_lanes, read_logs
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
 from tests.toy.events import Input
@@ -92,7 +92,6 @@ class KafkaWorld:
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
         self._was_mended = False
-        self._marked: set[LaneKey] = set()  # partitions whose log may end in a transaction's marker
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
         self.broker = Broker(self.bootstrap_servers)
@@ -132,6 +131,7 @@ class KafkaWorld:
             {
                 "bootstrap.servers": self.bootstrap_servers,
                 "linger.ms": 2,
+                "message.max.bytes": 8 * 2**20,
                 "partitioner": "murmur2_random",
                 "log_level": 0,
             }
@@ -212,7 +212,6 @@ class KafkaWorld:
             return
         producer.commit_transaction(20)
         self._sent += placed
-        self._marked |= {LaneKey(it.topic, it.partition) for it in placed}
 
     def _produce(self, record: Sent, producer: Producer | None = None, placed: list[Sent] | None = None) -> None:
         producer, placed = producer or self._producer, self._sent if placed is None else placed
@@ -389,7 +388,7 @@ class KafkaWorld:
             for group in (self.names.groups[stage] for stage in self.names.readers[lane.topic]):
                 row = rows.get((group, lane))
                 at = row.next_offset if row else None
-                if high > low and at not in {high, high - (lane in self._marked)} and not (row and row.stopped_code):
+                if high > low and at != high and not (row and row.stopped_code):
                     waits.append(f"{group} {lane} is at {at} of {high}")
         return waits
 
@@ -419,6 +418,10 @@ class KafkaWorld:
         cursor = self.database.cursor(row_factory=dict_row)
         rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
         return [LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows]
+
+    def records(self, topic: str) -> list[Record]:
+        """Everything that a topic holds."""
+        return [record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log]
 
     def evidence(self) -> Evidence:
         firsts = self.database.cursor(row_factory=class_row(First)).execute(FIRSTS.encode()).fetchall()

@@ -79,7 +79,15 @@ class Process:
 
     def readyz(self) -> str:
         """Why it is not ready, in its door's words; empty: it is."""
-        if (port := re.search(r'"health_port": (\d+)', self.log())) is None:
+        if (answer := self._asked("/readyz")) is None:
             return "starting"
-        answer = httpx.get(f"http://127.0.0.1:{port[1]}/readyz", timeout=5)
         return "" if answer.status_code == HTTPStatus.OK else str(answer.json()["detail"])
+
+    def metrics(self) -> str:
+        """As Prometheus reads them; empty while the process starts."""
+        answer = self._asked("/metrics")
+        return "" if answer is None else answer.text
+
+    def _asked(self, path: str) -> httpx.Response | None:
+        port = re.search(r'"health_port": (\d+)', self.log())
+        return None if port is None else httpx.get(f"http://127.0.0.1:{port[1]}{path}", timeout=5)

@@ -249,7 +249,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(f
     assert lane(world, "first", A, 1).effects == 10
     assert member.told.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
     assert "go on at 8" in member.told.stops[key]
-    world.database.move("first", key, 8)
+    world.database.move(NAMES.groups["first"], key, 8)
     world.run(3.0)
     found = lane(world, "first", A)
     assert (found.effects, found.gaps, found.conservation_gap) == (7, 3, 0)
