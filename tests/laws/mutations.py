@@ -30,6 +30,7 @@ from services.runtime.publish import Publisher, Settled
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.watch import Watch
 from services.runtime.worker import Worker
+from tests.laws import test_fake_input_laws as given
 from tests.laws import test_fake_laws as fake
 from tests.laws import test_lane_laws as lanes
 from tests.laws.fake_world import FakeMember, FakeWorld
@@ -440,17 +441,17 @@ MUTATIONS = (
     Mutation(17, letters_have_no_copies, lanes.test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte),
     Mutation(18, the_timer_has_no_owner, lanes.test_the_timer_lane_works_each_due_key_once),
     Mutation(
-        19, offsets_are_believed, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("ahead",)
+        19, offsets_are_believed, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("ahead",)
     ),
     Mutation(
-        19, smaller_offsets_are_worked, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("back",)
+        19, smaller_offsets_are_worked, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("back",)
     ),
-    Mutation(19, holes_are_not_counted, fake.test_holes_in_a_log_are_stepped_over_and_counted),
-    Mutation(19, holes_are_believed_once, fake.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
+    Mutation(19, holes_are_not_counted, given.test_holes_in_a_log_are_stepped_over_and_counted),
+    Mutation(19, holes_are_believed_once, given.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
     Mutation(
-        19, ends_are_believed_once, fake.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)
+        19, ends_are_believed_once, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)
     ),
-    Mutation(20, silence_is_believed, fake.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
+    Mutation(20, silence_is_believed, given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
     Mutation(22, copies_of_letters_are_worked, fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked),
     Mutation(22, failures_open_any_letter, fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies),
     Mutation(

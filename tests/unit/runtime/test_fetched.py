@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from services.runtime.errors import ConsumerFailed
-from services.runtime.fetched import REFUSED, sorted_out
+from services.runtime.fetched import REFUSED, UNREADABLE, sorted_out
 from services.runtime.records import LaneKey
 
 LANE = LaneKey("in", 0)
@@ -30,6 +30,9 @@ class Said:
 
     def error(self) -> KafkaError:
         return self._error
+
+    def offset(self) -> int:
+        return 7
 
 
 @pytest.mark.parametrize(
@@ -72,3 +75,14 @@ def test_what_passes_by_itself_is_only_narrated(name: str) -> None:
     error: Any = KafkaError(getattr(KafkaError, name))
     fetch = sorted_out([Said(error)])
     assert (fetch.records, fetch.refused, fetch.out_of_range) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("code", sorted(UNREADABLE))
+def test_a_batch_that_cannot_be_unpacked_is_its_lanes(code: int) -> None:
+    fetch = sorted_out([Said(KafkaError(code, "Decompression failed"))])
+    assert (fetch.unreadable, fetch.refused) == ({LANE: "Decompression failed"}, {})
+
+
+def test_the_end_of_a_partition_is_no_error_and_has_its_offset() -> None:
+    fetch = sorted_out([Said(KafkaError(KafkaError._PARTITION_EOF))])
+    assert (fetch.ends, fetch.refused, fetch.unreadable) == ({LANE: 7}, {}, {})

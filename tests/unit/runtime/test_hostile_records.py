@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime import unpublished
@@ -14,7 +16,7 @@ from services.runtime.intake import Intake
 from services.runtime.lane import Lane
 from services.runtime.letters import pack_headers, unpack_headers
 from services.runtime.means import Means
-from services.runtime.records import Dead, Effect, LaneKey
+from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from services.runtime.telemetry import Telemetry
@@ -50,6 +52,25 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
         worker.step()
     row = database.rows["g", LaneKey("in", 0)]
     assert (row.effects, row.dead, row.conservation_gap) == (1, 1, 0)
+
+
+@given(
+    key=st.none() | st.binary(max_size=20),
+    value=st.none() | st.binary(max_size=20),
+    headers=st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=6),
+)
+def test_a_records_bytes_are_those_of_its_letters_row(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
+) -> None:
+    """Exactly, where names are ASCII; names in other scripts are counted exactly once they might matter."""
+    plain = [(name.encode("ascii", "ignore").decode(), content) for name, content in headers]
+    record = Record("in", 0, 0, 0, key, value, plain)
+    assert record_bytes(record) == len(key or b"") + len(value or b"") + len(pack_headers(plain))
+
+
+def test_names_of_headers_are_counted_in_bytes_where_it_matters() -> None:
+    record = Record("in", 0, 0, 0, None, None, [("é" * 2**21, b"")])
+    assert record_bytes(record) == len(pack_headers(record.headers))
 
 
 class Unreadable:

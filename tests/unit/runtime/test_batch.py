@@ -1,0 +1,57 @@
+"""What one transaction takes: bounded in records and bytes, and no lane waits for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.runtime.batch import collect
+from services.runtime.lane import Lane, Prepared, State
+from services.runtime.records import LaneKey, Record
+
+SIZES = st.dictionaries(
+    st.integers(0, 7), st.lists(st.integers(1, 900), min_size=1, max_size=8), min_size=1, max_size=8
+)
+
+
+def lanes_of(sizes: Mapping[int, list[int]]) -> dict[int, Lane]:
+    return {number: lane_of(number, each) for number, each in sizes.items()}
+
+
+def lane_of(number: int, sizes: list[int]) -> Lane:
+    key = LaneKey("in", number)
+    lane = Lane(key, State.RUNNING, expected=0, tail=len(sizes))
+    for offset, size in enumerate(sizes):
+        record = Record("in", number, offset, 0, None, b"", ())
+        lane.prepared.append(Prepared(key, offset, record, None, 0, size))
+    return lane
+
+
+@given(SIZES, st.integers(1, 20), st.integers(1, 2_000))
+def test_a_transaction_passes_its_bytes_by_no_more_than_its_first_record(
+    sizes: dict[int, list[int]], records_max: int, bytes_max: int
+) -> None:
+    parts = collect(lanes_of(sizes).values(), records_max, bytes_max)
+    taken = [prepared.size for part in parts for prepared in part.taken]
+    assert parts == sorted(parts, key=lambda part: part.lane.key), "rows are locked in key order"
+    assert 1 <= len(taken) <= records_max
+    assert sum(taken) <= bytes_max or len(taken) == 1
+
+
+@given(SIZES, st.integers(1, 20), st.integers(1, 2_000))
+def test_each_lane_comes_to_its_turn_however_large_the_records_of_the_others_are(
+    sizes: dict[int, list[int]], records_max: int, bytes_max: int
+) -> None:
+    lanes = lanes_of(sizes)
+    waited = dict.fromkeys(lanes, 0)
+    for turn in range(1, sum(map(len, sizes.values())) + 1):
+        parts = collect(lanes.values(), records_max, bytes_max)
+        went = {part.lane.key.partition for part in parts}
+        for number, lane in lanes.items():
+            waited[number] = 0 if number in went or not lane.prepared else waited[number] + 1
+            assert waited[number] < len(lanes)
+        for part in parts:
+            part.lane.advance(len(part.taken), float(turn))
+    assert not any(lane.prepared for lane in lanes.values())
