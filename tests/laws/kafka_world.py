@@ -126,9 +126,14 @@ class KafkaWorld:
     def _new_admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
-    def _new_producer(self) -> Producer:
+    def compress(self, codec: str) -> None:
+        """What the world sends from now on."""
+        self._producer = self._new_producer(**{"compression.type": codec})
+
+    def _new_producer(self, **more: str) -> Producer:
         return Producer(
             {
+                **more,
                 "bootstrap.servers": self.bootstrap_servers,
                 "linger.ms": 2,
                 "message.max.bytes": 8 * 2**20,
