@@ -43,10 +43,11 @@ SETTINGS = {
     # A broker that comes back after a kill is let in again when the session of its former life has ended.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    # Tests of retention and of deleted topics do not wait for minutes.
+    # Tests of retention, compaction and deleted topics do not wait for minutes.
     "log.initial.task.delay.ms": "1000",
     "log.retention.check.interval.ms": "1000",
     "log.segment.delete.delay.ms": "1000",
+    "log.cleaner.backoff.ms": "1000",
 }
 
 # Everybody may do everything, until somebody is given a right: then only they have it. So a test can take one away. A broker

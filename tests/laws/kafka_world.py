@@ -288,6 +288,11 @@ class KafkaWorld:
             for answer in self.admin.delete_acls([AclBindingFilter(*who, AclPermissionType.ALLOW)]).values():
                 answer.result(10)
 
+    def segment_of(self, lane: LaneKey) -> Path:
+        """The file in which the broker keeps a partition's first records."""
+        data = self._stack.kafka[0].folder / "data"
+        return data / f"{lane.topic}-{lane.partition}" / "00000000000000000000.log"
+
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(10)
         self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))

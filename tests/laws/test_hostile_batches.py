@@ -107,6 +107,26 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     world.until("it is ready again", lambda: not member.readyz())
 
 
+def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(kafka_world: KafkaWorld) -> None:
+    world = kafka_world
+    topic = world.names.inputs[0]
+    world.send(*story(1, 3), topic=topic, partition=0)
+    world.send(Input("damaged", "some-key", "add", "1"), topic=topic, partition=0)
+    world.send(*story(2, 3), topic=topic, partition=0)
+    segment = world.segment_of(LaneKey(topic, 0))
+    at = segment.read_bytes().index(b"damaged")
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(b"DAMAGED")
+    world.start("second")
+    world.start("first")
+    world.until("the lane stops", lambda: stops(world) == {RecordUnreadable.code})
+    assert lane(world, "first", topic).next_offset == 3
+    (text,) = world.rows("select stopped_text from runtime.lanes where stopped_code is not null")[0]
+    assert "go on at 4" in text
+    assert not world.letters()
+
+
 def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     topic, group = world.names.inputs[0], world.names.groups["first"]
