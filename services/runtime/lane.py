@@ -16,6 +16,8 @@ from services.runtime.errors import Stop, StublineError
 from services.runtime.ports import Claim, Held
 from services.runtime.records import LaneKey, Record
 
+NO_HOLE = (-1, -1)
+
 
 class State(Enum):
     """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator decides."""
@@ -80,13 +82,10 @@ class Lane:
     prepared: list[Prepared] = field(default_factory=list)
     outbox: Outbox | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
-    holes: dict[int, int] = field(
-        default_factory=dict
-    )  # as the last assignment met them: begin -> first offset after it
-    empty: tuple[int, int] = (
-        -1,
-        -1,
-    )  # two assignments met no record from the one offset to the other, the partition's end
+    # Holes as an earlier assignment met them: the first offset of each -> the first offset after it.
+    holes: dict[int, int] = field(default_factory=dict)
+    # Two assignments met no record from the one offset to the other, which is the partition's end.
+    empty: tuple[int, int] = NO_HOLE
     unreadable: int = 0  # times in a row that the client could not read what stands at tail
     in_doubt: bool = False  # it was ours and was forgotten: its row may hold outputs that nobody has published
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
@@ -113,7 +112,7 @@ class Lane:
         self.outbox = None
         self.row_holds_outputs = self.left_out = False
         self.stop_code = None
-        self.holes, self.empty, self.unreadable = {}, (-1, -1), 0
+        self.holes, self.empty, self.unreadable = {}, NO_HOLE, 0
 
     def hold(self, held: Held) -> None:
         """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""

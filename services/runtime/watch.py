@@ -91,8 +91,9 @@ class Watch(Generic[S]):
         self._heard = self._ends()
         for key, end in self._heard.items():
             lane = quiet.get(key)
-            known = lane is not None and lane.read_to
-            if lane is not None and self._tails.get(key) == lane.tail and known < end and self._is_due(key, known, end):
+            if lane is None or self._tails.get(key) != lane.tail or end <= lane.read_to:
+                continue
+            if self._is_due(key, lane.tail, end):
                 self._assignment.again(lane, f"nothing comes although the partition ends at {end}")
         self._tails = {key: lane.tail for key, lane in quiet.items()}
         self._ends = self._log.ask_ends(self._tails.keys())
