@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import Callback, Origin
+from services.ingest.rules.facts import Callback, Origin, position
 from services.ingest.sources.source import Received, Source
 from services.runtime.letters import pack_headers
 
@@ -46,7 +46,7 @@ def read(record: Record) -> Callback:
     source = SOURCES.get(event.type)
     if source is None:
         raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
-    received = accept(event, record.key)
+    received = accept(event, record)
     try:
         callback = source.normalise(received)._replace(received=received.time)
         return with_origin(callback, record) if callback.notices else callback
@@ -73,7 +73,7 @@ def with_origin(callback: Callback, record: Record) -> Callback:
     )
 
 
-def accept(event: CloudEvent, key: bytes | None) -> Received:
+def accept(event: CloudEvent, record: Record) -> Received:
     """The parts of an event by which a callback is judged."""
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
@@ -87,9 +87,10 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
         id=event.id,
         topic=attributes.get("callbacktopic", ""),
         time=attributes.get("time", ""),
-        key=key or b"",
+        key=record.key or b"",
         body=event.data or b"",
         orders_of=orders_of,
+        position=position(record.timestamp_ms, record.offset, record.partition),
     )
 
 

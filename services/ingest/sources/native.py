@@ -104,9 +104,9 @@ def normalise(received: Received) -> facts.Callback:
     if received.key != order_id.encode():
         raise CallbackMisaddressed("the record's key is not the order's, source:order_id", wanted=order_id)
     modified_at = bounded(order.modified_at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified_at)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified_at, received.position)
     if order.is_deleted is not None:
-        told += (facts.deletion_fact(modified_at, is_deleted=order.is_deleted),)
+        told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
     return facts.callback(identify(received, order), order_id, told)
 
 

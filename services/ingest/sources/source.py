@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.envelope import NotAnEvent
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
 
@@ -44,17 +43,16 @@ class Received(NamedTuple):
     source: str
     id: str  # of its reception, or of the storefront's own event
     topic: str  # what the vendor calls it; no signature covers it
-    time: str  # when the door received it
+    time: str  # when the webhook endpoint received it, by its own clock: nothing is ordered by it
     key: bytes
     body: bytes
     orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
+    position: str = ""  # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
 
     @property
     def at(self) -> datetime:
-        try:
-            return bounded(datetime.fromisoformat(self.time))
-        except (ValueError, OverflowError):
-            raise NotAnEvent("ce_time is missing or no time, and the fact is ordered by it") from None
+        """When the log took it, by the broker's clock: one for all endpoints."""
+        return datetime.fromisoformat(self.position.partition("/")[0])
 
     @property
     def shop(self) -> str:

@@ -123,7 +123,7 @@ def normalise(received: Received) -> facts.Callback:
     if any(not item.price and item.cost is None for item in order.items):
         notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
     front = storefront(order, gated(state, word), at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
     if front.status.startswith("fraud-"):
         told += (facts.reached_fact(FAILED, at),)
     if channel(order.buyer) == "client":
@@ -162,7 +162,7 @@ def gated(state: str, word: str | None) -> str:
 def _verdict(received: Received, word: str | None, at: datetime) -> facts.Fact:
     said = verdict_of(word)
     verdict = FraudVerdict(source=received.source, verdict=said, detail=clean(word or "", 100), at=at)
-    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said])
+    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
 
 
 def _drift(received: Received, what: str) -> facts.Notice:

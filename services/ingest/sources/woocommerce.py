@@ -138,14 +138,15 @@ def identify(received: Received, order: Told | Deleted) -> str:
 def normalise(received: Received) -> facts.Callback:
     if received.topic == DELETED:
         gone = validated(Deleted, received.body)
-        deletion = facts.deletion_fact(received.at, is_deleted=True)
+        deletion = facts.deletion_fact(received.position, is_deleted=True)
         return facts.callback(identify(received, gone), f"{received.source}:{gone.id}", (deletion,))
     if received.topic not in TOLD:
         raise CallbackForeign(f"its topic is {received.topic[:100]!r}, and only order.* is about orders")
     order = validated(Told, received.body)
     extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
     word = status(order.status)
-    told: tuple[facts.Fact, ...] = facts.written_facts(storefront(order, word, extras), word, modified(order))
+    written = storefront(order, word, extras)
+    told: tuple[facts.Fact, ...] = facts.written_facts(written, word, modified(order), received.position)
     if received.topic == RESTORED:
         told += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
     return facts.callback(
@@ -207,12 +208,12 @@ def payments(received: Received, order: Told) -> list[str]:
     ]
 
 
-def restored_at(received: Received, order: Told) -> datetime:
-    """When the door was told, but not long after the order was last changed, and a restoration changes it.
+def restored_at(received: Received, order: Told) -> str:
+    """The record's position in the log, but not long after the order was last changed, and a restoration changes it.
 
     The topic is not signed: without this an order's old body, sent again as restored, would undo any later deletion.
     """
-    return min(received.at, modified(order) + RESTORED_WITHIN)
+    return min(received.position, facts.sortable(modified(order) + RESTORED_WITHIN))
 
 
 def modified(order: Told) -> datetime:
