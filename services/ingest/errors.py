@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.errors import Fatal, Poison
+from services.runtime.errors import Fatal, Poison, Transient
 from services.runtime.refusals import Refused, Unknown
 
 
@@ -105,6 +105,16 @@ class ProofReused(Poison):
     next_step = (
         "It changed nothing. Find who can read what comes to the door (a proxy, its logs, a mirror of the traffic); then "
         "`stubline dead discard ID --reason ...`."
+    )
+
+
+class ClockSkewed(Transient):
+    """The clock of a webhook endpoint's machine and that of a Kafka broker are further apart than they may be."""
+
+    code = "ingest-clock-skew"
+    next_step = (
+        "`chronyc tracking` (or `timedatectl`) on the endpoint's machine and on the brokers shows whose clock is wrong; "
+        "set it. Nothing is lost or out of order meanwhile."
     )
 
 

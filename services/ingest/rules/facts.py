@@ -125,9 +125,7 @@ def storefront_facts(order: Storefront, modified_at: datetime, at_position: str 
     return written_facts(order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position)
 
 
-def written_facts(
-    storefront: bytes, status: str, modified_at: datetime, at_position: str = ""
-) -> tuple[Fact, Fact]:
+def written_facts(storefront: bytes, status: str, modified_at: datetime, at_position: str = "") -> tuple[Fact, Fact]:
     """Facts of a Storefront that is already serialized, byte for byte as the model does it.
 
     `at_position`: of the record, when its source sends an order as it stands at the sending. Of two that agree in time

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+
 from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules.facts import EPOCH, VERDICT, Fact
 
