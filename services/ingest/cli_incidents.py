@@ -31,8 +31,9 @@ ABOUT = ("id", "source", "count", "waiting", "replaying", "state", "first_at", "
 MEANWHILE = {
     Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not know of them it leaves out. "
     "Deploy a release that knows it.",
-    Evidence.ORDERS: "Nothing waits: the newer of both counts. A source that says two things by one name has a defect; "
-    "tell who runs it.",
+    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending (WooCommerce, Ticket Evolution, a "
+    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with the greater amount. WooCommerce edits "
+    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. Else tell who runs the source.",
 }
 OF_KIND = {  # notices that are not about words
     "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "

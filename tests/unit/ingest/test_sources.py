@@ -20,7 +20,7 @@ from services.ingest.sources.money import EXPONENTS, exponent, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from services.runtime.records import Record
-from tests.support.callbacks import native, native_order, record, signature, woo_order
+from tests.support.callbacks import AT, native, native_order, record, signature, woo_order
 from tests.support.vendors.woocommerce import ACTION
 
 HOOK = {woocommerce.SIGNATURE: b""}
@@ -399,9 +399,9 @@ def test_a_callback_names_its_source(source: str) -> None:
         sources.read(it._replace(headers=headers))
 
 
-def test_a_deletion_without_the_doors_time_is_no_event() -> None:
-    with pytest.raises(NotAnEvent):
-        sources.read(record(b'{"id":727}', topic="order.deleted", at="soon"))
+def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() -> None:
+    read = [sources.read(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT)) for it in (AT, "soon")]
+    assert read[0].facts == read[1].facts
 
 
 # Money and text.
