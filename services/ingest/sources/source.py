@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
+from services.ingest.sources.money import AMOUNT_MAX
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-AMOUNT_MAX = 10**15  # minor units; beyond it somebody sends numbers, not money
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 
 
@@ -47,6 +47,7 @@ class Received(NamedTuple):
     key: bytes
     body: bytes
     orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
+    decimals: int | None = None  # digits of its amounts, where the sources file says so
     position: str = ""  # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
 
     @property
@@ -137,6 +138,9 @@ class Source:
     settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
     """Its options as `verify` wants them, read once, when the door opens: files are found from the folder of the sources
     file. ValueError: they are wrong."""
+
+    has_decimal_amounts: bool = False
+    """It writes amounts as decimal numbers, so the settings block may say how many `decimals` they have."""
 
     comes_to_the_door: bool = True
 
