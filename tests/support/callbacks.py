@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
-from services.ingest.sources import ORDERS_OF
+from services.ingest.sources import DECIMALS, ORDERS_OF
 from services.runtime.records import Record
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -80,6 +80,7 @@ def record(
     order: str = "727",
     reception_id: str = "a-1",
     orders_of: str = "",
+    decimals: int | None = None,
     content_type: str = "application/json",
     at: str = AT,
     logged_at: str = "",
@@ -91,6 +92,8 @@ def record(
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
     if orders_of:
         extensions[ORDERS_OF] = orders_of
+    if decimals is not None:
+        extensions[DECIMALS] = str(decimals)
     output = received(
         data,
         source=source,

@@ -34,7 +34,8 @@ def _found() -> dict[str, Source]:
 ALL = _found()
 SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
 KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
-ORDERS_OF = "ordersof"  # an extension that the door sets
+ORDERS_OF, DECIMALS = "ordersof", "decimals"  # extensions that the webhook endpoint sets, from the sources file
+DIGIT = re.compile(r"[0-8]", re.ASCII)
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
@@ -82,6 +83,8 @@ def accept(event: CloudEvent, record: Record) -> Received:
     orders_of = attributes.get(ORDERS_OF, "")
     if orders_of and not SLUG.fullmatch(orders_of):
         raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
+    if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
+        raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
     return Received(
         source=found[1],
         id=event.id,
@@ -90,6 +93,7 @@ def accept(event: CloudEvent, record: Record) -> Received:
         key=record.key or b"",
         body=event.data or b"",
         orders_of=orders_of,
+        decimals=None if decimals is None else int(decimals),
         position=position(record.timestamp_ms, record.offset, record.partition),
     )
 

@@ -12,9 +12,11 @@ from schemas.orders import Movement, MovementKind, order_of
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.sources.money import exponent
+from services.ingest.sources.notes import quoted
 from services.ingest.sources.source import Received, amount
 
-WHAT_CHARS_MAX = 100
+__all__ = ["quoted"]
+
 PRICED: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})  # a gateway tells their amounts
 
 Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
@@ -69,11 +71,6 @@ def unpriced(received: Received, movement: Movement, what: str) -> tuple[facts.N
     if movement.amount_minor is not None or movement.kind not in PRICED:
         return ()
     return (facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),)
-
-
-def quoted(word: str) -> str:
-    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which is longer."""
-    return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]
 
 
 def blanking(*keys: str) -> Callable[[bytes], bytes]:

@@ -14,11 +14,12 @@ from schemas.callbacks import WOOCOMMERCE
 from services.ingest.errors import CallbackForeign
 from services.ingest.rules import facts
 from services.ingest.sources.lists import listed
+from services.ingest.sources.notes import Note
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, status
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
-from services.ingest.sources.woocommerce_order import Deleted, Note, Told, deleted, modified, told
+from services.ingest.sources.woocommerce_order import Deleted, Told, deleted, modified, told
 from services.ingest.sources.woocommerce_storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"

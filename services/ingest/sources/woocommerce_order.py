@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from services.ingest.errors import CallbackUnreadable, WebhookRefused
 from services.ingest.sources import exact
 from services.ingest.sources.lists import listed
+from services.ingest.sources.notes import Note
 from services.ingest.sources.source import bounded
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
@@ -71,13 +72,6 @@ class Deleted(Part):
     id: Id
     status: None = None
     line_items: None = None
-
-
-class Note(NamedTuple):
-    """Something that was taken otherwise than it was written, or for which something else was taken."""
-
-    kind: str
-    what: str
 
 
 def told(body: bytes) -> tuple[Told, list[Note]]:
@@ -150,8 +144,8 @@ def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
     notes = set[Note]()
     for owner, what in (
         (order, "total"),
-        *((it, "line_items.total") for it in order.get("line_items") or () if isinstance(it, dict)),
-        *((it, "refunds.total") for it in order.get("refunds") or () if isinstance(it, dict)),
+        *((it, "line_items.total") for it in listed(order.get("line_items")) or () if isinstance(it, dict)),
+        *((it, "refunds.total") for it in listed(order.get("refunds")) or () if isinstance(it, dict)),
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None

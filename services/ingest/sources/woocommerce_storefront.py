@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import orjson
 
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
-from services.ingest.sources.gateway import quoted
-from services.ingest.sources.money import AMOUNT_MAX, EXPONENTS, NO_CURRENCY, counted, minor, uncountable
+from services.ingest.sources.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, minor, uncountable
+from services.ingest.sources.notes import Note, quoted
 from services.ingest.sources.source import distinct, reasonable
 from services.ingest.sources.text import email, unescaped
 from services.ingest.sources.woocommerce_lines import Extra
-from services.ingest.sources.woocommerce_order import LineItem, Note, Refund, Told, offset
+from services.ingest.sources.woocommerce_order import LineItem, Refund, Told, offset
 
-CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 
