@@ -10,12 +10,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.callbacks import NativeOrder
 from services.ingest.sources import exact
+from services.ingest.sources.dates import is_readable
 from services.ingest.sources.lists import listed
 from services.ingest.sources.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, uncountable
 from services.ingest.sources.notes import Note, quoted
 from services.ingest.sources.source import reasonable
 
-TIME, WHOLE = TypeAdapter(datetime), TypeAdapter(int)
+WHOLE = TypeAdapter(int)
 AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
@@ -97,27 +98,23 @@ def _put_right(order: dict[str, Any], beside: dict[str, str]) -> Iterator[Note]:
     for name in AMOUNTS:
         written = order.get(name)
         if name in order or name == "total_minor":
-            if is_whole(written) and (name == "total_minor" or int(written) >= 0):
+            if is_whole(written, 0 if name == "refunded_minor" else None):
                 continue
             beside[text_name(name)], order[name] = uncountable(written), 0
             yield Note("missing-field" if written is None else "unreadable-amount", name)
     for name in DATES:
-        if order.get(name) is None:
-            continue
-        try:
-            TIME.validate_python(order[name])
-        except ValidationError:
+        if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
             yield Note("unreadable-date", name)
 
 
-def is_whole(value: object) -> bool:
-    """Whether the model reads it as a whole number."""
+def is_whole(value: object, least: int | None = None) -> bool:
+    """Whether the model reads it as a whole number, and one that is not below `least`."""
     try:
-        WHOLE.validate_python(value)
+        found = WHOLE.validate_python(value)
     except ValidationError:
         return False
-    return not isinstance(value, bool)
+    return not isinstance(value, bool) and (least is None or found >= least)
 
 
 def text_name(name: str) -> str:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.ingest.errors import CallbackUnreadable, WebhookRefused
 from services.ingest.sources import exact
+from services.ingest.sources.dates import is_readable
 from services.ingest.sources.lists import listed
 from services.ingest.sources.notes import Note
 from services.ingest.sources.source import bounded
@@ -20,7 +21,6 @@ Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
-TIME = TypeAdapter(datetime)
 
 
 class Part(BaseModel):
@@ -129,11 +129,7 @@ def _dates_put_right(order: dict[str, Any]) -> list[Note]:
     """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as `-0001-11-30T00:00:00`."""
     notes = list[Note]()
     for name in DATES:
-        if order.get(name) is None:
-            continue
-        try:
-            TIME.validate_python(order[name])
-        except ValidationError:
+        if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
             notes.append(Note("unreadable-date", name))
     return notes
@@ -168,8 +164,11 @@ def refusal(body: bytes) -> str:
     except ValueError:
         return ""
     data = document.get("data") if isinstance(document, dict) else None
-    is_error = isinstance(data, dict) and isinstance(data.get("status"), int)
-    if not is_error or not {"code", "message"} <= document.keys():
+    if (
+        not isinstance(data, dict)
+        or not isinstance(data.get("status"), int)
+        or not {"code", "message"} <= document.keys()
+    ):
         return ""
     why = "the user who made the webhook may not read orders any more" if data["status"] in {401, 403} else "no order"
     return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"

@@ -32,7 +32,7 @@ def storefront(order: Told, word: str, extras: Sequence[Extra], decimals: int | 
     if paid_at is None and order.date_paid_gmt:
         notes.append(Note("unreadable-date", "date_paid_gmt"))
     total, refunded = counted(order.total, digits), refunded_minor(refunds, digits) if refunds else 0
-    front = {
+    front: dict[str, object] = {
         "status": word,
         "channel": "",
         "number": unescaped(order.number or order.id, 64),
