@@ -30,13 +30,6 @@ WHOLE_DIGITS_MAX = 15
 AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 
-def exponent(currency: str) -> int:
-    """Of a currency; what has none cannot be counted."""
-    if (digits := EXPONENTS.get(currency)) is None:
-        raise AmountUnreadable("the currency is none of ISO 4217 with a minor unit")
-    return digits
-
-
 def counted(text: str | None, digits: int | None) -> int | None:
     """As `minor`, of what is only kept: None where it cannot be counted, and then nobody's order depends on it.
     `digits` None: the currency has no number of digits that is known.

@@ -205,13 +205,13 @@ def uncounted(received: Received, front: Storefront) -> list[facts.Notice]:
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
         return [facts.Notice(received.source, "unknown-currency", what, received.body)]
-    texts = {"total": front.total_text, "refunded": front.refunded_text}
-    texts |= {"items.price": it.total_text for it in front.lines if it.total_text is not None}
-    return [
-        facts.Notice(received.source, "unreadable-amount", name, received.body)
-        for name, text in texts.items()
-        if text is not None
-    ]
+    found = {
+        "total": front.total_text is not None,
+        "refunded": front.refunded_text is not None,
+        "items.price": any(it.total_text is not None for it in front.lines),
+    }
+    names = [name for name, is_a_text in found.items() if is_a_text]
+    return [facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names]
 
 
 def _created(told: object) -> datetime | None:
@@ -221,7 +221,7 @@ def _created(told: object) -> datetime | None:
         return None
 
 
-def line(item: Item, digits: int) -> Line:
+def line(item: Item, digits: int | None) -> Line:
     """`product_id` is our own key of the inventory, as it was uploaded."""
     group = item.ticket_group or TicketGroup()
     event = group.event or Event()

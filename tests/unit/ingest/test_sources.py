@@ -16,7 +16,7 @@ from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMi
 from services.ingest.rules.facts import Callback
 from services.ingest.sources import native as native_source
 from services.ingest.sources import woocommerce
-from services.ingest.sources.money import EXPONENTS, exponent, minor
+from services.ingest.sources.money import EXPONENTS, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from services.runtime.records import Record
@@ -389,7 +389,7 @@ def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() ->
     ],
 )
 def test_amounts_are_minor_units_by_the_currencys_exponent(text: str, currency: str, is_minor: int) -> None:
-    assert minor(text, exponent(currency)) == is_minor
+    assert minor(text, EXPONENTS[currency]) == is_minor
 
 
 @pytest.mark.parametrize(
