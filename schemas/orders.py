@@ -173,6 +173,7 @@ class DecidedLine(Part):
     quantity: int = Field(ge=0)
     holder: Person
     recipient_email: RecipientEmail = None
+    variation_id: str = Field("", description="Left out: none.", exclude_if=is_left_out)
 
 
 class OrderDecided(Snapshot):
