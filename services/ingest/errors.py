@@ -42,13 +42,12 @@ class CallbackMisaddressed(Poison):
 
 
 class AmountUnreadable(Poison):
-    """An amount that cannot be said in minor units: an unknown currency, too many digits, or no number."""
+    """An amount that cannot be counted in minor units: an unknown currency, too many digits, or no number. Earlier releases
+    made letters of it; now the amount is kept as a text, and noticed.
+    """
 
     code = "ingest-amount-unreadable"
-    next_step = (
-        "`stubline dead show ID` prints the order. Round it at the shop and save the order again, which tells it anew; then "
-        "`stubline dead discard ID --reason ...`."
-    )
+    next_step = "`stubline dead replay ID`: this release takes the order, with the amount as a text. What is newer by now is not set back."
 
 
 class WebhookRefused(Poison):

@@ -14,11 +14,15 @@ from hypothesis import strategies as st
 from schemas.orders import Storefront
 from services.ingest import sources
 from services.ingest.errors import CallbackUnreadable
+from services.ingest.intake import records
 from services.ingest.rules.facts import Callback
+from services.ingest.shops import Shop
+from services.ingest.sources import KINDS
 from services.ingest.sources.lists import listed
 from services.ingest.sources.money import EXPONENTS
 from services.ingest.sources.woocommerce_cards import without_cards
-from tests.support.callbacks import native, native_order, record, woo_order
+from services.runtime.records import Record
+from tests.support.callbacks import AT, native, native_order, record, woo_order
 
 PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
 
@@ -151,6 +155,14 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     assert {it.kind for it in callback.notices} == {"unreadable-amount"}
 
 
+def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
+    shop = Shop("shop", KINDS["woocommerce"], (), decimals=2)
+    (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
+    output = made.encode(time=AT)
+    callback = sources.read(Record(output.topic, 0, 0, 0, output.key, output.value, output.headers))
+    assert (front(callback).total_minor, front(callback).decimals) == (1500, 2)
+
+
 # Dates.
 
 NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
@@ -159,7 +171,7 @@ NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
 @pytest.mark.parametrize("said", NO_DATES)
 @pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
 def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, said: object) -> None:
-    callback, without = read(**{name: said}), read(**{name: None})
+    callback, without = (sources.read(record(woo_order(**{name: it}))) for it in (said, None))
     assert callback.facts == without.facts
     assert noted(callback) == [("unreadable-date", name)]
 
