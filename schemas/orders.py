@@ -42,6 +42,22 @@ class Person(Part):
     email: str = Field("", max_length=320)
 
 
+def is_left_out(value: object) -> bool:
+    """Fields that few orders need are written for those alone, so that the others are written as by earlier releases."""
+    return value is None or value == ""
+
+
+UncountableText = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="What the source wrote where no minor units of a currency can be counted; empty: nothing. Left out: "
+        "the amount is counted.",
+        exclude_if=lambda text: text is None,
+    ),
+]
+
+
 class Line(Part):
     """One product of an order. Its id survives edits of the quantity."""
 
@@ -50,12 +66,19 @@ class Line(Part):
     sku: str = Field("", max_length=100)
     name: str = Field("", max_length=300)
     quantity: int = Field(ge=0, le=1_000_000)
-    total_minor: int = 0
+    total_minor: int = Field(0, description="0, and no amount, where `total_text` stands.")
     recipient: Person | None = Field(None, description="Of a gift, who shall hold its tickets. None: the buyer.")
     numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), max_length=2_000, description="Ticket numbers that the buyer chose, in the order of the tickets."
     )
     is_eticket: bool | None = Field(None, description="Whether it is delivered as a file. None: the shop does not say.")
+    variation_id: str = Field(
+        "",
+        max_length=64,
+        description="Which variation of its product, where a shop sells several under one. Left out: none.",
+        exclude_if=is_left_out,
+    )
+    total_text: UncountableText = None
 
 
 class Storefront(Part):
@@ -68,13 +91,23 @@ class Storefront(Part):
         description="Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`.",
     )
     number: str = Field("", max_length=64, description="What the shop prints; may differ from its id.")
-    currency: Currency
-    total_minor: int
-    refunded_minor: int = Field(0, ge=0)
+    currency: Currency = Field(description="ISO 4217. `XXX`, where `currency_text` stands.")
+    total_minor: int = Field(description="0, and no amount, where `total_text` stands.")
+    refunded_minor: int = Field(0, ge=0, description="0, and no amount, where `refunded_text` stands.")
     placed_at: datetime | None = Field(None, description="When the buyer placed it. None: the shop does not say.")
     paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
     buyer: Person
     lines: tuple[Line, ...] = Field(max_length=500)
+    currency_text: UncountableText = None
+    total_text: UncountableText = None
+    refunded_text: UncountableText = None
+    decimals: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="How many digits its amounts have behind the point, where that is not ISO 4217's number.",
+        exclude_if=is_left_out,
+    )
 
 
 MovementKind = Literal["authorisation", "capture", "failure", "refund", "dispute", "warning"]
@@ -97,6 +130,7 @@ class Movement(Part):
     currency: Currency | None = None
     detail: str = Field("", max_length=200, description="The gateway's own words: a reason, a status.")
     at: datetime
+    amount_text: UncountableText = None
 
 
 class OrderObserved(Snapshot):
@@ -139,6 +173,7 @@ class DecidedLine(Part):
     quantity: int = Field(ge=0)
     holder: Person
     recipient_email: RecipientEmail = None
+    variation_id: str = Field("", description="Left out: none.", exclude_if=is_left_out)
 
 
 class OrderDecided(Snapshot):

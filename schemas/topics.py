@@ -20,6 +20,9 @@ class Topic:
     retention_ms: int = 7 * DAY_MS  # personal data is found and shredded in the database, so the stream forgets it
     max_message_bytes: int = 8 * MIB
     cleanup: str = "delete"
+    is_stamped_by_broker: bool = (
+        False  # its records carry the time at which the log took them, not their producers' time
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,11 @@ class Group:
 
 TOPICS = (
     Topic(
-        "callbacks.received.v1", "source:external order", "ingest's door; storefronts directly", max_message_bytes=MIB
+        "callbacks.received.v1",
+        "source:external order",
+        "ingest's door; storefronts directly",
+        max_message_bytes=MIB,
+        is_stamped_by_broker=True,  # facts are ordered by it: one clock for all endpoints
     ),
     Topic("orders.observed.v1", "order id", "ingest"),
     Topic("fraud.signals.v1", "order id", "ingest, velocity"),

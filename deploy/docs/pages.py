@@ -135,12 +135,17 @@ def topics_page() -> str:
         "bytes of key, value and headers, unpacked, is a dead letter all the same (`record-too-large`), for its copy and its "
         "replay must fit into a topic. Replicas: three, or as many as "
         "there are brokers; with three, `min.insync.replicas` is 2.\n\n"
-        + table(("topic", "key", "written by", "read by", "partitions", "kept", "largest record"), rows)
+        + table(("topic", "key", "written by", "read by", "partitions", "kept", "largest record", "stamped by"), rows)
     )
 
 
-def limits(topic: Topic) -> tuple[str, str, str]:
-    return (str(topic.partitions), f"{topic.retention_ms // DAY_MS} days", f"{topic.max_message_bytes // MIB} MiB")
+def limits(topic: Topic) -> tuple[str, str, str, str]:
+    return (
+        str(topic.partitions),
+        f"{topic.retention_ms // DAY_MS} days",
+        f"{topic.max_message_bytes // MIB} MiB",
+        "the broker (LogAppendTime)" if topic.is_stamped_by_broker else "as the broker is set",
+    )
 
 
 def errors_page() -> str:

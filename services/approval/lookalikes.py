@@ -35,5 +35,6 @@ def look(observed: OrderObserved) -> Look | None:
     times = [*observed.reached.values(), *filter(None, (front.placed_at, front.paid_at))]
     if not (buyer and lines and times):
         return None
-    told = orjson.dumps([observed.source, buyer, front.currency, front.total_minor, lines])
+    total = front.total_minor if front.total_text is None else front.total_text
+    told = orjson.dumps([observed.source, buyer, front.currency_text or front.currency, total, lines])
     return Look(hashlib.sha256(told).digest(), min(times))

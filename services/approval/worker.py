@@ -100,6 +100,7 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
                     "quantity": quantity,
                     "holder": buyer if line.recipient is None else holder(line.recipient),
                     **({} if line.recipient is None else {"recipient_email": line.recipient.email}),
+                    **({"variation_id": line.variation_id} if line.variation_id else {}),
                 }
                 for line, quantity in decision.lines
             ],

@@ -140,6 +140,8 @@ def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[s
     names = [name for name, _ in sending.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} stands twice: the last counts"
+    for notice in callback.notices:
+        yield f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is counted as an incident"
     newest = _newest(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else that is said of this order counts"

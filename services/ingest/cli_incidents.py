@@ -31,13 +31,25 @@ ABOUT = ("id", "source", "count", "waiting", "replaying", "state", "first_at", "
 MEANWHILE = {
     Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not know of them it leaves out. "
     "Deploy a release that knows it.",
-    Evidence.ORDERS: "Nothing waits: the newer of both counts. A source that says two things by one name has a defect; "
-    "tell who runs it.",
+    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending (WooCommerce, Ticket Evolution, a "
+    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with the greater amount. WooCommerce edits "
+    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. Else tell who runs the source.",
 }
 OF_KIND = {  # notices that are not about words
     "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
-    "`date_modified_gmt` as changed when it was made, a line without a price as free, a payment's movement without its amount; an order "
+    "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its amount as of an unknown one, a line of "
+    "Ticket Evolution's without a price as free; an order "
     "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source why it is gone.",
+    "unknown-currency": "The orders and movements were taken; their amounts are kept as the texts that they came as, and no ticket "
+    "depends on them. ISO 4217 does not say how many decimals this currency has: for a WooCommerce shop, say so in the sources file "
+    "(`decimals`).",
+    "unreadable-amount": "The orders and movements were taken; this amount is kept as the text that it came as, for it has more "
+    "decimals than its currency, or is no number. Does the shop use another number of decimals? Say so in the sources file "
+    "(`decimals`).",
+    "unreadable-date": "The orders were taken as if this date were missing. Without a readable date of payment an order is not paid "
+    "under a trigger by payment; without one of change it is ordered by when it was made, and then by Kafka.",
+    "unreadable-list": "The orders were taken without it: it is neither a list nor an object with numbers as keys. In `meta_data` stand "
+    "gifts, chosen numbers and payments. Find the plugin that writes it.",
     "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
     "missed once more.",
     "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",

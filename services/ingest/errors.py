@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.errors import Fatal, Poison
+from services.runtime.errors import Fatal, Poison, Transient
 from services.runtime.refusals import Refused, Unknown
 
 
@@ -42,13 +42,12 @@ class CallbackMisaddressed(Poison):
 
 
 class AmountUnreadable(Poison):
-    """An amount that cannot be said in minor units: an unknown currency, too many digits, or no number."""
+    """An amount that cannot be counted in minor units: an unknown currency, too many digits, or no number. Earlier releases
+    made letters of it; now the amount is kept as a text, and noticed.
+    """
 
     code = "ingest-amount-unreadable"
-    next_step = (
-        "`stubline dead show ID` prints the order. Round it at the shop and save the order again, which tells it anew; then "
-        "`stubline dead discard ID --reason ...`."
-    )
+    next_step = "`stubline dead replay ID`: this release takes the order, with the amount as a text. What is newer by now is not set back."
 
 
 class WebhookRefused(Poison):
@@ -105,6 +104,16 @@ class ProofReused(Poison):
     next_step = (
         "It changed nothing. Find who can read what comes to the door (a proxy, its logs, a mirror of the traffic); then "
         "`stubline dead discard ID --reason ...`."
+    )
+
+
+class ClockSkewed(Transient):
+    """The clock of a webhook endpoint's machine and that of a Kafka broker are further apart than they may be."""
+
+    code = "ingest-clock-skew"
+    next_step = (
+        "`chronyc tracking` (or `timedatectl`) on the endpoint's machine and on the brokers shows whose clock is wrong; "
+        "set it. Nothing is lost or out of order meanwhile."
     )
 
 

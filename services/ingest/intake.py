@@ -10,7 +10,7 @@ from schemas.callbacks import received
 from schemas.envelope import Input
 from services.ingest.polls.poll import Found
 from services.ingest.shops import Shop
-from services.ingest.sources import ORDERS_OF
+from services.ingest.sources import DECIMALS, ORDERS_OF
 from services.ingest.sources.source import JSON
 
 UNKNOWN = "?"  # stands for a source or an order that is not known
@@ -46,6 +46,8 @@ def record(
     extensions = {"callbacktopic": topic} if topic else {}
     if shop.orders_of:
         extensions[ORDERS_OF] = shop.orders_of
+    if shop.decimals is not None:
+        extensions[DECIMALS] = str(shop.decimals)
     return received(
         body,
         source=shop.slug,

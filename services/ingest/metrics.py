@@ -47,6 +47,13 @@ DOOR_ACKNOWLEDGEMENT = declare(
         "From produce to Kafka's acknowledgement, of the oldest record of each batch of acknowledgements.",
     )
 )
+DOOR_CLOCK_SKEW = declare(
+    Gauge(
+        "stubline_ingest_door_clock_skew_seconds",
+        "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at least: what the way of a record "
+        "explains is not counted.",
+    )
+)
 DOOR_CONNECTIONS = declare(Gauge("stubline_ingest_door_connections", "Connections that are open at the door."))
 DOOR_CONNECTIONS_CLOSED = declare(
     Counter(

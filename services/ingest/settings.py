@@ -77,6 +77,13 @@ class Settings(LaneSettings):
         le=3_600,
         description="How far the time that a sender signs (Stripe, PayPal) may be from the door's clock, behind or ahead.",
     )
+    door_clock_skew_warning_ms: int = Field(
+        2_000,
+        ge=100,
+        le=600_000,
+        description="How far this machine's clock may be from Kafka's, either way, before /readyz and the log report it. No "
+        "order of facts depends on it; the tolerance above and the measured waits do.",
+    )
     door_acknowledgement_wait_ms: int = Field(
         5_000,
         ge=200,

@@ -10,6 +10,11 @@
     secrets = ["env:STRIPE_SIGNING_SECRET"]
     orders_of = "shop"  # gateways and fraud checkers: whose orders they speak of
 
+    [sources.tokyo]
+    kind = "woocommerce"
+    secrets = ["env:TOKYO_SECRET"]
+    decimals = 2  # of the shop's amounts, where that is not its currency's own number
+
     [sources.shop.poll]  # the worker asks it for what its callbacks lost
     url = "https://shop.example.org"
     key = "env:SHOP_API_KEY"
@@ -37,7 +42,8 @@ from services.ingest.sources.source import Source
 from services.runtime.settings import ConfigurationError
 
 PREFIX = "/hooks/"  # before a slug: the path of the door
-TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of", "poll")
+TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll")
+DECIMALS_MAX = 8  # as in schemas.orders
 OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
@@ -60,6 +66,7 @@ class Shop:
     options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
     polled: Polled | None = None  # how it is asked for what its callbacks lost
     poll_refused: str | None = None  # why it is not
+    decimals: int | None = None  # of its amounts, where that is not its currency's own number
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
@@ -108,6 +115,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         _rate(entry.get("rate_max"), where),
         _orders_of(source, entry.get("orders_of"), where),
         _options(source, entry, where, folder),
+        decimals=_decimals(source, entry.get("decimals"), where),
     )
     return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
 
@@ -182,6 +190,18 @@ def _rate(said: object, where: str) -> float | None:
     if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0.1 <= said <= RATE_MAX:
         raise ConfigurationError(f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}")
     return float(said)
+
+
+def _decimals(source: Source, given: object, where: str) -> int | None:
+    if given is None:
+        return None
+    if not source.has_decimal_amounts:
+        raise ConfigurationError(
+            f"{where}: a {source.kind} does not write amounts as its shop is set: no decimals here"
+        )
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= DECIMALS_MAX:
+        raise ConfigurationError(f"{where}: decimals is a whole number from 0 to {DECIMALS_MAX}")
+    return given
 
 
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:

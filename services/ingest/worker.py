@@ -198,7 +198,13 @@ def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:
 
 def service(tick: Tick[Session] | None = None) -> Service[Callback, Session]:
     return Service(
-        GROUP, (TOPIC,), parse=sources.read, handle=handle, tick=tick, subject=lambda record: order_of(record.key)
+        GROUP,
+        (TOPIC,),
+        parse=sources.read,
+        handle=handle,
+        tick=tick,
+        subject=lambda record: order_of(record.key),
+        broker_stamped=(TOPIC,),
     )
 
 

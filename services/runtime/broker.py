@@ -26,6 +26,7 @@ from services.runtime.records import LaneKey
 
 TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
+TIMESTAMP_TYPE, LOG_APPEND_TIME = "message.timestamp.type", "LogAppendTime"
 AWAY = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE"}
 )  # as librdkafka names what it found out itself
@@ -218,12 +219,15 @@ class Broker:
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
     """With three replicas an acknowledged record is on two, so that one broker may die at any time."""
-    return {
+    settings = {
         "cleanup.policy": topic.cleanup,
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.max_message_bytes),
         "min.insync.replicas": "2" if replicas >= REPLICAS_MAX else "1",
     }
+    if topic.is_stamped_by_broker:
+        settings[TIMESTAMP_TYPE] = LOG_APPEND_TIME
+    return settings
 
 
 def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[Finding]:

@@ -153,6 +153,18 @@ class InputMissing(Transient):
     next_step = "`stubline topics check` says which; `stubline migrate` makes it. The service takes it up by itself."
 
 
+class StampedByProducers(Transient):
+    """Records carry their producers' times where the broker should have stamped them, so the clocks of several machines
+    decide what is newer.
+    """
+
+    code = "topic-stamped-by-producers"
+    next_step = (
+        "`stubline topics check` shows it, `stubline migrate` sets message.timestamp.type to LogAppendTime. Records from before "
+        "keep their times: the warning ends once they are read."
+    )
+
+
 class TickFailed(Transient):
     """The service's work without input raised. It is tried again; lanes with input go on."""
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
 
 from services.runtime.errors import ConsumerFailed
 from services.runtime.ports import Fetch
@@ -74,10 +74,11 @@ def sorted_out(messages: Sequence[Any]) -> Fetch:
         except SystemError:
             headers = UNREADABLE_HEADERS
         key, value = message.key(), message.value()
+        stamped_by, at_ms = message.timestamp()
+        if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
+            fetch.stamped_by_producers.add(topic)
         # As Record(...), at half its cost.
-        found.append(
-            new(Record, (topic, partition, message.offset(), message.timestamp()[1], key, value, headers, None))
-        )
+        found.append(new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None)))
     fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
     return fetch
 

@@ -96,6 +96,10 @@ class Narrator(Meters):
             self._log.debug("where it happened", exc_info=error)
 
     @override
+    def warned(self, error: StublineError) -> None:
+        self._log.warning("not as it should be", code=error.code, error=error.cause, next_step=error.next_step)
+
+    @override
     def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
         topic, partition, offset = record_at
         self._log.error("record failed", topic=topic, partition=partition, offset=offset, exc_info=error)

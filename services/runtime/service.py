@@ -36,6 +36,7 @@ class Service(Generic[E, S]):
     tick: Tick[S] | None = None
     backlog: Callable[[S], str | None] | None = None
     subject: Callable[[Record], str | None] = lambda _record: None
+    broker_stamped: tuple[str, ...] = ()  # topics whose broker must stamp the records: `parse` goes by their time
 
     @property
     def replay_topic(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from services.runtime.errors import StublineError
 from services.runtime.records import LaneKey
 
 
@@ -61,6 +62,9 @@ class Telemetry:
 
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         """The world's fault: the loop waits so many seconds."""
+
+    def warned(self, error: StublineError) -> None:
+        """Something is not as it should be; the loop goes on."""
 
     def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
         """A record raised what nobody foresaw (topic, partition, offset)."""

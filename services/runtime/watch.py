@@ -10,9 +10,10 @@ from services.runtime.assignment import Assignment
 from services.runtime.errors import TopicRecreated
 from services.runtime.lane import Lane, State, unacknowledged
 from services.runtime.means import Means
-from services.runtime.ports import Advance
+from services.runtime.ports import Advance, Fetch
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.refused import Refused
+from services.runtime.stamps import Stamps
 
 S = TypeVar("S")
 AGAIN_WAIT_MIN_S, AGAIN_WAIT_MAX_S = 30.0, 300.0
@@ -43,6 +44,12 @@ class Watch(Generic[S]):
         self._waited: frozenset[LaneKey] = frozenset()  # lanes that stood before an open transaction when asked last
         self._input_topics = frozenset(means.service.input_topics)
         self.refused = Refused(means, assignment)
+        self._stamps = Stamps(means.service.broker_stamped, means.telemetry, means.clock)
+
+    def heard(self, fetch: Fetch) -> None:
+        """What a fetch brought. Called for each."""
+        self.refused.heard(fetch)
+        self._stamps.heard(fetch)
 
     def look(self, *, is_paused: bool) -> None:
         """Raises what log and ledger raise."""

@@ -80,7 +80,7 @@ class Worker(Generic[S]):
 
     def _turn(self) -> None:
         if rest := self._outage.rest(self._clock()):
-            self._watch.refused.heard(self._log.fetch(1, min(REST_S, rest)))  # stay in the group; all lanes are paused
+            self._watch.heard(self._log.fetch(1, min(REST_S, rest)))  # stay in the group; all lanes are paused
             return
         if self._must_reconnect:
             self._ledger.reconnect()
@@ -88,7 +88,7 @@ class Worker(Generic[S]):
         self._pace.refresh()
         self._apply_pause()
         fetch = self._fetch()
-        self._watch.refused.heard(fetch)
+        self._watch.heard(fetch)
         busy = {key.topic for key in fetch.records} | {lane.key.topic for lane in self.assignment if lane.prepared}
         topic_ids = self._log.topic_ids(busy - {TIMER.topic}) if busy else dict  # asked now, read before the commit
         self._prepare(fetch)

@@ -68,7 +68,7 @@ def rate(work: Callable[[Any], object], all_of: Sequence[Any]) -> float:
 def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     raw = bodies(count)
     records = [record(body, order=str(100_000 + at)) for at, body in enumerate(raw)]
-    received = [sources.accept(read_event(it.headers, it.value), it.key) for it in records]
+    received = [sources.accept(read_event(it.headers, it.value), it) for it in records]
     parsed, normalised, read, cleaned = list[float](), list[float](), list[float](), list[float]()
     with as_a_worker():
         rate(sources.read, records)

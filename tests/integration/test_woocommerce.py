@@ -117,6 +117,19 @@ def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None
     assert [it["sku"] for it in read(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
+def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> None:
+    """Both lines have their product's id and SKU; only the variation says which was bought."""
+    child, adult = (line(at, product_id=11, sku="", variation_id=variation) for at, variation in ((1, 17), (2, 18)))
+    (event,) = through(stages, told("completed", line_items=[child, adult]))
+    assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign"), ("2", "no_campaign")]
+    assert {it["variation_id"] for it in read(stages.session, "shop:727")["waiting"]} == {"17", "18"}
+    stages.apply(
+        raffle(id="children", skus=[], variation_ids=["17"]), raffle(id="adults", skus=[], variation_ids=["18"])
+    )
+    (event,) = stages.tick()
+    assert [(it.line_id, it.campaign_id) for it in event.tickets] == [("1", "children"), ("2", "adults")]
+
+
 @pytest.mark.feature("SF-031", "SF-032")
 @pytest.mark.parametrize(("order", "status"), [(31, "cancelled"), (32, "refunded")])
 def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_telling_comes_late(

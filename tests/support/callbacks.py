@@ -6,11 +6,12 @@ import base64
 import hmac
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
-from services.ingest.sources import ORDERS_OF
+from services.ingest.sources import DECIMALS, ORDERS_OF
 from services.runtime.records import Record
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
@@ -79,15 +80,20 @@ def record(
     order: str = "727",
     reception_id: str = "a-1",
     orders_of: str = "",
+    decimals: int | None = None,
     content_type: str = "application/json",
     at: str = AT,
+    logged_at: str = "",
     offset: int = 0,
+    partition: int = 0,
 ) -> Record:
-    """As it stands in callbacks.received.v1."""
+    """As it stands in callbacks.received.v1. `at`: the endpoint's clock; `logged_at`: the broker's, the same by default."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
     if orders_of:
         extensions[ORDERS_OF] = orders_of
+    if decimals is not None:
+        extensions[DECIMALS] = str(decimals)
     output = received(
         data,
         source=source,
@@ -97,7 +103,8 @@ def record(
         content_type=content_type,
         **extensions,
     ).encode(time=at)
-    return Record(TOPIC, 0, offset, 0, output.key, output.value, output.headers)
+    logged_ms = round(datetime.fromisoformat(logged_at or at).timestamp() * 1_000)
+    return Record(TOPIC, partition, offset, logged_ms, output.key, output.value, output.headers)
 
 
 def native(body: Mapping[str, Any], *, reception_id: str = "e-1", **more: Any) -> Record:

@@ -30,8 +30,13 @@ START_S = 20.0
 class DoorProcess:
     """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends with its test, by any death."""
 
-    def __init__(self, servers: str, slug: str, folder: Path, **settings: object) -> None:
+    def __init__(
+        self, servers: str, slug: str, folder: Path, *, clock_ahead_s: float = 0.0, **settings: object
+    ) -> None:
+        """`clock_ahead_s`: how far its machine's clock is ahead of everybody else's."""
         self.slug, self._servers, self._folder = slug, servers, folder
+        skewed = ["tests.support.skewed_door", str(clock_ahead_s)]
+        self._module = skewed if clock_ahead_s else ["services.ingest.door"]
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"
         shop = f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
@@ -50,7 +55,7 @@ class DoorProcess:
         launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
         with self.log_file.open("ab") as out:
             self.child = subprocess.Popen(
-                [*launch, sys.executable, "-m", "services.ingest.door"], stderr=out, env=self.environment, cwd=ROOT
+                [*launch, sys.executable, "-m", *self._module], stderr=out, env=self.environment, cwd=ROOT
             )
         until = time.monotonic() + START_S
         while not (opened := [line for line in self.said() if line.get("event") == "opened"]):

@@ -36,7 +36,7 @@ where order_id = %(order_id)s::text
 order by line_id, ordinal;
 
 -- name: waiting
-select line_id, quantity, reason, sku, product_id from issuer.waiting_lines where order_id = %(order_id)s::text order by line_id;
+select line_id, quantity, reason, sku, product_id, variation_id from issuer.waiting_lines where order_id = %(order_id)s::text order by line_id;
 
 -- name: deliveries
 select job_id, kind, state, is_held, recipient, attempts, mails, answer, next_attempt_at, sent_at

@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -68,7 +69,13 @@ def opened(settings: Settings) -> dict[str, Shop]:
 
 
 async def serve(
-    settings: Settings, servers: str, found: Mapping[str, Shop], listening: socket.socket, certificates: Certificates
+    settings: Settings,
+    servers: str,
+    found: Mapping[str, Shop],
+    listening: socket.socket,
+    certificates: Certificates,
+    *,
+    wall: Callable[[], float],
 ) -> int:
     broken: list[str] = []
 
@@ -83,8 +90,10 @@ async def serve(
         bytes_max=settings.door_in_flight_bytes_max,
         wait_s=settings.door_acknowledgement_wait_ms / 1_000,
         on_fatal=broke,
+        skew_warning_s=settings.door_clock_skew_warning_ms / 1_000,
+        wall=wall,
     )
-    callbacks = Callbacks(found, publisher, settings, certificates)
+    callbacks = Callbacks(found, publisher, settings, certificates, wall)
     connections = Connections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
     server = Server(configured(Api(callbacks, publisher), settings, connections))
     loop = asyncio.get_running_loop()
@@ -122,8 +131,8 @@ async def telling(callbacks: Callbacks, connections: Connections) -> None:
         connections.tell()
 
 
-def main(certificates: Certificates | None = None) -> int:
-    """`certificates`: those that are known before any was fetched."""
+def main(certificates: Certificates | None = None, wall: Callable[[], float] = time.time) -> int:
+    """`certificates`: those that are known before any was fetched. `wall`: the time of day, in seconds since 1970."""
     settings, servers = load(Settings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
@@ -132,7 +141,7 @@ def main(certificates: Certificates | None = None) -> int:
     listening = socket.create_server((settings.door_host, settings.door_port), backlog=BACKLOG)
     port = listening.getsockname()[1]
     logs.get("door").info("opened", port=port, version=CODE_VERSION, sources=sorted(found))
-    code = uvloop.run(serve(settings, servers, found, listening, certificates or Certificates()))
+    code = uvloop.run(serve(settings, servers, found, listening, certificates or Certificates(), wall=wall))
     logs.get("door").info("closed", is_clean=code == EX_OK)
     return code
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
@@ -46,9 +46,11 @@ class Callbacks:
         publisher: Publisher,
         settings: Settings,
         certificates: Certificates | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._shops, self._publisher, self._settings = shops, publisher, settings
         self._certificates = certificates or Certificates()
+        self._wall = wall
         self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
         self._bodies = Bodies(settings)
         self._paces = {shop.slug: Paces(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
@@ -91,7 +93,7 @@ class Callbacks:
     def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
         tolerance_s = self._settings.door_clock_tolerance_s
         known = self._certificates.known
-        return Delivery(headers, body, shop.secrets, time.time(), tolerance_s, tail, shop.options, known)
+        return Delivery(headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known)
 
     async def _is_genuine(self, shop: Shop, delivery: Delivery) -> bool:
         try:
@@ -141,7 +143,7 @@ class Callbacks:
 
     async def _publish(self, shop: Shop, delivery: Delivery) -> None:
         """One record for each piece of it. When Kafka takes only some of them, the sender comes again, and those are known."""
-        at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(trace.child(trace.parse(delivery.headers.get(b"traceparent"))))
         body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
         event_id = shop.source.event_id(delivery)
@@ -190,7 +192,7 @@ class Api(FastAPI):
 
         @self.get("/readyz")
         async def readyz() -> Response:
-            return said(publisher.trouble)
+            return said(publisher.trouble, publisher.degraded)
 
         @self.get("/metrics")
         async def exposed() -> Response:
@@ -204,9 +206,10 @@ class Api(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def said(trouble: str | None) -> Response:
+def said(trouble: str | None, degraded: str = "") -> Response:
+    """`degraded` does not take the endpoint out of service: it follows the `ok`, for people and monitors."""
     if trouble is None:
-        return Response("ok\n", media_type="text/plain")
+        return Response(f"ok\ndegraded: {degraded}\n" if degraded else "ok\n", media_type="text/plain")
     return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
 
 

@@ -11,17 +11,29 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from schemas.envelope import Output
-from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT
+from services.ingest.door.skew import Skew, skew_s
+from services.ingest.errors import ClockSkewed
+from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
 from services.runtime import logs
 from services.runtime.kafka import producer_settings
 
 POLL_S = 0.1
 PROBE_S = 1.0
 SWEEP_S = 0.1
+
+
+class Acknowledged(NamedTuple):
+    """The end of one record, as the polling thread hands it to the event loop."""
+
+    since: float
+    future: asyncio.Future[None]
+    error: KafkaError | None
+    skew_s: float | None  # None: the broker did not stamp it
 
 
 class NotTakenError(Exception):
@@ -40,6 +52,8 @@ class Publisher:
         bytes_max: int,
         wait_s: float,
         on_fatal: Callable[[str], None],
+        skew_warning_s: float = 2.0,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
         bounds: dict[str, object] = {
@@ -51,7 +65,8 @@ class Publisher:
         self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._told: deque[tuple[float, asyncio.Future[None], KafkaError | None]] = deque()
+        self._told: deque[Acknowledged] = deque()
+        self._wall, self._skew = wall, Skew(skew_warning_s)
         self._is_woken = self._stopping = False
         self._trouble: str | None = "Kafka has not answered yet"
         self._fatal: str | None = None
@@ -64,6 +79,11 @@ class Publisher:
     def trouble(self) -> str | None:
         """Why a record would not be acknowledged now."""
         return self._fatal or self._trouble
+
+    @property
+    def degraded(self) -> str:
+        """What is not as it should be although records are acknowledged; empty: nothing."""
+        return self._skew.warning
 
     @property
     def is_alive(self) -> bool:
@@ -80,7 +100,7 @@ class Publisher:
                 output.value,
                 output.key,
                 headers=list(output.headers),
-                on_delivery=partial(self._delivered, now, future),
+                on_delivery=partial(self._delivered, now, self._wall(), future),
             )
         except (BufferError, KafkaException) as error:
             raise NotTakenError(str(error)) from None
@@ -114,9 +134,12 @@ class Publisher:
         self._trouble = f"{self._topic}: {found.error.name()}" if found.error is not None else None
 
     def _delivered(
-        self, since: float, future: asyncio.Future[None], error: KafkaError | None, _message: Message
+        self, since: float, produced_at: float, future: asyncio.Future[None], error: KafkaError | None, message: Message
     ) -> None:
-        self._told.append((since, future, error))
+        stamped_by, logged_ms = message.timestamp()
+        is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
+        skew = skew_s(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
+        self._told.append(Acknowledged(since, future, error, skew))
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
@@ -131,10 +154,12 @@ class Publisher:
     def _settle(self) -> None:
         self._is_woken = False  # before the look: what comes from now on wakes us again
         oldest: float | None = None
+        skew: float | None = None
         while self._told:
-            since, future, error = self._told.popleft()
+            since, future, error, found = self._told.popleft()
             if error is None:
                 oldest = since if oldest is None else oldest
+                skew = found
             if future.done():
                 continue  # it waited too long, and its sender was told so
             if error is None:
@@ -143,6 +168,14 @@ class Publisher:
                 future.set_exception(NotTakenError(error.name()))
         if oldest is not None:
             DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
+        if skew is not None:
+            self._report_skew(skew)
+
+    def _report_skew(self, seconds: float) -> None:
+        self._skew.measured(seconds)
+        DOOR_CLOCK_SKEW.set(seconds)
+        if self._skew.is_to_be_reported(time.monotonic()):
+            self._log.warning("clock skew", code=ClockSkewed.code, error=self._skew.warning, skew_s=round(seconds, 3))
 
     async def _sweep(self) -> None:
         """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall wait in vain."""

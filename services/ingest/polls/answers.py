@@ -13,6 +13,7 @@ import httpx
 import orjson
 
 from services.ingest.polls.poll import NonsenseError, Page
+from services.ingest.sources import lists
 
 SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
 ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
@@ -69,9 +70,10 @@ def mark(told: bytes) -> str:
 
 def listed(found: object, what: str) -> list[Any]:
     """Some of it may be odd, but not all."""
-    if not isinstance(found, list) or (found and not any(isinstance(it, dict) for it in found)):
+    rows_found = lists.listed(found) if found != {} else None  # an empty list is written as one
+    if rows_found is None or (rows_found and not any(isinstance(it, dict) for it in rows_found)):
         raise NonsenseError(f"the answer is no list of {what}")
-    return found
+    return rows_found
 
 
 def objects(found: object, what: str) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.fraud import FraudVerdict
@@ -25,13 +26,18 @@ RANKS = {  # of two statuses in the same second the greater came later: terminal
 }
 RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
+# Before what breaks a tie. Both sort after every hexadecimal digit, so a version that an earlier release wrote, in which the
+# hash follows the rank at once, is the older one of a tie.
+TIE, TIE_BY_SUM = "p", "s"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIMESTAMP_MS_MAX = 253_402_300_800_000  # the year 10000, as in the letters' rows: a producer may claim any time
 
 
 class Fact(NamedTuple):
     """One thing that a source can say: "storefront", "reached:completed", "deletion", "moved:stripe:refund:re_1"."""
 
     name: str
-    version: str  # sorts as text: the source's time, a rank, hash of the content; so no two facts tie
+    version: str  # sorts as text: the source's time, a rank, what breaks a tie of both, hash of the content
     content: bytes  # JSON, written once: it is hashed, kept and said as it is
 
     @property
@@ -94,21 +100,42 @@ def sortable(at: datetime) -> str:
     return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[:26] + "Z"
 
 
+@lru_cache(1_024)
+def logged_at(timestamp_ms: int) -> str:
+    """The broker's timestamp as sortable text. All records of a produced batch share one."""
+    ms = timestamp_ms if 0 <= timestamp_ms < TIMESTAMP_MS_MAX else 0
+    return sortable(EPOCH + timedelta(milliseconds=ms))
+
+
+def position(timestamp_ms: int, offset: int, partition: int) -> str:
+    """Where a record stands in the log, as sortable text: a greater position was appended later.
+
+    The broker's timestamp comes first: when partitions are added, an order moves to one whose offsets begin at 0. Within
+    a millisecond the offset decides.
+    """
+    return f"{logged_at(timestamp_ms)}/{offset:019d}/{partition:06d}"
+
+
 def reached(status: str) -> str:
     return REACHED + status
 
 
-def storefront_facts(order: Storefront, modified_at: datetime) -> tuple[Fact, Fact]:
-    """The order as it is told, and that its status was reached by then."""
-    return written_facts(order.__pydantic_serializer__.to_json(order), order.status, modified_at)
+def storefront_facts(order: Storefront, modified_at: datetime, at_position: str = "") -> tuple[Fact, Fact]:
+    """The order as its source shows it, and that its status was reached by then. See `written_facts`."""
+    return written_facts(order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position)
 
 
-def written_facts(storefront: bytes, status: str, modified_at: datetime) -> tuple[Fact, Fact]:
-    """Of a Storefront that is written already, byte for byte as the model writes it."""
+def written_facts(storefront: bytes, status: str, modified_at: datetime, at_position: str = "") -> tuple[Fact, Fact]:
+    """Facts of a Storefront that is already serialized, byte for byte as the model does it.
+
+    `at_position`: of the record, when its source sends an order as it stands at the sending. Of two that agree in time
+    and rank, the one that was appended to the log later counts. Without it their hashes decide.
+    """
     at = sortable(modified_at)
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
+    tie = f"{TIE}{at_position}/" if at_position else ""
     return (
-        Fact(STOREFRONT, begin + hashlib.sha256(storefront).hexdigest(), storefront),
+        Fact(STOREFRONT, f"{begin}{tie}{hashlib.sha256(storefront).hexdigest()}", storefront),
         Fact(REACHED + status, begin + hashlib.sha256(when).hexdigest(), when),
     )
 
@@ -122,25 +149,30 @@ def reached_fact(status: str, at: datetime) -> Fact:
     )
 
 
-def deletion_fact(at: datetime, *, is_deleted: bool) -> Fact:
-    """Deleted and restored are one fact."""
+def deletion_fact(at: str, *, is_deleted: bool) -> Fact:
+    """Deleted and restored are one fact. `at`: the source's own time (`sortable`), or the record's position in the log."""
     rank, said = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
-    return Fact(DELETION, f"{sortable(at)}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
+    return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
 
 
 def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     """Money that moved, or is about to: one fact for each that a gateway names. The later one of a name counts; in the
-    same instant the greater rank (0 to 99).
+    same instant the greater rank (0 to 99), then the greater amount: what is captured or refunded so far only grows.
+    When the record was received says nothing: gateways send an object as it stood at its event, and send it again for days.
     """
     told = movement.__pydantic_serializer__.to_json(movement)
-    version = f"{sortable(movement.at)}/{rank:02d}/{hashlib.sha256(told).hexdigest()}"
+    amount = f"{TIE_BY_SUM}{max(0, movement.amount_minor or 0):016d}"
+    version = f"{sortable(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(told).hexdigest()}"
     return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, told)
 
 
-def verdict_fact(verdict: FraudVerdict, *, rank: int = 50, about: str = "") -> Fact:
-    """What somebody who checks orders for fraud says of it. `about`: which of his checks, when an order can have several."""
+def verdict_fact(verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = "") -> Fact:
+    """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can have several.
+    `at_position`: as in `written_facts`.
+    """
     told = verdict.__pydantic_serializer__.to_json(verdict)
-    version = f"{sortable(verdict.at)}/{rank:02d}/{hashlib.sha256(told).hexdigest()}"
+    tie = f"{TIE}{at_position}/" if at_position else ""
+    version = f"{sortable(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(told).hexdigest()}"
     return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, told)
 
 

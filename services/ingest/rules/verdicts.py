@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
 from schemas.fraud import FraudVerdict, Word
-from services.ingest.rules.facts import VERDICT, Fact
+from services.ingest.rules.facts import EPOCH, VERDICT, Fact
 
 SEVERITY: dict[Word, int] = {"unchecked": 10, "approved": 10, "pending": 50, "declined": 90}
 TRANSITION = re.compile(r"verdict:([a-z0-9-]{1,32})\|([a-z]{0,20})>([a-z]{1,20})/(declined|pending|approved)", re.ASCII)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FAR_US = 10**16  # beyond every time that a record can have
 
 

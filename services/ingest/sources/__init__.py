@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import Callback, Origin
+from services.ingest.rules.facts import Callback, Origin, position
 from services.ingest.sources.source import Received, Source
 from services.runtime.letters import pack_headers
 
@@ -34,7 +34,8 @@ def _found() -> dict[str, Source]:
 ALL = _found()
 SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
 KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
-ORDERS_OF = "ordersof"  # an extension that the door sets
+ORDERS_OF, DECIMALS = "ordersof", "decimals"  # extensions that the webhook endpoint sets, from the sources file
+DIGIT = re.compile(r"[0-8]", re.ASCII)
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
@@ -46,7 +47,7 @@ def read(record: Record) -> Callback:
     source = SOURCES.get(event.type)
     if source is None:
         raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
-    received = accept(event, record.key)
+    received = accept(event, record)
     try:
         callback = source.normalise(received)._replace(received=received.time)
         return with_origin(callback, record) if callback.notices else callback
@@ -73,7 +74,7 @@ def with_origin(callback: Callback, record: Record) -> Callback:
     )
 
 
-def accept(event: CloudEvent, key: bytes | None) -> Received:
+def accept(event: CloudEvent, record: Record) -> Received:
     """The parts of an event by which a callback is judged."""
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
@@ -82,14 +83,18 @@ def accept(event: CloudEvent, key: bytes | None) -> Received:
     orders_of = attributes.get(ORDERS_OF, "")
     if orders_of and not SLUG.fullmatch(orders_of):
         raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
+    if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
+        raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
     return Received(
         source=found[1],
         id=event.id,
         topic=attributes.get("callbacktopic", ""),
         time=attributes.get("time", ""),
-        key=key or b"",
+        key=record.key or b"",
         body=event.data or b"",
         orders_of=orders_of,
+        decimals=None if decimals is None else int(decimals),
+        position=position(record.timestamp_ms, record.offset, record.partition),
     )
 
 

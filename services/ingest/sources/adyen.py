@@ -22,11 +22,13 @@ from services.ingest.sources.adyen_items import items, key_of, pieces, spelled, 
 from services.ingest.sources.gateway import (
     Minor,
     Part,
+    Priced,
     aside,
     blanking,
     in_iso,
     order_id,
     order_reference,
+    priced,
     quoted,
     unpriced,
 )
@@ -42,9 +44,16 @@ CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
 
+NOTHING_PRICED = Priced()
+
+
 class Amount(Part):
     value: Minor
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+    @property
+    def priced(self) -> Priced:
+        return priced(in_iso(self.value, self.currency, OWN_DIGITS), self.value, self.currency)
 
 
 class Item(Part):
@@ -173,10 +182,9 @@ def moved(received: Received, item: Item) -> tuple[facts.Fact | None, tuple[fact
         reference=item.payment if step.is_of_payment else item.reference,
         payment=item.payment,
         state=step.state,
-        amount_minor=None if money is None else in_iso(money.value, money.currency, OWN_DIGITS),
-        currency=None if money is None else money.currency,
         detail=item.code,
         at=bounded(item.at),
+        **(NOTHING_PRICED if money is None else money.priced)._asdict(),
     )
     return staged(facts.movement_fact(movement), step.stage), unpriced(received, movement, item.code)
 

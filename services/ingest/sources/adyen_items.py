@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.ingest.sources import exact
+from services.ingest.sources import exact, lists
 from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery
 
@@ -53,7 +53,7 @@ def _bounded(digits: str) -> int | None:
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:
     """By place. One reading for the signature and for the worker: both see the same of a key that stands there twice."""
     told = document(body)
-    listed = told.get("notificationItems") if isinstance(told, dict) else None
+    listed = lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
     return [_item(it) for it in listed] if isinstance(listed, list) else ()
 
 
@@ -94,7 +94,7 @@ def verify(delivery: Delivery) -> bool:
 def pieces(body: bytes) -> Sequence[bytes]:
     """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it was in company."""
     told = document(body)
-    listed = told.get("notificationItems") if isinstance(told, dict) else None
+    listed = lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:

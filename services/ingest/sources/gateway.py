@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.orders import Movement, MovementKind, order_of
-from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.sources.money import exponent
-from services.ingest.sources.source import Received, amount
+from services.ingest.sources.money import AMOUNT_MAX, EXPONENTS, uncountable
+from services.ingest.sources.notes import quoted
+from services.ingest.sources.source import Received
 
-WHAT_CHARS_MAX = 100
+__all__ = ["quoted"]
+
 PRICED: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})  # a gateway tells their amounts
 
 Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
@@ -46,16 +48,30 @@ def named_order(received: Received, told: str, what: str) -> str:
     return found
 
 
-def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int:
-    """An amount in ISO's minor units, in which shops tell theirs. `own`: currencies that the gateway counts otherwise."""
-    digits = exponent(currency)
+def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
+    """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the gateway counts otherwise.
+    None: it cannot be counted in them (an unknown currency, parts that the currency does not have, beyond all money).
+    """
+    if (digits := EXPONENTS.get(currency)) is None:
+        return None
     more = own.get(currency, digits) - digits
-    if more <= 0:
-        return amount(minor * 10**-more)
-    whole, rest = divmod(minor, 10**more)
-    if rest:
-        raise AmountUnreadable(f"an amount has parts that {currency} does not have")
-    return amount(whole)
+    whole, rest = divmod(minor, 10**more) if more > 0 else (minor * 10**-more, 0)
+    return None if rest or abs(whole) > AMOUNT_MAX else whole
+
+
+class Priced(NamedTuple):
+    """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and then the text it came as."""
+
+    amount_minor: int | None = None
+    currency: str | None = None
+    amount_text: str | None = None
+
+
+def priced(counted: int | None, written: object, currency: str) -> Priced:
+    """`written`: the amount as the gateway wrote it."""
+    if counted is not None:
+        return Priced(counted, currency)
+    return Priced(None, currency, uncountable(f"{written} {currency}"))
 
 
 def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool) -> facts.Callback:
@@ -65,15 +81,20 @@ def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool)
 
 
 def unpriced(received: Received, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
-    """A movement that lacks its amount is taken without it. `what`: the gateway's word for such a one."""
+    """A movement that lacks its amount, or has one that cannot be counted, is taken without it. `what`: the gateway's word
+    for such a one.
+    """
+    if movement.amount_text is not None:
+        kind = "unknown-currency" if movement.currency not in EXPONENTS else "unreadable-amount"
+        text = (
+            f"the currency {quoted(movement.currency or '')}"
+            if kind == "unknown-currency"
+            else f"amount of {quoted(what)}"
+        )
+        return (facts.Notice(received.source, kind, text, received.body),)
     if movement.amount_minor is not None or movement.kind not in PRICED:
         return ()
     return (facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),)
-
-
-def quoted(word: str) -> str:
-    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which is longer."""
-    return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]
 
 
 def blanking(*keys: str) -> Callable[[bytes], bytes]:

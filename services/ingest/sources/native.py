@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
+from collections.abc import Mapping
 
 import orjson
 
@@ -18,11 +19,11 @@ from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront, order_of
 from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.sources import exact
-from services.ingest.sources.money import exponent
+from services.ingest.sources import exact, native_order
+from services.ingest.sources.money import uncountable
 from services.ingest.sources.native_cards import without_cards
 from services.ingest.sources.signing import MARK, same
-from services.ingest.sources.source import Delivery, Received, Source, amount, bounded, distinct, named, status
+from services.ingest.sources.source import Delivery, Received, Source, bounded, distinct, named, status
 from services.ingest.sources.text import clean, email
 
 EVENT_ID_CHARS_MAX = 200
@@ -95,7 +96,7 @@ def identify(received: Received, order: NativeOrder) -> str:
 def normalise(received: Received) -> facts.Callback:
     if b'"specversion"' in received.body:
         event_of_another(received.body)
-    order = NativeOrder.model_validate_json(received.body)
+    order, beside, notes = native_order.read(received.body)
     order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
     if order_of(order_id.encode()) is None:
         raise CallbackUnreadable("order_id begins with ?, or has a broken character")
@@ -104,10 +105,11 @@ def normalise(received: Received) -> facts.Callback:
     if received.key != order_id.encode():
         raise CallbackMisaddressed("the record's key is not the order's, source:order_id", wanted=order_id)
     modified_at = bounded(order.modified_at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order), modified_at)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order, beside), modified_at, received.position)
     if order.is_deleted is not None:
-        told += (facts.deletion_fact(modified_at, is_deleted=order.is_deleted),)
-    return facts.callback(identify(received, order), order_id, told)
+        told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
+    notices = tuple(facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(notes)))
+    return facts.callback(identify(received, order), order_id, told, notices=notices)
 
 
 def event_of_another(body: bytes) -> None:
@@ -122,24 +124,24 @@ def event_of_another(body: bytes) -> None:
     raise CallbackUnreadable("the event has no data that is an order")
 
 
-def storefront(order: NativeOrder) -> Storefront:
-    exponent(order.currency)
+def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
+    """`beside`: what was written in the place of amounts and a currency."""
     distinct([line.line_id for line in order.lines])
     for line in order.lines:
         named(line.line_id, "line_id")
-        amount(line.total_minor)
         if not all(number.isprintable() for number in line.numbers):
             raise CallbackUnreadable("a chosen number has a character that cannot be printed")
     return Storefront(
         status=status(order.status),
         number=clean(order.number, 64),
         currency=order.currency,
-        total_minor=amount(order.total_minor),
-        refunded_minor=amount(order.refunded_minor),
+        total_minor=order.total_minor,
+        refunded_minor=order.refunded_minor,
         placed_at=None if order.placed_at is None else bounded(order.placed_at),
         paid_at=None if order.paid_at is None else bounded(order.paid_at),
         buyer=person(order.buyer),
         lines=tuple([cleaned(line) for line in order.lines]),
+        **beside,
     )
 
 
@@ -151,6 +153,12 @@ def person(told: Person) -> Person:
 
 def cleaned(line: Line) -> Line:
     """The same one when there is nothing to put right."""
+    if line.variation_id or line.total_text:
+        texts = {
+            "variation_id": clean(line.variation_id, 64),
+            "total_text": line.total_text and uncountable(line.total_text),
+        }
+        line = line.model_copy(update=texts)
     product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
     recipient = line.recipient and person(line.recipient)
     if recipient == NOBODY:  # storefronts fill in every field: a gift to nobody is the buyer's

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from typing import NamedTuple
 
 import orjson
@@ -16,12 +17,12 @@ from schemas.callbacks import PAYPAL
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.sources.gateway import unpriced
-from services.ingest.sources.money import exponent, minor
+from services.ingest.sources.gateway import Priced, priced, unpriced
+from services.ingest.sources.money import EXPONENTS, counted
 from services.ingest.sources.paypal_cards import without_cards
-from services.ingest.sources.paypal_objects import Event, Head, Resource
+from services.ingest.sources.paypal_objects import Event, Head, Money, Resource
 from services.ingest.sources.paypal_proof import event_id, settled, verify
-from services.ingest.sources.source import Received, Source, amount, bounded, named
+from services.ingest.sources.source import Received, Source, bounded, named, reasonable
 from services.ingest.sources.text import clean
 
 __all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
@@ -142,12 +143,21 @@ def movement_of(received: Received, event: Event, moved: Moved, references: list
         reference=reference,
         payment=references[0] if references else reference,
         state=state or "open",
-        amount_minor=None if paid is None else amount(abs(minor(paid.value, exponent(paid.currency_code)))),
-        currency=None if paid is None else paid.currency_code,
         detail=detail(event),
-        at=bounded(resource.update_time or event.create_time),
+        at=happened(event),
+        **(Priced() if paid is None else money(paid))._asdict(),
     )
     return movement, [] if state else [clean(word, 100) or "?"]
+
+
+def money(paid: Money) -> Priced:
+    found = counted(paid.value, EXPONENTS.get(paid.currency_code))
+    return priced(None if found is None else abs(found), paid.value, paid.currency_code)
+
+
+def happened(event: Event) -> datetime:
+    """When the resource was last changed; where that is missing or unreadable, when the event was made."""
+    return reasonable(event.resource.update_time) or bounded(event.create_time)
 
 
 def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | None, str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.ingest.sources.dates import readable
+from services.ingest.sources.lists import as_list
 
 Text = Annotated[str | None, Field(max_length=10_000)]
 
@@ -54,12 +57,12 @@ class Resource(Part):
     dispute_amount: Money | None = None
     custom_id: Text = None
     invoice_id: Text = None
-    purchase_units: Annotated[list[Unit] | None, Field(max_length=100)] = None
-    disputed_transactions: Annotated[list[Disputed] | None, Field(max_length=100)] = None
+    purchase_units: Annotated[list[Unit] | None, BeforeValidator(as_list), Field(max_length=100)] = None
+    disputed_transactions: Annotated[list[Disputed] | None, BeforeValidator(as_list), Field(max_length=100)] = None
     dispute_outcome: Outcome | None = None
     supplementary_data: Supplement | None = None
-    update_time: datetime | None = None
-    links: Annotated[list[Link] | None, Field(max_length=100)] = None
+    update_time: Annotated[datetime | None, BeforeValidator(readable)] = None
+    links: Annotated[list[Link] | None, BeforeValidator(as_list), Field(max_length=100)] = None
 
 
 class Head(Part):

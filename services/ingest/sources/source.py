@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from schemas.envelope import NotAnEvent
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
+from services.ingest.sources.money import AMOUNT_MAX
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-AMOUNT_MAX = 10**15  # minor units; beyond it somebody sends numbers, not money
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 
 
@@ -44,17 +43,17 @@ class Received(NamedTuple):
     source: str
     id: str  # of its reception, or of the storefront's own event
     topic: str  # what the vendor calls it; no signature covers it
-    time: str  # when the door received it
+    time: str  # when the webhook endpoint received it, by its own clock: nothing is ordered by it
     key: bytes
     body: bytes
     orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
+    decimals: int | None = None  # digits of its amounts, where the sources file says so
+    position: str = ""  # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
 
     @property
     def at(self) -> datetime:
-        try:
-            return bounded(datetime.fromisoformat(self.time))
-        except (ValueError, OverflowError):
-            raise NotAnEvent("ce_time is missing or no time, and the fact is ordered by it") from None
+        """When the log took it, by the broker's clock: one for all endpoints."""
+        return datetime.fromisoformat(self.position.partition("/")[0])
 
     @property
     def shop(self) -> str:
@@ -139,6 +138,9 @@ class Source:
     settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
     """Its options as `verify` wants them, read once, when the door opens: files are found from the folder of the sources
     file. ValueError: they are wrong."""
+
+    has_decimal_amounts: bool = False
+    """It writes amounts as decimal numbers, so the settings block may say how many `decimals` they have."""
 
     comes_to_the_door: bool = True
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 from schemas.callbacks import STRIPE
 from services.ingest.rules import facts
-from services.ingest.sources.gateway import aside, blanking, order_id, order_reference, quoted
+from services.ingest.sources.gateway import aside, blanking, in_iso, order_id, order_reference, quoted
+from services.ingest.sources.money import EXPONENTS
 from services.ingest.sources.source import Delivery, Received, Source
-from services.ingest.sources.stripe_events import TYPES, Telling
-from services.ingest.sources.stripe_objects import Event
+from services.ingest.sources.stripe_events import OWN_DIGITS, TYPES, Telling
+from services.ingest.sources.stripe_objects import Event, Money, Object
 
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
@@ -71,11 +72,22 @@ def normalise(received: Received) -> facts.Callback:
         is_drift = not event.type.startswith(OTHERS)
         return aside(received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift)
     it, (moved, notices) = read(Telling(received, event), event.data.object)
+    notices += uncounted(received, it)
     payments = [facts.payment(received.shop, reference) for reference in it.references if reference]
     if not payments:
         return aside(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
     order = order_id(received, (it.metadata or {}).get("order_id"))
     return facts.callback(key, order, payments=payments, moved=moved, notices=notices)
+
+
+def uncounted(received: Received, it: Object) -> tuple[facts.Notice, ...]:
+    """Of an object whose amounts cannot be counted: its movements keep them as texts."""
+    if not isinstance(it, Money) or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None:
+        return ()
+    what = quoted(it.currency.upper())
+    kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"
+    text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
+    return (facts.Notice(received.source, kind, text, received.body),)
 
 
 without_cards = blanking(

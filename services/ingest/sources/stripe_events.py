@@ -13,7 +13,7 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
 from services.ingest.rules.refunds import Refunded, refunds_fact
-from services.ingest.sources.gateway import in_iso, quoted
+from services.ingest.sources.gateway import Priced, in_iso, priced, quoted
 from services.ingest.sources.source import Received
 from services.ingest.sources.stripe_objects import Charge, Dispute, Event, Intent, Money, Object, Refund, Review, Warned
 from services.ingest.sources.text import clean
@@ -78,31 +78,38 @@ class Telling(NamedTuple):
     ) -> facts.Fact:
         payment = next(filter(None, it.references), it.id)
         currency = it.currency.upper() if isinstance(it, Money) and minor is not None else None
+        money = Priced()
+        if minor is not None and currency is not None:
+            money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
         movement = Movement(
             gateway=self.received.source,
             kind=kind,
             reference=payment if by_payment else it.id,
             payment=payment,
             state=stage.state,
-            amount_minor=None if minor is None or currency is None else in_iso(minor, currency, OWN_DIGITS),
-            currency=currency,
             detail=clean(detail or "", 200),
             at=self.event.at,
+            **money._asdict(),
         )
         return facts.movement_fact(movement, rank=stage.rank)
 
-    def summed(self, it: Charge) -> facts.Fact:
+    def summed(self, it: Charge) -> tuple[facts.Fact, ...]:
+        """Nothing of a currency that cannot be counted."""
         minor, let_go, currency = it.amount_refunded or 0, released(self.event, it), it.currency.upper()
+        refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
+        released_minor = in_iso(let_go, currency, OWN_DIGITS)
+        if refunded_minor is None or released_minor is None:
+            return ()
         told = Refunded(
             gateway=self.received.source,
             reference=it.id,
             payment=next(filter(None, it.references), it.id),
-            refunded_minor=in_iso(max(0, minor - let_go), currency, OWN_DIGITS),
-            released_minor=in_iso(let_go, currency, OWN_DIGITS),
+            refunded_minor=refunded_minor,
+            released_minor=released_minor,
             currency=currency,
             at=self.event.at,
         )
-        return refunds_fact(told)
+        return (refunds_fact(told),)
 
     def unknown(self, kind: str, what: str) -> tuple[facts.Notice, ...]:
         return (facts.Notice(self.received.source, kind, what, self.received.body),)
@@ -154,7 +161,7 @@ def charge_refunded(to: Telling, it: Charge) -> Told:
         refunded(to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id}))
         for refund in named
     ]
-    moved = [fact for facts_, _ in told for fact in facts_] + ([] if it.amount_refunded is None else [to.summed(it)])
+    moved = [fact for facts_, _ in told for fact in facts_] + ([] if it.amount_refunded is None else [*to.summed(it)])
     return (*undone, *moved), tuple(it for _, notices in told for it in notices)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import Field, StrictBool
+from pydantic import BeforeValidator, Field, StrictBool
 
 from services.ingest.sources.gateway import Minor, Part, Reference, Text
+from services.ingest.sources.lists import as_list
 from services.ingest.sources.source import bounded
 
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$")]
@@ -42,7 +43,7 @@ class Failure(Part):
 
 
 class Charges(Part):
-    data: tuple[Named, ...] = ()
+    data: Annotated[tuple[Named, ...], BeforeValidator(as_list)] = ()
 
 
 class Intent(Money):
@@ -65,7 +66,7 @@ class Refund(Money):
 
 
 class Refunds(Part):
-    data: tuple[Refund, ...] = ()
+    data: Annotated[tuple[Refund, ...], BeforeValidator(as_list)] = ()
 
 
 class Charge(Money):

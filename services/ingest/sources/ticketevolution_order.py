@@ -17,14 +17,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from schemas.fraud import FraudVerdict, Word
-from schemas.orders import Currency, Line, Person, Storefront
+from schemas.orders import Line, Person, Storefront
 from services.ingest.rules import facts
-from services.ingest.sources.money import exponent, minor
-from services.ingest.sources.source import Received, Source, amount, bounded, distinct, reasonable, status
+from services.ingest.sources.lists import as_list
+from services.ingest.sources.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, uncountable
+from services.ingest.sources.notes import quoted
+from services.ingest.sources.source import Received, Source, bounded, distinct, reasonable, status
 from services.ingest.sources.text import clean, email
 
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
@@ -96,11 +98,11 @@ class Order(Part):
     updated_at: datetime
     seller_state: Annotated[str, Field(min_length=1, max_length=40)]
     fraud_check_status: Annotated[str | None, Field(max_length=100)] = NO_WORD
-    currency: Currency | None = None
+    currency: Annotated[str | None, Field(max_length=40)] = None
     total: Number = None
     refunded: Number = None
     buyer: Buyer
-    items: Annotated[list[Item], Field(max_length=500)]
+    items: Annotated[list[Item], BeforeValidator(as_list), Field(max_length=500)]
 
 
 def identify(received: Received, order: Order) -> str:
@@ -123,7 +125,8 @@ def normalise(received: Received) -> facts.Callback:
     if any(not item.price and item.cost is None for item in order.items):
         notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
     front = storefront(order, gated(state, word), at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at)
+    notices += uncounted(received, front)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
     if front.status.startswith("fraud-"):
         told += (facts.reached_fact(FAILED, at),)
     if channel(order.buyer) == "client":
@@ -162,7 +165,7 @@ def gated(state: str, word: str | None) -> str:
 def _verdict(received: Received, word: str | None, at: datetime) -> facts.Fact:
     said = verdict_of(word)
     verdict = FraudVerdict(source=received.source, verdict=said, detail=clean(word or "", 100), at=at)
-    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said])
+    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
 
 
 def _drift(received: Received, what: str) -> facts.Notice:
@@ -171,24 +174,44 @@ def _drift(received: Received, what: str) -> facts.Notice:
 
 def storefront(order: Order, told: str, at: datetime) -> Storefront:
     """Its currency is the dollar where it names none. It tells no time of payment: what is sold is paid, by its last word."""
-    currency = order.currency or "USD"
-    digits = exponent(currency)
+    written = order.currency or "USD"
+    digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
     distinct([item.id for item in order.items])
     lines = tuple(line(item, digits) for item in order.items)
+    is_added_up = order.total is None and all(it.total_text is None for it in lines)
+    total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
+    refunded = counted(order.refunded or "0", digits)
     buyer = order.buyer
     address = buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
     return Storefront(
         status=told,
         channel=channel(buyer),
         number=clean(order.oid or "", 64) or order.id,
-        currency=currency,
-        total_minor=amount(sum(it.total_minor for it in lines) if order.total is None else minor(order.total, digits)),
-        refunded_minor=amount(abs(minor(order.refunded or "0", digits))),
+        currency=written if is_code else NO_CURRENCY,
+        currency_text=None if is_code else uncountable(written),
+        total_minor=total or 0,
+        total_text=uncountable(order.total) if total is None else None,
+        refunded_minor=abs(refunded or 0),
+        refunded_text=uncountable(order.refunded) if refunded is None else None,
         placed_at=_created(order.created_at),
         paid_at=at if told in SOLD else None,
         buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
         lines=lines,
     )
+
+
+def uncounted(received: Received, front: Storefront) -> list[facts.Notice]:
+    """Of amounts that are kept as texts."""
+    if front.currency not in EXPONENTS:
+        what = f"the currency {quoted(front.currency_text or front.currency)}"
+        return [facts.Notice(received.source, "unknown-currency", what, received.body)]
+    found = {
+        "total": front.total_text is not None,
+        "refunded": front.refunded_text is not None,
+        "items.price": any(it.total_text is not None for it in front.lines),
+    }
+    names = [name for name, is_a_text in found.items() if is_a_text]
+    return [facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names]
 
 
 def _created(told: object) -> datetime | None:
@@ -198,18 +221,22 @@ def _created(told: object) -> datetime | None:
         return None
 
 
-def line(item: Item, digits: int) -> Line:
+def line(item: Item, digits: int | None) -> Line:
     """`product_id` is our own key of the inventory, as it was uploaded."""
     group = item.ticket_group or TicketGroup()
     event = group.event or Event()
-    cost = minor(item.price or "0", digits) * item.quantity if item.cost is None else minor(item.cost, digits)
+    each = counted(item.price or "0", digits)
+    cost = counted(item.cost, digits) if item.cost is not None else None if each is None else each * item.quantity
+    if cost is not None and abs(cost) > AMOUNT_MAX:
+        cost = None
     return Line(
         line_id=item.id,
         product_id=clean(group.remote_id or "", 64),
         sku=clean(event.id or "", 100),
         name=clean(", ".join(filter(None, (event.name, group.section, group.row))), 300),
         quantity=item.quantity,
-        total_minor=amount(cost),
+        total_minor=cost or 0,
+        total_text=uncountable(item.price if item.cost is None else item.cost) if cost is None else None,
         is_eticket=item.eticket_delivery,
     )
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import orjson
 
+from services.ingest.sources.lists import listed
 from services.ingest.sources.text import clean, email, unescaped
 
 WHO = (  # of several that a line names, the first one here
@@ -67,15 +68,16 @@ class Extra(NamedTuple):
     numbers: tuple[str, ...] = ()
     unusable: str = ""  # the key of which numbers were left out, as it stands in the table
     nobody: str = ""  # the key that was to name somebody, and names nobody
+    is_no_list: bool = False  # it is neither a list nor what PHP makes of one
 
 
-NOTHING = Extra()
+NOTHING, NO_LIST = Extra(), Extra(is_no_list=True)
 
 
 def extra(meta: object) -> Extra:
     """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
-    if not isinstance(meta, list):
-        return NOTHING
+    if not isinstance(meta, list) and (meta := listed(meta)) is None:
+        return NO_LIST
     said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
     for entry in meta:
         if isinstance(entry, dict) and (key := _known(entry)):
@@ -174,7 +176,8 @@ def _told(value: object) -> Iterable[object]:
         if (found := _listed(text)) is None:
             return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
         value = found
-    told = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (value,)
+    if (told := listed(value)) is None:
+        told = [*value.values()] if isinstance(value, dict) else [value]
     return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
 
 

@@ -84,14 +84,14 @@ where order_id = any(%(order_ids)s::text[])
 
 -- name: keep_waiting
 -- A line that waits already keeps its place in the queue.
-insert into issuer.waiting_lines (order_id, line_id, source, sku, product_id, quantity, reason)
+insert into issuer.waiting_lines (order_id, line_id, source, sku, product_id, variation_id, quantity, reason)
 select * from unnest(
     %(order_ids)s::text[], %(line_ids)s::text[], %(sources)s::text[], %(skus)s::text[], %(product_ids)s::text[],
-    %(quantities)s::int[], %(reasons)s::text[]
+    %(variation_ids)s::text[], %(quantities)s::int[], %(reasons)s::text[]
 )
 on conflict (order_id, line_id) do update
-set source = excluded.source, sku = excluded.sku, product_id = excluded.product_id, quantity = excluded.quantity,
-    reason = excluded.reason;
+set source = excluded.source, sku = excluded.sku, product_id = excluded.product_id,
+    variation_id = excluded.variation_id, quantity = excluded.quantity, reason = excluded.reason;
 
 -- name: add_orders
 -- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane

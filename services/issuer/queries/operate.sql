@@ -41,7 +41,9 @@ insert into issuer.due_orders (order_id, since, actor, cause)
 select waiting.order_id, min(waiting.since), %(actor)s::text, %(cause)s::uuid
 from issuer.waiting_lines waiting
 join issuer.campaign_products taken on taken.source = waiting.source
-    and taken.content = case taken.kind when 'sku' then waiting.sku else waiting.product_id end
+    and taken.content = case taken.kind
+        when 'sku' then waiting.sku when 'variation_id' then waiting.variation_id else waiting.product_id
+    end
 join issuer.campaigns using (campaign_id)
 where campaign_id = any(%(campaign_ids)s::text[]) and campaigns.status = 'open'
 group by waiting.order_id

@@ -19,7 +19,7 @@ from schemas.orders import Source
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 CAPACITY_MAX = 1_000_000_000
 Mode = Literal["sequential", "shuffled"]
-Product = tuple[str, str, str]  # source, `sku` or `product_id`, and which
+Product = tuple[str, str, str]  # source, `sku`, `product_id` or `variation_id`, and which
 
 
 @cache
@@ -37,6 +37,7 @@ class Definition(BaseModel):
     sources: tuple[Source, ...] = Field(min_length=1, max_length=100)
     skus: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=1_000)
     product_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field((), max_length=1_000)
+    variation_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field((), max_length=1_000)
     mode: Mode = "sequential"
     prefix: str = Field("", max_length=20)
     start: int = Field(1, ge=0, le=10**12, strict=True)
@@ -74,7 +75,7 @@ class Definition(BaseModel):
         cased = (it.title() if len(it) == 4 else it.upper() if len(it) == 2 else it for it in others)
         return "-".join([language, *cased])
 
-    @field_validator("sources", "skus", "product_ids")
+    @field_validator("sources", "skus", "product_ids", "variation_ids")
     @classmethod
     def _is_said_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -83,16 +84,16 @@ class Definition(BaseModel):
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if not self.skus and not self.product_ids:
-            raise ValueError("matches nothing: give it skus or product_ids")
+        if not self.skus and not self.product_ids and not self.variation_ids:
+            raise ValueError("matches nothing: give it skus, product_ids or variation_ids")
         if self.mode == "shuffled" and self.capacity is None:
             raise ValueError("is shuffled, so it needs a capacity: numbers are drawn from a range that has an end")
         return self
 
     def content(self) -> dict[str, Any]:
         """As it is kept and compared: a version says another content."""
-        unsaid = set() if self.language else {"language"}  # as releases without languages keep it: their versions stand
-        return self.model_dump(mode="json", exclude=unsaid)
+        unsaid = {name for name in ("language", "variation_ids") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unsaid)  # as releases without them keep it: their versions stand
 
     def said(self) -> dict[str, Any]:
         """What orders will say of it, to those who print."""
@@ -101,6 +102,7 @@ class Definition(BaseModel):
 
     def products(self) -> set[Product]:
         named = [("sku", sku) for sku in self.skus] + [("product_id", product) for product in self.product_ids]
+        named += [("variation_id", variation) for variation in self.variation_ids]
         return {(source, kind, name) for source in self.sources for kind, name in named}
 
 

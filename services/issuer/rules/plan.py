@@ -91,6 +91,7 @@ class Waiting(NamedTuple):
     source: str
     sku: str
     product_id: str
+    variation_id: str
     quantity: int
     reason: str
 
@@ -136,6 +137,8 @@ def products_of(decisions: Iterable[OrderDecided]) -> set[Product]:
                 found.add((decision.source, "sku", line.sku))
             if line.product_id:
                 found.add((decision.source, "product_id", line.product_id))
+            if line.variation_id:
+                found.add((decision.source, "variation_id", line.variation_id))
     return found
 
 
@@ -213,7 +216,7 @@ def _issue(
     campaign = campaign_of(decision.source, line, given)
     if campaign is None or campaign.content["status"] == "closed":
         reason = NO_CAMPAIGN if campaign is None else CLOSED
-        names = (decision.key, line.line_id, decision.source, line.sku, line.product_id)
+        names = (decision.key, line.line_id, decision.source, line.sku, line.product_id, line.variation_id)
         waiting.append(Waiting(*names, len(missing), reason))
         return
     for ordinal in missing:
@@ -241,6 +244,8 @@ def _issue(
 
 
 def campaign_of(source: str, line: DecidedLine, given: Given) -> Campaign | None:
-    """By the product's id, then by its SKU: an id is the shop's own name for one thing, a SKU may be shared."""
-    name = given.products.get((source, "product_id", line.product_id)) or given.products.get((source, "sku", line.sku))
-    return given.campaigns[name] if name else None
+    """By the variation's id, the product's, then the SKU: an id is the shop's own name for one thing, a SKU may be shared."""
+    named = (("variation_id", line.variation_id), ("product_id", line.product_id), ("sku", line.sku))
+    found = (given.products.get((source, kind, name)) for kind, name in named if name)
+    owner = next(filter(None, found), None)
+    return given.campaigns[owner] if owner else None

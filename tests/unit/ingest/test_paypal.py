@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from schemas.orders import Movement
 from services.ingest import shops, sources
-from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
 from services.ingest.sources import paypal, paypal_proof, trust
 from services.ingest.sources.source import CertificateNeededError, Delivery
@@ -344,9 +345,23 @@ def test_what_is_no_payment_is_kept_and_moves_nothing(body: bytes, what: str, is
     assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == ("unknown-type", what, True, is_drift)
 
 
-def test_what_cannot_be_counted_or_names_nothing_is_a_dead_letter() -> None:
-    with pytest.raises(AmountUnreadable):
-        told(event(CAPTURE, amount={"currency_code": "EUR", "value": "1.005"}))
+@pytest.mark.parametrize(
+    ("currency", "value", "kind"), [("EUR", "1.005", "unreadable-amount"), ("IRT", "1500", "unknown-currency")]
+)
+def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(currency: str, value: str, kind: str) -> None:
+    body = event(CAPTURE, amount={"currency_code": currency, "value": value})
+    assert (moved(body).amount_minor, moved(body).amount_text) == (None, f"{value} {currency}")
+    assert [it.kind for it in told(body).notices] == [kind]
+
+
+def test_lists_with_gaps_are_read_and_a_time_of_change_that_cannot_be_read_is_the_events() -> None:
+    links = json.loads(event(CAPTURE))["resource"].get("links") or []
+    odd = event(CAPTURE, links={str(2 * at + 1): it for at, it in enumerate(links)}, update_time="")
+    assert told(odd).payments == told(event(CAPTURE)).payments
+    assert moved(odd).at == datetime.fromisoformat(json.loads(odd)["create_time"])
+
+
+def test_what_names_nothing_is_a_dead_letter() -> None:
     with pytest.raises(CallbackUnreadable):
         told(event(CAPTURE, id=None))
     with pytest.raises(CallbackUnreadable):

@@ -32,7 +32,7 @@ def told(status: str = "completed", second: int = 0, total: int = 100, order_id:
 
 
 def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1") -> Callback:
-    fact = rules.deletion_fact(BEGIN + timedelta(seconds=second), is_deleted=is_deleted)
+    fact = rules.deletion_fact(rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted)
     return rules.callback(f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,))
 
 

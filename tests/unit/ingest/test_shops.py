@@ -85,6 +85,15 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = 0\n', "rate_max is a number"),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = "9"\n', "rate_max is a number"),
         (
+            '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\ndecimals = 9\n',
+            "decimals is a whole number from 0",
+        ),
+        (
+            '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\ndecimals = "2"\n',
+            "decimals is a whole number from 0",
+        ),
+        ('[sources.own]\nkind = "native"\nsecrets = ["env:X"]\ndecimals = 2\n', "no decimals here"),
+        (
             '[sources.t]\nkind = "ticketevolution"\nsecrets = ["env:X"]\ndirect_buyer_type = "office"\n',
             "direct_buyer_type is Office or Client",
         ),

@@ -16,11 +16,11 @@ from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMi
 from services.ingest.rules.facts import Callback
 from services.ingest.sources import native as native_source
 from services.ingest.sources import woocommerce
-from services.ingest.sources.money import EXPONENTS, exponent, minor
+from services.ingest.sources.money import EXPONENTS, minor
 from services.ingest.sources.source import Delivery
 from services.ingest.sources.text import clean, email, unescaped
 from services.runtime.records import Record
-from tests.support.callbacks import native, native_order, record, signature, woo_order
+from tests.support.callbacks import AT, native, native_order, record, signature, woo_order
 from tests.support.vendors.woocommerce import ACTION
 
 HOOK = {woocommerce.SIGNATURE: b""}
@@ -206,8 +206,6 @@ def test_what_is_not_about_orders_says_so(topic: str) -> None:
         {"status": ""},
         {"status": "x" * 60},
         {"status": "a\u202eb"},
-        {"currency": "eur"},
-        {"date_modified_gmt": "yesterday"},
         {"date_modified_gmt": "9999-12-31T23:59:59"},
         {"date_modified_gmt": "0001-01-01T00:00:00+14:00"},
         {"date_modified_gmt": None, "date_created_gmt": None},
@@ -221,14 +219,6 @@ def test_what_is_not_about_orders_says_so(topic: str) -> None:
 )
 def test_an_order_that_makes_no_sense_is_unreadable(changes: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        sources.read(record(woo_order(**changes)))
-
-
-@pytest.mark.parametrize(
-    "changes", [{"total": "15.005"}, {"total": "1e3"}, {"total": "fifteen"}, {"currency": "XTS"}, {"total": 1e30}]
-)
-def test_an_amount_is_never_rounded(changes: dict[str, object]) -> None:
-    with pytest.raises(AmountUnreadable):
         sources.read(record(woo_order(**changes)))
 
 
@@ -253,20 +243,6 @@ def test_what_is_wrong_is_told_without_what_was_sent() -> None:
 )
 def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
     assert woocommerce.orders(body) == (found,)
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        {"refunds": [{"id": number, "total": "-999999999999999.99"} for number in range(200)]},
-        {"total": "99999999999999.99"},
-        {"line_items": [{"id": 1, "quantity": 1, "total": "99999999999999.99"}]},
-    ],
-)
-def test_an_amount_beyond_all_money_is_a_dead_letter(told: dict[str, Any]) -> None:
-    """Beyond 64 bits it would come back from the database as another number."""
-    with pytest.raises(CallbackUnreadable, match="out of bounds"):
-        sources.read(record(woo_order(**told)))
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
@@ -313,16 +289,12 @@ def lacking(name: str, *place: str | int, said: object) -> Record:
 
 
 @pytest.mark.parametrize("said", [..., None, ""])
-@pytest.mark.parametrize(
-    "place", [("total",), ("quantity", "line_items", 1), ("total", "line_items", 0), ("total", "refunds", 0)]
-)
-def test_an_amount_or_quantity_that_is_missing_is_not_read_as_nought(place: tuple[Any, ...], said: object) -> None:
+def test_a_quantity_that_is_missing_is_not_read_as_nought(said: object) -> None:
     """The order waits as a dead letter, whole, and with all others that lack it is one incident."""
-    name, *steps = place
-    with pytest.raises((CallbackUnreadable, AmountUnreadable)) as raised:
-        sources.read(lacking(name, *steps, said=said))
+    with pytest.raises(CallbackUnreadable) as raised:
+        sources.read(lacking("quantity", "line_items", 1, said=said))
     if said != "":
-        assert raised.value.cause.startswith(f"{'.'.join(map(str, (*steps, name)))}: ")
+        assert raised.value.cause.startswith("line_items.1.quantity: ")
 
 
 @pytest.mark.parametrize("said", [..., None])
@@ -343,11 +315,7 @@ def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any
     "changes",
     [
         {"modified_at": "2026-11-20T15:28:08"},
-        {"paid_at": "2026-11-20"},
-        {"placed_at": "2026-11-20T15:28:08"},
         {"modified_at": "2999-01-01T00:00:00Z"},
-        {"total_minor": 10**16},
-        {"total_minor": 1.5},
         {"status": "  "},
         {"surprise": 1},
         {"lines": [{"line_id": "a b", "quantity": 1}]},
@@ -399,9 +367,9 @@ def test_a_callback_names_its_source(source: str) -> None:
         sources.read(it._replace(headers=headers))
 
 
-def test_a_deletion_without_the_doors_time_is_no_event() -> None:
-    with pytest.raises(NotAnEvent):
-        sources.read(record(b'{"id":727}', topic="order.deleted", at="soon"))
+def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() -> None:
+    read = [sources.read(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT)) for it in (AT, "soon")]
+    assert read[0].facts == read[1].facts
 
 
 # Money and text.
@@ -421,7 +389,7 @@ def test_a_deletion_without_the_doors_time_is_no_event() -> None:
     ],
 )
 def test_amounts_are_minor_units_by_the_currencys_exponent(text: str, currency: str, is_minor: int) -> None:
-    assert minor(text, exponent(currency)) == is_minor
+    assert minor(text, EXPONENTS[currency]) == is_minor
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import sources
-from services.ingest.errors import AmountUnreadable, CallbackUnreadable
+from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.sources import stripe
 from services.ingest.sources.source import Delivery
@@ -321,20 +321,38 @@ def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"),
+    ("changes", "text", "kind"),
     [
-        ({"currency": "isk", "amount_received": 1501}, AmountUnreadable),
-        ({"currency": "xxx"}, AmountUnreadable),
-        ({"currency": "euro"}, CallbackUnreadable),
-        ({"amount_received": 10**16}, CallbackUnreadable),
-        ({"amount_received": "1500"}, CallbackUnreadable),
-        ({"amount_received": 1500.5}, CallbackUnreadable),
-        ({"id": "pi_ 1"}, CallbackUnreadable),
-        ({"id": None}, CallbackUnreadable),
+        ({"currency": "isk", "amount": 1501, "amount_received": 1501}, "1501 ISK", "unreadable-amount"),
+        ({"currency": "irt"}, "1500 IRT", "unknown-currency"),
+        ({"amount": 10**16, "amount_received": 10**16}, f"{10**16} EUR", "unreadable-amount"),
     ],
 )
-def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, Any], error: type[Exception]) -> None:
-    with pytest.raises(error) as caught:
+def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(changes: dict[str, Any], text: str, kind: str) -> None:
+    callback = heard("payment_intent.succeeded", "payment_intent", **changes)
+    movement = only(callback)
+    assert (movement.state, movement.amount_minor, movement.amount_text) == ("done", None, text)
+    assert [it.kind for it in callback.notices] == [kind]
+
+
+def test_a_sum_of_refunds_that_cannot_be_counted_is_no_fact_and_is_noticed() -> None:
+    callback = heard("charge.refunded", "charge", currency="irt", amount_refunded=500, refunds=None)
+    assert not callback.moved
+    assert [it.kind for it in callback.notices] == ["unknown-currency"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"currency": "euro"},
+        {"amount_received": "1500"},
+        {"amount_received": 1500.5},
+        {"id": "pi_ 1"},
+        {"id": None},
+    ],
+)
+def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, Any]) -> None:
+    with pytest.raises(CallbackUnreadable) as caught:
         heard("payment_intent.succeeded", "payment_intent", **changes)
     assert "150" not in str(caught.value)
     assert "1000" not in str(caught.value)

@@ -69,7 +69,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('name = "Gala Draw"', "", "name is missing"),
         ('sources = ["shop", "other"]', 'sources = ["The Shop"]', "sources.0 .*pattern"),
         ('sources = ["shop", "other"]', 'sources = ["shop", "shop"]', "sources names shop twice"),
-        ('skus = ["DRAW"]\nproduct_ids = ["99"]', "", "matches nothing: give it skus or product_ids"),
+        ('skus = ["DRAW"]\nproduct_ids = ["99"]', "", "matches nothing: give it skus, product_ids or variation_ids"),
         ("[[campaign]]", "[[campaigns]]", "campaigns is no key here"),
         ("[[campaign]]", "[[campaign", "line"),
         (GOOD, "", "it holds no campaign"),
@@ -151,3 +151,13 @@ def test_a_code_is_128_random_bits_in_base32() -> None:
     assert all(len(code) == 26 and set(code) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for code in drawn)
     assert {code[-1] for code in drawn} <= set("AEIMQUY4")  # 26 characters hold 130 bits: the last two are zero
     assert list(codes(0)) == []
+
+
+def test_a_campaign_may_take_a_variation_and_one_that_takes_none_is_kept_as_before() -> None:
+    """A version stands for a content: one more field in all of them would make a new version of each."""
+    content = {"id": "draw", "name": "Draw", "sources": ["shop"], "variation_ids": ["17"]}
+    definition = Definition.model_validate(content)
+    assert definition.products() == {("shop", "variation_id", "17")}
+    assert definition.content()["variation_ids"] == ["17"]
+    other = Definition.model_validate({**content, "variation_ids": [], "skus": ["DRAW"]})
+    assert "variation_ids" not in other.content()

@@ -211,6 +211,20 @@ def test_the_products_id_goes_before_its_sku() -> None:
     assert [ticket.campaign_id for ticket in world.held["shop:1"]] == ["draw"]
 
 
+def test_the_variations_id_goes_before_its_products() -> None:
+    """A product whose variations have no SKUs of their own: the line has the product's id and SKU, whichever was bought."""
+    products = {("shop", "product_id", "7"): "raffle", ("shop", "variation_id", "17"): "draw"}
+    world = World(campaign(), campaign("draw"), products=products)
+    (line,) = decided(1).lines
+    lines = [line.model_copy(update={"line_id": str(at), "variation_id": it}) for at, it in enumerate(["17", "18", ""])]
+    world.tell(decided(1).model_copy(update={"lines": tuple(lines)}))
+    assert [(it.line_id, it.campaign_id) for it in world.held["shop:1"]] == [
+        ("0", "draw"),
+        ("1", "raffle"),
+        ("2", "raffle"),
+    ]
+
+
 def test_another_shops_product_of_the_same_name_is_another_product() -> None:
     world = World(campaign(), products={("other", "sku", "RFL"): "raffle"})
     assert world.tell(decided(1)).issued == []

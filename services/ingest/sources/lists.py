@@ -1,0 +1,25 @@
+"""Lists as PHP writes them: one whose keys have gaps becomes a JSON object, `{"1": ..., "3": ...}`."""
+
+from __future__ import annotations
+
+import re
+
+INDEX = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+
+def listed(value: object) -> list[object] | None:
+    """The list, or the values of an object whose keys are all numbers, by those; an empty object is an empty list.
+
+    None: it is neither.
+    """
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) and all(isinstance(key, str) and INDEX.fullmatch(key) for key in value):
+        return [value[key] for key in sorted(value, key=int)]
+    return None
+
+
+def as_list(value: object) -> object:
+    """For models, before they validate: what is neither stays as it is, for them to refuse."""
+    found = listed(value)
+    return value if found is None else found

@@ -1,0 +1,95 @@
+"""Two webhook endpoints whose clocks differ, with a real Kafka: an order ends as its shop left it all the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from itertools import permutations
+from typing import NamedTuple
+
+import pytest
+
+from schemas.orders import OrderObserved
+from services.ingest import sources
+from services.ingest import worker as ingest
+from services.ingest.errors import ClockSkewed
+from services.runtime import database
+from services.runtime.records import Record
+from tests.support.callbacks import woo_order
+from tests.support.door import DoorProcess
+from tests.support.stack import Databases
+from tests.support.stages import said
+
+SKEW_S = 3.0
+LOG_WAIT_S = 20.0
+
+
+class Pair(NamedTuple):
+    """Two endpoints of one installation, serving one shop."""
+
+    wrong: DoorProcess
+    right: DoorProcess
+
+
+@pytest.fixture(scope="module", params=[SKEW_S, -SKEW_S], ids=["3 s ahead", "3 s behind"])
+def pair(
+    request: pytest.FixtureRequest, bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Pair]:
+    slug = f"skew{'ahead' if request.param > 0 else 'behind'}"
+    folders = [tmp_path_factory.mktemp(name) for name in ("wrong", "right")]
+    wrong = DoorProcess(bootstrap_servers, slug, folders[0], clock_ahead_s=request.param)
+    with wrong, DoorProcess(bootstrap_servers, slug, folders[1]) as right:
+        yield Pair(wrong, right)
+
+
+def trash(door: DoorProcess, order: int) -> None:
+    assert door.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+
+
+def restore(door: DoorProcess, order: int) -> None:
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    body = json.dumps(woo_order(id=order, status="completed", date_modified_gmt=at)).encode()
+    assert door.send(body, topic="order.restored").status_code == 200
+
+
+def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
+    """Whether each of its events says that the order is deleted."""
+    session = database.connect(url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000)
+    with session, session.transaction():
+        outcomes = [outcome for it in records for outcome in ingest.handle([sources.read(it)], session)]
+    return [OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)]
+
+
+@pytest.mark.parametrize("first", ["wrong", "right"])
+@pytest.mark.parametrize("is_restored_last", [True, False])
+def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they_came(
+    pair: Pair, databases: Databases, first: str, is_restored_last: bool
+) -> None:
+    order = 1_000 + 2 * (first == "wrong") + is_restored_last
+    doors = (pair.wrong, pair.right) if first == "wrong" else (pair.right, pair.wrong)
+    steps = (trash, restore) if is_restored_last else (restore, trash)
+    for step, door in zip(steps, doors, strict=True):
+        step(door, order)
+    kept = [it for it in pair.wrong.kept() if it.key == f"{pair.wrong.slug}:{order}".encode()]
+    assert len(kept) == 2
+    for sent in permutations(kept):
+        with databases.new() as url:
+            assert ending(url, sent)[-1] is not is_restored_last
+
+
+def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> None:
+    for door in pair:
+        trash(door, 2_000)
+    until = time.monotonic() + LOG_WAIT_S
+    while not (lines := [it for it in pair.wrong.said() if it.get("code") == ClockSkewed.code]):
+        assert time.monotonic() < until, pair.wrong.log()
+        time.sleep(0.05)
+    assert len(lines) == 1  # of several callbacks: once a minute
+    ready = pair.wrong.client.get("/readyz")
+    assert ready.status_code == 200
+    assert "ok\ndegraded: this machine's clock is at least" in ready.text
+    exposed = pair.wrong.client.get("/metrics").text
+    (skew,) = [float(it.split()[-1]) for it in exposed.splitlines() if it.startswith("stubline_ingest_door_clock_skew")]
+    assert SKEW_S - 1 < abs(skew) <= SKEW_S + 1
+    assert pair.right.client.get("/readyz").text == "ok\n"

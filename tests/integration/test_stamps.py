@@ -1,0 +1,75 @@
+"""Who stamps the records of a topic, on the real broker: `stubline migrate` sets it, and a worker notices what is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from confluent_kafka import Producer
+
+from schemas.topics import Topic
+from services.runtime.broker import LOG_APPEND_TIME, TIMESTAMP_TYPE, Broker, Finding
+from services.runtime.kafka import KafkaLog
+from services.runtime.ports import Fetch
+from services.runtime.records import LaneKey
+
+AN_HOUR_MS = 3_600_000  # by which a producer's clock is behind; much more, and retention would take its records
+WAIT_S = 60.0
+
+
+class FromTheStart:
+    """Lanes that were named ours and have not been started."""
+
+    def __init__(self) -> None:
+        self.new: list[LaneKey] = []
+
+    def assigned(self, lanes: Collection[LaneKey]) -> None:
+        self.new += lanes
+
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        """Nothing is held here."""
+
+    def lost(self, lanes: Collection[LaneKey]) -> None:
+        """As revoked."""
+
+
+def fetched(servers: str, topic: str, count: int) -> list[Fetch]:
+    """The fetches that brought records, until so many are here."""
+    log, named, found = (
+        KafkaLog(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
+        FromTheStart(),
+        list[Fetch](),
+    )
+    log.subscribe([topic], named)
+    until = time.monotonic() + WAIT_S
+    while sum(len(records) for it in found for records in it.records.values()) < count:
+        assert time.monotonic() < until
+        fetch = log.fetch(100, 0.05)
+        found += [fetch] if fetch.records else []
+        for lane in named.new:
+            log.start_at(lane, 0)
+        named.new.clear()
+    log.close(1.0)
+    return found
+
+
+def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(bootstrap_servers: str, prefix: str) -> None:
+    claimed_ms = round(time.time() * 1_000) - AN_HOUR_MS
+    broker, producer = Broker(bootstrap_servers), Producer({"bootstrap.servers": bootstrap_servers})
+    before = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
+    wanted = replace(before, is_stamped_by_broker=True)
+    broker.repair([before])
+    producer.produce(before.name, value=b"claimed", timestamp=claimed_ms)
+    assert producer.flush(WAIT_S) == 0
+    finding = Finding(before.name, TIMESTAMP_TYPE, LOG_APPEND_TIME, "CreateTime")
+    assert broker.compare([wanted]) == [finding]
+    assert broker.repair([wanted]) == [finding]
+    began_ms = time.time() * 1_000
+    producer.produce(before.name, value=b"stamped", timestamp=claimed_ms)
+    assert producer.flush(WAIT_S) == 0
+    fetches = fetched(bootstrap_servers, before.name, 2)
+    assert {topic for it in fetches for topic in it.stamped_by_producers} == {before.name}
+    claimed, stamped = [record for it in fetches for records in it.records.values() for record in records]
+    assert claimed.timestamp_ms == claimed_ms
+    assert stamped.timestamp_ms >= began_ms - 60_000

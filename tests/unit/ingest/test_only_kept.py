@@ -1,0 +1,304 @@
+"""What is only kept costs no order: amounts, currencies, dates by which nothing is ordered, lists of another form."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.orders import Storefront
+from services.ingest import sources
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.intake import records
+from services.ingest.rules.facts import Callback
+from services.ingest.shops import Shop
+from services.ingest.sources import KINDS
+from services.ingest.sources.lists import listed
+from services.ingest.sources.money import EXPONENTS
+from services.ingest.sources.woocommerce_cards import without_cards
+from services.runtime.records import Record
+from tests.support.callbacks import AT, native, native_order, record, woo_order
+
+PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
+
+
+def front(callback: Callback) -> Storefront:
+    """As it was written, which is as the model writes it."""
+    (content,) = [fact.content for fact in callback.facts if fact.name == "storefront"]
+    found = Storefront.model_validate_json(content)
+    assert found.model_dump_json().encode() == content
+    return found
+
+
+def read(decimals: int | None = None, **changes: object) -> Callback:
+    return sources.read(record(woo_order(**changes), decimals=decimals))
+
+
+def noted(callback: Callback) -> list[tuple[str, str]]:
+    return [(it.kind, it.what) for it in callback.notices]
+
+
+def usual(callback: Callback) -> None:
+    """Everything that tickets and payments depend on came through."""
+    found = front(callback)
+    assert [(it.line_id, it.quantity) for it in found.lines] == [("315", 2), ("316", 1)]
+    assert found.lines[1].recipient is not None
+    assert callback.payments == PAYMENTS
+
+
+# Amounts.
+
+
+@pytest.mark.parametrize("currency", ["IRT", "GGP", "IMP", "JEP", "BTC", "XTS"])
+def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> None:
+    callback = read(currency=currency)
+    usual(callback)
+    found = front(callback)
+    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (currency, None, 0, "15.00")
+    assert [it.total_text for it in found.lines] == ["10.00", "5.00"]
+    assert noted(callback) == [("unknown-currency", f"the currency '{currency}'")]
+
+
+@pytest.mark.parametrize(("currency", "text"), [("eur", "eur"), ("USDT", "USDT"), (None, ""), (7, "7"), ([], "")])
+def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, text: str) -> None:
+    callback = read(currency=currency)
+    usual(callback)
+    found = front(callback)
+    assert (found.currency, found.currency_text, found.total_text) == ("XXX", text, "15.00")
+    assert [it.kind for it in callback.notices] == ["unknown-currency"]
+
+
+@pytest.mark.parametrize(
+    ("currency", "total", "text"),
+    [
+        ("JPY", "1500.50", "1500.50"),
+        ("ISK", "1500.50", "1500.50"),
+        ("EUR", "15.0050", "15.0050"),
+        ("EUR", "1e3", "1e3"),
+    ],
+)
+def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
+    currency: str, total: str, text: str
+) -> None:
+    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    callback = read(currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}])
+    usual(callback)
+    found = front(callback)
+    assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
+    assert found.refunded_text == f"-{text}"
+    assert {it.total_text for it in found.lines} == {text}
+    assert noted(callback) == [
+        ("unreadable-amount", "line_items.total"),
+        ("unreadable-amount", "refunds.total"),
+        ("unreadable-amount", "total"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("decimals", "currency", "total", "minor", "shown"),
+    [
+        (2, "JPY", "1500.50", 150_050, 2),
+        (4, "EUR", "15.0050", 150_050, 4),
+        (0, "IRT", "15000", 15_000, 0),
+        (8, "BTC", "0.00012345", 12_345, 8),
+        (2, "EUR", "15.00", 1_500, None),
+    ],
+)
+def test_a_shop_that_counts_otherwise_is_counted_as_its_settings_say(
+    decimals: int, currency: str, total: str, minor: int, shown: int | None
+) -> None:
+    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    callback = read(decimals, currency=currency, total=total, line_items=items)
+    found = front(callback)
+    assert (found.total_minor, found.total_text, found.decimals) == (minor, None, shown)
+    assert {it.total_minor for it in found.lines} == {minor}
+    assert not callback.notices
+
+
+@pytest.mark.parametrize("said", [..., None, "", [], "x" * 41, True])
+@pytest.mark.parametrize("steps", [(), ("line_items", 0), ("refunds", 0)])
+def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_nought(
+    steps: tuple[str | int, ...], said: object
+) -> None:
+    order: Any = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
+    owner = order
+    for step in steps:
+        owner = owner[step]
+    owner.pop("total")
+    if said is not ...:
+        owner["total"] = said
+    callback = sources.read(record(order))
+    usual(callback)
+    assert {what for _, what in noted(callback)} == {".".join([*map(str, steps[:1]), "total"])}
+    found = front(callback)
+    assert [found.total_text, found.lines[0].total_text, found.refunded_text].count(None) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refunds": [{"id": number, "total": "-999999999999999.99"} for number in range(200)]},
+        {"total": "99999999999999.99"},
+    ],
+)
+def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -> None:
+    """Beyond 64 bits it would come back from the database as another number."""
+    callback = read(**changes)
+    usual(callback)
+    found = front(callback)
+    assert (found.total_minor, found.refunded_minor) in {(0, 0), (1500, 0)}
+    assert {it.kind for it in callback.notices} == {"unreadable-amount"}
+
+
+def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
+    shop = Shop("shop", KINDS["woocommerce"], (), decimals=2)
+    (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
+    output = made.encode(time=AT)
+    callback = sources.read(Record(output.topic, 0, 0, 0, output.key, output.value, output.headers))
+    assert (front(callback).total_minor, front(callback).decimals) == (1500, 2)
+
+
+# Dates.
+
+NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
+
+
+@pytest.mark.parametrize("said", NO_DATES)
+@pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
+def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, said: object) -> None:
+    callback, without = (sources.read(record(woo_order(**{name: it}))) for it in (said, None))
+    assert callback.facts == without.facts
+    assert noted(callback) == [("unreadable-date", name)]
+
+
+@pytest.mark.parametrize("said", NO_DATES)
+def test_without_a_readable_time_of_change_the_time_of_creation_orders_and_then_the_log(said: object) -> None:
+    callback = read(date_modified_gmt=said)
+    assert callback.facts == read(date_modified_gmt=None).facts
+    assert noted(callback) == [("missing-field", "date_modified_gmt"), ("unreadable-date", "date_modified_gmt")]
+    with pytest.raises(CallbackUnreadable):
+        read(date_modified_gmt=said, date_created_gmt=said)
+
+
+def test_a_time_of_payment_beyond_all_reason_counts_as_missing() -> None:
+    callback = read(date_paid_gmt="2999-01-01T00:00:00")
+    assert front(callback).paid_at is None
+    assert noted(callback) == [("unreadable-date", "date_paid_gmt")]
+
+
+# Lists.
+
+
+def gapped(value: Any) -> Any:
+    """Every list in it as PHP writes one with gaps."""
+    if isinstance(value, list):
+        return {str(3 * at + 1): gapped(it) for at, it in reversed([*enumerate(value)])}
+    return {name: gapped(it) for name, it in value.items()} if isinstance(value, dict) else value
+
+
+def test_lists_with_gaps_are_lists_everywhere() -> None:
+    meta = [{"key": "Chosen numbers", "value": ["7", "12"]}, {"key": "_gift_recipient_name", "value": "Bob"}]
+    (first, *rest) = woo_order()["line_items"]
+    order = woo_order(line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}])
+    plain, odd = (sources.read(record(it)) for it in (order, gapped(order)))
+    assert odd.facts == plain.facts
+    assert odd.payments == plain.payments == PAYMENTS
+    assert not odd.notices
+    assert front(odd).lines[0].numbers == ("7", "12")
+    assert front(odd).lines[0].recipient is not None
+
+
+@pytest.mark.parametrize("name", ["meta_data", "line_items", "refunds"])
+def test_each_list_alone_may_have_gaps(name: str) -> None:
+    order = woo_order(refunds=[{"id": 1, "total": "-5.00"}])
+    odd = sources.read(record({**order, name: gapped(order[name])}))
+    assert odd.facts == sources.read(record(order)).facts
+    usual(odd)
+
+
+def test_card_data_goes_out_of_lists_with_gaps_too() -> None:
+    body = json.dumps(woo_order(meta_data={"1": {"key": "card_number", "value": "4111111111111111"}})).encode()
+    assert b"4111111111111111" not in without_cards(body)
+
+
+@pytest.mark.parametrize("said", ["x", 7, True, {"a": 1}])
+def test_what_is_neither_a_list_nor_one_with_gaps_is_noticed(said: object) -> None:
+    items = [{**it, "meta_data": said} for it in woo_order()["line_items"]]
+    callback = read(meta_data=said, line_items=items, refunds=said)
+    assert {it.what for it in callback.notices if it.kind == "unreadable-list"} == {
+        "meta_data",
+        "line_items.meta_data",
+        "refunds",
+    }
+    with pytest.raises(CallbackUnreadable):
+        read(line_items=said)
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(0, 3))
+def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(values: list[int], gap: int) -> None:
+    odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
+    assert listed(values) == listed(odd) == listed(dict(reversed(odd.items()))) == values
+
+
+def test_the_empty_objects_of_php_are_what_they_were() -> None:
+    found = front(read(billing=[], meta_data={}, refunds={}))
+    assert (found.buyer.name, found.refunded_minor) == ("", 0)
+
+
+# Variations.
+
+
+@pytest.mark.parametrize(("said", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")])
+def test_a_line_names_the_variation_of_its_product(said: object, expected: str) -> None:
+    items = [{**it, "variation_id": said} for it in woo_order()["line_items"]]
+    callback = read(line_items=items)
+    assert {it.variation_id for it in front(callback).lines} == {expected}
+    assert (b"variation_id" in callback.facts[0].content) is bool(expected)
+
+
+# A storefront's own orders.
+
+
+def own(**changes: object) -> Callback:
+    return sources.read(native(native_order(**changes)))
+
+
+def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:
+    line = native_order()["lines"][0]
+    odd = own(currency="USDT", total_minor="15.50", placed_at="", paid_at="0000-00-00T00:00:00", lines={"4": line})
+    found = front(odd)
+    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == ("XXX", "USDT", 0, "15.50")
+    assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
+    assert {it.kind for it in odd.notices} == {"unknown-currency", "unreadable-amount", "unreadable-date"}
+
+
+def test_a_storefronts_own_currency_that_iso_does_not_count_stays_and_so_do_its_minor_units() -> None:
+    callback = own(currency="IRT")
+    assert (front(callback).currency, front(callback).total_minor) == ("IRT", 1500)
+    assert noted(callback) == [("unknown-currency", "the currency 'IRT'")]
+
+
+@pytest.mark.parametrize("name", ["paid_at", "placed_at"])
+@pytest.mark.parametrize("said", ["2999-01-01T00:00:00Z", "2026-11-20", "2026-11-20T15:28:08", "soon"])
+def test_a_date_of_its_own_by_which_nothing_is_ordered_counts_as_missing(name: str, said: str) -> None:
+    callback = own(**{"paid_at": "2026-11-20T15:28:08Z", name: said})
+    assert getattr(front(callback), name) is None
+    assert noted(callback) == [("unreadable-date", name)]
+
+
+def test_the_time_of_change_stays_strict() -> None:
+    for said in ("", "2026-11-20T15:28:08", "2999-01-01T00:00:00Z"):
+        with pytest.raises(CallbackUnreadable):
+            own(modified_at=said)
+    assert front(own(modified_at="2026-11-20T15:28:08Z", paid_at="2026-11-20T15:28:08Z")).paid_at == datetime(
+        2026, 11, 20, 15, 28, 8, tzinfo=UTC
+    )
+
+
+def test_the_currencies_that_woocommerce_has_and_iso_lacks() -> None:
+    assert not {"BTC", "GGP", "IMP", "IRT", "JEP", "PRB"} & EXPONENTS.keys()

@@ -1,0 +1,32 @@
+"""A topic that its producers stamp is reported, at most once a minute, and only where that matters."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from services.runtime.errors import StampedByProducers, StublineError
+from services.runtime.ports import Fetch
+from services.runtime.stamps import AGAIN_S, Stamps
+from services.runtime.telemetry import Telemetry
+
+
+class Heard(Telemetry):
+    def __init__(self) -> None:
+        self.warnings: list[StublineError] = []
+
+    @override
+    def warned(self, error: StublineError) -> None:
+        self.warnings.append(error)
+
+
+def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
+    heard, now = Heard(), [0.0]
+    stamps = Stamps(["in"], heard, lambda: now[0])
+    stamps.heard(Fetch())
+    stamps.heard(Fetch(stamped_by_producers={"other"}))
+    assert heard.warnings == []
+    for at in (0.0, 1.0, AGAIN_S - 1, AGAIN_S):
+        now[0] = at
+        stamps.heard(Fetch(stamped_by_producers={"in", "other"}))
+    assert [type(it) for it in heard.warnings] == [StampedByProducers] * 2
+    assert {it.cause for it in heard.warnings} == {"in"}
