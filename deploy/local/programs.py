@@ -21,12 +21,15 @@ from deploy.local.servers import FILES, PLATES
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "approval", "issuer", "delivery")
+PUBLIC_PORT = "STUBLINE_INGEST_DOOR_PORT"
 READY_WITHIN_S = 40.0
 STOP_WITHIN_S = 15.0
 
 
 class Program(Server):
-    """A service: `port` is where it says whether it is ready."""
+    """A service: `port` is where it says whether it is ready. `public_port`: where callers reach it, if there are any."""
+
+    public_port = 0
 
     def __init__(self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
         super().__init__(name, state, port, detached=False)
@@ -68,13 +71,23 @@ class Services:
     _ports: set[int] = field(default_factory=set)
 
     def add(self, name: str, module: str, port_variable: str, **settings: str) -> Program:
-        port = int(self.environment.get(port_variable, "0")) if name == "door" else 0
-        if not port:
-            (port,) = free_ports(1, avoid=self._ports)
-        self._ports.add(port)
+        port = self._free_port()
         environment = {**self.environment, **settings, port_variable: str(port)}
         program = self.programs[name] = Program(name, module, self.state, port, environment)
         return program
+
+    def add_endpoint(self) -> Program:
+        """The webhook endpoint, with a port for the public and another for its health server."""
+        public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
+        ports = {PUBLIC_PORT: str(public_port)}
+        program = self.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_HEALTH_PORT", **ports)
+        program.public_port = public_port
+        return program
+
+    def _free_port(self) -> int:
+        (port,) = free_ports(1, avoid=self._ports)
+        self._ports.add(port)
+        return port
 
     def twin(self, stage: str) -> Program:
         """A second member of a stage's group."""
@@ -91,8 +104,13 @@ class Services:
             list(pool.map(lambda program: program.stop(), self.programs.values()))
 
     @property
+    def health(self) -> str:
+        """Each process's /readyz and /metrics, by its name."""
+        return ", ".join(f"{name} http://127.0.0.1:{it.port}/metrics" for name, it in self.programs.items())
+
+    @property
     def door(self) -> str:
-        return f"http://127.0.0.1:{self.programs['door'].port}"
+        return f"http://127.0.0.1:{self.programs['door'].public_port}"
 
 
 @contextmanager
@@ -101,7 +119,7 @@ def services(
 ) -> Iterator[Services]:
     """All of them, ready; stopped in the end, whatever happens."""
     found = Services(state, {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)})
-    found.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_PORT")
+    found.add_endpoint()
     for stage in STAGES:
         found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
     for number in range(1, senders + 1):
@@ -123,11 +141,11 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
     kept = {FILES: (ROOT / ".local" / "files").as_uri(), PLATES: str(ROOT / ".local" / "plates")}
-    environment = {"STUBLINE_INGEST_DOOR_PORT": str(given.door_port)}
+    environment = {PUBLIC_PORT: str(given.door_port)}
     environment |= {name: os.environ.get(name) or place for name, place in kept.items()}
     with services(ROOT / ".local", environment, given.sources.resolve()) as running:
         print(
-            f"the door: {running.door}/hooks/SOURCE; logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",
+            f"the door: {running.door}/hooks/SOURCE; metrics: {running.health}; logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",
             flush=True,
         )
         while not ended.wait(1.0):

@@ -30,6 +30,13 @@ class Settings(LaneSettings):
     )
     door_host: str = Field("127.0.0.1", description="Where the door listens. 0.0.0.0 in a container.")
     door_port: int = Field(8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which.")
+    door_health_port: int = Field(
+        0,
+        ge=0,
+        le=65_535,
+        description="Where the webhook endpoint answers /livez, /readyz and /metrics, at HEALTH_HOST: never at the port that "
+        "the public reaches. 0 takes a free port; the first log line says which.",
+    )
     door_body_bytes_max: int = Field(
         MIB - ROOM_BYTES,
         ge=1_024,

@@ -11,6 +11,8 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from services.runtime.errors import DatabaseAway, DatabaseRefuses, LoopFailed, StublineError
+
 MIN_VERSION = 180_000  # uuidv7() and `returning old`
 
 
@@ -74,6 +76,23 @@ def classify(error: BaseException) -> Fault:
     if isinstance(error, ConnectionError | TimeoutError):
         return Fault.WORLD
     return Fault.RECORD if isinstance(error, Exception) else Fault.OURS
+
+
+def code_of(error: BaseException) -> str:
+    """The permanent code by which /readyz and the log name what the loop waits for."""
+    if isinstance(error, StublineError):
+        return error.code
+    if isinstance(error, psycopg.Error):
+        return explained(error).code
+    fault = classify(error)
+    return DatabaseAway.code if fault is Fault.WORLD else LoopFailed.code
+
+
+def explained(error: psycopg.Error) -> DatabaseAway | DatabaseRefuses:
+    """A database's error as one of the tree, without the rows that its DETAIL quotes."""
+    cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
+    is_away = classify(error) in {Fault.WORLD, Fault.MOMENT, Fault.SLOW}
+    return DatabaseAway(cause) if is_away else DatabaseRefuses(cause)
 
 
 def _by_state(state: str) -> Fault:

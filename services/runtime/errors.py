@@ -165,6 +165,23 @@ class StampedByProducers(Transient):
     )
 
 
+class LoopFailed(Transient):
+    """The loop of a service raised what nobody foresaw. All its lanes are acquired again, and it goes on."""
+
+    code = "loop-unexpected-error"
+    next_step = "Read the exception in the log: a defect of the release. The service tries again by itself; if it stays so, roll back."
+
+
+class PortUnavailable(Fatal):
+    """The process cannot listen on its port: another process has it, or our user may not take it."""
+
+    code = "port-unavailable"
+    next_step = (
+        "The text names the address and the setting. `ss -ltnp` shows who listens there: stop it, or give the setting "
+        "another port, and start the process again."
+    )
+
+
 class TickFailed(Transient):
     """The service's work without input raised. It is tried again; lanes with input go on."""
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
 
+from services.runtime import logs
 from services.runtime.errors import ConsumerFailed
 from services.runtime.ports import Fetch
 from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
-LOGGER = logging.getLogger("kafka")
+LOGGER = logging.getLogger(logs.KAFKA)
 REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -5,6 +5,8 @@ away or the service is paused: it says why, and nobody restarts anything. /metri
 """
 
 import json
+import os
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -13,7 +15,10 @@ from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from services.runtime import metrics
+from typing_extensions import override
+
+from services.runtime import logs, metrics
+from services.runtime.errors import PortUnavailable
 
 PATIENCE_S = 5.0  # with a client that connects and says nothing
 
@@ -52,12 +57,27 @@ class Health:
         return self._ready if alive.ok else alive
 
 
+class Server(ThreadingHTTPServer):
+    """A client that hangs up is no error of ours; whatever else happens is a line in the log."""
+
+    daemon_threads = True
+
+    @override
+    def handle_error(self, request: object, client_address: object) -> None:
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            logs.get("health").error("health request failed", exc_info=error)
+
+
 class Door:
     """A tiny HTTP server in threads of its own. `with Door(...) as door:` or `start` and `stop`."""
 
-    def __init__(self, port: int, health: Health, *, host: str = "127.0.0.1") -> None:
-        self._server = ThreadingHTTPServer((host, port), _handler(health))
-        self._server.daemon_threads = True
+    def __init__(self, port: int, health: Health, *, host: str = "127.0.0.1", setting: str = "") -> None:
+        """`setting`: where the port stands, for whoever reads that it is taken."""
+        try:
+            self._server = Server((host, port), _handler(health))
+        except OSError as error:
+            raise unavailable(host, port, setting, error) from None
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="health", daemon=True)
 
     @property
@@ -83,6 +103,11 @@ class Door:
         self.stop()
 
 
+def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
+    named = f" ({setting})" if setting else ""
+    return PortUnavailable(f"{host}:{port}{named}: {os.strerror(error.errno) if error.errno else error}")
+
+
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = PATIENCE_S
@@ -102,7 +127,9 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
 
         def _say(self, answer: Answer) -> None:
             if answer.ok:
-                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n")
+                # A reason beside `ok` takes nothing out of service: it is for people and monitors.
+                degraded = f"degraded: {answer.reason}\n" if answer.reason else ""
+                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", f"ok\n{degraded}".encode())
             else:
                 self._problem(HTTPStatus.SERVICE_UNAVAILABLE, answer.reason)
 

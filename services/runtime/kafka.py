@@ -26,14 +26,14 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.envelope import Output
-from services.runtime import probe
+from services.runtime import logs, probe
 from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
 from services.runtime.fetched import sorted_out
 from services.runtime.ports import Answer, Fetch, Listener
 from services.runtime.records import LaneKey
 
 ASK_TIMEOUT_S = 5.0
-LOGGER = logging.getLogger("kafka")  # librdkafka's own lines go where ours go
+LOGGER = logging.getLogger(logs.KAFKA)  # librdkafka's own lines go where ours go
 CLOSE_MIN_S = 0.5  # to leave the group, so that the next owner need not wait for a session to end
 REFUSED_FOR_GOOD = frozenset(
     {
@@ -139,6 +139,7 @@ class KafkaLog:
             messages = self._consumer.consume(records_max, max(timeout_s, 0.0))  # below zero it would wait for ever
         except (KafkaException, RuntimeError) as error:
             raise BrokerAway(f"consume: {error}") from error
+        self._admin.poll(0)  # hands on what it logs, which would be kept in memory until then
         raised, self._callback_error = self._callback_error, None
         if raised is not None:
             raise raised

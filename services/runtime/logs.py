@@ -4,6 +4,7 @@ Fields by convention: key, trace_id, group, topic, partition. An event's name is
 """
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from traceback import extract_tb
@@ -13,20 +14,35 @@ import psycopg
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from services.runtime.errors import BrokerAway
+from services.runtime.repeats import Repeats, shape
 from services.runtime.text import storable
 
 NEVER = frozenset({"value", "body", "payload", "data", "password", "secret", "authorization"})
 TEXT_CHARS_MAX = 2_000
 FRAMES_MAX = 12
+BROKER_AWAY = re.compile(  # as librdkafka words it, of any of its clients
+    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|unreachable|broken pipe|no route",
+    re.IGNORECASE,
+)
+
+
+KAFKA = "kafka"  # the Python logger of all Kafka clients of a process
 
 
 def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Once, at a process's start. Python's own logging goes the same way, so that a library's warning is a line too."""
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(service=service)
+
+    def named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        """Of any thread's lines, for context variables are a thread's own."""
+        event.setdefault("service", service)
+        return event
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            named,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             tell_errors,
@@ -86,7 +102,21 @@ def _clean(field: object) -> object:
 
 
 class _Through(logging.Handler):
-    """What libraries log, by the same road."""
+    """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        get(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info and record.exc_info[1])
+        text = record.getMessage()
+        more: dict[str, object] = {}
+        if record.name == KAFKA and BROKER_AWAY.search(text):
+            more["code"] = BrokerAway.code
+        suppressed = self._repeats.due((record.name, more.get("code") or shape(text)))
+        if suppressed is None:
+            return
+        if suppressed:
+            more["suppressed"] = suppressed
+        error = record.exc_info[1] if record.exc_info else None
+        get(record.name).log(record.levelno, text, exc_info=error, **more)

@@ -7,10 +7,12 @@ from collections.abc import Collection, Mapping
 from typing_extensions import override
 
 from services.runtime import logs
-from services.runtime.errors import StublineError
+from services.runtime.database import code_of
+from services.runtime.errors import LoopFailed, StublineError
 from services.runtime.health import Health
 from services.runtime.meters import Meters
 from services.runtime.records import LaneKey
+from services.runtime.repeats import Repeats
 
 
 class Narrator(Meters):
@@ -22,10 +24,15 @@ class Narrator(Meters):
         self._health = health
         self._said = (False, "starting")
         self._waiting: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
+        self._repeats = Repeats()
+        self._waiting_for = ""  # the code of the last line that says so, until it is back
 
     @override
     def turned(self, *, is_ready: bool, why: str) -> None:
         self._health.beat()
+        if is_ready and self._waiting_for:
+            self._log.info("ready again", code=self._waiting_for)
+            self._waiting_for = ""
         if (is_ready, why) != self._said:
             self._health.ready(is_ready, why)
             self._said = (is_ready, why)
@@ -89,11 +96,16 @@ class Narrator(Meters):
     @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
         super().trouble(error, attempt, wait_s)
-        code = error.code if isinstance(error, StublineError) else "unclassified"
-        # The traceback only once: an outage of a night is a line every few seconds.
-        self._log.warning("waiting", code=code, attempt=attempt, wait_s=round(wait_s, 2), error=logs.describe(error))
-        if attempt == 1:
-            self._log.debug("where it happened", exc_info=error)
+        code = code_of(error)
+        suppressed = self._repeats.due(code)
+        if suppressed is None:
+            return
+        self._waiting_for = code
+        told = {"attempt": attempt, "wait_s": round(wait_s, 2), "suppressed": suppressed}
+        if code == LoopFailed.code:
+            self._log.error("waiting", code=code, **told, exc_info=error)
+        else:
+            self._log.warning("waiting", code=code, **told, error=logs.describe(error))
 
     @override
     def warned(self, error: StublineError) -> None:

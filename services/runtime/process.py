@@ -21,7 +21,7 @@ from services.runtime.ledger import PostgresLedger, Session
 from services.runtime.means import Means
 from services.runtime.narrate import Narrator
 from services.runtime.service import Service
-from services.runtime.settings import LaneSettings, Servers, load
+from services.runtime.settings import LaneSettings, Servers, load, variable
 from services.runtime.telemetry import Telemetry
 from services.runtime.version import CODE_VERSION
 from services.runtime.worker import Worker
@@ -95,19 +95,23 @@ def run(
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
     health = Health(seconds_max=settings.live_seconds_max)
-    with Door(settings.health_port, health, host=settings.health_host) as door:
-        log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
-        worker = build(service, load(Servers), settings, telemetry(service.group, health))
-        collect_rarely()
-        return_memory()
-        try:
+    port_setting = variable(type(settings), "health_port")
+    try:
+        with Door(settings.health_port, health, host=settings.health_host, setting=port_setting) as door:
+            log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
+            worker = build(service, load(Servers), settings, telemetry(service.group, health))
+            collect_rarely()
+            return_memory()
             while not asked:
                 worker.step()
             is_clean = worker.stop(asked[0][1])
-        except Fatal as error:
-            log.error(  # noqa: TRY400 - the code says it, and its runbook; a traceback adds nothing
-                "ended by a fatal error", code=error.code, error=logs.describe(error)
-            )
-            return EX_FATAL
-        log.info("stopped", signal=asked[0][0], is_clean=is_clean)
-        return EX_OK if is_clean else EX_LEFT
+    except Fatal as error:
+        return ended_by(error)
+    log.info("stopped", signal=asked[0][0], is_clean=is_clean)
+    return EX_OK if is_clean else EX_LEFT
+
+
+def ended_by(error: Fatal) -> int:
+    """The code says it, and its runbook; a traceback adds nothing."""
+    logs.get("process").error("ended by a fatal error", code=error.code, error=logs.describe(error))
+    return EX_FATAL

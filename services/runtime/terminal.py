@@ -25,8 +25,7 @@ from rich.text import Text
 from schemas.topics import GROUPS
 from services.runtime import database, settings
 from services.runtime.broker import Broker
-from services.runtime.database import Fault
-from services.runtime.errors import BrokerAway, DatabaseAway, DatabaseRefuses, StublineError
+from services.runtime.errors import BrokerAway, DatabaseAway, StublineError
 from services.runtime.operate import Command, Desk, Done, Reader
 from services.runtime.refusals import GroupUnknown, Unknown
 from services.runtime.text import printable
@@ -157,9 +156,7 @@ def _plain(content: object) -> str:
 def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, Exit]:
     """One error of the tree, and how the command ends."""
     if isinstance(error, psycopg.Error):
-        away = database.classify(error) in {Fault.WORLD, Fault.MOMENT, Fault.SLOW}
-        cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
-        error = DatabaseAway(cause) if away else DatabaseRefuses(cause)
+        error = database.explained(error)
     if isinstance(error, Unknown):
         return error, Exit.UNKNOWN
     return error, Exit.AWAY if isinstance(error, BrokerAway | DatabaseAway) else Exit.REFUSED

@@ -13,7 +13,7 @@ from services.runtime.assignment import Assignment
 from services.runtime.batch import LanesLost, Part, RecordsFailed, collect, first_stop, halved
 from services.runtime.blame import Blame
 from services.runtime.brake import Brake
-from services.runtime.database import Fault
+from services.runtime.database import Fault, code_of
 from services.runtime.decide import Decider, Decision
 from services.runtime.errors import (
     BatchUndecided,
@@ -23,7 +23,6 @@ from services.runtime.errors import (
     Stop,
     TickFailed,
     TopicRecreated,
-    Transient,
 )
 from services.runtime.input_health import InputHealth
 from services.runtime.intake import Intake
@@ -103,8 +102,7 @@ class Worker(Generic[S]):
 
     def _troubled(self, error: Exception) -> None:
         """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
-        code = error.code if isinstance(error, Transient) else type(error).__name__
-        wait = self._outage.begin(code, self._clock())
+        wait = self._outage.begin(code_of(error), self._clock())
         self._telemetry.trouble(error, self._outage.troubles, wait)
         self._must_reconnect = True
         try:

@@ -121,9 +121,10 @@ class Seen:
 
 def measure_door(servers: str, folder: Path, seconds: float, kind: str, seen: Seen) -> None:
     """A process of its own, at full speed and then at half."""
-    port = free_port()
+    port, health_port = free_port(), free_port()
     command = [sys.executable, "-m", "tests.benchmarks.door_process"]
-    with pinned(command, door_environment(servers, folder, port), f"http://127.0.0.1:{port}/readyz") as process:
+    environment = door_environment(servers, folder, port) | {"STUBLINE_INGEST_DOOR_HEALTH_PORT": str(health_port)}
+    with pinned(command, environment, f"http://127.0.0.1:{health_port}/readyz") as process:
         seen.full.append(load(port, seconds, kind))
         seen.half.append(load(port, seconds, kind, seen.full[-1]["rate"] / 2))
         seen.resident = max(seen.resident, process.memory_info().rss)

@@ -65,7 +65,7 @@ def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 5) -> f
 def closed(door: DoorProcess, outcome: str) -> float:
     time.sleep(1.2)
     name = f'stubline_ingest_door_connections_closed_total{{outcome="{outcome}"}} '
-    told = httpx.get(f"{door.client.base_url}/metrics", timeout=10).text
+    told = door.metrics()
     return sum(float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name))
 
 

@@ -227,8 +227,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
         outcomes = poller.judge(webhooks) + poller.judge(poller.settle()) + poller.judge(found)
     assert [(it.key, it.sequence) for it in said(outcomes)] == [(f"{slug}:10324712", 1)]
     assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [(f"{slug}:10324712", 1, [])]
-    exposed = door.client.get("/metrics").text
-    assert f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0' in exposed
+    door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0')
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
         metrics.value_of("stubline_ingest_poll_answers_total", source=slug, outcome="answered") == 3

@@ -18,10 +18,11 @@ BYTES_MAX = 65_536
 class Proxy:
     """Forwards bytes, one thread a connection. `lose_answer`: a commit arrives, its answer never does."""
 
-    def __init__(self, target_url: str) -> None:
+    def __init__(self, target_url: str, port: int = 0) -> None:
+        """`port`: where an earlier one was, so that its clients find this one."""
         target = conninfo_to_dict(target_url)
         self._target = (str(target["host"]), int(target["port"] or 0))
-        self._door = socket.create_server((HOST, 0))
+        self._door = socket.create_server((HOST, port))
         self.port = int(self._door.getsockname()[1])
         self._answers_to_lose, self._commits_to_lose = 0, 0
         self.answers_lost, self.commits_lost = 0, 0

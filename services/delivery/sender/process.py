@@ -29,7 +29,8 @@ from services.delivery.sender.store import Desk
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
 from services.delivery.store import Register
-from services.runtime import logs, process
+from services.runtime import database, logs, process
+from services.runtime.errors import PortUnavailable
 from services.runtime.health import Door, Health
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
@@ -132,21 +133,34 @@ def run(
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
-    with Door(settings.sender_health_port, health, host=settings.health_host) as door:
-        log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
-        sender, means = build(
-            settings, load(Servers), where, files, telemetry=told, renderer=renderer, is_ending=ending.is_set
-        )
-        means.heart.start()
-        try:
-            work(sender, means, settings, told, ending)
-            is_clean = finish(sender, settings.stop_deadline_ms / SECOND)
-        finally:
-            means.heart.stop()
-            means.channel.close()
-            means.desk.close()
-        log.info("stopped", is_clean=is_clean)
-        return process.EX_OK if is_clean else process.EX_LEFT
+    try:
+        with Door(
+            settings.sender_health_port,
+            health,
+            host=settings.health_host,
+            setting=variable(Settings, "sender_health_port"),
+        ) as door:
+            log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
+            sender, means = build(
+                settings, load(Servers), where, files, telemetry=told, renderer=renderer, is_ending=ending.is_set
+            )
+            is_clean = sends(sender, means, settings, told, ending)
+    except PortUnavailable as error:
+        return process.ended_by(error)
+    log.info("stopped", is_clean=is_clean)
+    return process.EX_OK if is_clean else process.EX_LEFT
+
+
+def sends(sender: Sender, means: Means, settings: Settings, told: Telemetry, ending: threading.Event) -> bool:
+    """Until it is asked to end. Whether nothing is left to be written."""
+    means.heart.start()
+    try:
+        work(sender, means, settings, told, ending)
+        return finish(sender, settings.stop_deadline_ms / SECOND)
+    finally:
+        means.heart.stop()
+        means.channel.close()
+        means.desk.close()
 
 
 def work(sender: Sender, means: Means, settings: Settings, told: Telemetry, ending: threading.Event) -> None:
@@ -164,7 +178,7 @@ def work(sender: Sender, means: Means, settings: Settings, told: Telemetry, endi
                 0.5 + random.random() / 2
             )
             told.trouble(error, wait_s)
-            told.turned(is_ready=False, why="database-away")
+            told.turned(is_ready=False, why=database.code_of(error))
             means.desk.close()
             ending.wait(wait_s)
 

@@ -12,9 +12,10 @@ from services.delivery.archive import Printed
 from services.delivery.errors import MailServerAway, MailServerRefusesUs
 from services.delivery.sender.rules import Answer, Leased, Verdict
 from services.delivery.sender.store import Standing, Taken
-from services.runtime import logs
+from services.runtime import database, logs
 from services.runtime.errors import StublineError
 from services.runtime.health import Health
+from services.runtime.repeats import Repeats
 
 OUTCOMES = {
     Verdict.ACCEPTED: "accepted",
@@ -85,7 +86,7 @@ class Narrator(Telemetry):
 
     def __init__(self, health: Health) -> None:
         self._log, self._health = logs.get("sender"), health
-        self._openness = 0.0
+        self._openness, self._repeats = 0.0, Repeats()
         self._was_ready: tuple[bool, str] | None = None
         self._lacking = set[tuple[str, str]]()  # what was told once: a design's fields are few, its texts are not
 
@@ -184,7 +185,11 @@ class Narrator(Telemetry):
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        self._log.warning("waiting", wait_s=round(wait_s, 2), error=logs.describe(error))
+        code = database.code_of(error)
+        suppressed = self._repeats.due(code)
+        if suppressed is not None:
+            more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}
+            self._log.warning("waiting", code=code, **more, error=logs.describe(error))
 
     @override
     def unexpected(self, job: Leased, error: BaseException) -> None:

@@ -22,18 +22,22 @@ from services.ingest.door.api import Api, Callbacks
 from services.ingest.door.certificates import Certificates
 from services.ingest.door.connection import Connections
 from services.ingest.door.publisher import Publisher
+from services.ingest.door.standing import Standing
 from services.ingest.errors import DoorBroken
 from services.ingest.metrics import DOOR_SOURCES
 from services.ingest.settings import Settings
 from services.ingest.shops import Shop
 from services.runtime import logs
-from services.runtime.process import EX_FATAL, EX_OK
-from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.errors import PortUnavailable
+from services.runtime.health import Door, Health, unavailable
+from services.runtime.process import EX_FATAL, EX_OK, ended_by
+from services.runtime.settings import EX_CONFIG, ConfigurationError, load, variable
 from services.runtime.version import CODE_VERSION
 
 BACKLOG = 2_048
 KEEP_ALIVE_S = 75
 TELL_S = 1.0
+STANDING_S = 0.2
 
 
 class Server(uvicorn.Server):
@@ -76,6 +80,7 @@ async def serve(
     certificates: Certificates,
     *,
     wall: Callable[[], float],
+    health: Health,
 ) -> int:
     broken: list[str] = []
 
@@ -99,9 +104,11 @@ async def serve(
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
-    teller = loop.create_task(telling(callbacks, connections))
+    told = loop.create_task(telling(TELL_S, callbacks.tell, connections.tell))
+    stands = loop.create_task(telling(STANDING_S, Standing(publisher, health).look))
     await server.serve(sockets=[listening])
-    teller.cancel()
+    told.cancel()
+    stands.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if broken:
         logs.get("door").error("ended by a fatal error", code=DoorBroken.code, error=broken[0])
@@ -124,11 +131,20 @@ def configured(api: Api, settings: Settings, connections: Connections) -> uvicor
     )
 
 
-async def telling(callbacks: Callbacks, connections: Connections) -> None:
+async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
     while True:
-        await asyncio.sleep(TELL_S)
-        callbacks.tell()
-        connections.tell()
+        await asyncio.sleep(interval_s)
+        for report in reports:
+            report()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """At the public port. Raises PortUnavailable."""
+    host, port = settings.door_host, settings.door_port
+    try:
+        return socket.create_server((host, port), backlog=BACKLOG)
+    except OSError as error:
+        raise unavailable(host, port, variable(Settings, "door_port"), error) from None
 
 
 def main(certificates: Certificates | None = None, wall: Callable[[], float] = time.time) -> int:
@@ -138,10 +154,23 @@ def main(certificates: Certificates | None = None, wall: Callable[[], float] = t
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
     logs.configure("stubline.ingest.door", level=settings.log_level)
     found = opened(settings)
-    listening = socket.create_server((settings.door_host, settings.door_port), backlog=BACKLOG)
-    port = listening.getsockname()[1]
-    logs.get("door").info("opened", port=port, version=CODE_VERSION, sources=sorted(found))
-    code = uvloop.run(serve(settings, servers, found, listening, certificates or Certificates(), wall=wall))
+    health = Health(seconds_max=settings.live_seconds_max)
+    try:
+        listening = listen(settings)
+        health_server = Door(
+            settings.door_health_port,
+            health,
+            host=settings.health_host,
+            setting=variable(Settings, "door_health_port"),
+        )
+    except PortUnavailable as error:
+        return ended_by(error)
+    with health_server:
+        ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
+        logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
+        code = uvloop.run(
+            serve(settings, servers, found, listening, certificates or Certificates(), wall=wall, health=health)
+        )
     logs.get("door").info("closed", is_clean=code == EX_OK)
     return code
 

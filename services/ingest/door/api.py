@@ -31,7 +31,7 @@ from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
 from services.ingest.sources.source import FORM, CertificateNeededError, Delivery
-from services.runtime import logs, metrics, trace
+from services.runtime import logs, trace
 
 TOPIC_CHARS_MAX = 128
 GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
@@ -56,14 +56,15 @@ class Callbacks:
         self._paces = {shop.slug: Paces(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
         self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
-        self._unsaid: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        slug, _, tail = scope["path"].removeprefix(PREFIX).removesuffix("/").partition("/")
+        slug, _, tail = scope["path"].removeprefix(PREFIX).partition("/")
         shop = self._shops.get(slug)
+        if tail and shop is not None and not shop.source.uses_tail:
+            shop = None
         try:
-            answer = await self._answer(shop, tail, scope, receive)
+            answer = await self._answer(shop, tail.removesuffix("/"), scope, receive)
         except ProblemError as problem:
             answer = problem.answer()
         except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
@@ -159,19 +160,15 @@ class Callbacks:
     def _come_again(self, why: str) -> ProblemError:
         return come_again(why, self._settings.door_retry_after_s)
 
-    def count(self) -> None:
-        """For whoever asks for the metrics, as often as he likes."""
+    def tell(self) -> None:
+        """About once a second: what was answered since, as metrics and in a line for each source, however many callers
+        there were.
+        """
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
             DOOR_CALLBACKS.add(count, source=source, status=str(status))
-        self._unsaid += answered
         DOOR_IN_FLIGHT.set(len(self._bodies))
-
-    def tell(self) -> None:
-        """About once a second: what was answered since, in a line for each source, however many strangers there were."""
-        self.count()
-        unsaid, self._unsaid = self._unsaid, Counter()
-        for (source, status), count in unsaid.items():
+        for (source, status), count in answered.items():
             if status == HTTPStatus.UNAUTHORIZED:
                 self._log.warning("callbacks with a wrong signature", source=source, count=count)
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -188,16 +185,8 @@ class Api(FastAPI):
 
         @self.get("/livez")
         async def livez() -> Response:
+            """For a load balancer. What tells more than this is at the health server's port."""
             return said(None if publisher.is_alive else "the producer has ended")
-
-        @self.get("/readyz")
-        async def readyz() -> Response:
-            return said(publisher.trouble, publisher.degraded)
-
-        @self.get("/metrics")
-        async def exposed() -> Response:
-            callbacks.count()
-            return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
@@ -206,16 +195,15 @@ class Api(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def said(trouble: str | None, degraded: str = "") -> Response:
-    """`degraded` does not take the endpoint out of service: it follows the `ok`, for people and monitors."""
+def said(trouble: str | None) -> Response:
     if trouble is None:
-        return Response(f"ok\ndegraded: {degraded}\n" if degraded else "ok\n", media_type="text/plain")
+        return Response("ok\n", media_type="text/plain")
     return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
 
 
 async def problem(_request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
-    return rendered(ProblemError(status, "POST /hooks/{source}, /livez, /readyz and /metrics are all there is"))
+    return rendered(ProblemError(status, "POST /hooks/{source} and /livez are all there is"))
 
 
 def rendered(error: ProblemError) -> Response:

@@ -1,5 +1,4 @@
-"""Connections of the door: how long one may take over its headers and over its answers, how large headers may be, and how many
-there may be at once.
+"""Connections of the door: how long one may take over its headers and over its answers, and how many there may be at once.
 
 Between requests uvicorn's own timer counts, and while a body comes the application's. Whoever takes neither a request nor
 leaves, or leaves his answers unread, is swept once a second; no request has a timer of its own.
@@ -8,27 +7,17 @@ leaves, or leaves his answers unread, is swept once a second; no request has a t
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import resource
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, ClassVar
 
-from typing_extensions import override
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
-from schemas.topics import MIB
+from services.ingest.door.protocol import Connection
 from services.ingest.metrics import DOOR_CONNECTIONS, DOOR_CONNECTIONS_CLOSED
 from services.runtime import logs
 
-HEADERS_BYTES_MAX = 64 * 1_024
-REQUEST_BYTES_MAX = 8 * MIB  # as sent: a body in small chunks is larger than the body, and what stands behind it counts
 DESCRIPTORS_RESERVE = 64  # for Kafka, for logs, for certificates that are fetched
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-QUIET = logging.getLogger("uvicorn.connections")  # a line for each request of nonsense would let strangers fill the log
-QUIET.setLevel(logging.ERROR)
 
 
 def descriptors() -> int:
@@ -169,96 +158,3 @@ class Connections:
             os.close(os.dup(2))
         except OSError as error:  # whoever connects is dropped by the event loop without a word
             self._log.error("no file descriptor is left", open=len(self._open), error=error.strerror)
-
-
-class Connection(HttpToolsProtocol):
-    """One of them."""
-
-    among: ClassVar[Connections]
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self.logger = QUIET
-        self._is_in_headers = self._is_too_large = False
-        self._bytes = self._chunk = 0
-        self._answered: RequestResponseCycle | None = None  # of several that were sent at once: uvicorn knows the last
-
-    @property
-    def is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
-        return cycle is not None and not cycle.response_complete
-
-    @property
-    def has_unread(self) -> bool:
-        return self.transport.get_write_buffer_size() > 0
-
-    @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
-        if not self.among.opened(self):
-            transport.abort()
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.among.lost(self)
-        super().connection_lost(exc)
-        if self._answered is not None:
-            self._answered.disconnected = (
-                True  # or what it says to nobody would be told as a defect, at a stranger's will
-            )
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        self.among.wake(self)
-        self._chunk = len(data)
-        self._bytes += self._chunk
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._bytes > (HEADERS_BYTES_MAX if self._is_in_headers else REQUEST_BYTES_MAX):
-            self._is_too_large = True
-            self.send_400_response("")
-        elif self._is_in_headers or not self.is_answering:  # of what was answered bytes may still come, or blank lines
-            self.among.wait(self)
-
-    @override
-    def on_message_begin(self) -> None:
-        self._is_in_headers, self._bytes = True, self._chunk
-        super().on_message_begin()
-
-    @override
-    def on_headers_complete(self) -> None:
-        if self._bytes > HEADERS_BYTES_MAX:  # perhaps with some of the body
-            size = len(self.url) + sum(len(name) + len(text) + 4 for name, text in self.headers)
-            self._is_too_large = size > HEADERS_BYTES_MAX
-            if self._is_too_large:
-                raise ValueError("the headers are too large")  # ends the parser, which has it answered
-        self._is_in_headers = False
-        self.among.came(self)
-        is_first = not self.is_answering
-        super().on_headers_complete()
-        if is_first:
-            self._answered = self.cycle
-        self.among.begin(self)
-
-    @override
-    def on_message_complete(self) -> None:
-        self.among.end(self)
-        super().on_message_complete()
-
-    @override
-    def send_400_response(self, msg: str) -> None:
-        self.among.refuse(self, "large" if self._is_too_large else "nonsense")
-        if self._is_too_large:
-            self.transport.write(TOO_LARGE)
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
-
-    @override
-    def on_response_complete(self) -> None:
-        following = self.pipeline[-1][0] if self.pipeline else None
-        super().on_response_complete()
-        self._answered = following
-        if not self.transport.is_closing() and not self.is_answering and not self._is_in_headers:
-            self.among.rest(self)

@@ -17,10 +17,13 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 
 from schemas.envelope import Output
 from services.ingest.door.skew import Skew, skew_s
-from services.ingest.errors import ClockSkewed
+from services.ingest.errors import ClockSkewed, DoorBroken
 from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
 from services.runtime import logs
-from services.runtime.kafka import producer_settings
+from services.runtime.broker import BrokerRefuses
+from services.runtime.errors import BrokerAway, InputMissing
+from services.runtime.kafka import LOGGER, producer_settings
+from services.runtime.repeats import Repeats
 
 POLL_S = 0.1
 PROBE_S = 1.0
@@ -61,23 +64,24 @@ class Publisher:
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
             "error_cb": self._said,
         }
-        self._producer = Producer(settings | bounds)
+        self._producer = Producer(settings | bounds, logger=LOGGER)
         self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._told: deque[Acknowledged] = deque()
         self._wall, self._skew = wall, Skew(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._trouble: str | None = "Kafka has not answered yet"
+        self._is_doubted = False  # the client lost all its connections: it is asked, also when nobody publishes
+        self._trouble: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
-        self._log = logs.get("door")
+        self._log, self._repeats = logs.get("door"), Repeats()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
         self._sweeper = self._loop.create_task(self._sweep())
 
     @property
     def trouble(self) -> str | None:
-        """Why a record would not be acknowledged now."""
+        """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
         return self._fatal or self._trouble
 
     @property
@@ -119,19 +123,25 @@ class Publisher:
     def _poll(self) -> None:
         probed = 0.0
         while not self._stopping:
-            if self._trouble is not None and time.monotonic() - probed > PROBE_S:
+            if (self._trouble is not None or self._is_doubted) and time.monotonic() - probed > PROBE_S:
+                self._is_doubted = False
                 self._probe()
                 probed = time.monotonic()
             self._producer.poll(POLL_S)
 
     def _probe(self) -> None:
-        """Whether Kafka answers, and has the topic: asked only while it is in doubt."""
+        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
         except KafkaException as error:
-            self._trouble = f"Kafka does not answer: {error.args[0].name()}"
+            self._trouble = f"{BrokerAway.code}: Kafka does not answer: {error.args[0].name()}"
             return
-        self._trouble = f"{self._topic}: {found.error.name()}" if found.error is not None else None
+        if found.error is None:
+            self._trouble = None
+            return
+        is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        code = InputMissing.code if is_missing else BrokerRefuses.code
+        self._trouble = f"{code}: {self._topic}: {found.error.name()}"
 
     def _delivered(
         self, since: float, produced_at: float, future: asyncio.Future[None], error: KafkaError | None, message: Message
@@ -146,8 +156,10 @@ class Publisher:
 
     def _said(self, error: KafkaError) -> None:
         if error.fatal():
-            self._fatal = f"the producer failed: {error.name()}"
+            self._fatal = f"{DoorBroken.code}: the producer failed: {error.name()}"
             self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+            self._is_doubted = True
 
     # In the event loop.
 
@@ -185,7 +197,8 @@ class Publisher:
             while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
                 _, future = self._waiting.popleft()
                 if not future.done():
-                    if self._trouble is None:
-                        self._log.warning("kafka does not acknowledge", waited_s=self._wait_s)
-                    self._trouble = f"Kafka did not acknowledge within {self._wait_s:g} s"
+                    if self._trouble is None and (suppressed := self._repeats.due(BrokerAway.code)) is not None:
+                        more = {"waited_s": self._wait_s, "suppressed": suppressed}
+                        self._log.warning("kafka does not acknowledge", code=BrokerAway.code, **more)
+                    self._trouble = f"{BrokerAway.code}: Kafka did not acknowledge within {self._wait_s:g} s"
                     future.set_exception(NotTakenError(self._trouble))

@@ -115,6 +115,9 @@ class Source:
     topic: Callable[[Mapping[bytes, bytes]], str] = _nameless
     """What the vendor calls the callback, where it says so beside the body."""
 
+    uses_tail: bool = False
+    """Whether `verify` reads the path behind the slug. Of every other source such a path is 404."""
+
     is_ping: Callable[[Delivery], bool] = _never
     """An unsigned greeting that wants an answer and says nothing."""
 

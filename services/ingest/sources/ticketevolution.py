@@ -197,6 +197,7 @@ SOURCE = Source(
     kind="ticketevolution",
     type=TICKETEVOLUTION,
     verify=verify,
+    uses_tail=True,
     normalise=normalise,
     orders=orders,
     key_of=key_of,

@@ -1,0 +1,21 @@
+"""A request that offers another protocol, as it would have been sent without the offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+OFFERS = frozenset({b"upgrade", b"http2-settings"})
+
+
+def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The request's head, ready to be parsed. Headers that frame the body stay as they were."""
+    lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
+    for name, value in headers:
+        if name == b"connection":
+            options = [it.strip() for it in value.split(b",")]
+            kept = b", ".join(it for it in options if it and it.lower() not in OFFERS)
+            if kept:
+                lines.append(b"connection: " + kept)
+        elif name not in OFFERS:
+            lines.append(name + b": " + value)
+    return b"\r\n".join([*lines, b"", b""])

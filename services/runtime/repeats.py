@@ -1,0 +1,46 @@
+"""How often the log repeats itself: one line a minute of each cause, with the count of the lines that were left out."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from time import monotonic
+
+INTERVAL_S = 60.0
+CAUSES_MAX = 1_000  # that are remembered: the one that was written first is forgotten first
+ADDRESSES_AND_COUNTS = re.compile(r"\[thrd:[^]]*\]:?|\S*\d\S*|\(.*?\)")
+
+
+@dataclass(slots=True)
+class Written:
+    at: float
+    suppressed: int = 0
+
+
+class Repeats:
+    """Used by any thread."""
+
+    def __init__(self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = monotonic) -> None:
+        self._interval_s, self._clock = interval_s, clock
+        self._written: dict[Hashable, Written] = {}
+        self._lock = threading.Lock()
+
+    def due(self, cause: Hashable) -> int | None:
+        """None: leave this line out. Else write it; so many of the same cause were left out since the last one."""
+        with self._lock:
+            now, before = self._clock(), self._written.get(cause)
+            if before is not None and now - before.at < self._interval_s:
+                before.suppressed += 1
+                return None
+            self._written.pop(cause, None)
+            self._written[cause] = Written(now)
+            if len(self._written) > CAUSES_MAX:
+                del self._written[next(iter(self._written))]
+            return before.suppressed if before is not None else 0
+
+
+def shape(text: str) -> str:
+    """A library's line without addresses, numbers and durations: lines of one shape have one cause."""
+    return " ".join(ADDRESSES_AND_COUNTS.sub("#", text).split())

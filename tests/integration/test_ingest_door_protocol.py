@@ -1,0 +1,313 @@
+"""HTTP/1.1 at the webhook endpoint, byte by byte: what costs memory without a signature, and offers of other protocols."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from schemas.topics import MIB
+from tests.support.callbacks import signature, signed, woo_order
+from tests.support.door import SECRET, DoorProcess
+
+BODY = json.dumps(woo_order(id=727)).encode()
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+RESIDENT_RATIO_MAX = 3  # bytes that the process grows by, for each byte that was sent and is not refused
+SLACK_BYTES = 12 * MIB  # of the allocator and of a read buffer for each connection
+
+
+@pytest.fixture(scope="module")
+def shared(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorProcess]:
+    with DoorProcess(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def door(shared: DoorProcess) -> DoorProcess:
+    shared.mark()
+    return shared
+
+
+def connected(door: DoorProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 20)
+
+
+def head(door: DoorProcess, *lines: bytes, method: str = "POST", tail: str = "") -> bytes:
+    first = f"{method} /hooks/{door.slug}{tail} HTTP/1.1\r\nHost: x\r\n".encode()
+    return first + b"".join(line + b"\r\n" for line in lines)
+
+
+def genuine(secret: str = SECRET) -> tuple[bytes, ...]:
+    return tuple(f"{name}: {text}".encode() for name, text in signed(BODY, secret).items())
+
+
+def sent_whole(opened: socket.socket, content: bytes) -> int:
+    """How much of it was taken before the connection was closed."""
+    at = 0
+    with suppress(ConnectionError):
+        while at < len(content):
+            at += opened.send(content[at : at + 65_536])
+    return at
+
+
+def answer(opened: socket.socket) -> bytes:
+    """All that comes until it is closed, or until the answer is whole."""
+    found = b""
+    with suppress(ConnectionResetError):
+        while part := opened.recv(65_536):
+            found += part
+            before, _, after = found.partition(b"\r\n\r\n")
+            length = [line for line in before.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if length and len(after) >= int(length[0].partition(b":")[2]):
+                break
+    return found
+
+
+def status(opened: socket.socket) -> int:
+    return int(answer(opened).split()[1])
+
+
+def statuses(found: bytes) -> list[int]:
+    """Of several answers on one connection."""
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
+
+
+def resident(door: DoorProcess) -> int:
+    """Of the endpoint itself, which is the child of its launcher where there is one."""
+    process = psutil.Process(door.child.pid)
+    return int(sum(it.memory_info().rss for it in (process, *process.children(recursive=True))))
+
+
+def exchanged(door: DoorProcess, content: bytes) -> int:
+    with connected(door) as opened:
+        sent_whole(opened, content)
+        return status(opened)
+
+
+# Memory.
+
+
+TINY = b"a:b\r\n"
+CHUNKED = b"Transfer-Encoding: chunked"
+CASES = {
+    "trailers": (b"\r\n1\r\nx\r\n0\r\n", TINY * (7_900_000 // 5), 10),
+    "a trailer without an end": (b"\r\n1\r\nx\r\n0\r\na: ", b"x" * 7_900_000, 10),
+    "headers": (b"", TINY * (64_000 // 5), 300),
+    "a header without an end": (b"a: ", b"x" * 64_000, 300),
+    "a chunk extension": (b"\r\n1;a=", b"b" * 7_900_000, 10),
+    "chunk extensions": (b"\r\n1;a=b\r\nx\r\n", b"1;a=b\r\nx\r\n" * 790_000, 10),
+    "chunks of one byte": (b"\r\n", b"1\r\nx\r\n" * 1_000_000, 10),
+}
+
+
+@pytest.mark.parametrize("kind", list(CASES))
+def test_what_nobody_signed_costs_little_more_memory_than_it_has_bytes(
+    bootstrap_servers: str, prefix: str, tmp_path: Path, kind: str
+) -> None:
+    begin, rest, count = CASES[kind]
+    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door, ExitStack() as stack:
+        assert exchanged(door, head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY) == 200
+        before, taken, most = resident(door), 0, 0
+        for _ in range(count):
+            opened = stack.enter_context(connected(door))
+            framing = () if kind.startswith(("headers", "a header")) else (CHUNKED,)
+            taken += sent_whole(opened, head(door, b"Content-Type: application/json", *framing) + begin + rest)
+            most = max(most, resident(door))
+        assert door.health.get("/livez").status_code == 200
+        most = max(most, resident(door))
+        print(f"{kind}: {taken:,} bytes sent, resident {before:,} -> {most:,}")
+        assert most - before < min(RESIDENT_RATIO_MAX * taken, 64 * MIB) + SLACK_BYTES
+
+
+def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_a_few_wait(door: DoorProcess) -> None:
+    """Each waits for its turn as some kilobytes of objects, and is sent as 40 bytes."""
+    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    before = resident(door)
+    with connected(door) as opened:
+        sent_whole(opened, whole * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
+        found = b""
+        with suppress(ConnectionResetError):
+            while part := opened.recv(65_536):
+                found += part
+    codes = statuses(found)
+    assert set(codes) == {200}
+    assert 4 <= len(codes) < 7_003
+    assert resident(door) - before < SLACK_BYTES
+
+
+def test_a_request_that_is_refused_is_answered_after_those_before_it(door: DoorProcess) -> None:
+    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    for wrong in (b"\x00 nonsense\r\n\r\n", head(door) + b"a:b\r\n" * 200, head(door, CHUNKED) + b"\r\nzz\r\n"):
+        with connected(door) as opened:
+            sent_whole(opened, whole + wrong)
+            assert status(opened) == 200
+            assert answer(opened) == b""
+
+
+# Limits, and what is answered at them.
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [(60, 200), (200, 431)],
+)
+def test_header_lines_are_counted(door: DoorProcess, lines: int, code: int) -> None:
+    more = [b"x-%d: y" % number for number in range(lines)]
+    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
+    assert exchanged(door, whole) == code
+
+
+@pytest.mark.parametrize(
+    ("trailers", "code"),
+    [
+        (b"", 200),
+        (b"x-checksum: abc\r\n", 200),
+        (TINY * 90, 200),
+        (TINY * 200, 431),
+        (b"a: " + b"x" * 40_000 + b"\r\n", 431),
+        (b"no trailer\r\n", 400),
+    ],
+)
+def test_trailers_are_read_past_and_bounded(door: DoorProcess, trailers: bytes, code: int) -> None:
+    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + trailers + b"\r\n"
+    with connected(door) as opened:
+        for part in (head(door, *genuine(), CHUNKED) + b"\r\n", body[: len(body) // 2], body[len(body) // 2 :]):
+            sent_whole(opened, part)
+        assert status(opened) == code
+
+
+def test_a_signature_in_a_trailer_replaces_none_in_the_headers(door: DoorProcess) -> None:
+    trailer = f"X-WC-Webhook-Signature: {signature(BODY, SECRET)}\r\n\r\n".encode()
+    body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + trailer
+    assert exchanged(door, head(door, *genuine("wrong"), CHUNKED) + b"\r\n" + body) == 401
+    unsigned = [line for line in genuine() if b"signature" not in line.lower()]
+    assert exchanged(door, head(door, *unsigned, CHUNKED) + b"\r\n" + body) == 401
+    assert door.kept() == []
+
+
+def test_a_body_in_chunks_of_one_byte_is_taken(door: DoorProcess) -> None:
+    body = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
+    assert exchanged(door, head(door, *genuine(), CHUNKED) + b"\r\n" + body) == 200
+    (kept,) = door.kept()
+    assert kept.value == BODY
+
+
+def test_targets_are_bounded(door: DoorProcess) -> None:
+    assert exchanged(door, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 414
+    assert exchanged(door, b"GET /" + b"a" * 2_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 404
+
+
+def test_the_public_port_names_no_source(door: DoorProcess) -> None:
+    for path in ("/metrics", "/readyz", "/docs", "/openapi.json"):
+        found = door.client.get(path)
+        assert (found.status_code, door.slug in found.text) == (404, False)
+    assert door.client.get("/livez").text == "ok\n"
+    assert f'source="{door.slug}"' in door.metrics() or door.send(BODY).status_code == 200
+
+
+@pytest.mark.parametrize("tail", ["%2f..", "/anything", "/..", "//", "%2F", "%00"])
+def test_a_path_below_a_source_that_reads_none_is_not_found(door: DoorProcess, tail: str) -> None:
+    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY), tail=tail) + b"\r\n" + BODY
+    assert exchanged(door, whole) == (200 if tail == "%2F" else 404)
+
+
+# Offers of other protocols.
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        H2C,
+        b"Connection: Upgrade\r\nUpgrade: h2c\r\n",
+        b"Connection: upgrade, keep-alive\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n",
+        b"Connection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/2.0, foo\r\n",
+        b"Upgrade: h2c\r\n",
+    ],
+)
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_an_upgrade_that_is_not_known_is_ignored(door: DoorProcess, offer: bytes, framing: str, in_parts: bool) -> None:
+    chunked = framing == "chunked"
+    framed = CHUNKED if chunked else b"Content-Length: %d" % len(BODY)
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
+    whole = head(door, *genuine(), framed) + offer + b"\r\n" + body
+    with connected(door) as opened:
+        for _ in range(2):  # the connection lives on
+            for at in range(0, len(whole), 97 if in_parts else len(whole)):
+                opened.sendall(whole[at : at + (97 if in_parts else len(whole))])
+            assert status(opened) == 200
+    assert [it.value for it in door.kept()] == [BODY, BODY]
+
+
+def test_an_upgrade_moves_no_boundary_between_requests(door: DoorProcess) -> None:
+    """What stands behind the body is the next request, and a wrong signature stays wrong."""
+    wrong = head(door, *genuine("wrong"), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
+    right = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
+    with connected(door) as opened:
+        opened.sendall(wrong + right)
+        found = b""
+        while len(statuses(found)) < 2 and (part := opened.recv(65_536)):
+            found += part
+    assert statuses(found) == [401, 200]
+    assert len(door.kept()) == 1
+
+
+def test_who_waits_for_100_is_told_to_go_on(door: DoorProcess) -> None:
+    with connected(door) as opened:
+        opened.sendall(head(door, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue") + b"\r\n")
+        assert opened.recv(4_096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        opened.sendall(BODY)
+        assert status(opened) == 200
+    with connected(door) as opened:  # and who would be refused is not
+        opened.sendall(head(door, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n")
+        assert status(opened) == 404
+
+
+def test_who_speaks_http_2_at_once_is_answered_in_http_1_and_closed(door: DoorProcess) -> None:
+    with connected(door) as opened:
+        opened.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
+        assert answer(opened).startswith(b"HTTP/1.1 400 ")
+        assert answer(opened) == b""
+    assert exchanged(door, b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n") == 400
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_that_offers_http_2_is_served(door: DoorProcess, tmp_path: Path) -> None:
+    sent = tmp_path / "body"
+    sent.write_bytes(BODY)
+    more = [it for name, text in signed(BODY, SECRET).items() for it in ("-H", f"{name}: {text}")]
+    url = f"{door.client.base_url}/hooks/{door.slug}"
+    command = ["curl", "-s", "--http2", "-w", "%{http_code}", "-o", "/dev/null", *more]
+    done = subprocess.run([*command, "--data-binary", f"@{sent}", url], capture_output=True, text=True, check=False)
+    assert done.stdout == "200", done.stderr
+
+
+JAVA = """
+import java.net.URI; import java.net.http.*; import java.nio.file.*;
+public class Post { public static void main(String[] given) throws Exception {
+  var request = HttpRequest.newBuilder(URI.create(given[0])).header("Content-Type", "application/json")
+    .header("X-WC-Webhook-Topic", "order.updated").header("X-WC-Webhook-Signature", given[1])
+    .POST(HttpRequest.BodyPublishers.ofFile(Path.of(given[2]))).build();
+  System.out.print(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).statusCode()); } }
+"""
+
+
+@pytest.mark.skipif(not (shutil.which("javac") and shutil.which("java")), reason="no JDK is installed")
+def test_javas_own_client_is_served(door: DoorProcess, tmp_path: Path) -> None:
+    """It offers h2c by default. Its bytes are also those of the first offer above, for machines without a compiler."""
+    source, sent = tmp_path / "Post.java", tmp_path / "body"
+    source.write_text(JAVA)
+    sent.write_bytes(BODY)
+    url = f"{door.client.base_url}/hooks/{door.slug}"
+    command = ["java", str(source), url, signature(BODY, SECRET), str(sent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "200", done.stderr

@@ -1,0 +1,92 @@
+"""Laws of a log that does not repeat itself: one line a minute of each cause, and nothing is left out uncounted."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from itertools import pairwise
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.runtime import database, logs
+from services.runtime.errors import BrokerAway, TickFailed
+from services.runtime.repeats import CAUSES_MAX, Repeats, shape
+
+FAIL = ("FAIL", "vm:1#consumer-1", "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ")
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 40)), max_size=60))
+def test_each_cause_is_written_once_in_its_interval_and_every_other_line_is_counted(
+    lines: list[tuple[str, float]],
+) -> None:
+    now = 0.0
+    repeats = Repeats(60, clock=lambda: now)
+    written: dict[str, list[float]] = {"a": [], "b": [], "c": []}
+    counted = dict.fromkeys("abc", 0)
+    for cause, later in lines:
+        now += later
+        suppressed = repeats.due(cause)
+        if suppressed is not None:
+            written[cause].append(now)
+            counted[cause] += 1 + suppressed
+    for cause, at in written.items():
+        assert all(after - before >= 60 for before, after in pairwise(at))
+        told = [line for line, _ in lines].count(cause)
+        assert counted[cause] <= told
+        assert (told == 0) == (not at)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    repeats = Repeats(60, clock=lambda: 0.0)
+    assert {repeats.due(number) for number in range(3 * CAUSES_MAX)} == {0}
+    assert repeats.due(3 * CAUSES_MAX - 1) is None
+
+
+def test_lines_that_differ_in_addresses_and_numbers_have_one_cause() -> None:
+    one, other = "10.0.0.1:9092/1: took 12 ms (try 3)", "[::1]:9093/2: took 4 ms (try 4)"
+    assert shape(one) == shape(other)
+    assert shape(one) != shape("10.0.0.1:9092/1: the certificate has expired")
+
+
+@pytest.fixture
+def written() -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure("stubline.test", stream=stream)
+    return stream
+
+
+def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(written: io.StringIO) -> None:
+    kafka = logging.getLogger(logs.KAFKA)
+    for reason in ("failed: Connection refused", "failed: Operation timed out", "Disconnected", "Failed to resolve"):
+        for _ in range(50):
+            kafka.error("%s [%s] %s", *FAIL[:2], FAIL[2] + reason)
+    kafka.warning("consumer: %s", "1/1 brokers are down")
+    for _ in range(50):
+        kafka.error("%s [%s] %s", *FAIL[:2], "SASL authentication error: wrong password")
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(it["component"], it.get("code"), it["service"]) for it in lines] == [
+        ("kafka", BrokerAway.code, "stubline.test"),
+        ("kafka", None, "stubline.test"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (psycopg.OperationalError("connection refused"), "database-away"),
+        (psycopg.errors.AdminShutdown("terminating connection"), "database-away"),
+        (psycopg.errors.UndefinedTable("no such table"), "database-refuses"),
+        (psycopg.errors.InvalidPassword("no"), "database-refuses"),
+        (BrokerAway("no answer"), "broker-away"),
+        (TickFailed("x"), "tick-failed"),
+        (ConnectionResetError(), "database-away"),
+        (KeyError("x"), "loop-unexpected-error"),
+    ],
+)
+def test_whatever_a_loop_waits_for_has_one_code(error: BaseException, code: str) -> None:
+    assert database.code_of(error) == code
