@@ -30,6 +30,7 @@ from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
 from services.delivery.store import Register
 from services.runtime import logs, process
+from services.runtime.errors import Fatal
 from services.runtime.health import Door, Health
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
@@ -53,7 +54,7 @@ def build(
     owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
 
     def desk(name: str) -> Desk:
-        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}"), owner, GROUP)
+        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP)
 
     own = desk("sender")
 
@@ -141,6 +142,8 @@ def run(
         try:
             work(sender, means, settings, told, ending)
             is_clean = finish(sender, settings.stop_deadline_ms / SECOND)
+        except Fatal as error:
+            return process.end_fatally(error)
         finally:
             means.heart.stop()
             means.channel.close()
