@@ -12,7 +12,7 @@ from schemas.orders import State
 from services.console.store import listed, read
 from services.runtime import terminal
 from services.runtime.terminal import AsJson
-from services.runtime.text import printable
+from services.runtime.text import one_line
 
 app = typer.Typer(no_args_is_help=True)
 orders = typer.Typer(no_args_is_help=True, help="Orders: what is known, decided, issued and delivered.")
@@ -68,13 +68,13 @@ def show(
     console = Console(highlight=False)
     reasons = "; ".join(found.get("reasons") or ())
     state = found.get("state") or "not decided yet"
-    console.print(Text(f"{printable(order_id)}  {state}  {printable(reasons)}".rstrip(), style="bold"))
+    console.print(Text(f"{one_line(order_id)}  {state}  {one_line(reasons)}".rstrip(), style="bold"))
     if buyer := found.get("buyer"):
-        console.print(Text(printable(f"{buyer.get('name', '')} <{buyer.get('email', '')}>")))
+        console.print(Text(one_line(f"{buyer.get('name', '')} <{buyer.get('email', '')}>")))
     if due := found["refund_due"]:
         console.print(Text(_refund_due(due), style="bold red"))
     if found.get("incidents"):
-        console.print(Text(printable(f"incidents: {len(found['incidents'])} keys came with two meanings")))
+        console.print(Text(one_line(f"incidents: {len(found['incidents'])} keys came with two meanings")))
     for name, columns in PARTS.items():
         if found[name]:
             console.print(Text(f"\n{name}", style="dim"))
@@ -87,7 +87,7 @@ def _refund_due(rows: list[dict[str, Any]]) -> str:
     sums: dict[str, int] = {}
     for row in known:
         sums[row["currency"] or ""] = sums.get(row["currency"] or "", 0) + int(row["amount_minor"])
-    money = ", ".join(f"{amount} {printable(currency)}".strip() for currency, amount in sums.items())
+    money = ", ".join(f"{amount} {one_line(currency)}".strip() for currency, amount in sums.items())
     unknown = "" if len(known) == len(rows) else "; the amount of other lines is not known"
     return f"refund due: {tickets} tickets" + (f", {money} in minor units" if money else "") + unknown
 

@@ -28,6 +28,7 @@ from services.ingest.shops import Shop
 from services.runtime import logs
 from services.runtime.process import EX_FATAL, EX_OK
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.text import one_line
 from services.runtime.version import CODE_VERSION
 
 BACKLOG = 2_048
@@ -44,7 +45,7 @@ class Server(uvicorn.Server):
 
 
 def refuse(why: str) -> NoReturn:
-    print(f"configuration: {why}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
+    print(one_line(f"configuration: {why}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
     raise SystemExit(EX_CONFIG)
 
 
