@@ -37,7 +37,12 @@ def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
 
 
 def listed(
-    connection: Connection[TupleRow], state: str | None, orders_max: int, *, only_alike: bool, only_refund_due: bool = False
+    connection: Connection[TupleRow],
+    state: str | None,
+    orders_max: int,
+    *,
+    only_alike: bool,
+    only_refund_due: bool = False,
 ) -> list[dict[str, Any]]:
     """The orders that were decided last, each with those that look like it and the tickets that it paid and cannot get."""
     arguments = {"state": state, "alike": only_alike, "refund_due": only_refund_due, "orders_max": orders_max}

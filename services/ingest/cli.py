@@ -65,7 +65,11 @@ def check_event(
     """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit code 1: a dead letter."""
     try:
         is_stdin = str(file) == "-"
-        text = bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX) if is_stdin else bounded.read_bytes(file, EVENT_BYTES_MAX)
+        text = (
+            bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX)
+            if is_stdin
+            else bounded.read_bytes(file, EVENT_BYTES_MAX)
+        )
         found = judged(sending_of(text, key), datetime.now(UTC))
     except bounded.FileUnusableError as error:
         raise typer.BadParameter(f"{file}: {error}") from None

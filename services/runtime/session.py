@@ -35,14 +35,19 @@ class DatabaseRoleMissing(Fatal):
     code = "database-role-missing"
     next_step = (
         "Compare DATABASE_URL with the service: each service has a login of its own. Then grant that login the role of its "
-        "service, for example `grant stubline_issuer to LOGIN`, and start the process again."
+        "service, for example `grant stubline_issuer to LOGIN`, and start the process again. "
+        "See docs/how-to/connect-to-the-database.md."
     )
 
 
 def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None:
     """Raises SessionBoundsIgnored, and closes the connection, unless each setting has the value in milliseconds."""
     found = dict(connection.execute(SQL["show_bounds"], {"names": list(wanted)}).fetchall())
-    wrong = [f"{name} is {found.get(name)} ms, not {value} ms" for name, value in wanted.items() if found.get(name) != str(value)]
+    wrong = [
+        f"{name} is {found.get(name)} ms, not {value} ms"
+        for name, value in wanted.items()
+        if found.get(name) != str(value)
+    ]
     if wrong:
         connection.close()
         raise SessionBoundsIgnored("; ".join(wrong))

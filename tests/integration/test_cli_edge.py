@@ -103,7 +103,9 @@ FILES: dict[str, Callable[[Path], Path]] = {
     ],
     ids=lambda it: " ".join(it[:2]) if isinstance(it, tuple) else "",
 )
-def test_every_file_that_a_command_reads_is_bounded(command: Sequence[str], code: int, kind: str, tmp_path: Path) -> None:
+def test_every_file_that_a_command_reads_is_bounded(
+    command: Sequence[str], code: int, kind: str, tmp_path: Path
+) -> None:
     words = [str(FILES[kind](tmp_path)) if it == "FILE" else it for it in command]
     done = subprocess.run(
         [PROGRAM, *words], env={**os.environ, **AWAY}, capture_output=True, text=True, timeout=60, check=False

@@ -95,7 +95,10 @@ def test_a_session_that_lost_its_bounds_is_refused_and_says_which(database_url: 
 
 
 def test_a_pooler_that_refuses_our_options_is_told_from_a_database_that_is_away(database_url: str) -> None:
-    with pooled(database_url, is_refusing=True) as url, pytest.raises(SessionBoundsIgnored, match="unsupported startup"):
+    with (
+        pooled(database_url, is_refusing=True) as url,
+        pytest.raises(SessionBoundsIgnored, match="unsupported startup"),
+    ):
         database.connect(url, name="law")
 
 

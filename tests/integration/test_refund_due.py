@@ -42,7 +42,15 @@ def stubline(
 
 
 def line(number: int, quantity: int, total: str, sku: str = "RFL-SPRING") -> dict[str, Any]:
-    return {"id": number, "name": "Raffle", "product_id": 93, "sku": sku, "quantity": quantity, "total": total, "meta_data": []}
+    return {
+        "id": number,
+        "name": "Raffle",
+        "product_id": 93,
+        "sku": sku,
+        "quantity": quantity,
+        "total": total,
+        "meta_data": [],
+    }
 
 
 def place(stages: Stages, *lines: dict[str, Any], second: int = 0, status: str = "completed") -> None:

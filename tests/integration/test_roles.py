@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -61,7 +60,7 @@ order by relname
 ROWS = {
     "lanes": "insert into runtime.lanes (consumer_group, topic, partition, topic_id, next_offset, first_offset) "
     "values (%(group)s, 't', 0, 'id', 0, 0)",
-    "dead_letters": "insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, \"offset\", value_sha256, "
+    "dead_letters": 'insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value_sha256, '
     "headers, stage, code, text, code_version) values (%(group)s, 't', 'id', 0, 0, sha256(''), '', 'parse', 'c', 'x', '1')",
     "controls": "insert into runtime.controls (consumer_group, actor) values (%(group)s, 'ada')",
 }
@@ -76,13 +75,13 @@ def expected(role: str, table: str) -> frozenset[str]:
 
 
 @pytest.fixture
-def filled(database_url: str) -> Iterator[str]:
+def filled(database_url: str) -> str:
     """A row of every group in each table that has groups."""
     with psycopg.connect(database_url, autocommit=True) as owner:
         for statement in ROWS.values():
             for service in SERVICES:
                 owner.execute(statement.encode(), {"group": f"stubline.{service}"})
-    yield database_url
+    return database_url
 
 
 def test_each_role_may_do_what_it_needs_on_each_table_and_nothing_else(database_url: str) -> None:
@@ -152,7 +151,7 @@ def login(owner: psycopg.Connection, url: str, name: str, *roles: str) -> str:
     owner.execute(f"create role {name} login password 'only-a-test'".encode())
     for role in roles:
         owner.execute(f"grant stubline_{role} to {name}".encode())
-    return psycopg.conninfo.make_conninfo(url, user=name, password="only-a-test")  # noqa: S106 - of a role that this test drops
+    return psycopg.conninfo.make_conninfo(url, user=name, password="only-a-test")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +172,12 @@ def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
                 "STUBLINE_DELIVERY_FILES_URL": tmp_path.as_uri(),
             }
             done = subprocess.run(
-                [sys.executable, "-m", module], env=environment, capture_output=True, text=True, timeout=120, check=False
+                [sys.executable, "-m", module],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
             )
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())

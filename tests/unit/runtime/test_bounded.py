@@ -23,7 +23,9 @@ def test_a_file_is_read_up_to_its_bound_and_not_a_byte_further(tmp_path: Path) -
         read_bytes(file, 4)
 
 
-@pytest.mark.parametrize("name", ["/dev/zero", "/dev/tty", "/", "/proc/self/mem", "fifo", "missing", "nul\0", "\udcff", "x" * 5_000])
+@pytest.mark.parametrize(
+    "name", ["/dev/zero", "/dev/tty", "/", "/proc/self/mem", "fifo", "missing", "nul\0", "\udcff", "x" * 5_000]
+)
 def test_what_is_no_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
     """A FIFO without a writer, a device that never ends, a name that no file can have."""
     os.mkfifo(tmp_path / "fifo")
@@ -37,7 +39,9 @@ def test_bytes_that_are_no_utf_8_are_refused_with_their_place(tmp_path: Path) ->
         read_text(tmp_path / "file", 100)
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "[" * 40 + "]" * 40, ".".join("a" * 5_000) + " = 1", "{" * 9_000])
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 100_000, "a = " + "[" * 40 + "]" * 40, ".".join("a" * 5_000) + " = 1", "{" * 9_000]
+)
 def test_a_document_that_is_nested_deeply_is_refused(text: str) -> None:
     with pytest.raises(FileUnusableError):
         parse_toml(text)
