@@ -64,12 +64,7 @@ def check_event(
 ) -> None:
     """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit code 1: a dead letter."""
     try:
-        is_stdin = str(file) == "-"
-        text = (
-            bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX)
-            if is_stdin
-            else bounded.read_bytes(file, EVENT_BYTES_MAX)
-        )
+        text = _content(file)
         found = judged(sending_of(text, key), datetime.now(UTC))
     except bounded.FileUnusableError as error:
         raise typer.BadParameter(f"{file}: {error}") from None
@@ -91,6 +86,12 @@ def check_event(
         _tell(found)
     if found.fault:
         raise typer.Exit(Exit.REFUSED)
+
+
+def _content(file: Path) -> bytes:
+    if str(file) == "-":
+        return bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX)
+    return bounded.read_bytes(file, EVENT_BYTES_MAX)
 
 
 def _tell(found: Judged) -> None:

@@ -68,15 +68,19 @@ def connect(
         keepalives_interval=1,
         keepalives_count=2,
     )
+    connection = _opened(conninfo)
+    session.check_bounds(connection, bounds)
+    connection.autocommit = autocommit
+    return connection
+
+
+def _opened(conninfo: str) -> Connection[TupleRow]:
     try:
-        connection = psycopg.connect(conninfo, autocommit=True)
+        return psycopg.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         if (refused := session.refused_by_pooler(error)) is not None:
             raise refused from error
         raise
-    session.check_bounds(connection, bounds)
-    connection.autocommit = autocommit
-    return connection
 
 
 def classify(error: BaseException) -> Fault:
