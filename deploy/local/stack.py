@@ -25,7 +25,16 @@ from deploy.local.kafka import Broker
 from deploy.local.mail import Mail
 from deploy.local.ports import kept_ports
 from deploy.local.postgres import Postgres
-from deploy.local.process import Identity, Server, StackError, replace_text, wait_until
+from deploy.local.process import (
+    CLOSED_FILE,
+    CLOSED_FOLDER,
+    Identity,
+    Server,
+    StackError,
+    closed_folder,
+    replace_text,
+    wait_until,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = ROOT / ".local"
@@ -36,7 +45,8 @@ LOGS_OF_LAST_RUN = STATE / "logs-of-last-run"
 class Stack:
     def __init__(self, state_dir: Path, brokers: int = 1, *, detached: bool = False) -> None:
         self.state_dir = state_dir.resolve()
-        self.state_dir.mkdir(parents=True, exist_ok=True)
+        if not self.state_dir.exists() or self.state_dir == STATE or (self.state_dir / "ports.json").exists():
+            closed_folder(self.state_dir).chmod(CLOSED_FOLDER)  # an earlier release left it open
         numbers = range(1, brokers + 1)
         names = [name for n in numbers for name in (f"kafka-{n}", f"controller-{n}")]
         with self._lock():
@@ -130,7 +140,7 @@ class Stack:
     def temporary(cls, brokers: int = 1) -> Iterator[Self]:
         """A stack for one run, new and without a trace behind it but its logs."""
         sweep()
-        STATE.mkdir(exist_ok=True)
+        closed_folder(STATE).chmod(CLOSED_FOLDER)
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=STATE))
         if (identity := Identity.of(os.getpid())) is not None:
             identity.write(folder / "owner")
@@ -161,7 +171,8 @@ class Stack:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Two commands at once do not start two of the same."""
-        with (self.state_dir / "lock").open("w") as file:
+        handle = os.open(self.state_dir / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, CLOSED_FILE)
+        with os.fdopen(handle, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -5,6 +5,7 @@ import sys
 from services.approval import settings, worker
 from services.runtime import process
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.text import one_line
 
 
 def main() -> int:
@@ -12,10 +13,10 @@ def main() -> int:
     try:
         policies = settings.policies(found)
     except ConfigurationError as error:
-        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
+        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
         return EX_CONFIG
     for warning in policies.warnings:
-        print(f"configuration: {warning}", file=sys.stderr)  # noqa: T201 - as above
+        print(one_line(f"configuration: {warning}"), file=sys.stderr)  # noqa: T201 - as above
     return process.run(worker.service(policies), found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems, unlisted
+from services.runtime import bounded
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
 
@@ -94,8 +94,8 @@ def _sources(file: str, problems: list[str]) -> dict[str, list[str]]:
     if not file:
         return {}
     try:
-        document = tomllib.loads(Path(file).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        document = bounded.read_toml(Path(file))
+    except bounded.FileUnusableError as error:
         problems.append(f"{file}: {error}")
         return {}
     problems.extend(f"{file}: {key} is no key here; only [sources.NAME] is" for key in document if key != "sources")

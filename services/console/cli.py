@@ -40,6 +40,9 @@ def application() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its place is needed."""
+    if (problem := terminal.unusable_argument(arguments)) is not None:
+        print(f"usage: {problem}", file=sys.stderr)  # noqa: T201 - as the parser itself does
+        return terminal.Exit.USAGE
     try:
         application()(args=list(arguments), prog_name="stubline")
     except (StublineError, psycopg.Error) as error:

@@ -11,7 +11,7 @@ from services.runtime import sql
 from services.runtime.refusals import Unknown
 
 SQL = sql.load(__package__)
-PARTS = ("lookalikes", "facts", "decisions", "tickets", "waiting", "deliveries", "letters")
+PARTS = ("lookalikes", "facts", "decisions", "tickets", "refund_due", "waiting", "deliveries", "letters")
 
 
 class OrderUnknown(Unknown):
@@ -32,12 +32,18 @@ def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     parts = {name: cursor.execute(SQL[name], arguments).fetchall() for name in PARTS}
     if head is None and not any(parts.values()):
         raise OrderUnknown(order_id)
-    return {"order_id": order_id, **(head or {}), **parts}
+    due = sum(row["tickets"] for row in parts["refund_due"])
+    return {"order_id": order_id, **(head or {}), "refund_due_tickets": due, **parts}
 
 
 def listed(
-    connection: Connection[TupleRow], state: str | None, orders_max: int, *, only_alike: bool
+    connection: Connection[TupleRow],
+    state: str | None,
+    orders_max: int,
+    *,
+    only_alike: bool,
+    only_refund_due: bool = False,
 ) -> list[dict[str, Any]]:
-    """The orders that were decided last, each with those that look like it."""
-    arguments = {"state": state, "alike": only_alike, "orders_max": orders_max}
+    """The orders that were decided last, each with those that look like it and the tickets that it paid and cannot get."""
+    arguments = {"state": state, "alike": only_alike, "refund_due": only_refund_due, "orders_max": orders_max}
     return connection.cursor(row_factory=dict_row).execute(SQL["listed"], arguments).fetchall()

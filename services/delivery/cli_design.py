@@ -19,7 +19,7 @@ from services.delivery.settings import Settings
 from services.runtime import settings as environment
 from services.runtime import terminal
 from services.runtime.terminal import AsJson, Exit
-from services.runtime.text import printable
+from services.runtime.text import one_line
 
 if TYPE_CHECKING:
     from services.delivery.design_tools.target import Target
@@ -220,7 +220,7 @@ def _show(rows: Iterable[Told]) -> None:
     for row in rows:
         where = "; ".join(filter(None, [", ".join(row["sizes"]), ", ".join(row["languages"])]))
         style = "bold red" if row["kind"] == "fault" else "yellow"
-        line = Text(f"{row['kind']:<8}", style=style) + Text(printable(row["text"]))
+        line = Text(f"{row['kind']:<8}", style=style) + Text(one_line(row["text"]))
         _console().print(line + Text(f"  ({where})" if where else "", style="dim"))
 
 
@@ -270,7 +270,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _say(text: str) -> None:
-    _console().print(Text(printable(text)))
+    _console().print(Text(one_line(text)))
 
 
 def _console() -> Console:

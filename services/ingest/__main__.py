@@ -14,6 +14,7 @@ from services.ingest.settings import Settings
 from services.ingest.worker import GROUP, service
 from services.runtime import logs, process
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.text import one_line
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
     try:
         found = shops.read(settings.sources_file)
     except ConfigurationError as error:
-        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
+        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG
     logs.configure(GROUP, level=settings.log_level)
     return process.run(service(purging(settings.kept_days, Polling(found).tick)), settings)

@@ -10,20 +10,22 @@ from typing import Annotated, Any
 import typer
 
 from schemas.callbacks import TOPIC
+from schemas.topics import MIB
 from services.ingest import cli_incidents, shops
 from services.ingest.check_event import Judged, NotAFileOfOneError, judged, sending_of
 from services.ingest.settings import Settings
 from services.ingest.shops import PREFIX, Shop
-from services.runtime import terminal
+from services.runtime import bounded, terminal
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 from services.runtime.terminal import AsJson, Exit
-from services.runtime.text import printable
+from services.runtime.text import one_line
 
 app = typer.Typer(no_args_is_help=True)
 sources = typer.Typer(no_args_is_help=True, help="Sources: which shops the door serves, and why it does not serve one.")
 app.add_typer(sources, name="sources")
 app.add_typer(cli_incidents.app, name="incidents")
 
+EVENT_BYTES_MAX = 16 * MIB  # twice the largest record: a record of `kcat -J` is escaped
 COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
 File = Annotated[
     Path | None,
@@ -62,10 +64,10 @@ def check_event(
 ) -> None:
     """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit code 1: a dead letter."""
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        text = _content(file)
         found = judged(sending_of(text, key), datetime.now(UTC))
-    except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from None
+    except bounded.FileUnusableError as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
     except NotAFileOfOneError as error:
         raise typer.BadParameter(str(error)) from None
     callback = found.callback
@@ -86,6 +88,12 @@ def check_event(
         raise typer.Exit(Exit.REFUSED)
 
 
+def _content(file: Path) -> bytes:
+    if str(file) == "-":
+        return bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX)
+    return bounded.read_bytes(file, EVENT_BYTES_MAX)
+
+
 def _tell(found: Judged) -> None:
     if found.callback is None:
         lines = [f"would be a dead letter: {found.fault}"]
@@ -101,7 +109,7 @@ def _tell(found: Judged) -> None:
             lines.append(f"send it to {TOPIC} with the key {found.sending.key}")
     lines += [f"warning: {text}" for text in found.warnings]
     for line in lines:
-        typer.echo(printable(line))
+        typer.echo(one_line(line))
 
 
 def _read(file: Path | None) -> list[Shop]:
@@ -111,7 +119,7 @@ def _read(file: Path | None) -> list[Shop]:
     try:
         return list(shops.read(path).values())
     except ConfigurationError as error:
-        typer.echo(f"configuration: {error}", err=True)
+        typer.echo(one_line(f"configuration: {error}"), err=True)
         raise typer.Exit(EX_CONFIG) from None
 
 

@@ -19,7 +19,7 @@ from services.runtime import terminal
 from services.runtime.errors import catalogue
 from services.runtime.operate import Command
 from services.runtime.terminal import Actor, AsJson, CommandId
-from services.runtime.text import printable
+from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
     no_args_is_help=True, help="Incidents: what goes wrong with callbacks, one line for each cause; and its replay."
@@ -176,9 +176,9 @@ def _offer(incident_id: str, *, as_json: bool) -> None:
         terminal.write_json(asdict(incident) | {"kept": kept, "resolve": offers})
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(incident.kind, style="bold red"), Text(printable(incident.what)))
+    console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
     console.print(
-        Text(f"{incident.count} times of {printable(incident.source)}; nothing was changed. It is resolved by")
+        Text(f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is resolved by")
     )
     for offer in offers:
         console.print(Text(f"\n    {offer['command']}"))
@@ -215,19 +215,19 @@ def _look(incident: Incident) -> str:
         case Evidence.NOTICES:
             return f"stubline incidents show --raw {incident.id}"
         case Evidence.ORDERS:
-            return f"stubline orders show {shlex.quote(printable(incident.example))}"
+            return f"stubline orders show {shlex.quote(one_line(incident.example))}"
 
 
 def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], kept: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(printable(incident.kind), style="bold red"), Text(printable(incident.what)))
+    console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.what)))
     console.print(Text(_next_step(incident, kept)), end="\n\n")
     told = asdict(incident)
     for name in ABOUT:
         console.print(Text(f"{name.replace('_', ' '):<16}", style="dim"), terminal.cell(told[name]))
     for row in words:
-        console.print(Text(f"{row['count']:>8} times    ", style="dim"), Text(printable(row["words"])))
-    text = printable(example)
+        console.print(Text(f"{row['count']:>8} times    ", style="dim"), Text(one_line(row["words"])))
+    text = quoted(example)
     console.print(Text(f"\nexample, {len(example)} bytes: {_look(incident)}", style="dim"))
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:

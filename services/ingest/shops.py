@@ -27,7 +27,6 @@ is not there, or that can be guessed, stops its own source only: the other shops
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -39,6 +38,7 @@ from services.ingest.polls.poll import Polled
 from services.ingest.sources import KINDS, SLUG
 from services.ingest.sources.signing import MARK
 from services.ingest.sources.source import Source
+from services.runtime import bounded
 from services.runtime.settings import ConfigurationError
 
 PREFIX = "/hooks/"  # before a slug: the path of the door
@@ -47,6 +47,7 @@ DECIMALS_MAX = 8  # as in schemas.orders
 OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
 SECRET_BYTES_MAX = 4_096
+SECRET_FILE_BYTES_MAX = 4 * SECRET_BYTES_MAX  # as many characters of four bytes
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
 RATE_MAX = 1_000_000
 REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
@@ -72,11 +73,9 @@ class Shop:
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
     """By slug. Raises ConfigurationError, which never quotes a secret."""
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"the sources file {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise ConfigurationError(f"the sources file {path} is no TOML: {error}") from None
+        document = bounded.read_toml(path)
+    except bounded.FileUnusableError as error:
+        raise ConfigurationError(f"the sources file {path}: {error}") from None
     _known(document, TOP, "the sources file")
     sources = document.get("sources", {})
     if not isinstance(sources, dict) or not sources:
@@ -229,9 +228,9 @@ def _referred(name: object, where: str, environment: Mapping[str, str], folder: 
         secret = environment.get(at, "")
     else:
         try:
-            secret = (folder / at).read_text("utf-8").strip("\r\n")
-        except (OSError, ValueError):
-            raise LookupError(f"{name} cannot be read") from None
+            secret = bounded.read_text(folder / at, SECRET_FILE_BYTES_MAX).strip("\r\n")
+        except bounded.FileUnusableError as error:
+            raise LookupError(f"{name} cannot be used: {error}") from None
     if not secret.strip():
         raise LookupError(f"{name} is missing or empty")
     if not secret.isascii() and any("\ud800" <= it <= "\udfff" for it in secret):  # bytes that Python could not read

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from services.issuer.errors import CampaignFileInvalid
 from services.issuer.rules.campaigns import Definition, contested
+from services.runtime import bounded
 
 KEYS = sorted(Definition.model_fields)
 
@@ -19,10 +19,8 @@ KEYS = sorted(Definition.model_fields)
 def read(path: Path) -> list[Definition]:
     """Raises CampaignFileInvalid."""
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise CampaignFileInvalid(f"{path}: there is no such file") from None
-    except (OSError, ValueError) as error:  # no right to read it; no UTF-8; no TOML, with line and column
+        document = bounded.read_toml(path)
+    except bounded.FileUnusableError as error:
         raise CampaignFileInvalid(f"{path}: {error}") from None
     definitions: list[Definition] = []
     problems = list(_problems(document, definitions)) or list(contested(definitions))

@@ -16,7 +16,7 @@ from services.runtime.errors import catalogue
 from services.runtime.letters import unpack_headers
 from services.runtime.operate import Choice, Desk, Reader
 from services.runtime.terminal import Actor, AsJson, CommandId, GroupOption
-from services.runtime.text import printable
+from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
     no_args_is_help=True, help="Dead letters: look, give back to their own group, or close with a reason."
@@ -140,19 +140,20 @@ def _encoded(letter: dict[str, Any]) -> dict[str, Any]:
 
 def _describe(letter: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"{letter['code']}", style="bold red"), Text(printable(letter["text"])))
+    console.print(Text(f"{letter['code']}", style="bold red"), Text(one_line(letter["text"])))
     console.print(Text(_next_step(letter["code"])), end="\n\n")
     for name in (*ABOUT, *ALSO):
         if letter[name] is not None:
             console.print(Text(f"{name.replace('_', ' '):<16}", style="dim"), terminal.cell(letter[name]))
-    console.print(Text(f"\n{'key':<16}", style="dim"), Text(printable(letter["key"])))
+    console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(letter["key"])))
     for name, content in unpack_headers(letter["headers"]):
-        console.print(Text(f"{'header':<16}", style="dim"), Text(f"{printable(name)}: {printable(content)}"))
+        console.print(Text(f"{'header':<16}", style="dim"), Text(f"{one_line(name)}: {one_line(content)}"))
     value = letter["value"]
-    text = printable(value)
-    size, part = len(value or b""), ""
+    text = quoted(value)
+    kept = len(value or b"")
+    size, part = kept, ""
     if letter["value_bytes"] is not None:
-        size, part = letter["value_bytes"], f", of which the first {size} are kept"
+        size, part = letter["value_bytes"], f", of which the first {kept} are kept"
     console.print(Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim"))
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:

@@ -11,6 +11,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
+from services.runtime import session
 from services.runtime.errors import DatabaseAway, DatabaseRefuses, LoopFailed, StublineError
 
 MIN_VERSION = 180_000  # uuidv7() and `returning old`
@@ -45,10 +46,12 @@ def connect(
 ) -> Connection[TupleRow]:
     """A connection in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a migration."""
     given = conninfo_to_dict(url).get("options") or ""
-    settings = {
+    bounds = {
         "transaction_timeout": transaction_timeout_ms,
         "idle_in_transaction_session_timeout": idle_ms,
         "lock_timeout": lock_ms,
+    }
+    settings = bounds | {
         "timezone": "UTC",
         "client_min_messages": "warning",
     }
@@ -66,7 +69,19 @@ def connect(
         keepalives_interval=1,
         keepalives_count=2,
     )
-    return psycopg.connect(conninfo, autocommit=autocommit)
+    connection = _opened(conninfo)
+    session.check_bounds(connection, bounds)
+    connection.autocommit = autocommit
+    return connection
+
+
+def _opened(conninfo: str) -> Connection[TupleRow]:
+    try:
+        return psycopg.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        if (refused := session.refused_by_pooler(error)) is not None:
+            raise refused from error
+        raise
 
 
 def classify(error: BaseException) -> Fault:

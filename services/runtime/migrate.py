@@ -5,9 +5,10 @@ Crash: each file and its row in runtime.migrations commit together, so the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, sleep
 
 from psycopg import Connection
@@ -84,9 +85,8 @@ def migrate_database(url: str, listing: Sequence[Migration], *, post: bool = Fal
         except ChangedMigrationError as error:
             raise MigrationChanged(str(error)) from None
         for migration in waiting:
-            _patiently(connection, migration)
-        with connection.transaction():
-            connection.execute(migrations.roles().encode())
+            _patiently(migration.name, partial(_apply, connection, migration))
+        _patiently(migrations.ROLES, partial(_grant, connection))
     return [migration.name for migration in waiting]
 
 
@@ -114,15 +114,15 @@ def _turn(url: str) -> Iterator[Connection[TupleRow]]:
         yield connection
 
 
-def _patiently(connection: Connection[TupleRow], migration: Migration) -> None:
+def _patiently(name: str, work: Callable[[], None]) -> None:
     for _ in range(LOCK_TRIES):
         try:
-            _apply(connection, migration)
+            work()
         except LockNotAvailable:
             sleep(PAUSE_S)  # those who queued behind us go first
         else:
             return
-    raise MigrationBusy(f"{migration.name} did not get its locks in {LOCK_TRIES} tries of {LOCK_WAIT_MS} ms")
+    raise MigrationBusy(f"{name} did not get its locks in {LOCK_TRIES} tries of {LOCK_WAIT_MS} ms")
 
 
 def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
@@ -130,3 +130,9 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
         connection.execute(migration.text.encode())
         connection.execute(SQL["create_migrations_table"])
         connection.execute(SQL["add_migration"], {"name": migration.name, "sha256": migration.sha256})
+
+
+def _grant(connection: Connection[TupleRow]) -> None:
+    """Roles, their rights and the policies of the rows, in one transaction: nobody sees half of them."""
+    with connection.transaction():
+        connection.execute(migrations.roles().encode())

@@ -21,6 +21,7 @@ from services.runtime.ledger import PostgresLedger, Session
 from services.runtime.means import Means
 from services.runtime.narrate import Narrator
 from services.runtime.service import Service
+from services.runtime.session import check_role
 from services.runtime.settings import LaneSettings, Servers, load, variable
 from services.runtime.telemetry import Telemetry
 from services.runtime.version import CODE_VERSION
@@ -36,8 +37,9 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def session(servers: Servers, settings: LaneSettings, name: str) -> Session:
-    return database.connect(
+def session(servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None) -> Session:
+    """`group`: whose rows the session works on, if it is not called as its group is."""
+    opened = database.connect(
         servers.database_url,
         name=name,
         transaction_timeout_ms=settings.transaction_timeout_ms,
@@ -45,6 +47,8 @@ def session(servers: Servers, settings: LaneSettings, name: str) -> Session:
         lock_ms=settings.lock_timeout_ms,
         tcp_user_timeout_ms=settings.tcp_user_timeout_ms,
     )
+    check_role(opened, group or name)
+    return opened
 
 
 def build(

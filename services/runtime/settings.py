@@ -11,6 +11,8 @@ from typing import Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from services.runtime.text import one_line
+
 EX_CONFIG = 78  # sysexits.h: the configuration is wrong; restarting changes nothing
 
 
@@ -164,7 +166,7 @@ def load(cls: type[S]) -> S:
     try:
         return read(cls)
     except ConfigurationError as error:
-        print(f"configuration: {error}", file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
+        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
         raise SystemExit(EX_CONFIG) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,9 +29,12 @@ from services.runtime.broker import Broker
 from services.runtime.errors import BrokerAway, DatabaseAway, StublineError
 from services.runtime.operate import Command, Desk, Done, Reader
 from services.runtime.refusals import GroupUnknown, Unknown
-from services.runtime.text import printable
+from services.runtime.text import one_line
 
 NUMERIC = (int, float)
+UUID_CHARS = 36
+PIPED_CHARS = 1_000_000  # a program gets each row in one line, with nothing cut
+ARGUMENT_CHARS_MAX = 10_000
 
 
 class Exit(IntEnum):
@@ -67,6 +71,20 @@ CommandId = Annotated[
     UUID,
     typer.Option("--command-id", default_factory=uuid4, show_default="new", help="The same id again changes nothing."),
 ]
+
+
+def unusable_argument(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the command's words, in one sentence: they go to the database, to file names and to the terminal."""
+    named = [(f"argument {place}", word) for place, word in enumerate(arguments, 1)]
+    named += [("STUBLINE_ACTOR", os.environ.get("STUBLINE_ACTOR", ""))]
+    for name, word in named:
+        if len(word) > ARGUMENT_CHARS_MAX:
+            return f"{name} is longer than {ARGUMENT_CHARS_MAX} characters"
+        if any("\ud800" <= it <= "\udfff" for it in word):  # how Python keeps bytes that are no UTF-8
+            return f"{name} is no UTF-8"
+        if any(unicodedata.category(it) == "Cc" and it not in "\n\t" for it in word):
+            return f"{name} holds a control character"
+    return None
 
 
 @contextmanager
@@ -108,13 +126,21 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
     if not found:
         Console().print(empty, highlight=False)
         return
+    is_terminal = sys.stdout.isatty()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numbers = all(isinstance(row[column], NUMERIC) or row[column] is None for row in found)
-        table.add_column(column.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
+        is_id = any(isinstance(row[column], UUID) for row in found)
+        table.add_column(
+            column.replace("_", " "),
+            justify="right" if numbers else "left",
+            overflow="fold",
+            no_wrap=is_id or not is_terminal,
+            min_width=UUID_CHARS if is_id else None,
+        )
     for row in found:
         table.add_row(*(cell(row[column]) for column in columns))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if is_terminal else PIPED_CHARS).print(table)
 
 
 def cell(content: object) -> Text:
@@ -129,9 +155,9 @@ def cell(content: object) -> Text:
         case datetime():
             return Text(f"{content:%Y-%m-%d %H:%M:%S}")
         case bytes() | str():
-            return Text(printable(content))
+            return Text(one_line(content))
         case _:
-            return Text(printable(str(content)))
+            return Text(one_line(str(content)))
 
 
 def told(done: Done, sentence: str, command_id: UUID, *, as_json: bool) -> None:
@@ -140,7 +166,7 @@ def told(done: Done, sentence: str, command_id: UUID, *, as_json: bool) -> None:
         write_json({"command_id": str(command_id), "already_done": done.already, **done.details})
         return
     text = "already done; nothing was changed" if done.already else sentence
-    Console(soft_wrap=True).print(Text(printable(text)), Text(f"(command {command_id})", style="dim"))
+    Console(soft_wrap=True).print(Text(one_line(text)), Text(f"(command {command_id})", style="dim"))
 
 
 def write_json(content: object) -> None:
@@ -169,5 +195,5 @@ def report(error: StublineError, *, as_json: bool) -> None:
         print(json.dumps({"error": problem}), file=sys.stderr)  # noqa: T201 - this is what the command is for
         return
     console = Console(stderr=True, highlight=False, soft_wrap=True)  # a command must stay in one piece, to be pasted
-    console.print(Text(error.code, style="bold red"), Text(printable(error.cause)))
+    console.print(Text(error.code, style="bold red"), Text(one_line(error.cause)))
     console.print(Text(error.next_step))

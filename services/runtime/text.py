@@ -19,5 +19,15 @@ def printable(content: bytes | str | None) -> str:
     return "".join(c if c in LINES or not unicodedata.category(c).startswith("C") else _spelled(c) for c in text)
 
 
+def one_line(content: bytes | str | None) -> str:
+    """As `printable`, and line ends and tabs are spelled out too: what came from outside cannot look like a line of ours."""
+    return "".join(_spelled(c) if c in LINES else c for c in printable(content))
+
+
+def quoted(content: bytes | str | None) -> str:
+    """As `printable`, with its own lines kept and each of them marked as quoted."""
+    return "\n".join(f"| {line}" for line in printable(content).split("\n"))
+
+
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

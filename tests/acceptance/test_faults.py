@@ -302,7 +302,8 @@ def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]
     services = stubline.services
     others = {
         stage: [
-            services.add(f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT") for it in names
+            services.add(f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
+            for it in names
         ]
         for stage in STAGES
     }

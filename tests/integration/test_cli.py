@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
+from deploy.local.roles import as_role
 from schemas.topics import GROUPS, Topic
 from services.console import cli
 from services.runtime.broker import Broker
@@ -38,14 +39,18 @@ Stubline = Callable[..., Answer]
 def stubline(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], database_url: str, bootstrap_servers: str
 ) -> Stubline:
-    """The command, in this process."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    """The command, in this process: `migrate` as the owner, everything else with the operators' own role."""
+    monkeypatch.setenv("DATABASE_URL", operator := as_role(database_url, "operator"))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: object) -> Answer:
+        given = os.environ["DATABASE_URL"]
+        if given == operator and arguments[0] == "migrate":
+            monkeypatch.setenv("DATABASE_URL", database_url)
         code = cli.run([str(argument) for argument in arguments])
+        monkeypatch.setenv("DATABASE_URL", given)
         return Answer(code, *capsys.readouterr())
 
     return run

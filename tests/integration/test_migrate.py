@@ -78,7 +78,7 @@ def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[
             "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
         ).fetchall()
     assert [row[0] for row in found] == [
-        f"stubline_{name}" for name in ("approval", "console", "delivery", "ingest", "issuer")
+        f"stubline_{name}" for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
     ]
 
 
@@ -93,7 +93,7 @@ def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, pre
             assert not made.done()
         slow.commit()
         made.result(10)
-        for service in ("ingest", "approval", "issuer", "delivery", "console"):
+        for service in ("ingest", "approval", "issuer", "delivery", "console", "operator"):
             fast.execute(f"drop owned by {prefix}_{service}; drop role {prefix}_{service}".encode())
 
 

@@ -21,6 +21,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from deploy.local.mail import Mail
 from deploy.local.process import Identity, stat, wait_until
+from deploy.local.programs import Program
 from deploy.local.stack import STATE, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +144,45 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
         wait_until("the end of all servers", lambda: not any(server.alive for server in servers), seconds=10)
     if death is signal.SIGINT:
         assert not Path(folder).exists()
+
+
+def reachable_by_others(folder: Path) -> list[str]:
+    """What a user who is not its owner could read, write or enter, if he got there."""
+    found = []
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # a server has just removed it
+            if not path.is_symlink() and path.stat().st_mode & 0o077:
+                found.append(str(path))
+    return found
+
+
+def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack: Stack) -> None:
+    """Kafka's data and the logs hold names and addresses. The umask of whoever starts the stack does not matter."""
+    folder, former = tmp_path / "outer" / "state", os.umask(0)
+    try:
+        with contextlib.ExitStack() as last, Stack(folder) as made:
+            last.callback(made.postgres.remove)  # after the stack has stopped
+            program = Program("lane", "services.issuer", folder, 0, {**os.environ, **made.environment})
+            program.start_soon()
+            last.callback(program.stop, immediate=True)
+            with smtplib.SMTP("127.0.0.1", made.smtp.port, timeout=5) as client:
+                client.send_message(message("closed"))
+            admin = AdminClient({"bootstrap.servers": made.bootstrap_servers})
+            admin.create_topics([NewTopic("closed", 1)])["closed"].result(10)
+            home = Path((folder / "postgres.home").read_text())
+            assert len(list(folder.rglob("*"))) > 30
+            assert reachable_by_others(folder) == []
+            assert reachable_by_others(home) == []
+    finally:
+        os.umask(former)
+    assert stack.state_dir.parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_that_an_earlier_release_left_open_is_closed(tmp_path: Path) -> None:
+    Stack(tmp_path)
+    tmp_path.chmod(0o755)
+    Stack(tmp_path)
+    assert tmp_path.stat().st_mode & 0o077 == 0
 
 
 def test_a_pid_file_of_another_life_harms_nobody(tmp_path: Path) -> None:

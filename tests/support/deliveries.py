@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from deploy.local.launch import __file__ as launch_file
 from deploy.local.mail import Mail
+from deploy.local.roles import as_role
 from deploy.local.stack import STATE
 from schemas.orders import CampaignSaid, OrderDecided, Person, Ticket, TicketsChanged
 from services.delivery.rules import Told
@@ -195,7 +196,7 @@ class Deliveries:
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never asks for it
-            "DATABASE_URL": self.database_url,
+            "DATABASE_URL": as_role(self.database_url, "delivery"),
             "STUBLINE_DELIVERY_SMTP_URL": self.mail.url,
             "STUBLINE_DELIVERY_FILES_URL": str(self.files),
             "STUBLINE_DELIVERY_PLATES_FOLDER": str(STATE / "plates"),  # compiled once, and not by each test

@@ -30,6 +30,7 @@ from deploy.demo.store import Store, open_store
 from deploy.demo.woocommerce import Item, Purchase, deleted_body, headers, order_body
 from deploy.local.mail import Mail
 from deploy.local.programs import Services, services
+from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
 from services.runtime.broker import Broker
@@ -194,7 +195,7 @@ class Stubline:
     def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """`stubline ...`, as a process of its own."""
         program = [str(Path(sys.executable).with_name("stubline")), *map(str, arguments)]
-        environment = {**os.environ, **self.services.environment}
+        environment = environment_of_command({**os.environ, **self.services.environment}, str(arguments[0]))
         return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
     def conservation_gap(self) -> int:
@@ -284,7 +285,8 @@ def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Itera
     migrate = ["migrate"] if partitions is None else ["migrate", "--database-only"]
     for command in (migrate, ["campaigns", "apply", str(files["campaigns"])]):
         program = str(Path(sys.executable).with_name("stubline"))
-        subprocess.run([program, *command], env={**os.environ, **environment}, check=True, capture_output=True)
+        own = environment_of_command({**os.environ, **environment}, command[0])
+        subprocess.run([program, *command], env=own, check=True, capture_output=True)
     with (
         services(folder, environment, files["sources"]) as running,
         connected(running, environment, stack.smtp) as found,

@@ -35,6 +35,38 @@ from issuer.tickets
 where order_id = %(order_id)s::text
 order by line_id, ordinal;
 
+-- name: refund_due
+-- Paid tickets that nobody gets: beyond the most that an order may have, by the receipt of the last decision; and sold out, by
+-- the ordinals that have no number. An amount is the tickets' share of their line's total, where the line that ingest knows is
+-- the one that was decided on; else it is null.
+with receipt as (
+    select inputs, outcome from approval.receipts
+    where order_id = %(order_id)s::text
+    order by observed_generation desc, observed_sequence desc limit 1
+), decided as (
+    select input.line ->> 0 as line_id, input.at, (input.line ->> 1)::bigint as quantity, (output.line ->> 1)::bigint as allowed
+    from receipt,
+        json_array_elements(nullif(inputs ->> 'lines', '')::json) with ordinality as input (line, at),
+        json_array_elements(nullif(outcome ->> 'lines', '')::json) with ordinality as output (line, at)
+    where input.at = output.at and outcome ->> 'state' = 'released'
+), lacking as (
+    select line_id, at, quantity, quantity - allowed as tickets, 'over_order_limit' as reason from decided where quantity > allowed
+    union all
+    select line_id, at, quantity, count(*), 'sold_out'
+    from decided join issuer.tickets using (line_id)
+    where order_id = %(order_id)s::text and tickets.reason = 'sold_out' and ordinal <= allowed
+    group by line_id, at, quantity
+), known as (
+    select line ->> 'line_id' as line_id, (line ->> 'quantity')::bigint as quantity, (line ->> 'total_minor')::bigint as total_minor,
+        facts -> 'storefront' -> 'content' ->> 'currency' as currency
+    from ingest.orders, json_array_elements(nullif(facts -> 'storefront' -> 'content' ->> 'lines', '')::json) as line
+    where order_id = %(order_id)s::text
+)
+select line_id, reason, tickets, total_minor - div(total_minor::numeric * (quantity - tickets), quantity)::bigint as amount_minor,
+    currency
+from lacking left join known using (line_id, quantity)
+order by at, reason;
+
 -- name: waiting
 select line_id, quantity, reason, sku, product_id, variation_id from issuer.waiting_lines where order_id = %(order_id)s::text order by line_id;
 
@@ -69,6 +101,13 @@ with shown as (
     from approval.orders as mine
     where (%(state)s::text is null or mine.state = %(state)s::text)
         and (
+            not %(refund_due)s::bool
+            or mine.state = 'released' and (
+                (mine.decision ->> 'refund_due_tickets')::bigint > 0
+                or exists (select from issuer.tickets where tickets.order_id = mine.order_id and reason = 'sold_out')
+            )
+        )
+        and (
             not %(alike)s::bool
             or mine.state not in ('cancelled', 'refused') and exists (
                 select from approval.orders as other
@@ -81,7 +120,13 @@ with shown as (
     limit %(orders_max)s::int
 )
 select shown.order_id, shown.decision ->> 'number' as number, shown.state, shown.decision -> 'reasons' as reasons,
-    shown.decided_at, alike.ids as looks_like
+    shown.decided_at, alike.ids as looks_like,
+    case when shown.state = 'released' then coalesce((shown.decision ->> 'refund_due_tickets')::bigint, 0) + (
+        select count(*)
+        from json_array_elements(shown.decision -> 'lines') as line
+        join issuer.tickets on tickets.order_id = shown.order_id and tickets.line_id = line ->> 'line_id'
+        where tickets.reason = 'sold_out' and ordinal <= (line ->> 'quantity')::bigint
+    ) else 0 end as refund_due_tickets
 from shown
 cross join lateral (
     select coalesce(array_agg(found.order_id order by found.order_id), '{}') as ids

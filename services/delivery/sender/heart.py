@@ -11,6 +11,7 @@ import psycopg
 from services.delivery.sender.rules import Leased
 from services.delivery.sender.store import Desk
 from services.runtime import logs
+from services.runtime.errors import Fatal
 
 
 class Heart:
@@ -59,7 +60,7 @@ class Heart:
                 continue
             try:
                 self._desk.renew(jobs, self._lease_s)
-            except psycopg.Error as error:
+            except (psycopg.Error, Fatal) as error:  # the sender itself meets what is fatal, and ends for it
                 log.warning("leases not renewed", error=logs.describe(error))
                 self._desk.close()
         self._desk.close()

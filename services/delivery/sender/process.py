@@ -30,7 +30,7 @@ from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
 from services.delivery.store import Register
 from services.runtime import database, logs, process
-from services.runtime.errors import PortUnavailable
+from services.runtime.errors import Fatal
 from services.runtime.health import Door, Health
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
@@ -54,7 +54,7 @@ def build(
     owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
 
     def desk(name: str) -> Desk:
-        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}"), owner, GROUP)
+        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP)
 
     own = desk("sender")
 
@@ -145,7 +145,7 @@ def run(
                 settings, load(Servers), where, files, telemetry=told, renderer=renderer, is_ending=ending.is_set
             )
             is_clean = sends(sender, means, settings, told, ending)
-    except PortUnavailable as error:
+    except Fatal as error:
         return process.ended_by(error)
     log.info("stopped", is_clean=is_clean)
     return process.EX_OK if is_clean else process.EX_LEFT

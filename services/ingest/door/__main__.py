@@ -32,6 +32,7 @@ from services.runtime.errors import PortUnavailable
 from services.runtime.health import Door, Health, unavailable
 from services.runtime.process import EX_FATAL, EX_OK, ended_by
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load, variable
+from services.runtime.text import one_line
 from services.runtime.version import CODE_VERSION
 
 BACKLOG = 2_048
@@ -49,7 +50,7 @@ class Server(uvicorn.Server):
 
 
 def refuse(why: str) -> NoReturn:
-    print(f"configuration: {why}", file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
+    print(one_line(f"configuration: {why}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
     raise SystemExit(EX_CONFIG)
 
 

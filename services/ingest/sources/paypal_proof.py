@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from services.ingest.sources.source import CertificateNeededError, Delivery
 from services.ingest.sources.trust import signer, trusted
+from services.runtime import bounded
 
 TRANSMISSION_CHARS_MAX = 200
 
@@ -40,6 +41,7 @@ ADDRESS = re.compile(
 TRANSMISSION = re.compile(rb"[!-{}~]{1,200}")  # of one word, and without the bar that stands between the parts
 MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:[0-9]{2})")
 SIGNATURE_CHARS_MAX = 2_000
+ROOTS_BYTES_MAX = 2**20
 REPEATS_S = 3 * 24 * 60 * 60.0
 PADDING, HASH = PKCS1v15(), SHA256()
 
@@ -106,7 +108,7 @@ def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     name, roots = options.get("roots", ""), ""
     try:
         if name:
-            roots = (folder / name).read_text("ascii")
+            roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
         trusted(roots)  # which takes its time once, before any callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None

@@ -1,0 +1,48 @@
+"""The database's roles in the local stack, the tests and the demonstration: each process runs under its own.
+
+A right that is missing is then found here and not in an installation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from deploy.local.servers import DATABASE
+
+OPERATOR = "operator"
+OWNERS_COMMAND = "migrate"
+MAY_SET = b"select coalesce(bool_or(pg_has_role(current_user, oid, 'set')), false) from pg_roles where rolname = %s"
+
+
+def as_role(url: str, role: str) -> str:
+    """The same database, as `stubline_<role>` from the first statement on."""
+    given = conninfo_to_dict(url).get("options") or ""
+    return make_conninfo(url, options=f"{given} -c role=stubline_{role}".strip())
+
+
+def environment_of(environment: Mapping[str, str], role: str | None) -> dict[str, str]:
+    """The environment of a process with that role; None: a process that needs no database.
+
+    A login of your own that may not take the role is used as it is: it is expected to have its rights itself.
+    """
+    others = {name: value for name, value in environment.items() if name != DATABASE}
+    if role is None or DATABASE not in environment:
+        return others
+    url = environment[DATABASE]
+    return others | {DATABASE: as_role(url, role) if may_set(url, role) else url}
+
+
+def environment_of_command(environment: Mapping[str, str], command: str) -> dict[str, str]:
+    """The environment of `stubline COMMAND`: the owner migrates, and operators do everything else."""
+    return dict(environment) if command == OWNERS_COMMAND else environment_of(environment, OPERATOR)
+
+
+@cache
+def may_set(url: str, role: str) -> bool:
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        row = connection.execute(MAY_SET, [f"stubline_{role}"]).fetchone()
+    return bool(row and row[0])
