@@ -49,6 +49,16 @@ class MailRefused(Undeliverable):
     next_step = f"`stubline dead show ID` quotes the server. Mend what it names, {GIVE_BACK}."
 
 
+class MailUnsound(Undeliverable):
+    """The bytes of the mail, read back, do not have exactly the headers that were set, or more than one address in one."""
+
+    code = "delivery-mail-unsound"
+    next_step = (
+        "`stubline dead show ID` says which header. It is a defect of the release: nothing was sent. Deploy one without it, "
+        f"{GIVE_BACK}."
+    )
+
+
 class DialogueRefused(Undeliverable):
     """The mail server did not understand us (500 to 504, 555). A defect of ours, or a server that is none."""
 

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email import policy
-from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from uuid import UUID
 
 from services.delivery import templates
 from services.delivery.documents import Document, plain
+from services.delivery.sender import headers
 
 TICKETS_SHOWN_MAX = 20
+NAME_CHARS_MAX = 100
+BODY_HEADERS = ("Content-Type", "MIME-Version")  # as the standard library writes them above a body
 WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or without 8BITMIME
 
 
@@ -43,17 +45,31 @@ def message_id(job_id: UUID, domain: str) -> str:
 def compose(
     document: Document, pdfs: Sequence[bytes], *, job_id: UUID, recipient: str, letterhead: Letterhead, now: datetime
 ) -> bytes:
-    """As bytes for the wire. `recipient` has been checked; names are plain text already, and nothing can end a header."""
+    """As bytes for the wire, whose headers were read back. `recipient` has been checked. Raises MailUnsound."""
+    mailboxes = {
+        "From": named(letterhead.sender),
+        "To": (plain(document.purchaser, NAME_CHARS_MAX), recipient),
+        **({"Reply-To": named(letterhead.reply_to)} if letterhead.reply_to else {}),
+    }
+    about = subject(document)
+    set_headers = [
+        *((name, headers.mailbox(*it)) for name, it in mailboxes.items()),
+        ("Subject", headers.text(about)),
+        ("Date", format_datetime(now)),
+        ("Message-ID", message_id(job_id, letterhead.domain)),
+        ("Auto-Submitted", "auto-generated"),  # RFC 3834: no out-of-office note comes back
+        ("X-Auto-Response-Suppress", "All"),
+        ("Content-Language", "en"),
+    ]
+    content = body(document, pdfs)
+    mail = headers.written(set_headers) + content.as_bytes()
+    headers.check(mail, [*(name for name, _ in set_headers), *BODY_HEADERS], mailboxes, about)
+    return mail
+
+
+def body(document: Document, pdfs: Sequence[bytes]) -> EmailMessage:
+    """Text and HTML beside each other, and the files. It has no header of its own but those of its form."""
     mail = EmailMessage(policy=WIRE)
-    mail["From"] = mailbox(*parseaddr(letterhead.sender))
-    mail["To"] = mailbox(document.purchaser, recipient)
-    mail["Subject"] = subject(document)
-    mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = message_id(job_id, letterhead.domain)
-    if letterhead.reply_to:
-        mail["Reply-To"] = mailbox(*parseaddr(letterhead.reply_to))
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office note comes back
-    mail["X-Auto-Response-Suppress"] = "All"
     shown = document.pages[:TICKETS_SHOWN_MAX]
     what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": len(pdfs)}
     mail.set_content(templates.fill("mail.txt", **what))
@@ -61,13 +77,15 @@ def compose(
     for number, pdf in enumerate(pdfs, 1):
         name = file_name(document.order, number if len(pdfs) > 1 else None)
         mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=name)
-    mail["Content-Language"] = "en"  # last: set_content and attachments take such a header away from the whole
-    return mail.as_bytes()
+    if not pdfs:
+        mail.make_mixed()  # one form for all mails
+    return mail
 
 
-def mailbox(name: str, address: str) -> Address:
-    local, _, domain = address.rpartition("@")
-    return Address(plain(name, 100), local, domain)
+def named(mailbox: str) -> tuple[str, str]:
+    """Name and address of a mailbox as a setting writes it."""
+    name, address = parseaddr(mailbox)
+    return plain(name, NAME_CHARS_MAX), address
 
 
 def subject(document: Document) -> str:

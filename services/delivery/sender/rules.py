@@ -12,6 +12,8 @@ from enum import Enum, auto
 from typing import Literal
 from uuid import UUID
 
+import idna
+
 from schemas.orders import Ticket, TicketsChanged
 from services.delivery.errors import (
     AddressRefused,
@@ -24,6 +26,7 @@ from services.delivery.errors import (
 )
 
 ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}")
+DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
 NO_SUCH_BOX = frozenset({521, 551, 553, 556})
@@ -170,8 +173,24 @@ def address(text: str) -> str:
     """The address in the form in which SMTP takes it: its domain in ASCII. Raises RecipientUnusable."""
     if not ADDRESS.fullmatch(text) or not text.rpartition("@")[0].isascii():
         raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
-    local, _, domain = text.rpartition("@")
+    local, _, given = text.rpartition("@")
     try:
-        return f"{local}@{domain.encode('idna').decode('ascii')}"
+        return f"{local}@{domain(given)}"
     except UnicodeError:
         raise RecipientUnusable("the domain of the e-mail address cannot be one") from None
+
+
+def domain(given: str) -> str:
+    """A domain in ASCII by IDNA 2008, as UTS 46 maps what people type (non-transitional: ß stays ß and is not ss).
+
+    Decoded again it is the domain that was given. Raises UnicodeError if it cannot be one.
+    """
+    mapped = idna.uts46_remap(given.removesuffix("."), std3_rules=True, transitional=False)
+    if mapped.isascii() and not any(label.startswith("xn--") for label in mapped.split(".")):
+        if not DOMAIN.fullmatch(mapped):  # IDNA 2008 refuses hyphens that hosts have had for long
+            raise UnicodeError(given)
+        return mapped
+    encoded = idna.encode(mapped, strict=True).decode("ascii")
+    if idna.decode(encoded) != idna.decode(mapped):
+        raise UnicodeError(given)
+    return encoded
