@@ -27,6 +27,9 @@ from services.delivery.errors import (
 
 ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}")
 DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+MAILBOX = re.compile(
+    r"(?P<bare>[^\s<>]+)|(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^\"<>@]*?))\s*<(?P<address>[^\s<>]+)>"
+)
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
 NO_SUCH_BOX = frozenset({521, 551, 553, 556})
@@ -170,27 +173,45 @@ class Patience:
 
 
 def address(text: str) -> str:
-    """The address in the form in which SMTP takes it: its domain in ASCII. Raises RecipientUnusable."""
-    if not ADDRESS.fullmatch(text) or not text.rpartition("@")[0].isascii():
-        raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
+    """Return the address as SMTP takes it, its domain in ASCII. Raises RecipientUnusable."""
     local, _, given = text.rpartition("@")
+    if not ADDRESS.fullmatch(text) or not local.isascii():
+        raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
+    if "=?" in local:
+        raise RecipientUnusable("the text before the @ looks like an encoded word, which mail readers decode")
     try:
         return f"{local}@{domain(given)}"
-    except UnicodeError:
-        raise RecipientUnusable("the domain of the e-mail address cannot be one") from None
+    except UnicodeError as error:
+        raise RecipientUnusable(f"the domain of the e-mail address cannot be one: {error}") from None
 
 
 def domain(given: str) -> str:
-    """A domain in ASCII by IDNA 2008, as UTS 46 maps what people type (non-transitional: ß stays ß and is not ss).
-
-    Decoded again it is the domain that was given. Raises UnicodeError if it cannot be one.
+    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before, non-transitionally: an ß
+    stays an ß and does not become ss. What is returned decodes to the mapped domain. Raises UnicodeError.
     """
-    mapped = idna.uts46_remap(given.removesuffix("."), std3_rules=True, transitional=False)
-    if mapped.isascii() and not any(label.startswith("xn--") for label in mapped.split(".")):
-        if not DOMAIN.fullmatch(mapped):  # IDNA 2008 refuses hyphens that hosts have had for long
-            raise UnicodeError(given)
-        return mapped
-    encoded = idna.encode(mapped, strict=True).decode("ascii")
-    if idna.decode(encoded) != idna.decode(mapped):
-        raise UnicodeError(given)
+    mapped = idna.uts46_remap(given, std3_rules=True, transitional=False).removesuffix(".")
+    encoded = ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
+    if not DOMAIN.fullmatch(encoded):
+        raise UnicodeError("a label is empty, too long, or has a hyphen at its end")
     return encoded
+
+
+def _a_label(label: str) -> str:
+    encoded = idna.alabel(label).decode("ascii")
+    if idna.ulabel(encoded) != label:
+        raise UnicodeError("its encoded form decodes to another domain")
+    return encoded
+
+
+def mailbox(text: str) -> tuple[str, str]:
+    """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings write one mailbox.
+    Raises ValueError: what could be two addresses is none.
+    """
+    match = MAILBOX.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
+    name, quoted = match["name"] or "", match["quoted"]
+    try:
+        return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else name, address(match["bare"] or match["address"])
+    except RecipientUnusable as error:
+        raise ValueError(f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}") from None
