@@ -50,11 +50,11 @@ class MailRefused(Undeliverable):
 
 
 class MailUnsound(Undeliverable):
-    """The bytes of the mail, read back, do not have exactly the headers that were set, or more than one address in one."""
+    """The bytes of the mail, parsed anew before sending, are not the mail that was meant: a header, an address, a part."""
 
     code = "delivery-mail-unsound"
     next_step = (
-        "`stubline dead show ID` says which header. It is a defect of the release: nothing was sent. Deploy one without it, "
+        "Nothing was sent. `stubline dead show ID` says what differs. It is a defect of the release: deploy one without it, "
         f"{GIVE_BACK}."
     )
 

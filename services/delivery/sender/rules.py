@@ -68,6 +68,14 @@ class Intent:
     tickets: tuple[Ticket, ...]
 
     @property
+    def envelope_recipient(self) -> str:
+        """The address that the mail server is given; empty when the order's is none."""
+        try:
+            return address(self.recipient)
+        except RecipientUnusable:
+            return ""
+
+    @property
     def left_behind(self) -> frozenset[UUID]:
         return self.job.ticket_ids - {ticket.ticket_id for ticket in self.tickets}
 
