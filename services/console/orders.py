@@ -26,7 +26,17 @@ PARTS = {  # part -> the columns that people see
     "decisions": ("at", "sequence", "state", "reasons"),
     "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
     "waiting": ("line_id", "quantity", "reason", "sku", "product_id"),
-    "deliveries": ("kind", "state", "is_held", "recipient", "envelope_recipient", "attempts", "mails", "next_attempt_at", "sent_at"),
+    "deliveries": (
+        "kind",
+        "state",
+        "is_held",
+        "recipient",
+        "envelope_recipient",
+        "attempts",
+        "mails",
+        "next_attempt_at",
+        "sent_at",
+    ),
     "letters": ("id", "code", "state", "attempts", "created_at"),
 }
 

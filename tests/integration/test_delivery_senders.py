@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
+from services.console.store import read
+from services.delivery.store import Reader
 from services.delivery.worker import GROUP, JOBS, BuriedJob, parse
 from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import Record
@@ -309,6 +312,48 @@ def test_a_hostile_name_ends_no_header_and_is_no_markup(world: Deliveries) -> No
     assert "&lt;script&gt;" in html.get_content()
     assert "{{ 7 * 7 }}" in html.get_content()
     assert "\u202e" not in html.get_content()
+
+
+ENCODED = "=?utf-8?Q?=0D=0AContent-Type:_text/html=0D=0A=0D=0A<a_href=3D//evil.example>Pay_here</a>?="
+LONG = "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company"
+
+
+@pytest.mark.parametrize("name", [ENCODED, "=?utf-8?Q?=0D=0ABcc:_all=40example.org?=", LONG])
+def test_a_name_is_text_and_writes_neither_headers_nor_addresses(world: Deliveries, name: str) -> None:
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name=name, email="eve@example.org"))
+    world.until_sent()
+    [mail] = world.mail.mails()
+    [to] = mail["To"].addresses
+    assert ("".join(to.display_name.split()), to.addr_spec) == ("".join(name.split()), "eve@example.org")
+    assert (mail["Bcc"], mail.get_content_type(), mail["X-Envelope-To"]) == (None, "multipart/mixed", "eve@example.org")
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["multipart/alternative", "application/pdf"]
+
+
+def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(world: Deliveries) -> None:
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
+    world.until_sent()
+    [mail] = world.mail.mails()
+    assert (mail["X-Envelope-To"], mail["To"].addresses[0].addr_spec) == ("info@xn--fa-hia.de", "info@xn--fa-hia.de")
+    [job] = Reader(world.connection).jobs(order_id=ORDER)
+    assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    [shown] = read(world.connection, ORDER)["deliveries"]
+    assert (shown["recipient"], shown["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+
+
+def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(world: Deliveries) -> None:
+    world.mail.behave("permfail")
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
+    world.paid("shop:728", 1, buyer=Person(name="Ada", email="info@i❤.ws"))
+    world.until("both jobs are dead", lambda: world.states() == ["dead", "dead"])
+    found = {
+        row["code"]: json.loads(row["value"]) for row in world.rows("select code, value from runtime.dead_letters")
+    }
+    refused, unusable = found["delivery-policy-refused"], found["delivery-recipient-unusable"]
+    assert (refused["recipient"], refused["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    assert (unusable["recipient"], unusable["envelope_recipient"]) == ("info@i❤.ws", "")
 
 
 def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(world: Deliveries) -> None:

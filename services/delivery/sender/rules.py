@@ -220,6 +220,8 @@ def mailbox(text: str) -> tuple[str, str]:
         raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
     name, quoted = match["name"] or "", match["quoted"]
     try:
-        return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else name, address(match["bare"] or match["address"])
+        return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else name, address(
+            match["bare"] or match["address"]
+        )
     except RecipientUnusable as error:
         raise ValueError(f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}") from None

@@ -154,8 +154,8 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
         ("ada@bu\u0308cher.example", "ada@xn--bcher-kva.example"),
         ("ada@example.org.", "ada@example.org"),
         ("ada@日本語。jp", "ada@xn--wgv71a119e.jp"),
-        ("ada@ｅｘａｍｐｌｅ．org", "ada@example.org"),
-        ("ada@نامه\u200cای.com", "ada@xn--mgba3gch31f060k.com"),
+        ("ada@\uff45\uff58\uff41\uff4d\uff50\uff4c\uff45\uff0eorg", "ada@example.org"),
+        ("ada@ن\u0627مه\u200c\u0627ی.com", "ada@xn--mgba3gch31f060k.com"),
         ("ada@xn--i-7iq.ws", "ada@xn--i-7iq.ws"),
         ("ada@r3---sn-apo.example", "ada@r3---sn-apo.example"),
     ],
@@ -199,7 +199,7 @@ def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> N
         address(text)
 
 
-@given(st.one_of(st.text(max_size=30), st.text(alphabet="aäßẞς。．.-İIıK\u200c\u200d", max_size=20)))
+@given(st.one_of(st.text(max_size=30), st.text(alphabet="aäßẞς。\uff0e.-İI\u0131K\u200c\u200d", max_size=20)))
 @example("faß.de")
 def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain: str) -> None:
     """What UTS 46 maps (case, width, composition) is given in its mapped form."""

@@ -37,7 +37,7 @@ HOSTILE = [
     "Eve\r\nBcc: all@example.org", "Eve\nBcc: x", "Eve\rBcc: x", "Eve\x85Bcc: x", "Eve\u2028Bcc: x", "Eve\u2029Bcc: x", "a\x00b",
     "\ud800\udfff lone", "\u202eevil\u202c \u2066x\u2069", '"', '""', "\\", '\\"', '"\\', '" <x@evil.example>, "', "<x@evil.example>",
     "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company",
-    "a" * 1_000, "x " * 200, ",;:\"<>@()" * 10, "(comment) name", "group: a@evil.example;", "中文 " * 30, "😀" * 90, "é" * 90, " ", "",
+    "a" * 1_000, "x " * 200, ',;:"<>@()' * 10, "(comment) name", "group: a@evil.example;", "中文 " * 30, "😀" * 90, "é" * 90, " ", "",
 ]  # fmt: skip
 NAMES = st.one_of(
     st.text(max_size=120),
@@ -50,9 +50,7 @@ NAMES = st.one_of(
 def composed(buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727") -> bytes:
     snapshot = issued("shop:727", 1, "Active", buyer=Person.model_construct(name=buyer, email="ada@example.org"))
     [draw] = snapshot.campaigns
-    hostile = snapshot.model_copy(
-        update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)}
-    )
+    hostile = snapshot.model_copy(update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)})
     return compose(
         document(hostile, hostile.tickets),
         [b"%PDF a", b"%PDF b"],
