@@ -49,7 +49,7 @@ class Whole:
     def close(self) -> None:
         for lane in self._lanes:
             lane.kill()
-            lane.wait(10)
+            lane.wait(120)
 
     def publish(self, *told: Snapshot) -> None:
         producer = Producer({"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"})
@@ -58,7 +58,7 @@ class Whole:
             producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
         assert producer.flush(20) == 0
 
-    def said(self, topic: str, seconds: float = 20.0) -> list[Any]:
+    def said(self, topic: str, seconds: float = 120.0) -> list[Any]:
         """The first records of a topic that stand there, as soon as there is one."""
         consumer = Consumer(
             {"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "looks", "auto.offset.reset": "earliest"}
@@ -123,4 +123,4 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     gaps = "select coalesce(sum(abs(conservation_gap)), 0)::int as gap from runtime.lanes"
     assert world.rows(gaps) == [{"gap": 0}]
     lane.terminate()
-    assert lane.wait(20) == 0
+    assert lane.wait(120) == 0

@@ -24,7 +24,7 @@ from tests.support.callbacks import signed
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
-START_S = 20.0
+START_S = 120.0
 
 
 class DoorProcess:
@@ -74,7 +74,7 @@ class DoorProcess:
         self.client.close()
         if self.child.poll() is None:
             self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)
 
     def mark(self) -> None:
         """What is kept from now on counts."""
@@ -88,11 +88,11 @@ class DoorProcess:
 
     def stop(self) -> int:
         self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(20)
+        return self.child.wait(120)
 
     def kill(self) -> None:
         self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)
         self.client.close()
 
     def log(self) -> str:
@@ -110,7 +110,7 @@ class DoorProcess:
         found: list[Record] = []
         try:
             consumer.assign([TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted])
-            until = time.monotonic() + 20
+            until = time.monotonic() + 120
             while wanted:
                 assert time.monotonic() < until
                 for message in consumer.consume(1_000, 0.2):
