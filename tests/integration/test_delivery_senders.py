@@ -330,6 +330,18 @@ def test_a_name_is_text_and_writes_neither_headers_nor_addresses(world: Deliveri
     assert [part.get_content_type() for part in mail.iter_parts()] == ["multipart/alternative", "application/pdf"]
 
 
+def test_a_mail_that_reads_back_as_another_is_a_letter_and_is_never_sent(world: Deliveries) -> None:
+    world.paid(ORDER, 1, buyer=Person(name="unsound", email="ada@example.org"))
+    world.paid("shop:1", 1)
+    world.start()
+    world.until("both ended", lambda: sorted(world.states()) == ["dead", "sent"])
+    [letter] = world.rows("select code, text, subject_key from runtime.dead_letters")
+    assert (letter["code"], letter["subject_key"]) == ("delivery-mail-unsound", ORDER)
+    assert "To is not exactly the one address" in letter["text"]
+    assert [mail["X-Envelope-To"] for mail in world.mail.mails()] == ["ada@example.org"]
+    assert world.message_ids() == [f"<{world.jobs('shop:1')[0]['job_id']}@localhost.localdomain>"]
+
+
 def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(world: Deliveries) -> None:
     world.start()
     world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
