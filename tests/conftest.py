@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 
@@ -14,6 +15,10 @@ from deploy.local.ports import kept_ports
 from deploy.local.stack import Stack
 from tests.support.side_by_side import Together
 from tests.support.stack import Databases, Servers, servers_for_tests
+
+# How long an example takes depends on what else the machine does: no test has a deadline, and none is too slow to be drawn.
+hypothesis.settings.register_profile("stubline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("stubline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,7 +27,17 @@ PARTS = {  # part -> the columns that people see
     "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
     "refund_due": ("line_id", "reason", "tickets", "amount_minor", "currency"),
     "waiting": ("line_id", "quantity", "reason", "sku", "product_id", "variation_id"),
-    "deliveries": ("kind", "state", "is_held", "recipient", "attempts", "mails", "next_attempt_at", "sent_at"),
+    "deliveries": (
+        "kind",
+        "state",
+        "is_held",
+        "recipient",
+        "envelope_recipient",
+        "attempts",
+        "mails",
+        "next_attempt_at",
+        "sent_at",
+    ),
     "letters": ("id", "code", "state", "attempts", "created_at"),
 }
 

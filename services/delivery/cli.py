@@ -27,6 +27,7 @@ COLUMNS = (
     "standing",
     "tickets",
     "recipient",
+    "envelope_recipient",
     "attempts",
     "unknown_attempts",
     "mails",

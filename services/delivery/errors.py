@@ -49,6 +49,16 @@ class MailRefused(Undeliverable):
     next_step = f"`stubline dead show ID` quotes the server. Mend what it names, {GIVE_BACK}."
 
 
+class MailUnsound(Undeliverable):
+    """The bytes of the mail, parsed anew before sending, are not the mail that was meant: a header, an address, a part."""
+
+    code = "delivery-mail-unsound"
+    next_step = (
+        "Nothing was sent. `stubline dead show ID` says what differs. It is a defect of the release: deploy one without it, "
+        f"{GIVE_BACK}."
+    )
+
+
 class DialogueRefused(Undeliverable):
     """The mail server did not understand us (500 to 504, 555). A defect of ours, or a server that is none."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from email.utils import parseaddr
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.delivery.documents import Per
+from services.delivery.sender.rules import mailbox
 from services.runtime.settings import LaneSettings
 
 
@@ -125,9 +125,9 @@ class Settings(LaneSettings):
     @field_validator("sender_address")
     @classmethod
     def _is_an_address(cls, text: str) -> str:
-        address = parseaddr(text)[1]
-        if "@" not in address or any(c.isspace() for c in address) or not address.isascii():
-            raise ValueError("must be an address such as `Tickets <tickets@example.org>`")
+        _, address = mailbox(text)
+        if not text.rpartition("@")[2].isascii():
+            raise ValueError(f"must name its domain in ASCII: `{address}`")
         return text
 
     @field_validator("reply_to")

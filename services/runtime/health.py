@@ -24,8 +24,15 @@ PATIENCE_S = 5.0  # with a client that connects and says nothing
 
 
 class Answer(NamedTuple):
+    """A reason beside `ok` takes nothing out of service: it is for people and monitors."""
+
     ok: bool
     reason: str
+
+    @property
+    def text(self) -> str:
+        """The body of an answer that is `ok`."""
+        return f"ok\ndegraded: {self.reason}\n" if self.reason else "ok\n"
 
 
 class Health:
@@ -127,9 +134,7 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
 
         def _say(self, answer: Answer) -> None:
             if answer.ok:
-                # A reason beside `ok` takes nothing out of service: it is for people and monitors.
-                degraded = f"degraded: {answer.reason}\n" if answer.reason else ""
-                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", f"ok\n{degraded}".encode())
+                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", answer.text.encode())
             else:
                 self._problem(HTTPStatus.SERVICE_UNAVAILABLE, answer.reason)
 

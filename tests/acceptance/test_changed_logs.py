@@ -90,7 +90,7 @@ def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody
     before = evening(stubline, orders=12)
     expect(stubline, before)
     for answer in admin.delete_topics(list(FLOW)).values():
-        answer.result(10)
+        answer.result(60)
     until("the topics are gone", lambda: not broker.standing(FLOW))
     assert stubline.command("migrate").returncode == 0
     wanted = evening(stubline, orders=12)
@@ -157,4 +157,4 @@ def forget_all_but_the_last(stubline: Stubline, broker: Broker, admin: AdminClie
     assert {lane.topic for lane in lanes} == set(FLOW)
     ends = [TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes]
     for answer in admin.delete_records(ends).values():
-        answer.result(10)
+        answer.result(60)

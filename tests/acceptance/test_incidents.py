@@ -22,7 +22,7 @@ def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
 
 
 def await_ends(stubline: Stubline) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while stubline.value("select count(*) from runtime.dead_letters where state in ('requested', 'replayed')"):
         assert time.monotonic() < until, "a letter that was given back has no end"
         time.sleep(0.1)

@@ -134,7 +134,7 @@ def test_two_processes_that_meet_a_new_order_at_once_decide_it_once(database_url
             late = pool.submit(other.approve, *told)
             one.await_waiting(1)
         with pytest.raises(SerializationFailure) as raised:
-            late.result(5)
+            late.result(60)
         assert classify(raised.value) is Fault.MOMENT
         assert isinstance(other.approve(*told)[0], Duplicate)
         assert [row["sequence"] for row in one.rows("select sequence from approval.orders")] == [1]

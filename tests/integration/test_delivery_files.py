@@ -135,7 +135,7 @@ def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_t
     """Named: its row stands, and no content. Rendered: both do, and no mail has gone."""
     world.paid(ORDER)
     sender = world.start(at=f"{point}:kill")
-    assert sender.wait(60) == -signal.SIGKILL
+    assert sender.wait(300) == -signal.SIGKILL
     [row] = rows(world)
     assert len(stored(world)) == (0 if point == "named" else 1)
     world.start()
@@ -248,7 +248,7 @@ def test_a_sender_without_a_place_for_files_does_not_start(world: Deliveries) ->
     (world.folder / "file").write_text("")
     for url in (str(world.folder / "file"), "files", "s3://key:secret@bucket"):
         sender = world.start(files_url=url)
-        assert sender.wait(60) == 78
+        assert sender.wait(300) == 78
         assert "STUBLINE_DELIVERY_FILES_URL" in sender.log()
         assert "secret" not in sender.log()
 

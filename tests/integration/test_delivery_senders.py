@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
+from services.console.store import read
+from services.delivery.store import Reader
 from services.delivery.worker import GROUP, JOBS, BuriedJob, parse
 from services.runtime.operate import Choice, Command, Desk
 from services.runtime.records import Record
@@ -57,7 +60,7 @@ def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_sa
     world.paid(ORDER)
     world.paid("shop:728")
     sender = world.start(at=f"{point}:kill")
-    assert sender.wait(60) == -signal.SIGKILL
+    assert sender.wait(300) == -signal.SIGKILL
     world.start()
     world.until_sent()
     jobs = world.jobs()
@@ -311,6 +314,60 @@ def test_a_hostile_name_ends_no_header_and_is_no_markup(world: Deliveries) -> No
     assert "\u202e" not in html.get_content()
 
 
+ENCODED = "=?utf-8?Q?=0D=0AContent-Type:_text/html=0D=0A=0D=0A<a_href=3D//evil.example>Pay_here</a>?="
+LONG = "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company"
+
+
+@pytest.mark.parametrize("name", [ENCODED, "=?utf-8?Q?=0D=0ABcc:_all=40example.org?=", LONG])
+def test_a_name_is_text_and_writes_neither_headers_nor_addresses(world: Deliveries, name: str) -> None:
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name=name, email="eve@example.org"))
+    world.until_sent()
+    [mail] = world.mail.mails()
+    [to] = mail["To"].addresses
+    assert ("".join(to.display_name.split()), to.addr_spec) == ("".join(name.split()), "eve@example.org")
+    assert (mail["Bcc"], mail.get_content_type(), mail["X-Envelope-To"]) == (None, "multipart/mixed", "eve@example.org")
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["multipart/alternative", "application/pdf"]
+
+
+def test_a_mail_that_reads_back_as_another_is_a_letter_and_is_never_sent(world: Deliveries) -> None:
+    world.paid(ORDER, 1, buyer=Person(name="unsound", email="ada@example.org"))
+    world.paid("shop:1", 1)
+    world.start()
+    world.until("both ended", lambda: sorted(world.states()) == ["dead", "sent"])
+    [letter] = world.rows("select code, text, subject_key from runtime.dead_letters")
+    assert (letter["code"], letter["subject_key"]) == ("delivery-mail-unsound", ORDER)
+    assert "To is not exactly the one address" in letter["text"]
+    assert [mail["X-Envelope-To"] for mail in world.mail.mails()] == ["ada@example.org"]
+    assert world.message_ids() == [f"<{world.jobs('shop:1')[0]['job_id']}@localhost.localdomain>"]
+
+
+def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(world: Deliveries) -> None:
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
+    world.until_sent()
+    [mail] = world.mail.mails()
+    assert (mail["X-Envelope-To"], mail["To"].addresses[0].addr_spec) == ("info@xn--fa-hia.de", "info@xn--fa-hia.de")
+    [job] = Reader(world.connection).jobs(order_id=ORDER)
+    assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    [shown] = read(world.connection, ORDER)["deliveries"]
+    assert (shown["recipient"], shown["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+
+
+def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(world: Deliveries) -> None:
+    world.mail.behave("permfail")
+    world.start()
+    world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
+    world.paid("shop:728", 1, buyer=Person(name="Ada", email="info@i❤.ws"))
+    world.until("both jobs are dead", lambda: world.states() == ["dead", "dead"])
+    found = {
+        row["code"]: json.loads(row["value"]) for row in world.rows("select code, value from runtime.dead_letters")
+    }
+    refused, unusable = found["delivery-policy-refused"], found["delivery-recipient-unusable"]
+    assert (refused["recipient"], refused["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    assert (unusable["recipient"], unusable["envelope_recipient"]) == ("info@i❤.ws", "")
+
+
 def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(world: Deliveries) -> None:
     """Every session is ended while the server takes its time; the sender keeps what it knows and writes it when it can."""
     world.mail.slow(600)
@@ -329,6 +386,6 @@ def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(world:
 def test_a_sender_without_a_mail_server_does_not_start(world: Deliveries) -> None:
     for url in ("", "http://example.org", "smtp://user:secret@mail.example.org"):
         sender = world.start(smtp_url=url)
-        assert sender.wait(60) == 78
+        assert sender.wait(300) == 78
         assert "STUBLINE_DELIVERY_SMTP_URL" in sender.log()
         assert "secret" not in sender.log()

@@ -110,7 +110,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     for it in lanes:
         it.start()
     for it in lanes:
-        it.join(30)
+        it.join(60)
     assert len(ended) == 400
     assert len(said(ended)) == 100
     assert kinds(ended).count(Effect) == 100
@@ -147,7 +147,7 @@ def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str,
     second.join(0.3)
     assert second.is_alive()
     work(session, told("processing", 2))
-    second.join(10)
+    second.join(60)
     (event,) = said(later)
     assert event.sequence == 3
     assert sorted(event.reached) == ["completed", "pending", "processing"]

@@ -22,6 +22,7 @@ from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
 from tests.support.door import OLD_SECRET, ROOT, SECRET, DoorProcess
+from tests.support.trapped import until
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -150,10 +151,9 @@ def test_no_secret_no_signature_and_no_body_reaches_the_log(own_door: DoorProces
     own_door.send(sent)
     own_door.send(sent, secret="wrong")
     own_door.send(b"the-note-of-a-customer")
-    time.sleep(1.2)
+    until("a line counts the wrong signature", lambda: "callbacks with a wrong signature" in own_door.log())
     assert own_door.stop() == 0
     log = own_door.log()
-    assert "callbacks with a wrong signature" in log
     assert not [
         it for it in (SECRET, "the-note-of-a-customer", signature(sent, SECRET), signature(sent, "wrong")) if it in log
     ]
@@ -202,7 +202,7 @@ class Storm:
             it.start()
         return self
 
-    def until(self, count: int, seconds: float = 20) -> None:
+    def until(self, count: int, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while len(self.taken) < count:
             assert time.monotonic() < end, f"{len(self.taken)} of {count} taken, {len(self.refused)} refused"
@@ -211,7 +211,7 @@ class Storm:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         for it in self._threads:
-            it.join(40)
+            it.join(60)
 
 
 def nothing_is_lost(door: DoorProcess, storm: Storm) -> None:
@@ -231,7 +231,7 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
             try:
                 begun, before = time.monotonic(), len(storm.refused)
                 while len(storm.refused) - before < 20:
-                    assert time.monotonic() - begun < 15
+                    assert time.monotonic() - begun < 120
                     time.sleep(0.05)
                 while (answer := door.health.get("/readyz")).status_code == 200:
                     assert time.monotonic() - begun < 15
@@ -278,7 +278,7 @@ def test_a_door_that_starts_without_a_broker_says_so_and_opens_when_there_is_one
             is_problem(door.send(body()), 503)
         finally:
             stack.kafka[0].resume()
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while door.send(body()).status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -327,14 +327,14 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
 ) -> None:
     with DoorProcess(bootstrap_servers, prefix, tmp_path, door_source_rate_max=3) as own:
         assert {own.send(body(1), secret="nobody's").status_code for _ in range(20)} == {401}
+        began = time.monotonic()
         answers = [own.send(body(number)) for number in range(1, 21)]
         codes = [it.status_code for it in answers]
         assert codes.count(200) + codes.count(429) == 20
-        assert 6 <= codes.count(200) < 20  # twice its rate at once, then its rate
-        slow = next(it for it in answers if it.status_code == 429)
-        assert (slow.headers["retry-after"], slow.json()["detail"]) == ("1", "this source is too fast")
-        time.sleep(1.1)
-        assert own.send(body(99)).status_code == 200
+        assert 6 <= codes.count(200) <= 6 + 3 * (time.monotonic() - began) + 1  # twice its rate at once, then its rate
+        for slow in (it for it in answers if it.status_code == 429):
+            assert (slow.headers["retry-after"], slow.json()["detail"]) == ("1", "this source is too fast")
+        until("its rate lets one in", lambda: own.send(body(99)).status_code == 200)
         assert len(own.kept()) == codes.count(200) + 1
 
 

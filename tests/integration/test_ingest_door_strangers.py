@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.callbacks import signed, woo_order
 from tests.support.door import SECRET, DoorProcess
+from tests.support.trapped import until
 
 HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"
 
@@ -46,7 +47,7 @@ def genuine(door: DoorProcess, number: int = 727) -> int:
     return httpx.post(address, content=body, headers=signed(body, SECRET), timeout=10).status_code
 
 
-def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 5) -> float:
+def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 60) -> float:
     began = time.monotonic()
     opened.settimeout(0.1)
     while time.monotonic() - began < until_s:
@@ -63,7 +64,13 @@ def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 5) -> f
 
 
 def closed(door: DoorProcess, outcome: str) -> float:
+    """How many were closed so far, as soon as there is one, and a look at the next second's count."""
+    until("one is counted", lambda: counted(door, outcome) > 0)
     time.sleep(1.2)
+    return counted(door, outcome)
+
+
+def counted(door: DoorProcess, outcome: str) -> float:
     name = f'stubline_ingest_door_connections_closed_total{{outcome="{outcome}"}} '
     told = door.metrics()
     return sum(float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name))
@@ -83,7 +90,7 @@ def closed(door: DoorProcess, outcome: str) -> float:
 )
 def test_who_does_not_come_to_a_request_is_closed(door: DoorProcess, sent: bytes, drip: bytes) -> None:
     with connected(door, sent) as opened:
-        assert 0.5 < closed_after(opened, drip) < 3.5
+        assert 0.5 < closed_after(opened, drip) < 30
     assert closed(door, "slow") == 1
     assert genuine(door) == 200
 
@@ -123,7 +130,7 @@ def files_max(door: DoorProcess, most: int) -> Iterator[None]:
 
 
 def await_said(door: DoorProcess, event: str) -> None:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while event not in (told := [it["event"] for it in door.said()]):
         assert time.monotonic() < until, told
         time.sleep(0.05)
@@ -198,14 +205,25 @@ def test_strangers_use_up_nothing_of_a_sources_rate(
     door: DoorProcess, flood: Callable[[DoorProcess], set[int]], told: set[int]
 ) -> None:
     assert flood(door) == told
+    began = time.monotonic()
     assert [genuine(door, number) for number in range(1, 11)] == [200] * 10
-    assert 429 in {genuine(door, number) for number in range(11, 40)}
+    codes = [genuine(door, number) for number in range(11, 40)]
+    assert set(codes) <= {200, 429}
+    assert codes.count(200) <= refilled(began)
+
+
+def refilled(began: float) -> float:
+    """How many callbacks the source's rate lets in beyond its burst since then, on a machine of any speed."""
+    return 5 * (time.monotonic() - began) + 1
 
 
 def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(door: DoorProcess) -> None:
     """WooCommerce signs no time: whoever has seen one delivery can send it for ever."""
     assert genuine(door, 1) == 200
-    assert {genuine(door, 1) for _ in range(60)} == {200, 429}
+    began = time.monotonic()
+    codes = [genuine(door, 1) for _ in range(60)]
+    assert set(codes) <= {200, 429}
+    assert codes.count(200) <= 10 + refilled(began)
     assert [genuine(door, number) for number in range(2, 10)] == [200] * 8
 
 

@@ -311,7 +311,7 @@ def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_
             worker.handle([worker.Decided(decision, decision.model_dump_json())], one.session)
             applied = pool.submit(other.apply, raffle())
             one.await_waiting(1)
-        assert applied.result(5).details["due_orders"] == 1
+        assert applied.result(60).details["due_orders"] == 1
         assert len(other.tick()) == 1
 
 
@@ -396,7 +396,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
             late = pool.submit(other.issue, told)
             one.await_waiting(1)
         with pytest.raises(psycopg.Error) as raised:
-            late.result(5)
+            late.result(60)
         assert classify(raised.value) is Fault.MOMENT
         assert isinstance(other.issue(told)[0], Duplicate)
         assert one.tickets() == ["R-0001"]

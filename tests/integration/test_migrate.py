@@ -92,7 +92,7 @@ def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, pre
         while not waiting_sessions(slow):
             assert not made.done()
         slow.commit()
-        made.result(10)
+        made.result(60)
         for service in ("ingest", "approval", "issuer", "delivery", "console", "operator"):
             fast.execute(f"drop owned by {prefix}_{service}; drop role {prefix}_{service}".encode())
 
@@ -129,7 +129,7 @@ def test_a_file_that_waits_for_its_table_lets_others_pass(empty: str) -> None:
         other.execute("select count(*) from runtime.lanes")  # it queued behind the migration, until that gave way
         assert not waiting.done()
         reader.rollback()
-        assert len(waiting.result(20)) == 1
+        assert len(waiting.result(60)) == 1
 
 
 def test_a_services_role_may_do_its_work_and_no_more(database_url: str) -> None:
@@ -182,7 +182,7 @@ def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, pref
     name = f"{prefix}.a.v1"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     config = {"retention.ms": "60000", "max.message.bytes": str(20 * MIB), "cleanup.policy": "delete"}
-    admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(10)
+    admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
     broker = Broker(bootstrap_servers)
     broker.extents(name)  # until it is known
     assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []

@@ -27,7 +27,7 @@ from tests.support.vendors import fake_woocommerce
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
 pytestmark = pytest.mark.slow
-WAIT_S = 60.0
+WAIT_S = 120.0
 SOURCES = """
 [sources.shop]
 kind = "woocommerce"
@@ -64,12 +64,12 @@ class Whole:
 
     def kill(self) -> None:
         self._workers[-1].kill()
-        self._workers[-1].wait(10)
+        self._workers[-1].wait(120)
 
     def close(self) -> None:
         for worker in self._workers:
             worker.kill()
-            worker.wait(10)
+            worker.wait(120)
 
     def log(self) -> str:
         return "".join(it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log")))

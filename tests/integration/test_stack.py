@@ -38,7 +38,7 @@ with Stack.temporary() as stack:
 def test_a_record_comes_back_as_it_was_sent(bootstrap_servers: str, prefix: str) -> None:
     topic = f"{prefix}.stack"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(60)
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     producer.produce(topic, b"value", b"key", headers=[("name", b"\x00\xff")])
     assert producer.flush(10) == 0
@@ -108,7 +108,7 @@ def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
             client.send_message(message("kept without an answer"))
     assert [m["Subject"] for m in mail.mails()] == ["kept without an answer"]
     mail.behave("hang")
-    with smtplib.SMTP("127.0.0.1", mail.port, timeout=0.5) as client, pytest.raises(smtplib.SMTPServerDisconnected):
+    with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client, pytest.raises(smtplib.SMTPServerDisconnected):
         client.send_message(message("no answer"))
 
 
@@ -140,7 +140,7 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
         )
         servers += [found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None]
         owner.send_signal(death)
-        owner.wait(30)
+        owner.wait(120)
         wait_until("the end of all servers", lambda: not any(server.alive for server in servers), seconds=10)
     if death is signal.SIGINT:
         assert not Path(folder).exists()

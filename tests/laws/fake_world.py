@@ -109,14 +109,14 @@ class FakeWorld:
         for member in self.members:
             member.step()
 
-    def until(self, what: str, done: Callable[[], bool], seconds: float = 25.0) -> None:
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
         end = self.clock.now + seconds
         while not done():
             if self.clock.now > end:
                 raise NotAtRestError(f"after {seconds:g} s: {what}")
             self.turn()
 
-    def settle(self, seconds: float = 30.0) -> None:
+    def settle(self, seconds: float = 120.0) -> None:
         end = self.clock.now + seconds
         while waits := self._unsettled():
             if self.clock.now > end:

@@ -172,7 +172,7 @@ class KafkaWorld:
     def run(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    def until(self, what: str, done: Callable[[], bool], seconds: float = 25.0) -> None:
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
@@ -281,12 +281,12 @@ class KafkaWorld:
         who = (kind, name, ResourcePatternType.LITERAL, "User:somebody-else", "*", AclOperation.READ)
         right = AclBinding(*who, AclPermissionType.ALLOW)
         for answer in self.admin.create_acls([right]).values():
-            answer.result(10)
+            answer.result(60)
         try:
             yield
         finally:
             for answer in self.admin.delete_acls([AclBindingFilter(*who, AclPermissionType.ALLOW)]).values():
-                answer.result(10)
+                answer.result(60)
 
     def segment_of(self, lane: LaneKey) -> Path:
         """The file in which the broker keeps a partition's first records."""
@@ -294,20 +294,20 @@ class KafkaWorld:
         return data / f"{lane.topic}-{lane.partition}" / "00000000000000000000.log"
 
     def recreate_topic(self, topic: str) -> None:
-        self.admin.delete_topics([topic])[topic].result(10)
+        self.admin.delete_topics([topic])[topic].result(60)
         self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
         self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
         place = TopicPartition(*lane, before)
-        self.admin.delete_records([place])[TopicPartition(*lane)].result(10)
+        self.admin.delete_records([place])[TopicPartition(*lane)].result(60)
         self._disturbed.add(lane.topic)
 
     def add_partitions(self, total: int) -> None:
         grown = [NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())]
         for answer in self.admin.create_partitions(grown).values():
-            answer.result(10)
+            answer.result(60)
         topics = [new.topic for new in grown]
         self.until("partitions", lambda: all(self._partitions_of(topic) == total for topic in topics))
         self.partitions = total
@@ -364,7 +364,7 @@ class KafkaWorld:
     def rows(self, statement: str, *arguments: object) -> list[Any]:
         return self.database.execute(statement.encode(), arguments).fetchall()
 
-    def settle(self, seconds: float = 30.0) -> None:
+    def settle(self, seconds: float = 120.0) -> None:
         waits = ["not looked at yet"]
         end = time.monotonic() + seconds
         while waits:
@@ -411,7 +411,7 @@ class KafkaWorld:
 
     def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
         asked = self.admin.list_offsets({TopicPartition(*lane): spec for lane in lanes}, request_timeout=10)
-        return {LaneKey(place.topic, place.partition): answer.result(15).offset for place, answer in asked.items()}
+        return {LaneKey(place.topic, place.partition): answer.result(60).offset for place, answer in asked.items()}
 
     def _lanes(self) -> list[LaneFacts]:
         cursor = self.database.cursor(row_factory=dict_row)

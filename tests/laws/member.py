@@ -50,7 +50,7 @@ class Process:
 
     def kill(self) -> None:
         self._child.kill()
-        self._child.wait(10)
+        self._child.wait(120)
 
     def pause(self) -> None:
         self._child.send_signal(signal.SIGSTOP)
@@ -60,7 +60,7 @@ class Process:
 
     def stop(self) -> int:
         self._child.send_signal(signal.SIGTERM)
-        return self.wait(20)
+        return self.wait(120)
 
     def wait(self, seconds: float) -> int:
         return self._child.wait(seconds)

@@ -178,7 +178,7 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
 def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     a, b = world.names.inputs
-    world.admin.delete_topics([b])[b].result(10)
+    world.admin.delete_topics([b])[b].result(60)
     world.start("second")
     member = world.start("first")
     world.until("it says so", lambda: member.readyz() == "input-missing")
@@ -199,7 +199,7 @@ def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: Ka
     wait_until_owned(world, member)
     world.send(*story(1, 20))
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
-        assert member.wait(20) == EX_FATAL
+        assert member.wait(120) == EX_FATAL
         assert '"code": "consumer-failed"' in member.log()
         heir = world.start("first")
         world.until("it says so", lambda: heir.readyz() == "input-refused")
@@ -340,5 +340,5 @@ def limit(world: KafkaWorld, topic: str, message_bytes_max: int) -> None:
     entry = ConfigEntry("max.message.bytes", str(message_bytes_max), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for answer in world.admin.incremental_alter_configs([resource]).values():
-        answer.result(10)
+        answer.result(60)
     world.run(0.5)

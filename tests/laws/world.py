@@ -62,11 +62,11 @@ class World(Protocol):
         """Lets it go on."""
         ...
 
-    def until(self, what: str, done: Callable[[], bool], seconds: float = 25.0) -> None:
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 120.0) -> None:
         """Lets it go on until then."""
         ...
 
-    def settle(self, seconds: float = 30.0) -> None:
+    def settle(self, seconds: float = 120.0) -> None:
         """Until every lane has lag 0, nothing may be unpublished and nothing is on its way. Stopped lanes may wait."""
         ...
 
@@ -119,7 +119,7 @@ def lane(world: World, stage: str, topic: str, partition: int = 0) -> LaneFacts:
     return next(it for it in world.lanes(stage) if it.lane == (topic, partition))
 
 
-def wait_until_owned(world: World, *members: Member, seconds: float = 25.0) -> None:
+def wait_until_owned(world: World, *members: Member, seconds: float = 120.0) -> None:
     """Until these, and nobody else, hold all lanes of their stage."""
     wanted = {member.name for member in members}
 

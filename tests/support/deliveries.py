@@ -128,11 +128,11 @@ class SenderProcess:
     def kill(self) -> None:
         if self.is_alive:
             self._child.kill()
-        self._child.wait(10)
+        self._child.wait(60)
 
     def stop(self) -> int:
         self._child.terminate()
-        return self._child.wait(20)
+        return self._child.wait(120)
 
     def wait(self, seconds: float) -> int:
         return self._child.wait(seconds)
@@ -234,7 +234,7 @@ class Deliveries:
             " where member.ticket_id = (ticket ->> 'ticket_id')::uuid and member.kind = 'initial')"
         )
 
-    def until(self, what: str, done: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(self, what: str, done: Callable[[], bool], seconds: float = 300.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
@@ -242,7 +242,7 @@ class Deliveries:
                 raise AssertionError(f"after {seconds:g} s: {what}\n{self.jobs()}\n{logs}")
             time.sleep(0.03)
 
-    def until_sent(self, seconds: float = 60.0) -> None:
+    def until_sent(self, seconds: float = 300.0) -> None:
         self.until("all jobs are sent", lambda: set(self.states()) == {"sent"}, seconds)
 
     def message_ids(self) -> list[str]:

@@ -24,7 +24,7 @@ from tests.support.callbacks import signed
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
-START_S = 60.0
+START_S = 120.0
 
 
 class DoorProcess:
@@ -81,7 +81,7 @@ class DoorProcess:
         self.health.close()
         if self.child.poll() is None:
             self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)
 
     def mark(self) -> None:
         """What is kept from now on counts."""
@@ -95,7 +95,7 @@ class DoorProcess:
 
     def stop(self) -> int:
         self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(20)
+        return self.child.wait(120)
 
     def metrics(self) -> str:
         """What Prometheus would read. The endpoint adds up what it answered about once a second."""
@@ -110,7 +110,7 @@ class DoorProcess:
 
     def kill(self) -> None:
         self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)
         self.client.close()
 
     def log(self) -> str:
@@ -128,7 +128,7 @@ class DoorProcess:
         found: list[Record] = []
         try:
             consumer.assign([TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted])
-            until = time.monotonic() + 20
+            until = time.monotonic() + 120
             while wanted:
                 assert time.monotonic() < until
                 for message in consumer.consume(1_000, 0.2):

@@ -12,7 +12,7 @@ from services.runtime.broker import Broker
 from services.runtime.fetched import sorted_out
 from services.runtime.records import LaneKey, Record
 
-READ_WITHIN_S = 30.0
+READ_WITHIN_S = 120.0
 
 
 def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, list[Record]]:

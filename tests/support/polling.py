@@ -21,7 +21,7 @@ from tests.support.vendors import fake_stripe, fake_woocommerce
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
-WAIT_S = 10.0
+WAIT_S = 120.0
 
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:

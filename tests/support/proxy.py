@@ -52,7 +52,7 @@ class Proxy:
         with suppress(OSError):
             self._door.shutdown(socket.SHUT_RDWR)
         self._door.close()
-        self._thread.join(5)
+        self._thread.join(60)
         with self._lock:
             connections = list(self._open)
         for connection in connections:

@@ -16,6 +16,7 @@ from services.delivery import printer
 from services.delivery.documents import Document
 from services.delivery.errors import DesignUnknown
 from services.delivery.rendering.ceiling import Ceiling
+from services.delivery.sender import headers
 from services.delivery.sender.process import run
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
@@ -71,6 +72,15 @@ class Trying:
         return self._renderer.render(document)
 
 
+sound = headers.mailbox
+
+
+def defective(name: str, address: str) -> str:
+    """As a release would write it that can be tricked by a name into a second address."""
+    return sound(name, address) + (", <eve@evil.example>" if "unsound" in name else "")
+
+
 if __name__ == "__main__":
+    headers.mailbox = defective
     faulthandler.register(signal.SIGUSR1)
     sys.exit(run(load(Settings), Trying, Saboteur))

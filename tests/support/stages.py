@@ -130,7 +130,7 @@ class Stages:
     def await_waiting(self, sessions: int) -> None:
         """Until so many sessions of this database wait for a lock."""
         asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while self.rows(asked)[0]["count"] < sessions:
             assert time.monotonic() < until, "nobody waits"
             time.sleep(0.01)

@@ -118,7 +118,7 @@ class Stubline:
 
         def once(_number: int) -> int:
             """The shop asks again after a 503, as its callback is not durable yet."""
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while (
                 status := self.client.post(url, content=body, headers=signed).status_code
             ) == httpx.codes.SERVICE_UNAVAILABLE:
@@ -131,7 +131,7 @@ class Stubline:
 
     # What came of it.
 
-    def settle(self, timeout_s: float = 60.0) -> None:
+    def settle(self, timeout_s: float = 300.0) -> None:
         """Until every lane has lag 0 and no delivery is due or untold, and it stays so; else it fails and names what waits."""
         until, quiet_since = time.monotonic() + timeout_s, 0.0
         while True:

@@ -56,7 +56,7 @@ class Trapped:
 
 
 def until(
-    what: str, done: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None, seconds: float = 60
+    what: str, done: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None, seconds: float = 300
 ) -> None:
     """Waits for it, and does something between two looks; else it fails and says what for."""
     end = time.monotonic() + seconds

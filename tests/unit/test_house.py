@@ -10,6 +10,7 @@ import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from services.runtime.settings import LaneSettings
@@ -196,6 +197,23 @@ def test_no_mocks() -> None:
         )
     ]
     assert not mocking
+
+
+def deadlines(path: Path) -> Iterator[int]:
+    """Lines at which hypothesis is given a deadline: for one test or for a profile."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and any(keyword.arg == "deadline" for keyword in node.keywords):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"settings", "register_profile"}:
+                yield node.lineno
+
+
+def test_no_test_has_a_deadline_for_an_example() -> None:
+    """How long one takes depends on what else the machine does. The one profile for all tests says so, once."""
+    found = [named(path) for path in PYTHON for _ in deadlines(path)]
+    assert found == ["tests/conftest.py"]
+    assert hypothesis.settings().deadline is None
+    assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ order by at, reason;
 select line_id, quantity, reason, sku, product_id, variation_id from issuer.waiting_lines where order_id = %(order_id)s::text order by line_id;
 
 -- name: deliveries
-select job_id, kind, state, is_held, recipient, attempts, mails, answer, next_attempt_at, sent_at
+select job_id, kind, state, is_held, recipient, envelope_recipient, attempts, mails, answer, next_attempt_at, sent_at
 from delivery.jobs
 where order_id = %(order_id)s::text
 order by filed_at, job_id;

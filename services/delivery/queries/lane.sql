@@ -103,7 +103,7 @@ select order_id, job_id, kind, state, is_held,
         when state <> 'due' then state when is_held then 'held' when lease_owner is not null then 'leased'
         when next_attempt_at <= now() then 'due' else 'waiting'
     end as standing,
-    recipient, attempts, unknown_attempts, failures, mails, answer, letter_id,
+    recipient, envelope_recipient, attempts, unknown_attempts, failures, mails, answer, letter_id,
     filed_at, next_attempt_at, sent_at, lease_owner, cardinality(ticket_ids) as tickets, ticket_ids
 from (
     select jobs.*, array(

@@ -7,32 +7,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from email import policy
-from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 from uuid import UUID
 
 from services.delivery import templates
 from services.delivery.documents import Document, plain
+from services.delivery.sender import headers, readback
+from services.delivery.sender.rules import mailbox
 
 TICKETS_SHOWN_MAX = 20
+NAME_CHARS_MAX = 100
 WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or without 8BITMIME
 
 
 @dataclass(frozen=True, slots=True)
 class Letterhead:
-    """From whom mails come."""
+    """From whom mails come, and where answers go. Each is a name, which may be empty, and an address."""
 
-    sender: str
-    reply_to: str
+    sender: tuple[str, str]
+    reply_to: tuple[str, str] | None = None
 
     @property
     def address(self) -> str:
-        return parseaddr(self.sender)[1]
+        return self.sender[1]
 
     @property
     def domain(self) -> str:
         return self.address.rpartition("@")[2]
+
+
+def letterhead(sender: str, reply_to: str) -> Letterhead:
+    """Of mailboxes as the settings write them. Raises ValueError."""
+    return Letterhead(_mailbox(sender), _mailbox(reply_to) if reply_to else None)
+
+
+def _mailbox(text: str) -> tuple[str, str]:
+    name, address = mailbox(text)
+    return plain(name, NAME_CHARS_MAX), address
 
 
 def message_id(job_id: UUID, domain: str) -> str:
@@ -43,31 +55,48 @@ def message_id(job_id: UUID, domain: str) -> str:
 def compose(
     document: Document, pdfs: Sequence[bytes], *, job_id: UUID, recipient: str, letterhead: Letterhead, now: datetime
 ) -> bytes:
-    """As bytes for the wire. `recipient` has been checked; names are plain text already, and nothing can end a header."""
-    mail = EmailMessage(policy=WIRE)
-    mail["From"] = mailbox(*parseaddr(letterhead.sender))
-    mail["To"] = mailbox(document.purchaser, recipient)
-    mail["Subject"] = subject(document)
-    mail["Date"] = format_datetime(now)
-    mail["Message-ID"] = message_id(job_id, letterhead.domain)
-    if letterhead.reply_to:
-        mail["Reply-To"] = mailbox(*parseaddr(letterhead.reply_to))
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office note comes back
-    mail["X-Auto-Response-Suppress"] = "All"
+    """Return the mail as bytes for the wire, after they were read back. `recipient` has been checked. Raises MailUnsound."""
+    mailboxes = {
+        "From": letterhead.sender,
+        "To": (plain(document.purchaser, NAME_CHARS_MAX), recipient),
+        **({"Reply-To": letterhead.reply_to} if letterhead.reply_to else {}),
+    }
+    about = subject(document)
+    head = [
+        *((name, headers.mailbox(*it)) for name, it in mailboxes.items()),
+        ("Subject", headers.unstructured(about)),
+        ("Date", format_datetime(now)),
+        ("Message-ID", message_id(job_id, letterhead.domain)),
+        ("Auto-Submitted", "auto-generated"),  # RFC 3834: no out-of-office note comes back
+        ("X-Auto-Response-Suppress", "All"),
+        ("Content-Language", "en"),
+    ]
+    texts, files = bodies(document, len(pdfs)), named_files(document.order, pdfs)
+    mail = headers.block(head) + body(texts, files).as_bytes()
+    readback.check(mail, readback.Meant([name for name, _ in head], mailboxes, about, texts, files))
+    return mail
+
+
+def bodies(document: Document, files: int) -> tuple[str, str]:
+    """The text and the HTML of a mail."""
     shown = document.pages[:TICKETS_SHOWN_MAX]
-    what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": len(pdfs)}
-    mail.set_content(templates.fill("mail.txt", **what))
-    mail.add_alternative(templates.fill("mail.html", **what), subtype="html")
-    for number, pdf in enumerate(pdfs, 1):
-        name = file_name(document.order, number if len(pdfs) > 1 else None)
+    what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": files}
+    return templates.fill("mail.txt", **what), templates.fill("mail.html", **what)
+
+
+def named_files(order: str, pdfs: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    return [(file_name(order, number if len(pdfs) > 1 else None), pdf) for number, pdf in enumerate(pdfs, 1)]
+
+
+def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]]) -> EmailMessage:
+    """Text and HTML beside each other, and the files. Of headers it has only those that describe it."""
+    mail = EmailMessage(policy=WIRE)
+    mail.set_content(texts[0])
+    mail.add_alternative(texts[1], subtype="html")
+    mail.make_mixed()  # one form for all mails
+    for name, pdf in files:
         mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=name)
-    mail["Content-Language"] = "en"  # last: set_content and attachments take such a header away from the whole
-    return mail.as_bytes()
-
-
-def mailbox(name: str, address: str) -> Address:
-    local, _, domain = address.rpartition("@")
-    return Address(plain(name, 100), local, domain)
+    return mail
 
 
 def subject(document: Document) -> str:

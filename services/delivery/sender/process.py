@@ -22,7 +22,7 @@ from services.delivery.sender.breaker import Breaker
 from services.delivery.sender.heart import Heart
 from services.delivery.sender.janitor import Janitor
 from services.delivery.sender.loop import Means, Sender
-from services.delivery.sender.mail import Letterhead
+from services.delivery.sender.mail import letterhead
 from services.delivery.sender.rules import Patience
 from services.delivery.sender.smtp import Channel, Destination, destination
 from services.delivery.sender.store import Desk
@@ -67,7 +67,7 @@ def build(
         breaker=breaker(settings),
         heart=Heart(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
         patience=patience(settings),
-        letterhead=Letterhead(settings.sender_address, settings.reply_to),
+        letterhead=letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
         archive=Archive(register, files, renderer, telemetry, time.monotonic),
         janitor=janitor(settings, register, files, telemetry),

@@ -12,6 +12,8 @@ from enum import Enum, auto
 from typing import Literal
 from uuid import UUID
 
+import idna
+
 from schemas.orders import Ticket, TicketsChanged
 from services.delivery.errors import (
     AddressRefused,
@@ -24,6 +26,10 @@ from services.delivery.errors import (
 )
 
 ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}")
+DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+MAILBOX = re.compile(
+    r"(?P<bare>[^\s<>]+)|(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^\"<>@]*?))\s*<(?P<address>[^\s<>]+)>"
+)
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
 NO_SUCH_BOX = frozenset({521, 551, 553, 556})
@@ -60,6 +66,14 @@ class Intent:
     job: Leased
     recipient: str
     tickets: tuple[Ticket, ...]
+
+    @property
+    def envelope_recipient(self) -> str:
+        """The address that the mail server is given; empty when the order's is none."""
+        try:
+            return address(self.recipient)
+        except RecipientUnusable:
+            return ""
 
     @property
     def left_behind(self) -> frozenset[UUID]:
@@ -167,11 +181,47 @@ class Patience:
 
 
 def address(text: str) -> str:
-    """The address in the form in which SMTP takes it: its domain in ASCII. Raises RecipientUnusable."""
-    if not ADDRESS.fullmatch(text) or not text.rpartition("@")[0].isascii():
+    """Return the address as SMTP takes it, its domain in ASCII. Raises RecipientUnusable."""
+    local, _, given = text.rpartition("@")
+    if not ADDRESS.fullmatch(text) or not local.isascii():
         raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
-    local, _, domain = text.rpartition("@")
+    if "=?" in local:
+        raise RecipientUnusable("the text before the @ looks like an encoded word, which mail readers decode")
     try:
-        return f"{local}@{domain.encode('idna').decode('ascii')}"
-    except UnicodeError:
-        raise RecipientUnusable("the domain of the e-mail address cannot be one") from None
+        return f"{local}@{domain(given)}"
+    except UnicodeError as error:
+        raise RecipientUnusable(f"the domain of the e-mail address cannot be one: {error}") from None
+
+
+def domain(given: str) -> str:
+    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before, non-transitionally: an ß
+    stays an ß and does not become ss. What is returned decodes to the mapped domain. Raises UnicodeError.
+    """
+    mapped = idna.uts46_remap(given, std3_rules=True, transitional=False).removesuffix(".")
+    encoded = ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
+    if not DOMAIN.fullmatch(encoded):
+        raise UnicodeError("a label is empty, too long, or has a hyphen at its end")
+    return encoded
+
+
+def _a_label(label: str) -> str:
+    encoded = idna.alabel(label).decode("ascii")
+    if idna.ulabel(encoded) != label:
+        raise UnicodeError("its encoded form decodes to another domain")
+    return encoded
+
+
+def mailbox(text: str) -> tuple[str, str]:
+    """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings write one mailbox.
+    Raises ValueError: what could be two addresses is none.
+    """
+    match = MAILBOX.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
+    name, quoted = match["name"] or "", match["quoted"]
+    try:
+        return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else name, address(
+            match["bare"] or match["address"]
+        )
+    except RecipientUnusable as error:
+        raise ValueError(f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}") from None

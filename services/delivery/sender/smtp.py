@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from typing_extensions import override
 
 from services.delivery.errors import SmtpUrlUnusable
-from services.delivery.sender.rules import Answer, Stage
+from services.delivery.sender.rules import Answer, Stage, domain
 
 LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}
@@ -56,8 +56,12 @@ def destination(url: str) -> Destination:
         raise SmtpUrlUnusable("it is not set" if not url else "it does not begin with smtp:// or smtps:// and a host")
     if set(options) - {"starttls"} or options.get("starttls", "required") != "required":
         raise SmtpUrlUnusable("the only option is ?starttls=required")
+    try:
+        host = parts.hostname if parts.hostname.isascii() else domain(parts.hostname)
+    except UnicodeError as error:
+        raise SmtpUrlUnusable(f"its host cannot be one: {error}") from None
     found = Destination(
-        parts.hostname,
+        host,
         port or PORTS[parts.scheme],
         parts.scheme == "smtps",
         "starttls" in options,

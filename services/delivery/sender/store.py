@@ -89,7 +89,9 @@ class Desk:
         if work:
             ids = [it.intent.job.job_id for it in work]
             recipients = [storable(it.intent.recipient, 320) for it in work]
-            self._do("write_intents", {"job_ids": ids, "recipients": recipients, "lease_s": lease_s})
+            columns = {"job_ids": ids, "recipients": recipients}
+            columns["envelope_recipients"] = [it.intent.envelope_recipient for it in work]
+            self._do("write_intents", columns | {"lease_s": lease_s})
         if left := [(it.intent.job.job_id, ticket) for it in work for ticket in sorted(it.intent.left_behind)]:
             self._do("leave_behind", {"job_ids": [job for job, _ in left], "ticket_ids": [it for _, it in left]})
         if refrained:

@@ -89,16 +89,7 @@ async def serve(
         broken.append(why)
         server.should_exit = True
 
-    publisher = Publisher(
-        servers,
-        TOPIC,
-        records_max=settings.door_in_flight_max,
-        bytes_max=settings.door_in_flight_bytes_max,
-        wait_s=settings.door_acknowledgement_wait_ms / 1_000,
-        on_fatal=broke,
-        skew_warning_s=settings.door_clock_skew_warning_ms / 1_000,
-        wall=wall,
-    )
+    publisher = published_by(settings, servers, broke, wall)
     callbacks = Callbacks(found, publisher, settings, certificates, wall)
     connections = Connections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
     server = Server(configured(Api(callbacks, publisher), settings, connections))
@@ -115,6 +106,21 @@ async def serve(
         logs.get("door").error("ended by a fatal error", code=DoorBroken.code, error=broken[0])
         return EX_FATAL
     return EX_OK
+
+
+def published_by(
+    settings: Settings, servers: str, on_fatal: Callable[[str], None], wall: Callable[[], float]
+) -> Publisher:
+    return Publisher(
+        servers,
+        TOPIC,
+        records_max=settings.door_in_flight_max,
+        bytes_max=settings.door_in_flight_bytes_max,
+        wait_s=settings.door_acknowledgement_wait_ms / 1_000,
+        on_fatal=on_fatal,
+        skew_warning_s=settings.door_clock_skew_warning_ms / 1_000,
+        wall=wall,
+    )
 
 
 def configured(api: Api, settings: Settings, connections: Connections) -> uvicorn.Config:

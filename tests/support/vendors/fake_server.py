@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-DRIPS = 40  # of a tenth of a second
+DRIPS = 600  # of a tenth of a second
 
 
 class Asked(NamedTuple):

@@ -68,7 +68,7 @@ class FakeTicketEvolution:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def put(self, *orders: dict[str, Any]) -> None:
         self.orders.update({str(it["id"]): it for it in orders})

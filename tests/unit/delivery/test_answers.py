@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import idna
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
@@ -20,8 +21,10 @@ from services.delivery.sender.rules import (
     Stage,
     Verdict,
     address,
+    domain,
     intend,
     judge,
+    mailbox,
     refusal,
     shakes_the_server,
 )
@@ -139,7 +142,23 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "sent"), [("ada@example.org", "ada@example.org"), ("ada+x@bücher.example", "ada+x@xn--bcher-kva.example")]
+    ("text", "sent"),
+    [
+        ("ada@example.org", "ada@example.org"),
+        ("ada+x@bücher.example", "ada+x@xn--bcher-kva.example"),
+        ("info@faß.de", "info@xn--fa-hia.de"),
+        ("info@FAẞ.DE", "info@xn--fa-hia.de"),
+        ("info@xn--fa-hia.de", "info@xn--fa-hia.de"),
+        ("info@βόλος.com", "info@xn--nxasmm1c.com"),
+        ("Ada@BÜCHER.Example", "Ada@xn--bcher-kva.example"),
+        ("ada@bu\u0308cher.example", "ada@xn--bcher-kva.example"),
+        ("ada@example.org.", "ada@example.org"),
+        ("ada@日本語。jp", "ada@xn--wgv71a119e.jp"),
+        ("ada@\uff45\uff58\uff41\uff4d\uff50\uff4c\uff45\uff0eorg", "ada@example.org"),
+        ("ada@\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.com", "ada@xn--mgba3gch31f060k.com"),
+        ("ada@xn--i-7iq.ws", "ada@xn--i-7iq.ws"),
+        ("ada@r3---sn-apo.example", "ada@r3---sn-apo.example"),
+    ],
 )
 def test_an_address_is_written_as_smtp_takes_it(text: str, sent: str) -> None:
     assert address(text) == sent
@@ -159,11 +178,63 @@ def test_an_address_is_written_as_smtp_takes_it(text: str, sent: str) -> None:
         "ädä@example.org",
         "a@b..org",
         "a" * 65 + "@b.org",
+        "ada@i❤.ws",  # no domain by IDNA 2008; its ASCII form is taken
+        "ada@fa\u200dß.de",
+        "ada@-faß.de",
+        "ada@faß-.de",
+        "ada@.faß.de",
+        "ada@faß..de",
+        "ada@faß.de..",
+        "ada@ab--ß.de",
+        "ada@\u0301a.de",
+        "ada@אaß.de",
+        "ada@" + "ß" * 64 + ".de",
+        "ada@[127.0.0.1]",
+        "ada@a\ud800.de",
+        "=?utf-8?q?=0D=0ABcc:_x?=@example.org",
     ],
 )
 def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> None:
     with pytest.raises(RecipientUnusable):
         address(text)
+
+
+@given(st.one_of(st.text(max_size=30), st.text(alphabet="aäßẞς。\uff0e.-İI\u0131K\u200c\u200d", max_size=20)))
+@example("faß.de")
+def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain: str) -> None:
+    """What UTS 46 maps (case, width, composition) is given in its mapped form."""
+    try:
+        encoded = domain(given_domain)
+    except UnicodeError:
+        return
+    assert encoded.isascii()
+    mapped = idna.uts46_remap(given_domain, std3_rules=True, transitional=False).removesuffix(".")
+    for written, meant in zip(encoded.split("."), mapped.split("."), strict=True):
+        assert meant == (written if meant.isascii() else written.removeprefix("xn--").encode().decode("punycode"))
+    assert domain(encoded) == encoded
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("tickets@example.org", ("", "tickets@example.org")),
+        ("Tickets <tickets@example.org>", ("Tickets", "tickets@example.org")),
+        ('"Ada \\"A\\" <x>" <tickets@example.org>', ('Ada "A" <x>', "tickets@example.org")),
+        ("Example, Inc. <tickets@example.org>", ("Example, Inc.", "tickets@example.org")),
+        ("=?utf-8?q?=0D=0A?= <tickets@example.org>", ("=?utf-8?q?=0D=0A?=", "tickets@example.org")),
+    ],
+)
+def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
+    assert mailbox(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a@b.org, c@d.org", "A <a@b.org>, C <c@d.org>", "a@b.org <c@d.org>", "A <a@b.org> c", "A <a@b.org\r\nBcc: x>", '"A <a@b.org>'],
+)  # fmt: skip
+def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be one address"):
+        mailbox(text)
 
 
 class Clock:
@@ -202,6 +273,7 @@ def test_a_wrong_password_is_not_tried_three_times() -> None:
     [
         ("smtp://localhost:2525", Destination("localhost", 2525)),
         ("smtp://mail.example.org", Destination("mail.example.org", 25)),
+        ("smtp://mail.faß.de", Destination("mail.xn--fa-hia.de", 25)),
         (
             "smtps://u%40x:p%2Fw@mail.example.org",
             Destination("mail.example.org", 465, is_encrypted=True, user="u@x", password="p/w"),
@@ -242,6 +314,8 @@ def test_a_url_that_cannot_be_meant_is_refused_without_being_quoted(url: str) ->
     [
         {"sender_address": "nobody"},
         {"reply_to": "a b"},
+        {"reply_to": "a@example.org, b@example.org"},
+        {"sender_address": "Tickets <tickets@faß.de>"},
         {"lease_ms": 1_000, "mail_deadline_ms": 1_000},
         {"backlog_high_jobs": 10, "backlog_low_jobs": 10},
         {"retry_min_ms": 100, "retry_max_ms": 99},

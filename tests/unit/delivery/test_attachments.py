@@ -17,7 +17,7 @@ from schemas.orders import TicketsChanged
 from services.delivery.archive import Printed
 from services.delivery.documents import ATTACHMENTS_MAX, Per, document, documents
 from services.delivery.sender.loop import digest
-from services.delivery.sender.mail import Letterhead, compose, file_name
+from services.delivery.sender.mail import compose, file_name, letterhead
 from tests.support.deliveries import issued
 
 
@@ -31,7 +31,7 @@ def mailed(snapshot: TicketsChanged, *pdfs: bytes) -> EmailMessage:
         pdfs,
         job_id=UUID(int=1),
         recipient="ada@example.org",
-        letterhead=Letterhead("Tickets <tickets@example.org>", ""),
+        letterhead=letterhead("Tickets <tickets@example.org>", ""),
         now=datetime(2026, 11, 21, tzinfo=UTC),
     )
     return BytesParser(EmailMessage, policy=policy.default).parsebytes(mail)

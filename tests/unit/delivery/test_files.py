@@ -250,7 +250,7 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pyt
     for ask in (lambda: files.get(SHA256), lambda: files.put(CONTENT), lambda: files.delete(SHA256)):
         with pytest.raises(FilesAway, match="Timeout"):
             ask()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
 def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_asked_again(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import segno
 import zxingcpp
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
@@ -25,7 +25,6 @@ RECTANGLE = re.compile(rb"(\d+) (\d+) (\d+) 1 re\n")
 SVG_RECTANGLE = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
 made = cache(stencil)
-unhurried = settings(deadline=None)  # the first example may have to learn a stencil, or to fill what is kept
 
 
 def ticket(chance: random.Random) -> str:
@@ -77,7 +76,6 @@ def of_svg(d: str) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
-@unhurried
 @given(data=st.data())
 def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataObject) -> None:
     payload = data.draw(st.text(ALPHABET, min_size=length, max_size=length))
@@ -107,7 +105,6 @@ def test_two_hundred_codes_are_read_at_two_and_at_three_pixels_a_module() -> Non
             assert [found.text for found in zxingcpp.read_barcodes(picture(matrix, 25, pixels))] == [payload]
 
 
-@unhurried
 @given(st.text().filter(lambda payload: len(payload) != 35))
 def test_a_payload_of_another_length_is_refused_and_both_lengths_named(payload: str) -> None:
     with pytest.raises(ValueError, match=rf"for 35 characters.* has {len(payload)}$"):
@@ -115,7 +112,6 @@ def test_a_payload_of_another_length_is_refused_and_both_lengths_named(payload: 
 
 
 @pytest.mark.parametrize("length", [1, 2, 35, 36])
-@unhurried
 @given(data=st.data())
 def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(length: int, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, length - 1))
@@ -157,7 +153,6 @@ def test_a_stencil_survives_its_bytes(length: int, mask: int) -> None:
     assert again.matrix(payload) == quick.matrix(payload)
 
 
-@unhurried
 @given(st.data())
 def test_changed_bytes_are_refused(data: st.DataObject) -> None:
     written = bytearray(made(35).to_bytes())
@@ -166,7 +161,6 @@ def test_changed_bytes_are_refused(data: st.DataObject) -> None:
         Stencil.from_bytes(bytes(written))
 
 
-@unhurried
 @given(data=st.data(), more=st.binary(min_size=1, max_size=200))
 def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(data: st.DataObject, more: bytes) -> None:
     written = made(2).to_bytes()
@@ -175,7 +169,6 @@ def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(data: st.DataObj
             Stencil.from_bytes(changed)
 
 
-@unhurried
 @given(st.binary(max_size=400))
 def test_bytes_of_anything_else_are_refused_as_no_stencil(data: bytes) -> None:
     with pytest.raises(ValueError, match="no stencil"):
@@ -196,20 +189,17 @@ def test_a_refusal_of_bytes_says_what_is_wrong_with_them() -> None:
         Stencil.from_bytes(body + b"\0\0\0\0")
 
 
-@unhurried
 @given(sides())
 def test_both_paths_cover_each_dark_module_once_and_no_other(code: tuple[int, int]) -> None:
     assert covered(of_pdf(path(*code)), code[1]) == rows(*code)
     assert covered(of_svg(svg_path(*code)), code[1]) == rows(*code)
 
 
-@unhurried
 @given(sides())
 def test_both_paths_have_the_same_rectangles_in_the_same_order(code: tuple[int, int]) -> None:
     assert of_pdf(path(*code)) == of_svg(svg_path(*code))
 
 
-@unhurried
 @given(sides())
 def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_them(code: tuple[int, int]) -> None:
     side = code[1]
@@ -226,7 +216,6 @@ def test_lines_are_kept_for_the_sides_of_stencils_and_for_no_larger_ones() -> No
     assert {len(strip) for strip in qr._strips(25)} == {1}
 
 
-@unhurried
 @given(st.text(ALPHABET, min_size=35, max_size=35))
 def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
     assert drawn(payload, made(35)) == (made(35).matrix(payload), 25)

@@ -202,7 +202,7 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 
 
 @every_vendor
-@settings(max_examples=ROUNDS, deadline=None)
+@settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
     """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a stumble of the door."""
@@ -211,7 +211,7 @@ def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: 
 
 @pytest.mark.chaos
 @every_vendor
-@settings(max_examples=ROUNDS_OF_CHAOS, deadline=None)
+@settings(max_examples=ROUNDS_OF_CHAOS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_at_length(vendor: Vendor, seed: int) -> None:
     ends_whatever_is_sent(vendor, seed)

@@ -126,7 +126,7 @@ def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
 
 @pytest.mark.slow
 @every_kind
-@settings(max_examples=ROUNDS, deadline=None)
+@settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_signed_is_kept_with_all_that_it_says(kind: str, seed: int) -> None:
     """10,000 mutated bodies a source, signed as the vendor would: never a 500, never a lost byte, always a stated reason."""

@@ -141,12 +141,13 @@ def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep
     async def run() -> None:
         door = played.door(rate_max=5, door_in_flight_max=50)
         assert (await send(door))[0] == 200
-        played.pause_s, played.status = 0.5, 404
+        played.pause_s, played.status = 2.0, 404
         flood = [asyncio.create_task(send(door, url=f"{URL}{n}")) for n in range(9)]
         await asyncio.sleep(0.1)
-        before = time.monotonic()
+        waiting = [task for task in flood if not task.done()]  # for PayPal's host; the others were refused at once
         assert (await send(door))[0] == 200
-        assert time.monotonic() - before < 0.3
+        assert waiting
+        assert not any(task.done() for task in waiting)
         assert {status for status, _ in await asyncio.gather(*flood)} == {503}
         assert [(await send(door))[0] for _ in range(5)] == [200] * 5
 

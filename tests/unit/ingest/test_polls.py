@@ -17,7 +17,7 @@ from services.ingest.polls import VENDORS, stripe, woocommerce
 from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
 from services.ingest.polls.woocommerce import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
-from tests.support.vendors.fake_server import Asked, FakeVendor, Told
+from tests.support.vendors.fake_server import DRIPS, Asked, FakeVendor, Told
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -48,7 +48,7 @@ def told(found: list[Found]) -> set[tuple[str, int | None]]:
     return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.integers(0, 6), min_size=1, max_size=24),
     st.lists(st.integers(2, 5), min_size=1, max_size=5),
@@ -180,7 +180,7 @@ def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself(
     assert {it.external_id for it in older} == {"1", "2"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.integers(0, 40), min_size=1, max_size=24).map(sorted),
     st.integers(1, 5),
@@ -213,7 +213,7 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
     assert vendor.faults == []
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from(["enabled", "disabled", "gone"]), st.integers(0, 7)), max_size=6),
     st.integers(1, 5),
@@ -404,7 +404,7 @@ def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
             began = time.monotonic()
             with pytest.raises(httpx.ReadTimeout):
                 client.get(address)
-            assert 0.9 < time.monotonic() - began < 2, way
+            assert 0.9 < time.monotonic() - began < DRIPS / 10, way  # it drips on for that long
             assert client.get(address).status_code == 401
         client.close()
 

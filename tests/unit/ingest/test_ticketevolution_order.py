@@ -248,7 +248,6 @@ HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1
 
 
 @pytest.mark.feature("SF-199")
-@settings(deadline=None)
 @given(history=HISTORY, chance=some.randoms(use_true_random=False))
 def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
     history: Sequence[tuple[int, str, str | None]], chance: random.Random
@@ -338,7 +337,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
     return [(value, key) for key in keys] + [it for key in keys for it in places(value[key])]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(chance=some.randoms(use_true_random=False))
 def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Random) -> None:
     for _ in range(100):

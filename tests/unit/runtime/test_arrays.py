@@ -25,13 +25,12 @@ def connection(servers: Servers) -> Iterator[psycopg.Connection]:
 
 
 @given(some.lists(TEXTS | HARD | some.none(), max_size=6) | some.lists(TEXTS | HARD, max_size=6))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_texts_arrive_as_they_are(connection: psycopg.Connection, elements: list[str | None]) -> None:
     assert connection.execute("select %s::text[]", [arrays.texts(elements)]).fetchone() == (elements,)
 
 
 @given(some.lists(some.integers(-(2**63), 2**63 - 1) | some.none(), max_size=6))
-@settings(deadline=None)
 def test_numbers_arrive_as_they_are(connection: psycopg.Connection, elements: list[int | None]) -> None:
     assert connection.execute("select %s::bigint[]", [arrays.plain(elements)]).fetchone() == (elements,)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.runtime.bounded import DEPTH_MAX, FileUnusableError, parse_toml, read_bytes, read_text, read_toml
 from services.runtime.text import one_line, quoted
 
-SETTINGS = settings(deadline=None, max_examples=100)
+SETTINGS = settings(max_examples=100)
 
 
 def test_a_file_is_read_up_to_its_bound_and_not_a_byte_further(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime import database, logs
@@ -19,7 +19,6 @@ from services.runtime.repeats import CAUSES_MAX, Repeats, shape
 FAIL = ("FAIL", "vm:1#consumer-1", "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ")
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 40)), max_size=60))
 def test_each_cause_is_written_once_in_its_interval_and_every_other_line_is_counted(
     lines: list[tuple[str, float]],

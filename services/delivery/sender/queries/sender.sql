@@ -17,9 +17,11 @@ from delivery.orders where order_id = any(%(order_ids)s::text[]) order by order_
 -- Before anything is sent. A lease that ran out under somebody else is an attempt whose end nobody knows.
 update delivery.jobs
 set attempts = attempts + 1, lease_owner = %(owner)s::text, recipient = batch.recipient,
+    envelope_recipient = batch.envelope_recipient,
     next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision),
     unknown_attempts = unknown_attempts + (lease_owner is not null)::int
-from unnest(%(job_ids)s::uuid[], %(recipients)s::text[]) as batch (job_id, recipient)
+from unnest(%(job_ids)s::uuid[], %(recipients)s::text[], %(envelope_recipients)s::text[])
+    as batch (job_id, recipient, envelope_recipient)
 where jobs.job_id = batch.job_id;
 
 -- name: leave_behind
@@ -93,8 +95,8 @@ select %(group)s::text, '@jobs', job_id::text, 0, deaths + 1, now(), convert_to(
     sha256(letter.value), ''::bytea, 'job', %(code)s::text, %(text)s::text, attempts, %(code_version)s::text, order_id
 from delivery.jobs, lateral (
     select convert_to(jsonb_build_object(
-        'job_id', job_id, 'order_id', order_id, 'kind', kind, 'recipient', recipient, 'attempts', attempts,
-        'unknown_attempts', unknown_attempts, 'failures', failures, 'answer', answer
+        'job_id', job_id, 'order_id', order_id, 'kind', kind, 'recipient', recipient,
+        'envelope_recipient', envelope_recipient, 'attempts', attempts, 'unknown_attempts', unknown_attempts, 'failures', failures, 'answer', answer
     )::text, 'UTF8') as value
 ) as letter
 where job_id = %(job_id)s::uuid and state = 'due' and lease_owner is null and attempts = %(attempt)s::int

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.ceiling import Task, compile_apart
+from services.delivery.rendering.ceiling import START_S_MAX, Task, compile_apart
 from services.delivery.rendering.designs import Chosen, Design
 from services.delivery.rendering.shelf import Shelf, plate_key
 from tests.support.rendering import SPRING, made
@@ -75,4 +75,4 @@ def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(name: str, tm
     except DesignUnusable as told:
         cause = told.cause
     assert (work.shelf.plate(work.key) is None) == cause.startswith("made")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < START_S_MAX + 30  # it starts, and is ended three seconds later

@@ -1,0 +1,114 @@
+"""A second look at a mail before it is sent: its bytes are parsed anew and compared with what was meant.
+
+This module shares no code with `headers`. It accepts the few forms that `headers` writes and refuses
+everything else, so a defect of the writer becomes a dead letter and never a mail.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email import policy
+from email.message import Message
+from email.parser import BytesParser
+from email.utils import getaddresses
+
+from services.delivery.errors import MailUnsound
+
+LINE_BYTES_MAX = 998  # RFC 5322, without the line end
+BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
+ADDRESS = r"[^\s<>(),:;@\\\"\[\]]+@[A-Za-z0-9.-]+"
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+WORD = r"=\?utf-8\?b\?([A-Za-z0-9+/]*={0,2})\?="
+WORDS = rf"{WORD}(?: {WORD})*"
+MAILBOX = re.compile(rf"(?P<bare>{ADDRESS})|(?P<phrase>{QUOTED}|{WORDS}) <(?P<address>{ADDRESS})>")
+BODY_HEADERS = ["Content-Type", "MIME-Version"]  # after all others, in any order
+PART_HEADERS = {  # of each kind of part, in any order, each once
+    "multipart/alternative": {"content-type", "mime-version"},
+    "text/plain": {"content-type", "content-transfer-encoding"},
+    "text/html": {"content-type", "content-transfer-encoding", "mime-version"},
+    "application/pdf": {"content-type", "content-transfer-encoding", "content-disposition", "mime-version"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What the mail is meant to be. `names`: its headers in their order, without those of the body. `mailboxes`: name and address, by header."""
+
+    names: Sequence[str]
+    mailboxes: Mapping[str, tuple[str, str]]
+    subject: str
+    texts: tuple[str, str]  # plain and HTML
+    files: Sequence[tuple[str, bytes]]
+
+
+def check(mail: bytes, meant: Meant) -> None:
+    """Raises MailUnsound unless the bytes are exactly the mail that was meant."""
+    head, separator, _ = mail.partition(b"\r\n\r\n")
+    if not separator or BARE.search(head):
+        raise MailUnsound("the headers have no end, or hold a bare line end or NUL")
+    if any(len(line) > LINE_BYTES_MAX for line in mail.split(b"\r\n")):
+        raise MailUnsound(f"a line is longer than {LINE_BYTES_MAX} bytes")
+    parsed = BytesParser(policy=policy.compat32).parsebytes(mail)  # it decodes nothing by itself
+    found = parsed.keys()
+    if found[: len(meant.names)] != list(meant.names) or sorted(found[len(meant.names) :]) != BODY_HEADERS:
+        raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
+    for name, (shown, address) in meant.mailboxes.items():
+        _check_mailbox(name, _unfolded(parsed, name), shown, address)
+    if _shown(_unfolded(parsed, "Subject")) != meant.subject:
+        raise MailUnsound("Subject reads as another text")
+    _check_body(parsed, meant)
+
+
+def _unfolded(parsed: Message, name: str) -> str:
+    return re.sub(r"\r?\n(?=[ \t])", "", str(parsed[name]))
+
+
+def _check_mailbox(name: str, value: str, shown: str, address: str) -> None:
+    """By the grammar above, and by the standard library's parser of address lists."""
+    match = MAILBOX.fullmatch(value)
+    if match is None or [found for _, found in getaddresses([value])] != [address]:
+        raise MailUnsound(f"{name} is not exactly the one address that was meant")
+    if (match["bare"] or match["address"]) != address:
+        raise MailUnsound(f"{name} is another address")
+    if _shown(match["phrase"] or "") != shown:
+        raise MailUnsound(f"{name} shows another name")
+
+
+def _shown(value: str) -> str:
+    """Return the text that a mail reader shows for a name or a subject."""
+    if re.fullmatch(QUOTED, value):
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    if not re.fullmatch(WORDS, value):
+        return value
+    try:
+        return "".join(b64decode(word, validate=True).decode() for word in re.findall(WORD, value))
+    except ValueError:
+        raise MailUnsound("an encoded word cannot be decoded") from None
+
+
+def _check_body(parsed: Message, meant: Meant) -> None:
+    """multipart/mixed of multipart/alternative (plain, HTML), then the files in their order."""
+    leaves = ["text/plain", "text/html", *["application/pdf"] * len(meant.files)]
+    parts = list(parsed.walk())
+    if [part.get_content_type() for part in parts] != ["multipart/mixed", "multipart/alternative", *leaves]:
+        raise MailUnsound("the parts of the body are others")
+    if any(part.defects for part in parts):
+        raise MailUnsound("a part of the body is malformed")
+    for part in parts[1:]:
+        names = [name.lower() for name in part.keys()]  # noqa: SIM118 - a Message iterates its keys only by `keys`
+        if len(set(names)) != len(names) or not set(names) <= PART_HEADERS[part.get_content_type()]:
+            raise MailUnsound(f"a part of the body has the headers {', '.join(names)}"[:300])
+    for part, text in zip(parts[2:4], meant.texts, strict=True):
+        if _content(part).splitlines() != text.encode().splitlines():
+            raise MailUnsound("a text of the body reads differently")
+    for part, (file_name, content) in zip(parts[4:], meant.files, strict=True):
+        if part.get_filename() != file_name or _content(part) != content:
+            raise MailUnsound("an attachment has another name or content")
+
+
+def _content(part: Message) -> bytes:
+    content = part.get_payload(decode=True)
+    return content if isinstance(content, bytes) else b""
