@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from services.delivery.sender.rules import mailbox
 
 TICKETS_SHOWN_MAX = 20
 NAME_CHARS_MAX = 100
+BASE64_LINE_CHARS = 76  # RFC 2045
 WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or without 8BITMIME
 
 
@@ -72,7 +74,7 @@ def compose(
         ("Content-Language", "en"),
     ]
     texts, files = bodies(document, len(pdfs)), named_files(document.order, pdfs)
-    mail = headers.block(head) + body(texts, files).as_bytes()
+    mail = headers.block(head) + body(texts, files, boundary=f"=_{job_id.hex}")
     readback.check(mail, readback.Meant([name for name, _ in head], mailboxes, about, texts, files))
     return mail
 
@@ -88,15 +90,33 @@ def named_files(order: str, pdfs: Sequence[bytes]) -> list[tuple[str, bytes]]:
     return [(file_name(order, number if len(pdfs) > 1 else None), pdf) for number, pdf in enumerate(pdfs, 1)]
 
 
-def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]]) -> EmailMessage:
-    """Text and HTML beside each other, and the files. Of headers it has only those that describe it."""
-    mail = EmailMessage(policy=WIRE)
-    mail.set_content(texts[0])
-    mail.add_alternative(texts[1], subtype="html")
-    mail.make_mixed()  # one form for all mails
-    for name, pdf in files:
-        mail.add_attachment(pdf, maintype="application", subtype="pdf", filename=name)
-    return mail
+def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary: str) -> bytes:
+    """Text and HTML beside each other, and the files. Of headers it has only those that describe it.
+
+    The library writes the texts. The files are written here: it would take twice the time of all the rest for them.
+    """
+    beside = EmailMessage(policy=WIRE)
+    beside.set_content(texts[0])
+    beside.add_alternative(texts[1], subtype="html")
+    parts = [beside.as_bytes().removesuffix(b"\r\n"), *(attachment(name, content) for name, content in files)]
+    mark = b"--" + boundary.encode("ascii")
+    return b"".join(
+        [
+            f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode("ascii"),
+            *(mark + b"\r\n" + part + b"\r\n" for part in parts),
+            mark + b"--\r\n",
+        ]
+    )
+
+
+def attachment(name: str, content: bytes) -> bytes:
+    encoded = b2a_base64(content, newline=False)
+    lines = b"\r\n".join(encoded[at : at + BASE64_LINE_CHARS] for at in range(0, len(encoded), BASE64_LINE_CHARS))
+    head = (
+        "Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n"
+        f'Content-Disposition: attachment; filename="{name}"\r\nMIME-Version: 1.0\r\n\r\n'
+    )
+    return head.encode("ascii") + lines
 
 
 def subject(document: Document) -> str:

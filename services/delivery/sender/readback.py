@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email import policy
@@ -46,12 +47,12 @@ class Meant:
 
 def check(mail: bytes, meant: Meant) -> None:
     """Raises MailUnsound unless the bytes are exactly the mail that was meant."""
-    head, separator, _ = mail.partition(b"\r\n\r\n")
+    head, separator, body = mail.partition(b"\r\n\r\n")
     if not separator or BARE.search(head):
         raise MailUnsound("the headers have no end, or hold a bare line end or NUL")
     if any(len(line) > LINE_BYTES_MAX for line in mail.split(b"\r\n")):
         raise MailUnsound(f"a line is longer than {LINE_BYTES_MAX} bytes")
-    parsed = BytesParser(policy=policy.compat32).parsebytes(mail)  # it decodes nothing by itself
+    parsed = _parsed(head + separator)
     found = parsed.keys()
     if found[: len(meant.names)] != list(meant.names) or sorted(found[len(meant.names) :]) != BODY_HEADERS:
         raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
@@ -59,7 +60,7 @@ def check(mail: bytes, meant: Meant) -> None:
         _check_mailbox(name, _unfolded(parsed, name), shown, address)
     if _shown(_unfolded(parsed, "Subject")) != meant.subject:
         raise MailUnsound("Subject reads as another text")
-    _check_body(parsed, meant)
+    _check_body(_parts(parsed, body), meant)
 
 
 def _unfolded(parsed: Message, name: str) -> str:
@@ -89,24 +90,59 @@ def _shown(value: str) -> str:
         raise MailUnsound("an encoded word cannot be decoded") from None
 
 
-def _check_body(parsed: Message, meant: Meant) -> None:
-    """multipart/mixed of multipart/alternative (plain, HTML), then the files in their order."""
-    leaves = ["text/plain", "text/html", *["application/pdf"] * len(meant.files)]
-    parts = list(parsed.walk())
-    if [part.get_content_type() for part in parts] != ["multipart/mixed", "multipart/alternative", *leaves]:
+def _parsed(content: bytes) -> Message:
+    """Parsed by a policy that decodes nothing by itself."""
+    return BytesParser(policy=policy.compat32).parsebytes(content)
+
+
+def _parts(parsed: Message, body: bytes) -> list[bytes]:
+    """Return what stands between the boundaries. Nothing may stand before the first and after the last."""
+    mark = b"--" + (parsed.get_boundary() or "").encode("ascii", "replace")
+    first, last = mark + b"\r\n", b"\r\n" + mark + b"--\r\n"
+    if parsed.get_content_type() != "multipart/mixed" or not (body.startswith(first) and body.endswith(last)):
+        raise MailUnsound("the body is not multipart/mixed between its boundaries")
+    parts = body[len(first) : -len(last)].split(b"\r\n" + first)
+    if body.count(mark) != len(parts) + 1:
+        raise MailUnsound("a boundary stands inside a part")
+    return parts
+
+
+def _check_body(parts: Sequence[bytes], meant: Meant) -> None:
+    """multipart/alternative (plain, HTML), then the files in their order."""
+    beside = list(_parsed(parts[0]).walk())
+    if [part.get_content_type() for part in beside] != ["multipart/alternative", "text/plain", "text/html"]:
         raise MailUnsound("the parts of the body are others")
-    if any(part.defects for part in parts):
-        raise MailUnsound("a part of the body is malformed")
-    for part in parts[1:]:
-        names = [name.lower() for name in part.keys()]  # noqa: SIM118 - a Message iterates its keys only by `keys`
-        if len(set(names)) != len(names) or not set(names) <= PART_HEADERS[part.get_content_type()]:
-            raise MailUnsound(f"a part of the body has the headers {', '.join(names)}"[:300])
-    for part, text in zip(parts[2:4], meant.texts, strict=True):
-        if _content(part).splitlines() != text.encode().splitlines():
+    if beside[0].preamble or (beside[0].epilogue or "").strip():
+        raise MailUnsound("something stands outside the texts of the body")
+    for part, text in zip(beside, (None, *meant.texts), strict=True):
+        _check_part(part)
+        if text is not None and _content(part).splitlines() != text.encode().splitlines():
             raise MailUnsound("a text of the body reads differently")
-    for part, (file_name, content) in zip(parts[4:], meant.files, strict=True):
-        if part.get_filename() != file_name or _content(part) != content:
-            raise MailUnsound("an attachment has another name or content")
+    if len(parts) != 1 + len(meant.files):
+        raise MailUnsound("the parts of the body are others")
+    for attached, (file_name, content) in zip(parts[1:], meant.files, strict=True):
+        _check_file(attached, file_name, content)
+
+
+def _check_file(part: bytes, file_name: str, content: bytes) -> None:
+    head, separator, payload = part.partition(b"\r\n\r\n")
+    parsed = _parsed(head + separator)
+    _check_part(parsed)
+    encoding = parsed["Content-Transfer-Encoding"]
+    if (parsed.get_content_type(), encoding, parsed.get_filename()) != ("application/pdf", "base64", file_name):
+        raise MailUnsound("an attachment has another name or form")
+    try:
+        found = a2b_base64(payload.replace(b"\r\n", b""), strict_mode=True)
+    except ValueError:
+        raise MailUnsound("an attachment is no Base64") from None
+    if found != content:
+        raise MailUnsound("an attachment has another content")
+
+
+def _check_part(part: Message) -> None:
+    names = [name.lower() for name in part.keys()]  # noqa: SIM118 - a Message iterates its keys only by `keys`
+    if part.defects or len(set(names)) != len(names) or not set(names) <= PART_HEADERS[part.get_content_type()]:
+        raise MailUnsound(f"a part of the body has the headers {', '.join(names)}"[:300])
 
 
 def _content(part: Message) -> bytes:

@@ -149,6 +149,10 @@ def test_no_value_of_a_header_holds_a_line_end_or_more_than_ascii(value: str) ->
         (b"Content-Type: application/pdf", b"Content-Type: text/html"),
         (b"Hello Ada", b"Hello Eve"),
         (b"MIME-Version: 1.0\r\n", b"MIME-Version: 1.0\r\nMIME-Version: 1.0\r\n"),
+        (b"JVBERiBh", b"JVBERiBi"),
+        (b"JVBERiBh", b"JVBERiBh!"),
+        (b"JVBERiBh", b"JVBERiBh\r\n--=_x--\r\n"),
+        (b"--\r\n", b"--\r\nafter the end\r\n"),
         (b"Content-Language: en", b"Content-Language: " + b"e" * 990),
     ],
 )
