@@ -58,7 +58,7 @@ def check(mail: bytes, meant: Meant) -> None:
         raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
     for name, (shown, address) in meant.mailboxes.items():
         _check_mailbox(name, _unfolded(parsed, name), shown, address)
-    if _shown(_unfolded(parsed, "Subject")) != meant.subject:
+    if _decoded(_unfolded(parsed, "Subject")) != meant.subject:
         raise MailUnsound("Subject reads as another text")
     _check_body(_parts(parsed, body), meant)
 
@@ -78,10 +78,14 @@ def _check_mailbox(name: str, value: str, shown: str, address: str) -> None:
         raise MailUnsound(f"{name} shows another name")
 
 
-def _shown(value: str) -> str:
-    """Return the text that a mail reader shows for a name or a subject."""
-    if re.fullmatch(QUOTED, value):
-        return re.sub(r"\\(.)", r"\1", value[1:-1])
+def _shown(phrase: str) -> str:
+    """Return the name that a mail reader shows for the phrase before an address."""
+    if re.fullmatch(QUOTED, phrase):
+        return re.sub(r"\\(.)", r"\1", phrase[1:-1])
+    return _decoded(phrase)
+
+
+def _decoded(value: str) -> str:
     if not re.fullmatch(WORDS, value):
         return value
     try:

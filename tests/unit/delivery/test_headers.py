@@ -18,7 +18,7 @@ from schemas.orders import Person
 from services.delivery.documents import document, plain
 from services.delivery.errors import MailUnsound
 from services.delivery.sender import headers
-from services.delivery.sender.mail import Letterhead, bodies, compose, named_files, subject
+from services.delivery.sender.mail import Letterhead, bodies, body, compose, named_files, subject
 from services.delivery.sender.readback import Meant, check
 from tests.support.deliveries import issued
 
@@ -104,6 +104,17 @@ def test_a_subject_reads_as_it_was_meant(text: str) -> None:
     value = headers.unstructured(meant)
     assert str(make_header(decode_header(value.replace("\r\n", "")))) == meant
     assert all(len(line) <= 69 for line in value.split("\r\n"))
+
+
+@given(NAMES | st.text(max_size=30).map(lambda text: f'"{text}"'))
+@example('"quoted"')
+def test_what_is_written_is_what_is_read_back(text: str) -> None:
+    """Of any text a writer and a reader that share no code make the same: no innocent mail becomes a letter."""
+    meant = plain(text, 100)
+    head = [("To", headers.mailbox(meant, "ada@example.org")), ("Subject", headers.unstructured(meant))]
+    texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
+    mail = headers.block(head) + body(texts, files).as_bytes()
+    check(mail, Meant(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
