@@ -113,7 +113,7 @@ def test_what_is_written_is_what_is_read_back(text: str) -> None:
     meant = plain(text, 100)
     head = [("To", headers.mailbox(meant, "ada@example.org")), ("Subject", headers.unstructured(meant))]
     texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
-    mail = headers.block(head) + body(texts, files).as_bytes()
+    mail = headers.block(head) + body(texts, files, boundary="=_x")
     check(mail, Meant(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files))
 
 
