@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.delivery.documents import Per
-from services.delivery.sender.rules import mailbox
+from services.delivery.sender.rules import parse_mailbox
 from services.runtime.settings import LaneSettings
 
 
@@ -125,7 +125,7 @@ class Settings(LaneSettings):
     @field_validator("sender_address")
     @classmethod
     def _is_an_address(cls, text: str) -> str:
-        _, address = mailbox(text)
+        _, address = parse_mailbox(text)
         if not text.rpartition("@")[2].isascii():
             raise ValueError(f"must name its domain in ASCII: `{address}`")
         return text

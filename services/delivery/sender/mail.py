@@ -15,7 +15,7 @@ from uuid import UUID
 from services.delivery import templates
 from services.delivery.documents import Document, plain
 from services.delivery.sender import headers, readback
-from services.delivery.sender.rules import mailbox
+from services.delivery.sender.rules import parse_mailbox
 
 TICKETS_SHOWN_MAX = 20
 NAME_CHARS_MAX = 100
@@ -45,7 +45,7 @@ def letterhead(sender: str, reply_to: str) -> Letterhead:
 
 
 def _mailbox(text: str) -> tuple[str, str]:
-    name, address = mailbox(text)
+    name, address = parse_mailbox(text)
     return plain(name, NAME_CHARS_MAX), address
 
 

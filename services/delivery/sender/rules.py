@@ -211,17 +211,15 @@ def _a_label(label: str) -> str:
     return encoded
 
 
-def mailbox(text: str) -> tuple[str, str]:
+def parse_mailbox(text: str) -> tuple[str, str]:
     """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings write one mailbox.
     Raises ValueError: what could be two addresses is none.
     """
     match = MAILBOX.fullmatch(text.strip())
     if match is None:
         raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
-    name, quoted = match["name"] or "", match["quoted"]
+    name = match["name"] or "" if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
     try:
-        return re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else name, address(
-            match["bare"] or match["address"]
-        )
+        return name, address(match["bare"] or match["address"])
     except RecipientUnusable as error:
         raise ValueError(f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}") from None

@@ -24,7 +24,7 @@ from services.delivery.sender.rules import (
     domain,
     intend,
     judge,
-    mailbox,
+    parse_mailbox,
     refusal,
     shakes_the_server,
 )
@@ -225,7 +225,7 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
     ],
 )
 def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
-    assert mailbox(text) == found
+    assert parse_mailbox(text) == found
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
 )  # fmt: skip
 def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be one address"):
-        mailbox(text)
+        parse_mailbox(text)
 
 
 class Clock:
