@@ -16,6 +16,8 @@ from pathlib import PurePath
 
 import uharfbuzz as hb
 
+from services.delivery.rendering import cff
+
 NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
 PACKAGES = (NOTO, PLEX, CJK)
 OURS = "Stubline "  # begins our families' names: the machine may have a font of the same name and another release
@@ -147,7 +149,7 @@ def font(name: str) -> bytes:
     family, weight = of_name(name)
     wanted = hb.SubsetInput()
     if weight in WEIGHTS and "[wght]" not in family.file:
-        return bytes(opened(family, weight).blob.data)
+        return cff.found_by_number(bytes(opened(family, weight).blob.data))
     if weight in WEIGHTS:
         wanted.keep_everything()
         wanted.pin_axis_location(opened(family), "wght", float(WEIGHTS[weight]))
@@ -156,4 +158,4 @@ def font(name: str) -> bytes:
         wanted.unicode_set.update(code for code in range(first, first + 256) if code in known)
         wanted.unicode_set.update((*SPACES, *SELECTORS))
         wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    return bytes(hb.subset(opened(family), wanted).blob.data)
+    return cff.found_by_number(bytes(hb.subset(opened(family), wanted).blob.data))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import mimetypes
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Iterator
 from itertools import count
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import escape
 
+from fontTools.ttLib import TTLibError
 from PIL import Image, UnidentifiedImageError
 from typing_extensions import override
 from weasyprint.text.ffi import ffi, fontconfig, pangoft2
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
-from services.delivery.rendering import fallback, packaged
+from services.delivery.rendering import cff, fallback, packaged
 from services.delivery.rendering.designs import Design
 from services.delivery.rendering.links import BASE
 
@@ -26,15 +30,15 @@ PIXELS_MAX = 16_000_000  # A4 at 400 dpi
 SVG_BYTES_MAX = 1_000_000
 FAMILY, EMOJI = b"family", b"emoji"  # fontconfig's word, and the family that Pango asks for where a text has emoji
 OURS = [family.css.encode() for family in fallback.FAMILIES]
-# A fallback font is never slanted nor emboldened by the machine's own rules: each has others.
-UPRIGHT = f"""<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig><match target="font">
-<test name="family" compare="contains"><string>{fallback.OURS}</string></test>
-<edit name="embolden" mode="assign"><bool>false</bool></edit><edit name="matrix" mode="assign"><matrix>
-<double>1</double><double>0</double><double>0</double><double>1</double></matrix></edit></match></fontconfig>"""
+TAG_LETTERS = 6
+TAGGED = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig><match target="font">
+<test name="file" compare="eq"><string>{file}</string></test>
+<edit name="family" mode="assign_replace" binding="same"><string>{family}</string></edit></match></fontconfig>"""
 ffi.cdef("""
     typedef void (*SubstituteFunc) (FcPattern *pattern, void *data);
     void pango_ft2_font_map_set_default_substitute (
         PangoFontMap *map, SubstituteFunc function, void *data, void *notify);
+    FcConfig * FcConfigCreate (void);
     FcBool FcPatternDel (FcPattern *pattern, const char *object);
 """)
 
@@ -72,11 +76,15 @@ class Folder(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
             raise FetchRefusedError(f"asks for `{path[:120]}`, which the folder does not hold")
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         check_image(path, content, kind)
-        return URLFetcherResponse(url, content, {"Content-Type": kind})
+        return URLFetcherResponse(url, readable(path, content), {"Content-Type": kind})
 
 
 class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
-    """Those that a design declares; behind them ours, of other scripts; behind those whatever the machine has.
+    """The fonts that a design declares, and after them ours of other scripts. The machine's fonts and rules are not read.
+
+    WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and draws the glyph numbers of
+    the second from the first. So each file has a family of its own once it was chosen: the declared one and a tag. The glyphs
+    of a slice of a large font, or of the second `unicode-range` of a family, can then not be drawn from another file.
 
     Knows where each comes from: WeasyPrint says only the name of one that is broken.
     """
@@ -84,15 +92,26 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, str] = {}
-        fontconfig.FcConfigParseAndLoadFromMemory(self._config, UPRIGHT.encode(), True)
-        self._sequence = ffi.callback("SubstituteFunc", in_sequence(self._config))  # Pango keeps no reference to it
+        self._config = fontconfig.FcConfigCreate()
+        pangoft2.pango_fc_font_map_set_config(ffi.cast("PangoFcFontMap *", self.font_map), self._config)
+        fontconfig.FcConfigDestroy(self._config)  # the map has its own reference
+        self._sequence = ffi.callback("SubstituteFunc", in_sequence)  # Pango keeps no reference to it
         pangoft2.pango_ft2_font_map_set_default_substitute(self.font_map, self._sequence, ffi.NULL, ffi.NULL)
 
     @override
     def add_font_face(self, rule_descriptors: Any, url_fetcher: Any) -> Any:
         addresses = [str(address).removeprefix(BASE) for _, address in rule_descriptors["src"] if address]
-        self.sources[rule_descriptors["font_family"]] = ", ".join(addresses)
-        return super().add_font_face(rule_descriptors, url_fetcher)
+        family = rule_descriptors["font_family"]
+        self.sources[family] = ", ".join(addresses)
+        before = self._files()
+        super().add_font_face(rule_descriptors, url_fetcher)
+        for file in self._files() - before:
+            rule = TAGGED.format(file=escape(file.as_posix()), family=escape(tagged(family, str(rule_descriptors))))
+            fontconfig.FcConfigParseAndLoadFromMemory(self._config, rule.encode(), True)
+            pangoft2.pango_fc_font_map_config_changed(ffi.cast("PangoFcFontMap *", self.font_map))
+
+    def _files(self) -> set[Path]:
+        return set(self._folder.iterdir()) if self._folder else set()
 
     def told_of(self, message: str) -> str:
         """What WeasyPrint says of a font that it cannot load, with its file."""
@@ -102,23 +121,39 @@ class Fonts(FontConfiguration):  # type: ignore[misc]  # as above
         return message
 
 
-def in_sequence(config: Any) -> Callable[[Any, Any], None]:
-    """Behind all families that a text asks for by name, and before those that the machine has for want of a better one."""
-    bare = ffi.gc(fontconfig.FcPatternCreate(), fontconfig.FcPatternDestroy)
-    fontconfig.FcPatternAddString(bare, FAMILY, EMOJI)
-    fontconfig.FcConfigSubstitute(config, bare, fontconfig.FcMatchPattern)
-    machines = next(families(bare))  # its own emoji font, which its rules may put first
+def tagged(family: str, rule: str) -> str:
+    """Six letters by the whole rule: the same on each machine, whatever was declared before."""
+    letters = (chr(97 + byte % 26) for byte in hashlib.sha256(rule.encode()).digest()[:TAG_LETTERS])
+    return f"{family} {''.join(letters)}"
 
-    def substitute(pattern: Any, _: Any) -> None:
-        asked = list(families(pattern))
-        if EMOJI in asked and asked[0] == machines:
-            # Pango's own question, for emoji alone and whatever the design says: each machine answers it with another font.
-            fontconfig.FcPatternDel(pattern, FAMILY)
-            fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
-        for family in OURS:
-            fontconfig.FcPatternAddString(pattern, FAMILY, family)
 
-    return substitute
+def untagged(family: str) -> str:
+    """As the style sheet declares it."""
+    return family[: -TAG_LETTERS - 1]
+
+
+def in_sequence(pattern: Any, _: Any) -> None:
+    """Our fonts come after all families that a text asks for by name."""
+    if next(families(pattern), b"") == EMOJI:
+        # Pango's own question, for emoji alone and whatever the design says.
+        fontconfig.FcPatternDel(pattern, FAMILY)
+        fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
+    for family in OURS:
+        fontconfig.FcPatternAddString(pattern, FAMILY, family)
+
+
+def readable(path: str, content: bytes) -> bytes:
+    """A font of the design as every reader of a PDF finds its glyphs. What is no font is left to whoever asked for it."""
+    if not content.startswith(cff.FONTS):
+        return content
+    try:
+        return cff.found_by_number(content)
+    except cff.CharstringUnknownError as error:
+        raise FetchRefusedError(
+            f"`{path}` has outlines of an unusual kind ({error}): save the font as TrueType"
+        ) from None
+    except (TTLibError, OSError, ValueError, LookupError, struct.error, AssertionError):
+        return content  # WeasyPrint says that the font cannot be loaded
 
 
 def families(pattern: Any) -> Iterator[bytes]:

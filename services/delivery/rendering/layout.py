@@ -22,7 +22,7 @@ from services.delivery.errors import DesignUnusable
 from services.delivery.rendering import fallback
 from services.delivery.rendering.designs import PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
-from services.delivery.rendering.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder, Fonts
+from services.delivery.rendering.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder, Fonts, untagged
 from services.delivery.rendering.fitting import Fitted
 from services.delivery.rendering.links import BASE, check_targets, links_of
 from services.delivery.rendering.pages import Facts, Odd, draw, fields_of, filled, place_of, write, write_odd
@@ -277,7 +277,7 @@ def fonts_of(document: Any) -> dict[str, Font]:
     """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it cut from what it embeds."""
     return {
         font.hash: Font(
-            get_hb_object_data(font.hb_face), font.index, font.family, "fvar" in font.tables, dict(font.to_unicode)
+            get_hb_object_data(font.hb_face), font.index, untagged(font.family), "fvar" in font.tables, dict(font.to_unicode)
         )
         for font in document.fonts.values()
     }
