@@ -26,23 +26,23 @@ TWO_BYTES_FROM = 247
 FIRST_OPERATORS = {4: (1,), 21: (2,), 22: (1,), 14: (0, 4)}  # vmoveto, rmoveto, hmoveto, endchar
 
 
-class CharstringUnknownError(ValueError):
-    """A charstring begins with what no drawing begins with."""
+class OutlinesUnknownError(ValueError):
+    """PostScript outlines that cannot be rewritten."""
 
 
 def found_by_number(content: bytes) -> bytes:
     """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the first one of a collection.
 
-    Raises what fontTools raises for a file that is no font, and CharstringUnknownError.
+    Raises what fontTools raises for a file that is no font, and OutlinesUnknownError.
     """
     if content[:4] in {COLLECTION, *PACKED}:
         content = unpacked(content)
     if content[:4] != OPENTYPE:
         return content
     font = TTFont(io.BytesIO(content))
-    if "CFF " not in font or not hasattr(font["CFF "].cff[0], "ROS"):
-        return content
-    return name_keyed(content)
+    if "CFF " not in font:
+        raise OutlinesUnknownError("no table `CFF `")
+    return name_keyed(content) if hasattr(font["CFF "].cff[0], "ROS") else content
 
 
 def unpacked(content: bytes) -> bytes:
@@ -89,6 +89,6 @@ def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
         ends.append(at)
     own = FIRST_OPERATORS.get(charstring[at]) if at < len(charstring) else (0,)
     if own is None or not any(len(ends) - count in {0, 1} for count in own):
-        raise CharstringUnknownError(f"operator {charstring[at]} after {len(ends)} numbers")
+        raise OutlinesUnknownError(f"an outline begins with operator {charstring[at]} after {len(ends)} numbers")
     drawing = charstring if len(ends) in own else charstring[ends[0] :]
     return drawing if advance == usual else encodeIntT2(advance) + drawing

@@ -74,7 +74,12 @@ def pressed(
     spots = {name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()}
     try:
         plate = assembled(sheet, page, slots, spots, kits)
-        plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacking(heard))
+        plate = replace(
+            plate,
+            square=laid_out.square[2],
+            modules=modules,
+            lacking="".join(sorted({*laid_out.lacking, *lacking(heard)})),
+        )
     except UnreachedError:
         raise DesignUnusable(
             f"{design.name}: draws outside of its page, such as in a margin box of @page: put it into {PAGE}"
