@@ -47,7 +47,10 @@ def found_by_number(content: bytes) -> bytes:
 
 def unpacked(content: bytes) -> bytes:
     """A file of one font and nothing packed: fontconfig would take all fonts of a collection for one family."""
-    font, plain = TTFont(io.BytesIO(content), fontNumber=0 if content[:4] == COLLECTION else -1), io.BytesIO()
+    font, plain = (
+        TTFont(io.BytesIO(content), fontNumber=0 if content[:4] == COLLECTION else -1, recalcTimestamp=False),
+        io.BytesIO(),
+    )
     font.flavor = font.flavorData = None
     font.save(plain, reorderTables=None)
     return plain.getvalue()
@@ -55,7 +58,7 @@ def unpacked(content: bytes) -> bytes:
 
 def name_keyed(content: bytes) -> bytes:
     face = hb.Face(content)
-    font = TTFont(io.BytesIO(without_subroutines(face)), recalcBBoxes=False)
+    font = TTFont(io.BytesIO(without_subroutines(face)), recalcBBoxes=False, recalcTimestamp=False)
     keyed, measures = font["CFF "].cff[0], hb.Font(face)
     charstrings, about = keyed.CharStrings.charStringsIndex, {"FontBBox": keyed.FontBBox}
     advances = [measures.get_glyph_h_advance(glyph) for glyph in range(len(charstrings))]

@@ -19,7 +19,7 @@ from tests.support.rendering import ADA, SPRING, Press, made, press_of
 DPI = 200
 SIZE_PT = 22.0
 EM = SIZE_PT * DPI / 72
-FIELD, HEADING = (15.0, 50.0, 148.0, 75.0), (15.0, 8.0, 148.0, 30.0)  # mm: left, top, right, bottom
+FIELD, HEADING = (15.0, 42.0, 148.0, 75.0), (15.0, 4.0, 148.0, 30.0)  # mm: left, top, right, bottom
 MOST_APART = 0.35  # of a glyph's ink: what two ways of smoothing an edge make of a thin line
 SAMPLE_CHARS = 6
 STYLE = """
