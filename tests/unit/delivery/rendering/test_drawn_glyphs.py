@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import uharfbuzz as hb
@@ -38,6 +39,16 @@ NAMES = {
     "NotoSansGeorgian": ("გიორგი",),
     "NotoEmoji": ("🎄🎟🐱",),
 }
+
+
+Box = tuple[float, float, float, float]
+
+
+def latin(*, only: str = "", leave_out: str = "") -> bytes:
+    """A font of a design that has the letters of English, so that all others come from ours."""
+    wanted = hb.SubsetInput()
+    wanted.unicode_set.update(map(ord, only) if only else (it for it in range(0x20, 0x7F) if chr(it) not in leave_out))
+    return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
 
 Box = tuple[float, float, float, float]
@@ -147,6 +158,16 @@ def test_each_character_of_a_campaigns_name_has_the_outline_of_its_font(printer:
     with_holder = at_work.ours({**ADA, "holder": "김철수"})
     assert_drawn(with_holder, HEADING, name, fallback.opened(cjk))
     assert_drawn(with_holder, FIELD, "김철수", fallback.opened(cjk))
+
+
+def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
+    """Divided by `unicode-range`, as font services hand them out: the second file has other glyphs under the same numbers."""
+    parts = {"most.ttf": latin(leave_out="xyz"), "rest.ttf": latin(only="xyz")}
+    style = STYLE.format(size=SIZE_PT, weight=400) + "html { font-family: Own }"
+    for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("rest.ttf", "U+0078-007A")):
+        style += f'@font-face {{ font-family: Own; src: url("{file}"); unicode-range: {codes} }}'
+    at_work = press_of(made(tmp_path / "door", style=style, files=parts))
+    assert_drawn(at_work.ours({**ADA, "holder": "zyx"}), FIELD, "zyx", hb.Face(latin()))
 
 
 def test_the_proof_can_fail(printer: Printer) -> None:
