@@ -125,7 +125,7 @@ def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
     ours = min(tries, key=lambda it: darkness(ImageChops.invert(ImageChops.difference(it, theirs))))
     found = []
     for box in wanted.boxes:
-        place = tuple(map(round, box))
+        place = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
         one, other = ours.crop(place), theirs.crop(place)
         found.append(darkness(ImageChops.invert(ImageChops.difference(one, other))) / max(1, darkness(other)))
     return found

@@ -51,16 +51,6 @@ def latin(*, only: str = "", leave_out: str = "") -> bytes:
     return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
 
-Box = tuple[float, float, float, float]
-
-
-def latin() -> bytes:
-    """A font of a design that has the letters of English, so that all others come from ours."""
-    wanted = hb.SubsetInput()
-    wanted.unicode_set.update(range(0x20, 0x7F))
-    return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
-
-
 Printer = Callable[..., Press]
 
 
