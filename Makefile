@@ -67,7 +67,7 @@ migrate: $(READY)  ## brings database and topics to what this release needs
 	@$(LOCAL) run $(BIN)/stubline migrate
 clean: $(READY)  ## removes the local stack and all its data
 	@$(LOCAL) remove
-lock: $(READY)  ## writes the lock files anew, Kafka's jars too (that part needs Maven)
+lock: $(READY)  ## writes the lock files anew, those of Kafka's and veraPDF's jars too (that part needs Maven)
 	@$(COMPILE) --upgrade pyproject.toml --group dev -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	@echo uv | $(COMPILE) - -c requirements/dev.txt -o requirements/uv.txt

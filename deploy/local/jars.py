@@ -1,4 +1,4 @@
-"""Apache Kafka, by coordinates and SHA-256: fetched once, from wherever this machine gets its Maven artifacts."""
+"""Apache Kafka and veraPDF, by coordinates and SHA-256: fetched once, from wherever this machine gets its Maven artifacts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from maven_artifact import Artifact, Downloader
 from deploy.local.process import StackError
 
 LOCK = Path(__file__).with_name("kafka.lock")
+VERAPDF_LOCK = Path(__file__).with_name("verapdf.lock")  # for the tests: says whether a file is PDF/UA-1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +32,24 @@ class Jar:
         return f"{self.artifact}-{self.version}.jar"
 
 
-def locked() -> list[Jar]:
-    return [Jar(*re.split("[: ]", line)) for line in LOCK.read_text("utf-8").splitlines() if not line.startswith("#")]
+def locked(lock: Path = LOCK) -> list[Jar]:
+    return [Jar(*re.split("[: ]", line)) for line in lock.read_text("utf-8").splitlines() if not line.startswith("#")]
 
 
-def fetched(cache: Path) -> Path:
+def fetched(cache: Path, lock: Path = LOCK) -> Path:
     """The folder with all jars of the lock file. The mark is set when each was compared, so it is done once."""
-    folder = cache / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+    folder = cache / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     mark = folder / "complete"
     if mark.exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [jar for jar in locked() if not matches(folder / jar.name, jar)]
+    missing = [jar for jar in locked(lock) if not matches(folder / jar.name, jar)]
     try:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda jar: keep(folder, jar, download(jar)), missing))
     except Exception as error:
         if shutil.which("mvn") is None:
-            raise StackError(f"Kafka's jars cannot be fetched: {error}") from error
+            raise StackError(f"the jars of {lock.name} cannot be fetched: {error}") from error
         fetch_by_maven(folder, [jar for jar in missing if not matches(folder / jar.name, jar)])
     mark.touch()
     return folder

@@ -1,4 +1,4 @@
-"""Writes kafka.lock anew: `make lock` after a change of VERSIONS. Needs Maven, which resolves what Kafka needs."""
+"""Writes kafka.lock and verapdf.lock anew: `make lock` after a change of versions. Needs Maven, which resolves what Kafka needs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from deploy.local.jars import LOCK, run_maven, write_pom
+from deploy.local.jars import LOCK, VERAPDF_LOCK, run_maven, write_pom
 
 VERSIONS = [
     ("org.apache.kafka", "kafka_2.13", "4.3.1"),
@@ -17,20 +17,27 @@ VERSIONS = [
         "2.25.4",
     ),  # Kafka speaks slf4j and brings log4j, but not what joins them
 ]
+VERAPDF = [("org.verapdf.apps", "greenfield-apps", "1.28.2")]  # one jar that holds all that it needs
 HEADER = "# group:artifact:version and SHA-256 of each jar; made by `make lock`\n"
 
 
 def main() -> None:
+    write_lock(LOCK, VERSIONS)
+    write_lock(VERAPDF_LOCK, VERAPDF, "-DexcludeTransitive=true")
+
+
+def write_lock(lock: Path, versions: list[tuple[str, str, str]], *options: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_pom(folder, VERSIONS)
-        run_maven(folder, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars")
-        run_maven(folder, "dependency:list", "-DincludeScope=runtime", "-DoutputFile=list")
+        write_pom(folder, versions)
+        options = ("-DincludeScope=runtime", *options)
+        run_maven(folder, "dependency:copy-dependencies", *options, "-DoutputDirectory=jars")
+        run_maven(folder, "dependency:list", *options, "-DoutputFile=list")
         coordinates = sorted(
             set(re.findall(r"^ +([^:\s]+):([^:\s]+):jar:([^:\s]+):", (folder / "list").read_text(), re.MULTILINE))
         )
         lines = [f"{':'.join(found)} {sha256(folder / 'jars' / '-'.join(found[1:]))}\n" for found in coordinates]
-    LOCK.write_text(HEADER + "".join(lines), "utf-8")
+    lock.write_text(HEADER + "".join(lines), "utf-8")
 
 
 def sha256(stem: Path) -> str:

@@ -79,8 +79,8 @@ PAGES = declare(
 LACKING = declare(
     Counter(
         "stubline_delivery_characters_lacking_total",
-        "Characters printed as empty boxes, for no font has them: neither the design's, nor those of other scripts that come with "
-        "Stubline, nor the machine's. Counted when a text is laid out. The log names design and field, once a process.",
+        "Characters printed as U+FFFD (a question mark in a diamond), because no font has them: neither the design's, nor those of "
+        "other scripts that come with Stubline. Counted when a text is laid out. The log names design and field, once a process.",
     )
 )
 COMPILE_SECONDS = declare(

@@ -10,7 +10,7 @@ import zxingcpp
 from PIL import Image
 
 from services.delivery.design_tools import pictures, samples
-from services.delivery.design_tools.legible import CODE_DPI, borrowed, code_width, details, quiet_zone, squeezed
+from services.delivery.design_tools.legible import CODE_DPI, code_width, details, quiet_zone, squeezed
 from services.delivery.design_tools.proof import Proof, Whole
 from services.delivery.errors import DesignUnusable
 from services.delivery.rendering.designs import NAME, PAGE, Chosen, Design
@@ -156,8 +156,8 @@ class Check:
         told = [*code_width(proof), *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own))]
         yield from (Finding("warning", f"{code_at(proof)}: {text}") for text in told)
         name = proof.chosen.design.name
-        told = [*details(proof, pictures.text_of(printed)), *borrowed(proof, own.laid_out)]
-        yield from (Finding("warning", f"{name}/{PAGE}: {text}") for text in told)
+        found = details(proof, pictures.text_of(printed))
+        yield from (Finding("warning", f"{name}/{PAGE}: {text}") for text in found)
         if len(printed) > FILE_BYTES_MAX:
             yield Finding(
                 "warning",

@@ -8,10 +8,6 @@ from PIL import Image
 
 from services.delivery.design_tools import samples
 from services.delivery.design_tools.proof import Proof
-from services.delivery.rendering import fallback
-from services.delivery.rendering.drawing import drawn
-from services.delivery.rendering.layout import LaidOut
-from services.delivery.rendering.packaged import font, font_names
 
 CODE_DPI = 200
 CSS_PIXELS_PER_INCH, MM_PER_INCH = 96, 25.4
@@ -65,20 +61,6 @@ def details(proof: Proof, said: str) -> Iterator[str]:
         yield f"does not show the campaign's name in size {size}: say {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):
         yield f'does not show a date in size {size}: say {{{{ campaign.when }}}}, or data-field="issued"'
-
-
-def borrowed(proof: Proof, laid_out: LaidOut) -> Iterator[str]:
-    """Fonts of this machine: on another one the page would look otherwise, and the same ticket would be another file."""
-    contents = proof.chosen.design.contents
-    if any(path.endswith((".woff", ".woff2")) for path in contents):
-        return  # they are unpacked on their way, so nobody can tell
-    own = {*contents.values(), *(font(name) for name in font_names())}
-    others = [it for it in drawn(laid_out).fonts.values() if it.content not in own and not fallback.is_ours(it.family)]
-    ours = (
-        {fallback.font(name) for name in fallback.names()} if others else set[bytes]()
-    )  # a design may name one itself
-    for family in sorted({it.family for it in others if it.content not in ours}):
-        yield f"uses the font `{family}` of this machine; put its file into the folder, and name it by @font-face"
 
 
 def squeezed(text: str) -> str:

@@ -72,13 +72,14 @@ def pressed(
         if not font.is_variable and (key in used.values() or not fallback.is_ours(font.family))
     }
     spots = {name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()}
+    lacked = "".join(sorted({*laid_out.lacking, *lacking(heard)}))
     try:
         plate = assembled(sheet, page, slots, spots, kits)
-        plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacking(heard))
     except UnreachedError:
         raise DesignUnusable(
             f"{design.name}: draws outside of its page, such as in a margin box of @page: put it into {PAGE}"
         ) from None
+    plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacked)
     return replace(plate, digest=hashlib.sha256(to_bytes(plate)).hexdigest())
 
 

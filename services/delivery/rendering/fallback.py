@@ -16,13 +16,24 @@ from pathlib import PurePath
 
 import uharfbuzz as hb
 
+from services.delivery.rendering import cff
+
 NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
 PACKAGES = (NOTO, PLEX, CJK)
 OURS = "Stubline "  # begins our families' names: the machine may have a font of the same name and another release
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
 SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))  # choose among the shapes of the character before them
+# Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a shape all the same.
+UNDRAWN = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0})
+DRAWN_FORMATS = (
+    *((0x0600, 0x0605), (0x06DD, 0x06DD), (0x070F, 0x070F), (0x0890, 0x0891), (0x08E2, 0x08E2)),
+    *((0xFFF9, 0xFFFB), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F)),
+)
+BLANKS, OGHAM_SPACE = "\t\n\r", 0x1680  # the one space that has a shape
 SPACES = (0x20, 0xA0, 0x3000)  # are set in the font of the letter before them
+VERTICAL = (b"vhea", b"vmtx", b"VORG")  # measures of columns, which no page has: a ticket may embed ten slices
+NAMES = (1, 6)  # family and PostScript name
 EMOJI_FROM = 0x2000  # before it, a letter, a digit or a sign is an emoji only if it says so
 TO_EMOJI = "\ufe0f"
 
@@ -99,8 +110,14 @@ def needed(text: str) -> tuple[str, ...]:
 
 
 def is_ignorable(character: str) -> bool:
-    """Joins, directs or chooses others, and has no picture: several fonts have it, and none is needed for it."""
-    return unicodedata.category(character) in {"Cf", "Cc", "Zs"} or ord(character) in SELECTORS
+    """Joins, directs or chooses others, or is a space: no glyph of its own is drawn, whether a font has one or not."""
+    code = ord(character)
+    if character in BLANKS or code in UNDRAWN or code in SELECTORS:
+        return True
+    category = unicodedata.category(character)
+    if category == "Zs":
+        return code != OGHAM_SPACE
+    return category == "Cf" and not any(first <= code <= last for first, last in DRAWN_FORMATS)
 
 
 def declared(name: str) -> str:
@@ -147,7 +164,7 @@ def font(name: str) -> bytes:
     family, weight = of_name(name)
     wanted = hb.SubsetInput()
     if weight in WEIGHTS and "[wght]" not in family.file:
-        return bytes(opened(family, weight).blob.data)
+        return cff.found_by_number(bytes(opened(family, weight).blob.data))
     if weight in WEIGHTS:
         wanted.keep_everything()
         wanted.pin_axis_location(opened(family), "wght", float(WEIGHTS[weight]))
@@ -155,5 +172,8 @@ def font(name: str) -> bytes:
         first, known = int(weight, 16) << 8, opened(family).unicodes
         wanted.unicode_set.update(code for code in range(first, first + 256) if code in known)
         wanted.unicode_set.update((*SPACES, *SELECTORS))
+        wanted.drop_table_tag_set.update(int.from_bytes(name, "big") for name in VERTICAL)
+        wanted.name_id_set.clear()
+        wanted.name_id_set.update(NAMES)
         wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    return bytes(hb.subset(opened(family), wanted).blob.data)
+    return cff.found_by_number(bytes(hb.subset(opened(family), wanted).blob.data))

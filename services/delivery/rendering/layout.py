@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -22,8 +22,9 @@ from services.delivery.errors import DesignUnusable
 from services.delivery.rendering import fallback
 from services.delivery.rendering.designs import PAGE, Chosen
 from services.delivery.rendering.ear import Ear, told_of
-from services.delivery.rendering.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder, Fonts
+from services.delivery.rendering.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder
 from services.delivery.rendering.fitting import Fitted
+from services.delivery.rendering.fonts import Fonts, untagged
 from services.delivery.rendering.links import BASE, check_targets, links_of
 from services.delivery.rendering.pages import Facts, Odd, draw, fields_of, filled, place_of, write, write_odd
 from services.delivery.rendering.places import Place, place, walk
@@ -61,6 +62,7 @@ class LaidOut:
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
     families: frozenset[str]  # that its texts ask for first
     is_ours: bool  # nothing of it but the design's own text and what a plate can hold
+    lacking: str = ""  # characters of its texts that no font has, shown as U+FFFD
 
 
 class Sheet:
@@ -181,10 +183,13 @@ class Sheet:
 
     def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
+        lacked = set[str]()
         for name, text in texts.items():
             if isinstance(text, Odd):
-                self._bring(text.text)
-                write_odd(self.fields[name].element, text)
+                self._bring(text.text + (text.text.upper() if text.is_upper else ""))
+                shown, lacking = self._fonts.shown(text.text, is_upper=text.is_upper)
+                lacked.update(lacking)
+                write_odd(self.fields[name].element, replace(text, text=shown))
             else:
                 write(self.fields[name].element, text)
         for element in self._root.iter():
@@ -199,7 +204,7 @@ class Sheet:
             )
         self._check_size(document.pages[0])
         check_targets(self._where, document.pages[0].links)
-        return self._found(document, is_ours=is_ours)
+        return replace(self._found(document, is_ours=is_ours), lacking="".join(sorted(lacked)))
 
     def _check_size(self, page: Any) -> None:
         sides = [float(side.removesuffix("mm")) * 96 / 25.4 for side in self.chosen.page_size.split()]
@@ -268,16 +273,20 @@ def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
         yield kind, target, *(round(side, 3) for side in rectangle)
 
 
-def lacking(heard: Ear) -> str:
-    """The letters that were drawn as empty boxes, for no font has them."""
-    return "".join(sorted({match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}))
+def lacking(heard: Ear) -> set[str]:
+    """Characters for which Pango found no glyph, although a font was said to have them."""
+    return {match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}
 
 
 def fonts_of(document: Any) -> dict[str, Font]:
     """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it cut from what it embeds."""
     return {
         font.hash: Font(
-            get_hb_object_data(font.hb_face), font.index, font.family, "fvar" in font.tables, dict(font.to_unicode)
+            get_hb_object_data(font.hb_face),
+            font.index,
+            untagged(font.family),
+            "fvar" in font.tables,
+            dict(font.to_unicode),
         )
         for font in document.fonts.values()
     }

@@ -202,6 +202,7 @@ class Odd:
     top: float
     lines: int
     is_cut: bool
+    is_upper: bool = False  # the page shows it in capitals
 
 
 def write_odd(element: Element, odd: Odd) -> None:

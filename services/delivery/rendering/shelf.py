@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from services.delivery.rendering.layout import Font  # which imports WeasyPrint: 40 MB that a stamp does not need
 
 T = TypeVar("T")
-FORMAT = 2  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 3  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
 DAY_S = 86_400.0

@@ -97,7 +97,7 @@ class Trial:
 
 
 def attempt(spot: Spot, text: str, scale: float) -> Odd:
-    return Odd(text, spot.box.size * scale, 0.0, most(spot.rule, spot.box, scale), is_cut=False)
+    return Odd(text, spot.box.size * scale, 0.0, most(spot.rule, spot.box, scale), is_cut=False, is_upper=spot.upper)
 
 
 def fits(spot: Spot, it: Odd, lines: int, height: float, width: float) -> bool:

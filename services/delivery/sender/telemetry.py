@@ -39,7 +39,7 @@ class Telemetry:
         """Set by WeasyPrint, because a text cannot be stamped."""
 
     def lacking(self, design: str, field: str, letters: int) -> None:
-        """Letters of a text that no font has: they are printed as empty boxes."""
+        """Letters of a text that no font has: they are printed as U+FFFD."""
 
     def compiled(self, seconds: float) -> None:
         """A design, for a campaign."""
@@ -112,7 +112,7 @@ class Narrator(Telemetry):
         metrics.LACKING.add(letters)
         if (design, field) not in self._lacking:
             self._lacking.add((design, field))
-            self._log.warning("letters that no font has are printed as empty boxes", design=design, field=field)
+            self._log.warning("characters that no font has are printed as U+FFFD", design=design, field=field)
 
     @override
     def compiled(self, seconds: float) -> None:

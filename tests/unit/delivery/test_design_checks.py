@@ -113,7 +113,6 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     "a detail that is missing": ({"page": ('data-field="number"', "data-nothing")}, "page.html: does not show the number"),
     "no purchaser anywhere": ({}, "page.html: does not show the purchaser in size a5"),
     "no date": ({}, "page.html: does not show a date in size a5"),
-    "a font of this machine": ({"page": ("{{ campaign.name }}</h1>", "{{ campaign.name }} \u2d63</h1>")}, "page.html: uses the font `"),
     "no campaign": ({"page": ("<h1>{{ campaign.name }}</h1>", "<h1>Ticket</h1>")}, "page.html: does not show the campaign's name"),
 }  # fmt: skip
 

@@ -1,0 +1,97 @@
+"""PostScript outlines keyed by CID, rewritten so that a glyph is found by its number alone.
+
+WeasyPrint and our own writer use a glyph's number in the font file as its CID. A reader finds that glyph in a TrueType program
+and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a CID-keyed one it looks the CID up in the program's own charset, which
+a subset keeps from the whole font: another glyph is drawn there, or none. So such a file is rewritten before anybody reads it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import uharfbuzz as hb
+from fontTools.cffLib import cffStandardStrings
+from fontTools.fontBuilder import FontBuilder
+from fontTools.misc.psCharStrings import T2CharString, encodeIntT2
+from fontTools.ttLib import TTFont
+
+OPENTYPE, COLLECTION, PACKED = b"OTTO", b"ttcf", (b"wOFF", b"wOF2")
+FONTS = (OPENTYPE, COLLECTION, *PACKED)  # how files begin that may have to be rewritten
+LAST_OPERATOR = 31  # of the bytes that begin a charstring's token; 28 begins a number all the same
+SHORT_INT = 28
+TOKEN_BYTES = {SHORT_INT: 3, 255: 5}  # of numbers by their first byte, beside those of one and two bytes
+TWO_BYTES_FROM = 247
+# The operators that may stand first once hints and subroutines are gone -> their own operands. One more is the width.
+FIRST_OPERATORS = {4: (1,), 21: (2,), 22: (1,), 14: (0, 4)}  # vmoveto, rmoveto, hmoveto, endchar
+
+
+class OutlinesUnknownError(ValueError):
+    """PostScript outlines that cannot be rewritten."""
+
+
+def found_by_number(content: bytes) -> bytes:
+    """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the first one of a collection.
+
+    Raises what fontTools raises for a file that is no font, and OutlinesUnknownError.
+    """
+    if content[:4] in {COLLECTION, *PACKED}:
+        content = unpacked(content)
+    if content[:4] != OPENTYPE:
+        return content
+    font = TTFont(io.BytesIO(content))
+    if "CFF " not in font:
+        raise OutlinesUnknownError("no table `CFF `")
+    return name_keyed(content) if hasattr(font["CFF "].cff[0], "ROS") else content
+
+
+def unpacked(content: bytes) -> bytes:
+    """A file of one font and nothing packed: fontconfig would take all fonts of a collection for one family."""
+    font, plain = (
+        TTFont(io.BytesIO(content), fontNumber=0 if content[:4] == COLLECTION else -1, recalcTimestamp=False),
+        io.BytesIO(),
+    )
+    font.flavor = font.flavorData = None
+    font.save(plain, reorderTables=None)
+    return plain.getvalue()
+
+
+def name_keyed(content: bytes) -> bytes:
+    face = hb.Face(content)
+    font = TTFont(io.BytesIO(without_subroutines(face)), recalcBBoxes=False, recalcTimestamp=False)
+    keyed, measures = font["CFF "].cff[0], hb.Font(face)
+    charstrings, about = keyed.CharStrings.charStringsIndex, {"FontBBox": keyed.FontBBox}
+    advances = [measures.get_glyph_h_advance(glyph) for glyph in range(len(charstrings))]
+    usual = Counter(advances).most_common(1)[0][0]
+    # Names of the standard come first: 65,535 glyphs have no room for names of their own.
+    order = [*cffStandardStrings, *(f"glyph{at}" for at in range(len(charstrings)))][: len(charstrings)]
+    drawn = {
+        name: T2CharString(with_width(it.bytecode, advance, usual))
+        for name, it, advance in zip(order, charstrings, advances, strict=True)
+    }
+    font.setGlyphOrder(order)
+    builder = FontBuilder(font=font)
+    builder.setupCFF(font["name"].getDebugName(6) or "Font", about, drawn, {"defaultWidthX": usual, "nominalWidthX": 0})
+    made = io.BytesIO()
+    font.save(made, reorderTables=None)
+    return made.getvalue()
+
+
+def without_subroutines(face: hb.Face) -> bytes:
+    wanted = hb.SubsetInput()
+    wanted.keep_everything()
+    wanted.flags |= hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    return bytes(hb.subset(face, wanted).blob.data)
+
+
+def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
+    """The advance of `hmtx` before the drawing, instead of a number that only the glyph's own font dictionary explains."""
+    at, ends = 0, list[int]()
+    while at < len(charstring) and (charstring[at] > LAST_OPERATOR or charstring[at] == SHORT_INT):
+        at += TOKEN_BYTES.get(charstring[at], 2 if charstring[at] >= TWO_BYTES_FROM else 1)
+        ends.append(at)
+    own = FIRST_OPERATORS.get(charstring[at]) if at < len(charstring) else (0,)
+    if own is None or not any(len(ends) - count in {0, 1} for count in own):
+        raise OutlinesUnknownError(f"an outline begins with operator {charstring[at]} after {len(ends)} numbers")
+    drawing = charstring if len(ends) in own else charstring[ends[0] :]
+    return drawing if advance == usual else encodeIntT2(advance) + drawing
