@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import replace
 
 from confluent_kafka import Producer
@@ -12,33 +11,17 @@ from schemas.topics import Topic
 from services.runtime.broker import LOG_APPEND_TIME, TIMESTAMP_TYPE, Broker, Finding
 from services.runtime.kafka import KafkaLog
 from services.runtime.ports import Fetch
-from services.runtime.records import LaneKey
+from tests.integration.test_kafka_log import Named
 
 AN_HOUR_MS = 3_600_000  # by which a producer's clock is behind; much more, and retention would take its records
 WAIT_S = 60.0
-
-
-class FromTheStart:
-    """Lanes that were named ours and have not been started."""
-
-    def __init__(self) -> None:
-        self.new: list[LaneKey] = []
-
-    def assigned(self, lanes: Collection[LaneKey]) -> None:
-        self.new += lanes
-
-    def revoked(self, lanes: Collection[LaneKey]) -> None:
-        """Nothing is held here."""
-
-    def lost(self, lanes: Collection[LaneKey]) -> None:
-        """As revoked."""
 
 
 def fetched(servers: str, topic: str, count: int) -> list[Fetch]:
     """The fetches that brought records, until so many are here."""
     log, named, found = (
         KafkaLog(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
-        FromTheStart(),
+        Named(),
         list[Fetch](),
     )
     log.subscribe([topic], named)

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from services.runtime.errors import OutputRefused, RecordTooLarge, RecordUnreadable
 from services.runtime.intake import VALUE_BYTES_KEPT
@@ -19,6 +18,7 @@ from services.runtime.refusals import LetterNotReplayable, OutputDropRefused
 from tests.laws.kafka_world import KafkaWorld
 from tests.laws.lane_laws import check
 from tests.laws.test_lane_laws import stops
+from tests.laws.test_process_laws import limit
 from tests.laws.world import lane, story, wait_until_owned
 from tests.support.raw_batches import blanks_that_cannot_be_unpacked, produce
 from tests.toy.events import Input
@@ -197,16 +197,8 @@ def produce_compressed(
 @contextmanager
 def limited(world: KafkaWorld, topic: str, message_bytes_max: int) -> Iterator[None]:
     """The broker takes no larger batches of the topic."""
-    set_limit(world, topic, message_bytes_max)
+    limit(world, topic, message_bytes_max)
     try:
         yield
     finally:
-        set_limit(world, topic, 8 * MIB)
-
-
-def set_limit(world: KafkaWorld, topic: str, message_bytes_max: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(message_bytes_max), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for answer in world.admin.incremental_alter_configs([resource]).values():
-        answer.result(10)
-    world.run(0.5)
+        limit(world, topic, 8 * MIB)
