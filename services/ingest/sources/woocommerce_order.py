@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,8 +16,10 @@ from services.ingest.sources.lists import listed
 from services.ingest.sources.notes import Note
 from services.ingest.sources.source import bounded
 
+ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+TEXT_CHARS_MAX = 10_000
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
-Text = Annotated[str | None, Field(max_length=10_000)]
+Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
@@ -104,7 +107,7 @@ def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
         order = exact.loads(body)
         if not isinstance(order, dict):
             return None
-        notes = [*_lists_put_right(order), *_dates_put_right(order)]
+        notes = [*_lists_put_right(order), *_dates_put_right(order), *_texts_put_right(order)]
         amounts = [*_amounts_put_right(order)]
         return exact.dumps(order), notes + amounts
     except (ValueError, RecursionError):
@@ -135,6 +138,25 @@ def _dates_put_right(order: dict[str, Any]) -> list[Note]:
     return notes
 
 
+def _texts_put_right(order: dict[str, Any]) -> list[Note]:
+    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or an empty list."""
+    lines = [it for it in listed(order.get("line_items")) or () if isinstance(it, dict)]
+    notes = set[Note]()
+    for owner, name, what in (
+        (order, "number", "number"),
+        (order, "transaction_id", "transaction_id"),
+        *((it, "name", "line_items.name") for it in lines),
+    ):
+        if not _is_short(owner.get(name), TEXT_CHARS_MAX):
+            notes |= {Note("missing-field", what)} if owner[name] else set()
+            owner[name] = None
+    for it in lines:
+        if (said := it.get("variation_id")) is not None and not (_is_short(said) and ID.fullmatch(str(said))):
+            notes |= {Note("missing-field", "line_items.variation_id")} if said else set()
+            it["variation_id"] = None
+    return sorted(notes)
+
+
 def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
     """Those that no model reads at all. An amount of another form is counted as unreadable when it is read."""
     notes = set[Note]()
@@ -151,10 +173,10 @@ def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
     return sorted(notes)
 
 
-def _is_short(value: object) -> bool:
-    """Whether a model reads it as an amount or a currency."""
+def _is_short(value: object, chars_max: int = 40) -> bool:
+    """Whether a model reads it as a text; without `chars_max`, as an amount or a currency."""
     is_one = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
-    return is_one and len(str(value)) <= 40
+    return is_one and len(str(value)) <= chars_max
 
 
 def refusal(body: bytes) -> str:

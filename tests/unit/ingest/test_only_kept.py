@@ -264,6 +264,29 @@ def test_a_line_names_the_variation_of_its_product(said: object, expected: str) 
 # A storefront's own orders.
 
 
+@pytest.mark.parametrize(
+    ("said", "is_noticed"), [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)]
+)
+def test_a_variation_that_cannot_be_read_costs_no_order(said: object, is_noticed: bool) -> None:
+    order = copy.deepcopy(woo_order())
+    order["line_items"][0]["variation_id"] = said
+    callback = sources.read(record(order))
+    usual(callback)
+    assert front(callback).lines[0].variation_id == ""
+    assert noted(callback) == ([("missing-field", "line_items.variation_id")] if is_noticed else [])
+
+
+@pytest.mark.parametrize("said", [[], {}, False, ["x"], {"0": "x"}])
+def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(said: object) -> None:
+    order = copy.deepcopy(woo_order(number=said, transaction_id=said))
+    order["line_items"][0]["name"] = said
+    found = front(callback := sources.read(record(order)))
+    assert (found.number, found.lines[0].name) == (str(order["id"]), "")
+    assert [it.quantity for it in found.lines] == [2, 1]
+    names = ["line_items.name", "number", "transaction_id"]
+    assert noted(callback) == ([("missing-field", name) for name in names] if said else [])
+
+
 def own(**changes: object) -> Callback:
     return sources.read(native(native_order(**changes)))
 
