@@ -11,6 +11,7 @@ from functools import cache
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from deploy.local.process import StackError
 from deploy.local.servers import DATABASE
 
 OPERATOR = "operator"
@@ -43,6 +44,10 @@ def environment_of_command(environment: Mapping[str, str], command: str) -> dict
 
 @cache
 def may_set(url: str, role: str) -> bool:
-    with psycopg.connect(url, connect_timeout=5) as connection:
-        row = connection.execute(MAY_SET, [f"stubline_{role}"]).fetchone()
+    """Raises StackError."""
+    try:
+        with psycopg.connect(url, connect_timeout=5) as connection:
+            row = connection.execute(MAY_SET, [f"stubline_{role}"]).fetchone()
+    except psycopg.OperationalError as error:
+        raise StackError(f"the database does not answer: {str(error).partition(chr(10))[0]}") from None
     return bool(row and row[0])

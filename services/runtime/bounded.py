@@ -7,6 +7,7 @@ setting, an argument or another file names is read here, so that each such input
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any, BinaryIO
 
 CONFIGURATION_BYTES_MAX = 4 * 2**20
 DEPTH_MAX = 32
+# A key with so many dots: `tomllib` walks from the first of its tables to the last for each one.
+DEEP_KEY = re.compile(
+    rf"""(?:(?<![\w"'-])(?:[\w-]{{1,100}}|"[^"\n]{{0,100}}"|'[^'\n]{{0,100}}')[ \t]{{0,9}}\.[ \t]{{0,9}}){{{DEPTH_MAX}}}"""
+)
 
 
 class FileUnusableError(ValueError):
@@ -59,6 +64,8 @@ def read_toml(path: Path, bytes_max: int = CONFIGURATION_BYTES_MAX) -> dict[str,
 
 def parse_toml(text: str) -> dict[str, Any]:
     """The document of a TOML text. Raises FileUnusableError for what is no TOML or nested too deeply."""
+    if DEEP_KEY.search(text):
+        raise FileUnusableError(f"it is nested deeper than {DEPTH_MAX} levels")
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

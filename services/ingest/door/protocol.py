@@ -61,7 +61,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = QUIET
-        self._is_in_headers = self._is_in_trailers = self._is_deaf = False
+        self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._is_deaf = False
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0
         self._answered: RequestResponseCycle | None = None  # of several that were sent at once: uvicorn knows the last
@@ -102,13 +102,13 @@ class Connection(HttpToolsProtocol):
         self.among.wake(self)
         self._chunk = len(data)
         self._bytes += self._chunk
-        was_in_trailers = self._is_in_trailers
+        self._was_in_trailers = self._is_in_trailers
         self._unset_keepalive_if_required()
         self._feed(data)
         if self._is_over:
             return
         if self._is_in_trailers:  # a line without an end is not reported by the parser, which keeps it
-            self._trailer_bytes += self._chunk if was_in_trailers else self._chunk - 1 - data.rfind(b"\n")
+            self._trailer_bytes += self._chunk if self._was_in_trailers else self._chunk - 1 - data.rfind(b"\n")
         if self._bytes > (HEADERS_BYTES_MAX if self._is_in_headers else REQUEST_BYTES_MAX):
             self._refuse(FIELDS_TOO_LARGE if self._is_in_headers else BODY_TOO_LARGE)
         elif self._is_in_trailers and self._trailer_bytes > TRAILERS_BYTES_MAX:
@@ -189,6 +189,7 @@ class Connection(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Until a byte of the body comes, this may have been the last chunk, and trailers follow."""
         self._is_in_trailers, self._trailer_bytes = True, 0
+        self._was_in_trailers = False  # what was read before it in this read is a body
 
     @override
     def on_body(self, body: bytes) -> None:

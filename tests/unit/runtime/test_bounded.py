@@ -40,7 +40,17 @@ def test_bytes_that_are_no_utf_8_are_refused_with_their_place(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["a = " + "[" * 100_000, "a = " + "[" * 40 + "]" * 40, ".".join("a" * 5_000) + " = 1", "{" * 9_000]
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a = " + "[" * 40 + "]" * 40,
+        "{" * 9_000,
+        ".".join("a" * 5_000) + " = 1",
+        "a." * 1_000_000 + "a = 1",
+        "[" + "'a' . " * 500_000 + "a]",
+        'a = { "b"' + ".b" * 1_000_000 + " = 1 }",
+    ],
+    ids=["lists", "lists that end", "tables", "dots", "a million dots", "dots of a table", "dots in a table"],
 )
 def test_a_document_that_is_nested_deeply_is_refused(text: str) -> None:
     with pytest.raises(FileUnusableError):

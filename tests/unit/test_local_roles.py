@@ -1,0 +1,13 @@
+"""What the local stack says when the database that it asks for a role does not answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.local.process import StackError
+from deploy.local.roles import may_set
+
+
+def test_a_database_that_is_away_is_one_sentence() -> None:
+    with pytest.raises(StackError, match=r"^the database does not answer: [^\n]+$"):
+        may_set("postgresql://name:word@127.0.0.1:1/none", "operator")
