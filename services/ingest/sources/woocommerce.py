@@ -16,10 +16,10 @@ from services.ingest.rules import facts
 from services.ingest.sources.lists import listed
 from services.ingest.sources.notes import Note
 from services.ingest.sources.signing import hmac_fits
-from services.ingest.sources.source import Delivery, Received, Source, status
+from services.ingest.sources.source import Delivery, Received, Source, reasonable, status
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
-from services.ingest.sources.woocommerce_order import Deleted, Told, deleted, modified, told
+from services.ingest.sources.woocommerce_order import Deleted, Told, deleted, modified, offset, told
 from services.ingest.sources.woocommerce_storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -107,6 +107,8 @@ def noticed(
             found += of_extra(it)
     if order.date_modified_gmt is None:
         found.append(("missing-field", "date_modified_gmt"))
+    elif reasonable(offset(order.date_modified_gmt)) is None:
+        found.append(("unreadable-date", "date_modified_gmt"))
     if order.refunds is None:
         found.append(("missing-field", "refunds"))
     if not found:

@@ -14,7 +14,7 @@ from services.ingest.sources import exact
 from services.ingest.sources.dates import is_readable
 from services.ingest.sources.lists import listed
 from services.ingest.sources.notes import Note
-from services.ingest.sources.source import bounded
+from services.ingest.sources.source import reasonable
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -200,10 +200,10 @@ def modified(order: Told) -> datetime:
     """By which the order is ordered. Where it is missing or unreadable, when the order was made: then only the place in
     the log orders what the shop says.
     """
-    at = order.date_modified_gmt or order.date_created_gmt
-    if at is None:
-        raise CallbackUnreadable("the order has neither date_modified_gmt nor date_created_gmt")
-    return bounded(offset(at))
+    for at in (order.date_modified_gmt, order.date_created_gmt):
+        if at is not None and (usable := reasonable(offset(at))) is not None:
+            return usable
+    raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
 def offset(at: datetime) -> datetime:

@@ -185,6 +185,13 @@ def test_without_a_readable_time_of_change_the_time_of_creation_orders_and_then_
         read(date_modified_gmt=said, date_created_gmt=said)
 
 
+@pytest.mark.parametrize("said", ["1970-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+def test_a_date_out_of_bounds_orders_nothing_and_costs_no_order(said: str) -> None:
+    callback = read(date_modified_gmt=said)
+    assert callback.facts == read(date_modified_gmt=None).facts
+    assert noted(callback) == [("unreadable-date", "date_modified_gmt")]
+
+
 def test_a_time_of_payment_beyond_all_reason_counts_as_missing() -> None:
     callback = read(date_paid_gmt="2999-01-01T00:00:00")
     assert front(callback).paid_at is None
