@@ -121,13 +121,17 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._feed_without_upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, PipelineFullError):
                 self._finish_and_close()
             else:
                 self._refuse(cause.answer if isinstance(cause, LimitExceededError) else b"")
+            return
+        else:
+            return
+        self._feed_without_upgrade(rest)  # not while an error is handled: it would become the cause of the next one
 
     def _feed_without_upgrade(self, rest: bytes) -> None:
         """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be told so."""
