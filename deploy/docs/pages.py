@@ -133,7 +133,8 @@ def topics_page() -> str:
         "# Topics\n\n`stubline migrate` makes them and mends what differs, `stubline topics check` only compares. More "
         "partitions, larger records and more replicas than these are an installation's right; a record of more than 8,257,536 "
         "bytes of key, value and headers, unpacked, is a dead letter all the same (`record-too-large`), for its copy and its "
-        "replay must fit into a topic. Replicas: three, or as many as "
+        "replay must fit into a topic. The client unpacks a fetched batch whole, and bounds that for zstd alone (100 MB): whoever may "
+        "write compressed batches can make a worker need their unpacked size in memory. Replicas: three, or as many as "
         "there are brokers; with three, `min.insync.replicas` is 2.\n\n"
         + table(("topic", "key", "written by", "read by", "partitions", "kept", "largest record", "stamped by"), rows)
     )

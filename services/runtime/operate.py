@@ -136,8 +136,8 @@ class Desk:
             if row[1] != OutputRefused.code:
                 raise OutputDropRefused(f"{lane.topic}/{lane.partition} is not stopped with {OutputRefused.code}")
             outputs = unpublished.decode(row[0])
-            if number >= len(outputs):
-                raise OutputDropRefused(f"the row has {len(outputs)} outputs, numbered from 0")
+            if number >= len(outputs) or not row[2].startswith(f"output {number}: "):
+                raise OutputDropRefused(f"the lane stands still for another one: {storable(row[2], KEY_CHARS_MAX)}")
             dropped = outputs.pop(number)
             self.connection.execute(SQL["replace_outputs"], where | {"outputs": unpublished.encode(outputs)})
             return {"dropped": described(number, dropped), "left": len(outputs)}

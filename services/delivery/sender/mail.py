@@ -112,7 +112,7 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
 
 def boundary_of(texts: tuple[str, str]) -> str:
     """A boundary that no text of the mail can hold: it would have to hold its own hash. Base64 has no underscore."""
-    return "=_" + sha256("\0".join(texts).encode()).hexdigest()[:40]
+    return "=_" + sha256("\0".join(texts).encode()).hexdigest()[:32]
 
 
 def attachment(name: str, content: bytes) -> bytes:

@@ -48,7 +48,7 @@ from unnest(%(partitions)s::int[], %(next_offsets)s::bigint[], %(topic_ids)s::te
 where lanes.consumer_group = %(group)s::text and lanes.topic = %(topic)s::text and lanes.partition = batch.partition;
 
 -- name: lock_outputs
-select unpublished, stopped_code, next_offset, epoch
+select unpublished, stopped_code, stopped_text
 from runtime.lanes
 where consumer_group = %(group)s::text and topic = %(topic)s::text and partition = %(partition)s::int
 for update;

@@ -150,7 +150,7 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
 def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
     shop = shops.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
     assert (shop.refused, shop.polled) == (None, None)
-    assert shop.poll_refused == "file:secret cannot be read"
+    assert shop.poll_refused == "file:secret cannot be used: it cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize(
