@@ -196,13 +196,16 @@ def refusal(body: bytes) -> str:
     return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"
 
 
-def modified(order: Told) -> datetime:
-    """By which the order is ordered. Where it is missing or unreadable, when the order was made: then only the place in
-    the log orders what the shop says.
+def modified(order: Told, notes: list[Note]) -> datetime:
+    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the order was made: then only
+    the place in the log orders what the shop says. Notes what is out of bounds.
     """
-    for at in (order.date_modified_gmt, order.date_created_gmt):
-        if at is not None and (usable := reasonable(offset(at))) is not None:
+    if (at := order.date_modified_gmt) is not None:
+        if (usable := reasonable(offset(at))) is not None:
             return usable
+        notes.append(Note("unreadable-date", "date_modified_gmt"))
+    if (made := order.date_created_gmt) is not None and (usable := reasonable(offset(made))) is not None:
+        return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
