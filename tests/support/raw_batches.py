@@ -14,6 +14,7 @@ ZSTD, ZSTD_MAGIC, ZSTD_BLOCK_BYTES_MAX = 4, 0xFD2FB528, 2**17
 RAW_BLOCK, RUN_LENGTH_BLOCK = 0, 1
 PRODUCE, PRODUCE_VERSION = 0, 7
 ACKS_ALL, TIMEOUT_MS, NO_PRODUCER = -1, 10_000, -1
+UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER, TRIES_MAX = 3, 5, 6, 600
 
 
 def blanks_that_cannot_be_unpacked(key: bytes, blanks: int, *, records: int = 1) -> bytes:
@@ -40,7 +41,21 @@ def batch(content: bytes, *, compression: int, records: int) -> bytes:
 
 
 def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
-    """Sends one batch to the only broker and returns its first offset. AssertionError: the broker refused it."""
+    """Sends one batch to the only broker and returns its first offset. AssertionError: the broker refused it.
+
+    A topic that was just created is known before its partitions have a leader: like every client, this waits for one.
+    """
+    for _ in range(TRIES_MAX):
+        error, offset = _answer(servers, topic, partition, packed)
+        if error not in (UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER):
+            break
+        time.sleep(0.1)
+    assert error == 0, f"the broker answers {error}"
+    return offset
+
+
+def _answer(servers: str, topic: str, partition: int, packed: bytes) -> tuple[int, int]:
+    """One request: the broker's error code, and the batch's first offset."""
     body = struct.pack(">hhi", -1, ACKS_ALL, TIMEOUT_MS)  # no transactional id
     body += struct.pack(">i", 1) + _text(topic) + struct.pack(">iii", 1, partition, len(packed)) + packed
     request = struct.pack(">hhi", PRODUCE, PRODUCE_VERSION, 1) + _text("stubline-test") + body
@@ -51,8 +66,7 @@ def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
         answer = _received(connection, length)
     at = 4 + 4 + 2 + len(topic) + 4 + 4  # correlation id, topics, the topic's name, partitions, the partition
     error, offset = struct.unpack_from(">hq", answer, at)
-    assert error == 0, f"the broker answers {error}"
-    return int(offset)
+    return int(error), int(offset)
 
 
 def _received(connection: socket.socket, count: int) -> bytes:
