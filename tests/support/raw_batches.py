@@ -45,11 +45,12 @@ def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
 
     A topic that was just created is known before its partitions have a leader: like every client, this waits for one.
     """
+    error, offset = _answer(servers, topic, partition, packed)
     for _ in range(TRIES_MAX):
-        error, offset = _answer(servers, topic, partition, packed)
         if error not in (UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER):
             break
         time.sleep(0.1)
+        error, offset = _answer(servers, topic, partition, packed)
     assert error == 0, f"the broker answers {error}"
     return offset
 
