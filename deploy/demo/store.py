@@ -9,11 +9,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from services.runtime import sql
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
+from services.runtime.postgres import statements
 from services.runtime.records import LaneKey
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 
 
 @dataclass(slots=True)

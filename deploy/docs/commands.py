@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from services.console.cli import application
-from services.runtime.terminal import Exit
+from services.runtime.admin.cli_support import Exit
 
 EVERYWHERE = frozenset({"--json", "--help", "--actor", "--command-id"})
 CODES = {

@@ -14,7 +14,8 @@ from pydantic_settings import BaseSettings
 import services
 from deploy.docs.commands import commands_page
 from schemas.topics import DAY_MS, GROUPS, MIB, Topic, all_topics
-from services.runtime import errors, metrics, settings
+from services.runtime import errors, settings
+from services.runtime.observability import metrics
 from services.runtime.settings import LaneSettings, Servers
 
 HEAD = "<!-- Made by `python -m deploy.docs` from the code. Change the code, then run it again. -->\n\n"

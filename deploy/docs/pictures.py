@@ -13,10 +13,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from services.delivery.design_tools import pictures, samples
-from services.delivery.design_tools.proof import Proof
-from services.delivery.rendering.designs import Chosen, Design, builtin, builtin_names, read
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import Chosen, Design, builtin, builtin_names, read
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.tools import pictures, samples
+from services.delivery.printing.tools.proof import Proof
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parents[1] / "docs" / "pictures"

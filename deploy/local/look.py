@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.process import StackError
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """

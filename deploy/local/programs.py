@@ -84,7 +84,7 @@ class Services:
         """The webhook endpoint, with a port for the public and another for its health server."""
         public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
         ports = {PUBLIC_PORT: str(public_port)}
-        program = self.add("door", "services.ingest.door", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports)
+        program = self.add("door", "services.ingest.webhooks", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports)
         program.public_port = public_port
         return program
 

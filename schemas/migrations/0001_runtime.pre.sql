@@ -8,7 +8,7 @@ create table runtime.lanes (
     topic_id       text not null,  -- compared at every batch, not part of the key: a re-created topic must be noticed
     epoch          bigint not null default 0 check (epoch >= 0),
     next_offset    bigint not null check (next_offset >= 0),
-    unpublished    bytea,  -- outputs committed with next_offset, perhaps not yet in Kafka: services/runtime/unpublished.py
+    unpublished    bytea,  -- outputs committed with next_offset, perhaps not yet in Kafka: services/runtime/loop/outbox.py
     first_offset   bigint not null,
     gaps           bigint not null default 0 check (gaps >= 0),
     rewound        bigint not null default 0 check (rewound >= 0),
@@ -40,7 +40,7 @@ create table runtime.dead_letters (
     key            bytea,
     value          bytea,
     value_sha256   bytea not null check (length(value_sha256) = 32),
-    headers        bytea not null,  -- as services/runtime/letters.py packs them: names and bytes, repeats and sequence kept
+    headers        bytea not null,  -- as services/runtime/loop/dead_letters.py packs them: names and bytes, repeats and sequence kept
     stage          text not null check (stage in ('parse', 'handle', 'job')),
     code           text not null,
     text           text not null,

@@ -46,7 +46,7 @@ create table ingest.kept (
     "offset"     bigint not null,
     timestamp_ms bigint not null,
     record_key   bytea,
-    headers      bytea not null,  -- as services/runtime/letters.py packs them
+    headers      bytea not null,  -- as services/runtime/loop/dead_letters.py packs them
     kept_at      timestamptz not null default now()
 );
 create index kept_by_age on ingest.kept (kept_at);

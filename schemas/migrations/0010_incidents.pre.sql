@@ -11,7 +11,7 @@ create function runtime.cause_of(text text) returns text language sql immutable 
 $$;
 
 -- Who a record says it is from: its header ce_source, else what stands before the first colon of its key. Only to group by:
--- nobody has checked it. `headers` as services/runtime/letters.py packs them: the name, and right behind it the value.
+-- nobody has checked it. `headers` as services/runtime/loop/dead_letters.py packs them: the name, and right behind it the value.
 create function runtime.source_of(headers bytea, key bytea) returns text language sql immutable parallel safe as $$
     select coalesce(
         substring(

@@ -5,7 +5,7 @@
 -- The tables of `runtime` that have a consumer group show a service only the rows of its own group. Each policy is made for one
 -- role and compares with a constant, so the planner adds one comparison and calls no function. The tables' owner and
 -- superusers see all rows: migrations run as the owner. A login that may see no row of its group is refused when the service
--- starts (services/runtime/session.py), because PostgreSQL itself would only show it empty tables.
+-- starts (services/runtime/postgres/session.py), because PostgreSQL itself would only show it empty tables.
 --
 -- Roles belong to the cluster, so two databases may be creating them at the same instant.
 do $roles$

@@ -1,6 +1,6 @@
 """What approval counts."""
 
-from services.runtime.metrics import Counter, declare
+from services.runtime.observability.metrics import Counter, declare
 
 DECISIONS = declare(
     Counter(

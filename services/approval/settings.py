@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems, unlisted
-from services.runtime import bounded
+from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
 

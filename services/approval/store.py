@@ -10,11 +10,11 @@ from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
 from services.approval.lookalikes import Look
-from services.runtime import sql
-from services.runtime.arrays import blobs, plain, texts
-from services.runtime.ledger import Session
+from services.runtime.postgres import statements
+from services.runtime.postgres.arrays import blobs, plain, texts
+from services.runtime.postgres.ledger import Session
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 
 
 class OrderRow(NamedTuple):

@@ -14,10 +14,10 @@ from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, Prepared, decide
 from services.approval.settings import Policies
 from services.approval.store import Decided, OrderRow, Store
-from services.runtime.ledger import Session
-from services.runtime.newest import judge_positions
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
+from services.runtime.snapshots import judge_positions
 
 GROUP = "stubline.approval"
 WRITER = "approval"

@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 import psycopg
 import typer
 
-from services.runtime import terminal
+from services.runtime.admin import cli_support
 from services.runtime.errors import StublineError
 
 HELP = "Stubline turns paid orders into uniquely numbered tickets, exactly once."
@@ -40,18 +40,18 @@ def application() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> int:
     """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its place is needed."""
-    if (problem := terminal.unusable_argument(arguments)) is not None:
+    if (problem := cli_support.unusable_argument(arguments)) is not None:
         print(f"usage: {problem}", file=sys.stderr)  # noqa: T201 - as the parser itself does
-        return terminal.Exit.USAGE
+        return cli_support.Exit.USAGE
     try:
         application()(args=list(arguments), prog_name="stubline")
     except (StublineError, psycopg.Error) as error:
-        told, code = terminal.explained(error)
-        terminal.report(told, as_json="--json" in arguments)
+        told, code = cli_support.explained(error)
+        cli_support.report(told, as_json="--json" in arguments)
         return code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return terminal.Exit.OK
+    return cli_support.Exit.OK
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from schemas.orders import State
 from services.console.store import listed, read
-from services.runtime import terminal
-from services.runtime.terminal import AsJson
+from services.runtime.admin import cli_support
+from services.runtime.admin.cli_support import AsJson
 from services.runtime.text import one_line
 
 app = typer.Typer(no_args_is_help=True)
@@ -58,9 +58,9 @@ def listing(
     """Orders, the last decided first, and which others look the same: one buyer, total and lines, placed close together."""
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         found = listed(connection, state, orders_max, only_alike=suspected, only_refund_due=refund_due)
-    terminal.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
+    cli_support.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
 
 
 @orders.command()
@@ -70,10 +70,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead letters."""
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         found = read(connection, order_id)
     if as_json:
-        terminal.write_json(found)
+        cli_support.write_json(found)
         return
     console = Console(highlight=False)
     reasons = "; ".join(found.get("reasons") or ())
@@ -88,7 +88,7 @@ def show(
     for name, columns in PARTS.items():
         if found[name]:
             console.print(Text(f"\n{name}", style="dim"))
-            terminal.rows([_plain(row) for row in found[name]], columns, as_json=False)
+            cli_support.rows([_plain(row) for row in found[name]], columns, as_json=False)
 
 
 def _refund_due(rows: list[dict[str, Any]]) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
-from services.runtime import sql
-from services.runtime.refusals import Unknown
+from services.runtime.admin.refusals import Unknown
+from services.runtime.postgres import statements
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 PARTS = ("lookalikes", "facts", "decisions", "tickets", "refund_due", "waiting", "deliveries", "letters")
 
 

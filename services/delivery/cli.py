@@ -9,8 +9,8 @@ import typer
 from services.delivery.cli_design import design
 from services.delivery.errors import OrderUnknown
 from services.delivery.store import Reader
-from services.runtime import terminal
-from services.runtime.terminal import AsJson
+from services.runtime.admin import cli_support
+from services.runtime.admin.cli_support import AsJson
 
 app = typer.Typer(no_args_is_help=True)
 deliveries = typer.Typer(
@@ -46,9 +46,9 @@ def list_deliveries(
     as_json: AsJson = False,
 ) -> None:
     """Jobs, the latest first."""
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         jobs = Reader(connection).jobs(states=state, jobs_max=limit)
-    terminal.rows(jobs, COLUMNS, as_json=as_json, empty="no deliveries")
+    cli_support.rows(jobs, COLUMNS, as_json=as_json, empty="no deliveries")
 
 
 @deliveries.command()
@@ -56,13 +56,13 @@ def show(
     *, order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")], as_json: AsJson = False
 ) -> None:
     """All deliveries of one order, the address that the next mail goes to, and what delivery was last told."""
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         reader = Reader(connection)
         found, jobs = reader.order(order), reader.jobs(order_id=order, jobs_max=1_000)
     if found is None:
         raise OrderUnknown(order)
     if as_json:
-        terminal.write_json({**found, "jobs": jobs})
+        cli_support.write_json({**found, "jobs": jobs})
         return
-    terminal.rows([found], ("order_id", "decision", "tickets", "buyer_email"), as_json=False)
-    terminal.rows(jobs, COLUMNS[1:], as_json=False, empty="no deliveries")
+    cli_support.rows([found], ("order_id", "decision", "tickets", "buyer_email"), as_json=False)
+    cli_support.rows(jobs, COLUMNS[1:], as_json=False, empty="no deliveries")

@@ -17,14 +17,14 @@ from rich.text import Text
 
 from services.delivery.settings import Settings
 from services.runtime import settings as environment
-from services.runtime import terminal
-from services.runtime.terminal import AsJson, Exit
+from services.runtime.admin import cli_support
+from services.runtime.admin.cli_support import AsJson, Exit
 from services.runtime.text import one_line
 
 if TYPE_CHECKING:
-    from services.delivery.design_tools.target import Target
-    from services.delivery.rendering.designs import Library
-    from services.delivery.rendering.shelf import Shelf
+    from services.delivery.printing.design.library import Library
+    from services.delivery.printing.plate_cache import Shelf
+    from services.delivery.printing.tools.target import Target
 
 design = typer.Typer(
     no_args_is_help=True, help="Ticket designs: make one, look at it, check it. Needs no database and no broker."
@@ -59,12 +59,12 @@ def new_design(
     as_json: AsJson = False,
 ) -> None:
     """A design of your own: a copy of one that works, with a title of its own."""
-    from services.delivery.design_tools.making import make
+    from services.delivery.printing.tools.making import make
 
     own = environment.load(Settings).designs_folder
     folder = make(name, source, into or Path(own or "."), _library())
     if as_json:
-        terminal.write_json({"name": name, "folder": str(folder), "from": source})
+        cli_support.write_json({"name": name, "folder": str(folder), "from": source})
         return
     _say(f"{folder} is there: a copy of {source}. Now:")
     steps = [
@@ -84,12 +84,12 @@ def new_design(
 @design.command("list")
 def list_designs(*, as_json: AsJson = False) -> None:
     """The built-in designs, and those of STUBLINE_DELIVERY_DESIGNS_FOLDER. One of your own stands before a built-in one."""
-    from services.delivery.design_tools.target import listed
+    from services.delivery.printing.tools.target import listed
 
     rows = list(listed(_library()))
     if not as_json:
         rows = [row | {key: ", ".join(row[key]) for key in LISTS} for row in rows]
-    terminal.rows(rows, COLUMNS, as_json=as_json)
+    cli_support.rows(rows, COLUMNS, as_json=as_json)
 
 
 @design.command("check")
@@ -98,7 +98,7 @@ def check_design(*, folder: Which, size: Size = None, language: Language = None,
 
     Every size and language is laid out for usual and for hard campaigns, stamped, and compared with WeasyPrint's own page.
     """
-    from services.delivery.design_tools.apart import asked
+    from services.delivery.printing.tools.apart import asked
 
     target, found, counts = _target(folder, size, language), list[Told](), Told()
     with Console(stderr=True).status(f"{target.name} ...") as status:
@@ -112,7 +112,7 @@ def check_design(*, folder: Which, size: Size = None, language: Language = None,
     rows = summed(found)
     faults = sum(row["kind"] == "fault" for row in rows)
     if as_json:
-        terminal.write_json({"design": target.name, "findings": rows, **counts})
+        cli_support.write_json({"design": target.name, "findings": rows, **counts})
     else:
         _show(rows)
         _say(f"{target.name}: {_count(faults, 'fault')}, {_count(len(rows) - faults, 'warning')}{_compared(counts)}")
@@ -132,7 +132,7 @@ def preview_design(
     is_watching: Annotated[bool, typer.Option("--watch", help="Again with each change, until Ctrl-C.")] = False,
 ) -> None:
     """PDF and PNG of each size: stamped, by WeasyPrint whole, and both side by side with what differs."""
-    from services.delivery.design_tools.watch import watch
+    from services.delivery.printing.tools.watch import watch
 
     target = _target(folder, size, language)
     into = _out(target, out)
@@ -153,9 +153,9 @@ def preview_design(
 @design.command("bench")
 def bench_design(*, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False) -> None:
     """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three rounds, about a minute."""
-    from services.delivery.design_tools.apart import asked
-    from services.delivery.design_tools.bench import Bench
-    from services.delivery.design_tools.target import chosen
+    from services.delivery.printing.tools.apart import asked
+    from services.delivery.printing.tools.bench import Bench
+    from services.delivery.printing.tools.target import chosen
 
     target = _target(folder, size, language)
     one = chosen(target.read(), size, language)[0]
@@ -177,10 +177,10 @@ def bench_design(*, folder: Which, size: Size = None, language: Language = None,
         for figure in figures
     ]
     if as_json:
-        terminal.write_json({"design": target.name, "size": one.size, "language": one.language, "figures": rows})
+        cli_support.write_json({"design": target.name, "size": one.size, "language": one.language, "figures": rows})
         return
     _say(f"{target.name}, {one.size}, {one.language}; times as fast: stamped, beside that line")
-    terminal.rows(rows, FIGURES, as_json=False)
+    cli_support.rows(rows, FIGURES, as_json=False)
 
 
 def summed(found: Iterable[Told]) -> list[Told]:
@@ -199,7 +199,7 @@ def summed(found: Iterable[Told]) -> list[Told]:
 
 def _drawn(target: Target, out: Path, size: str | None, language: str | None) -> int:
     """How many faults."""
-    from services.delivery.design_tools.apart import asked
+    from services.delivery.printing.tools.apart import asked
 
     told = list(asked("preview", target, _shelf(), size=size, language=language, out=str(out)))
     for it in told:
@@ -236,8 +236,8 @@ def _out(target: Target, out: Path | None) -> Path:
 
 def _target(said: str, size: str | None, language: str | None) -> Target:
     """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot be read is told later."""
-    from services.delivery.design_tools.target import chosen, find
     from services.delivery.errors import DesignUnknown, DesignUnusable
+    from services.delivery.printing.tools.target import chosen, find
 
     target = find(said, _library())
     try:

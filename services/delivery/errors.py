@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.runtime.admin.refusals import Refused, Unknown
 from services.runtime.errors import Poison, Transient
-from services.runtime.refusals import Refused, Unknown
 
 GIVE_BACK = "then `stubline dead replay ID`: the job is due again, with the same Message-ID"
 

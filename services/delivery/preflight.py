@@ -10,13 +10,13 @@ from uuid import UUID
 
 from schemas.orders import CampaignSaid, Person, Ticket
 from services.delivery import documents, printer
-from services.delivery.design_tools.apart import asked
-from services.delivery.design_tools.target import by_name
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.designs import Chosen
-from services.delivery.rendering.pages import Facts
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import plate_key
+from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.design.page import Facts
+from services.delivery.printing.plate_cache import plate_key
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.tools.apart import asked
+from services.delivery.printing.tools.target import by_name
 from services.delivery.settings import Settings
 from services.runtime.settings import load
 

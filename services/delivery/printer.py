@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from services.delivery.errors import PlatesFolderUnusable
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.renderer import Narrator, Renderer, Silent
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import Library
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.renderer import Narrator, Renderer, Silent
 from services.delivery.settings import Settings
 
 

@@ -14,10 +14,10 @@ from psycopg.rows import class_row, dict_row
 from schemas.envelope import Position
 from schemas.orders import JobSaid, State, TicketsChanged
 from services.delivery.rules import Job, Order
-from services.runtime import sql
-from services.runtime.ledger import Session
+from services.runtime.postgres import statements
+from services.runtime.postgres.ledger import Session
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 Row = dict[str, Any]
 
 

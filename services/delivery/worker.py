@@ -13,9 +13,9 @@ from schemas.orders import DeliveriesChanged, JobSaid, OrderDecided, TicketsChan
 from services.delivery.rules import JobAgain, Told, Verdict, changed_jobs, judge
 from services.delivery.settings import Settings
 from services.delivery.store import LetterRow, Spoken, Store
-from services.runtime import letters
-from services.runtime.ledger import Session
-from services.runtime.ports import Letter
+from services.runtime.loop import dead_letters
+from services.runtime.loop.ports import Letter
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, Superseded
 from services.runtime.service import Service
 
@@ -85,7 +85,7 @@ class BuriedJob:
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
         letter = Letter(record, row.topic_id, "job", row.code, row.text, None, row.key.decode())
-        return letters.dead_output(f"{GROUP}.dead.v1", GROUP, letter, row.id, row.attempts)
+        return dead_letters.dead_output(f"{GROUP}.dead.v1", GROUP, letter, row.id, row.attempts)
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:

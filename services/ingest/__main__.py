@@ -1,4 +1,4 @@
-"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is `python -m services.ingest.door`.
+"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is `python -m services.ingest.webhooks`.
 
 With the sources file it also asks vendors for what their webhooks lost: the member that holds the timer does.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from services.ingest import shops
-from services.ingest.kept import purging
-from services.ingest.polling.tick import Polling
+from services.ingest.config import sources_file
+from services.ingest.poller.tick import Polling
+from services.ingest.retention import purging
 from services.ingest.settings import Settings
 from services.ingest.worker import GROUP, service
-from services.runtime import logs, process
+from services.runtime import process
+from services.runtime.observability import logs
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 from services.runtime.text import one_line
 
@@ -22,7 +23,7 @@ def main() -> int:
     if settings.sources_file is None:
         return process.run(service(purging(settings.kept_days)), settings)
     try:
-        found = shops.read(settings.sources_file)
+        found = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
         print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from services.runtime.admin.refusals import Refused, Unknown
 from services.runtime.errors import Fatal, Poison, Transient
-from services.runtime.refusals import Refused, Unknown
 
 
 class CallbackUnreadable(Poison):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.metrics import Counter, Gauge, Histogram, declare
+from services.runtime.observability.metrics import Counter, Gauge, Histogram, declare
 
 OBSERVATIONS = declare(
     Counter(

@@ -14,7 +14,7 @@ ROOM_BYTES = 16 * 1_024  # of a record, for its key and headers and for what Kaf
 
 
 class Settings(LaneSettings):
-    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.door`) read the same names."""
+    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.webhooks`) read the same names."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_INGEST_", frozen=True, extra="ignore")
 

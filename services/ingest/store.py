@@ -10,11 +10,11 @@ from psycopg.errors import SerializationFailure
 
 from services.ingest.rules.facts import Callback, Fact, Notice
 from services.ingest.rules.judge import Order, Payment
-from services.runtime import sql
-from services.runtime.arrays import blobs, plain, texts
-from services.runtime.ledger import Session
+from services.runtime.postgres import statements
+from services.runtime.postgres.arrays import blobs, plain, texts
+from services.runtime.postgres.ledger import Session
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 NOTHING = "[]"
 EXAMPLE_BYTES_MAX, WHAT_CHARS_MAX = 16_384, 300
 

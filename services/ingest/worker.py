@@ -14,7 +14,7 @@ from schemas.callbacks import TOPIC
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved, order_of
 from schemas.said import Said
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import OrderOverfull, ProofReused
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
 from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Callback, Notice
@@ -32,7 +32,7 @@ from services.ingest.rules.judge import (
 from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import standing
 from services.ingest.store import Store
-from services.runtime.ledger import Session
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service, Tick
 
@@ -200,7 +200,7 @@ def service(tick: Tick[Session] | None = None) -> Service[Callback, Session]:
     return Service(
         GROUP,
         (TOPIC,),
-        parse=sources.read,
+        parse=vendors.read,
         handle=handle,
         tick=tick,
         subject=lambda record: order_of(record.key),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from services.issuer.errors import CampaignFileInvalid
 from services.issuer.rules.campaigns import Definition, contested
-from services.runtime import bounded
+from services.runtime import files as bounded
 
 KEYS = sorted(Definition.model_fields)
 

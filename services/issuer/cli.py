@@ -10,9 +10,9 @@ import typer
 from services.issuer import campaign_file
 from services.issuer.operate import CampaignDesk, IssuerReader
 from services.issuer.rules.campaigns import Definition
-from services.runtime import preflight, terminal
-from services.runtime.operate import Command
-from services.runtime.terminal import Actor, AsJson, CommandId
+from services.runtime.admin import cli_support, preflight
+from services.runtime.admin.cli_support import Actor, AsJson, CommandId
+from services.runtime.admin.commands import Command
 
 app = typer.Typer(no_args_is_help=True)
 campaigns = typer.Typer(no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take.")
@@ -50,20 +50,20 @@ def apply_campaigns(
     """
     definitions = campaign_file.read(file)
     preflight.run_all("campaign", [definition.said() for definition in definitions])
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         done = CampaignDesk(connection, Command(actor, command_id)).apply(definitions)
     told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]
     due = done.details.get("due_orders", 0)
     sentence = f"{'; '.join(told)}. {f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
-    terminal.told(done, sentence, command_id, as_json=as_json)
+    cli_support.told(done, sentence, command_id, as_json=as_json)
 
 
 @campaigns.command("list")
 def list_campaigns(*, as_json: AsJson = False) -> None:
     """All campaigns, and how many numbers each has issued."""
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         found = IssuerReader(connection).campaigns()
-    terminal.rows(found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`")
+    cli_support.rows(found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`")
 
 
 @campaigns.command("show")
@@ -71,15 +71,15 @@ def show_campaign(
     *, campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id.")], as_json: AsJson = False
 ) -> None:
     """One campaign as it was applied, and what became of its numbers."""
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         found = IssuerReader(connection).campaign(campaign)
     if as_json:
-        terminal.write_json(found)
+        cli_support.write_json(found)
         return
     definition = {key: found["definition"].get(key, "") for key in Definition.model_fields}  # of older releases, too
     said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
     shown = [{"key": key, "content": ", ".join(it) if isinstance(it, list) else it} for key, it in said.items()]
-    terminal.rows(shown, ("key", "content"), as_json=False)
+    cli_support.rows(shown, ("key", "content"), as_json=False)
 
 
 @tickets.command("list")
@@ -94,6 +94,6 @@ def list_tickets(
     """Tickets of an order, a campaign or a purchaser, with what is sold out. Never their codes."""
     if order is None and campaign is None and email is None:
         raise typer.BadParameter("say --order, --campaign or --email")
-    with terminal.connected() as connection:
+    with cli_support.connected() as connection:
         found = IssuerReader(connection).tickets(order=order, campaign=campaign, email=email, limit=limit)
-    terminal.rows(found, TICKETS, as_json=as_json, empty="no ticket")
+    cli_support.rows(found, TICKETS, as_json=as_json, empty="no ticket")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.refusals import Refused, Unknown
+from services.runtime.admin.refusals import Refused, Unknown
 
 
 class CampaignFileInvalid(Refused):

@@ -1,6 +1,6 @@
 """What the issuer counts."""
 
-from services.runtime.metrics import Counter, declare
+from services.runtime.observability.metrics import Counter, declare
 
 ISSUED = declare(
     Counter(

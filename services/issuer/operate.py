@@ -1,6 +1,6 @@
 """Campaigns as operators apply and read them, and tickets as they look them up.
 
-Applying is one command in one transaction with its audit row (services.runtime.operate): all campaigns of a file, or none.
+Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all campaigns of a file, or none.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from psycopg.rows import TupleRow, dict_row
 
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.rules.campaigns import Change, Definition, Product, Standing, change, refusals
-from services.runtime import sql
-from services.runtime.operate import Desk, Done, Row
+from services.runtime.admin.commands import Desk, Done, Row
+from services.runtime.postgres import statements
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 KEY_BYTES = 32
 
 

@@ -13,11 +13,11 @@ from psycopg.errors import SerializationFailure
 from schemas.envelope import Position
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.plan import Campaign, Change, Ticket, Waiting
-from services.runtime import sql
-from services.runtime.arrays import plain, texts
-from services.runtime.ledger import Session
+from services.runtime.postgres import statements
+from services.runtime.postgres.arrays import plain, texts
+from services.runtime.postgres.ledger import Session
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 ACTOR = "stubline.issuer"
 NEVER = datetime.min.replace(tzinfo=UTC)
 

@@ -15,10 +15,10 @@ from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import Given, Plan, plan, products_of, tickets_max
 from services.issuer.rules.snapshot import body_of
 from services.issuer.store import ACTOR, Begun, OrderRow, Saved, Store, Why
-from services.runtime.ledger import Session
-from services.runtime.newest import judge_positions
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
+from services.runtime.snapshots import judge_positions
 
 GROUP = "stubline.issuer"
 WRITER = "issuer"

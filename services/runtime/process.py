@@ -13,19 +13,20 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from services.runtime import database, logs
 from services.runtime.errors import Fatal
-from services.runtime.health import Door, Health
-from services.runtime.kafka import KafkaLog
-from services.runtime.ledger import PostgresLedger, Session
-from services.runtime.means import Means
-from services.runtime.narrate import Narrator
+from services.runtime.kafka.client import KafkaLog
+from services.runtime.loop.context import Means
+from services.runtime.loop.worker import Worker
+from services.runtime.observability import logs
+from services.runtime.observability.health import Door, Health
+from services.runtime.observability.logging_telemetry import Narrator
+from services.runtime.observability.telemetry import Telemetry
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import PostgresLedger, Session
+from services.runtime.postgres.session import check_role
 from services.runtime.service import Service
-from services.runtime.session import check_role
 from services.runtime.settings import LaneSettings, Servers, load, variable
-from services.runtime.telemetry import Telemetry
 from services.runtime.version import CODE_VERSION
-from services.runtime.worker import Worker
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
@@ -39,7 +40,7 @@ def owner_name() -> str:
 
 def session(servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None) -> Session:
     """`group`: whose rows the session works on, if it is not called as its group is."""
-    opened = database.connect(
+    opened = connection.connect(
         servers.database_url,
         name=name,
         transaction_timeout_ms=settings.transaction_timeout_ms,
@@ -62,7 +63,9 @@ def build(
         servers.kafka_bootstrap_servers, service.group, owner_name(), delivery_timeout_ms=settings.delivery_timeout_ms
     )
     return Worker(
-        Means(service, log, ledger, settings, telemetry, fault=database.classify, clock=time.monotonic, wall=time.time)
+        Means(
+            service, log, ledger, settings, telemetry, fault=connection.classify, clock=time.monotonic, wall=time.time
+        )
     )
 
 

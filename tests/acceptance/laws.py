@@ -1,6 +1,6 @@
 """The laws of the whole: what must be true of tables, topics and mailbox after whatever happened to any of the services.
 
-Each answers the ways in which it is broken. What holds of lanes alone is asked of the laws of the toy (tests/laws).
+Each answers the ways in which it is broken. What holds of lanes alone is asked of the laws of the toy (tests/protocol/laws).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing_extensions import override
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
 from schemas.topics import GROUPS, all_topics
-from services.runtime.letters import unpack_headers
+from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
-from tests.laws import lane_laws
-from tests.laws.evidence import Evidence, LaneFacts, LetterFacts
-from tests.laws.kafka_world import LANES, LETTERS
+from tests.protocol.laws import lane_laws
+from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
+from tests.protocol.laws.kafka_world import LANES, LETTERS
+from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
 from tests.support.stubline import Stubline
-from tests.toy.names import Names
 
 UNEXPLAINED = """
     select order_id, line_id from approval.orders, jsonb_to_recordset(decision::jsonb -> 'lines') as line (line_id text, quantity int)

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from deploy.local.programs import STAGES
 from deploy.local.stack import Stack
 from schemas.topics import GROUPS
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
 from services.runtime.records import LaneKey
 from tests.acceptance.evening import evening, expect, more
 from tests.support.logs import read_logs

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from deploy.local.programs import STAGES, Program
 from deploy.local.stack import Stack
-from services.runtime.kafka import producer_settings
+from services.runtime.kafka.client import producer_settings
 from tests.acceptance.evening import STORIES, Wanted, evening, expect, more
 from tests.acceptance.laws import NAMES
 from tests.support.deliveries import issued

@@ -16,7 +16,7 @@ from deploy.demo.woocommerce import deleted_body
 from deploy.local.programs import STAGES, Program
 from deploy.local.stack import Stack
 from schemas import callbacks
-from services.runtime.kafka import producer_settings
+from services.runtime.kafka.client import producer_settings
 from tests.acceptance.evening import evening, expect
 from tests.acceptance.laws import check
 from tests.support.stubline import Order, Stubline

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from services.ingest.door import __main__ as door
-from services.ingest.door.certificates import Certificates
+from services.ingest.webhooks import __main__ as door
+from services.ingest.webhooks.certificates import Certificates
 from tests.support.vendors import VENDORS
 
 if __name__ == "__main__":

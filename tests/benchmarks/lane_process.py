@@ -13,9 +13,9 @@ import psutil
 from typing_extensions import override
 
 from services.runtime import process
+from services.runtime.observability.telemetry import BatchDone, Telemetry
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings, Servers, load
-from services.runtime.telemetry import BatchDone, Telemetry
 from tests.benchmarks.lane_service import with_outputs, without_outputs
 
 

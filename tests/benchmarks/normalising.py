@@ -13,8 +13,9 @@ import orjson
 import psutil
 
 from schemas.envelope import read_event
-from services.ingest import sources
-from services.ingest.sources import woocommerce, woocommerce_cards
+from services.ingest import vendors
+from services.ingest.vendors.woocommerce import cards as woocommerce_cards
+from services.ingest.vendors.woocommerce import webhook as woocommerce
 from services.runtime.process import collect_rarely
 from tests.benchmarks.report import Figure, median
 from tests.support.callbacks import SAMPLE, record
@@ -68,14 +69,14 @@ def rate(work: Callable[[Any], object], all_of: Sequence[Any]) -> float:
 def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     raw = bodies(count)
     records = [record(body, order=str(100_000 + at)) for at, body in enumerate(raw)]
-    received = [sources.accept(read_event(it.headers, it.value), it) for it in records]
+    received = [vendors.accept(read_event(it.headers, it.value), it) for it in records]
     parsed, normalised, read, cleaned = list[float](), list[float](), list[float](), list[float]()
     with as_a_worker():
-        rate(sources.read, records)
+        rate(vendors.read, records)
         for _ in range(runs * ROUNDS_PER_RUN):
             parsed.append(rate(orjson.loads, raw))
             normalised.append(rate(woocommerce.normalise, received))
-            read.append(rate(sources.read, records))
+            read.append(rate(vendors.read, records))
             cleaned.append(rate(woocommerce_cards.without_cards, raw))
     limit, ours, whole = median(parsed), median(normalised), median(read)
     beside = f"{limit:,.0f}/s orjson merely parses the JSON"

@@ -29,9 +29,9 @@ from deploy.local.stack import Stack
 from schemas import callbacks
 from services.issuer.operate import CampaignDesk
 from services.issuer.rules.campaigns import Definition
-from services.runtime import database
-from services.runtime.migrate import migrate
-from services.runtime.operate import Command
+from services.runtime.admin.commands import Command
+from services.runtime.postgres import connection as database
+from services.runtime.postgres.migrate import migrate
 from tests.benchmarks import raw_tickets
 from tests.benchmarks.report import Figure, show
 

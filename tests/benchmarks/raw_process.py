@@ -7,7 +7,7 @@ import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from services.runtime.kafka import producer_settings
+from services.runtime.kafka.client import producer_settings
 
 
 def main() -> None:

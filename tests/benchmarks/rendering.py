@@ -22,17 +22,17 @@ import segno
 from weasyprint import HTML
 
 from services.delivery.documents import SCHEME, Document, Page
-from services.delivery.rendering import qr
-from services.delivery.rendering.designs import Chosen, Library
-from services.delivery.rendering.fetching import Folder
-from services.delivery.rendering.fitting import Fitted
-from services.delivery.rendering.layout import Sheet
-from services.delivery.rendering.links import BASE
-from services.delivery.rendering.pages import draw, filled, write
-from services.delivery.rendering.press import Press
-from services.delivery.rendering.renderer import Renderer, facts_of, texts_of
-from services.delivery.rendering.shelf import Shelf, plate_key
-from services.delivery.rendering.whole import set_whole
+from services.delivery.printing import qr
+from services.delivery.printing.compile.fetching import Folder
+from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.design.fitting import Fitted
+from services.delivery.printing.design.library import Chosen, Library
+from services.delivery.printing.design.links import BASE
+from services.delivery.printing.design.page import draw, filled, write
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.renderer import Renderer, facts_of, texts_of
+from services.delivery.printing.sandbox.layout_worker import Press
 from tests.benchmarks.report import Figure, median
 
 DESIGN = "event-ticket"

@@ -21,11 +21,11 @@ import pytest
 from deploy.local.mail import Mail
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
 from tests.support.door import ROOT
 from tests.support.proxy import Proxy
 
-WORKER, SENDER, ENDPOINT = "services.approval", "services.delivery.sender", "services.ingest.door"
+WORKER, SENDER, ENDPOINT = "services.approval", "services.delivery.sender", "services.ingest.webhooks"
 PORTS = {
     WORKER: "STUBLINE_APPROVAL_HEALTH_PORT",
     SENDER: "STUBLINE_DELIVERY_SENDER_HEALTH_PORT",

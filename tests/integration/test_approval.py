@@ -13,7 +13,7 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, OrderObserved
 from services.approval import worker
 from services.approval.settings import Settings, policies
-from services.runtime.database import Fault, classify
+from services.runtime.postgres.connection import Fault, classify
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import TIME, Stages, observed, opened, record, refused, said

@@ -18,8 +18,8 @@ from confluent_kafka import Producer
 from deploy.local.roles import as_role
 from schemas.topics import GROUPS, Topic
 from services.console import cli
-from services.runtime.broker import Broker
-from services.runtime.letters import pack_headers
+from services.runtime.kafka.topics import Broker
+from services.runtime.loop.dead_letters import pack_headers
 
 
 class Answer(NamedTuple):

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from schemas.orders import OrderObserved
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest import worker as ingest
 from services.ingest.errors import ClockSkewed
-from services.runtime import database
+from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.door import DoorProcess
@@ -55,9 +55,9 @@ def restore(door: DoorProcess, order: int) -> None:
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
     """Whether each of its events says that the order is deleted."""
-    session = database.connect(url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000)
+    session = connection.connect(url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000)
     with session, session.transaction():
-        outcomes = [outcome for it in records for outcome in ingest.handle([sources.read(it)], session)]
+        outcomes = [outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)]
     return [OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)]
 
 

@@ -16,18 +16,18 @@ import pytest
 from psycopg.pq import TransactionStatus
 from typing_extensions import override
 
-from services.delivery.archive import Archive, Outcome
+from services.delivery.blob_store import Files, name_of
+from services.delivery.breaker import Breaker
+from services.delivery.document_cache import Archive, Outcome
 from services.delivery.documents import Document, document
 from services.delivery.errors import DesignUnusable
-from services.delivery.files import Files, name_of
-from services.delivery.sender import janitor as janitors
-from services.delivery.sender.breaker import Breaker
-from services.delivery.sender.janitor import Janitor
+from services.delivery.sender import cleanup as janitors
+from services.delivery.sender.cleanup import Janitor
 from services.delivery.sender.telemetry import Telemetry
 from services.delivery.store import Named, Register
-from services.runtime import database
 from services.runtime.errors import StublineError
-from services.runtime.ledger import Session
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from tests.support.deliveries import issued
 from tests.support.sessions import waiting_sessions
 
@@ -81,7 +81,7 @@ class World:
         self.session = self.connect()
 
     def connect(self) -> Session:
-        return self._held.enter_context(database.connect(self._url, name="archive"))
+        return self._held.enter_context(connection.connect(self._url, name="archive"))
 
     def archive(
         self, printer: Printer, session: Session | None = None, clock: Callable[[], float] = lambda: 0.0

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
-from services.delivery.files import name_of
+from services.delivery.blob_store import name_of
 from services.delivery.worker import parse
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, deliveries, ticket_id

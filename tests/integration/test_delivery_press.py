@@ -41,7 +41,7 @@ def below(sender: SenderProcess) -> list[psutil.Process]:
     """The presses of a sender: what lays out below it."""
     try:
         every = psutil.Process(sender._child.pid).children(recursive=True)
-        return [it for it in every if "services.delivery.rendering.apart" in it.cmdline()]
+        return [it for it in every if "services.delivery.printing.sandbox.child" in it.cmdline()]
     except psutil.NoSuchProcess:
         return []
 

@@ -15,7 +15,7 @@ from schemas.orders import Person
 from services.console.store import read
 from services.delivery.store import Reader
 from services.delivery.worker import GROUP, JOBS, BuriedJob, parse
-from services.runtime.operate import Choice, Command, Desk
+from services.runtime.admin.commands import Choice, Command, Desk
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 from tests.support.stages import observed, opened, raffle

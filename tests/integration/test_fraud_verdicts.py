@@ -8,10 +8,11 @@ import pytest
 
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
-from services.ingest import sources, worker
-from services.ingest.sources import riskified, signifyd
-from services.runtime import database
-from services.runtime.ledger import Session
+from services.ingest import vendors, worker
+from services.ingest.vendors.riskified import webhook as riskified
+from services.ingest.vendors.signifyd import webhook as signifyd
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import paypal
@@ -22,12 +23,12 @@ from tests.support.vendors.paypal import VENDOR as PAYPAL
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="verdicts test", autocommit=False) as opened:
+    with connection.connect(database_url, name="verdicts test", autocommit=False) as opened:
         yield opened
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([sources.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.read(it) for it in records], session)
     session.commit()
     return outcomes
 

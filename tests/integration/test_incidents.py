@@ -11,17 +11,25 @@ import pytest
 
 from schemas.callbacks import TOPIC
 from services.console import cli
-from services.ingest import sources, worker
-from services.ingest.kept import purge
-from services.ingest.operate import GROUP, KEPT_OF_PART, LETTERS_OF_PART, How, IncidentDesk, IncidentReader, Wanted
+from services.ingest import vendors, worker
+from services.ingest.admin.incidents import (
+    GROUP,
+    KEPT_OF_PART,
+    LETTERS_OF_PART,
+    How,
+    IncidentDesk,
+    IncidentReader,
+    Wanted,
+)
+from services.ingest.retention import purge
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
 from services.ingest.rules.incidents import fingerprint
 from services.ingest.store import Store
-from services.runtime import database
-from services.runtime.ledger import PostgresLedger, Session
-from services.runtime.letters import pack_headers
-from services.runtime.operate import Command
+from services.runtime.admin.commands import Command
+from services.runtime.loop.dead_letters import pack_headers
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import PostgresLedger, Session
 from services.runtime.records import Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 
@@ -91,7 +99,7 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
     monkeypatch.setenv("COLUMNS", "200")
-    with database.connect(database_url, name="incidents test") as session:
+    with connection.connect(database_url, name="incidents test") as session:
         yield World(session, capsys)
 
 
@@ -100,7 +108,7 @@ def unknown(number: int = 1, *, source: str = "pay", word: str = "charge.moon", 
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
     notice = Notice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
     told = facts.callback(f"{source}:evt_{number}", None, notices=(notice,))
-    return sources.with_origin(told, it)
+    return vendors.with_origin(told, it)
 
 
 def test_ten_thousand_letters_of_one_cause_are_one_incident(world: World) -> None:
@@ -322,7 +330,7 @@ def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None
 def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -> None:
     def tell(order: int, total: str, source: str = "shop") -> None:
         body = woo_order(id=order, status="completed", total=total)
-        world.notice(sources.read(record(body, order=str(order), source=source)))
+        world.notice(vendors.read(record(body, order=str(order), source=source)))
 
     for order in (1, 2):
         tell(order, "15.00")

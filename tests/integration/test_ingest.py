@@ -12,10 +12,11 @@ import pytest
 from psycopg.errors import SerializationFailure
 
 from schemas.orders import OrderObserved
-from services.ingest import sources, worker
+from services.ingest import vendors, worker
 from services.ingest.store import SQL, Store
-from services.runtime import database, metrics
-from services.runtime.ledger import Session
+from services.runtime.observability import metrics
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import native, native_order, record, woo_order
 
@@ -24,13 +25,13 @@ SECOND = "2026-11-20T15:28:{:02d}"
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="ingest test", autocommit=False) as opened:
+    with connection.connect(database_url, name="ingest test", autocommit=False) as opened:
         yield opened
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
     """As the lane does: parsed alone, decided together, committed."""
-    outcomes = worker.handle([sources.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.read(it) for it in records], session)
     session.commit()
     return outcomes
 
@@ -96,7 +97,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     begin = threading.Barrier(4)
 
     def lane() -> None:
-        with database.connect(database_url, name="lane", autocommit=False) as opened:
+        with connection.connect(database_url, name="lane", autocommit=False) as opened:
             begin.wait(10)
             batch = [told("completed", order=order) for order in range(100)]
             try:
@@ -139,7 +140,7 @@ def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str,
     later: list[Outcome] = []
 
     def lane() -> None:
-        with database.connect(database_url, name="lane", autocommit=False) as opened:
+        with connection.connect(database_url, name="lane", autocommit=False) as opened:
             later.extend(work(opened, told("completed", 3)))
 
     second = threading.Thread(target=lane)
@@ -239,10 +240,10 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        worker.handle([vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments", "add_orders"]
         counted.statements.clear()
-        worker.handle([sources.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        worker.handle([vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from deploy.local.stack import Stack
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
@@ -75,7 +75,7 @@ def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(door: DoorProces
 def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
     assert door.send(body(1)).status_code == 200
     assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
-    orders = {(it := sources.read(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
+    orders = {(it := vendors.read(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
     assert orders == {f"{door.slug}:1": ["storefront", "reached:processing"], f"{door.slug}:2": ["deletion"]}
 
 
@@ -344,7 +344,7 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
 )
 def test_a_wrong_configuration_ends_the_start_with_one_line(tmp_path: Path, name: str, says: str) -> None:
     environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "PATH": "", name: str(tmp_path / "none")}
-    command = [sys.executable, "-m", "services.ingest.door"]
+    command = [sys.executable, "-m", "services.ingest.webhooks"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 78
     assert says in done.stderr

@@ -17,9 +17,9 @@ from schemas.orders import OrderDecided, TicketsChanged
 from services.issuer import cli, worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignDesk, IssuerReader
-from services.runtime import database
-from services.runtime.database import Fault, classify
-from services.runtime.operate import Command
+from services.runtime.admin.commands import Command
+from services.runtime.postgres import connection
+from services.runtime.postgres.connection import Fault, classify
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import DAWN, TIME, Stages, decided, observed, opened, raffle, refused, said
@@ -404,7 +404,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
 
 @pytest.mark.parametrize("size", [1, 60])
 def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, size: int) -> None:
-    with database.connect(database_url, name="counted") as session:
+    with connection.connect(database_url, name="counted") as session:
         Stages(session).apply(raffle())
         batch = [decided(str(order), 2) for order in range(size)]
         events = [worker.Decided(it, it.model_dump_json()) for it in batch]

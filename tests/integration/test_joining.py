@@ -11,11 +11,12 @@ import orjson
 import pytest
 from psycopg.errors import SerializationFailure
 
-from services.ingest import sources, worker
+from services.ingest import vendors, worker
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Callback, Notice
-from services.runtime import database, metrics
-from services.runtime.ledger import Session
+from services.runtime.observability import metrics
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Effect, Outcome
 from tests.integration.test_ingest import Counting, kinds, rows, said, work
 from tests.support.callbacks import record, woo_order
@@ -27,12 +28,12 @@ AT_ONCE = "2099-01-01T00:00:00.000000Z"
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="joining test", autocommit=False) as opened:
+    with connection.connect(database_url, name="joining test", autocommit=False) as opened:
         yield opened
 
 
 def told_by_shop(order: int) -> Callback:
-    return sources.read(record(woo_order(id=order), order=str(order)))
+    return vendors.read(record(woo_order(id=order), order=str(order)))
 
 
 def told_by_gateway(order: int, reference: str = "re_1") -> Callback:
@@ -43,7 +44,7 @@ def told_by_gateway(order: int, reference: str = "re_1") -> Callback:
 
 def lane(url: str, batches: Sequence[Sequence[Callback]], outcomes: list[Outcome], again: list[int]) -> None:
     """As the runtime: what met another lane is done once more."""
-    with database.connect(url, name="lane", autocommit=False) as opened:
+    with connection.connect(url, name="lane", autocommit=False) as opened:
         for batch in batches:
             while (done := attempt(batch, opened)) is None:
                 again.append(1)

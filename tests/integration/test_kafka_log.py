@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from services.runtime.kafka import KafkaLog
+from services.runtime.kafka.client import KafkaLog
 from services.runtime.records import LaneKey
 
 PARTITIONS, RECORDS, START = 8, 200, 63

@@ -15,11 +15,11 @@ from psycopg.conninfo import make_conninfo
 from schemas import migrations
 from schemas.migrations import Migration, Phase, arrange
 from schemas.topics import MIB, Topic
-from services.runtime import database
-from services.runtime.broker import Broker, Finding
-from services.runtime.database import Fault
 from services.runtime.errors import BrokerAway
-from services.runtime.migrate import MigrationChanged, applied, migrate, migrate_database
+from services.runtime.kafka.topics import Broker, Finding
+from services.runtime.postgres import connection as database
+from services.runtime.postgres.connection import Fault
+from services.runtime.postgres.migrate import MigrationChanged, applied, migrate, migrate_database
 from tests.support.sessions import waiting_sessions
 from tests.support.stack import Servers
 

@@ -13,12 +13,8 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
-from services.runtime import database
-from services.runtime.broker import Extent
-from services.runtime.errors import StublineError
-from services.runtime.operate import Choice, Command, Desk, Done, Reader
-from services.runtime.records import TIMER, LaneKey
-from services.runtime.refusals import (
+from services.runtime.admin.commands import Choice, Command, Desk, Done, Reader
+from services.runtime.admin.refusals import (
     CommandReused,
     LaneUnknown,
     LetterStateRefused,
@@ -27,6 +23,10 @@ from services.runtime.refusals import (
     NothingToAccept,
     TopicUnknown,
 )
+from services.runtime.errors import StublineError
+from services.runtime.kafka.topics import Extent
+from services.runtime.postgres import connection as database
+from services.runtime.records import TIMER, LaneKey
 from tests.support.sessions import waiting_sessions
 
 GROUP = "toy.group"

@@ -11,8 +11,8 @@ import pytest
 
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderDecided, OrderObserved
-from services.ingest import sources, worker
-from services.runtime.ledger import Session
+from services.ingest import vendors, worker
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 from tests.support.stages import Stages, opened
@@ -47,7 +47,7 @@ class Heard(NamedTuple):
 
 def work(session: Session, *records: Record) -> Heard:
     """As the lane does: parsed alone, decided together, committed."""
-    heard = Heard([], [], worker.handle([sources.read(it) for it in records], session))
+    heard = Heard([], [], worker.handle([vendors.read(it) for it in records], session))
     session.commit()
     for it in heard.outcomes:
         for said in it.outputs if isinstance(it, Effect) else ():

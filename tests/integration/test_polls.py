@@ -10,12 +10,13 @@ import pytest
 
 from schemas.callbacks import STRIPE
 from schemas.orders import OrderObserved
-from services.ingest import sources
-from services.ingest.polls.poll import Polled
-from services.ingest.shops import Shop
+from services.ingest import vendors
+from services.ingest.config.sources_file import Shop
 from services.ingest.store import Store
-from services.runtime import database, metrics
-from services.runtime.ledger import Session
+from services.ingest.vendors.shared.poll import Polled
+from services.runtime.observability import metrics
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record
 from tests.support.polling import Poller, stripe_shop, woo_shop
@@ -32,7 +33,7 @@ NOW = int(time.time())
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="polls test", autocommit=False) as opened:
+    with connection.connect(database_url, name="polls test", autocommit=False) as opened:
         yield opened
 
 
@@ -139,7 +140,7 @@ def test_a_tick_that_is_rolled_back_loses_no_callback(poller: Poller, shop: Fake
 def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
     poller: Poller, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.polling.tick.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.tick.SAID_BYTES_MAX", 20_000)
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.tick()
@@ -156,7 +157,7 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
 def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
     poller: Poller, session: Session, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.polling.tick.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.tick.SAID_BYTES_MAX", 20_000)
     for number in range(1, 31):
         shop.put(number, NOW - 600 + number)
     poller.tick()
@@ -291,7 +292,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
     """Ticket Evolution through everything: two ways in, one order each, and nothing twice."""
     with FakeTicketEvolution() as vendor:
         polled = Polled("tevo", vendor.url, TOKEN, SECRET)
-        poller = Poller(session, [Shop("tevo", sources.KINDS["ticketevolution"], (), polled=polled)])
+        poller = Poller(session, [Shop("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)])
         told, lost = (tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None) for number in (101, 102))
         assert poller.settle() == []
         vendor.put(told)
@@ -357,8 +358,8 @@ def test_two_processes_never_move_a_cursor_twice_from_the_same_place(database_ur
     for number in range(1, 301):
         shop.put(number, NOW - 600 + number)
     with (
-        database.connect(database_url, name="one", autocommit=False) as first,
-        database.connect(database_url, name="two", autocommit=False) as second,
+        connection.connect(database_url, name="one", autocommit=False) as first,
+        connection.connect(database_url, name="two", autocommit=False) as second,
     ):
         one, two = Poller(first, [woo_shop(shop)]), Poller(second, [woo_shop(shop)])
         for turn in range(24):

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from services.ingest.store import Store
-from services.runtime import database, metrics
-from services.runtime.ledger import Session
+from services.runtime.observability import metrics
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from tests.support.polling import Poller, woo_shop
 from tests.support.vendors.fake_server import Asked, Told
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
@@ -37,7 +38,7 @@ class OddShop(FakeWooCommerce):
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="odd answers test", autocommit=False) as opened:
+    with connection.connect(database_url, name="odd answers test", autocommit=False) as opened:
         yield opened
 
 

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from services.runtime import database
+from services.runtime.postgres import connection as database
+from services.runtime.postgres.session import SessionBoundsIgnored
 from services.runtime.process import EX_FATAL
-from services.runtime.session import SessionBoundsIgnored
 
 HOST = "127.0.0.1"
 PLAIN, NO_TLS = 196_608, {80_877_103, 80_877_104}  # protocol 3.0; the requests for TLS and for GSSAPI

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.ingest import sources
+from services.ingest import vendors
 from tests.support.callbacks import native_order
 from tests.support.door import ROOT, DoorProcess
 
@@ -31,7 +31,7 @@ def test_the_how_tos_producer_sends_what_ingest_reads(bootstrap_servers: str, tm
             timeout=60,
         )
         (record,) = log.kept()
-    callback = sources.read(record)
+    callback = vendors.read(record)
     assert (callback.order_id, record.key) == (f"{slug}:727", f"{slug}:727".encode())
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
 

@@ -11,7 +11,7 @@ import pytest
 from deploy.local.roles import as_role
 from schemas.orders import OrderObserved
 from services.console import cli
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest import worker as ingest
 from tests.support.callbacks import record, woo_order
 from tests.support.stages import Stages, opened, raffle, said
@@ -61,7 +61,7 @@ def place(stages: Stages, *lines: dict[str, Any], second: int = 0, status: str =
     )
     with stages.session.transaction():
         told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
-        outcomes = ingest.handle([sources.read(told)], stages.session)
+        outcomes = ingest.handle([vendors.read(told)], stages.session)
     stages.tell(*[OrderObserved.read(output.headers, output.value) for output in said(outcomes)])
 
 

@@ -13,10 +13,10 @@ import pytest
 from psycopg import sql
 
 from deploy.local.roles import as_role
-from services.runtime import database
+from services.runtime.postgres import connection
+from services.runtime.postgres.session import DatabaseRoleMissing, check_role
+from services.runtime.postgres.statements import load
 from services.runtime.process import EX_FATAL
-from services.runtime.session import DatabaseRoleMissing, check_role
-from services.runtime.sql import load
 from tests.integration.test_statements import numbered
 
 SERVICES = ("ingest", "approval", "issuer", "delivery")
@@ -192,7 +192,7 @@ def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(database_url:
     with psycopg.connect(database_url, autocommit=True) as owner:
         check_role(owner, "stubline.issuer")
         try:
-            with database.connect(login(owner, database_url, f"{prefix}_login", "issuer"), name="law") as session:
+            with connection.connect(login(owner, database_url, f"{prefix}_login", "issuer"), name="law") as session:
                 check_role(session, "stubline.issuer")
                 with pytest.raises(DatabaseRoleMissing):
                     check_role(session, "stubline.approval")
@@ -204,7 +204,7 @@ def test_a_service_that_comes_before_the_first_migration_is_not_refused(database
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("drop schema runtime cascade")
         try:
-            with database.connect(login(owner, database_url, f"{prefix}_login"), name="law") as session:
+            with connection.connect(login(owner, database_url, f"{prefix}_login"), name="law") as session:
                 check_role(session, "stubline.issuer")
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())

@@ -8,9 +8,9 @@ from dataclasses import replace
 from confluent_kafka import Producer
 
 from schemas.topics import Topic
-from services.runtime.broker import LOG_APPEND_TIME, TIMESTAMP_TYPE, Broker, Finding
-from services.runtime.kafka import KafkaLog
-from services.runtime.ports import Fetch
+from services.runtime.kafka.client import KafkaLog
+from services.runtime.kafka.topics import LOG_APPEND_TIME, TIMESTAMP_TYPE, Broker, Finding
+from services.runtime.loop.ports import Fetch
 from tests.integration.test_kafka_log import Named
 
 AN_HOUR_MS = 3_600_000  # by which a producer's clock is behind; much more, and retention would take its records

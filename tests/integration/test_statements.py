@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import services
-from services.runtime import sql
+from services.runtime.postgres import statements as sql
 from tests.support.stack import Databases
 
 PLANNED = re.compile(r"(select|insert|update|delete|with|merge|values)\b", re.IGNORECASE)  # the rest defines something

@@ -13,14 +13,15 @@ import httpx
 import pytest
 
 from schemas.orders import OrderObserved
-from services.ingest import sources, worker
+from services.ingest import vendors, worker
+from services.ingest.config.sources_file import Shop
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.polls import ticketevolution as poll
-from services.ingest.polls.poll import Found, Polled
-from services.ingest.shops import Shop
+from services.ingest.vendors.shared.poll import Found, Polled
+from services.ingest.vendors.ticketevolution import poll
 from services.ingest.worker import SERVICE
-from services.runtime import database, metrics
-from services.runtime.ledger import Session
+from services.runtime.observability import metrics
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
 from tests.support.door import SECRET as WORD
@@ -46,12 +47,12 @@ def vendor() -> Iterator[FakeTicketEvolution]:
 
 @pytest.fixture
 def session(database_url: str) -> Iterator[Session]:
-    with database.connect(database_url, name="ingest test", autocommit=False) as opened:
+    with connection.connect(database_url, name="ingest test", autocommit=False) as opened:
         yield opened
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([sources.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.read(it) for it in records], session)
     session.commit()
     return outcomes
 
@@ -202,7 +203,7 @@ def test_the_door_answers_before_anything_is_done_with_it(door: TicketDoor, vend
     kept = {it.value: it for it in door.kept()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{door.slug}:10324712".encode()
-    assert sources.read(kept[form(order())]).reads == (f"{door.slug}:10324712",)
+    assert vendors.read(kept[form(order())]).reads == (f"{door.slug}:10324712",)
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])
@@ -215,7 +216,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
 ) -> None:
     """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by another door, the issuer's."""
     told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
-    shop = Shop(slug, sources.KINDS["ticketevolution"], (), polled=Polled(slug, vendor.url, TOKEN, SECRET))
+    shop = Shop(slug, vendors.KINDS["ticketevolution"], (), polled=Polled(slug, vendor.url, TOKEN, SECRET))
     poller = Poller(session, [shop])
     vendor.put(told)
     found = poller.settle()

@@ -14,7 +14,7 @@ from services.approval.settings import Settings, policies
 from services.console import cli
 from services.console.store import listed, read
 from services.delivery import documents
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest import worker as ingest
 from services.runtime.records import Record
 from tests.support.callbacks import record, woo_order
@@ -54,7 +54,7 @@ def trashed(minute: int, order: int = 727) -> Record:
 
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
     with stages.session.transaction():
-        outcomes = ingest.handle([sources.read(it) for it in records], stages.session)
+        outcomes = ingest.handle([vendors.read(it) for it in records], stages.session)
     return [OrderObserved.read(output.headers, output.value) for output in said(outcomes)]
 
 

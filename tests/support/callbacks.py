@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE, received
-from services.ingest.sources import DECIMALS, ORDERS_OF
+from services.ingest.vendors import DECIMALS, ORDERS_OF
 from services.runtime.records import Record
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

@@ -192,7 +192,7 @@ class Deliveries:
         self.tell(decided(order_id, 1), issued(order_id, 1, *["Active"] * tickets, buyer=buyer))
 
     def start(self, *, at: str = "", render_ms: int = 0, **settings: object) -> SenderProcess:
-        """`at`: as tests/toy/sabotage.py reads it, at the points of the sender's telemetry."""
+        """`at`: as tests/protocol/toy/sabotage.py reads it, at the points of the sender's telemetry."""
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never asks for it

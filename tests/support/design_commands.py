@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.delivery.design_tools.checks import Check, Finding
-from services.delivery.design_tools.target import chosen
-from services.delivery.rendering.designs import Design
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import Design
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.tools.checks import Check, Finding
+from services.delivery.printing.tools.target import chosen
 from tests.support import rendering
 
 

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from deploy.local.launch import __file__ as launch_file
 from schemas.callbacks import TOPIC
 from schemas.topics import TOPICS
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
 from services.runtime.records import Record
 from tests.support.callbacks import signed
 
@@ -36,7 +36,7 @@ class DoorProcess:
         """`clock_ahead_s`: how far its machine's clock is ahead of everybody else's."""
         self.slug, self._servers, self._folder = slug, servers, folder
         skewed = ["tests.support.skewed_door", str(clock_ahead_s)]
-        self._module = skewed if clock_ahead_s else ["services.ingest.door"]
+        self._module = skewed if clock_ahead_s else ["services.ingest.webhooks"]
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"
         shop = f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'

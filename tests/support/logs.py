@@ -8,8 +8,8 @@ from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from services.runtime.broker import Broker
-from services.runtime.fetched import sorted_out
+from services.runtime.kafka.messages import sorted_out
+from services.runtime.kafka.topics import Broker
 from services.runtime.records import LaneKey, Record
 
 READ_WITHIN_S = 120.0

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.callbacks import TOPIC
-from services.ingest import sources, worker
-from services.ingest.polling.client import Client
-from services.ingest.polling.reader import Reader
-from services.ingest.polling.tick import Polling
-from services.ingest.polls.poll import Polled
-from services.ingest.shops import Shop
-from services.runtime.ledger import Session
+from services.ingest import vendors, worker
+from services.ingest.config.sources_file import Shop
+from services.ingest.poller.client import Client
+from services.ingest.poller.reader import Reader
+from services.ingest.poller.tick import Polling
+from services.ingest.vendors.shared.poll import Polled
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record
 from tests.support.vendors import fake_stripe, fake_woocommerce
 from tests.support.vendors.fake_stripe import FakeStripe
@@ -26,13 +26,13 @@ WAIT_S = 120.0
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:
     polled = Polled(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(**more)
-    return Shop(slug, sources.KINDS["woocommerce"], (), polled=polled)
+    return Shop(slug, vendors.KINDS["woocommerce"], (), polled=polled)
 
 
 def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> Shop:
     return Shop(
         slug,
-        sources.KINDS["stripe"],
+        vendors.KINDS["stripe"],
         (),
         orders_of=orders_of,
         polled=Polled(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
@@ -98,7 +98,7 @@ class Poller:
         """As the lane does."""
         if not records:
             return []
-        outcomes = worker.handle([sources.read(record) for record in records], self.session)
+        outcomes = worker.handle([vendors.read(record) for record in records], self.session)
         self.session.commit()
         return outcomes
 

@@ -14,19 +14,21 @@ import zxingcpp
 from PIL import Image, ImageChops
 
 from services.delivery.documents import Document, Page
-from services.delivery.rendering import compiler, faces, qr
-from services.delivery.rendering.designs import Chosen, Design, Library, read
-from services.delivery.rendering.faces import Kit
-from services.delivery.rendering.fitting import CHARS_MAX, Fitted
-from services.delivery.rendering.layout import Font, Sheet
-from services.delivery.rendering.pages import Facts, Odd
-from services.delivery.rendering.pdf import Writer
-from services.delivery.rendering.pdf_about import About
-from services.delivery.rendering.plates import Plate
-from services.delivery.rendering.renderer import Renderer, facts_of
-from services.delivery.rendering.shelf import Shelf, plate_key
-from services.delivery.rendering.stamping import OddText, Stamp, normal
-from services.delivery.rendering.whole import Trial, set_whole
+from services.delivery.printing import qr
+from services.delivery.printing.compile import compiler
+from services.delivery.printing.compile.layout import Font, Sheet
+from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing.compile.whole_page import Trial, set_whole
+from services.delivery.printing.design.fitting import CHARS_MAX, Fitted
+from services.delivery.printing.design.library import Chosen, Design, Library, read
+from services.delivery.printing.design.page import Facts, Odd
+from services.delivery.printing.fonts import faces
+from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.pdf.metadata import About
+from services.delivery.printing.pdf.writer import Writer
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.renderer import Renderer, facts_of
+from services.delivery.printing.stamping import OddText, Stamp, normal
 from tests.support.corpus import ODD
 
 DESIGNS = ("raffle-entry", "event-ticket", "e-ticket")

@@ -1,6 +1,6 @@
 """`python -m tests.support.sabotaged issuer`: a service as it is, with traps at the points of a batch's life.
 
-SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as tests/toy/sabotage.py reads them. Beside the
+SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as tests/protocol/toy/sabotage.py reads them. Beside the
 points of its telemetry there are `parse`, `handle`, `tick`, `in_flight`: an output is with the producer and hardly on the
 wire, and `delivered`: the report of its delivery, where `fail` answers that it failed. What acts is noted beside the file first.
 """
@@ -21,11 +21,11 @@ from typing_extensions import override
 from schemas.envelope import Output
 from services.runtime import process
 from services.runtime.errors import BrokerAway, StublineError
-from services.runtime.kafka import KafkaLog
-from services.runtime.ports import Answer
+from services.runtime.kafka.client import KafkaLog
+from services.runtime.loop.ports import Answer
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from tests.toy.sabotage import Sabotage, Saboteur, Switches, act
+from tests.protocol.toy.sabotage import Sabotage, Saboteur, Switches, act
 
 T = TypeVar("T")
 run_service = process.run

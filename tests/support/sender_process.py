@@ -15,14 +15,14 @@ from typing_extensions import override
 from services.delivery import printer
 from services.delivery.documents import Document
 from services.delivery.errors import DesignUnknown
-from services.delivery.rendering.ceiling import Ceiling
+from services.delivery.printing.sandbox.limits import Ceiling
 from services.delivery.sender import headers
 from services.delivery.sender.process import run
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
-from services.runtime.health import Health
+from services.runtime.observability.health import Health
 from services.runtime.settings import load
-from tests.toy.sabotage import Switches
+from tests.protocol.toy.sabotage import Switches
 
 POINTS = ("taken", "named", "rendered", "handed_over", "answered", "recorded")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from services.ingest.door.__main__ import main
+from services.ingest.webhooks.__main__ import main
 
 if __name__ == "__main__":
     ahead_s = float(sys.argv[1])

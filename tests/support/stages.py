@@ -19,9 +19,9 @@ from services.approval.settings import Policies, Settings, policies
 from services.issuer import worker as issuer
 from services.issuer.operate import CampaignDesk
 from services.issuer.rules.campaigns import Definition
-from services.runtime import database
-from services.runtime.ledger import Session
-from services.runtime.operate import Command, Done
+from services.runtime.admin.commands import Command, Done
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
 
 DAWN = datetime(2027, 3, 20, 8, 0, tzinfo=UTC)
@@ -146,7 +146,7 @@ class Stages:
 
 @contextmanager
 def opened(url: str, judged_by: Policies | None = None) -> Iterator[Stages]:
-    with database.connect(url, name="stages") as session:
+    with connection.connect(url, name="stages") as session:
         yield Stages(session, judged_by)
 
 

@@ -33,7 +33,7 @@ from deploy.local.programs import Services, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
-from services.runtime.broker import Broker
+from services.runtime.kafka.topics import Broker
 
 SECRET = "a-shop's-own-secret"
 PARSER = BytesParser(EmailMessage, policy=policy.default)

@@ -16,12 +16,12 @@ from services.delivery.settings import Settings as DeliverySettings
 from services.delivery.worker import service as delivery
 from services.ingest.worker import SERVICE as INGEST
 from services.issuer.worker import service as issuer
-from services.runtime.fake import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
-from services.runtime.means import Means
+from services.runtime.loop.context import Means
+from services.runtime.loop.worker import Worker
+from services.runtime.observability.telemetry import Telemetry
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.telemetry import Telemetry
-from services.runtime.worker import Worker
+from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
 
 NAMES = [(b"shop:727", "shop:727"), ("shop:straße-1".encode(), "shop:straße-1"), (b"shop:?", None), (b"shop:a b", None)]
 SERVICES = [INGEST, approval(policies(ApprovalSettings())), issuer(10), delivery(DeliverySettings())]

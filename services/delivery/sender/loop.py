@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from services.delivery.archive import Archive, Printed
+from services.delivery.breaker import Breaker
+from services.delivery.document_cache import Archive, Printed
 from services.delivery.documents import Per, document, documents
 from services.delivery.errors import DesignUnusable, RenderFailed
-from services.delivery.sender.breaker import Breaker
-from services.delivery.sender.heart import Heart
-from services.delivery.sender.janitor import Janitor
+from services.delivery.sender.cleanup import Janitor
+from services.delivery.sender.leases import Heart
 from services.delivery.sender.mail import Letterhead, compose
 from services.delivery.sender.rules import (
     Answer,
@@ -30,8 +30,8 @@ from services.delivery.sender.rules import (
 from services.delivery.sender.smtp import Channel, Parcel
 from services.delivery.sender.store import Desk, Work
 from services.delivery.sender.telemetry import Telemetry
-from services.runtime import logs
 from services.runtime.errors import Poison, StublineError, Transient
+from services.runtime.observability import logs
 
 STANDING_INTERVAL_S = 5.0
 CONTROLS_INTERVAL_S = 0.5

@@ -14,13 +14,13 @@ from types import FrameType
 
 import psycopg
 
-from services.delivery.archive import Archive, Renderer
+from services.delivery.blob_store import Files
+from services.delivery.breaker import Breaker
+from services.delivery.document_cache import Archive, Renderer
 from services.delivery.errors import FilesUrlUnusable, PlatesFolderUnusable, SmtpUrlUnusable
-from services.delivery.files import Files
 from services.delivery.printer import shelf
-from services.delivery.sender.breaker import Breaker
-from services.delivery.sender.heart import Heart
-from services.delivery.sender.janitor import Janitor
+from services.delivery.sender.cleanup import Janitor
+from services.delivery.sender.leases import Heart
 from services.delivery.sender.loop import Means, Sender
 from services.delivery.sender.mail import letterhead
 from services.delivery.sender.rules import Patience
@@ -29,9 +29,11 @@ from services.delivery.sender.store import Desk
 from services.delivery.sender.telemetry import Narrator, Telemetry
 from services.delivery.settings import Settings
 from services.delivery.store import Register
-from services.runtime import database, logs, process
+from services.runtime import process
 from services.runtime.errors import Fatal
-from services.runtime.health import Door, Health
+from services.runtime.observability import logs
+from services.runtime.observability.health import Door, Health
+from services.runtime.postgres import connection
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
 
@@ -178,7 +180,7 @@ def work(sender: Sender, means: Means, settings: Settings, told: Telemetry, endi
                 0.5 + random.random() / 2
             )
             told.trouble(error, wait_s)
-            told.turned(is_ready=False, why=database.code_of(error))
+            told.turned(is_ready=False, why=connection.code_of(error))
             means.desk.close()
             ending.wait(wait_s)
 

@@ -12,13 +12,13 @@ from psycopg.rows import dict_row
 
 from schemas.orders import TicketsChanged
 from services.delivery.sender.rules import Answer, Intent, Leased, Refrain, intend
-from services.runtime import sql
 from services.runtime.errors import StublineError
-from services.runtime.ledger import Session
+from services.runtime.postgres import statements
+from services.runtime.postgres.ledger import Session
 from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
-SQL = sql.load(__package__)
+SQL = statements.load(__package__)
 REFRAINED = {Refrain.HELD: ("due", True), Refrain.CANCELLED: ("cancelled", False)}
 
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from services.delivery import metrics
-from services.delivery.archive import Printed
+from services.delivery.document_cache import Printed
 from services.delivery.errors import MailServerAway, MailServerRefusesUs
 from services.delivery.sender.rules import Answer, Leased, Verdict
 from services.delivery.sender.store import Standing, Taken
-from services.runtime import database, logs
 from services.runtime.errors import StublineError
-from services.runtime.health import Health
-from services.runtime.repeats import Repeats
+from services.runtime.observability import logs
+from services.runtime.observability.health import Health
+from services.runtime.observability.log_limits import Repeats
+from services.runtime.postgres import connection
 
 OUTCOMES = {
     Verdict.ACCEPTED: "accepted",
@@ -185,7 +186,7 @@ class Narrator(Telemetry):
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        code = database.code_of(error)
+        code = connection.code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}

@@ -8,7 +8,7 @@ from importlib.resources import files
 from jinja2 import DictLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.delivery.rendering.tints import tint
+from services.delivery.printing.design.colours import tint
 
 
 @cache

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from services.ingest.sources import adyen
+from services.ingest.vendors.adyen import webhook as adyen
 from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import Sample, Vendor
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from services.ingest import sources
-from services.ingest.sources.source import Delivery, Source
+from services.ingest import vendors
+from services.ingest.vendors.shared.source import Delivery, Source
 from services.runtime.records import Record
 from tests.support import callbacks
 
@@ -43,7 +43,7 @@ class Vendor:
 
     @property
     def source(self) -> Source:
-        return sources.KINDS[self.kind]
+        return vendors.KINDS[self.kind]
 
     def delivery(self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW) -> Delivery:
         """As it comes to the door, which knows both secrets."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.delivery.breaker import Breaker
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
-from services.delivery.sender.breaker import Breaker
 from services.delivery.sender.rules import (
     Answer,
     Intent,

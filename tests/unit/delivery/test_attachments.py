@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, sampled_from, text
 
 from schemas.orders import TicketsChanged
-from services.delivery.archive import Printed
+from services.delivery.document_cache import Printed
 from services.delivery.documents import ATTACHMENTS_MAX, Per, document, documents
 from services.delivery.sender.loop import digest
 from services.delivery.sender.mail import compose, file_name, letterhead

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.design_tools import apart, pictures, samples
-from services.delivery.design_tools.checks import Check
-from services.delivery.design_tools.proof import Proof
-from services.delivery.design_tools.target import Target, chosen
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.designs import Design, builtin, builtin_names
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import Design, builtin, builtin_names
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.tools import apart, pictures, samples
+from services.delivery.printing.tools.checks import Check
+from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.target import Target, chosen
 from tests.support import rendering
 from tests.support.design_commands import Stubline, findings, made
 from tests.support.rendering import png

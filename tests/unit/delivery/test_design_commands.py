@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.design_tools import pictures
-from services.delivery.design_tools.bench import Bench
-from services.delivery.design_tools.making import make
-from services.delivery.design_tools.target import chosen, find
-from services.delivery.design_tools.watch import seen, watch
 from services.delivery.errors import DesignNotMade, DesignUnknown
-from services.delivery.rendering.designs import Library, builtin, builtin_names, read
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import Library, builtin, builtin_names, read
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.tools import pictures
+from services.delivery.printing.tools.bench import Bench
+from services.delivery.printing.tools.making import make
+from services.delivery.printing.tools.target import chosen, find
+from services.delivery.printing.tools.watch import seen, watch
 from tests.support.design_commands import Stubline, made
 
 # new

@@ -17,10 +17,10 @@ from fsspec.asyn import AsyncFileSystem
 from hypothesis import given
 from hypothesis.strategies import binary
 
-from services.delivery import files as module
+from services.delivery import blob_store as module
+from services.delivery.blob_store import PART_AGE_S, Files, default_folder, name_of
+from services.delivery.breaker import Breaker
 from services.delivery.errors import FileDamaged, FileMissing, FilesAway, FilesUrlUnusable
-from services.delivery.files import PART_AGE_S, Files, default_folder, name_of
-from services.delivery.sender.breaker import Breaker
 
 CONTENT = b"%PDF-1.7 a ticket"
 SHA256 = hashlib.sha256(CONTENT).digest()

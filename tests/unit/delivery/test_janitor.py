@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from services.delivery.files import Files
-from services.delivery.sender.janitor import PLATES_INTERVAL_S, Janitor
+from services.delivery.blob_store import Files
+from services.delivery.sender.cleanup import PLATES_INTERVAL_S, Janitor
 from services.delivery.sender.telemetry import Telemetry
 from services.delivery.store import Register
 

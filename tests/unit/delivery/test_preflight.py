@@ -12,12 +12,12 @@ import pytest
 from schemas.orders import CampaignSaid
 from services.delivery import documents, preflight, printer
 from services.delivery.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
-from services.delivery.rendering.renderer import Renderer, facts_of
-from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.settings import Settings
 from services.issuer.rules.campaigns import Definition
+from services.runtime.admin.cli_support import Exit, explained
 from services.runtime.settings import read
-from services.runtime.terminal import Exit, explained
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import made
 

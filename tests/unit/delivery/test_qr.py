@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from services.delivery.rendering import qr
-from services.delivery.rendering.qr import ALPHABET, MASK, Stencil, drawn, path, stencil, svg_path
+from services.delivery.printing import qr
+from services.delivery.printing.qr import ALPHABET, MASK, Stencil, drawn, path, stencil, svg_path
 
 FORMS = [(1, 0), (2, 5), (35, MASK), (35, 7), (36, 1), (47, 6)]  # length and mask; of versions 1, 2 and 3
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

@@ -9,9 +9,9 @@ import pytest
 
 from schemas.orders import TicketsChanged, TicketStatus
 from services.delivery import wording
-from services.delivery.design_tools import samples
 from services.delivery.documents import document
-from services.delivery.rendering.designs import Library, builtin, builtin_names, lookup
+from services.delivery.printing.design.library import Library, builtin, builtin_names, lookup
+from services.delivery.printing.tools import samples
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import SHEETS, press
 

@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from schemas.orders import Storefront
-from services.ingest import shops, sources
-from services.ingest.sources.source import Source
+from services.ingest import vendors
+from services.ingest.config import sources_file
+from services.ingest.vendors.shared.source import Source
 from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
 from tests.unit.ingest import test_every_source as laws
@@ -52,18 +53,18 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
     assert isinstance(source, Source)
     samples = {"order": Sample(orjson.dumps(TOLD))}
     found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
-    monkeypatch.setitem(sources.KINDS, "ticketbox", source)
-    monkeypatch.setitem(sources.SOURCES, source.type, source)
+    monkeypatch.setitem(vendors.KINDS, "ticketbox", source)
+    monkeypatch.setitem(vendors.SOURCES, source.type, source)
     monkeypatch.setitem(VENDORS, "ticketbox", found)
     return found
 
 
 def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: Path) -> None:
     assert vendor.source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
-    callback = sources.read(vendor.record(vendor.samples["order"], slug="box"))
+    callback = vendors.read(vendor.record(vendor.samples["order"], slug="box"))
     file = tmp_path / "sources.toml"
     file.write_text(written("toml"), "utf-8")
-    shop = shops.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
+    shop = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
     assert shop.refused is None
     assert (callback.key, callback.order_id) == ("box:727 e-1", "box:727")
     order = Storefront.model_validate_json(callback.facts[0].content)

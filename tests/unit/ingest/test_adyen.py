@@ -12,14 +12,14 @@ import pytest
 
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
-from services.ingest import sources
+from services.ingest import vendors
+from services.ingest.callbacks import records
+from services.ingest.config.sources_file import Shop
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.intake import records
 from services.ingest.rules.facts import Callback, fold
-from services.ingest.shops import Shop
-from services.ingest.sources import adyen
-from services.ingest.sources.adyen_items import pieces
-from services.ingest.sources.source import Delivery
+from services.ingest.vendors.adyen import webhook as adyen
+from services.ingest.vendors.adyen.items import pieces
+from services.ingest.vendors.shared.source import Delivery
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
@@ -30,7 +30,7 @@ EUR = {"currency": "EUR", "value": 1500}
 
 
 def read(it: dict[str, Any]) -> Callback:
-    return sources.read(ADYEN.record(sample(it)))
+    return vendors.read(ADYEN.record(sample(it)))
 
 
 def disputed(code: str, **changes: object) -> Callback:
@@ -122,7 +122,7 @@ def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
 def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
     it = {**signed(item()), "success": success}
     assert is_let_in(notified(it))
-    callback = sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+    callback = vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
     assert callback == read(item())
 
 
@@ -154,7 +154,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
         genuine.replace('"eventCode"', '"eventCode":"CHARGEBACK","eventCode"'),
     ):
         assert is_let_in(twice.encode())
-        callback = sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode())))
+        callback = vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode())))
         assert callback.moved == read(item()).moved
 
 
@@ -307,7 +307,7 @@ def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with
     (record,) = records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
-        sources.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
     assert len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
 
 
@@ -319,12 +319,12 @@ def test_each_item_is_a_record_of_its_order() -> None:
     at_the_door = list(records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
     assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
-    told = [sources.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
+    told = [vendors.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
     assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
     assert len({it.key for it in told}) == 3
     assert sum(len(it.data or b"") for it in at_the_door) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
-        sources.read(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.read(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
 
 def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
@@ -345,7 +345,7 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
     assert is_let_in(notified(moved_left))
     for it in (shifted, moved_left):
         with pytest.raises(CallbackUnreadable):
-            sources.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+            vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
 
 
 # Amounts, and what makes no sense.
@@ -392,7 +392,7 @@ def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, A
     poison = sample(item(**changes))
     assert is_let_in(poison.body)
     with pytest.raises(CallbackUnreadable) as caught:
-        sources.read(ADYEN.record(poison))
+        vendors.read(ADYEN.record(poison))
     assert not re.search(r"150|10000|yesterday|perhaps|A B", str(caught.value))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.ingest.door import certificates
-from services.ingest.door.certificates import Certificates
+from services.ingest.webhooks import certificates
+from services.ingest.webhooks.certificates import Certificates
 
 HOST = "https://api.paypal.com/v1/notifications/certs/"
 PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"

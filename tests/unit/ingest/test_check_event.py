@@ -16,8 +16,8 @@ from hypothesis.strategies import binary, dictionaries, none, one_of, recursive,
 from schemas.callbacks import NATIVE
 from schemas.envelope import NotAnEvent
 from services.console import cli
-from services.ingest import sources
-from services.ingest.check_event import NotAFileOfOneError, judged, sending_of
+from services.ingest import vendors
+from services.ingest.admin.check_event import NotAFileOfOneError, judged, sending_of
 from services.runtime.errors import Poison
 from tests.support.callbacks import native_order
 from tests.support.vendors import VENDORS
@@ -182,7 +182,7 @@ def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes
         return
     found = judged(sending, NOW)
     try:
-        sources.read(sending.record())
+        vendors.read(sending.record())
     except (NotAnEvent, Poison):
         assert found.fault
     else:

@@ -10,8 +10,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.ingest.door.connection import Connections
-from services.ingest.door.protocol import TRAILERS_BYTES_MAX
+from services.ingest.webhooks.connection import Connections
+from services.ingest.webhooks.protocol import TRAILERS_BYTES_MAX
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
 CHUNK = b"x" * (2 * TRAILERS_BYTES_MAX)

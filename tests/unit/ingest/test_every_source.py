@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from schemas.envelope import NUL, NotAnEvent
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import Order, Payment, Verdict, judge_all
-from services.ingest.sources.source import CertificateNeededError
 from services.ingest.store import facts_of, written
+from services.ingest.vendors.shared.source import CertificateNeededError
 from services.ingest.worker import observed, signalled
 from services.runtime.errors import Poison
 from tests.support.vendors import VENDORS, Sample, Vendor
@@ -35,7 +35,7 @@ ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
 
 
 def test_no_source_is_without_its_laws() -> None:
-    assert sorted(VENDORS) == sorted(sources.KINDS)
+    assert sorted(VENDORS) == sorted(vendors.KINDS)
 
 
 def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
@@ -53,7 +53,7 @@ def verdicts_and_order(*told: Callback, known: Order | None = None) -> tuple[lis
 def ends(vendor: Vendor, sample: Sample) -> Callback | None:
     """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else fails the test."""
     try:
-        return sources.read(vendor.record(sample))
+        return vendors.read(vendor.record(sample))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()
@@ -134,7 +134,7 @@ def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> Non
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
     for piece in vendor.source.pieces(sample.body):
         alone = sample._replace(body=piece)
-        once, again = (sources.read(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2"))
+        once, again = (vendors.read(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2"))
         assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
         is_sayable(once)
         verdicts, _ = verdicts_and_order(once, again)
@@ -143,7 +143,7 @@ def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample
 
 @every_sample
 def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample) -> None:
-    one, other = (sources.read(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2"))
+    one, other = (vendors.read(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2"))
     assert one.key != other.key
 
 

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 
 from schemas.callbacks import TOPIC
 from schemas.envelope import NotAnEvent, Output
-from services.ingest import sources
-from services.ingest.door.api import Callbacks
-from services.ingest.door.certificates import Certificates
-from services.ingest.door.publisher import NotTakenError, Publisher
+from services.ingest import vendors
+from services.ingest.config.sources_file import Shop
 from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.facts import Callback
 from services.ingest.settings import Settings
-from services.ingest.shops import Shop
-from services.ingest.sources.adyen_items import document
+from services.ingest.vendors.adyen.items import document
+from services.ingest.webhooks.app import Callbacks
+from services.ingest.webhooks.certificates import Certificates
+from services.ingest.webhooks.publisher import NotTakenError, Publisher
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.vendors import VENDORS, Sample
@@ -77,7 +77,7 @@ def sent(
 
 
 def read(output: Output) -> Callback:
-    return sources.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
+    return vendors.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
 
 
 @every_kind

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.ingest.sources import adyen_items, exact, native, paypal_cards
+from services.ingest.vendors.adyen import items as adyen_items
+from services.ingest.vendors.native import webhook as native
+from services.ingest.vendors.paypal import cards as paypal_cards
+from services.ingest.vendors.shared import exact_json
 from tests.support.callbacks import native_order
 from tests.support.vendors.adyen import item, notified
 from tests.support.vendors.native import EVENT
@@ -18,13 +21,13 @@ LONG = 22_345_678_901_234_567_890  # beyond 64 bits
 
 @pytest.mark.parametrize("number", [LONG, -LONG, 2**63, 2**64 - 1, 10**30, 1.5])
 def test_a_number_is_the_same_when_it_is_written_anew(number: float) -> None:
-    assert json.loads(exact.dumps(exact.loads(b'{"a": %b}' % str(number).encode()))) == {"a": number}
+    assert json.loads(exact_json.dumps(exact_json.loads(b'{"a": %b}' % str(number).encode()))) == {"a": number}
 
 
 @pytest.mark.parametrize("text", [b"NaN", b'{"a":Infinity}', b"1e999 9999999999999999999", b"[" * 100_000])
 def test_what_is_no_json_is_told_by_the_errors_that_are_named(text: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
-        exact.dumps(exact.loads(text))
+        exact_json.dumps(exact_json.loads(text))
 
 
 def test_a_storefronts_order_keeps_its_digits_out_of_an_event_and_beside_card_data() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import Payment, judge_all
 from services.ingest.store import facts_of, written
@@ -39,7 +39,7 @@ scraps = st.recursive(
 def ends(it: Record) -> Callback | None:
     """A callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
-        return sources.read(it)
+        return vendors.read(it)
     except (NotAnEvent, Poison):
         return None
 
@@ -163,6 +163,6 @@ def test_any_headers(headers: list[tuple[str, bytes | None]], value: bytes | Non
 def test_a_body_at_the_limit_is_read_in_reasonable_time() -> None:
     item = {"id": 1, "name": "&amp;" * 1_900, "quantity": 1, "total": "1.00"}
     body = json.dumps(woo_order(line_items=[item | {"id": n} for n in range(100)])).encode()
-    callback = sources.read(record(body))
+    callback = vendors.read(record(body))
     assert len(body) > 900_000
     is_sayable(callback)

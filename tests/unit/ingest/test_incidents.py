@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
@@ -58,7 +58,7 @@ def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: lis
     causes = set[str]()
     for order_id in order_ids:
         with pytest.raises(CallbackMisaddressed) as raised:
-            sources.read(native(native_order(order_id=order_id), order="another"))
+            vendors.read(native(native_order(order_id=order_id), order="another"))
         causes.add(fingerprint(raised.value.cause))
         assert raised.value.wanted == f"shop:{order_id}"
     assert len(causes) == 1

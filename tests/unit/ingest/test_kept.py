@@ -7,14 +7,14 @@ from typing import cast
 
 import pytest
 
-from services.ingest import kept
-from services.runtime.ledger import Session
+from services.ingest import retention
+from services.runtime.postgres.ledger import Session
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, at, purged, ticked = [kept.PURGED_ROWS_MAX, 3, 0, 0], 100.0, list[int](), list[datetime]()
+    gone, at, purged, ticked = [retention.PURGED_ROWS_MAX, 3, 0, 0], 100.0, list[int](), list[datetime]()
 
     def purge(_session: Session, days: int) -> int:
         purged.append(days)
@@ -24,12 +24,12 @@ def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(monkeypatch:
         ticked.append(now)
         return []
 
-    monkeypatch.setattr(kept, "purge", purge)
-    tick = kept.purging(90, then, clock=lambda: at)  # type: ignore[arg-type]  # it says nothing
+    monkeypatch.setattr(retention, "purge", purge)
+    tick = retention.purging(90, then, clock=lambda: at)  # type: ignore[arg-type]  # it says nothing
     for _ in range(4):
         tick(NOW, cast("Session", None))
     assert purged == [90, 90]  # a full one, its rest, and then not for a while
-    at += kept.PURGE_EVERY_S
+    at += retention.PURGE_EVERY_S
     tick(NOW, cast("Session", None))
     assert purged == [90] * 3
     assert len(ticked) == 5  # whatever else is to be done is done every time

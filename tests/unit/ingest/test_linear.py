@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from services.ingest.sources.source import CertificateNeededError
+from services.ingest.vendors.shared.source import CertificateNeededError
 from tests.support.vendors import VENDORS
 
 PATTERNS = (

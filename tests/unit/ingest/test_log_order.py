@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.orders import Movement, Storefront
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact
 from services.ingest.rules.judge import Order, Verdict, judge_all
-from services.runtime.letters import replay_output, replayed
-from services.runtime.ports import Replay
+from services.runtime.loop.dead_letters import replay_output, replayed
+from services.runtime.loop.ports import Replay
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS
@@ -58,7 +58,7 @@ def quantity_of(quantity: int) -> dict[str, object]:
 
 def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
     order, seen = Order("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
-    callbacks = [sources.read(it) for it in records]
+    callbacks = [vendors.read(it) for it in records]
     for at in range(0, len(callbacks), size):
         batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
         order = judge_all(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
@@ -110,7 +110,7 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
     output = replay_output("stubline.ingest.replay.v1", Replay(UUID(int=7), first))
     raw = Record(output.topic, 0, 99, last.timestamp_ms + 60_000, output.key, output.value, list(output.headers))
     again = replayed(raw)
-    assert sources.read(again) == sources.read(first)
+    assert vendors.read(again) == vendors.read(first)
     assert quantity(known([last, again])) == 2
 
 
@@ -131,7 +131,7 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(totals
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
     (it,) = appended([Sent("told", 2, 0)])
-    fact = sources.read(it).facts[0]
+    fact = vendors.read(it).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
     assert fact.version[-64:] == hashlib.sha256(fact.content).hexdigest() == fact.digest
@@ -142,7 +142,7 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = Order("shop:727", 1, 0, None, {}, frozenset())
     verdicts = [Verdict.APPLIED, Verdict.KNOWN, Verdict.OLDER]
-    callbacks = [sources.read(it)._replace(payments=()) for it in (first, copy, between)]
+    callbacks = [vendors.read(it)._replace(payments=()) for it in (first, copy, between)]
     assert judge_all(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
 
 
@@ -155,7 +155,7 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]
-    moved = [fact for it in (records[::-1] if later_first else records) for fact in sources.read(it).moved]
+    moved = [fact for it in (records[::-1] if later_first else records) for fact in vendors.read(it).moved]
     (known_,) = facts.fold({}, moved).values()
     assert Movement.model_validate_json(known_.content).amount_minor == 1500
 

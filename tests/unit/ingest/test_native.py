@@ -17,11 +17,11 @@ import pytest
 from schemas.callbacks import NATIVE
 from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person, Storefront
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
 from services.ingest.rules.facts import STOREFRONT, Callback
-from services.ingest.sources import native
-from services.ingest.sources.source import Delivery
+from services.ingest.vendors.native import webhook as native
+from services.ingest.vendors.shared.source import Delivery
 from services.runtime.records import Record
 from tests.support.callbacks import native as published
 from tests.support.callbacks import native_order, record
@@ -69,12 +69,12 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
 
 
 def over_http(event: Mapping[str, object]) -> Callback:
-    return sources.read(VENDORS["native"].record(Sample(json.dumps(event).encode())))
+    return vendors.read(VENDORS["native"].record(Sample(json.dumps(event).encode())))
 
 
 def over_kafka(event: Mapping[str, object]) -> Callback:
     headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
-    return sources.read(Record("t", 0, 0, 0, b"vendor:727", json.dumps(event).encode(), headers))
+    return vendors.read(Record("t", 0, 0, 0, b"vendor:727", json.dumps(event).encode(), headers))
 
 
 either_way = pytest.mark.parametrize("read", [over_http, over_kafka])
@@ -111,7 +111,7 @@ def test_the_order_of_a_structured_event_may_stand_in_base64(read: Callable[[Map
 
 def line_of(**recipient: str) -> Line:
     told = published(native_order(lines=[{"line_id": "1", "quantity": 1, "recipient": recipient}]))
-    (content,) = [fact.content for fact in sources.read(told).facts if fact.name == STOREFRONT]
+    (content,) = [fact.content for fact in vendors.read(told).facts if fact.name == STOREFRONT]
     return Storefront.model_validate_json(content).lines[0]
 
 
@@ -128,4 +128,4 @@ def test_a_gift_to_nobody_is_no_gift() -> None:
 def test_an_order_whose_key_would_be_nobodys_is_refused(order_id: str) -> None:
     """By its key an order is found when a person's data is to go."""
     with pytest.raises(CallbackUnreadable, match="order_id"):
-        sources.read(record(native_order(order_id=order_id), kind=NATIVE, order=order_id))
+        vendors.read(record(native_order(order_id=order_id), kind=NATIVE, order=order_id))

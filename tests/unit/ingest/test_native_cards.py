@@ -7,7 +7,7 @@ import json
 import pytest
 
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.sources import native
+from services.ingest.vendors.native import webhook as native
 from tests.support.callbacks import native_order
 from tests.support.vendors.native import EVENT
 from tests.support.vendors.vendor import Sample

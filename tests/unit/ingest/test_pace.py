@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from services.ingest.door.pace import BURST_S, RECENT_MAX, Pace, Paces
+from services.ingest.webhooks.rate_limit import BURST_S, RECENT_MAX, Pace, Paces
 
 WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 

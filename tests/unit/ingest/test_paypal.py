@@ -11,11 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from schemas.orders import Movement
-from services.ingest import shops, sources
+from services.ingest import vendors
+from services.ingest.config import sources_file
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
-from services.ingest.sources import paypal, paypal_proof, trust
-from services.ingest.sources.source import CertificateNeededError, Delivery
+from services.ingest.vendors.paypal import proof as paypal_proof
+from services.ingest.vendors.paypal import webhook as paypal
+from services.ingest.vendors.shared import certificates
+from services.ingest.vendors.shared.source import CertificateNeededError, Delivery
 from services.runtime.settings import ConfigurationError
 from tests.support.vendors import paypal as vendor
 from tests.support.vendors.paypal import APPROVED, AT, BETWEEN, CAPTURE, DAY, DISPUTE, KEY, REFUND, ROOT, VENDOR, event
@@ -34,7 +37,7 @@ def delivery(certificate: bytes | None = None, **headers: bytes) -> Delivery:
 
 
 def told(body: bytes) -> Callback:
-    return sources.read(VENDOR.record(Sample(body), slug="paypal"))
+    return vendors.read(VENDOR.record(Sample(body), slug="paypal"))
 
 
 def moved(body: bytes) -> Movement:
@@ -173,18 +176,18 @@ def test_a_good_certificate_of_another_key_is_no_proof() -> None:
 
 
 def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
-    at = NOW - NOW % trust.AGAIN_S + 100
+    at = NOW - NOW % certificates.AGAIN_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
-        found = trust.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
+        found = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
         assert (found is not None) is is_good
 
 
 def test_a_certificate_is_judged_once_an_hour() -> None:
-    trust._judged.cache_clear()
+    certificates._judged.cache_clear()
     for _ in range(5):
         assert paypal.verify(delivery())
-    assert trust._judged.cache_info().misses == 1
+    assert certificates._judged.cache_info().misses == 1
 
 
 # The settings block.
@@ -195,18 +198,18 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
     block = '[sources.paypal]\nkind = "paypal"\nsecrets = ["env:ID"]\norders_of = "shop"\n'
     path = tmp_path / "sources.toml"
     path.write_text(block + 'roots = "roots.pem"\n', "utf-8")
-    found = shops.read(path, {"ID": VENDOR.secret})["paypal"]
+    found = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
     assert found.refused is None
     assert found.options["roots"] == ROOT.pem.decode()
     for text in ("", "nothing in PEM"):
         (tmp_path / "roots.pem").write_text(text, "utf-8")
         with pytest.raises(ConfigurationError, match="roots"):
-            shops.read(path, {"ID": VENDOR.secret})
+            sources_file.read(path, {"ID": VENDOR.secret})
     (tmp_path / "roots.pem").unlink()
     with pytest.raises(ConfigurationError, match="roots"):
-        shops.read(path, {"ID": VENDOR.secret})
+        sources_file.read(path, {"ID": VENDOR.secret})
     path.write_text(block, "utf-8")
-    assert shops.read(path, {"ID": VENDOR.secret})["paypal"].options["roots"] == ""
+    assert sources_file.read(path, {"ID": VENDOR.secret})["paypal"].options["roots"] == ""
 
 
 # What is said.

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from schemas.envelope import Output
-from services.ingest.door.api import Callbacks
-from services.ingest.door.certificates import Certificates
-from services.ingest.door.publisher import Publisher
+from services.ingest.config.sources_file import Shop
 from services.ingest.settings import Settings
-from services.ingest.shops import Shop
-from services.ingest.sources import paypal
+from services.ingest.vendors.paypal import webhook as paypal
+from services.ingest.webhooks.app import Callbacks
+from services.ingest.webhooks.certificates import Certificates
+from services.ingest.webhooks.publisher import Publisher
 from tests.support.vendors.paypal import BETWEEN, CAPTURE, DAY, KEY, ROOT, URL, VENDOR
 from tests.support.vendors.vendor import Sample
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.polling.reader import Failure, failed
-from services.ingest.polls.poll import MissingError, NonsenseError
+from services.ingest.poller.reader import Failure, failed
 from services.ingest.rules.polling import (
     CEILING_S,
     DENIED_S,
@@ -24,6 +23,7 @@ from services.ingest.rules.polling import (
     retry_after,
     turns,
 )
+from services.ingest.vendors.shared.poll import MissingError, NonsenseError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
 CHANCE = st.floats(0, 1)

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.polling.client import Client
-from services.ingest.polls import VENDORS, stripe, woocommerce
-from services.ingest.polls.poll import Found, NonsenseError, Page, Polled
-from services.ingest.polls.woocommerce import modified
+from services.ingest.poller.client import Client
+from services.ingest.vendors.polls import VENDORS
+from services.ingest.vendors.shared.poll import Found, NonsenseError, Page, Polled
+from services.ingest.vendors.stripe import poll as stripe
+from services.ingest.vendors.woocommerce import poll as woocommerce
+from services.ingest.vendors.woocommerce.poll import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
 from tests.support.vendors.fake_server import DRIPS, Asked, FakeVendor, Told
 from tests.support.vendors.fake_stripe import FakeStripe

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.orders import Movement
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.rules.facts import Callback, fold
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
@@ -34,7 +34,7 @@ class Refund(NamedTuple):
 
 def said(kind: str, it: dict[str, Any], second: int, version: str) -> Callback:
     body = event(kind, it, id=f"evt_{kind}_{second}_{it['id']}", created=CREATED + second, api_version=version)
-    return sources.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
+    return vendors.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
 
 
 def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:

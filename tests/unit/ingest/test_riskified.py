@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.fraud import FraudSignals, FraudVerdict
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import Order, Verdict, judge_all
-from services.ingest.sources import riskified
-from services.ingest.sources.source import Delivery
+from services.ingest.vendors.riskified import webhook as riskified
+from services.ingest.vendors.shared.source import Delivery
 from services.ingest.worker import signalled
 from services.runtime.records import Record
 from tests.support.callbacks import record
@@ -34,7 +34,7 @@ def received(body: bytes, second: int = 0) -> Record:
 
 
 def told(body: bytes, second: int = 0) -> Callback:
-    return sources.read(received(body, second))
+    return vendors.read(received(body, second))
 
 
 def transitions(*steps: Transition) -> list[Callback]:

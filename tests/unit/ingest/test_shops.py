@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingest import shops
+from services.ingest.config import sources_file
 from services.runtime.settings import ConfigurationError
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-payment-gateway.md"
@@ -22,7 +22,7 @@ def written(folder: Path, text: str) -> Path:
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("what a shop's page shows: a&amp;b\n", "utf-8")
     text = '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:OLD", "file:new"]\n'
-    shop = shops.read(written(tmp_path, text), {"OLD": "s3cr3t-of-the-shop"})["shop"]
+    shop = sources_file.read(written(tmp_path, text), {"OLD": "s3cr3t-of-the-shop"})["shop"]
     assert shop.secrets == (b"s3cr3t-of-the-shop", b"what a shop's page shows: a&b")
     assert shop.refused is None
     assert "s3cr3t" not in repr(shop)
@@ -40,7 +40,7 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
 )
 def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secret: str, why: str) -> None:
     text = f'[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
-    found = shops.read(
+    found = sources_file.read(
         written(tmp_path, text), {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40}
     )
     assert found["good"].refused is None
@@ -61,14 +61,14 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secr
 def test_a_secret_is_as_strong_as_the_key_that_it_becomes(tmp_path: Path, kind: str, secret: str) -> None:
     orders_of = '\norders_of = "shop"' if kind in {"adyen", "stripe"} else ""
     text = f'[sources.bad]\nkind = "{kind}"\nsecrets = ["env:WEAK"]{orders_of}\n'
-    bad = shops.read(written(tmp_path, text), {"WEAK": secret})["bad"]
+    bad = sources_file.read(written(tmp_path, text), {"WEAK": secret})["bad"]
     assert "WEAK can be guessed" in (bad.refused or "")
     assert bad.secrets == ()
 
 
 def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path) -> None:
     text = '[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:LATIN"]\n'
-    bad = shops.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
+    bad = sources_file.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
     assert bad.refused == "env:LATIN is no UTF-8"
 
 
@@ -104,7 +104,7 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        shops.read(written(tmp_path, text), {"X": "x"})
+        sources_file.read(written(tmp_path, text), {"X": "x"})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
@@ -112,13 +112,13 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
-        shops.read(tmp_path / "none.toml")
+        sources_file.read(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
 def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> None:
     secrets = dict.fromkeys(re.findall(r"env:(\w+)", example), "0123456789abcdef" * 4)
-    found = shops.read(written(tmp_path, example), secrets)
+    found = sources_file.read(written(tmp_path, example), secrets)
     assert found
     assert [shop.refused for shop in found.values()] == [None] * len(found)
     assert {shop.orders_of for shop in found.values() if shop.source.needs_shop} == {"shop"}
@@ -126,7 +126,7 @@ def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> N
 
 def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
     text = '[sources.pay]\nkind = "adyen"\nsecrets = ["env:KEY"]\norders_of = "shop"\n'
-    found = shops.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})["pay"]
+    found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})["pay"]
     assert found.refused == "env:KEY is no hexadecimal key"
     assert found.secrets == ()
 
@@ -140,7 +140,7 @@ ENVIRONMENT = {"GOOD": "g00d-and-long-enough", "KEY": "ck_1"}
 def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("cs_1\n", "utf-8")
     text = SHOP + URL + CREDENTIALS + "every_s = 60\nfirst_days = 7\n"
-    shop = shops.read(written(tmp_path, text), ENVIRONMENT)["shop"]
+    shop = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
     assert shop.polled is not None
     assert shop.poll_refused is None
     assert tuple(shop.polled) == ("shop", "https://shop.example.org", "ck_1", "cs_1", "", {}, 60.0, 7.0, 100)
@@ -148,7 +148,7 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
 
 
 def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
-    shop = shops.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
+    shop = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
     assert (shop.refused, shop.polled) == (None, None)
     assert shop.poll_refused == "file:secret cannot be used: it cannot be read: No such file or directory"
 
@@ -172,11 +172,11 @@ def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
 )
 def test_a_mistake_in_a_poll_block_stops_the_start(tmp_path: Path, block: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        shops.read(written(tmp_path, SHOP + block), ENVIRONMENT)
+        sources_file.read(written(tmp_path, SHOP + block), ENVIRONMENT)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
 def test_http_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
     (tmp_path / "secret").write_text("cs_1", "utf-8")
-    shop = shops.read(written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT)["shop"]
+    shop = sources_file.read(written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT)["shop"]
     assert shop.polled is not None

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from schemas.fraud import FraudVerdict
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import Order, Verdict, judge_all
 from services.ingest.rules.verdicts import standing
-from services.ingest.sources import signifyd
-from services.ingest.sources.source import Delivery
+from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
 from tests.support.vendors.signifyd import case, decision
 
@@ -24,7 +24,7 @@ from tests.support.vendors.signifyd import case, decision
 def told(body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z") -> Callback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
     headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
-    return sources.read(it._replace(headers=headers))
+    return vendors.read(it._replace(headers=headers))
 
 
 def judged(*callbacks: Callback) -> tuple[list[Verdict], FraudVerdict]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.door.skew import WARN_AGAIN_S, Skew, skew_s
+from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, Skew, skew_s
 
 whole = st.integers(0, 10_000).map(float)
 

@@ -9,12 +9,12 @@ import pytest
 
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback, fold
-from services.ingest.sources import stripe
-from services.ingest.sources.source import Delivery
-from services.ingest.sources.stripe_events import TYPES
+from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.stripe import webhook as stripe
+from services.ingest.vendors.stripe.events import TYPES
 from tests.support.vendors import VENDORS
 from tests.support.vendors.stripe import CREATED, event, stamped, told
 from tests.support.vendors.vendor import NOW, Sample
@@ -24,7 +24,7 @@ PI, CH = "pi_0000000000000000", "ch_0000000000000000"
 
 
 def read(body: dict[str, Any]) -> Callback:
-    return sources.read(STRIPE.record(Sample(json.dumps(body).encode())))
+    return vendors.read(STRIPE.record(Sample(json.dumps(body).encode())))
 
 
 def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> Callback:
@@ -105,7 +105,7 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
     sample = STRIPE.samples["in test mode"]
     header = stamped(sample.body, STRIPE.secret, NOW)
     assert stripe.verify(delivered(header, STRIPE.secret.encode(), at=NOW, body=sample.body))
-    callback = sources.read(STRIPE.record(sample))
+    callback = vendors.read(STRIPE.record(sample))
     assert (callback.key, callback.order_id, callback.payments, callback.moved) == (
         "vendor evt_1Example000000000000000",
         None,

@@ -11,10 +11,11 @@ from urllib.parse import quote_plus, urlencode
 
 import pytest
 
-from services.ingest import shops, sources
+from services.ingest import vendors
+from services.ingest.config import sources_file
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import Callback
-from services.ingest.sources.ticketevolution import FIELDS_MAX, SOURCE
+from services.ingest.vendors.ticketevolution.webhook import FIELDS_MAX, SOURCE
 from tests.support.vendors import Sample
 from tests.support.vendors.ticketevolution import ITEM, ORDER, VENDOR, WEBHOOK, WORD, form, order
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def read(body: bytes) -> Callback:
-    return sources.read(VENDOR.record(Sample(body), slug="tevo"))
+    return vendors.read(VENDOR.record(Sample(body), slug="tevo"))
 
 
 def unread(body: bytes) -> str:
@@ -57,8 +58,8 @@ def test_the_word_stands_in_the_path_or_as_the_password_of_the_address() -> None
 def test_a_word_that_an_address_would_change_keeps_its_source_out(secret: str, tmp_path: Path) -> None:
     file = tmp_path / "sources.toml"
     file.write_text('[sources.tevo]\nkind = "ticketevolution"\nsecrets = ["env:WORD"]\n', "utf-8")
-    assert shops.read(file, {"WORD": WORD})["tevo"].refused is None
-    refused = shops.read(file, {"WORD": secret})["tevo"].refused or ""
+    assert sources_file.read(file, {"WORD": WORD})["tevo"].refused is None
+    refused = sources_file.read(file, {"WORD": secret})["tevo"].refused or ""
     assert "letters, digits" in refused
     assert secret not in refused
 
@@ -214,5 +215,5 @@ def test_the_how_to_links_the_vendors_pages_and_its_settings_are_taken(page: str
     block = text.partition("```toml\n")[2].partition("\n\n")[0]
     file = tmp_path / "sources.toml"
     file.write_text(block, "utf-8")
-    shop = shops.read(file, {"TEVO_WORD": WORD})["tevo"]
+    shop = sources_file.read(file, {"TEVO_WORD": WORD})["tevo"]
     assert (shop.source, shop.refused) == (SOURCE, None)

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.ingest.clients import ticketevolution
-from services.ingest.clients.ticketevolution import TicketEvolution, signature
+from services.clients import ticketevolution
+from services.clients.ticketevolution import TicketEvolution, signature
 from tests.support.callbacks import FIXTURES
 from tests.support.trapped import until
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution

@@ -17,7 +17,7 @@ from schemas.envelope import NotAnEvent
 from schemas.fraud import FraudSignals, FraudVerdict
 from schemas.orders import OrderObserved, Storefront
 from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.rules.facts import Callback
 from services.ingest.rules.judge import Order, Verdict, judge_all
 from services.ingest.worker import observed, signalled
@@ -63,7 +63,7 @@ def known(*told: Callback) -> Known:
 
 
 def read(**changes: Any) -> Callback:
-    return sources.read(record(order(**changes)))
+    return vendors.read(record(order(**changes)))
 
 
 def at(second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT) -> Callback:
@@ -121,7 +121,7 @@ def test_of_an_offices_order_the_fraud_word_means_nothing(buyer: dict[str, Any],
     assert known(told).state() == "released"
     assert known(told).verdict is None
     bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
-    assert known(sources.read(record(bare))).front.status == "pending"
+    assert known(vendors.read(record(bare))).front.status == "pending"
 
 
 @pytest.mark.feature("SF-197", "SF-198")
@@ -152,7 +152,7 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
-    told = sources.read(record(bare))
+    told = vendors.read(record(bare))
     assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
     assert told.notices[0].kind == "missing-field"
     assert known(told, told, read()).verdicts == [Verdict.APPLIED, Verdict.KNOWN, Verdict.APPLIED]
@@ -269,7 +269,7 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
-    sorted_ = sources.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
+    sorted_ = vendors.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
     assert known(read(), sorted_).verdicts == [Verdict.APPLIED, Verdict.KNOWN]
     assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
 
@@ -308,7 +308,7 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(change: dict[str, Any],
 )
 def test_what_makes_no_sense_has_a_stated_reason(change: dict[str, Any]) -> None:
     with pytest.raises(Poison) as raised:
-        sources.read(record({**ORDER, **change}, order="10324712"))
+        vendors.read(record({**ORDER, **change}, order="10324712"))
     assert "a-secret" not in str(raised.value)
 
 
@@ -352,7 +352,7 @@ def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Ran
 
 def ends(told: dict[str, Any]) -> Callback | None:
     try:
-        return sources.read(record(told, order="10324712"))
+        return vendors.read(record(told, order="10324712"))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
-from services.ingest import sources
-from services.ingest.polls import ticketevolution as poll
-from services.ingest.polls.poll import Found, MissingError, NonsenseError, Page, Polled
+from services.ingest import vendors
+from services.ingest.vendors.shared.poll import Found, MissingError, NonsenseError, Page, Polled
+from services.ingest.vendors.ticketevolution import poll
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import order, record
 
@@ -118,7 +118,7 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.read_order(http, asking.polled, "10324712")
-    polled, shown = (sources.read(record(it.body, order="10324712")) for it in (first, read))
+    polled, shown = (vendors.read(record(it.body, order="10324712")) for it in (first, read))
     assert polled == shown
 
 

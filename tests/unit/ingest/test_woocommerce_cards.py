@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from services.ingest import sources
-from services.ingest.sources.woocommerce_cards import without_cards
+from services.ingest import vendors
+from services.ingest.vendors.woocommerce.cards import without_cards
 from tests.support.callbacks import record, woo_order
 
 PAN = "4111111111111111"
@@ -40,7 +40,7 @@ def is_clean(sent: bytes) -> None:
 def test_it_goes_whatever_holds_it_and_the_facts_stay(entry: object) -> None:
     for meta in ([entry], {"0": entry, "2": {"key": "k", "value": "v"}}):
         is_clean(body(meta))
-        assert sources.read(record(without_cards(body(meta)))) == sources.read(record(body(meta)))
+        assert vendors.read(record(without_cards(body(meta)))) == vendors.read(record(body(meta)))
 
 
 def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.orders import Line, Person, Storefront
-from services.ingest import sources
+from services.ingest import vendors
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookRefused
 from services.ingest.rules.facts import STOREFRONT, Callback
-from services.ingest.sources.money import minor
-from services.ingest.sources.woocommerce_cards import without_cards
-from services.ingest.sources.woocommerce_lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, Extra, extra
+from services.ingest.vendors.shared.money import minor
+from services.ingest.vendors.woocommerce.cards import without_cards
+from services.ingest.vendors.woocommerce.lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, Extra, extra
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
 from tests.support.vendors.woocommerce import CARD_META, line
@@ -27,7 +27,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-wooc
 
 
 def told(*meta: tuple[str, object], **more: Any) -> Callback:
-    return sources.read(record(woo_order(line_items=[line(1, *meta, **more)])))
+    return vendors.read(record(woo_order(line_items=[line(1, *meta, **more)])))
 
 
 def front(callback: Callback) -> Storefront:
@@ -42,7 +42,7 @@ def line_of(*meta: tuple[str, object]) -> Line:
 @pytest.mark.feature("SF-035", "SF-037")
 def test_only_a_gift_has_a_recipient() -> None:
     """The sample of the notes: two entries for the buyer, one as a gift."""
-    own, gift = front(sources.read(record(woo_order()))).lines
+    own, gift = front(vendors.read(record(woo_order()))).lines
     assert own.recipient is None
     assert gift.recipient == Person(name="", email="bob@example.org")
 
@@ -173,7 +173,7 @@ def test_no_line_has_more_numbers_than_can_be_kept() -> None:
 def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
     meta = [{"id": 1, "key": "_field_12", "value": "Bob", "display_key": "Recipient name", "display_value": "Bob"}]
     item = line(1) | {"meta_data": meta}
-    assert front(sources.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(name="Bob")
+    assert front(vendors.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(name="Bob")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> Non
 )
 def test_meta_of_any_form_costs_no_order(meta: object) -> None:
     item = line(1) | {"meta_data": meta}
-    callback = sources.read(record(woo_order(line_items=[item], meta_data=meta)))
+    callback = vendors.read(record(woo_order(line_items=[item], meta_data=meta)))
     assert (front(callback).lines[0].recipient, front(callback).lines[0].numbers) == (None, ())
 
 
@@ -196,7 +196,7 @@ people = some.builds(
 def test_what_is_written_by_hand_is_what_the_model_writes(meta: list[object], name: str, paid: str | None) -> None:
     order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
     try:
-        callback = sources.read(record(order))
+        callback = vendors.read(record(order))
     except CallbackUnreadable:
         assert paid  # a time out of bounds
         return
@@ -240,14 +240,14 @@ def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: 
     with pytest.raises(
         WebhookRefused, match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read"
     ) as raised:
-        sources.read(record(json.dumps(body).encode(), topic=topic))
+        vendors.read(record(json.dumps(body).encode(), topic=topic))
     assert "ada@" not in str(raised.value)
 
 
 @pytest.mark.parametrize("body", [{"code": "x"}, {"code": "x", "message": "y", "data": {}}, {"data": {"status": 401}}])
 def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        sources.read(record(json.dumps(body).encode()))
+        vendors.read(record(json.dumps(body).encode()))
 
 
 # What nobody may keep.
@@ -281,4 +281,4 @@ def test_card_data_goes_wherever_it_stands_in_an_entry_and_all_else_stays(entry:
 def test_cleaning_changes_no_fact() -> None:
     order = woo_order(meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}])
     body = json.dumps(order).encode()
-    assert sources.read(record(without_cards(body))) == sources.read(record(body))
+    assert vendors.read(record(without_cards(body))) == vendors.read(record(body))

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.batch import collect
-from services.runtime.lane import Lane, Prepared, State
+from services.runtime.loop.batch import collect
+from services.runtime.loop.lane import Lane, Prepared, State
 from services.runtime.records import LaneKey, Record
 
 SIZES = st.dictionaries(

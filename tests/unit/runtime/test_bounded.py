@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.runtime.bounded import DEPTH_MAX, FileUnusableError, parse_toml, read_bytes, read_text, read_toml
+from services.runtime.files import DEPTH_MAX, FileUnusableError, parse_toml, read_bytes, read_text, read_toml
 from services.runtime.text import one_line, quoted
 
 SETTINGS = settings(max_examples=100)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.runtime.brake import Brake
 from services.runtime.errors import Braked, Poison, UnexpectedError
+from services.runtime.loop.breaker import Brake
 from services.runtime.records import Dead, Effect, Outcome
 
 RAISED, POISON, GOOD = Dead(UnexpectedError("x"), unexpected=True), Dead(Poison("x")), Effect()

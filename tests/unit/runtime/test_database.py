@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 from psycopg import errors
 
-from services.runtime.database import Fault, classify
+from services.runtime.postgres.connection import Fault, classify
 
 STATES = {
     "08006": Fault.WORLD,

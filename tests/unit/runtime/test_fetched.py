@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from services.runtime.errors import ConsumerFailed
-from services.runtime.fetched import REFUSED, UNREADABLE, sorted_out
+from services.runtime.kafka.messages import REFUSED, UNREADABLE, sorted_out
 from services.runtime.records import LaneKey
 
 LANE = LaneKey("in", 0)

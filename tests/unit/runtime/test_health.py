@@ -6,8 +6,8 @@ import json
 import socket
 from http.client import HTTPConnection
 
-from services.runtime import metrics
-from services.runtime.health import Door, Health
+from services.runtime.observability import metrics
+from services.runtime.observability.health import Door, Health
 
 
 class Clock:

@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.envelope import NotAnEvent, Output, read_event
-from services.runtime import unpublished
-from services.runtime.fake import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
-from services.runtime.fetched import sorted_out
-from services.runtime.intake import Intake
-from services.runtime.lane import Lane
-from services.runtime.letters import pack_headers, unpack_headers
-from services.runtime.means import Means
+from services.runtime.kafka.messages import sorted_out
+from services.runtime.loop import outbox
+from services.runtime.loop.context import Means
+from services.runtime.loop.dead_letters import pack_headers, unpack_headers
+from services.runtime.loop.lane import Lane
+from services.runtime.loop.parsing import Intake
+from services.runtime.loop.worker import Worker
+from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.telemetry import Telemetry
-from services.runtime.worker import Worker
+from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
 
@@ -29,7 +29,7 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     headers = [*MANY, ("n" * 100_000, None)]
     assert unpack_headers(pack_headers(headers)) == headers
     output = Output("t", b"k", b"v", headers)
-    (again,) = unpublished.decode(unpublished.encode([output]))
+    (again,) = outbox.decode(outbox.encode([output]))
     assert list(again.headers) == headers
 
 

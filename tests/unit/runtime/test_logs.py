@@ -24,7 +24,7 @@ from hypothesis.strategies import (
     text,
 )
 
-from services.runtime import logs
+from services.runtime.observability import logs
 
 words = text(characters())
 fields = recursive(

@@ -6,11 +6,11 @@ import secrets
 
 import pytest
 
-from services.runtime import metrics
-from services.runtime.meters import Meters
-from services.runtime.metrics import Counter, declare
+from services.runtime.observability import metrics
+from services.runtime.observability.metrics import Counter, declare
+from services.runtime.observability.prometheus import Meters
+from services.runtime.observability.telemetry import BatchDone
 from services.runtime.records import LaneKey
-from services.runtime.telemetry import BatchDone
 
 ONE, OTHER = LaneKey("in.v1", 0), LaneKey("in.v1", 1)
 

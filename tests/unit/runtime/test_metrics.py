@@ -6,8 +6,8 @@ import secrets
 
 import pytest
 
-from services.runtime import metrics
-from services.runtime.metrics import Counter, Gauge, Histogram, UndeclaredMetric, declare
+from services.runtime.observability import metrics
+from services.runtime.observability.metrics import Counter, Gauge, Histogram, UndeclaredMetric, declare
 
 
 def fresh(ending: str) -> str:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.envelope import Position
-from services.runtime.newest import judge_positions
 from services.runtime.records import Duplicate, Effect, Superseded
+from services.runtime.snapshots import judge_positions
 
 
 class Told(NamedTuple):

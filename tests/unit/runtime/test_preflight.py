@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime import preflight
+from services.runtime.admin import preflight
 from services.runtime.errors import UnexpectedError
 
 MODULE = """

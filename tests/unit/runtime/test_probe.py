@@ -7,7 +7,7 @@ from bisect import bisect_right
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.probe import _first_outside
+from services.runtime.kafka.batch_probe import _first_outside
 
 
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.booleans()), min_size=1, max_size=8), st.data())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime import sql
+from services.runtime.postgres import statements
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 
 def test_statements_of_all_files_are_found_by_name(package: Callable[..., str]) -> None:
     name = package(a="-- name: one\nselect 1;\n\n-- name: two\n-- Why.\nselect 2;\n", b="-- name: three\nselect 3;\n")
-    found = sql.load(name)
+    found = statements.load(name)
     assert sorted(found) == ["one", "three", "two"]
     assert found["one"] == f"/* {name}.one */\nselect 1;\n\n".encode()
     assert b"-- Why.\nselect 2;" in found["two"]
@@ -37,9 +37,9 @@ def test_statements_of_all_files_are_found_by_name(package: Callable[..., str]) 
 
 def test_a_name_that_is_given_twice_stops_the_process(package: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match="one is named twice"):
-        sql.load(package(a="-- name: one\nselect 1;\n", b="-- name: one\nselect 2;\n"))
+        statements.load(package(a="-- name: one\nselect 1;\n", b="-- name: one\nselect 2;\n"))
 
 
 def test_text_without_a_name_stops_the_process(package: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match="before the first"):
-        sql.load(package(a="select 1;\n-- name: one\nselect 1;\n"))
+        statements.load(package(a="select 1;\n-- name: one\nselect 1;\n"))

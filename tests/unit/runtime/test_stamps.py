@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing_extensions import override
 
 from services.runtime.errors import StampedByProducers, StublineError
-from services.runtime.ports import Fetch
-from services.runtime.stamps import AGAIN_S, Stamps
-from services.runtime.telemetry import Telemetry
+from services.runtime.loop.ports import Fetch
+from services.runtime.loop.timestamps import AGAIN_S, Stamps
+from services.runtime.observability.telemetry import Telemetry
 
 
 class Heard(Telemetry):

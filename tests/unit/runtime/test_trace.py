@@ -6,16 +6,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis.strategies import binary, from_regex, integers, text
 
-from services.runtime import trace
-from services.runtime.trace import Trace
+from services.runtime.observability import tracing
+from services.runtime.observability.tracing import Trace
 
 VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def test_a_valid_header_is_read() -> None:
-    found = trace.parse(VALID)
+    found = tracing.parse(VALID)
     assert found == Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
-    assert trace.parse(VALID.encode()) == found
+    assert tracing.parse(VALID.encode()) == found
     assert str(found) == VALID
 
 
@@ -38,49 +38,49 @@ def test_a_valid_header_is_read() -> None:
     ],
 )
 def test_an_invalid_header_is_ignored(header: str | None) -> None:
-    assert trace.parse(header) is None
+    assert tracing.parse(header) is None
 
 
 @pytest.mark.parametrize("flags", ["00", "01", "02", "03", "ff"])
 def test_flags_are_bits(flags: str) -> None:
-    found = trace.parse(VALID[:-2] + flags)
+    found = tracing.parse(VALID[:-2] + flags)
     assert found is not None
     assert found.sampled == bool(int(flags, 16) & 1)
-    assert str(trace.child(found)).endswith(f"-{flags}")
+    assert str(tracing.child(found)).endswith(f"-{flags}")
 
 
 def test_a_later_version_is_read_by_what_it_shares_with_ours() -> None:
-    found = trace.parse("cc" + VALID[2:] + "-what-the-future-holds")
+    found = tracing.parse("cc" + VALID[2:] + "-what-the-future-holds")
     assert found is not None
     assert str(found) == VALID
 
 
 @given(integers(0, 255))
 def test_a_hop_keeps_the_trace_and_takes_a_new_span(flags: int) -> None:
-    parent = trace.new()._replace(flags=flags)
-    hop = trace.child(parent)
+    parent = tracing.new()._replace(flags=flags)
+    hop = tracing.child(parent)
     assert (hop.trace_id, hop.flags) == (parent.trace_id, flags)
     assert hop.span_id != parent.span_id
-    assert trace.parse(str(hop)) == hop
+    assert tracing.parse(str(hop)) == hop
 
 
 def test_without_a_parent_a_trace_begins() -> None:
-    begun = {trace.child(None).trace_id for _ in range(100)}
+    begun = {tracing.child(None).trace_id for _ in range(100)}
     assert len(begun) == 100
-    assert all(trace.parse(str(trace.new())) for _ in range(100))
+    assert all(tracing.parse(str(tracing.new())) for _ in range(100))
 
 
 @given(text() | binary())
 def test_whatever_a_stranger_sends_is_no_error(header: str | bytes) -> None:
-    found = trace.parse(header)
-    assert found is None or trace.parse(str(found)) is not None
+    found = tracing.parse(header)
+    assert found is None or tracing.parse(str(found)) is not None
 
 
 @given(binary(max_size=70) | from_regex(rb"\A(00|01|ff)-[0-9a-f]{31}[0-9a-f]-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}\Z"))
 @example(VALID.encode())
 @example(VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32).encode())
 def test_the_quick_way_to_the_next_hop_says_what_the_long_one_says(header: bytes) -> None:
-    parent, found = trace.parse(header), trace.parse(trace.hop(header))
+    parent, found = tracing.parse(header), tracing.parse(tracing.hop(header))
     assert found is not None
     assert (found.trace_id, found.flags) == (parent.trace_id, parent.flags) if parent else found.flags == 1
     assert parent is None or found.span_id != parent.span_id

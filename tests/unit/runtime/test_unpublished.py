@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.envelope import Output
-from services.runtime import unpublished
 from services.runtime.errors import UnpublishedUnreadable
+from services.runtime.loop import outbox
 
 OUTPUTS = [
     Output("a.v1", b"k", b'{"x":1}', [("ce_id", b"1"), ("none", None)]),
@@ -38,21 +38,21 @@ def by_hand(outputs: list[Output]) -> bytes:
 
 
 def test_what_zlib_wrote_is_read() -> None:
-    assert unpublished.decode(by_hand(OUTPUTS)) == OUTPUTS
+    assert outbox.decode(by_hand(OUTPUTS)) == OUTPUTS
 
 
 @given(
     some.lists(some.builds(Output, some.text(min_size=1, max_size=8), BYTES, BYTES, HEADERS), min_size=1, max_size=5)
 )
 def test_any_zlib_reads_what_is_written(outputs: list[Output]) -> None:
-    stored = unpublished.encode(outputs)
+    stored = outbox.encode(outputs)
     assert stored is not None
     assert zlib.decompress(stored[1:]) == zlib.decompress(by_hand(outputs)[1:])
-    assert unpublished.decode(stored) == outputs
+    assert outbox.decode(stored) == outputs
 
 
 def test_a_later_version_and_damage_are_said() -> None:
-    stored = unpublished.encode(OUTPUTS) or b""
+    stored = outbox.encode(OUTPUTS) or b""
     for wrong in (b"\x02" + stored[1:], stored[:-3], b"\x01not zlib"):
         with pytest.raises(UnpublishedUnreadable):
-            unpublished.decode(wrong)
+            outbox.decode(wrong)

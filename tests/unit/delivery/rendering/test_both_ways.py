@@ -14,9 +14,9 @@ from functools import cache
 import pytest
 from PIL import Image, ImageDraw
 
-from services.delivery.rendering.fitting import most
-from services.delivery.rendering.layout import lines_in
-from services.delivery.rendering.stamping import Stamp, normal
+from services.delivery.printing.compile.layout import lines_in
+from services.delivery.printing.design.fitting import most
+from services.delivery.printing.stamping import Stamp, normal
 from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (

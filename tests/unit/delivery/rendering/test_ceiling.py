@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.ceiling import START_S_MAX, Task, compile_apart
-from services.delivery.rendering.designs import Chosen, Design
-from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.printing.design.library import Chosen, Design
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.sandbox.limits import START_S_MAX, Task, compile_apart
 from tests.support.rendering import SPRING, made
 
 H1 = "<h1>{{ campaign.name }}</h1>"

@@ -10,8 +10,8 @@ import uharfbuzz as hb
 from fontTools.pens.recordingPen import RecordingPen
 from fontTools.ttLib import TTCollection, TTFont
 
-from services.delivery.rendering import fallback, packaged
-from services.delivery.rendering.cff import OutlinesUnknownError, found_by_number, with_width
+from services.delivery.printing.fonts import fallback, packaged
+from services.delivery.printing.fonts.cff import OutlinesUnknownError, found_by_number, with_width
 
 TEXT = "東京山田太郎 김철수 AVを7"
 SANS = packaged.font("SourceSansPro-Regular.ttf")

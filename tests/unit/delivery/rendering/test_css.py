@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.layout import lines_in
+from services.delivery.printing.compile.layout import lines_in
 from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (

@@ -17,8 +17,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from services.delivery.errors import DesignUnknown, DesignUnusable
-from services.delivery.rendering.designs import Library, read
-from services.delivery.rendering.pages import filled
+from services.delivery.printing.design.library import Library, read
+from services.delivery.printing.design.page import filled
 from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of
 
 HOLDER = '<div class="holder" data-field="holder">Ada Lovelace</div>'

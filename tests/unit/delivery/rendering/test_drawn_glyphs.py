@@ -12,8 +12,8 @@ import pytest
 import uharfbuzz as hb
 from PIL import Image
 
-from services.delivery.rendering import fallback, packaged
-from services.delivery.rendering.fallback import EMOJI, FAMILIES, Family
+from services.delivery.printing.fonts import fallback, packaged
+from services.delivery.printing.fonts.fallback import EMOJI, FAMILIES, Family
 from tests.support.outlines import differences, reference, renderers
 from tests.support.rendering import ADA, SPRING, Press, made, press_of
 

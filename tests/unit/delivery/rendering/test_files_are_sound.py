@@ -18,10 +18,10 @@ from fontTools.ttLib import TTFont
 from fontTools.ttLib.sfnt import calcChecksum
 
 from services.delivery.documents import Document
-from services.delivery.rendering import packaged
-from services.delivery.rendering.pdf import Writer
-from services.delivery.rendering.pdf_about import About
-from services.delivery.rendering.renderer import Renderer
+from services.delivery.printing.fonts import packaged
+from services.delivery.printing.pdf.metadata import About
+from services.delivery.printing.pdf.writer import Writer
+from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.delivery.rendering.fitting import CHARS_MAX, ELLIPSIS, Box, Fitted, Rule, Valign, fit, most, sizes
+from services.delivery.printing.design.fitting import CHARS_MAX, ELLIPSIS, Box, Fitted, Rule, Valign, fit, most, sizes
 
 SIZE = 10.0
 LETTERS = st.text(st.sampled_from("abi WM-/@_.,é…"), max_size=60)

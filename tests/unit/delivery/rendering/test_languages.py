@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.delivery.documents import Document, document
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.renderer import Renderer
+from services.delivery.printing.design.library import Library
+from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import made, paper, renderer, text_of, ticket

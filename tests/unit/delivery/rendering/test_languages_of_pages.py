@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.design_tools.checks import Check
-from services.delivery.design_tools.samples import texts
-from services.delivery.rendering.designs import Chosen, Design, Library
-from services.delivery.rendering.pages import Facts
-from services.delivery.rendering.shelf import Shelf, plate_key
-from services.delivery.rendering.stamping import OddText
+from services.delivery.printing.design.library import Chosen, Design, Library
+from services.delivery.printing.design.page import Facts
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.stamping import OddText
+from services.delivery.printing.tools.checks import Check
+from services.delivery.printing.tools.samples import texts
 from tests.support.rendering import ADA, SPRING, difference, made, picture, press_of, squeezed, text_of
 
 EMOJI = Facts("gala", "🎤 🎸 🎹 🥁 🎷 🎺 🎻", "", "", "#8c1d40")

@@ -9,7 +9,7 @@ import pikepdf
 import pytest
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering.stamping import Stamp
+from services.delivery.printing.stamping import Stamp
 from tests.support import pdfs
 from tests.support.corpus import ODD
 from tests.support.rendering import ADA, CUPBOARD, Press, about, made, payload, press_of

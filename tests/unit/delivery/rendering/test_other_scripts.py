@@ -15,12 +15,12 @@ from structlog.testing import capture_logs
 
 from services.delivery import metrics
 from services.delivery.errors import DesignUnusable
-from services.delivery.rendering import fallback
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.layout import Sheet
+from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.design.library import Library
+from services.delivery.printing.fonts import fallback
 from services.delivery.sender.telemetry import Narrator
-from services.runtime.health import Health
-from services.runtime.metrics import value_of
+from services.runtime.observability.health import Health
+from services.runtime.observability.metrics import value_of
 from tests.support.corpus import ODD
 from tests.support.pdfs import opened
 from tests.support.rendering import (

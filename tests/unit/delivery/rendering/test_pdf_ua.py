@@ -14,7 +14,7 @@ import pymupdf
 import pytest
 import uharfbuzz as hb
 
-from services.delivery.rendering import fallback, packaged
+from services.delivery.printing.fonts import fallback, packaged
 from tests.support import pdfs, verapdf
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import ADA, SHEETS, SPRING, Press, made, paper, press, press_of, renderer, text_of, ticket

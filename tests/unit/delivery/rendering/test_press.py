@@ -14,16 +14,18 @@ from pathlib import Path
 import pytest
 
 from services.delivery.errors import LayoutAway, PlateUnreadable, TextUnprintable
-from services.delivery.rendering import ceiling, plates, wire
-from services.delivery.rendering.ceiling import Apart, Ceiling, Task
-from services.delivery.rendering.designs import Chosen, Design, Library
-from services.delivery.rendering.layout import Sheet
-from services.delivery.rendering.plates import Plate
-from services.delivery.rendering.press import Press
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import Shelf, plate_key
-from services.delivery.rendering.whole import set_whole
-from services.delivery.rendering.wire import Said
+from services.delivery.printing.compile import plates
+from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.design.library import Chosen, Design, Library
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.sandbox import limits as ceiling
+from services.delivery.printing.sandbox import wire
+from services.delivery.printing.sandbox.layout_worker import Press
+from services.delivery.printing.sandbox.limits import Apart, Ceiling, Task
+from services.delivery.printing.sandbox.wire import Said
 from tests.support.corpus import ODD
 from tests.support.rendering import SPRING, made, paper, pressed, renderer, ticket
 
@@ -210,7 +212,7 @@ def test_a_process_that_cannot_start_is_not_the_texts_fault(
     desk: Desk, press: Press, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(ceiling, "PROGRAM", "services.delivery.rendering.nowhere")
+        patched.setattr(ceiling, "PROGRAM", "services.delivery.printing.nowhere")
         with pytest.raises(LayoutAway, match=r"ends as it starts.*No module named"):
             desk.by(press)
         patched.setattr(sys, "executable", "/nowhere/python")

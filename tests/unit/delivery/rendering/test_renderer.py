@@ -13,13 +13,13 @@ import pytest
 from schemas.orders import CampaignSaid, Person, TicketsChanged
 from services.delivery.documents import Document, document, documents
 from services.delivery.errors import DesignUnknown, DesignUnusable
-from services.delivery.rendering import apart
-from services.delivery.rendering import renderer as module
-from services.delivery.rendering.ceiling import Task
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.press import Press
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing import renderer as module
+from services.delivery.printing.design.library import Library
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.sandbox import child as apart
+from services.delivery.printing.sandbox.layout_worker import Press
+from services.delivery.printing.sandbox.limits import Task
 from tests.support.corpus import ODD
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import (

@@ -14,14 +14,17 @@ import weasyprint
 from weasyprint.text.ffi import pango
 
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
-from services.delivery.rendering import apart, faces, packaged, plates, qr, shelf
-from services.delivery.rendering.ceiling import Task
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.faces import Kit
-from services.delivery.rendering.layout import Font
-from services.delivery.rendering.plates import Blobs, pack
-from services.delivery.rendering.renderer import Renderer, facts_of
-from services.delivery.rendering.shelf import Shelf, plate_key
+from services.delivery.printing import plate_cache, qr
+from services.delivery.printing.compile import plates
+from services.delivery.printing.compile.layout import Font
+from services.delivery.printing.compile.plates import Blobs, pack
+from services.delivery.printing.design.library import Library
+from services.delivery.printing.fonts import faces, packaged
+from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.renderer import Renderer, facts_of
+from services.delivery.printing.sandbox import child as apart
+from services.delivery.printing.sandbox.limits import Task
 from tests.support.corpus import ODD
 from tests.support.rendering import made, paper, press, renderer, ticket
 
@@ -70,7 +73,7 @@ def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """A copy. What is missing on it is compiled here: the laws are the shelf's, not the other process's."""
     for path in filled.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("services.delivery.rendering.renderer.compile_apart", compile_here)
+    monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", compile_here)
     return tmp_path
 
 
@@ -139,9 +142,9 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
 
     for owner, name in ((weasyprint.HTML, "render"), (weasyprint.HTML, "__init__"), (weasyprint.CSS, "__init__")):
         monkeypatch.setattr(owner, name, never)
-    monkeypatch.setattr("services.delivery.rendering.renderer.compile_apart", never)
-    monkeypatch.setattr("services.delivery.rendering.faces.compiled", never)
-    monkeypatch.setattr("services.delivery.rendering.qr.stencil", never)
+    monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", never)
+    monkeypatch.setattr("services.delivery.printing.fonts.faces.compiled", never)
+    monkeypatch.setattr("services.delivery.printing.qr.stencil", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
 
@@ -287,7 +290,7 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
         return 0.0
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.delivery.rendering.renderer.compile_apart", robbed)
+        patched.setattr("services.delivery.printing.renderer.compile_apart", robbed)
         with pytest.raises(PlateUnreadable):
             at_work.render(PAPER)
     assert at_work.render(PAPER) == renderer(filled).render(PAPER)
@@ -295,7 +298,7 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
 
 def test_versions_are_those_of_the_libraries_that_lay_out() -> None:
     """They are asked without WeasyPrint, and are part of every file's key."""
-    assert shelf.versions().split()[1:3] == [weasyprint.VERSION, str(pango.pango_version())]
+    assert plate_cache.versions().split()[1:3] == [weasyprint.VERSION, str(pango.pango_version())]
 
 
 def test_a_sender_imports_nothing_that_lays_out() -> None:

@@ -1,0 +1,99 @@
+"""What WeasyPrint drew, before it is written: objects of a PDF, the page's operators, its fonts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydyf
+
+from services.delivery.errors import DesignUnusable
+from services.delivery.printing.compile.layout import Font, LaidOut, fonts_of
+
+REFERENCE = re.compile(rb"(\d+) 0 R")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """WeasyPrint's PDF before it is written: objects by number, the page, its operators."""
+
+    objects: Mapping[int, Any]
+    page: Any
+    operators: list[bytes]
+    fonts: Mapping[str, Font]
+    root: Any  # of the structure
+    tree: Any  # marked content -> structure
+
+    def number_of_object(self, wanted: Any) -> int:
+        return next(number for number, it in self.objects.items() if it is wanted)
+
+
+def drawn(laid_out: LaidOut) -> Drawn:
+    kept: list[Drawn] = []
+
+    def keep(document: Any, pdf: Any) -> None:
+        objects = {it.number: it for it in pdf.objects if it.number}
+        for it in objects.values():
+            if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/CIDFontType0":
+                it.pop("CIDToGIDMap", None)  # stands in a CIDFontType2 only (ISO 32000-1, table 117)
+        page = objects[number_of(pdf.page_references[0])]
+        stream = objects[number_of(page["Contents"])]
+        root = objects[number_of(pdf.catalog["StructTreeRoot"])]
+        kept.append(
+            Drawn(
+                objects,
+                page,
+                [as_bytes(operator) for operator in stream.stream],
+                fonts_of(document),
+                objects[number_of(root["K"][0])],
+                objects[number_of(root["ParentTree"])],
+            )
+        )
+
+    laid_out.document.write_pdf(finisher=keep, pdf_tags=True, pdf_variant="pdf/ua-1")
+    return kept[0]
+
+
+def number_of(reference: bytes) -> int:
+    match = REFERENCE.fullmatch(reference)
+    if match is None:
+        raise DesignUnusable(f"WeasyPrint says {reference!r} where an object is expected")
+    return int(match[1])
+
+
+def as_bytes(operator: Any) -> bytes:
+    return (
+        operator.data
+        if isinstance(operator, pydyf.Object)
+        else operator
+        if isinstance(operator, bytes)
+        else str(operator).encode()
+    )
+
+
+def reached(page: Drawn, start: Sequence[int], known: set[int]) -> Iterator[int]:
+    """Objects that these refer to, themselves first; not those above them."""
+    waiting, seen = list(start), set(known)
+    while waiting:
+        number = waiting.pop(0)
+        if number in seen:
+            continue
+        seen.add(number)
+        yield number
+        waiting += references(page.objects[number])
+
+
+def references(value: Any) -> Iterator[int]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in {"P", "Pg", "Parent", "Dest"}:
+                yield from references(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from references(inner)
+    elif isinstance(value, pydyf.Stream):
+        yield from references(value.extra)
+    elif isinstance(value, bytes) and (match := REFERENCE.fullmatch(value)):
+        yield int(match[1])

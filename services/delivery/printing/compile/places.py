@@ -1,0 +1,121 @@
+"""Where a field and the code stand on a page that WeasyPrint laid out, and how a field's texts are set; what cannot be stamped is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from weasyprint.formatting_structure import boxes
+
+from services.delivery.errors import DesignUnusable
+from services.delivery.printing.design.fitting import Align, Box
+from services.delivery.printing.design.library import CODE
+
+NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
+    "text_decoration_line": ("none",),
+    "word_spacing": (0,),
+    "direction": ("ltr",),
+    "font_variant_ligatures": ("normal",),
+    "font_variant_position": ("normal",),
+}
+PSEUDO = re.compile("(?!br).*::(before|after|marker|first-letter|first-line)")  # <br> is one itself
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a field's texts stand, in CSS pixels of the page, and how they are set."""
+
+    x: float
+    y: float
+    box: Box
+    baseline: float  # of the first line, below y, at full size
+    height: float  # of the font's own line, at full size: the rest of the pitch is leading
+    align: Align
+    letter: float  # letter spacing in CSS pixels
+    upper: bool
+    features: tuple[tuple[str, int], ...]
+
+
+def square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
+    """The code's place: left, top and side. Raises DesignUnusable."""
+    if element.get("data-qr") != CODE:
+        raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
+    if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is what mm leave behind
+        raise DesignUnusable(
+            f"{where}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal width and height"
+        )
+    return box.content_box_x(), box.content_box_y(), box.width
+
+
+def place(where: str, box: Any, line: Any) -> Place:
+    """Of a field, from its own box and that of its first line's text. Raises DesignUnusable."""
+    inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
+    style = inner.style
+    check_box(where, box, inner.height, style["font_size"])
+    check_style(where, style)
+    if any(PSEUDO.fullmatch(it.element_tag or "") for it in walk(box) if it.element is not None):
+        raise DesignUnusable(
+            f"{where}: ::before, ::after, ::marker and ::first-letter are not stamped; give them an element of their own"
+        )
+    align = style["text_align_all"]
+    return Place(
+        x=box.content_box_x(),
+        y=box.content_box_y(),
+        box=Box(box.width, box.height, style["font_size"], inner.height, pitch_scales=scales(style["line_height"])),
+        baseline=line.position_y + line.baseline - box.content_box_y(),
+        height=line.height,
+        align="right" if align in {"right", "end"} else "center" if align == "center" else "left",
+        letter=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
+        upper=style["text_transform"] == "uppercase",
+        features=features(style, where),
+    )
+
+
+def check_box(where: str, box: Any, pitch: float, size: float) -> None:
+    if box.width <= 0 or box.height <= 0:
+        raise DesignUnusable(f"{where} has no box ({box.width:.1f} x {box.height:.1f} px): give it width and height")
+    if pitch <= 0 or size <= 0:
+        raise DesignUnusable(
+            f"{where}: its lines have no height (font-size {size:.1f} px, line-height {pitch:.1f} px): nobody could read it"
+        )
+
+
+def check_style(where: str, style: Any) -> None:
+    for name, plain in NOT_STAMPED.items():
+        if style[name] not in plain:
+            remedy = "say `direction: ltr` on it" if name == "direction" else "leave it out"
+            raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; {remedy}")
+    if style["text_align_all"] == "justify":
+        raise DesignUnusable(f"{where}: text-align: justify is not stamped; say left, right or center")
+    if style["text_align_last"] not in {"auto", style["text_align_all"]}:
+        raise DesignUnusable(f"{where}: text-align-last is not stamped; leave it out")
+    if getattr(style["text_indent"], "value", 0):
+        raise DesignUnusable(f"{where}: text-indent is not stamped; use padding")
+    if (transform := style["text_transform"]) not in {"none", "uppercase"}:
+        raise DesignUnusable(f"{where}: text-transform is `{transform}`; a field has `uppercase` or none")
+
+
+def walk(box: Any) -> Iterator[Any]:
+    yield box
+    for child in getattr(box, "children", ()):
+        yield from walk(getattr(child, "_box", child))
+
+
+def scales(line_height: Any) -> bool:
+    """A number or `normal` goes with the size; a length stays."""
+    return (
+        line_height == "normal" or isinstance(line_height, (int, float)) or getattr(line_height, "unit", "px") is None
+    )
+
+
+def features(style: Any, where: str) -> tuple[tuple[str, int], ...]:
+    said = style["font_feature_settings"]
+    for name, plain in (("font_variant_caps", "normal"), ("font_variant_numeric", "normal"), ("font_kerning", "auto")):
+        if style[name] != plain:
+            raise DesignUnusable(
+                f'{where}: {name.replace("_", "-")} is not stamped; say it by font-feature-settings, such as "tnum" 1'
+            )
+    return () if said == "normal" else tuple((str(tag), int(value)) for tag, value in said)

@@ -1,0 +1,212 @@
+"""A plate: one page compiled, as parts of a PDF with holes in them. What a stamp needs, and nothing of WeasyPrint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import orjson
+
+from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.design.fitting import Box, Rule
+
+MAGIC = b"stubline-plate-2\n"
+
+# What stands in a hole: an object of the plate that all pages share, one that each page has of its own, or of the document.
+Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands behind its dictionary, packed already."""
+
+    texts: tuple[bytes, ...]
+    holes: tuple[Hole, ...] = ()
+    stream: bytes | None = None
+
+    def filled(self, numbers: Mapping[Hole, bytes]) -> bytes:
+        if not self.holes:
+            return self.texts[0]
+        parts = [self.texts[0]]
+        for hole, text in zip(self.holes, self.texts[1:], strict=True):
+            parts += (numbers[hole], text)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A field as the stamp sets it. Lengths in CSS pixels, as WeasyPrint draws."""
+
+    name: str  # its own; `holder.2` where a page says the holder twice
+    field: str  # whose text it shows
+    rule: Rule
+    x: float
+    y: float
+    box: Box
+    baseline: float
+    height: float
+    align: str
+    letter: float
+    upper: bool
+    features: tuple[tuple[str, int], ...]
+    face: str  # digest of its face kit
+
+    def baseline_at(self, scale: float, ascent: float, height: float) -> float:
+        """Below the top of its line: half of the leading, then the ascent. At full size it is as WeasyPrint laid it out."""
+        return self.baseline if scale == 1 else (self.box.pitch_at(scale) - height) / 2 + ascent
+
+
+@dataclass(frozen=True)
+class Plate:
+    """`content`: operators, and between them names of what is stamped there (a field's, or the code's)."""
+
+    digest: str
+    title: str
+    language: str
+    media: tuple[float, float]  # points
+    shared: tuple[Piece, ...]
+    resources: int  # which of them
+    page: tuple[Piece, ...]  # of each page; the first is the page itself
+    roots: tuple[int, ...]  # those of `page` that hang on the structure's document element
+    marks: tuple[int, ...]  # marked content id -> its element in `page`
+    annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
+    content: tuple[bytes | str, ...]
+    rare: tuple[tuple[str, int], ...]  # face and glyph: what the page's own text shows beside the common glyphs
+    spots: Mapping[str, Spot]
+    square: float  # the code's side in CSS pixels
+    faces: tuple[str, ...]
+    modules: int  # of the code's side in its square
+    links: tuple[str, ...]  # addresses with `{field}` in them
+    lacking: str = ""  # characters of texts set in it that no font has: shown as U+FFFD
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        return tuple(part for part in self.content if isinstance(part, str))
+
+
+@dataclass
+class Blobs:
+    """Binary parts behind a JSON head."""
+
+    parts: list[bytes] = field(default_factory=list)
+
+    def add(self, blob: bytes) -> int:
+        self.parts.append(blob)
+        return len(self.parts) - 1
+
+
+def pack(magic: bytes, head: Any, blobs: Blobs) -> bytes:
+    told = orjson.dumps({"head": head, "sizes": [len(blob) for blob in blobs.parts]})
+    return b"".join([magic, b"%d\n" % len(told), told, *blobs.parts])
+
+
+def unpack(magic: bytes, packed: bytes) -> tuple[Any, list[bytes]]:
+    if not packed.startswith(magic):
+        raise PlateUnreadable(f"it does not begin with {magic!r}")
+    try:
+        start = packed.index(b"\n", len(magic)) + 1
+        size = int(packed[len(magic) : start - 1])
+        told = orjson.loads(packed[start : start + size])
+        at, blobs = start + size, []
+        for length in told["sizes"]:
+            blobs.append(packed[at : at + length])
+            at += length
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlateUnreadable(str(error)) from None
+    if at != len(packed):
+        raise PlateUnreadable("it is cut off, or has more behind it")
+    return told["head"], blobs
+
+
+PLAIN = (
+    "digest",
+    "title",
+    "language",
+    "media",
+    "resources",
+    "roots",
+    "marks",
+    "annotated",
+    "square",
+    "faces",
+    "modules",
+    "rare",
+    "links",
+    "lacking",
+)
+PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "letter", "upper", "features", "face")
+
+
+def to_bytes(plate: Plate) -> bytes:
+    blobs = Blobs()
+
+    def piece(it: Piece) -> list[Any]:
+        return [blobs.add(b"\0".join(it.texts)), it.holes, None if it.stream is None else blobs.add(it.stream)]
+
+    head = {name: getattr(plate, name) for name in PLAIN} | {
+        "shared": [piece(it) for it in plate.shared],
+        "page": [piece(it) for it in plate.page],
+        "content": [part if isinstance(part, str) else blobs.add(part) for part in plate.content],
+        "spots": [spot_told(spot) for spot in plate.spots.values()],
+    }
+    return pack(MAGIC, head, blobs)
+
+
+def spot_told(spot: Spot) -> dict[str, Any]:
+    rule, box = spot.rule, spot.box
+    return {name: getattr(spot, name) for name in PLAIN_OF_SPOT} | {
+        "rule": [rule.fit, rule.lines, rule.shrink, rule.valign],
+        "box": [box.width, box.height, box.size, box.pitch, box.pitch_scales],
+    }
+
+
+def from_bytes(packed: bytes) -> Plate:
+    """Raises PlateUnreadable."""
+    head, blobs = unpack(MAGIC, packed)
+    try:
+        return plate_of(head, blobs)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PlateUnreadable(str(error)) from None
+
+
+def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
+    def piece(told: list[Any]) -> Piece:
+        texts, holes, stream = told
+        return Piece(
+            tuple(blobs[texts].split(b"\0")),
+            tuple((kind, at) for kind, at in holes),
+            None if stream is None else blobs[stream],
+        )
+
+    plain = {name: frozen(head[name]) for name in PLAIN}
+    return Plate(
+        **plain,
+        shared=tuple(map(piece, head["shared"])),
+        page=tuple(map(piece, head["page"])),
+        content=tuple(part if isinstance(part, str) else blobs[part] for part in head["content"]),
+        spots={told["name"]: spot_of(told) for told in head["spots"]},
+    )
+
+
+def spot_of(told: dict[str, Any]) -> Spot:
+    plain: dict[str, Any] = {name: frozen(told[name]) for name in PLAIN_OF_SPOT}
+    return Spot(**plain, rule=Rule(*told["rule"]), box=Box(*told["box"]))
+
+
+def frozen(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+def pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
+    """Neighbouring texts joined; a text before, between and behind all holes."""
+    joined, holes = [b""], list[Hole]()
+    for part in texts:
+        if isinstance(part, bytes):
+            joined[-1] += part
+        else:
+            holes.append(part)
+            joined.append(b"")
+    return tuple(joined), tuple(holes)

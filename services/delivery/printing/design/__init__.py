@@ -1,0 +1,1 @@
+"""A design as its author wrote it, and its page for one campaign."""

@@ -1,0 +1,232 @@
+"""A design's page for one campaign: Jinja in a sandbox, then an element tree in which fields hold texts as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+from xml.etree.ElementTree import Element, SubElement
+
+from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError, Undefined, UndefinedError
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from typing_extensions import override
+
+from services.delivery.errors import DesignUnusable
+from services.delivery.printing.design.fitting import Fit, Fitted, Rule, Valign
+from services.delivery.printing.design.library import PAGE, Chosen, Design, FieldName
+
+HTML_CHARS_MAX = 1_000_000
+SVG = "{http://www.w3.org/2000/svg}"
+CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
+Word = TypeVar("Word", bound=str)
+SHRINK_DEFAULT = 50
+TEMPLATES = (".html", ".svg", ".css")
+SEEN = "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] in design.toml, language, size"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a design is laid out for: the same for all tickets of a campaign."""
+
+    campaign_id: str
+    name: str
+    when: str
+    venue: str
+    tint: str
+
+    def told(self) -> dict[str, str]:
+        return {"id": self.campaign_id, "name": self.name, "when": self.when, "venue": self.venue, "tint": self.tint}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A field as its element says it. `lines` 0: as many as its box holds."""
+
+    name: FieldName
+    rule: Rule
+    at: str  # `page.html:12`, for messages
+    element: Element
+
+
+class Shelf(BaseLoader):
+    """Includes and macros come from the design's own files."""
+
+    def __init__(self, design: Design) -> None:
+        self._design = design
+
+    def get_source(self, environment: Any, template: str) -> tuple[str, str, Any]:  # noqa: ARG002 - jinja's interface
+        if template not in self._design.contents:
+            raise TemplateNotFound(template)
+        return self._design.text_of(template), template, lambda: True
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """A word of design.toml may be called `items`: what a table holds comes before what tables can do."""
+
+    @override
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+
+
+def printable(value: Any) -> Any:
+    """Of what `{{ }}` prints. Anything else would print where it lies in memory, which differs at each run."""
+    if value is not None and not isinstance(value, (str, int, float, list, tuple, dict, Undefined)):
+        raise TypeError(
+            f"`{{{{ }}}}` prints texts and numbers, and this is a {type(value).__name__}: call it, or leave it out"
+        )
+    return value
+
+
+def filled(chosen: Chosen, facts: Facts) -> str:
+    """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
+    design = chosen.design
+    environment = Sandbox(loader=Shelf(design), autoescape=True, undefined=StrictUndefined, finalize=printable)
+    environment.globals.clear()
+    environment.globals["range"] = safe_range
+    del environment.filters["random"]  # each machine would print another page
+    design.text_of(PAGE)
+    try:
+        html = environment.get_template(PAGE).render(
+            campaign=facts.told(),
+            text=design.manifest.text.get(chosen.language, {}),
+            language=chosen.language,
+            size=chosen.size,
+        )
+    except TemplateSyntaxError as error:
+        raise DesignUnusable(f"{design.name}/{error.name}:{error.lineno}: {error.message}") from None
+    except TemplateNotFound as error:
+        raise DesignUnusable(f"{design.name}/{PAGE}: includes `{error.name}`, which the folder does not hold") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
+        why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | RecursionError) else str(error)
+        why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
+        raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
+    if len(html) > HTML_CHARS_MAX:
+        raise DesignUnusable(
+            f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at most"
+        )
+    return html
+
+
+def line_raised(error: BaseException) -> str:
+    """Jinja rewrites tracebacks: the last frame of a template is the author's file and line."""
+    trace, found = error.__traceback__, PAGE
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename.endswith(TEMPLATES):
+            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
+def fields_of(chosen: Chosen, root: Element) -> dict[str, Said]:
+    """Every data-field of the page, checked against the manifest. A field that stands twice is `number` and `number.2`."""
+    design, found = chosen.design, dict[str, Said]()
+    known = design.manifest.fields
+    for element in root.iter():
+        if (name := element.get("data-field")) is None:
+            continue
+        times = sum(said.name == name for said in found.values())
+        at = place_of(design, f'data-field="{name}"', times)
+        where = f"{design.name}/{at}: field `{name}`"
+        if name not in known:
+            fields = ", ".join(get_args(FieldName))
+            remedy = f"add [fields.{name}]" if name in get_args(FieldName) else f"fields are {fields}"
+            raise DesignUnusable(f"{where} is not in design.toml: {remedy}")
+        if any(child.tag is not None for child in element):
+            raise DesignUnusable(f"{where} holds other elements; it holds its text and nothing else")
+        key = f"{name}.{times + 1}" if times else name
+        found[key] = Said(name, rule(element, where), at, element)
+    return found
+
+
+def rule(element: Element, where: str) -> Rule:
+    fit: Fit = one_of(get_args(Fit), element.get("data-fit", "ellipsis"), f"{where}: data-fit")
+    valign: Valign = one_of(get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign")
+    lines = number(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
+    shrink = number(element, "data-shrink", SHRINK_DEFAULT, 100, where) if fit == "shrink" else 100
+    return Rule(fit, lines, max(1, shrink) / 100, valign)
+
+
+def one_of(words: Sequence[Word], said: str, where: str) -> Word:
+    for word in words:
+        if word == said:
+            return word
+    raise DesignUnusable(f"{where} is `{said[:40]}`; it is {', '.join(words)}")
+
+
+def number(element: Element, name: str, default: int, most: int, where: str) -> int:
+    text = element.get(name, str(default)).removesuffix("%")
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= most:
+        raise DesignUnusable(f"{where}: {name} is `{text[:40]}`; it is a number from 1 to {most}")
+    return int(text)
+
+
+def place_of(design: Design, words: str, times_before: int = 0) -> str:
+    """`page.html:12`: where the page or what it includes says so, with whichever quotes or none."""
+    wanted = re.compile(r"\s*=\s*".join(map(re.escape, words.split("=", 1))).replace('"', "[\"']?"))
+    templates = sorted(
+        (path for path in design.contents if path.endswith(TEMPLATES)), key=lambda path: (path != PAGE, path)
+    )
+    found = [
+        f"{path}:{at}"
+        for path in templates
+        for at, line in enumerate(design.contents[path].decode(errors="replace").splitlines(), 1)
+        if wanted.search(line)
+    ]
+    return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
+
+
+def write(element: Element, fitted: Fitted) -> None:
+    """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at the same places."""
+    for child in list(element):
+        element.remove(child)
+    element.text = None
+    block = SubElement(
+        element, "span", style=f"display:block;position:relative;top:{fitted.top:.6f}px;{size_of(fitted)}"
+    )
+    for index, line in enumerate(fitted.lines):
+        if index:
+            SubElement(block, "br").tail = line
+        else:
+            block.text = line
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A text that WeasyPrint sets by itself: at a size and a height that layouts have shown to fit, or cut."""
+
+    text: str
+    size: float
+    top: float
+    lines: int
+    is_cut: bool
+    is_upper: bool = False  # the page shows it in capitals
+
+
+def write_odd(element: Element, odd: Odd) -> None:
+    """One line never breaks; several break where the script allows it. What does not fit ends with an ellipsis."""
+    for child in list(element):
+        element.remove(child)
+    element.text = None
+    style = f"display:block;position:relative;top:{odd.top:.6f}px;font-size:{odd.size:.6f}px;"
+    style += "white-space:nowrap;" if odd.lines == 1 else "white-space:normal;overflow-wrap:anywhere;"
+    if odd.is_cut:
+        style += "overflow:hidden;" + ("text-overflow:ellipsis;" if odd.lines == 1 else CLAMP.format(odd.lines))
+    SubElement(element, "span", style=style).text = odd.text
+
+
+def size_of(fitted: Fitted) -> str:
+    return "" if fitted.scale == 1 else f"font-size:{fitted.size:.6f}px"
+
+
+def draw(element: Element, svg_path: str, side: int, title: str) -> None:
+    """The code, as modules of an SVG as large as its element."""
+    for child in list(element):
+        element.remove(child)
+    element.text = None
+    style = "display:block;width:100%;height:100%"
+    svg = SubElement(element, f"{SVG}svg", viewBox=f"0 0 {side} {side}", style=style, alt=title)
+    SubElement(svg, f"{SVG}title").text = title
+    SubElement(svg, f"{SVG}path", d=svg_path)

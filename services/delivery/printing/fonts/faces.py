@@ -1,0 +1,216 @@
+"""A face kit: one font file cut to the characters that designs are compiled for; a document embeds those that it shows.
+
+A document has one font of each face: the letters of nearly every file, and of all others only those that it shows. So a plain
+name does not carry the letters of forty languages. Glyph ids stay those of the file: both ways of printing say the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import unicodedata
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import uharfbuzz as hb
+from fontTools.ttLib import TTFont
+
+from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.compile.plates import Blobs, pack, unpack
+from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
+from services.delivery.printing.fonts.shaping import Face
+
+MAGIC = b"stubline-face-2\n"
+# Latin with all European accents, and the signs that stand between words. Combining and right-to-left text is set whole.
+COMMON = (
+    (0x20, 0x20),
+    (0x27, 0x29),
+    (0x2C, 0x3A),
+    (0x40, 0x5A),
+    (0x61, 0x7A),
+)  # names, numbers, addresses: in every file
+LATIN = ((0x20, 0x7E), (0xA0, 0x24F), (0x1E00, 0x1EFF), (0x2010, 0x2044), (0x20AC, 0x20AC), (0x2116, 0x2122))
+LIGATURES_MAX = 4  # letters in one
+
+
+@dataclass(frozen=True)
+class Kit:
+    digest: str
+    family: str
+    blob: bytes = field(repr=False)  # for the shaper: the same glyph ids, with kerning and ligatures
+    characters: frozenset[str] = field(repr=False)
+    widths: Mapping[int, int] = field(repr=False)
+    glyphs: Mapping[int, str] = field(repr=False)  # all that are carried -> what they say
+    common: frozenset[int] = field(repr=False)  # glyphs that each document has
+    outlines: Outlines = field(repr=False)
+    metrics: tuple[int, ...]  # ascent, descent and bounding box in thousandths of the size
+    is_cff: bool = False
+
+    @cached_property
+    def face(self) -> Face:
+        return Face(self.blob, self.widths)
+
+
+class Kits(Protocol):
+    """Where kits are kept."""
+
+    def kit(self, digest: str) -> Kit | None: ...
+
+
+def the_kit(kits: Kits, digest: str) -> Kit:
+    found = kits.kit(digest)
+    if found is None:
+        raise PlateUnreadable(f"the face {digest[:12]} is gone")
+    return found
+
+
+def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
+    """Of all that a kit is made of. Its family is printed: two designs may call one file differently."""
+    told = f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} {''.join(sorted(set(extra)))} {family} "
+    return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
+
+
+def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> Kit:
+    """`tags`: features that fields switch on, whose other shapes of a letter are carried too. Raises what fontTools raises."""
+    font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
+    cmap: dict[int, str] = font.getBestCmap()
+    ids = font.getReverseGlyphMap()
+    wanted = [*codes(LATIN), *map(ord, extra)]
+    known = {code for code in wanted if code in cmap and is_plain(chr(code))}
+    said = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}  # of two letters, the first
+    common = {ids[cmap[code]] for code in codes(COMMON) if code in known}
+    shapes = other_shapes(font, said, ids, tags)
+    common |= shapes.keys() & other_shapes(font, {glyph: said[glyph] for glyph in common}, ids, tags).keys()
+    glyphs = dict(sorted((ligatures(font, said, ids) | shapes | said).items()))
+    characters = frozenset(map(chr, known))
+    face = hb.Face(content, index)
+    upem, hmtx, head, hhea = face.upem, font["hmtx"].metrics, font["head"], font["hhea"]
+    names, is_cff = font.getGlyphOrder(), font.sfntVersion == "OTTO"
+
+    def thousandths(units: float) -> int:
+        return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
+
+    return Kit(
+        digest=digest_of(content, index, family, extra, tags),
+        family=family,
+        blob=for_shaping(face, characters),
+        characters=characters,
+        widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in glyphs},
+        glyphs=glyphs,
+        common=frozenset(common),
+        outlines=cut(face, glyphs, common, is_cff=is_cff),
+        metrics=tuple(map(thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax))),
+        is_cff=is_cff,
+    )
+
+
+def codes(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def is_plain(character: str) -> bool:
+    """Stands on its own, from left to right."""
+    return unicodedata.combining(character) == 0 and unicodedata.bidirectional(character) not in {
+        "R",
+        "AL",
+        "RLE",
+        "RLO",
+        "RLI",
+    }
+
+
+def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) -> dict[int, str]:
+    """Glyph -> the letters that it stands for, of all ligatures whose letters are known."""
+    if "GSUB" not in font or font["GSUB"].table.LookupList is None:
+        return {}
+    found = dict[int, str]()
+    for lookup in font["GSUB"].table.LookupList.Lookup:
+        for subtable in lookup.SubTable:
+            table = getattr(subtable, "ExtSubTable", subtable)
+            for first, sets in getattr(table, "ligatures", {}).items():
+                for one in sets:
+                    letters = [known.get(ids[name]) for name in (first, *one.Component)]
+                    if len(letters) <= LIGATURES_MAX and None not in letters and ids[one.LigGlyph] not in known:
+                        found[ids[one.LigGlyph]] = "".join(filter(None, letters))
+    return found
+
+
+def other_shapes(
+    font: TTFont, known: Mapping[int, str], ids: Mapping[str, int], tags: frozenset[str]
+) -> dict[int, str]:
+    """Glyph -> the letter that it stands for, of what these features put in a letter's place, such as tabular digits."""
+    if not tags or "GSUB" not in font or font["GSUB"].table.FeatureList is None:
+        return {}
+    table, found = font["GSUB"].table, dict[int, str]()
+    wanted = {
+        at
+        for record in table.FeatureList.FeatureRecord
+        if record.FeatureTag in tags
+        for at in record.Feature.LookupListIndex
+    }
+    for at in sorted(wanted):
+        for subtable in table.LookupList.Lookup[at].SubTable:
+            for letter, shape in getattr(getattr(subtable, "ExtSubTable", subtable), "mapping", {}).items():
+                if ids[letter] in known and isinstance(shape, str) and ids[shape] not in known:
+                    found[ids[shape]] = known[ids[letter]]
+    return found
+
+
+def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:
+    """No outlines: the shaper needs none."""
+    wanted = hb.SubsetInput()
+    wanted.sets(hb.SubsetInputSets.UNICODE).update(map(ord, characters))
+    features = wanted.sets(hb.SubsetInputSets.LAYOUT_FEATURE_TAG)
+    features.clear()
+    features.invert()  # all of them
+    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(
+        tag(name) for name in ("glyf", "loca", "CFF ", "fpgm", "prep", "cvt ", "post", "name")
+    )
+    wanted.flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING
+    return bytes(hb.subset(face, wanted).blob.data)
+
+
+def tag(name: str) -> int:
+    return int.from_bytes(name.encode(), "big")
+
+
+def to_bytes(kit: Kit) -> bytes:
+    blobs = Blobs()
+    outlines, parts = to_json(kit.outlines)
+    head = {
+        "digest": kit.digest,
+        "family": kit.family,
+        "blob": blobs.add(kit.blob),
+        "characters": "".join(sorted(kit.characters)),
+        "widths": [list(kit.widths), list(kit.widths.values())],
+        "glyphs": list(kit.glyphs.values()),
+        "common": sorted(kit.common),
+        "outlines": outlines,
+        "packed": [blobs.add(zlib.compress(part)) for part in parts],
+        "metrics": kit.metrics,
+        "is_cff": kit.is_cff,
+    }
+    return pack(MAGIC, head, blobs)
+
+
+def from_bytes(packed: bytes) -> Kit:
+    """Raises PlateUnreadable."""
+    head, blobs = unpack(MAGIC, packed)
+    return Kit(
+        digest=head["digest"],
+        family=head["family"],
+        blob=blobs[head["blob"]],
+        characters=frozenset(head["characters"]),
+        widths=dict(zip(*head["widths"], strict=True)),
+        glyphs=dict(zip(head["widths"][0], head["glyphs"], strict=True)),
+        common=frozenset(head["common"]),
+        outlines=from_json(
+            head["outlines"], [zlib.decompress(blobs[part]) for part in head["packed"]], is_cff=head["is_cff"]
+        ),
+        metrics=tuple(head["metrics"]),
+        is_cff=head["is_cff"],
+    )

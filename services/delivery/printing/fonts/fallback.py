@@ -1,0 +1,179 @@
+"""Fonts that come with Stubline for what a design's own fonts lack: other scripts, signs and emoji, the same on every machine.
+
+A file is read only when a text needs it. HarfBuzz makes it in milliseconds, one weight of a variable font or one slice of a
+large one: static, and the same bytes for the same release of the font and of HarfBuzz.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import PurePath
+
+import uharfbuzz as hb
+
+from services.delivery.printing.fonts import cff
+
+NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
+PACKAGES = (NOTO, PLEX, CJK)
+OURS = "Stubline "  # begins our families' names: the machine may have a font of the same name and another release
+WEIGHTS = {"Regular": 400, "Bold": 700}
+SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
+SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))  # choose among the shapes of the character before them
+# Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a shape all the same.
+UNDRAWN = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0})
+DRAWN_FORMATS = (
+    *((0x0600, 0x0605), (0x06DD, 0x06DD), (0x070F, 0x070F), (0x0890, 0x0891), (0x08E2, 0x08E2)),
+    *((0xFFF9, 0xFFFB), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F)),
+)
+BLANKS, OGHAM_SPACE = "\t\n\r", 0x1680  # the one space that has a shape
+SPACES = (0x20, 0xA0, 0x3000)  # are set in the font of the letter before them
+VERTICAL = (b"vhea", b"vmtx", b"VORG")  # measures of columns, which no page has: a ticket may embed ten slices
+NAMES = (1, 6)  # family and PostScript name
+EMOJI_FROM = 0x2000  # before it, a letter, a digit or a sign is an emoji only if it says so
+TO_EMOJI = "\ufe0f"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One variable file, or one a weight. Without `weights` it is the same in bold, and so large that texts get slices of it.
+
+    A slice is 256 characters: an embedded font has room for all glyphs of its file, and of 65,535 that is more than a ticket.
+    """
+
+    name: str
+    package: str = NOTO
+    file: str = "{}[wght].ttf"  # name, and weight where it has one
+    weights: tuple[str, ...] = tuple(WEIGHTS)
+
+    @property
+    def css(self) -> str:
+        return OURS + self.name
+
+    def names(self, codes: Iterable[int]) -> list[str]:
+        """Of the files that have these characters, as `fonts:` calls them."""
+        if self.weights:
+            return [f"{self.name}-{weight}.ttf" for weight in self.weights]
+        return [f"{self.name}-{block:02x}.otf" for block in sorted({code >> 8 for code in codes})]
+
+
+EMOJI = Family("NotoEmoji")
+LETTERS = Family("NotoSans")  # Latin, Greek, Cyrillic
+# In this sequence a letter is looked for: it may never depend on what other texts have asked for before.
+FAMILIES = (
+    LETTERS,
+    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot say of which letter.
+    Family("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
+    *(
+        Family(f"NotoSans{script}")
+        for script in (
+            "Arabic",
+            "Armenian",
+            "Bengali",
+            "Devanagari",
+            "Ethiopic",
+            "Georgian",
+            "Gujarati",
+            "Gurmukhi",
+            "Hebrew",
+            "Kannada",
+            "Khmer",
+            "Lao",
+            "Malayalam",
+            "Myanmar",
+            "Oriya",
+            "Sinhala",
+            "Tamil",
+            "Telugu",
+            "Thai",
+        )
+    ),
+    Family("NotoSansCJKjp", CJK, "{}-{}.otf", ()),  # Chinese, Japanese, Korean
+    Family("NotoSansSymbols"),
+    EMOJI,
+)
+
+
+def needed(text: str) -> tuple[str, ...]:
+    """The files that have what is in a text, whether the design's fonts have it or not."""
+    wanted: dict[Family, set[int]] = {LETTERS: set()}  # always: what it has is asked for by nearly every text
+    is_emoji = TO_EMOJI in text
+    for code in {ord(character) for character in text if not is_ignorable(character)}:
+        wanted.setdefault(next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()).add(code)
+        if (code >= EMOJI_FROM or is_emoji) and code in opened(EMOJI).unicodes:
+            wanted.setdefault(EMOJI, set())  # Pango asks for an emoji's font before it looks for a sign
+    return tuple(name for it in FAMILIES if it in wanted for name in it.names(wanted[it]))
+
+
+def is_ignorable(character: str) -> bool:
+    """Joins, directs or chooses others, or is a space: no glyph of its own is drawn, whether a font has one or not."""
+    code = ord(character)
+    if character in BLANKS or code in UNDRAWN or code in SELECTORS:
+        return True
+    category = unicodedata.category(character)
+    if category == "Zs":
+        return code != OGHAM_SPACE
+    return category == "Cf" and not any(first <= code <= last for first, last in DRAWN_FORMATS)
+
+
+def declared(name: str) -> str:
+    """A file's rule of CSS."""
+    family, weight = of_name(name)
+    return f'@font-face{{font-family:"{family.css}";font-weight:{WEIGHTS.get(weight, 400)};src:url("fonts:{name}")}}'
+
+
+def is_ours(family: str) -> bool:
+    return family.startswith(OURS)
+
+
+@cache
+def opened(family: Family, weight: str = "Regular") -> hb.Face:
+    """Mapped, not read."""
+    wanted = family.file.format(family.name, weight)
+    found = (it for it in distribution(family.package).files or [] if it.name == wanted)
+    return hb.Face(hb.Blob.from_file_path(str(next(found).locate())))
+
+
+@cache
+def names() -> dict[str, tuple[Family, str]]:
+    """What a design may ask for -> its family and weight."""
+    return {
+        f"{family.name}-{weight}{PurePath(family.file).suffix}": (family, weight)
+        for family in FAMILIES
+        for weight in family.weights or ("Regular",)
+    }
+
+
+def of_name(name: str) -> tuple[Family, str]:
+    """Family and weight, or slice. Raises KeyError."""
+    if match := SLICE.fullmatch(name):
+        return names()[f"{match[1]}-Regular.otf"][0], match[2]
+    return names()[name]
+
+
+def is_known(name: str) -> bool:
+    return name in names() or ((match := SLICE.fullmatch(name)) is not None and f"{match[1]}-Regular.otf" in names())
+
+
+def font(name: str) -> bytes:
+    """Not kept: a sheet declares it once, and WeasyPrint writes it to a file of its own."""
+    family, weight = of_name(name)
+    wanted = hb.SubsetInput()
+    if weight in WEIGHTS and "[wght]" not in family.file:
+        return cff.found_by_number(bytes(opened(family, weight).blob.data))
+    if weight in WEIGHTS:
+        wanted.keep_everything()
+        wanted.pin_axis_location(opened(family), "wght", float(WEIGHTS[weight]))
+    else:
+        first, known = int(weight, 16) << 8, opened(family).unicodes
+        wanted.unicode_set.update(code for code in range(first, first + 256) if code in known)
+        wanted.unicode_set.update((*SPACES, *SELECTORS))
+        wanted.drop_table_tag_set.update(int.from_bytes(name, "big") for name in VERTICAL)
+        wanted.name_id_set.clear()
+        wanted.name_id_set.update(NAMES)
+        wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    return cff.found_by_number(bytes(hb.subset(opened(family), wanted).blob.data))

@@ -1,0 +1,135 @@
+"""A face as PDF objects: one composite font, as WeasyPrint embeds them (CIDs are the font file's glyph ids)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.programs import Program
+
+FONT_OBJECTS = 7  # at most, with the stream that the small ones stand in
+CMAP_HEAD = (
+    b"/CIDInit/ProcSet findresource begin 12 dict begin begincmap/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"
+    b"/CMapName/Adobe-Identity-UCS def/CMapType 2 def 1 begincodespacerange<0000><ffff>endcodespacerange\n"
+)
+CMAP_END = b"endcmap CMapName currentdict/CMap defineresource pop end end"
+CMAP_ROWS_MAX = 100  # of one block, says the standard
+Add = Callable[[int, bytes, bytes | None], None]  # number, dictionary, stream
+
+
+def resource(digest: str) -> bytes:
+    return b"K" + digest[:8].encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A font with all that a document says of its glyphs."""
+
+    program: Program
+    widths: bytes
+    unicode_map: bytes
+
+
+class Fonts:
+    """Of one face: what is the same in each document is laid down once. Not shared between threads."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self._widths = widths(kit.common, kit.widths)
+        self._packer = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
+        self._packed = self._packer.compress(CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common}))
+
+    def embedded(self, rare: frozenset[int]) -> Embedded:
+        """With these glyphs beside the common ones."""
+        rest = self._packer.copy()
+        said = cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare}) + CMAP_END
+        return Embedded(
+            self.kit.outlines.program(rare),
+            self._widths + widths(rare, self.kit.widths),
+            b"".join([self._packed, rest.compress(said), rest.flush()]),
+        )
+
+
+def add_font(add: Add, number: int, fonts: Fonts, rare: frozenset[int]) -> int:
+    """The font itself first, then what it stands on. Six objects at most: CFF needs no map of glyphs."""
+    kit, font = fonts.kit, fonts.embedded(rare)
+    family = re.sub(rb"[^A-Za-z0-9-]", b"", kit.family.encode("ascii", "ignore")) or b"Font"
+    name = b"%b+%b" % (subset_tag(kit.digest, rare), family)
+    program, numbers = font.program, font.program.numbers
+    add(
+        number,
+        b"<</Type/Font/Subtype/Type0/BaseFont/%b/Encoding/Identity-H/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>"
+        % (name, number + 1, number + 3),
+        None,
+    )
+    glyphs_map = b"/CIDToGIDMap %d 0 R" % (number + 5) if numbers else b""
+    add(
+        number + 1,
+        b"<</Type/Font/Subtype/CIDFontType%d/BaseFont/%b/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>"
+        b"%b/FontDescriptor %d 0 R/W[%b]>>" % (0 if kit.is_cff else 2, name, glyphs_map, number + 2, font.widths),
+        None,
+    )
+    add(number + 2, descriptor(kit, name, number + 4), None)
+    kind = b"<</Subtype/OpenType" if kit.is_cff else b"<</Length1 %d" % program.length
+    add(number + 3, b"<</Filter/FlateDecode/Length %d>>" % len(font.unicode_map), font.unicode_map)
+    add(number + 4, b"%b/Filter/FlateDecode/Length %d>>" % (kind, len(program.packed)), program.packed)
+    if numbers:
+        add(number + 5, b"<</Filter/FlateDecode/Length %d>>" % len(numbers), numbers)
+    return number + (6 if numbers else 5)
+
+
+def descriptor(kit: Kit, name: bytes, program: int) -> bytes:
+    ascent, descent, *bounds = kit.metrics
+    box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if kit.is_cff else 2
+    return (
+        b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d/Descent %d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"
+        % (name, box, ascent, descent, ascent, file, program)
+    )
+
+
+def subset_tag(digest: str, rare: frozenset[int]) -> bytes:
+    told = f"{digest}{sorted(rare)}".encode()
+    return bytes(65 + byte % 26 for byte in hashlib.sha256(told).digest()[:6])
+
+
+def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
+    """Runs of neighbouring glyphs: `3 [278 355]`."""
+    runs: list[tuple[int, list[int]]] = []
+    for glyph in sorted(glyphs):
+        if runs and glyph == runs[-1][0] + len(runs[-1][1]):
+            runs[-1][1].append(width_of[glyph])
+        else:
+            runs.append((glyph, [width_of[glyph]]))
+    return b" ".join(b"%d[%b]" % (first, b" ".join(b"%d" % width for width in run)) for first, run in runs)
+
+
+def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
+    """Glyph -> text: what is found and copied. Neighbours that say neighbouring letters are told as one."""
+    runs: list[tuple[int, int, str]] = []
+    for glyph in sorted(glyphs):
+        text = glyphs[glyph]
+        if runs and glyph & 0xFF and is_next(runs[-1], glyph, text):
+            runs[-1] = (runs[-1][0], glyph, runs[-1][2])
+        else:
+            runs.append((glyph, glyph, text))
+    told = [(first, last, text.encode("utf-16-be").hex().encode()) for first, last, text in runs]
+    alone = [b"<%04x><%b>\n" % (first, text) for first, last, text in told if first == last]
+    together = [b"<%04x><%04x><%b>\n" % run for run in told if run[0] != run[1]]
+    return cmap_blocks(b"char", alone) + cmap_blocks(b"range", together)
+
+
+def cmap_blocks(kind: bytes, rows: Sequence[bytes]) -> bytes:
+    blocks = [rows[start : start + CMAP_ROWS_MAX] for start in range(0, len(rows), CMAP_ROWS_MAX)]
+    return b"".join([b"%d beginbf%b\n%bendbf%b\n" % (len(some), kind, b"".join(some), kind) for some in blocks])
+
+
+def is_next(run: tuple[int, int, str], glyph: int, text: str) -> bool:
+    """A run stays within one last byte of its letters, says the standard."""
+    first, last, begin = run
+    if len(begin) != 1 or len(text) != 1 or ord(text) > 0xFFFF:
+        return False
+    return glyph == last + 1 and ord(text) - ord(begin) == glyph - first and ord(text) >> 8 == ord(begin) >> 8

@@ -1,0 +1,296 @@
+"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is laid down once and kept.
+
+A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and behind them the pages' contents,
+title and dates. Skeletons are known by plates, fonts by their glyphs, so a shop's next ticket costs its contents and a hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from struct import Struct
+
+from services.delivery.printing.compile.plates import Hole, Plate
+from services.delivery.printing.design.links import action
+from services.delivery.printing.fonts.faces import Kits, the_kit
+from services.delivery.printing.fonts.programs import STORED_MAX, stored
+from services.delivery.printing.lru_cache import Kept
+from services.delivery.printing.pdf.fonts import FONT_OBJECTS, Fonts, add_font, resource
+from services.delivery.printing.pdf.forms import Form, forms_of
+from services.delivery.printing.pdf.metadata import About, information, text, xmp
+
+HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
+CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
+FIRST_FREE = 6
+ROW = Struct(">BIH")  # of a cross-reference stream: kind, offset or object stream, generation or index
+FREE = (0, 0, 65_535)  # a number that no object has
+PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that wants one unpacks them all
+PACKED_LEVEL = 3  # of zlib: these objects are much alike
+SKELETONS_MAX, SKELETON_PAGES_MAX = 64, 20
+BLOCKS_MAX = 256  # fonts with their glyphs that a writer remembers
+KNOWN_MAX = 64  # plates and faces that a writer remembers
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and where its own links lead."""
+
+    plate: Plate
+    content: bytes
+    rare: frozenset[tuple[str, int]]
+    links: tuple[bytes, ...] = ()
+
+
+@dataclass(slots=True)
+class Skeleton:
+    body: bytes
+    rows: tuple[bytes, bytes]  # of the cross-reference stream: before those of fonts, and behind them
+    faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
+    size: int  # the next free object number
+    told: bytes = b""  # hash of the body
+
+
+@dataclass(slots=True)
+class Block:
+    """A font's objects, wherever in the file they come to stand."""
+
+    body: bytes
+    rows: list[tuple[int, int, int]]
+    told: bytes
+
+    def rows_at(self, at: int) -> bytes:
+        return b"".join([ROW.pack(kind, place + at if kind == 1 else place, index) for kind, place, index in self.rows])
+
+
+@dataclass(slots=True)
+class Frame:
+    """A skeleton and its fonts: all of a file but what stands behind them."""
+
+    body: bytes
+    size: int
+    told: bytes
+    rows: bytes  # of the cross-reference stream, packed as far as they go
+    rows_sum: int
+
+
+@dataclass
+class Draft:
+    """Objects as they get their numbers and places."""
+
+    parts: list[bytes] = field(default_factory=lambda: [HEADER])
+    at: int = len(HEADER)
+    rows: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    packed: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def add(self, number: int, body: bytes, stream: bytes | None = None) -> None:
+        if stream is None:
+            self.packed.append((number, body))
+        else:
+            self._put(number, b"%b\nstream\n%b\nendstream" % (body, stream))
+
+    def _put(self, number: int, body: bytes) -> None:
+        whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
+        self.rows[number] = (1, self.at, 0)
+        self.parts.append(whole)
+        self.at += len(whole)
+
+    def rows_of(self, numbers: Iterable[int]) -> list[bytes]:
+        return [ROW.pack(*self.rows.get(number, FREE)) for number in numbers]
+
+    def pack(self, number: int) -> int:
+        """Object streams of what waits; the next free number."""
+        for start in range(0, len(self.packed), PACKED_OBJECTS_MAX):
+            some = self.packed[start : start + PACKED_OBJECTS_MAX]
+            offset, heads = 0, []
+            for index, (own, body) in enumerate(some):
+                heads.append(b"%d %d" % (own, offset))
+                offset += len(body) + 1
+                self.rows[own] = (2, number, index)
+            head = b" ".join(heads) + b"\n"
+            inside = zlib.compress(head + b"\n".join([body for _, body in some]), PACKED_LEVEL)
+            self._put(
+                number,
+                b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
+                % (len(some), len(head), len(inside), inside),
+            )
+            number += 1
+        self.packed.clear()
+        return number
+
+
+class Writer:
+    """Keeps skeletons. Not shared between threads."""
+
+    def __init__(self, kits: Kits) -> None:
+        self._kits = kits
+        self._skeletons: Kept[object, Skeleton] = Kept(most=SKELETONS_MAX)
+        self._frames: Kept[object, Frame] = Kept(most=SKELETONS_MAX)
+        self._blocks: Kept[object, Block] = Kept(most=BLOCKS_MAX)
+        self._fonts: Kept[str, Fonts] = Kept(most=KNOWN_MAX)
+        self._forms: Kept[object, list[Form]] = Kept(most=KNOWN_MAX)
+
+    def write(self, pages: Sequence[Page], about: About) -> bytes:
+        """The same pages and the same words about them are the same bytes. Raises ValueError for no page: readers refuse such a file."""
+        if not pages:
+            raise ValueError("a document has one page at least")
+        frame = self._frame(pages, about.language)
+        parts, at, rows, number = [frame.body], len(frame.body), list[bytes](), frame.size
+        own = [action(address) for page in pages for address in page.links]
+        info = number + len(pages) + len(own)
+        table = info + 2
+        said = information(about)
+        xml = xmp(about)
+        bodies = [
+            b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream" % (len(page.content), page.content)
+            for page in pages
+        ]
+        bodies += [*own, said, b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml)]
+        for body in bodies:
+            whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
+            rows.append(ROW.pack(1, at, 0))
+            parts.append(whole)
+            at += len(whole)
+            number += 1
+        rows.append(ROW.pack(1, at, 0))
+        told = hashlib.sha256(frame.told)
+        for body in bodies:
+            told.update(body)
+        name = told.hexdigest()[:32].encode()
+        entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
+        parts.append(
+            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
+            b"startxref\n%d\n%%%%EOF\n" % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
+        )
+        return b"".join(parts)
+
+    def _frame(self, pages: Sequence[Page], language: str) -> Frame:
+        key = (tuple(page.plate.digest for page in pages), language)
+        rare = frozenset(chain.from_iterable(page.rare for page in pages))
+        if len(pages) > SKELETON_PAGES_MAX:
+            return self._framed(self._built([page.plate for page in pages], language), rare)
+
+        def frame() -> Frame:
+            built = self._skeletons.get_or(key, lambda: self._built([page.plate for page in pages], language))
+            return self._framed(built, rare)
+
+        return self._frames.get_or((key, rare), frame)
+
+    def _framed(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Frame:
+        parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
+        for block in self._blocks_of(skeleton, rare):
+            rows.append(block.rows_at(at))
+            parts.append(block.body)
+            at += len(block.body)
+            told.update(block.told)
+        entries = b"".join([*rows, skeleton.rows[1]])
+        packer = zlib.compressobj(PACKED_LEVEL)
+        packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
+        return Frame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
+
+    def _built(self, plates: Sequence[Plate], language: str) -> Skeleton:
+        draft, number = Draft(), FIRST_FREE
+        faces = tuple(
+            (face, number + FONT_OBJECTS * at)
+            for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
+        )
+        fonts = b"".join([b"/%b %d 0 R" % (resource(face), first + 1) for face, first in faces])
+        number = behind = FIRST_FREE + FONT_OBJECTS * len(faces)
+        known = dict[str, tuple[int, Sequence[Form]]]()
+        for plate in plates:
+            if plate.digest not in known:
+                known[plate.digest] = (
+                    number,
+                    self._forms.get_or((plate.digest, language), partial(forms_of, plate, language)),
+                )
+                number = add_shared(draft, number, plate, fonts)
+        starts = []
+        for plate in plates:
+            starts.append(number)
+            number += len(plate.page)
+        streams = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
+        contents = number + streams
+        add_pages(draft, plates, known, starts, contents)
+        links = sum(len(plate.links) for plate in plates)
+        add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
+        if draft.pack(number) != contents:
+            raise RuntimeError("more object streams than were counted")
+        body = b"".join(draft.parts)
+        rows = [b"".join(draft.rows_of(numbers)) for numbers in (range(FIRST_FREE), range(behind, contents))]
+        return Skeleton(body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest())
+
+    def _blocks_of(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Iterator[Block]:
+        for face, first in skeleton.faces:
+            own = frozenset([glyph for owner, glyph in rare if owner == face])
+            yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
+
+    def _block(self, face: str, first: int, rare: frozenset[int]) -> Block:
+        draft, fonts = Draft([], 0), self._fonts.get_or(face, lambda: Fonts(the_kit(self._kits, face)))
+        add_font(draft.add, first + 1, fonts, rare)
+        draft.pack(first)
+        body = b"".join(draft.parts)
+        rows = [draft.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
+        return Block(body, rows, hashlib.sha256(body).digest())
+
+
+def continued(packed: bytes, told: int, rest: bytes) -> bytes:
+    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a packer."""
+    blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
+    parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
+    return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])
+
+
+def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
+    numbers: dict[Hole, bytes] = {("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))}
+    numbers["fonts", 0] = fonts
+    for index, piece in enumerate(plate.shared):
+        draft.add(number + index, piece.filled(numbers), piece.stream)
+    return number + len(plate.shared)
+
+
+def add_pages(
+    draft: Draft,
+    plates: Sequence[Plate],
+    known: Mapping[str, tuple[int, Sequence[Form]]],
+    starts: Sequence[int],
+    contents: int,
+) -> None:
+    annotation, link = len(plates), contents + len(plates)
+    for index, (plate, start) in enumerate(zip(plates, starts, strict=True)):
+        (base, forms), links = known[plate.digest], len(plate.annotated)
+        numbers = [
+            *range(start, start + len(plate.page)),
+            *range(base, base + len(plate.shared)),
+            *(PAGES, DOCUMENT, contents + index, index),
+            *range(annotation, annotation + links),
+            *range(link, link + len(plate.links)),
+        ]
+        annotation += links
+        link += len(plate.links)
+        for at, (template, chosen) in enumerate(forms, start):
+            draft.add(at, template % chosen(numbers))
+
+
+def add_document(draft: Draft, plates: Sequence[Plate], starts: Sequence[int], language: str, metadata: int) -> None:
+    kids = b" ".join(b"%d 0 R" % start for start in starts)
+    roots = b" ".join(
+        b"%d 0 R" % (start + at) for plate, start in zip(plates, starts, strict=True) for at in plate.roots
+    )
+    nums = [
+        b"%d [%b]" % (index, b" ".join(b"%d 0 R" % (start + at) for at in plate.marks))
+        for index, (plate, start) in enumerate(zip(plates, starts, strict=True))
+    ]
+    elements = [start + element for plate, start in zip(plates, starts, strict=True) for _, element in plate.annotated]
+    nums += [b"%d %d 0 R" % (len(plates) + index, element) for index, element in enumerate(elements)]
+    draft.add(
+        CATALOG,
+        b"<</Type/Catalog/Pages %d 0 R/Lang %b/StructTreeRoot %d 0 R/MarkInfo<</Marked true>>"
+        b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>" % (PAGES, text(language), ROOT, metadata),
+    )
+    draft.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
+    draft.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))
+    draft.add(TREE, b"<</Nums[%b]>>" % b" ".join(nums))
+    draft.add(DOCUMENT, b"<</Type/StructElem/S/Document/P %d 0 R/K[%b]>>" % (ROOT, roots))

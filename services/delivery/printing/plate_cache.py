@@ -1,0 +1,176 @@
+"""Compiled plates and faces on disk, by the hash of all that they come from: shared by processes, loaded in milliseconds."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import re
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import uharfbuzz as hb
+
+from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnreadable
+from services.delivery.printing import qr
+from services.delivery.printing.compile import plates
+from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.design.page import Facts
+from services.delivery.printing.fonts import faces, fallback
+from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.packaged import fonts_digest
+
+if TYPE_CHECKING:
+    from services.delivery.printing.compile.layout import (
+        Font,  # which imports WeasyPrint: 40 MB that a stamp does not need
+    )
+
+T = TypeVar("T")
+FORMAT = 3  # raised by whatever changes the bytes of a page without changing its design
+SEAL_BYTES = 32
+PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
+DAY_S = 86_400.0
+OURS = re.compile(
+    r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
+)  # what a purge may remove, whatever else stands there
+PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
+
+
+def versions() -> str:
+    """Of all that decides what a page looks like, byte for byte."""
+    return f"{FORMAT} {libraries()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION} {fonts_digest()}"
+
+
+@cache
+def libraries() -> str:
+    """WeasyPrint is asked without being imported."""
+    others = (
+        metadata.version(name) for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2", *fallback.PACKAGES)
+    )
+    return " ".join([metadata.version("weasyprint"), str(pango_version()), *others])
+
+
+def pango_version() -> int:
+    """Of the library that WeasyPrint loads, by the same names in the same sequence."""
+    for name in PANGO:
+        with suppress(OSError):
+            version: int = ctypes.CDLL(name).pango_version()
+            return version
+    raise LayoutAway("Pango is not installed")
+
+
+def plate_key(chosen: Chosen, facts: Facts) -> str:
+    """Known before anything is laid out."""
+    told = [versions(), chosen.design.digest, chosen.size, chosen.language, *facts.told().values()]
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+def seal(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + content).digest()
+
+
+def checked(name: str, packed: bytes) -> bytes:
+    """One flipped bit would be in every ticket. Raises PlateUnreadable."""
+    told, content = packed[:SEAL_BYTES], packed[SEAL_BYTES:]
+    if told != seal(name, content):
+        raise PlateUnreadable(f"{name[:12]} is not what was written under that name")
+    return content
+
+
+class Shelf:
+    """A folder. A file that is not what was written is removed, and made anew by whoever wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._kits: dict[str, Kit] = {}
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def plate(self, key: str) -> Plate | None:
+        return self._load(f"{key}.plate", plates.from_bytes)
+
+    def put_plate(self, key: str, plate: Plate, *, is_proven: bool = False) -> None:
+        """`is_proven`: it was printed both ways, and they looked the same."""
+        self._put(f"{key}.plate", plates.to_bytes(plate))
+        if is_proven:
+            self._put(f"{key}.proven", b"")
+
+    def is_proven(self, key: str) -> bool:
+        return self.plate(key) is not None and self._load(f"{key}.proven", bytes) is not None
+
+    def kit(self, digest: str) -> Kit | None:
+        if digest not in self._kits and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None:
+            self._kits[digest] = found
+        return self._kits.get(digest)
+
+    def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
+        """Made if there is none."""
+        digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
+        if (found := self.kit(digest)) is not None:
+            return found
+        made = self._kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
+        self._put(f"{digest}.face", faces.to_bytes(made))
+        return made
+
+    def stencil(self, length: int = PAYLOAD_CHARS) -> qr.Stencil:
+        name = f"{length}-m-{qr.MASK}.stencil"
+
+        def read(packed: bytes) -> qr.Stencil:
+            try:
+                return qr.Stencil.from_bytes(packed)
+            except ValueError as error:
+                raise PlateUnreadable(str(error)) from None
+
+        found = self._load(name, read)
+        if found is None:
+            found = qr.stencil(length)
+            self._put(name, found.to_bytes())
+        return found
+
+    def purge(self, keep_days: int) -> int:
+        """Removes what nobody has loaded for so long, and what a killed process left half written. How many files.
+
+        Beside others at work: what they have loaded they keep, and what they then miss is made anew.
+        """
+        removed, before = 0, time.time() - keep_days * DAY_S
+        for path in list(self.folder.iterdir()) if keep_days else ():
+            with suppress(FileNotFoundError):
+                if OURS.fullmatch(path.name) and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
+        path = self.folder / name
+        try:
+            found = read(checked(name, path.read_bytes()))
+            if path.stat().st_mtime < time.time() - DAY_S:
+                os.utime(path)  # it is in use: `purge` looks at that
+        except OSError:  # not there, or another user's: it is made anew, and put in its place
+            return None
+        except PlateUnreadable:
+            with suppress(FileNotFoundError):
+                path.unlink()
+            return None
+        return found
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Whole or not at all: readers see the name only once everything is written. Raises PlatesFolderUnusable."""
+        temporary = None
+        try:
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
+            with os.fdopen(handle, "wb") as file:
+                os.fchmod(handle, self.folder.stat().st_mode & 0o666)  # whoever may look into the folder
+                file.write(seal(name, content) + content)
+            Path(temporary).replace(self.folder / name)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise PlatesFolderUnusable(f"{self.folder} cannot be written: {error.strerror}") from None

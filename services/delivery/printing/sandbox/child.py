@@ -1,0 +1,110 @@
+"""The other process: lays out what it is asked for, under its ceiling, and says what came of it.
+
+It ends when nobody can ask any more, even in the middle of a job: its parent closed the pipe, or was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from services.delivery.errors import DesignUnusable, PlatesFolderUnusable
+from services.delivery.printing.compile import plates
+from services.delivery.printing.compile.compiler import compiled
+from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.design.page import Facts
+from services.delivery.printing.lru_cache import Kept
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.sandbox import wire
+from services.delivery.printing.sandbox.limits import SAID_CHARS_MAX, limit, renew
+from services.delivery.printing.sandbox.wire import Said
+
+SHEETS_MAX = 8
+
+
+class Work:
+    """Sheets are parsed once and laid out for many texts."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, Shelf] = {}
+        self._sheets: Kept[str, tuple[Sheet, Plate]] = Kept(most=SHEETS_MAX)
+
+    def done(self, job: Said) -> Said:
+        """Every job has an answer. What eats all memory ends the process."""
+        try:
+            return self._whole(job) if job.head["do"] == "whole" else self._compiled(job)
+        except DesignUnusable as error:
+            return Said({"said": "unusable", "cause": error.cause})
+        except PlatesFolderUnusable as error:
+            return Said({"said": "away", "cause": error.cause})
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's text may do anything to a layout
+            self._sheets.clear()  # whatever state it was left in
+            return Said({"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]})
+
+    def _compiled(self, job: Said) -> Said:
+        put_plate(*wire.sheet_of(job), self._shelf(job), job.head["key"])
+        return Said({"said": "done"})
+
+    def _whole(self, job: Said) -> Said:
+        key = job.head["key"]
+        if key not in self._sheets and "name" not in job.head:
+            return Said({"said": "unknown"})
+        sheet, plate = self._sheets.get_or(key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1])))
+        made = set_whole(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
+        return Said({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
+
+    def _shelf(self, job: Said) -> Shelf:
+        folder = job.head["shelf"]
+        if folder not in self._shelves:
+            self._shelves[folder] = Shelf(Path(folder))
+        return self._shelves[folder]
+
+
+def put_plate(chosen: Chosen, facts: Facts, shelf: Shelf, key: str) -> None:
+    shelf.put_plate(key, compiled(Sheet(chosen, facts), shelf.kit_of, modules=shelf.stencil().side))
+
+
+def resident() -> int:
+    """Bytes now. Without /proc: unknown, and only the number of jobs renews the process."""
+    try:
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def listen(source: int, jobs: queue.SimpleQueue[Said]) -> None:
+    """Beside the work, so that a job at hand does not hide that nobody waits for it."""
+    try:
+        while (said := wire.read(source)) is not None:
+            jobs.put(said)
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    bytes_max, seconds_max = map(int, sys.argv[1:])
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # meant for the parent, which finishes what it has in hand
+    answers = os.dup(1)
+    os.dup2(2, 1)  # a library that prints does not speak for us
+    limit(bytes_max)
+    work, jobs = Work(), queue.SimpleQueue[Said]()
+    threading.Thread(target=listen, args=(0, jobs), daemon=True).start()
+    wire.write(answers, Said({"said": "ready"}))
+    while True:
+        job = jobs.get()
+        renew(seconds_max)
+        wire.write(answers, work.done(job))
+
+
+if __name__ == "__main__":
+    main()

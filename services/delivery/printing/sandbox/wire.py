@@ -1,0 +1,83 @@
+"""What two processes say to each other over pipes: a length, then so many bytes, which are a head of JSON and blobs behind it.
+
+Nothing that is read is executed, whoever wrote it: no pickle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from struct import Struct
+from typing import Any
+
+from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.compile.plates import Blobs, pack, unpack
+from services.delivery.printing.design.library import Chosen, Design
+from services.delivery.printing.design.page import Facts
+
+MAGIC = b"stubline-wire-1\n"
+LENGTH = Struct(">I")
+FRAME_BYTES_MAX = 2**28  # a design has 32 MB at most, and a plate holds no more than its pictures
+PIECE_BYTES_MAX = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    head: dict[str, Any]
+    blobs: Sequence[bytes] = ()
+
+
+def write(to: int, said: Said) -> None:
+    """Raises BrokenPipeError when nobody reads any more."""
+    packed = pack(MAGIC, said.head, Blobs(list(said.blobs)))
+    left = memoryview(LENGTH.pack(len(packed)) + packed)
+    while left:
+        left = left[os.write(to, left[:PIECE_BYTES_MAX]) :]
+
+
+def read(source: int) -> Said | None:
+    """Nothing: the other side has ended, maybe in the middle of a word. Raises PlateUnreadable for what is no frame."""
+    begun = read_bytes(source, LENGTH.size)
+    if begun is None:
+        return None
+    (length,) = LENGTH.unpack(begun)
+    if length > FRAME_BYTES_MAX:
+        raise PlateUnreadable(f"a frame of {length:,} bytes")
+    packed = read_bytes(source, length)
+    if packed is None:
+        return None
+    head, blobs = unpack(MAGIC, packed)
+    if not isinstance(head, dict):
+        raise PlateUnreadable("its head is no object")
+    return Said(head, blobs)
+
+
+def read_bytes(source: int, length: int) -> bytes | None:
+    parts, left = list[bytes](), length
+    while left:
+        if not (part := os.read(source, min(left, PIECE_BYTES_MAX))):
+            return None
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def sheet_told(chosen: Chosen, facts: Facts) -> Said:
+    """With the design's bytes: what was chosen is laid out, whatever stands in its folder by now."""
+    design = chosen.design
+    head = {
+        "name": design.name,
+        "paths": list(design.contents),
+        "size": chosen.size,
+        "language": chosen.language,
+        "facts": asdict(facts),
+    }
+    return Said(head, list(design.contents.values()))
+
+
+def sheet_of(said: Said) -> tuple[Chosen, Facts]:
+    """`blobs` may hold more behind the design's."""
+    head = said.head
+    design = Design(head["name"], dict(zip(head["paths"], said.blobs, strict=False)))
+    return Chosen(design, head["size"], head["language"]), Facts(**head["facts"])

@@ -1,0 +1,125 @@
+"""A process with the ceilings of a campaign's start: what has never been laid out may eat all time and memory there is.
+
+The parent hears a line of JSON for each thing that happened, and what was at work when the process ended.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from services.delivery.errors import DesignUnusable
+from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.design.page import Facts
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.sandbox.limits import BYTES_MAX, SECONDS_MAX, Ceiling, is_too_much, limit, renew
+from services.delivery.printing.tools import samples
+from services.delivery.printing.tools.checks import Check
+from services.delivery.printing.tools.previews import preview
+from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.target import Target, chosen
+
+Told = dict[str, Any]
+Tell = Callable[[Told], None]
+
+
+def asked(work: str, target: Target, shelf: Shelf, **more: object) -> Iterator[Told]:
+    """What the process tells, as it comes; the last is a fault if it did not end well."""
+    task = {"work": work, "name": target.name, "folder": str(target.folder or ""), "shelf": str(shelf.folder), **more}
+    at = ""
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+        ) as process,
+    ):
+        if process.stdin is None or process.stdout is None:  # both were asked for
+            return
+        with suppress(BrokenPipeError):  # it is told below why it ended
+            process.stdin.write(json.dumps(task).encode())
+            process.stdin.close()
+        for line in process.stdout:
+            told: Told = json.loads(line)
+            at = told.get("at", at)
+            yield told
+        if process.wait():
+            said.seek(0)
+            last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            yield {"kind": "fault", "text": ended(target.name, process.returncode, last, at)}
+
+
+def ended(name: str, code: int, last: list[str], at: str) -> str:
+    where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
+    if is_too_much(code, said):
+        return f"{name}: {Ceiling().told()}{where}: leave out what is large, repeated or nested deeply; nothing behind it was checked"
+    return f"{name}: WeasyPrint failed on it{where}: {said[:500]}"
+
+
+def main() -> None:
+    task = json.load(sys.stdin)
+    memory, seconds = task.get("bytes_max") or BYTES_MAX, task.get("seconds_max") or SECONDS_MAX
+    limit(memory)
+
+    def tell(told: Told) -> None:
+        if "at" in told:
+            renew(seconds)
+        print(json.dumps(told), flush=True)  # noqa: T201 - the answer to the parent
+
+    renew(seconds)
+    try:
+        WORK[task["work"]](task, tell)
+    except DesignUnusable as error:
+        tell({"kind": "fault", "text": error.cause})
+
+
+def check(task: Mapping[str, Any], tell: Tell) -> None:
+    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    every = chosen(design, task["size"], task["language"])
+    it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
+    for finding in it.run(design, every):
+        tell(asdict(finding))
+    tell({"pages": it.pages, "codes": it.codes})
+
+
+def show(task: Mapping[str, Any], tell: Tell) -> None:
+    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    every = chosen(design, task["size"], task["language"] or design.manifest.languages[0])
+    for one in every:
+        tell({"at": f"{one.size}, {one.language}"})
+        try:
+            for path in preview(one, Shelf(Path(task["shelf"])), Path(task["out"])):
+                tell({"file": str(path), "size": one.size, "language": one.language})
+        except DesignUnusable as error:
+            tell({"kind": "fault", "text": error.cause, "size": one.size, "language": one.language})
+
+
+def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
+    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    for one in chosen(design, task["size"], task["language"]):
+        tell({"at": f"{one.size}, {one.language}"})
+        Proof(one, samples.facts(design, one.language), Shelf(Path(task["shelf"])))
+
+
+def campaign(task: Mapping[str, Any], tell: Tell) -> None:
+    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
+    for finding in it.campaign(Chosen(design, task["size"], task["language"]), Facts(**task["facts"])):
+        tell(asdict(finding))
+
+
+WORK: dict[str, Callable[[Mapping[str, Any], Tell], None]] = {
+    "check": check,
+    "campaign": campaign,
+    "preview": show,
+    "compile": compile_only,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Files to look at: a page stamped, the same page by WeasyPrint, and both side by side with what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.tools import pictures, samples
+from services.delivery.printing.tools.proof import Proof
+
+DPI = 120
+
+
+def preview(chosen: Chosen, shelf: Shelf, out: Path) -> Iterator[Path]:
+    """Written whole or not at all, so that a viewer that follows the file never sees half of it."""
+    proof = Proof(chosen, samples.facts(chosen.design, chosen.language), shelf)
+    texts, payload = samples.usual(chosen.design, chosen.language), samples.payload()
+    stamped, whole = proof.printed(texts, payload), proof.whole(texts, payload).pdf
+    one, other = pictures.raster(stamped, DPI), pictures.raster(whole, DPI)
+    both = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
+    files = {
+        "stamped.pdf": stamped,
+        "stamped.png": pictures.png(one),
+        "whole.pdf": whole,
+        "whole.png": pictures.png(other),
+        "both.png": pictures.png(both),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        path = out / f"{chosen.size}-{chosen.language}-{name}"
+        part = path.with_name(f".{path.name}.part")
+        part.write_bytes(content)
+        part.replace(path)
+        yield path

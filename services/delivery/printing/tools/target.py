@@ -1,0 +1,91 @@
+"""Which design a command means: a folder, or the name of one that this installation has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.design.library import (
+    ALIASES,
+    MANIFEST,
+    NAME,
+    Chosen,
+    Design,
+    Library,
+    builtin,
+    builtin_names,
+    read,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`folder` None: one of the built-in designs."""
+
+    name: str
+    folder: Path | None
+
+    def read(self) -> Design:
+        """Raises DesignUnusable."""
+        return builtin(self.name) if self.folder is None else read(self.folder, self.name)
+
+
+def find(said: str, library: Library) -> Target:
+    """A folder before a name. Raises DesignUnknown."""
+    path, named = Path(said), by_name(ALIASES.get(said, said), library)
+    if (path / MANIFEST).is_file() or (path.is_dir() and named is None):
+        return Target(path.resolve().name, path.resolve())
+    if named is not None:
+        return named
+    what = "is a file; name the folder that it stands in" if path.is_file() else "is no folder and no name of a design"
+    raise DesignUnknown(f"{said[:200]} {what}; there are {', '.join(library.names())}")
+
+
+def by_name(name: str, library: Library) -> Target | None:
+    if not NAME.fullmatch(name):
+        return None
+    own = (folder / name for folder in library.folders if (folder / name / MANIFEST).is_file())
+    if (folder := next(own, None)) is not None:
+        return Target(name, folder)
+    return Target(name, None) if name in builtin_names() else None
+
+
+def chosen(design: Design, size: str | None, language: str | None) -> list[Chosen]:
+    """All sizes and languages but for what is asked for. Raises DesignUnknown and DesignUnusable."""
+    manifest = design.manifest
+    sizes = asked(size, list(manifest.sizes), f"{design.name} has no size")
+    languages = asked(language, list(manifest.languages), f"{design.name} has no language")
+    return [Chosen(design, one, other) for one in sizes for other in languages]
+
+
+def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
+    if name is None:
+        return known
+    if name not in known:
+        raise DesignUnknown(f"{otherwise} `{name[:80]}`; it has {', '.join(known)}")
+    return [name]
+
+
+def listed(library: Library) -> Iterator[dict[str, Any]]:
+    """Every design by its name; one that cannot be read says why in the place of its title."""
+    for name in library.names():
+        target = by_name(name, library)
+        row: dict[str, Any] = {"name": name, "title": "", "version": None, "sizes": [], "languages": [], "from": ""}
+        if target is None:
+            yield row | {"title": "no campaign can name it: small letters, digits and hyphens", "from": "own"}
+            continue
+        row["from"] = "built in" if target.folder is None else str(target.folder)
+        try:
+            manifest = target.read().manifest
+        except DesignUnusable as error:
+            yield row | {"title": error.cause}
+            continue
+        yield row | {
+            "title": manifest.title,
+            "version": manifest.version,
+            "sizes": list(manifest.sizes),
+            "languages": list(manifest.languages),
+        }

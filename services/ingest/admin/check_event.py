@@ -1,0 +1,183 @@
+"""An event of a storefront, judged before it is sent: by the very code that would judge it after."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel
+
+from schemas.callbacks import NATIVE, TOPIC
+from schemas.envelope import NotAnEvent
+from schemas.orders import Line, Person
+from schemas.topics import MIB
+from services.ingest import vendors
+from services.ingest.errors import CallbackMisaddressed
+from services.ingest.rules.facts import Callback
+from services.ingest.settings import ROOM_BYTES
+from services.runtime.errors import Poison
+from services.runtime.records import Record
+
+AHEAD_MAX = timedelta(minutes=5)  # clocks differ
+WARNINGS_MAX = 10  # of one kind
+RECORD_BYTES_MAX = MIB - ROOM_BYTES
+CLOUD_EVENTS = "application/cloudevents+json"
+Headers = list[tuple[str, bytes | None]]
+
+
+class NotAFileOfOneError(ValueError):
+    """It holds nothing that could be sent: the message says what it may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that the rest can be judged."""
+
+    key: str
+    headers: Headers
+    value: bytes
+    supplied: tuple[str, ...] = ()
+
+    def record(self) -> Record:
+        return Record(TOPIC, 0, 0, 0, sent(self.key), self.value, self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly meant."""
+
+    sending: Sending
+    callback: Callback | None
+    fault: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def sent(text: str) -> bytes:
+    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with it."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def sending_of(text: bytes, key: str | None) -> Sending:
+    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises NotAFileOfOneError."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotAFileOfOneError(f"it is no JSON: {error}") from None
+    if not isinstance(told, dict):
+        raise NotAFileOfOneError(
+            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat -J`"
+        )
+    if "payload" in told or "headers" in told:
+        return _recorded(told, key)
+    if "specversion" in told:
+        return Sending(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+    return Sending(
+        key or _key(told),
+        [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", b"check-event"),
+            ("ce_type", NATIVE.encode()),
+            ("ce_source", sent(f"/sources/{told.get('source', '')}")),
+            ("ce_time", datetime.now(UTC).isoformat().encode()),
+            ("content-type", b"application/json"),
+        ],
+        text,
+        ("headers", *_missing(key)),
+    )
+
+
+def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
+    names, payload = told.get("headers") or [], told.get("payload")
+    if not isinstance(names, list) or len(names) % 2 or not all(isinstance(it, str | None) for it in names):
+        raise NotAFileOfOneError("`headers` is a list of names and contents in turn, as `kcat -J` writes it")
+    if not isinstance(payload, str | None):
+        raise NotAFileOfOneError("`payload` is the record's value as a text, as `kcat -J` writes it")
+    headers: Headers = [
+        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1])) for at in range(0, len(names), 2)
+    ]
+    return Sending(str(key or told.get("key") or ""), headers, sent(payload or ""))
+
+
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a structured event; empty, when it is no object."""
+    given, encoded = event.get("data"), event.get("data_base64")
+    if isinstance(encoded, str):
+        with suppress(ValueError, RecursionError):
+            given = json.loads(base64.b64decode(encoded, validate=True))
+    return given if isinstance(given, dict) else {}
+
+
+def _key(order: Mapping[str, Any]) -> str:
+    return f"{order.get('source', '')}:{order.get('order_id', '')}"
+
+
+def _missing(key: str | None) -> tuple[str, ...]:
+    return () if key else ("key",)
+
+
+def judged(sending: Sending, now: datetime) -> Judged:
+    """What ingest would make of it: nothing is sent, and no server is asked."""
+    if len(sending.value) > RECORD_BYTES_MAX:
+        return Judged(sending, None, f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}")
+    try:
+        callback = vendors.read(sending.record())
+    except NotAnEvent as error:
+        return Judged(sending, None, f"not-an-event: {error}")
+    except Poison as error:
+        wanted = f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
+        return Judged(sending, None, f"{error.code}: {error.cause}{wanted}")
+    return Judged(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
+
+
+def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[str]:
+    names = [name for name, _ in sending.headers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        yield f"header {', '.join(twice)} stands twice: the last counts"
+    for notice in callback.notices:
+        yield f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is counted as an incident"
+    newest = _newest(callback)
+    if newest is not None and newest > now + AHEAD_MAX:
+        yield f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else that is said of this order counts"
+    is_structured = (dict(sending.headers).get("content-type") or b"").lower().startswith(b"application/cloudevents")
+    if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
+        yield "ce_time is missing: nobody can tell later when it was sent"
+    yield from islice(_unread(sending.value), WARNINGS_MAX)
+
+
+def _newest(callback: Callback) -> datetime | None:
+    """By the order's own clock. What other sources say is not versioned by a time alone."""
+    try:
+        return max((datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts), default=None)
+    except ValueError:
+        return None
+
+
+def _unread(value: bytes) -> Iterator[str]:
+    """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(document, dict):
+        return
+    order = _data(document) if "specversion" in document else document
+    told = order.get("lines")
+    lines = [it for it in told if isinstance(it, dict)] if isinstance(told, list) else []
+    parts: list[tuple[str, object, type[BaseModel]]] = [("buyer", order.get("buyer"), Person)]
+    parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
+    parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
+    for where, part, model in parts:
+        for name in sorted(part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()):
+            yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

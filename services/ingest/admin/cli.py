@@ -1,0 +1,150 @@
+"""`stubline sources` and `stubline check-event`: what the door and the worker would make of a file. They need no server."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from schemas.callbacks import TOPIC
+from schemas.topics import MIB
+from services.ingest.admin import cli_incidents
+from services.ingest.admin.check_event import Judged, NotAFileOfOneError, judged, sending_of
+from services.ingest.config import sources_file
+from services.ingest.config.sources_file import PREFIX, Shop
+from services.ingest.settings import Settings
+from services.runtime import files as bounded
+from services.runtime.admin import cli_support
+from services.runtime.admin.cli_support import AsJson, Exit
+from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.text import one_line
+
+app = typer.Typer(no_args_is_help=True)
+sources = typer.Typer(no_args_is_help=True, help="Sources: which shops the door serves, and why it does not serve one.")
+app.add_typer(sources, name="sources")
+app.add_typer(cli_incidents.app, name="incidents")
+
+EVENT_BYTES_MAX = 16 * MIB  # twice the largest record: a record of `kcat -J` is escaped
+COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
+File = Annotated[
+    Path | None,
+    typer.Option("--file", help="The sources file; else STUBLINE_INGEST_SOURCES_FILE."),
+]
+
+
+@sources.command("list")
+def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
+    """Every source of the file, and where its secrets are. Never what they are."""
+    _show(_read(file), as_json=as_json)
+
+
+@sources.command("check")
+def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
+    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the door would not start."""
+    found = _read(file)
+    _show(found, as_json=as_json)
+    if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
+        raise typer.Exit(Exit.REFUSED)
+
+
+@app.command("check-event")
+def check_event(
+    *,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="JSON: an order, a structured CloudEvent, or `kcat -J`'s record. - is stdin."
+        ),
+    ],
+    key: Annotated[
+        str | None, typer.Option("--key", help="The record's key; else the one that it has to have.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit code 1: a dead letter."""
+    try:
+        text = _content(file)
+        found = judged(sending_of(text, key), datetime.now(UTC))
+    except bounded.FileUnusableError as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
+    except NotAFileOfOneError as error:
+        raise typer.BadParameter(str(error)) from None
+    callback = found.callback
+    told = {
+        "fault": found.fault,
+        "warnings": list(found.warnings),
+        "order": callback.order_id if callback else None,
+        "facts": [fact.name for fact in callback.facts] if callback else [],
+        "key": found.sending.key,
+        "topic": TOPIC,
+        "supplied": list(found.sending.supplied),
+    }
+    if as_json:
+        cli_support.write_json(told)
+    else:
+        _tell(found)
+    if found.fault:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _content(file: Path) -> bytes:
+    if str(file) == "-":
+        return bounded.read_stream(sys.stdin.buffer, EVENT_BYTES_MAX)
+    return bounded.read_bytes(file, EVENT_BYTES_MAX)
+
+
+def _tell(found: Judged) -> None:
+    if found.callback is None:
+        lines = [f"would be a dead letter: {found.fault}"]
+    else:
+        facts = ", ".join(fact.name for fact in found.callback.facts)
+        lines = [f"good: order {found.callback.order_id}, says {facts}"]
+        if "headers" in found.sending.supplied:
+            headers = [f"{name}: {(text or b'').decode()}" for name, text in found.sending.headers if name != "ce_id"]
+            lines.append(
+                f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and {'; '.join(headers)}"
+            )
+        elif "key" in found.sending.supplied:
+            lines.append(f"send it to {TOPIC} with the key {found.sending.key}")
+    lines += [f"warning: {text}" for text in found.warnings]
+    for line in lines:
+        typer.echo(one_line(line))
+
+
+def _read(file: Path | None) -> list[Shop]:
+    path = file or load(Settings).sources_file
+    if path is None:
+        raise typer.BadParameter("STUBLINE_INGEST_SOURCES_FILE is not set; name the file with --file")
+    try:
+        return list(sources_file.read(path).values())
+    except ConfigurationError as error:
+        typer.echo(one_line(f"configuration: {error}"), err=True)
+        raise typer.Exit(EX_CONFIG) from None
+
+
+def _show(found: list[Shop], *, as_json: bool) -> None:
+    settings, doubts = load(Settings), sources_file.doubts({shop.slug: shop for shop in found})
+    cli_support.rows([_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json)
+
+
+def _row(shop: Shop, settings: Settings, doubt: str | None) -> dict[str, Any]:
+    return {
+        "source": shop.slug,
+        "kind": shop.source.kind,
+        "state": "served" if shop.refused is None else "refused",
+        "path": PREFIX + shop.slug,
+        "secrets": ", ".join(shop.names),
+        "rate_max": shop.rate_max or settings.door_source_rate_max,
+        "poll": polled(shop),
+        "why": "; ".join(filter(None, (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt))),
+    }
+
+
+def polled(shop: Shop) -> str:
+    """Where it is asked for what its callbacks lost."""
+    if shop.poll_refused is not None:
+        return "refused"
+    return shop.polled.url if shop.polled is not None else ""

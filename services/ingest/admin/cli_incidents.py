@@ -1,0 +1,237 @@
+"""`stubline incidents`: what goes wrong with callbacks, one line for each cause, however often it came."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from services.ingest.admin.incidents import How, IncidentDesk, IncidentReader, ways
+from services.ingest.rules.incidents import Evidence, Incident
+from services.runtime.admin import cli_support
+from services.runtime.admin.cli_support import Actor, AsJson, CommandId
+from services.runtime.admin.commands import Command
+from services.runtime.errors import catalogue
+from services.runtime.text import one_line, quoted
+
+app = typer.Typer(
+    no_args_is_help=True, help="Incidents: what goes wrong with callbacks, one line for each cause; and its replay."
+)
+
+SHOWN_CHARS_MAX = 4_000
+COLUMNS = ("count", "waiting", "state", "first_at", "last_at", "source", "kind", "what", "id")
+ABOUT = ("id", "source", "count", "waiting", "replaying", "state", "first_at", "last_at", "evidence", "example")
+MEANWHILE = {
+    Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not know of them it leaves out. "
+    "Deploy a release that knows it.",
+    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending (WooCommerce, Ticket Evolution, a "
+    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with the greater amount. WooCommerce edits "
+    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. Else tell who runs the source.",
+}
+OF_KIND = {  # notices that are not about words
+    "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
+    "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its amount as of an unknown one, a line of "
+    "Ticket Evolution's without a price as free; an order "
+    "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source why it is gone.",
+    "unknown-currency": "The orders and movements were taken; their amounts are kept as the texts that they came as, and no ticket "
+    "depends on them. ISO 4217 does not say how many decimals this currency has: for a WooCommerce shop, say so in the sources file "
+    "(`decimals`).",
+    "unreadable-amount": "The orders and movements were taken; this amount is kept as the text that it came as, for it has more "
+    "decimals than its currency, or is no number. Does the shop use another number of decimals? Say so in the sources file "
+    "(`decimals`).",
+    "unreadable-date": "The orders were taken as if this date were missing. Without a readable date of payment an order is not paid "
+    "under a trigger by payment; without one of change it is ordered by when it was made, and then by Kafka.",
+    "unreadable-list": "The orders were taken without it: it is neither a list nor an object with numbers as keys. In `meta_data` stand "
+    "gifts, chosen numbers and payments. Find the plugin that writes it.",
+    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
+    "missed once more.",
+    "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",
+    "unusable-recipient": "The orders were taken, and the buyer holds these gifts: the line names nobody as their recipient.",
+    "unusable-number": "The orders were taken without these chosen numbers, which no ticket can print.",
+    "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
+    "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
+    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "
+    "the next poll finds it.",
+    "order-missing": "Nothing acts on it: a callback without proof told of an order that its source does not have. Many of them: "
+    "somebody else knows the word in the address, so replace it.",
+}
+KEPT = (
+    "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
+)
+WOULD = {
+    (
+        Evidence.LETTERS,
+        How.REPLAY,
+    ): "gives the {waiting} letters that wait back to the worker: when a release mends the cause",
+    (Evidence.LETTERS, How.DISCARD): "closes the {waiting} letters that wait: when they will never be worked",
+    (
+        Evidence.NOTICES,
+        How.REPLAY,
+    ): "gives the {kept} callbacks that are kept to the worker, and closes it until it comes again",
+    (Evidence.NOTICES, How.SEEN): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
+    (Evidence.ORDERS, How.SEEN): "closes it until it comes again; no order changes",
+}
+DONE = {
+    How.REPLAY: "{concerned} {what} are given back; `stubline dead list` shows how they end.",
+    How.DISCARD: "{concerned} letters are closed.",
+    How.SEEN: "It is closed until it comes again.",
+}
+
+
+class Standing(StrEnum):
+    """Which incidents to list."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+    ALL = "all"
+
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="An incident, by the id that the list shows.")]
+
+
+@app.command("list")
+def list_incidents(
+    *,
+    source: Annotated[str | None, typer.Option("--source", help="Only incidents of this source.")] = None,
+    state: Annotated[Standing, typer.Option("--state", help="open, resolved, all.")] = Standing.OPEN,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Those that happened most often first. Waiting: letters that somebody has to decide about."""
+    with cli_support.connected() as connection:
+        found = IncidentReader(connection).incidents().values()
+    rows = [asdict(it) for it in found if state in (Standing.ALL, it.state) and (source is None or it.source == source)]
+    cli_support.rows(rows[:limit], COLUMNS, as_json=as_json, empty="no incidents")
+
+
+@app.command()
+def show(
+    *,
+    incident_id: Id,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Only the example's bytes, as they are, for a file or another program.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """One incident: what it is, how it was told, what to do, and an example, made safe to look at."""
+    with cli_support.connected() as connection:
+        reader = IncidentReader(connection)
+        incident = reader.incident(incident_id)
+        example, words, kept = reader.example(incident), reader.words(incident), reader.kept(incident)
+    if raw:
+        sys.stdout.buffer.write(example)
+    elif as_json:
+        more = {"words": words, "kept": kept, "next_step": _next_step(incident, kept), "resolve": _commands(incident)}
+        cli_support.write_json(asdict(incident) | more | {"example_bytes": base64.b64encode(example).decode()})
+    else:
+        _describe(incident, example, words, kept)
+
+
+@app.command()
+def resolve(
+    *,
+    incident_id: Id,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Give its letters, or its kept callbacks, back to be worked.")
+    ] = False,
+    discard: Annotated[bool, typer.Option("--discard", help="Close its letters; they stay readable.")] = False,
+    seen: Annotated[bool, typer.Option("--seen", help="Close it until it comes again.")] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why; stands in the audit. --discard and --seen need it.")
+    ] = None,
+    actor: Actor,
+    command_id: CommandId,
+    as_json: AsJson = False,
+) -> None:
+    """Resolves an incident in one of three ways. Without one it says what each would do, and changes nothing."""
+    chosen = [how for how, is_chosen in zip(How, (replay, discard, seen), strict=True) if is_chosen]
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --replay, --discard and --seen")
+    if not chosen:
+        _offer(incident_id, as_json=as_json)
+        return
+    (how,) = chosen
+    if how is not How.REPLAY and not (reason or "").strip():
+        raise typer.BadParameter("say why", param_hint="--reason")
+    with cli_support.connected() as connection:
+        done = IncidentDesk(connection, Command(actor, command_id)).resolve(incident_id, how, reason)
+    sentence = DONE[how].format(concerned=done.details["concerned"], what="callbacks")
+    cli_support.told(done, sentence, command_id, as_json=as_json)
+
+
+def _offer(incident_id: str, *, as_json: bool) -> None:
+    with cli_support.connected() as connection:
+        reader = IncidentReader(connection)
+        incident = reader.incident(incident_id)
+        kept = reader.kept(incident)
+    offers = _offers(incident, kept)
+    if as_json:
+        cli_support.write_json(asdict(incident) | {"kept": kept, "resolve": offers})
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
+    console.print(
+        Text(f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is resolved by")
+    )
+    for offer in offers:
+        console.print(Text(f"\n    {offer['command']}"))
+        console.print(Text(f"{offer['does']}."))
+
+
+def _offers(incident: Incident, kept: int) -> list[dict[str, str]]:
+    return [
+        {
+            "command": command,
+            "does": WOULD[incident.evidence, how].format(waiting=incident.waiting, kept=kept),
+        }
+        for how, command in zip(ways(incident), _commands(incident), strict=True)
+    ]
+
+
+def _commands(incident: Incident) -> list[str]:
+    why = {How.REPLAY: "", How.DISCARD: ' --reason "why"', How.SEEN: ' --reason "why"'}
+    return [f"stubline incidents resolve {incident.id} --{how}{why[how]}" for how in ways(incident)]
+
+
+def _next_step(incident: Incident, kept: int) -> str:
+    if incident.evidence is not Evidence.LETTERS:
+        meanwhile = OF_KIND.get(incident.kind, MEANWHILE[incident.evidence])
+        return " ".join([meanwhile, *([KEPT.format(kept=kept)] if kept else [])])
+    known = catalogue().get(incident.kind)
+    return known.next_step if known else f"See deploy/runbooks/errors.md, section {incident.kind}."
+
+
+def _look(incident: Incident) -> str:
+    match incident.evidence:
+        case Evidence.LETTERS:
+            return f"stubline dead show {incident.example}"
+        case Evidence.NOTICES:
+            return f"stubline incidents show --raw {incident.id}"
+        case Evidence.ORDERS:
+            return f"stubline orders show {shlex.quote(one_line(incident.example))}"
+
+
+def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], kept: int) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.what)))
+    console.print(Text(_next_step(incident, kept)), end="\n\n")
+    told = asdict(incident)
+    for name in ABOUT:
+        console.print(Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(told[name]))
+    for row in words:
+        console.print(Text(f"{row['count']:>8} times    ", style="dim"), Text(one_line(row["words"])))
+    text = quoted(example)
+    console.print(Text(f"\nexample, {len(example)} bytes: {_look(incident)}", style="dim"))
+    console.print(Text(text[:SHOWN_CHARS_MAX]))
+    if len(text) > SHOWN_CHARS_MAX:
+        console.print(Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim"))
+    for offer in _offers(incident, kept):
+        console.print(Text(f"\n    {offer['command']}"))
+        console.print(Text(f"{offer['does']}."))

@@ -1,0 +1,229 @@
+"""Incidents as operators read and resolve them.
+
+Resolving is done in parts, each a command in a transaction of its own with its audit row (services.runtime.admin.commands). The ids
+of the later parts follow from the first's, so a command that is sent again goes on where it was, and in the end does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from itertools import count
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+from psycopg import Connection
+from psycopg.rows import TupleRow, dict_row
+
+from schemas.orders import order_of
+from services.ingest.errors import CallbackKept, IncidentChoiceRefused, IncidentUnknown
+from services.ingest.rules.incidents import (
+    SAME_KEY,
+    TWO_MEANINGS,
+    Evidence,
+    Incident,
+    Told,
+    fingerprint,
+    gathered,
+    name_of,
+    source_of,
+)
+from services.runtime.admin.commands import REPLAYABLE, Choice, Desk, Done, Reader, Row
+from services.runtime.loop.dead_letters import unpack_headers
+from services.runtime.loop.ports import Letter
+from services.runtime.postgres import statements
+from services.runtime.records import Record
+
+SQL = statements.load(__package__)
+GROUP = "stubline.ingest"
+LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
+WORDS_MAX = 10
+
+
+class How(StrEnum):
+    """By what an incident is resolved."""
+
+    REPLAY = "replay"
+    DISCARD = "discard"
+    SEEN = "seen"
+
+
+class Wanted(NamedTuple):
+    """What an operator asks for."""
+
+    incident_id: str
+    how: How
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentReader:
+    """What operators look at. Changes nothing."""
+
+    connection: Connection[TupleRow]
+
+    def incidents(self) -> dict[str, Incident]:
+        return gathered([*self._letters(), *self._notices(), *self._orders()])
+
+    def incident(self, incident_id: str) -> Incident:
+        if (found := self.incidents().get(incident_id)) is None:
+            raise IncidentUnknown(incident_id)
+        return found
+
+    def words(self, incident: Incident) -> list[Row]:
+        """How it was told, before what varies was folded; the most frequent first."""
+        if incident.evidence is Evidence.ORDERS:
+            return []
+        name = "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
+        return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
+
+    def example(self, incident: Incident) -> bytes:
+        """The bytes of a callback; of an order that has the incident its id."""
+        match incident.evidence:
+            case Evidence.LETTERS:
+                return Reader(self.connection).letter(UUID(incident.example))["value"] or b""
+            case Evidence.NOTICES:
+                return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
+            case Evidence.ORDERS:
+                return incident.example.encode()
+
+    def kept(self, incident: Incident) -> int:
+        """How many of its callbacks are kept, for nobody acted on them."""
+        found = self._rows("count_kept", arguments(incident)) if incident.evidence is Evidence.NOTICES else []
+        return int(found[0]["count"]) if found else 0
+
+    def _letters(self) -> Iterable[Told]:
+        for row in self._rows("letters_by_cause", {"group": GROUP}):
+            said = row["source"]
+            is_open = bool(row["waiting"] or row["replaying"])
+            numbers = {name: row[name] for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")}
+            yield Told(
+                Evidence.LETTERS, source_of(said), row["code"], row["cause"], origin=said, is_open=is_open, **numbers
+            )
+
+    def _notices(self) -> Iterable[Told]:
+        for row in self._rows("notices_by_words", {}):
+            yield Told(Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])})
+
+    def _orders(self) -> Iterable[Told]:
+        seen: Mapping[str, datetime] = {row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})}
+        for row in self._rows("orders_with_two_meanings", {}):
+            seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
+            is_open = seen_at is None or row["last_at"] > seen_at
+            yield Told(Evidence.ORDERS, kind=TWO_MEANINGS, what=SAME_KEY, origin=row["source"], is_open=is_open, **row)
+
+    def _rows(self, name: str, given: Mapping[str, Any]) -> list[Row]:
+        return self.connection.cursor(row_factory=dict_row).execute(SQL[name], given).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentDesk(Desk):
+    """What resolves incidents."""
+
+    def resolve(self, incident_id: str, how: How, reason: str | None = None) -> Done:
+        """Its details: how many letters or kept callbacks it concerned, by this sending and all before it."""
+        wanted, first = Wanted(incident_id, how, reason), self.command.command_id
+        incident = IncidentReader(self.connection).incidents().get(incident_id)
+        already, total, until = True, 0, None
+        for part in count():
+            of_part = self.command._replace(command_id=uuid5(first, f"part {part}") if part else first)
+            done = replace(self, command=of_part).resolve_part(wanted, incident, part, until)
+            already, total, until = already and done.already, total + done.details["concerned"], done.details["until"]
+            if not done.details["goes_on"]:
+                break
+        return Done(already, {"incident": incident_id, "how": how.value, "concerned": total})
+
+    def resolve_part(self, wanted: Wanted, incident: Incident | None, part: int, until: str | None) -> Done:
+        """`until`: what the first part said; later ones leave what came or failed since."""
+        asked = {"incident": wanted.incident_id, "how": wanted.how.value, "reason": wanted.reason, "part": part}
+        return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
+
+    def _resolve(self, wanted: Wanted, incident: Incident | None, until: str | None) -> Row:
+        begun = until or self._moment()
+        if incident is None and until is None:
+            raise IncidentUnknown(wanted.incident_id)
+        if incident is None:  # all its letters that were given back have ended, for another cause
+            return {"concerned": 0, "goes_on": False, "until": begun}
+        refuse(incident, wanted.how)
+        if incident.evidence is Evidence.LETTERS:
+            most, concerned = LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
+        elif wanted.how is How.REPLAY:
+            most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
+        else:
+            most, concerned = 1, 0
+        if until is None:
+            self._close(incident)
+        about = {"source": incident.source, "kind": incident.kind, "what": incident.what}
+        return about | {"concerned": concerned, "goes_on": concerned == most, "until": begun}
+
+    def _moment(self) -> str:
+        row = self.connection.execute(SQL["moment"]).fetchone()
+        return str(row[0].isoformat()) if row else ""
+
+    def _end_letters(self, incident: Incident, wanted: Wanted, until: str) -> int:
+        given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
+        ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
+        state = "requested" if wanted.how is How.REPLAY else "discarded"
+        if ids:
+            self._change(Choice(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
+        return len(ids)
+
+    def _give_kept(self, incident: Incident, until: str) -> int:
+        given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
+        kept = self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
+        if kept:
+            self._ask(GROUP, [_letter(row, incident) for row in kept])
+        return len(kept)
+
+    def _close(self, incident: Incident) -> None:
+        if incident.evidence is Evidence.NOTICES:
+            self.connection.execute(SQL["close_notices"], arguments(incident))
+        elif incident.evidence is Evidence.ORDERS:
+            self.connection.execute(SQL["see_incident"], {"id": incident.id})
+
+
+def ways(incident: Incident) -> tuple[How, ...]:
+    """By what it can be resolved."""
+    match incident.evidence:
+        case Evidence.LETTERS:
+            return (How.REPLAY, How.DISCARD)
+        case Evidence.NOTICES:
+            return (How.REPLAY, How.SEEN)
+        case Evidence.ORDERS:
+            return (How.SEEN,)
+
+
+def refuse(incident: Incident, how: How) -> None:
+    if how not in (possible := ways(incident)):
+        told = " or ".join(f"--{way}" for way in possible)
+        raise IncidentChoiceRefused(f"{incident.id} is of {incident.evidence}: it is resolved by {told}")
+
+
+def arguments(incident: Incident) -> Row:
+    return {
+        "group": GROUP,
+        "source": incident.source,
+        "kind": incident.kind,
+        "what": incident.what,
+        "origins": list(incident.origins),
+        "example": incident.example,
+    }
+
+
+def _letter(kept: Row, incident: Incident) -> Letter:
+    """As the runtime gives records back. The topic's id is the callback's own name, so it meets no letter of another one."""
+    record = Record(
+        topic=kept["topic"],
+        partition=kept["partition"],
+        offset=kept["offset"],
+        timestamp_ms=kept["timestamp_ms"],
+        key=kept["record_key"],
+        value=kept["body"],
+        headers=unpack_headers(kept["headers"]),
+    )
+    topic_id = f"kept:{hashlib.sha256(kept['key'].encode()).hexdigest()}"
+    text = f"{incident.kind}: {incident.what}"
+    return Letter(record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key))

@@ -1,0 +1,61 @@
+"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no difference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from uuid import uuid4
+
+from schemas.callbacks import received
+from schemas.envelope import Input
+from services.ingest.config.sources_file import Shop
+from services.ingest.vendors import DECIMALS, ORDERS_OF
+from services.ingest.vendors.shared.poll import Found
+from services.ingest.vendors.shared.source import JSON
+
+UNKNOWN = "?"  # stands for a source or an order that is not known
+
+
+def records(shop: Shop, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`: its sender's own."""
+    source = shop.source
+    for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
+        order = next(iter(source.orders(piece)), None)
+        yield record(shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id)
+
+
+def polled(shop: Shop, found: Found) -> Iterator[Input]:
+    """What a vendor answered, as if he had called."""
+    body = shop.source.without_cards(found.body)
+    if found.external_id is None and found.type == shop.source.type:
+        yield from records(shop, found.topic, body)
+    else:
+        yield record(shop, found.topic, body, found.external_id, kind=found.type, media=JSON)
+
+
+def record(
+    shop: Shop,
+    topic: str,
+    body: bytes,
+    order: str | None,
+    *,
+    kind: str,
+    media: bytes,
+    event_id: str = "",
+) -> Input:
+    extensions = {"callbacktopic": topic} if topic else {}
+    if shop.orders_of:
+        extensions[ORDERS_OF] = shop.orders_of
+    if shop.decimals is not None:
+        extensions[DECIMALS] = str(shop.decimals)
+    return received(
+        body,
+        source=shop.slug,
+        key=f"{shop.orders_of or shop.slug}:{order}"
+        if order
+        else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
+        kind=kind,
+        reception_id=event_id or uuid4().hex,
+        content_type=media.decode(),
+        **extensions,
+    )

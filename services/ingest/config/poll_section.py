@@ -1,0 +1,99 @@
+"""`[sources.shop.poll]`: how a source is asked for what its callbacks lost.
+
+A mistake is a ConfigurationError, as everywhere in the sources file. Credentials that are not there keep this poll alone out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from services.ingest.vendors.polls import VENDORS
+from services.ingest.vendors.shared.poll import FIRST_DAYS, Polled
+from services.runtime.settings import ConfigurationError
+
+FIELDS = ("url", "key", "secret", "every_s", "first_days")
+EVERY_MIN_S, EVERY_MAX_S = 1.0, 86_400.0
+FIRST_DAYS_MAX = 90.0
+
+
+def check(kind: str, block: object, where: str) -> None:
+    if kind not in VENDORS:
+        raise ConfigurationError(f"{where}: {kind} cannot be asked; only {', '.join(VENDORS)} can")
+    if not isinstance(block, dict):
+        raise ConfigurationError(f"{where} is no table")
+
+
+def read(
+    kind: str,
+    block: Mapping[str, Any],
+    where: str,
+    *,
+    referred: Callable[[object], str],
+    slug: str,
+    orders_of: str,
+    options: Mapping[str, str],
+) -> Polled:
+    """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads env:NAME and file:PATH."""
+    vendor = VENDORS[kind]
+    url = address(block.get("url") or vendor.url, where)
+    every_s = number(block, "every_s", where, least=EVERY_MIN_S, most=EVERY_MAX_S)
+    first_days = number(block, "first_days", where, least=0.0, most=FIRST_DAYS_MAX)
+    found = dict[str, str]()
+    for name in ("key", "secret"):
+        if name in vendor.needs and name not in block:
+            raise ConfigurationError(f"{where}: {name} is missing, as env:NAME or file:PATH")
+        if name not in vendor.needs and name in block:
+            raise ConfigurationError(f"{where}: a {kind} has no {name}")
+    for name in vendor.needs:  # behind all mistakes: a missing one is none of the file
+        found[name] = credential(referred(block[name]), block[name])
+    return Polled(
+        slug,
+        url,
+        found.get("key", ""),
+        found.get("secret", ""),
+        orders_of,
+        options,
+        every_s,
+        FIRST_DAYS if first_days is None else first_days,
+    )
+
+
+def credential(text: str, name: str) -> str:
+    if not text.isascii() or not text.isprintable():
+        raise LookupError(f"{name} has characters that no request can carry")
+    return text
+
+
+def address(said: object, where: str) -> str:
+    """https, and http only to this machine itself: credentials go with every request."""
+    wrong = ConfigurationError(f'{where}: url = "https://..." is where its API is, without credentials, ? and #')
+    if not isinstance(said, str):
+        raise wrong
+    try:
+        url = httpx.URL(said)
+    except (httpx.InvalidURL, ValueError):
+        raise wrong from None
+    if url.scheme not in {"https", "http"} or not url.host or url.userinfo or url.query or url.fragment:
+        raise wrong
+    if url.scheme == "http" and not is_loopback(url.host):
+        raise ConfigurationError(f"{where}: url is http, which tells credentials to everybody on the way: https")
+    return said.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def number(block: Mapping[str, Any], name: str, where: str, *, least: float, most: float) -> float | None:
+    if (said := block.get(name)) is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, int | float) or not least <= said <= most:
+        raise ConfigurationError(f"{where}: {name} is a number from {least:g} to {most:g}")
+    return float(said)

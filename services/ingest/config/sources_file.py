@@ -1,0 +1,250 @@
+"""The sources file: which shops may come to the door, and by which secrets they are known.
+
+    [sources.shop]
+    kind = "woocommerce"
+    secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
+    rate_max = 500  # callbacks a second; else STUBLINE_INGEST_DOOR_SOURCE_RATE_MAX
+
+    [sources.shop-payments]
+    kind = "stripe"
+    secrets = ["env:STRIPE_SIGNING_SECRET"]
+    orders_of = "shop"  # gateways and fraud checkers: whose orders they speak of
+
+    [sources.tokyo]
+    kind = "woocommerce"
+    secrets = ["env:TOKYO_SECRET"]
+    decimals = 2  # of the shop's amounts, where that is not its currency's own number
+
+    [sources.shop.poll]  # the worker asks it for what its callbacks lost
+    url = "https://shop.example.org"
+    key = "env:SHOP_API_KEY"
+    secret = "env:SHOP_API_SECRET"
+
+A file is found from the folder of the sources file. Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
+is not there, or that can be guessed, stops its own source only: the other shops go on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from services.ingest.config import poll_section
+from services.ingest.vendors import KINDS, SLUG
+from services.ingest.vendors.shared.poll import Polled
+from services.ingest.vendors.shared.signing import MARK
+from services.ingest.vendors.shared.source import Source
+from services.runtime import files as bounded
+from services.runtime.settings import ConfigurationError
+
+PREFIX = "/hooks/"  # before a slug: the path of the door
+TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll")
+DECIMALS_MAX = 8  # as in schemas.orders
+OPTION_CHARS_MAX = 500
+SECRETS_MAX = 10
+SECRET_BYTES_MAX = 4_096
+SECRET_FILE_BYTES_MAX = 4 * SECRET_BYTES_MAX  # as many characters of four bytes
+SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
+RATE_MAX = 1_000_000
+REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A source that may come to the door."""
+
+    slug: str
+    source: Source
+    secrets: tuple[bytes, ...] = field(repr=False)
+    refused: str | None = None  # why it is not served
+    names: tuple[str, ...] = ()  # where its secrets are
+    rate_max: float | None = None  # its own, callbacks a second
+    orders_of: str = ""  # the shop of which a gateway or checker speaks
+    options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
+    polled: Polled | None = None  # how it is asked for what its callbacks lost
+    poll_refused: str | None = None  # why it is not
+    decimals: int | None = None  # of its amounts, where that is not its currency's own number
+
+
+def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
+    """By slug. Raises ConfigurationError, which never quotes a secret."""
+    try:
+        document = bounded.read_toml(path)
+    except bounded.FileUnusableError as error:
+        raise ConfigurationError(f"the sources file {path}: {error}") from None
+    _known(document, TOP, "the sources file")
+    sources = document.get("sources", {})
+    if not isinstance(sources, dict) or not sources:
+        raise ConfigurationError(f"the sources file {path} names no source: [sources.shop]")
+    return {slug: _shop(slug, entry, environment, path.parent) for slug, entry in sources.items()}
+
+
+def doubts(found: Mapping[str, Shop]) -> dict[str, str]:
+    """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody tells."""
+    return {
+        shop.slug: f"orders_of = {shop.orders_of!r} is no source of this file{_nearest(shop.orders_of, found)}. "
+        "It is right when that shop publishes its orders itself"
+        for shop in found.values()
+        if shop.orders_of and shop.orders_of not in found
+    }
+
+
+def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+    where = f"[sources.{slug}]"
+    if not SLUG.fullmatch(slug):
+        raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
+    if not isinstance(entry, dict):
+        raise ConfigurationError(f"{where} is no table")
+    kind = entry.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigurationError(f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}")
+    source = KINDS[kind]
+    _known(entry, (*FIELDS, *source.options), where)
+    secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
+    shop = Shop(
+        slug,
+        source,
+        secrets,
+        refused,
+        names,
+        _rate(entry.get("rate_max"), where),
+        _orders_of(source, entry.get("orders_of"), where),
+        _options(source, entry, where, folder),
+        decimals=_decimals(source, entry.get("decimals"), where),
+    )
+    return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
+
+
+def _polled(shop: Shop, block: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+    """With how it is polled, or why it is not: its callbacks come in all the same."""
+    where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
+    poll_section.check(kind, block, where)
+    _known(block, poll_section.FIELDS, where)
+
+    def referred(name: object) -> str:
+        return _referred(name, where, environment, folder)
+
+    mine = {"slug": shop.slug, "orders_of": shop.orders_of}
+    try:
+        polled = poll_section.read(kind, block, where, referred=referred, options=shop.options, **mine)
+    except LookupError as error:
+        return replace(shop, poll_refused=str(error.args[0]))
+    return replace(shop, polled=polled)
+
+
+def _secrets(
+    source: Source, wanted: object, where: str, environment: Mapping[str, str], folder: Path
+) -> tuple[tuple[bytes, ...], tuple[str, ...], str | None]:
+    """The keys, where they are, and why they cannot be used: then none of them is."""
+    if not isinstance(wanted, list) or not 1 <= len(wanted) <= SECRETS_MAX:
+        raise ConfigurationError(f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH")
+    secrets, problems = list[bytes](), list[str]()
+    for name in wanted:
+        try:
+            secret = _secret(name, where, environment, folder)
+        except LookupError as error:
+            problems.append(str(error.args[0]))
+            continue
+        try:
+            secrets.append(source.key_of(secret))
+        except ValueError as error:  # which does not quote the secret
+            problems.append(f"{name} {error}")
+            continue
+        if is_guessable(secrets[-1]):  # written long: base64 of noughts, entities
+            problems.append(guessable(name))
+    return () if problems else tuple(secrets), tuple(map(str, wanted)), "; ".join(problems) or None
+
+
+def _orders_of(source: Source, said: object, where: str) -> str:
+    if said is None and not source.needs_shop:
+        return ""
+    if not source.needs_shop:
+        raise ConfigurationError(f"{where}: a {source.kind} tells its own orders, so orders_of says nothing")
+    if not isinstance(said, str) or not SLUG.fullmatch(said):
+        raise ConfigurationError(f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of')
+    return said
+
+
+def _options(source: Source, entry: Mapping[str, object], where: str, folder: Path) -> Mapping[str, str]:
+    given = {name: _option(entry[name], name, where) for name in source.options if name in entry}
+    try:
+        return source.settle(given, folder)
+    except ValueError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _option(said: object, name: str, where: str) -> str:
+    if not isinstance(said, str) or not said.strip() or len(said) > OPTION_CHARS_MAX:
+        raise ConfigurationError(f"{where}: {name} is a text of 1 to {OPTION_CHARS_MAX} characters")
+    return said.strip()
+
+
+def _rate(said: object, where: str) -> float | None:
+    if said is None:
+        return None
+    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0.1 <= said <= RATE_MAX:
+        raise ConfigurationError(f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}")
+    return float(said)
+
+
+def _decimals(source: Source, given: object, where: str) -> int | None:
+    if given is None:
+        return None
+    if not source.has_decimal_amounts:
+        raise ConfigurationError(
+            f"{where}: a {source.kind} does not write amounts as its shop is set: no decimals here"
+        )
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= DECIMALS_MAX:
+        raise ConfigurationError(f"{where}: decimals is a whole number from 0 to {DECIMALS_MAX}")
+    return given
+
+
+def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
+    """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
+    secret = _referred(name, where, environment, folder)
+    if is_guessable(secret.removeprefix(MARK)):
+        raise LookupError(guessable(name))
+    return secret
+
+
+def is_guessable(secret: str | bytes) -> bool:
+    return len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN
+
+
+def guessable(name: object) -> str:
+    return f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
+
+
+def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
+    """LookupError when it is missing, empty or too long."""
+    if not isinstance(name, str) or not name.startswith(("env:", "file:")):
+        raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
+    kind, _, at = name.partition(":")
+    if kind == "env":
+        secret = environment.get(at, "")
+    else:
+        try:
+            secret = bounded.read_text(folder / at, SECRET_FILE_BYTES_MAX).strip("\r\n")
+        except bounded.FileUnusableError as error:
+            raise LookupError(f"{name} cannot be used: {error}") from None
+    if not secret.strip():
+        raise LookupError(f"{name} is missing or empty")
+    if not secret.isascii() and any("\ud800" <= it <= "\udfff" for it in secret):  # bytes that Python could not read
+        raise LookupError(f"{name} is no UTF-8")
+    if len(secret) > SECRET_BYTES_MAX:
+        raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
+    return secret
+
+
+def _known(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
+    if strangers := [name for name in table if name not in names]:
+        raise ConfigurationError(f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,146 @@
+"""HTTP to one vendor, within bounds: its pace, the time and size of an answer, no way elsewhere."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import httpcore
+import httpx
+from typing_extensions import override
+
+from services.ingest.vendors.shared.poll import NonsenseError, TooLargeError
+from services.runtime.version import CODE_VERSION
+
+WAIT_S = 10.0  # for a connection, and for each part of an answer
+ANSWER_S = 30.0  # for all of it
+ANSWER_BYTES_MAX = 16 * 2**20
+PER_SECOND = 1.0
+TAG_CHARS_MAX, TAGS_MAX = 256, 4
+NOT_MODIFIED = httpx.codes.NOT_MODIFIED
+
+
+def is_tag(text: str) -> bool:
+    """An ETag that a request can carry back."""
+    return 0 < len(text) <= TAG_CHARS_MAX and text.isascii() and text.isprintable()
+
+
+class UnchangedError(Exception):
+    """All that was asked for is as it was the last time."""
+
+
+class PartlyUnchangedError(Exception):
+    """Of several requests of one page only some were answered: without tags they all are."""
+
+
+class Network(httpcore.SyncBackend):
+    """Connections whose reads and writes all end at `until` (monotonic), however little each of them brings."""
+
+    def __init__(self) -> None:
+        self.until = float("inf")
+
+    def left(self, timeout: float | None, error: type[Exception]) -> float:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise error("the answer takes too long")
+        return left if timeout is None else min(timeout, left)
+
+    @override
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        left = self.left(timeout, httpcore.ConnectTimeout)
+        return Stream(super().connect_tcp(host, port, left, local_address, socket_options), self)
+
+
+class Stream(httpcore.NetworkStream):
+    """One of them."""
+
+    def __init__(self, inner: httpcore.NetworkStream, network: Network) -> None:
+        self._inner, self._network = inner, network
+
+    @override
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, self._network.left(timeout, httpcore.ReadTimeout))
+
+    @override
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._network.left(timeout, httpcore.WriteTimeout))
+
+    @override
+    def close(self) -> None:
+        self._inner.close()
+
+    @override
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        left = self._network.left(timeout, httpcore.ConnectTimeout)
+        return Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._network)
+
+    @override
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class Client(httpx.Client):
+    """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx does."""
+
+    def __init__(self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S) -> None:
+        agent = {"User-Agent": f"stubline/{CODE_VERSION}", "Accept": "application/json", "Accept-Encoding": "identity"}
+        super().__init__(timeout=wait_s, follow_redirects=False, headers=agent, limits=httpx.Limits(max_connections=2))
+        self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
+        self._known: Mapping[str, str] = {}
+        self._answers = 0
+        self._network = Network()
+        for transport in (self._transport, *self._mounts.values()):
+            if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
+                transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
+        self.tags: dict[str, str] = {}
+
+    def begin(self, tags: Mapping[str, str]) -> None:
+        """A page, of which these tags (ETag by address) were told the last time. Then `tags` are those of this time."""
+        self._known, self.tags, self._answers = tags, {}, 0
+
+    @override
+    def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
+        time.sleep(max(0.0, self._next_at - time.monotonic()))
+        address = str(request.url)
+        if request.method == "GET" and is_tag(tag := self._known.get(address, "")):
+            request.headers["If-None-Match"] = tag
+        self._network.until = until = time.monotonic() + self._answer_s
+        try:
+            answer = self._bounded(super().send(request, **how | {"stream": True}), until)
+        finally:
+            self._next_at = time.monotonic() + self._pause_s
+        if answer.status_code == NOT_MODIFIED and address in self._known:
+            raise PartlyUnchangedError if self._answers else UnchangedError
+        self._answers += 1
+        if is_tag(tag := answer.headers.get("etag", "")) and len(self.tags) < TAGS_MAX:
+            self.tags[address] = tag
+        return answer
+
+    @staticmethod
+    def _bounded(answer: httpx.Response, until: float) -> httpx.Response:
+        """Read whole, as far as it may go."""
+        try:
+            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+                raise NonsenseError("the answer is encoded, which was not asked for")
+            body = bytearray()
+            for chunk in answer.iter_raw():
+                body += chunk
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise TooLargeError("the answer is too large")
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
+        finally:
+            answer.close()
+        headers = [it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"]  # which may be any bytes
+        return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)

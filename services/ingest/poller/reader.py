@@ -1,0 +1,229 @@
+"""Asks vendors, beside the lanes: a few threads, one request at a time for each source, answers kept until a tick takes them.
+
+Only a tick says what to ask, and its word is good for a few seconds: a process that lost the timer stops asking by itself.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import NamedTuple
+from uuid import UUID, uuid4
+
+import httpx
+
+from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
+from services.ingest.poller.client import Client, PartlyUnchangedError, UnchangedError
+from services.ingest.rules.polling import PAGE_MAX, Trouble, page_size, retry_after
+from services.ingest.vendors.polls import VENDORS
+from services.ingest.vendors.shared.poll import Found, MissingError, NonsenseError, Page, Polled, TooLargeError
+from services.runtime.observability import logs
+
+THREADS = 4
+GOOD_FOR_S = 5.0
+ALONE_S = 60.0
+TEXT_CHARS_MAX = 300
+GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+
+
+class Ask(NamedTuple):
+    """What a tick found due."""
+
+    kind: str
+    polled: Polled
+    what: str = ""  # which poll, or
+    reads: Sequence[tuple[str, int, int]] = ()  # orders to read: external id, how often asked for, how often failed
+    cursor: str = ""
+    tags: Mapping[str, str] = {}
+    until: float = 0.0  # monotonic: later it may be somebody else's to ask
+
+
+class Failure(NamedTuple):
+    """No answer, and why: never with anything that a vendor wrote."""
+
+    trouble: Trouble
+    text: str
+    retry_after_s: float | None = None
+
+
+class Reading(NamedTuple):
+    """What came of an order that was to be read."""
+
+    order: str
+    asked: int
+    failures: int
+    came: Found | Failure
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of asking."""
+
+    ask: Ask
+    page: Page | Failure | None = None  # None: it asked for orders, or nothing was asked any more
+    readings: Sequence[Reading] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    id: UUID = field(default_factory=uuid4)
+
+
+class Reader:
+    """`ask` and `answers` are for the lane's thread, and never wait. The threads end with the process."""
+
+    def __init__(
+        self,
+        *,
+        client: Callable[[], Client] = Client,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        threads: int = THREADS,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`forget` is called when no tick came for a while: the timer is another process's now."""
+        self._client, self._clock, self._wall, self._threads = client, clock, wall, threads
+        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
+        self._answers = dict[str, Answer]()  # one slot for each source
+        self._busy = set[str]()  # a source from its asking until its answer is done with
+        self._clients = dict[str, Client]()
+        self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
+        self._lock = threading.Lock()
+        self._is_running, self._told_at = False, float("-inf")
+        self._forget = forget
+        self._log = logs.get("polls")
+
+    @property
+    def busy(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._busy)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """They stay until they are `done` with."""
+        with self._lock:
+            return [self._answers[slug] for slug in sorted(self._answers)]
+
+    def done(self, answer: Answer) -> None:
+        with self._lock:
+            self._answers.pop(answer.ask.polled.slug, None)
+            self._busy.discard(answer.ask.polled.slug)
+
+    def begin(self) -> None:
+        """Each tick."""
+        self._told_at = self._clock()
+        if not self._is_running:
+            self._is_running = True
+            for number in range(self._threads):
+                threading.Thread(target=self._work, name=f"polls-{number}", daemon=True).start()
+
+    def ask(self, ask: Ask) -> None:
+        """Only of a source that is not busy."""
+        with self._lock:
+            self._busy.add(ask.polled.slug)
+        self._asks.put(ask)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                ask = self._asks.get(timeout=GOOD_FOR_S)
+            except queue.Empty:
+                if self._clock() - self._told_at > ALONE_S:
+                    self._forget()
+                continue
+            try:
+                answer = self._answered(ask)
+            except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
+                self._log.exception("a poll met a defect", source=ask.polled.slug, what=ask.what)
+                answer = Answer(ask, Failure(Trouble.NONSENSE, f"a defect: {type(error).__name__}"))
+            with self._lock:
+                self._answers[ask.polled.slug] = answer
+
+    def _answered(self, ask: Ask) -> Answer:
+        if self._clock() > ask.until:
+            return Answer(ask)
+        slug = ask.polled.slug
+        if slug not in self._clients:
+            self._clients[slug] = self._client()
+        client = self._clients[slug]
+        if ask.reads:
+            return Answer(ask, readings=self._orders(client, ask))
+        page = self._page(client, ask, ask.tags)
+        return Answer(ask, page, tags=client.tags if isinstance(page, Page) and is_rest(ask, page) else {})
+
+    def _page(self, client: Client, ask: Ask, tags: Mapping[str, str]) -> Page | Failure:
+        client.begin(tags)
+        slug = ask.polled.slug
+        size = self._sizes.get(slug, PAGE_MAX)
+        try:
+            polled = ask.polled._replace(page=size)
+            page = VENDORS[ask.kind].polls[ask.what].read(client, polled, ask.cursor, self._wall())
+        except UnchangedError:
+            client.tags = dict(tags)
+            page = Page((), ask.cursor, is_last=True, is_unchanged=True)
+        except PartlyUnchangedError:
+            return self._page(client, ask, {})
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
+            if isinstance(error, (TooLargeError, httpx.ReadTimeout)):
+                self._sizes[slug] = page_size(size, is_too_much=True)
+            return self._failed(ask, error)
+        self._sizes[slug] = page_size(size, is_too_much=False)
+        POLL_REQUESTS.add(1, source=slug, outcome="answered")
+        POLL_FOUND.add(len(page.found), source=slug)
+        return page
+
+    def _orders(self, client: Client, ask: Ask) -> list[Reading]:
+        """One after the other, as long as the source answers."""
+        read, came = VENDORS[ask.kind].read_order, list[Reading]()
+        for order, asked, failures in ask.reads if read else ():
+            client.begin({})
+            try:
+                found: Found | Failure = read(client, ask.polled, order) if read else Failure(Trouble.MISSING, "")
+                POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
+                found = self._failed(ask, error)
+            came.append(Reading(order, asked, failures, found))
+            if isinstance(found, Failure) and found.trouble not in {Trouble.MISSING, Trouble.NONSENSE}:
+                break
+        return came
+
+    def _failed(self, ask: Ask, error: Exception) -> Failure:
+        failure = failed(error, self._wall())
+        POLL_REQUESTS.add(1, source=ask.polled.slug, outcome=failure.trouble.value)
+        say = self._log.error if failure.trouble is Trouble.DENIED else self._log.warning
+        say("a poll has no answer", source=ask.polled.slug, what=ask.what or "reads", why=failure.text)
+        return failure
+
+
+def is_rest(ask: Ask, page: Page) -> bool:
+    """The next asking will be the same request, so its tags are worth keeping."""
+    return page.is_last and page.cursor == ask.cursor
+
+
+def failed(error: Exception, now: float) -> Failure:
+    """Httpx's own texts name addresses, with what stands in them."""
+    match error:
+        case httpx.HTTPStatusError():
+            return refused(error.response.status_code, retry_after(error.response.headers.get("retry-after", ""), now))
+        case httpx.TransportError():
+            return Failure(Trouble.AWAY, type(error).__name__)
+        case MissingError():
+            return Failure(Trouble.MISSING, "it has no such order")
+        case NonsenseError():
+            return Failure(Trouble.NONSENSE, str(error)[:TEXT_CHARS_MAX])
+        case _:
+            return Failure(Trouble.NONSENSE, type(error).__name__)
+
+
+def refused(status: int, wait_s: float | None) -> Failure:
+    text = f"it answers {status}"
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Failure(Trouble.DENIED, f"{text}: the credentials are not taken, or may not read this")
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE):
+        return Failure(Trouble.SLOWED, text, wait_s)
+    if status in GONE:
+        return Failure(Trouble.MISSING, text)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Failure(Trouble.AWAY, text, wait_s)
+    return Failure(Trouble.NONSENSE, text)

@@ -1,0 +1,111 @@
+"""From the bytes that a source sent to a callback: which order, which facts, and the key by which a repeat is known.
+
+Each vendor is one folder of this package. Its module `webhook` has the same three functions as every other (`verify`,
+`identify`, `normalise`) and a `SOURCE` that names them; its module `poll`, if it has one, is described in `polls`. A callback comes through the door, which has verified it, or is published by a storefront itself, whose right
+to write the broker has checked.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from schemas.envelope import CloudEvent, NotAnEvent, read_event
+from services.ingest.errors import CallbackForeign, CallbackUnreadable
+from services.ingest.rules.facts import Callback, Origin, position
+from services.ingest.vendors.shared.source import Received, Source
+from services.runtime.loop.dead_letters import pack_headers
+
+if TYPE_CHECKING:
+    from services.runtime.records import Record
+
+
+DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
+
+
+def _found() -> dict[str, Source]:
+    """Every source that a module of a vendor's folder declares, by its kind."""
+    names = [found.name for found in pkgutil.walk_packages(__path__, f"{__name__}.") if found.name.count(".") == DEPTH]
+    modules = [import_module(name) for name in names]
+    declared = [found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)]
+    return {source.kind: source for source in declared}
+
+
+ALL = _found()
+SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
+KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
+ORDERS_OF, DECIMALS = "ordersof", "decimals"  # extensions that the webhook endpoint sets, from the sources file
+DIGIT = re.compile(r"[0-8]", re.ASCII)
+SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
+CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
+FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
+
+
+def read(record: Record) -> Callback:
+    """Raises NotAnEvent or Poison, whatever the bytes are."""
+    event = read_event(record.headers, record.value)
+    source = SOURCES.get(event.type)
+    if source is None:
+        raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
+    received = accept(event, record)
+    try:
+        callback = source.normalise(received)._replace(received=received.time)
+        return with_origin(callback, record) if callback.notices else callback
+    except NotAnEvent:
+        raise
+    except ValidationError as error:  # whose own text would carry the input into letters and logs
+        raise CallbackUnreadable(told(error)) from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
+
+
+def with_origin(callback: Callback, record: Record) -> Callback:
+    """What is kept is kept with its record, so that a later release can be given it."""
+    origin = Origin(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp_ms,
+        record.key,
+        pack_headers(record.headers),
+    )
+    return callback._replace(
+        notices=tuple(notice._replace(origin=origin) if notice.is_kept else notice for notice in callback.notices)
+    )
+
+
+def accept(event: CloudEvent, record: Record) -> Received:
+    """The parts of an event by which a callback is judged."""
+    found = CE_SOURCE.fullmatch(event.source)
+    if found is None:
+        raise NotAnEvent(f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>")
+    attributes = event.attributes
+    orders_of = attributes.get(ORDERS_OF, "")
+    if orders_of and not SLUG.fullmatch(orders_of):
+        raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
+    if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
+        raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
+    return Received(
+        source=found[1],
+        id=event.id,
+        topic=attributes.get("callbacktopic", ""),
+        time=attributes.get("time", ""),
+        key=record.key or b"",
+        body=event.data or b"",
+        orders_of=orders_of,
+        decimals=None if decimals is None else int(decimals),
+        position=position(record.timestamp_ms, record.offset, record.partition),
+    )
+
+
+def told(error: ValidationError) -> str:
+    """What is wrong, without what was sent: names of fields and pydantic's words."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    lines = [
+        f"{'.'.join(map(str, it['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {it['msg']}" for it in faults[:FAULTS_MAX]
+    ]
+    return "; ".join(lines) + (f"; and {len(faults) - FAULTS_MAX} more" if len(faults) > FAULTS_MAX else "")

@@ -1,0 +1,104 @@
+"""Adyen's notifications as they come: their items, and whether Adyen signed each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.ingest.vendors.shared import exact_json, php_lists
+from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.source import Delivery
+
+ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
+DIGITS_MAX = 1_000
+KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
+SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
+
+
+def key_of(secret: str) -> bytes:
+    """The page shows it in hexadecimal digits."""
+    if not KEY.fullmatch(digits := secret.strip()):
+        raise ValueError("is no hexadecimal key")
+    return bytes.fromhex(digits)
+
+
+def spelled(value: object) -> object:
+    """As it is signed: nothing for nothing, `true` for true."""
+    if value is None:
+        return ""
+    return ("true" if value else "false") if isinstance(value, bool) else value
+
+
+def document(body: bytes) -> Any:
+    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw line end or a number of
+    thousands of digits is no reason to refuse: Adyen would send the same again for a month, and hold everything back that
+    waits behind it.
+    """
+    try:
+        return exact_json.loads(body)
+    except ValueError:
+        pass
+    try:
+        return json.loads(body.decode("utf-8-sig", "replace"), parse_int=_bounded, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _bounded(digits: str) -> int | None:
+    return int(digits) if len(digits) < DIGITS_MAX else None
+
+
+def items(body: bytes) -> Sequence[Mapping[str, Any]]:
+    """By place. One reading for the signature and for the worker: both see the same of a key that stands there twice."""
+    told = document(body)
+    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
+    return [_item(it) for it in listed] if isinstance(listed, list) else ()
+
+
+def _item(wrapped: object) -> Mapping[str, Any]:
+    """Nothing in the place of what is none: it cannot fit its signature."""
+    item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
+    return item if isinstance(item, dict) else {}
+
+
+def signed(item: Mapping[str, Any]) -> bytes | None:
+    """The text under the signature, without escapes. None: a field holds what cannot be signed."""
+    money = item.get("amount")
+    money = money if isinstance(money, dict) else {}
+    values = [*map(item.get, SIGNED), *map(money.get, ("value", "currency")), *map(item.get, ("eventCode", "success"))]
+    texts = [spelled(value) for value in values]
+    if not all(isinstance(text, str | int) for text in texts):
+        return None
+    return encoded(":".join(map(str, texts)))
+
+
+def encoded(text: str) -> bytes:
+    """As Java writes half a character: a question mark."""
+    return text.encode("utf-8", "replace")
+
+
+def is_genuine(delivery: Delivery, item: Mapping[str, Any]) -> bool:
+    more, text = item.get("additionalData"), signed(item)
+    given = more.get("hmacSignature") if isinstance(more, dict) else None
+    return text is not None and isinstance(given, str) and hmac_fits(delivery, encoded(given), signed=text)
+
+
+def verify(delivery: Delivery) -> bool:
+    """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
+    told = items(delivery.body)
+    return bool(told) and all(is_genuine(delivery, item) for item in told)
+
+
+def pieces(body: bytes) -> Sequence[bytes]:
+    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it was in company."""
+    told = document(body)
+    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
+    if not isinstance(listed, list) or len(listed) < 2:
+        return (body,)
+    try:
+        each = {exact_json.dumps({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
+    except (ValueError, RecursionError):
+        return (body,)
+    return list(each) if len(each) <= ITEMS_MAX else (body,)

@@ -1,0 +1,241 @@
+"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a queue is taken.
+
+Eight fields of an item are signed, and no time: whoever has seen an item can send it again with another date. So a fact's
+version is the stage to which its event code belongs, and only within a stage the date: a chargeback that is sent again, with
+whatever date, stays behind its reversal. The same refund or dispute keeps its pspReference, which is signed, in its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from schemas.callbacks import ADYEN
+from schemas.fraud import FraudVerdict, Word
+from schemas.orders import Movement, MovementKind, MovementState
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.vendors.adyen.items import items, key_of, pieces, spelled, verify
+from services.ingest.vendors.shared.gateway import (
+    Minor,
+    Part,
+    Priced,
+    aside,
+    blanking,
+    in_iso,
+    order_id,
+    order_reference,
+    priced,
+    quoted,
+    unpriced,
+)
+from services.ingest.vendors.shared.source import Received, Source, bounded
+
+__all__ = ["SOURCE", "identify", "items", "key_of", "normalise", "orders", "verify", "without_cards"]
+
+OWN_DIGITS = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # Adyen counts these otherwise than ISO
+CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"')
+
+# The signature joins its fields with colons and escapes none: with no colon in any field but the merchant's reference there
+# is one way to take the text apart, so nobody moves a part of his reference into an amount.
+Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
+
+
+NOTHING_PRICED = Priced()
+
+
+class Amount(Part):
+    value: Minor
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+
+    @property
+    def priced(self) -> Priced:
+        return priced(in_iso(self.value, self.currency, OWN_DIGITS), self.value, self.currency)
+
+
+class Item(Part):
+    reference: Id = Field(alias="pspReference")
+    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field("", alias="originalReference")
+    account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
+    order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
+    amount: Amount | None = None
+    code: Annotated[str, Field(alias="eventCode", pattern=r"^[0-9A-Z_]{1,100}$")]
+    success: Annotated[Literal["true", "false"], BeforeValidator(spelled)]
+    at: AwareDatetime = Field(alias="eventDate")
+
+    @property
+    def payment(self) -> str:
+        return self.original or self.reference
+
+
+class Step(NamedTuple):
+    """What an event code says of what it is about, and how far that is by then."""
+
+    kind: MovementKind
+    stage: int
+    state: MovementState
+    failed: MovementState | None = None  # with success false; None: nothing moved, and nothing is told
+    is_of_payment: bool = False  # about the payment itself: named by it
+
+
+REFUSED = Step("failure", 20, "failed")
+STEPS: Mapping[str, Step] = {
+    "AUTHORISATION": Step("authorisation", 20, "done"),
+    "EXPIRE": Step("authorisation", 50, "undone", is_of_payment=True),
+    "CANCELLATION": Step("authorisation", 60, "undone", is_of_payment=True),
+    "TECHNICAL_CANCEL": Step("authorisation", 60, "undone", is_of_payment=True),
+    "CAPTURE": Step("capture", 20, "done", "failed"),
+    "CAPTURE_FAILED": Step("capture", 40, "failed"),
+    "REFUND": Step("refund", 20, "done", "failed"),
+    "CANCEL_OR_REFUND": Step("refund", 20, "done", "failed"),  # which of both stands in no signed field
+    "REFUND_FAILED": Step("refund", 40, "failed"),
+    "REFUNDED_REVERSED": Step("refund", 50, "undone"),
+    "NOTIFICATION_OF_FRAUD": Step("warning", 20, "open"),
+    "REQUEST_FOR_INFORMATION": Step("dispute", 10, "open"),
+    "NOTIFICATION_OF_CHARGEBACK": Step("dispute", 20, "open"),
+    "CHARGEBACK": Step("dispute", 30, "done"),
+    "CHARGEBACK_REVERSED": Step("dispute", 40, "undone"),
+    "SECOND_CHARGEBACK": Step("dispute", 50, "done"),
+    "PREARBITRATION_OPEN": Step("dispute", 60, "open"),
+    "PREARBITRATION_WON": Step("dispute", 70, "undone"),
+    "PREARBITRATION_LOST": Step("dispute", 80, "done"),
+}
+REVIEWS: Mapping[str, tuple[Word, int]] = {
+    "MANUAL_REVIEW_ACCEPT": ("approved", 40),
+    "MANUAL_REVIEW_REJECT": ("declined", 50),
+}
+# Known, and about no money of an order that moved: kept, and nobody is asked to look.
+OTHERS = frozenset(
+    [
+        "AUTHENTICATION",
+        "AUTHORISATION_ADJUSTMENT",
+        "AUTHORISATION_PENDING",
+        "AUTORESCUE",
+        "AUTORESCUE_NEXT_ATTEMPT",
+        "CANCEL_AUTORESCUE",
+        "DISABLE_RECURRING",
+        "DISPUTE_DEFENSE_PERIOD_ENDED",
+        "DONATION",
+        "HANDLED_EXTERNALLY",
+        "INFORMATION_SUPPLIED",
+        "ISSUER_COMMENTS",
+        "ISSUER_RESPONSE_TIMEFRAME_EXPIRED",
+        "OFFER_CLOSED",
+        "ORDER_CLOSED",
+        "ORDER_OPENED",
+        "PAIDOUT_REVERSED",
+        "PAYOUT_DECLINE",
+        "PAYOUT_EXPIRE",
+        "PAYOUT_THIRDPARTY",
+        "PENDING",
+        "POSTPONED_REFUND",
+        "RECURRING_CONTRACT",
+        "REFUND_WITH_DATA",
+        "REPORT_AVAILABLE",
+        "VOID_PENDING_REFUND",
+    ]
+)
+
+
+def orders(body: bytes) -> Sequence[str | None]:
+    return [order_reference(item.get("merchantReference")) for item in items(body)] or (None,)
+
+
+def identify(received: Received, item: Item) -> str:
+    return f"{received.source} {item.reference} {item.code} {item.success}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    told = items(received.body)
+    if len(told) != 1:
+        raise CallbackUnreadable(f"the notification has {len(told)} items, and one is read at a time")
+    item = Item.model_validate(told[0])
+    key, code = identify(received, item), quoted(item.code)
+    if item.code in OTHERS:
+        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
+    if item.code not in STEPS and item.code not in REVIEWS:
+        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=True)
+    fact, notices = (review(received, item), ()) if item.code in REVIEWS else moved(received, item)
+    if fact is None:
+        is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
+        return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
+    payment = facts.payment(received.shop, item.payment)
+    return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices)
+
+
+def moved(received: Received, item: Item) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
+    """Its detail is the event code, for the reason is not signed."""
+    step, is_done = STEPS[item.code], item.success == "true"
+    if item.code == "AUTHORISATION" and not is_done:
+        step = REFUSED
+    elif not is_done and step.failed is None:
+        return None, ()
+    elif not is_done and step.failed is not None:
+        step = step._replace(state=step.failed, stage=step.stage + 1)
+    money = item.amount
+    movement = Movement(
+        gateway=received.source,
+        kind=step.kind,
+        reference=item.payment if step.is_of_payment else item.reference,
+        payment=item.payment,
+        state=step.state,
+        detail=item.code,
+        at=bounded(item.at),
+        **(NOTHING_PRICED if money is None else money.priced)._asdict(),
+    )
+    return staged(facts.movement_fact(movement), step.stage), unpriced(received, movement, item.code)
+
+
+def review(received: Received, item: Item) -> facts.Fact | None:
+    """A rejection stays, whatever is sent again."""
+    if item.success != "true":
+        return None
+    word, stage = REVIEWS[item.code]
+    verdict = FraudVerdict(source=received.source, verdict=word, detail=item.code, at=bounded(item.at))
+    return staged(facts.verdict_fact(verdict, about=item.payment), stage)
+
+
+def staged(fact: facts.Fact, stage: int) -> facts.Fact:
+    """With the stage before the date, for only the stage is signed."""
+    return fact._replace(version=f"{stage:02d}/{fact.version}")
+
+
+blanked = blanking(
+    "cardSummary",
+    "cardBin",
+    "issuerBin",
+    "expiryDate",
+    "cardHolderName",
+    "authCode",
+    "paymentAccountReference",
+    "networkTxReference",
+    "iban",
+    "bic",
+    "ownerName",
+    "bankAccountNumber",
+    "bankLocationId",
+    "bankName",
+    "tokenNumber",
+)
+
+
+def without_cards(body: bytes) -> bytes:
+    """The reason of an authorisation is its code, the card's last digits and its expiry."""
+    return CARD_IN_REASON.sub(rb'\1"', blanked(body))
+
+
+SOURCE = Source(
+    kind="adyen",
+    type=ADYEN,
+    verify=verify,
+    normalise=normalise,
+    pieces=pieces,
+    orders=orders,
+    key_of=key_of,
+    without_cards=without_cards,
+    answer=b"[accepted]",
+    needs_shop=True,
+)

@@ -1,0 +1,1 @@
+"""A storefront's own orders, as CloudEvents."""

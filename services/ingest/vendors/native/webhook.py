@@ -1,0 +1,183 @@
+"""A storefront's own orders as CloudEvents: in our words, in minor units, with its own clock.
+
+It publishes them straight to Kafka, or posts them to the door, signed as Standard Webhooks asks: base64 of
+HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several parted by blanks. An attribute beside the body is
+not signed, so the door believes none of them: source and type are its own, and the order says whose it is. In structured mode
+they stand in the body, and say whether it is an order at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Mapping
+
+import orjson
+
+from schemas.callbacks import NATIVE, NativeOrder
+from schemas.orders import Line, Person, Storefront, order_of
+from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.vendors.native import order as native_order
+from services.ingest.vendors.native.cards import without_cards
+from services.ingest.vendors.shared import exact_json
+from services.ingest.vendors.shared.money import uncountable
+from services.ingest.vendors.shared.signing import MARK, same
+from services.ingest.vendors.shared.source import Delivery, Received, Source, bounded, distinct, named, status
+from services.ingest.vendors.shared.text import clean, email
+
+EVENT_ID_CHARS_MAX = 200
+ID, TIME = re.compile(rb"[!-~]{1,200}"), re.compile(rb"[0-9]{1,15}")
+SIGNATURES_MAX = 10
+NOBODY = Person()
+
+
+def key_of(secret: str) -> bytes:
+    """`whsec_` and base64, as that specification writes secrets; any other text is the key itself."""
+    if not secret.startswith(MARK):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(MARK), validate=True)
+    except ValueError:
+        raise ValueError(f"begins with {MARK}, and no base64 follows") from None
+
+
+def verify(delivery: Delivery) -> bool:
+    headers = delivery.headers
+    event, at = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
+    if not ID.fullmatch(event) or not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
+        return False
+    given, fits = headers.get(b"webhook-signature", b"").split(), False
+    made = [signature(secret, event, at, delivery.body) for secret in delivery.secrets]
+    for it in given[:SIGNATURES_MAX]:
+        fits |= same(it, made)
+    return fits
+
+
+def signature(key: bytes, event: bytes, at: bytes, body: bytes) -> bytes:
+    return b"v1," + base64.b64encode(hmac.digest(key, b"%b.%b.%b" % (event, at, body), "sha256"))
+
+
+def event_id(delivery: Delivery) -> str:
+    """Signed, and the same whenever the storefront sends it again."""
+    return delivery.headers.get(b"webhook-id", b"").decode("ascii", "replace")
+
+
+def unwrapped(body: bytes) -> bytes:
+    """The order, out of an event in structured mode. What is none stays as it is, for the worker to judge."""
+    if b'"specversion"' not in body:
+        return body
+    try:
+        event = exact_json.loads(body)
+        if (event["specversion"], event["type"]) != ("1.0", NATIVE):
+            return body
+        encoded = event.get("data_base64")
+        return exact_json.dumps(event["data"]) if encoded is None else base64.b64decode(encoded, validate=True)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    try:
+        order_id = orjson.loads(body)["order_id"]
+        is_one = isinstance(order_id, str) and order_of(f"shop:{order_id}".encode()) is not None
+    except (ValueError, KeyError, TypeError, IndexError):
+        return (None,)
+    return (order_id if is_one else None,)
+
+
+def identify(received: Received, order: NativeOrder) -> str:
+    """CloudEvents: source and id together name an event for ever."""
+    if len(received.id) > EVENT_ID_CHARS_MAX:
+        raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
+    return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    if b'"specversion"' in received.body:
+        event_of_another(received.body)
+    order, beside, notes = native_order.read(received.body)
+    order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
+    if order_of(order_id.encode()) is None:
+        raise CallbackUnreadable("order_id begins with ?, or has a broken character")
+    if order.source != received.source:
+        raise CallbackMisaddressed(f"ce_source is /sources/{received.source}, the order is of {order.source}")
+    if received.key != order_id.encode():
+        raise CallbackMisaddressed("the record's key is not the order's, source:order_id", wanted=order_id)
+    modified_at = bounded(order.modified_at)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order, beside), modified_at, received.position)
+    if order.is_deleted is not None:
+        told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
+    notices = tuple(facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(notes)))
+    return facts.callback(identify(received, order), order_id, told, notices=notices)
+
+
+def event_of_another(body: bytes) -> None:
+    """An event in structured mode that `unwrapped` left as it is says why."""
+    event = orjson.loads(body)
+    if not isinstance(event, dict) or "specversion" not in event:
+        return
+    if (said := event["specversion"]) != "1.0":
+        raise CallbackUnreadable(f"specversion is {ascii(said)[:20]}, and this release reads 1.0")
+    if (said := event.get("type")) != NATIVE:
+        raise CallbackForeign(f"of the type {ascii(said)[:100]}")
+    raise CallbackUnreadable("the event has no data that is an order")
+
+
+def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
+    """`beside`: what was written in the place of amounts and a currency."""
+    distinct([line.line_id for line in order.lines])
+    for line in order.lines:
+        named(line.line_id, "line_id")
+        if not all(number.isprintable() for number in line.numbers):
+            raise CallbackUnreadable("a chosen number has a character that cannot be printed")
+    return Storefront(
+        status=status(order.status),
+        number=clean(order.number, 64),
+        currency=order.currency,
+        total_minor=order.total_minor,
+        refunded_minor=order.refunded_minor,
+        placed_at=None if order.placed_at is None else bounded(order.placed_at),
+        paid_at=None if order.paid_at is None else bounded(order.paid_at),
+        buyer=person(order.buyer),
+        lines=tuple([cleaned(line) for line in order.lines]),
+        **beside,
+    )
+
+
+def person(told: Person) -> Person:
+    """The same one when there is nothing to put right."""
+    name, address = clean(told.name, 200), email(told.email)
+    return told if name == told.name and address == told.email else Person(name=name, email=address)
+
+
+def cleaned(line: Line) -> Line:
+    """The same one when there is nothing to put right."""
+    if line.variation_id or line.total_text:
+        texts = {
+            "variation_id": clean(line.variation_id, 64),
+            "total_text": line.total_text and uncountable(line.total_text),
+        }
+        line = line.model_copy(update=texts)
+    product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
+    recipient = line.recipient and person(line.recipient)
+    if recipient == NOBODY:  # storefronts fill in every field: a gift to nobody is the buyer's
+        recipient = None
+    if product_id == line.product_id and sku == line.sku and name == line.name and recipient is line.recipient:
+        return line
+    return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name, "recipient": recipient})
+
+
+SOURCE = Source(
+    kind="native",
+    type=NATIVE,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    key_of=key_of,
+    event_id=event_id,
+    unwrapped=unwrapped,
+    without_cards=without_cards,
+    also=b"application/cloudevents+json",
+)

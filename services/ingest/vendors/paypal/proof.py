@@ -1,0 +1,117 @@
+"""Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
+
+PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by its CRC-32: that is no
+digest, so whoever has seen one delivery can send other bodies under its signature. So a transmission, whose id is signed,
+proves the first body that came with it and no other (`paypal.normalise`); a forger who comes before the genuine one is kept
+off by TLS alone. Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be that old (and, as
+elsewhere, hardly in the future). A replay within them is known by the id in its body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from services.ingest.vendors.shared.certificates import signer, trusted
+from services.ingest.vendors.shared.source import CertificateNeededError, Delivery
+from services.runtime import files as bounded
+
+TRANSMISSION_CHARS_MAX = 200
+
+ID, TIME, SIGNATURE, CERTIFICATE, ALGORITHM = (
+    b"paypal-transmission-id",
+    b"paypal-transmission-time",
+    b"paypal-transmission-sig",
+    b"paypal-cert-url",
+    b"paypal-auth-algo",
+)
+DOMAIN = "paypal.com"
+ADDRESS = re.compile(
+    rb"https://(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){0,4}paypal\.com(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
+)
+TRANSMISSION = re.compile(rb"[!-{}~]{1,200}")  # of one word, and without the bar that stands between the parts
+MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:[0-9]{2})")
+SIGNATURE_CHARS_MAX = 2_000
+ROOTS_BYTES_MAX = 2**20
+REPEATS_S = 3 * 24 * 60 * 60.0
+PADDING, HASH = PKCS1v15(), SHA256()
+
+
+def event_id(delivery: Delivery) -> str:
+    """The transmission, which is signed: it becomes the record's id."""
+    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[:TRANSMISSION_CHARS_MAX]
+
+
+def verify(delivery: Delivery) -> bool:
+    """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
+
+    The address of the certificate is judged before anything is asked of it. One that is held and is not good (any more) is
+    asked for again: it may have been renewed.
+    """
+    headers = delivery.headers
+    address, moment, number = headers.get(CERTIFICATE, b""), headers.get(TIME, b""), headers.get(ID, b"")
+    if headers.get(ALGORITHM) != b"SHA256withRSA" or not delivery.secrets or not ADDRESS.fullmatch(address):
+        return False
+    signature = decoded(headers.get(SIGNATURE, b""))
+    if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, delivery):
+        return False
+    url = address.decode()
+    pem = delivery.certificates.get(url)
+    if pem is None:
+        raise CertificateNeededError(url)
+    by = signer(pem, DOMAIN, delivery.options.get("roots", ""), delivery.at)
+    if by is None:
+        raise CertificateNeededError(url)
+    for webhook in delivery.secrets:
+        try:
+            by.key.verify(signature, signed(number, moment, webhook, delivery.body), PADDING, HASH)
+        except InvalidSignature:
+            continue
+        return True
+    return False
+
+
+def signed(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
+    return b"%b|%b|%b|%d" % (number, moment, webhook, zlib.crc32(body))
+
+
+def is_recent(moment: bytes, delivery: Delivery) -> bool:
+    if not MOMENT.fullmatch(moment):
+        return False
+    try:
+        age = delivery.at - datetime.fromisoformat(moment.decode()).timestamp()
+    except (ValueError, OverflowError):
+        return False
+    return -delivery.tolerance_s <= age <= REPEATS_S + delivery.tolerance_s
+
+
+def decoded(text: bytes) -> bytes:
+    if len(text) > SIGNATURE_CHARS_MAX:
+        return b""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """With the roots themselves in the place of their file's name. ValueError when they cannot be read."""
+    name, roots = options.get("roots", ""), ""
+    try:
+        if name:
+            roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
+        trusted(roots)  # which takes its time once, before any callback waits for it
+    except (OSError, ValueError):
+        raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
+    if name and not roots.strip():  # would mean: the usual ones
+        raise ValueError(f"roots: {name} is empty")
+    return {**options, "roots": roots}

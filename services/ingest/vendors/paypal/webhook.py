@@ -1,0 +1,244 @@
+"""PayPal: what happened to a payment, told in any order and perhaps often, each event with an id of its own.
+
+An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`) and the payment by the id
+of its capture. An order that cannot be read is no loss: whoever names the payment is told too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import NamedTuple
+
+import orjson
+
+from schemas.callbacks import PAYPAL
+from schemas.orders import Movement, MovementKind, MovementState
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.vendors.paypal.cards import without_cards
+from services.ingest.vendors.paypal.objects import Event, Head, Money, Resource
+from services.ingest.vendors.paypal.proof import event_id, settled, verify
+from services.ingest.vendors.shared.gateway import Priced, priced, unpriced
+from services.ingest.vendors.shared.money import EXPONENTS, counted
+from services.ingest.vendors.shared.source import Received, Source, bounded, named, reasonable
+from services.ingest.vendors.shared.text import clean
+
+__all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
+
+RANKS: dict[MovementState, int] = {"open": 20, "done": 50, "failed": 60, "undone": 80}
+REFUND_STATES: dict[str, MovementState] = {
+    "COMPLETED": "done",
+    "PENDING": "open",
+    "FAILED": "failed",
+    "CANCELLED": "failed",
+}
+OUTCOMES: dict[str, MovementState] = {
+    "RESOLVED_BUYER_FAVOUR": "done",
+    "RESOLVED_WITH_PAYOUT": "done",
+    "ACCEPTED": "done",
+    "RESOLVED_SELLER_FAVOUR": "undone",
+    "CANCELED_BY_BUYER": "undone",
+    "DENIED": "undone",
+}
+NOT_PAYMENTS = (
+    "CHECKOUT.",
+    "BILLING.",
+    "CATALOG.",
+    "CUSTOMER.ACCOUNT",
+    "IDENTITY.",
+    "INVOICING.",
+    "MERCHANT.",
+    "VAULT.",
+)
+REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
+EXTERNAL = re.compile(r"(?!\?)\S{1,200}")
+CUSTOM = re.compile(
+    rb'"(?:custom_id|custom)"\s*:\s*"(?:\{\\"order_id\\"\s*:\s*(?:\\")?([0-9]{1,19})|([0-9A-Za-z_.#-]{1,200})")'
+)
+INVOICE = re.compile(rb'"(?:invoice_id|invoice_number)"\s*:\s*"([0-9A-Za-z_.#-]{1,200})"')
+PAYMENTS_MAX = 10
+
+
+class Moved(NamedTuple):
+    """What an event type says of the money. No state: the resource says it."""
+
+    kind: MovementKind
+    state: MovementState | None = None
+
+
+MOVED = {
+    "PAYMENT.AUTHORIZATION.CREATED": Moved("authorisation", "done"),
+    "PAYMENT.AUTHORIZATION.VOIDED": Moved("authorisation", "undone"),
+    "PAYMENT.CAPTURE.PENDING": Moved("capture", "open"),
+    "PAYMENT.CAPTURE.COMPLETED": Moved("capture", "done"),
+    "PAYMENT.CAPTURE.DENIED": Moved("capture", "failed"),
+    "PAYMENT.CAPTURE.DECLINED": Moved("capture", "failed"),
+    "PAYMENT.CAPTURE.REFUNDED": Moved("refund"),
+    "PAYMENT.CAPTURE.REVERSED": Moved("refund"),
+    "PAYMENT.REFUND.PENDING": Moved("refund", "open"),
+    "PAYMENT.REFUND.COMPLETED": Moved("refund", "done"),
+    "PAYMENT.REFUND.FAILED": Moved("refund", "failed"),
+    "PAYMENT.REFUND.CANCELLED": Moved("refund", "failed"),
+    "CUSTOMER.DISPUTE.CREATED": Moved("dispute", "open"),
+    "CUSTOMER.DISPUTE.UPDATED": Moved("dispute", "open"),
+    "CUSTOMER.DISPUTE.RESOLVED": Moved("dispute"),
+}
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    """What the shop gave PayPal to keep, where it stands plainly."""
+    found = CUSTOM.search(body) or INVOICE.search(body)
+    return ((found[1] or found[found.lastindex or 1]).decode() if found else None,)
+
+
+def identify(received: Received, event: Head) -> str:
+    """Source and the event's id: the same in every transmission of it."""
+    return f"{received.source}:{named(event.id, 'id')}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    """Only a checksum of the body is signed. So a transmission proves the first body that came with it, and no other."""
+    proof = f"{received.source} transmission {received.id}"[:500], hashlib.sha256(received.body).digest()
+    return told(received)._replace(proof=proof)
+
+
+def told(received: Received) -> facts.Callback:
+    head = Head.model_validate_json(received.body)
+    moved = MOVED.get(head.event_type)
+    if moved is None:
+        what, is_drift = clean(head.event_type, 100) or "?", not head.event_type.startswith(NOT_PAYMENTS)
+        aside = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift)
+        return facts.callback(identify(received, head), None, notices=(aside,))
+    event = Event.model_validate_json(received.body)
+    resource = event.resource
+    references = payments(resource, moved.kind)
+    order = external(resource)
+    if not references and order is None:
+        raise CallbackUnreadable("it names neither a payment nor an order")
+    movement, unknown = movement_of(received, event, moved, references)
+    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
+    notices += unpriced(received, movement, head.event_type)
+    return facts.callback(
+        identify(received, event),
+        None if order is None else f"{received.shop}:{order}",
+        payments=[facts.payment(received.shop, it) for it in references],
+        moved=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
+        notices=tuple(notices),
+    )
+
+
+def movement_of(received: Received, event: Event, moved: Moved, references: list[str]) -> tuple[Movement, list[str]]:
+    """And the words by which its state could not be told."""
+    resource = event.resource
+    kind, state, word = judged(event, moved)
+    is_dispute = kind == "dispute"
+    paid, reference = (resource.dispute_amount, resource.dispute_id) if is_dispute else (resource.amount, resource.id)
+    if not reference or not REFERENCE.fullmatch(reference):
+        raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or no id")
+    movement = Movement(
+        gateway=received.source,
+        kind=kind,
+        reference=reference,
+        payment=references[0] if references else reference,
+        state=state or "open",
+        detail=detail(event),
+        at=happened(event),
+        **(Priced() if paid is None else money(paid))._asdict(),
+    )
+    return movement, [] if state else [clean(word, 100) or "?"]
+
+
+def money(paid: Money) -> Priced:
+    found = counted(paid.value, EXPONENTS.get(paid.currency_code))
+    return priced(None if found is None else abs(found), paid.value, paid.currency_code)
+
+
+def happened(event: Event) -> datetime:
+    """When the resource was last changed; where that is missing or unreadable, when the event was made."""
+    return reasonable(event.resource.update_time) or bounded(event.create_time)
+
+
+def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | None, str]:
+    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
+    resource, word = event.resource, event.resource.status or ""
+    is_resolved = moved.kind == "dispute" and word == "RESOLVED"  # which an update may say too, behind the resolution
+    if moved.state is not None and not is_resolved:
+        return moved.kind, moved.state, word
+    if moved.kind == "dispute":
+        outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
+        return "dispute", OUTCOMES.get(outcome), outcome
+    if above(resource) is None and event.resource_type != "refund":  # a reversed capture is itself the resource
+        return "capture", "undone", word
+    return "refund", REFUND_STATES.get(word or "COMPLETED"), word
+
+
+def detail(event: Event) -> str:
+    resource = event.resource
+    outcome = resource.dispute_outcome.outcome_code if resource.dispute_outcome else None
+    words = [
+        event.event_type.removeprefix("PAYMENT.").removeprefix("CUSTOMER."),
+        resource.status,
+        resource.reason,
+        outcome,
+    ]
+    return clean(" ".join(word for word in words if word), 200)
+
+
+def above(resource: Resource) -> str | None:
+    """Of a refund: its capture, which stands in the link upwards only."""
+    for link in resource.links or ():
+        path, _, last = (link.href or "").rstrip("/").rpartition("/")
+        if link.rel == "up" and path.endswith("/captures") and REFERENCE.fullmatch(last):
+            return last
+    return None
+
+
+def payments(resource: Resource, kind: MovementKind) -> list[str]:
+    """How the payment is called there, the capture first. What the shop's plugin wrote down is one of them."""
+    told: list[object] = []
+    if kind == "dispute":
+        told += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
+    else:
+        told += [above(resource), resource.id if kind in {"capture", "authorisation"} else None]
+        related = resource.supplementary_data.related_ids if resource.supplementary_data else None
+        told += [related[name] for name in sorted(related)] if related else []
+    found = dict.fromkeys(it for it in told if isinstance(it, str) and REFERENCE.fullmatch(it))
+    return list(found)[:PAYMENTS_MAX]
+
+
+def external(resource: Resource) -> str | None:
+    """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with `order_id`."""
+    told = [resource.custom_id, resource.invoice_id]
+    told += [text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)]
+    told += [text for it in (resource.disputed_transactions or ())[:1] for text in (it.custom, it.invoice_number)]
+    for text in told:
+        order = unwrapped(text) if text else None
+        if order and EXTERNAL.fullmatch(order) and order.isprintable():
+            return order
+    return None
+
+
+def unwrapped(text: str) -> str | None:
+    if not text.lstrip().startswith("{"):
+        return text.strip()
+    try:
+        inner = orjson.loads(text)["order_id"]
+    except (ValueError, KeyError):
+        return None
+    return str(inner) if isinstance(inner, (int, str)) and not isinstance(inner, bool) else None
+
+
+SOURCE = Source(
+    event_id=event_id,
+    kind="paypal",
+    type=PAYPAL,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    without_cards=without_cards,
+    needs_shop=True,
+    options={"roots": "a PEM file: the certificates to believe instead of the usual authorities"},
+    settle=settled,
+)

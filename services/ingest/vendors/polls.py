@@ -1,0 +1,52 @@
+"""What webhooks lost, asked for: at each vendor that can be asked, bounded, and from where the last asking ended.
+
+A vendor that can be asked has a module `poll` in its folder, with `POLLS`: what can be asked of it. It may have
+`read_order(http, polled, external_id) -> Found`, for orders of which a source without proof spoke; `URL`, where everybody's
+API is; and `NEEDS`, of `key` and `secret`, if it is not both.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+from services.ingest import vendors as package
+from services.ingest.vendors.shared.poll import Found, Poll, Polled
+
+CREDENTIALS = ("key", "secret")
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """A kind of source that can be asked."""
+
+    kind: str
+    polls: Mapping[str, Poll]  # by what they ask for
+    read_order: Callable[[httpx.Client, Polled, str], Found] | None = None
+    url: str = ""
+    needs: Sequence[str] = CREDENTIALS
+
+
+def _found() -> dict[str, Vendor]:
+    """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
+    vendors = dict[str, Vendor]()
+    for folder in pkgutil.iter_modules(package.__path__):
+        if not folder.ispkg or importlib.util.find_spec(f"{package.__name__}.{folder.name}.poll") is None:
+            continue
+        module, name = importlib.import_module(f"{package.__name__}.{folder.name}.poll"), folder.name
+        if polls := getattr(module, "POLLS", None):
+            vendors[name] = Vendor(
+                name,
+                {poll.what: poll for poll in polls},
+                getattr(module, "read_order", None),
+                getattr(module, "URL", ""),
+                getattr(module, "NEEDS", CREDENTIALS),
+            )
+    return vendors
+
+
+VENDORS = _found()

@@ -1,0 +1,117 @@
+"""Riskified: decisions on orders, signed over the raw body, without a time and without the id of a delivery.
+
+Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that it names, from
+`old_status` to `status`, and counts once: the verdict is the end of the chain (services.ingest.rules.verdicts). Only
+`approved` lets an order go. A decision that is approved, declined and approved again by the same words as before runs in a
+circle, and stays declined until a person decides.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.callbacks import RISKIFIED
+from schemas.fraud import FraudVerdict, Word
+from services.ingest.rules import facts
+from services.ingest.rules.verdicts import transition_fact
+from services.ingest.vendors.shared.gateway import named_order
+from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.source import Delivery, Received, Source, named
+from services.ingest.vendors.shared.text import clean
+
+SIGNATURE = b"x-riskified-hmac-sha256"
+WORDS: dict[str, Word] = {"approved": "approved", "declined": "declined"}
+KNOWN = frozenset({*WORDS, "submitted", "pending", "cancelled", "error", "test"})
+OTHER = "other"  # a status that nobody here knows
+SCORE_MAX = 1_000_000.0
+ORDER = re.compile(rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]')
+
+Text = Annotated[str | None, Field(max_length=100_000)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Decided(Part):
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    status: Annotated[str, Field(min_length=1, max_length=40)]
+    old_status: Annotated[str | None, Field(max_length=40)] = None
+    description: Text = None
+    decision_code: Annotated[str | None, Field(max_length=200)] = None
+    risk_score: object = None
+
+
+class Notification(Part):
+    order: Decided
+
+
+def verify(delivery: Delivery) -> bool:
+    """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
+    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    """Riskified writes the id first."""
+    found = ORDER.search(body)
+    return ((found[1] or found[2]).decode() if found else None,)
+
+
+def identify(received: Received, order: Decided) -> str:
+    """Source, order, both statuses and the decision's code."""
+    code = clean(order.decision_code or "", 100)
+    return (
+        f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
+    )
+
+
+def normalise(received: Received) -> facts.Callback:
+    order = Notification.model_validate_json(received.body).order
+    key = identify(received, order)
+    status = plain(order.status)
+    if order.id == "0" and status == "test":
+        greeting = facts.Notice(received.source, "test-notification", "test", received.body, is_drift=False)
+        return facts.callback(key, None, notices=(greeting,))
+    verdict = FraudVerdict(
+        source=received.source,
+        verdict=WORDS.get(status, "pending"),
+        detail=clean(f"{status} {order.decision_code or ''}: {order.description or ''}".rstrip(" :"), 200),
+        score=score(order.risk_score),
+        at=received.at,
+    )
+    told = transition_fact(verdict, chained(order.old_status), chained(order.status))
+    unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
+    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
+    return facts.callback(key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices))
+
+
+def plain(status: str) -> str:
+    return clean(status, 40).lower() or ("blank" if status else "")
+
+
+def chained(status: str | None) -> str:
+    """As it stands in the chain: what nobody knows is one word there, for an order cannot have facts without end."""
+    word = plain(status or "")
+    return word if not word or word in KNOWN else OTHER
+
+
+def score(told: object) -> float | None:
+    """A number, if it is one: nothing hangs on it."""
+    try:
+        number = float(told) if isinstance(told, (int, float, str)) and not isinstance(told, bool) else None
+    except (ValueError, OverflowError):
+        return None
+    return number if number is not None and -SCORE_MAX <= number <= SCORE_MAX else None
+
+
+SOURCE = Source(
+    kind="riskified",
+    type=RISKIFIED,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    needs_shop=True,
+)

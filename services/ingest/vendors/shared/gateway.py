@@ -1,0 +1,115 @@
+"""What gateways and fraud checkers have in common: references that can be names, amounts in units of their own, data of cards that must go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.orders import Movement, MovementKind, order_of
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.vendors.shared.money import AMOUNT_MAX, EXPONENTS, uncountable
+from services.ingest.vendors.shared.notes import quoted
+from services.ingest.vendors.shared.source import Received
+
+__all__ = ["quoted"]
+
+PRICED: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})  # a gateway tells their amounts
+
+Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
+Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
+Text = Annotated[str | None, Field(max_length=10_000)]
+
+
+class Part(BaseModel):
+    """What is read of a body; the rest of it may change as the vendor likes."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+
+def order_reference(told: object) -> str | None:
+    """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
+    text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
+    return text if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode()) else None
+
+
+def order_id(received: Received, told: object) -> str | None:
+    reference = order_reference(told)
+    return None if reference is None else f"{received.shop}:{reference}"
+
+
+def named_order(received: Received, told: str, what: str) -> str:
+    """As `order_id`, of who speaks of nothing but orders."""
+    if (found := order_id(received, told)) is None:
+        raise CallbackUnreadable(f"{what} can name no order")
+    return found
+
+
+def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
+    """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the gateway counts otherwise.
+    None: it cannot be counted in them (an unknown currency, parts that the currency does not have, beyond all money).
+    """
+    if (digits := EXPONENTS.get(currency)) is None:
+        return None
+    more = own.get(currency, digits) - digits
+    whole, rest = divmod(minor, 10**more) if more > 0 else (minor * 10**-more, 0)
+    return None if rest or abs(whole) > AMOUNT_MAX else whole
+
+
+class Priced(NamedTuple):
+    """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and then the text it came as."""
+
+    amount_minor: int | None = None
+    currency: str | None = None
+    amount_text: str | None = None
+
+
+def priced(counted: int | None, written: object, currency: str) -> Priced:
+    """`written`: the amount as the gateway wrote it."""
+    if counted is not None:
+        return Priced(counted, currency)
+    return Priced(None, currency, uncountable(f"{written} {currency}"))
+
+
+def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool) -> facts.Callback:
+    """Acknowledged, kept whole, and not acted on."""
+    notice = facts.Notice(received.source, kind, what, received.body, is_kept=True, is_drift=is_drift)
+    return facts.callback(key, None, notices=(notice,))
+
+
+def unpriced(received: Received, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
+    """A movement that lacks its amount, or has one that cannot be counted, is taken without it. `what`: the gateway's word
+    for such a one.
+    """
+    if movement.amount_text is not None:
+        kind = "unknown-currency" if movement.currency not in EXPONENTS else "unreadable-amount"
+        text = (
+            f"the currency {quoted(movement.currency or '')}"
+            if kind == "unknown-currency"
+            else f"amount of {quoted(what)}"
+        )
+        return (facts.Notice(received.source, kind, text, received.body),)
+    if movement.amount_minor is not None or movement.kind not in PRICED:
+        return ()
+    return (facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),)
+
+
+def blanking(*keys: str) -> Callable[[bytes], bytes]:
+    """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other bytes as they are.
+
+    By pattern, for it runs at the door, and in one pass: a text without an end goes to the end. Inside a text a quote is
+    escaped, so only a key can match.
+    """
+    found = re.compile(
+        rb'("(?:' + b"|".join(re.escape(key.encode()) for key in keys) + rb')"\s*:\s*)'
+        rb'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
+        re.DOTALL,
+    )
+
+    def blank(match: re.Match[bytes]) -> bytes:
+        return match[1] + (b'""' if match[2][:1] == b'"' else b"null")
+
+    return lambda body: found.sub(blank, body)

@@ -1,0 +1,171 @@
+"""Signifyd: decisions on orders, signed over the raw body, ordered by the time that stands in them.
+
+The checkpoint is a header, which no signature covers: it names the callback and says nothing of the order. Bodies of two
+ages are read: a `decision` with its `checkpointAction`, and a case with its dispositions. A word that nobody here knows is
+`pending`, and so is a guarantee that was not asked for: only what was accepted lets an order go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.callbacks import SIGNIFYD
+from schemas.fraud import FraudVerdict, Word
+from services.ingest.rules import facts
+from services.ingest.rules.verdicts import SEVERITY, untimed_fact
+from services.ingest.vendors.shared.gateway import named_order
+from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.source import Delivery, Received, Source, bounded, named
+from services.ingest.vendors.shared.text import clean
+
+SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
+TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
+HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
+TEST = "cases/test"  # what its page sends by a button, about an order that is none
+ACTIONS: dict[str, Word] = {"ACCEPT": "approved", "REJECT": "declined", "HOLD": "pending", "CHALLENGE": "pending"}
+GUARANTEES: dict[str, Word] = {
+    "APPROVED": "approved",
+    "DECLINED": "declined",
+    **dict.fromkeys(("PENDING", "IN_REVIEW", "CANCELED", "CANCELLED", "UNREQUESTED", "N/A"), "pending"),
+}
+REVIEWS: dict[str, Word] = {"GOOD": "approved", "FRAUDULENT": "declined", "UNSET": "pending"}
+SCORE_MAX = 1_000_000.0
+ORDER = re.compile(rb'"orderId"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]')
+
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+Status = Annotated[str | None, Field(max_length=100)]
+Text = Annotated[str | None, Field(max_length=100_000)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Decision(Part):
+    checkpointAction: Status = None  # noqa: N815 - Signifyd's spelling
+    checkpointActionReason: Text = None  # noqa: N815 - as above
+    createdAt: datetime | None = None  # noqa: N815 - as above
+    score: object = None
+
+
+class Told(Part):
+    orderId: Id  # noqa: N815 - Signifyd's spelling
+    signifydId: Status = None  # noqa: N815 - as above
+    caseId: Status = None  # noqa: N815 - as above
+    decision: Decision | None = None
+    guaranteeDisposition: Status = None  # noqa: N815 - as above
+    reviewDisposition: Status = None  # noqa: N815 - as above
+    updatedAt: datetime | None = None  # noqa: N815 - as above
+    createdAt: datetime | None = None  # noqa: N815 - as above
+    score: object = None
+
+    @property
+    def at(self) -> datetime | None:
+        """Signifyd's clock, if it says it: of the decision, or of the case's last change."""
+        at = self.decision.createdAt if self.decision else self.updatedAt or self.createdAt
+        return None if at is None else bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+
+
+def verify(delivery: Delivery) -> bool:
+    """Base64: HMAC-SHA256(API key of the team, raw body)."""
+    named = delivery.options.get("signature_header")
+    return hmac_fits(delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES))
+
+
+def settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    """Signifyd has renamed its headers before."""
+    named = {name: text.lower() for name, text in options.items()}
+    if not all(HEADER.fullmatch(text) for text in named.values()):
+        raise ValueError("signature_header is no header's name")
+    return named
+
+
+def topic(headers: Mapping[bytes, bytes]) -> str:
+    return clean(first(headers, TOPICS).decode("ascii", "replace"), 100)
+
+
+def first(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
+    return next((headers[name] for name in names if name in headers), b"")
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    found = ORDER.search(body)
+    return ((found[1] or found[2]).decode() if found else None,)
+
+
+def identify(received: Received, told: Told) -> str:
+    """Source, order, case, checkpoint, and the decision's time."""
+    case, at = clean(told.signifydId or told.caseId or "", 100), told.at
+    topic = clean(received.topic, 100)
+    return f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} {at.isoformat() if at else ''}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    told = Told.model_validate_json(received.body)
+    key = identify(received, told)
+    words = spoken(told)
+    if received.topic == TEST or not words:
+        what = "test" if received.topic == TEST else "a body without a decision"
+        is_drift = received.topic != TEST
+        aside = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift)
+        return facts.callback(key, None, notices=(aside,))
+    decided = told.decision or told
+    reason = told.decision.checkpointActionReason if told.decision else None
+    verdict = FraudVerdict(
+        source=received.source,
+        verdict=judged(words),
+        detail=clean(f"{' '.join(word for word, _ in words)}: {reason or ''}".rstrip(" :"), 200),
+        score=score(decided.score),
+        at=told.at or received.at,
+    )
+    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
+    fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
+    unknown = [facts.Notice(received.source, "unknown-status", it, received.body) for it, known in words if not known]
+    return facts.callback(key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown))
+
+
+def spoken(told: Told) -> list[tuple[str, Word | None]]:
+    """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds fraud."""
+    if told.decision is not None and told.decision.checkpointAction:
+        return [meant(told.decision.checkpointAction, ACTIONS)]
+    guarantee, review = told.guaranteeDisposition, told.reviewDisposition
+    words = [meant(guarantee, GUARANTEES)] if guarantee else []
+    if review and (not guarantee or meant(review, REVIEWS)[1] in {"declined", None}):
+        words.append(meant(review, REVIEWS))
+    return words
+
+
+def meant(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
+    plain = clean(word, 40).upper() or "BLANK"
+    return plain, known.get(plain)
+
+
+def judged(words: list[tuple[str, Word | None]]) -> Word:
+    """The severest of them."""
+    return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
+
+
+def score(told: object) -> float | None:
+    """A number, if it is one: nothing hangs on it."""
+    if isinstance(told, bool) or not isinstance(told, (int, float)):
+        return None
+    return float(told) if -SCORE_MAX <= told <= SCORE_MAX else None
+
+
+SOURCE = Source(
+    kind="signifyd",
+    type=SIGNIFYD,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    topic=topic,
+    needs_shop=True,
+    options={"signature_header": "the header of the signature, should Signifyd give it another name"},
+    settle=settled,
+)

@@ -1,0 +1,257 @@
+"""What Stripe's Events say: the facts in them. Pure.
+
+A payment is told as an intent and as a charge, so captures are named by the payment, and only a refund or a dispute by itself.
+Nothing is added up from Events: what a charge says of its refunds is a sum that Stripe has added up (`rules.refunds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from schemas.fraud import FraudVerdict, Word
+from schemas.orders import Movement, MovementKind, MovementState
+from services.ingest.rules import facts
+from services.ingest.rules.refunds import Refunded, refunds_fact
+from services.ingest.vendors.shared.gateway import Priced, in_iso, priced, quoted
+from services.ingest.vendors.shared.source import Received
+from services.ingest.vendors.shared.text import clean
+from services.ingest.vendors.stripe.objects import Charge, Dispute, Event, Intent, Money, Object, Refund, Review, Warned
+
+# Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them; ariaries whole.
+OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
+RELEASED_UNTIL = "2025-03-31"  # until this version of its API what is not captured, or canceled, is told as refunded
+NEVER_TAKEN = "expired_uncaptured_charge"
+
+
+class Stage(NamedTuple):
+    """What a status means, and which of two in the same second came later."""
+
+    state: MovementState
+    rank: int
+
+
+REFUNDS: Mapping[str, Stage] = {
+    "pending": Stage("open", 30),
+    "requires_action": Stage("open", 31),
+    "succeeded": Stage("done", 50),
+    "canceled": Stage("failed", 70),
+    "failed": Stage("failed", 71),
+}
+DISPUTES: Mapping[str, Stage] = {
+    "warning_needs_response": Stage("open", 10),  # an inquiry: no money has moved
+    "warning_under_review": Stage("open", 11),
+    "needs_response": Stage("open", 20),
+    "under_review": Stage("open", 21),
+    "warning_closed": Stage("undone", 50),
+    "charge_refunded": Stage("undone", 51),
+    "prevented": Stage("undone", 52),
+    "lost": Stage("done", 60),
+    "won": Stage("undone", 61),
+}
+UNKNOWN = Stage("open", 40)
+REVIEWS: Mapping[str, Word] = {
+    "approved": "approved",
+    "acknowledged": "approved",
+    **dict.fromkeys(
+        ("canceled", "disputed", "payment_never_settled", "redacted", "refunded", "refunded_as_fraud"), "declined"
+    ),
+}
+Told = tuple[tuple[facts.Fact, ...], tuple[facts.Notice, ...]]
+
+
+class Telling(NamedTuple):
+    """An Event and where it came from."""
+
+    received: Received
+    event: Event
+
+    def moved(
+        self,
+        it: Object,
+        kind: MovementKind,
+        stage: Stage,
+        minor: int | None = None,
+        *,
+        detail: str | None = "",
+        by_payment: bool = False,
+    ) -> facts.Fact:
+        payment = next(filter(None, it.references), it.id)
+        currency = it.currency.upper() if isinstance(it, Money) and minor is not None else None
+        money = Priced()
+        if minor is not None and currency is not None:
+            money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
+        movement = Movement(
+            gateway=self.received.source,
+            kind=kind,
+            reference=payment if by_payment else it.id,
+            payment=payment,
+            state=stage.state,
+            detail=clean(detail or "", 200),
+            at=self.event.at,
+            **money._asdict(),
+        )
+        return facts.movement_fact(movement, rank=stage.rank)
+
+    def summed(self, it: Charge) -> tuple[facts.Fact, ...]:
+        """Nothing of a currency that cannot be counted."""
+        minor, let_go, currency = it.amount_refunded or 0, released(self.event, it), it.currency.upper()
+        refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
+        released_minor = in_iso(let_go, currency, OWN_DIGITS)
+        if refunded_minor is None or released_minor is None:
+            return ()
+        told = Refunded(
+            gateway=self.received.source,
+            reference=it.id,
+            payment=next(filter(None, it.references), it.id),
+            refunded_minor=refunded_minor,
+            released_minor=released_minor,
+            currency=currency,
+            at=self.event.at,
+        )
+        return (refunds_fact(told),)
+
+    def unknown(self, kind: str, what: str) -> tuple[facts.Notice, ...]:
+        return (facts.Notice(self.received.source, kind, what, self.received.body),)
+
+
+def captured(to: Telling, it: Intent) -> Told:
+    minor = it.amount if it.amount_received is None else it.amount_received
+    return (to.moved(it, "capture", Stage("done", 50), minor, by_payment=True),), ()
+
+
+def authorised(to: Telling, it: Intent) -> Told:
+    minor = it.amount if it.amount_capturable is None else it.amount_capturable
+    return (to.moved(it, "authorisation", Stage("done", 50), minor, by_payment=True),), ()
+
+
+def failed(to: Telling, it: Intent) -> Told:
+    code = it.last_payment_error.code if it.last_payment_error else None
+    return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=code, by_payment=True),), ()
+
+
+def canceled(to: Telling, it: Intent) -> Told:
+    stage = Stage("undone", 80)
+    return (to.moved(it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True),), ()
+
+
+def charged(to: Telling, it: Charge) -> Told:
+    """As the intent tells it. Authorised only, as long as nothing is captured."""
+    if not it.captured:
+        return (to.moved(it, "authorisation", Stage("done", 50), it.amount, by_payment=True),), ()
+    minor = it.amount if it.amount_captured is None else it.amount_captured
+    return (to.moved(it, "capture", Stage("done", 50), minor, by_payment=True),), ()
+
+
+def charge_failed(to: Telling, it: Charge) -> Told:
+    return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),), ()
+
+
+def expired(to: Telling, it: Charge) -> Told:
+    return (to.moved(it, "authorisation", Stage("undone", 80), it.amount, by_payment=True),), ()
+
+
+def charge_refunded(to: Telling, it: Charge) -> Told:
+    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is all that is told of them."""
+    undone = () if it.captured else expired(to, it)[0]
+    named = it.refunds.data if it.refunds else ()
+    if it.amount_refunded is None and not named:
+        return undone, to.unknown("refund-unnamed", "charge.refunded says neither a refund nor a sum")
+    told = [
+        refunded(to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id}))
+        for refund in named
+    ]
+    moved = [fact for facts_, _ in told for fact in facts_] + ([] if it.amount_refunded is None else [*to.summed(it)])
+    return (*undone, *moved), tuple(it for _, notices in told for it in notices)
+
+
+def released(event: Event, it: Charge) -> int:
+    """How much of what is told as refunded was never taken."""
+    if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
+        return 0
+    taken = it.amount if it.amount_captured is None else it.amount_captured
+    return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
+
+
+def refunded(to: Telling, it: Refund) -> Told:
+    if it.reason == NEVER_TAKEN:
+        return (), ()
+    status = it.status or "succeeded"
+    stage, notices = _stage(to, "refund", status, REFUNDS)
+    detail = f"{status}: {why}" if (why := it.failure_reason or it.reason) else status
+    return (to.moved(it, "refund", stage, it.amount, detail=detail),), notices
+
+
+def disputed(to: Telling, it: Dispute) -> Told:
+    stage, notices = _stage(to, "dispute", it.status, DISPUTES)
+    return (to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),), notices
+
+
+def _stage(to: Telling, what: str, status: str, known: Mapping[str, Stage]) -> tuple[Stage, tuple[facts.Notice, ...]]:
+    if (stage := known.get(status)) is not None:
+        return stage, ()
+    return UNKNOWN, to.unknown("unknown-status", f"the {what} status {quoted(status)}")
+
+
+def warned(to: Telling, it: Warned) -> Told:
+    """Acted on or overtaken: then it is done."""
+    stage = Stage("open", 30) if it.actionable else Stage("done", 50)
+    return (to.moved(it, "warning", stage, detail=it.fraud_type),), ()
+
+
+def review_opened(to: Telling, it: Review) -> Told:
+    return (_verdict(to, it, "pending", f"opened: {it.opened_reason or ''}", 30),), ()
+
+
+def review_closed(to: Telling, it: Review) -> Told:
+    reason = it.closed_reason or ""
+    word = REVIEWS.get(reason)
+    notices = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
+    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), notices
+
+
+def _verdict(to: Telling, it: Review, word: Word, detail: str, rank: int) -> facts.Fact:
+    verdict = FraudVerdict(source=to.received.source, verdict=word, detail=clean(detail, 200), at=to.event.at)
+    return facts.verdict_fact(verdict, rank=rank, about=it.id)
+
+
+def joined(_to: Telling, _it: Object) -> Told:
+    """Tells nothing but which payment is of which order."""
+    return (), ()
+
+
+Read = Callable[[Telling, Mapping[str, Any]], tuple[Object, Told]]
+Kind = TypeVar("Kind", bound=Object)
+
+
+def _as(model: type[Kind], tell: Callable[[Telling, Kind], Told]) -> Read:
+    def read(to: Telling, told: Mapping[str, Any]) -> tuple[Object, Told]:
+        it = model.model_validate(told)
+        return it, tell(to, it)
+
+    return read
+
+
+TYPES: Mapping[str, Read] = {
+    "payment_intent.succeeded": _as(Intent, captured),
+    "payment_intent.amount_capturable_updated": _as(Intent, authorised),
+    "payment_intent.payment_failed": _as(Intent, failed),
+    "payment_intent.canceled": _as(Intent, canceled),
+    "charge.succeeded": _as(Charge, charged),
+    "charge.captured": _as(Charge, charged),
+    "charge.failed": _as(Charge, charge_failed),
+    "charge.expired": _as(Charge, expired),
+    "charge.refunded": _as(Charge, charge_refunded),
+    **dict.fromkeys(
+        ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(Refund, refunded)
+    ),
+    **{
+        f"charge.dispute.{step}": _as(Dispute, disputed)
+        for step in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
+    },
+    "radar.early_fraud_warning.created": _as(Warned, warned),
+    "radar.early_fraud_warning.updated": _as(Warned, warned),
+    "review.opened": _as(Review, review_opened),
+    "review.closed": _as(Review, review_closed),
+    "checkout.session.completed": _as(Object, joined),
+}

@@ -1,0 +1,118 @@
+"""Stripe: events that no endpoint has taken, and whether the endpoint is still on.
+
+An event is in that list from its first second, until it was delivered. The list begins with the newest and is turned by the
+id of an event, so what comes or goes meanwhile moves nothing past us; a walk ends at the time before which the last one
+has seen everything.
+
+What happens while no endpoint is on is sent to nobody, so it is in no list of what was not delivered. Then, and once more when
+the endpoint is on again, a walk goes over all events, and says those that an order needs.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+from services.ingest.rules.polling import PAGE_MAX
+from services.ingest.vendors.shared.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
+from services.ingest.vendors.shared.poll_answers import (
+    SEEN_MAX,
+    Webhook,
+    cursor_of,
+    document,
+    kept,
+    listed,
+    listening,
+    mark,
+    named,
+    ours,
+    rows,
+    webhook_of,
+)
+from services.ingest.vendors.stripe.events import TYPES
+
+URL = "https://api.stripe.com"
+NEEDS = ("key",)
+TYPE = "stubline.callback.stripe.v1"
+ENABLED = "enabled"
+OVERLAP_S = 300
+LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: their clock and ours differ by less
+KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
+
+
+def ask(http: httpx.Client, polled: Polled, path: str, parameters: dict[str, str | int]) -> tuple[list[Any], bool]:
+    """Objects, and whether there are more behind them."""
+    answer = http.get(f"{polled.url}/v1/{path}", params=parameters, headers={"Authorization": f"Bearer {polled.key}"})
+    told = document(answer)
+    if not isinstance(told, dict):
+        raise NonsenseError("the answer is no object")
+    return listed(told.get("data"), path), told.get("has_more") is True
+
+
+def events(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+    """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by it, and what was `seen`;
+    whether the endpoint was `off` when it began, and whether it goes over `all`.
+    """
+    at = cursor_of(cursor)
+    since = max(int(at.get("since", now - polled.first_days * DAY_S)), int(now - KEPT_S))
+    behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
+    is_off = bool(at.get("off")) if behind else not is_on(http, polled)
+    is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
+    told, has_more = ask(http, polled, "events", parameters(since, behind, polled.page, is_all=is_all))
+    newest = max([int(at.get("newest", since)), *(second for event in told if (second := created(event)) is not None)])
+    walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
+    seen = dict.fromkeys(at.get("seen", ()))
+    sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
+    found = {mark(it.id.encode()): it.body for it in sound}
+    new = [Found(None, TYPE, body) for marked, body in found.items() if marked not in seen]
+    marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
+    if has_more and told:
+        last = next((name for event in reversed(told) if (name := named(event))), None)
+        if last is None:
+            raise NonsenseError("no event of a page has an id")
+        going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
+        return Page(new, kept(going), is_last=False, warning=warning)
+    begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
+    return Page(new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning)
+
+
+def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[str, str | int]:
+    wanted: dict[str, str | int] = {"limit": size, "created[gte]": since}
+    if not is_all:
+        wanted["delivery_success"] = "false"
+    if behind:
+        wanted["starting_after"] = str(behind)
+    return wanted
+
+
+def is_on(http: httpx.Client, polled: Polled) -> bool:
+    """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then it does."""
+    try:
+        return any(it.state == ENABLED for it in ours(polled.slug, endpoints(http, polled)))
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.FORBIDDEN:
+            raise
+        return True
+
+
+def is_needed(event: object) -> bool:
+    return not isinstance(event, dict) or not isinstance(kind := event.get("type"), str) or kind in TYPES
+
+
+def created(event: object) -> int | None:
+    told = event.get("created") if isinstance(event, dict) else None
+    return told if isinstance(told, int) and not isinstance(told, bool) else None
+
+
+def endpoints(http: httpx.Client, polled: Polled) -> list[Webhook]:
+    told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
+    return [webhook_of(it, "url") for it in told if isinstance(it, dict)]
+
+
+def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
+    return listening(polled.slug, endpoints(http, polled), ENABLED)
+
+
+POLLS = (Poll("stripe", "events", 300.0, events), Poll("stripe", "webhook", 900.0, webhook))

@@ -1,0 +1,123 @@
+"""Stripe: Events signed with their time, told again until they are taken, in any order, each with its object as it was then.
+
+A change may come as two Events: so facts are named by what moved, and versioned by the Event's time (`stripe_events`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+
+from schemas.callbacks import STRIPE
+from services.ingest.rules import facts
+from services.ingest.vendors.shared.gateway import aside, blanking, in_iso, order_id, order_reference, quoted
+from services.ingest.vendors.shared.money import EXPONENTS
+from services.ingest.vendors.shared.source import Delivery, Received, Source
+from services.ingest.vendors.stripe.events import OWN_DIGITS, TYPES, Telling
+from services.ingest.vendors.stripe.objects import Event, Money, Object
+
+SIGNATURE = b"stripe-signature"
+TIME = re.compile(rb"[0-9]{1,15}")
+PARTS_MAX = 32  # of the header that are looked at; Stripe sends a time and one v1 for each secret
+ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]')  # no quote, comma, backslash or brace
+# Known, and about nothing that an order needs: kept, and nobody is asked to look.
+OTHERS = (
+    "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
+    "charge.pending", "charge.updated", "checkout.session.", "coupon.", "credit_note.", "customer", "file.", "invoice", "issuing",
+    "mandate.", "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
+    "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.", "plan.", "price.",
+    "product.", "promotion_code.", "quote.", "reporting.", "setup_intent.", "sigma.", "source.", "subscription_schedule.",
+    "tax_rate.", "terminal.", "test_helpers.", "topup.", "transfer.",
+)  # fmt: skip
+
+
+def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
+    """Its time and every v1; other schemes prove nothing."""
+    parts = [part.strip().partition(b"=") for part in header.split(b",", PARTS_MAX)[:PARTS_MAX]]
+    times = [value for name, _, value in parts if name == b"t"]
+    return times[0] if times else b"", [value for name, _, value in parts if name == b"v1"]
+
+
+def verify(delivery: Delivery) -> bool:
+    """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old time is no repeat."""
+    at, given = signature(delivery.headers.get(SIGNATURE, b""))
+    if not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
+        return False
+    signed, fits = b"%b.%b" % (at, delivery.body), False
+    for secret in delivery.secrets:
+        made = hmac.digest(secret, signed, "sha256").hex().encode()
+        for it in given:
+            fits |= hmac.compare_digest(made, it)
+    return fits
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    """From the first metadata that has one."""
+    found = ORDER.search(body)
+    return (order_reference(found[1].decode()) if found else None,)
+
+
+def identify(received: Received, event: Event) -> str:
+    return f"{received.source} {event.id}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    event = Event.model_validate_json(received.body)
+    key, kind = identify(received, event), quoted(event.type)
+    if not event.livemode:
+        return aside(received, key, "test-mode", "an event of Stripe's test mode", is_drift=True)
+    read = TYPES.get(event.type)
+    if read is None:
+        is_drift = not event.type.startswith(OTHERS)
+        return aside(received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift)
+    it, (moved, notices) = read(Telling(received, event), event.data.object)
+    notices += uncounted(received, it)
+    payments = [facts.payment(received.shop, reference) for reference in it.references if reference]
+    if not payments:
+        return aside(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
+    order = order_id(received, (it.metadata or {}).get("order_id"))
+    return facts.callback(key, order, payments=payments, moved=moved, notices=notices)
+
+
+def uncounted(received: Received, it: Object) -> tuple[facts.Notice, ...]:
+    """Of an object whose amounts cannot be counted: its movements keep them as texts."""
+    if not isinstance(it, Money) or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None:
+        return ()
+    what = quoted(it.currency.upper())
+    kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"
+    text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
+    return (facts.Notice(received.source, kind, text, received.body),)
+
+
+without_cards = blanking(
+    "last4",
+    "dynamic_last4",
+    "exp_month",
+    "exp_year",
+    "fingerprint",
+    "iin",
+    "network_transaction_id",
+    "authorization_code",
+    "account_number",
+    "routing_number",
+    "bank_code",
+    "branch_code",
+    "sort_code",
+    "iban_last4",
+    "bic",
+    "verified_name",
+    "cardholder_name",
+    "receipt_url",  # leads to a page that shows the card
+    "client_secret",  # with it the payer's browser acts on the payment
+)
+
+SOURCE = Source(
+    kind="stripe",
+    type=STRIPE,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    without_cards=without_cards,
+    needs_shop=True,
+)

@@ -1,0 +1,246 @@
+"""An order of Ticket Evolution as its signed API shows it, read because a webhook told of it or because the poll found it.
+
+The fraud gate closes here, so that no trigger of approval can open it. Of an order whose buyer is not an office:
+
+    fraud_check_status   status told          beside it
+    null, approved       the seller's state
+    pending              fraud-pending        reached:failed
+    another word         fraud-unknown        reached:failed, and somebody should look
+    declined             cancelled
+
+`failed` cancels what was reached before: an order that was accepted and is under review again is not released for having
+been accepted once. Accepted after it, it is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.callbacks import TICKETEVOLUTION_ORDER
+from schemas.fraud import FraudVerdict, Word
+from schemas.orders import Line, Person, Storefront
+from services.ingest.rules import facts
+from services.ingest.vendors.shared.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, uncountable
+from services.ingest.vendors.shared.notes import quoted
+from services.ingest.vendors.shared.php_lists import as_list
+from services.ingest.vendors.shared.source import Received, Source, bounded, distinct, reasonable, status
+from services.ingest.vendors.shared.text import clean, email
+
+OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
+ACCEPTED, CANCELLED, FAILED = "accepted", "cancelled", "failed"
+SOLD = frozenset({ACCEPTED, "completed"})
+# The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing back.
+OVER = frozenset(
+    {"rejected", "canceled", "canceled_open", "canceled_post_acceptance", "pending_substitution", "cancelled"}
+)
+STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
+NO_WORD: Final = "\0"  # stands where the field is missing, which is not null
+VERDICTS: dict[str | None, Word] = {None: "unchecked", "approved": "approved", "declined": "declined"}
+VERDICT_RANKS: dict[Word, int] = {
+    "unchecked": 30,
+    "approved": 40,
+    "pending": 60,
+    "declined": 80,
+}  # closed ones win a tie
+GATES = {"pending": "fraud-pending", "declined": CANCELLED}
+
+Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
+Text = Annotated[str | None, Field(max_length=2_000)]
+Number = Annotated[str | None, Field(max_length=40)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Address(Part):
+    address: Text = None
+
+
+class Buyer(Part):
+    type: Text = None
+    id: Text = None
+    name: Text = None
+    email: Text = None
+    primary_email_address: Address | None = None
+
+
+class Event(Part):
+    id: Text = None
+    name: Text = None
+
+
+class TicketGroup(Part):
+    remote_id: Text = None
+    section: Text = None
+    row: Text = None
+    event: Event | None = None
+
+
+class Item(Part):
+    id: Id
+    quantity: Annotated[int, Field(ge=0, le=1_000_000)]
+    price: Number = None
+    cost: Number = None
+    eticket_delivery: bool | None = None
+    ticket_group: TicketGroup | None = None
+
+
+class Order(Part):
+    """An order as Orders / Show gives it: what is needed of it."""
+
+    id: Id
+    oid: Text = None
+    created_at: object = None  # nothing is ordered by it, so whatever it is costs no order
+    updated_at: datetime
+    seller_state: Annotated[str, Field(min_length=1, max_length=40)]
+    fraud_check_status: Annotated[str | None, Field(max_length=100)] = NO_WORD
+    currency: Annotated[str | None, Field(max_length=40)] = None
+    total: Number = None
+    refunded: Number = None
+    buyer: Buyer
+    items: Annotated[list[Item], BeforeValidator(as_list), Field(max_length=500)]
+
+
+def identify(received: Received, order: Order) -> str:
+    return f"{received.source}:{order.id} read {facts.sortable(bounded(order.updated_at))}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    """Storefront, its status, and of an order that may be checked what the check says."""
+    order = Order.model_validate_json(received.body)
+    at, state, word = bounded(order.updated_at), status(order.seller_state), _word(order)
+    key, order_id = identify(received, order), f"{received.shop}:{order.id}"
+    notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
+    if word == NO_WORD:  # a list that leaves it out says nothing of it: the order itself is asked
+        missing = facts.Notice(
+            received.source, "missing-field", "fraud_check_status of a client's order", received.body
+        )
+        return facts.callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
+    if verdict_of(word) == "pending" and word != "pending":
+        notices.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
+    if any(not item.price and item.cost is None for item in order.items):
+        notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
+    front = storefront(order, gated(state, word), at)
+    notices += uncounted(received, front)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
+    if front.status.startswith("fraud-"):
+        told += (facts.reached_fact(FAILED, at),)
+    if channel(order.buyer) == "client":
+        told += (_verdict(received, word, at),)
+    return facts.callback(key, order_id, told, notices=tuple(notices))
+
+
+def channel(buyer: Buyer) -> str:
+    """Who is neither of the offices is a client, whatever he is called: his orders are gated."""
+    if (buyer.type or "").strip().lower() != OFFICE:
+        return "client"
+    return "tevo" if buyer.id == TICKET_EVOLUTION else OFFICE
+
+
+def _word(order: Order) -> str | None:
+    """What the fraud check says of it. Of an office's order the field means nothing, even `declined`."""
+    if channel(order.buyer) != "client":
+        return None
+    word = order.fraud_check_status
+    return word if word is None or word == NO_WORD else word.strip().lower()
+
+
+def verdict_of(word: str | None) -> Word:
+    return VERDICTS.get(word, "pending")
+
+
+def gated(state: str, word: str | None) -> str:
+    """The status that is told."""
+    if state in OVER or state.startswith(("canceled", "cancelled")):
+        return CANCELLED
+    if verdict_of(word) in {"unchecked", "approved"}:
+        return state
+    return GATES.get(word or "", "fraud-unknown")
+
+
+def _verdict(received: Received, word: str | None, at: datetime) -> facts.Fact:
+    said = verdict_of(word)
+    verdict = FraudVerdict(source=received.source, verdict=said, detail=clean(word or "", 100), at=at)
+    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
+
+
+def _drift(received: Received, what: str) -> facts.Notice:
+    return facts.Notice(received.source, "unknown-status", what, received.body)
+
+
+def storefront(order: Order, told: str, at: datetime) -> Storefront:
+    """Its currency is the dollar where it names none. It tells no time of payment: what is sold is paid, by its last word."""
+    written = order.currency or "USD"
+    digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
+    distinct([item.id for item in order.items])
+    lines = tuple(line(item, digits) for item in order.items)
+    is_added_up = order.total is None and all(it.total_text is None for it in lines)
+    total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
+    refunded = counted(order.refunded or "0", digits)
+    buyer = order.buyer
+    address = buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
+    return Storefront(
+        status=told,
+        channel=channel(buyer),
+        number=clean(order.oid or "", 64) or order.id,
+        currency=written if is_code else NO_CURRENCY,
+        currency_text=None if is_code else uncountable(written),
+        total_minor=total or 0,
+        total_text=uncountable(order.total) if total is None else None,
+        refunded_minor=abs(refunded or 0),
+        refunded_text=uncountable(order.refunded) if refunded is None else None,
+        placed_at=_created(order.created_at),
+        paid_at=at if told in SOLD else None,
+        buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
+        lines=lines,
+    )
+
+
+def uncounted(received: Received, front: Storefront) -> list[facts.Notice]:
+    """Of amounts that are kept as texts."""
+    if front.currency not in EXPONENTS:
+        what = f"the currency {quoted(front.currency_text or front.currency)}"
+        return [facts.Notice(received.source, "unknown-currency", what, received.body)]
+    found = {
+        "total": front.total_text is not None,
+        "refunded": front.refunded_text is not None,
+        "items.price": any(it.total_text is not None for it in front.lines),
+    }
+    names = [name for name, is_a_text in found.items() if is_a_text]
+    return [facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names]
+
+
+def _created(told: object) -> datetime | None:
+    try:
+        return reasonable(datetime.fromisoformat(told)) if isinstance(told, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def line(item: Item, digits: int | None) -> Line:
+    """`product_id` is our own key of the inventory, as it was uploaded."""
+    group = item.ticket_group or TicketGroup()
+    event = group.event or Event()
+    each = counted(item.price or "0", digits)
+    cost = counted(item.cost, digits) if item.cost is not None else None if each is None else each * item.quantity
+    if cost is not None and abs(cost) > AMOUNT_MAX:
+        cost = None
+    return Line(
+        line_id=item.id,
+        product_id=clean(group.remote_id or "", 64),
+        sku=clean(event.id or "", 100),
+        name=clean(", ".join(filter(None, (event.name, group.section, group.row))), 300),
+        quantity=item.quantity,
+        total_minor=cost or 0,
+        total_text=uncountable(item.price if item.cost is None else item.cost) if cost is None else None,
+        is_eticket=item.eticket_delivery,
+    )
+
+
+SOURCE = Source(
+    kind="ticketevolution-order", type=TICKETEVOLUTION_ORDER, normalise=normalise, comes_to_the_door=False
+)  # we asked for it

@@ -1,0 +1,115 @@
+"""Ticket Evolution: the orders that wait for us, what became of the others, and one order by its id.
+
+A round asks for what is pending, page by page, and then for what has changed since the last round began, for an order that
+was accepted or cancelled is pending no more. It looks back a little further than that: clocks differ, and pages shift while
+they are read. What was found before is found again and adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated
+
+import httpx
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.callbacks import TICKETEVOLUTION_ORDER
+from services.clients.ticketevolution import ORDER_BYTES_MAX, PER_PAGE_MAX, TicketEvolution, identified
+from services.ingest.vendors.shared.poll import DAY_S, Found, MissingError, NonsenseError, Page, Poll, Polled
+
+URL = "https://api.ticketevolution.com"
+EVERY_S = 300.0  # the vendor asks for 5 to 10 minutes
+LOOK_BACK_S = 900.0
+PAGES_MAX = 500  # of one question; a vendor that never ends is told of
+
+
+class Cursor(BaseModel):
+    """Where a round stands. `page` counts within `asks`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    since: Annotated[float, Field(ge=0)] = 0.0  # seconds since 1970: when the last whole round began
+    began: Annotated[float, Field(ge=0)] = 0.0
+    is_pending_done: bool = False
+    page: Annotated[int, Field(ge=1, le=PAGES_MAX)] = 1
+
+    @property
+    def text(self) -> str:
+        return self.model_dump_json()
+
+
+def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+    """One page: one request."""
+    at = _at(cursor, now, polled.first_days * DAY_S)
+    buyers = polled.options.get("direct_buyer_type", "")
+    client = TicketEvolution(http, polled.url, polled.key, polled.secret)
+    state, since = ("", _time(at.since - LOOK_BACK_S)) if at.is_pending_done else ("pending", "")
+    with sense():
+        orders = client.orders(state=state, updated_since=since, page=at.page, direct_buyer_type=buyers)
+    found = tuple(_found(orders))
+    lost = len(orders) - len(found)
+    warnings = [f"{lost} orders have no id, are too large, or are no Unicode"] if lost else []
+    is_over = len(orders) < PER_PAGE_MAX
+    if not is_over and at.page < PAGES_MAX:
+        return Page(found, at.model_copy(update={"page": at.page + 1}).text, is_last=False, warning="; ".join(warnings))
+    if not is_over:
+        warnings.append(f"more than {PAGES_MAX} pages: the rest is not read")
+    if not at.is_pending_done:
+        following = at.model_copy(update={"is_pending_done": True, "page": 1})
+    else:  # what was cut off is asked for again
+        following = Cursor(since=at.began if is_over else at.since)
+    return Page(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
+
+
+def _at(cursor: str, now: float, first_s: float) -> Cursor:
+    """Raises NonsenseError."""
+    try:
+        at = Cursor.model_validate_json(cursor) if cursor else Cursor(since=max(0.0, now - first_s))
+    except ValidationError:
+        raise NonsenseError("the cursor is none of this poll") from None
+    return at if at.began else at.model_copy(update={"began": now})
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(max(seconds, 0.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _found(orders: Sequence[object]) -> Iterator[Found]:
+    """Each by itself, with its names sorted: the same order is the same body."""
+    for order in orders:
+        order_id = identified(order)
+        try:
+            body = orjson.dumps(order, option=orjson.OPT_SORT_KEYS)
+        except orjson.JSONEncodeError:
+            continue
+        if order_id and len(body) <= ORDER_BYTES_MAX:
+            yield Found(order_id, TICKETEVOLUTION_ORDER, body)
+
+
+def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
+    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises httpx.HTTPError, NonsenseError, or
+    MissingError.
+    """
+    client = TicketEvolution(http, polled.url, polled.key, polled.secret)
+    try:
+        with sense():
+            return Found(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code == HTTPStatus.NOT_FOUND:
+            raise MissingError(f"Ticket Evolution has no order {external_id} for this token") from None
+        raise
+
+
+@contextmanager
+def sense() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise NonsenseError(str(error)) from None
+
+
+POLLS = (Poll(kind="ticketevolution", what="orders", every_s=EVERY_S, read=read),)

@@ -1,0 +1,207 @@
+"""Ticket Evolution: webhooks as form posts that nobody signs.
+
+The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it), which keeps strangers out
+and proves nothing. So nothing of a body is believed: it only says which order to read again, through the signed API
+(services.ingest.vendors.ticketevolution.poll, ticketevolution_order). One address also gets what was meant for us as a buyer, and
+changes of the catalogue: both are kept and not acted on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from binascii import Error as NoBase64
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import orjson
+
+from schemas.callbacks import TICKETEVOLUTION
+from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules import facts
+from services.ingest.vendors.shared.signing import same
+from services.ingest.vendors.shared.source import FORM, Delivery, Received, Source
+
+ORDER_EVENTS = frozenset({"order_created", "order_accepted", "fraud_response_received", "etickets_finalized"})
+STATES = ("seller_state", "buyer_state", "fraud_check_status")  # of an order, and of nothing else
+CATALOGUE_IDS = frozenset({"event_id", "performer_id", "perfomer_id", "venue_id"})  # the page spells one of them so
+CATALOGUE_EVENT = re.compile(r"(?:event|performer|perfomer|venue)_(?:created|updated|deleted)", re.ASCII)
+WORD = re.compile(r"[a-z][a-z0-9_.-]{0,59}", re.ASCII)
+ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+NUMBER = re.compile(r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII)  # ` 61449-190823`: the order's id stands right
+PATH = re.compile(r"/orders/([0-9]{1,19})(?:/.*)?", re.ASCII)
+SECRET = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
+FIELDS_MAX = 20
+TEXT_CHARS_MAX = 60
+
+
+class Told(NamedTuple):
+    """A form, taken apart."""
+
+    group: str  # ties an order to its substitutes; not its id
+    recipient: str
+    event: str
+    is_catalogue: bool
+    body: Mapping[str, Any]  # empty when there was none
+
+
+def verify(delivery: Delivery) -> bool:
+    """The word behind the slug, or the password of basic credentials: whoever knows it is no stranger, and no more."""
+    in_path = same(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
+    return in_path | same(_password(delivery.headers.get(b"authorization", b"")), delivery.secrets)
+
+
+def _password(header: bytes) -> bytes:
+    kind, _, credentials = header.partition(b" ")
+    if kind.lower() != b"basic":
+        return b""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    except NoBase64:
+        return b""
+
+
+def key_of(secret: str) -> bytes:
+    if not SECRET.fullmatch(secret):
+        raise ValueError(
+            "has a character that an address changes: take letters, digits, - and _ (openssl rand -hex 32)"
+        )
+    return secret.encode()
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    try:
+        return (order_id(parsed(body)),)
+    except CallbackUnreadable:
+        return (None,)
+
+
+def parsed(body: bytes) -> Told:
+    """Raises CallbackUnreadable."""
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+    except UnicodeError:
+        raise CallbackUnreadable("the form is no text") from None
+    except ValueError:
+        raise CallbackUnreadable(f"the form has more than {FIELDS_MAX} fields") from None
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise CallbackUnreadable("the form has a field twice")
+    event = fields.get("event_type", "").strip().lower()
+    if not event:
+        raise CallbackUnreadable("the form has no event_type")
+    group, text = fields.get("order_group_id", "").strip(), fields.get("body", "")
+    is_catalogue = CATALOGUE_EVENT.fullmatch(event) is not None or (not group and not CATALOGUE_IDS.isdisjoint(fields))
+    found = {} if is_catalogue and not text else _loaded(text)
+    return Told(group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found)
+
+
+def _loaded(text: str) -> Mapping[str, Any]:
+    try:
+        found = orjson.loads(text)
+    except ValueError:
+        raise CallbackUnreadable("the form's field body is no JSON") from None
+    if not isinstance(found, dict):
+        raise CallbackUnreadable("the form's field body is no JSON object")
+    return found
+
+
+def order_id(told: Told) -> str | None:
+    """Whose order it is. The body is an order, an item or a shipment of one: what names the order goes before `id`."""
+    if told.is_catalogue:
+        return None
+    body = told.body
+    if (named := _id(body.get("order_id"))) is not None:
+        return named
+    for name, form in (("url", PATH), ("oid", NUMBER)):
+        text = body.get(name)
+        if isinstance(text, str) and (found := form.fullmatch(text)):
+            return found[1]
+    is_order = told.event == "order_created" or any(name in body for name in STATES)
+    return _id(body.get("id")) if is_order else None
+
+
+def _id(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    text = str(value).strip() if isinstance(value, str) or abs(value) < 10**19 else ""
+    return text if ID.fullmatch(text) else None
+
+
+def identify(received: Received, told: Told) -> str:
+    """There is no delivery id. Group, recipient, type, id, time of change and the words that may change within its second,
+    when all are there; else the whole form.
+    """
+    body = told.body
+    identifier, at = _id(body.get("id")), _instant(body.get("updated_at"))
+    words = [told.recipient, told.event, *(body.get(name) or "none" for name in STATES)]
+    if (
+        identifier
+        and at
+        and ID.fullmatch(told.group)
+        and all(isinstance(it, str) and WORD.fullmatch(it) for it in words)
+    ):
+        return " ".join((received.source, told.group, identifier, at, *words))
+    return f"{received.source} {hashlib.sha256(received.body).hexdigest()}"
+
+
+def _instant(value: object) -> str:
+    """As every writer of the same instant would write it; empty when it is none."""
+    if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
+        return ""
+    try:
+        at = datetime.fromisoformat(value)
+        return facts.sortable(at) if at.tzinfo else ""
+    except (ValueError, OverflowError):
+        return ""
+
+
+def normalise(received: Received) -> facts.Callback:
+    """No fact, whatever it says: an order to be read, or something to be kept."""
+    told = parsed(received.body)
+    key, event = identify(received, told), _word(told.event)
+    if told.is_catalogue:
+        return facts.callback(key, None, notices=(_kept(received, f"catalogue: {event}"),))
+    if told.recipient == "buyer":
+        return facts.callback(key, None, notices=(_kept(received, f"to us as a buyer: {event}"),))
+    found = order_id(told)
+    reads = (f"{received.shop}:{found}",) if found else ()
+    if told.recipient == "seller" and told.event in ORDER_EVENTS:
+        if not reads:
+            raise CallbackUnreadable(f"the body of {event} names no order")
+        return facts.callback(key, None, reads=reads)
+    what = event if told.recipient == "seller" else f"{event} to {_word(told.recipient)}"
+    drift = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True)
+    return facts.callback(key, None, reads=reads, notices=(drift,))
+
+
+def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    if options.get("direct_buyer_type", "Office") not in {"Office", "Client"}:
+        raise ValueError("direct_buyer_type is Office or Client")
+    return options
+
+
+def _kept(received: Received, what: str) -> facts.Notice:
+    return facts.Notice(received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False)
+
+
+def _word(text: str) -> str:
+    return text if WORD.fullmatch(text) else ascii(text[:TEXT_CHARS_MAX])[:100]
+
+
+SOURCE = Source(
+    kind="ticketevolution",
+    type=TICKETEVOLUTION,
+    verify=verify,
+    uses_tail=True,
+    normalise=normalise,
+    orders=orders,
+    key_of=key_of,
+    media=FORM,
+    options={"direct_buyer_type": "Only these buyers' orders are polled for: Office or Client. Else all are."},
+    settle=settle,
+)

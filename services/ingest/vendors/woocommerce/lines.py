@@ -1,0 +1,213 @@
+"""What plugins write beside a line of a WooCommerce order: for whom it is, and which numbers were chosen.
+
+There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as `_`: `Recipient E-mail` is
+`recipient_e_mail`. One that says nothing here leaves the word to its `display_key`. The tables are told on the page
+docs/how-to/connect-a-woocommerce-shop.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
+
+import orjson
+
+from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.text import clean, email, unescaped
+
+WHO = (  # of several that a line names, the first one here
+    "gift_recipient",
+    "giftee",
+    "gift_to",
+    "recipient",
+    "ticket_holder",
+    "holder",
+    "ticket_attendee",
+    "attendee",
+    "participant",
+    "beneficiary",
+)
+PARTS = {
+    "email": "email",
+    "e_mail": "email",
+    "email_address": "email",
+    "name": "name",
+    "full_name": "name",
+    "first_name": "first",
+    "firstname": "first",
+    "last_name": "last",
+    "lastname": "last",
+    "surname": "last",
+}
+EITHER, KEY = "either", "key"  # a name or an address; under which it stood
+PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(WHO)} | {
+    f"{who}_{word}": (rank, part) for rank, who in enumerate(WHO) for word, part in PARTS.items()
+}
+NUMBERS = {
+    f"{what}_{word}": rank
+    for rank, what in enumerate(
+        ("chosen", "selected", "picked", "lottery", "lottery_ticket", "raffle", "raffle_ticket", "lucky", "ticket")
+    )
+    for word in ("number", "numbers")
+} | {"lty_lottery_tickets": 50, "lottery_tickets": 51, "raffle_tickets": 52, "chosen_tickets": 53}
+KEY_CHARS_MAX, NUMBER_CHARS_MAX, NUMBERS_MAX = 60, 64, 2_000
+BETWEEN, BLANKS = re.compile(r"[,;|\n]"), re.compile(r"\s+")
+SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's own form
+MAILTO = "mailto:"
+NO_NUMBER: tuple[()] = ()  # stands for what is none
+TO_UNDERSCORE = str.maketrans(" -", "__")
+
+
+class Extra(NamedTuple):
+    """What a line's meta says. `recipient`: name and address, either may be empty."""
+
+    recipient: tuple[str, str] | None = None
+    numbers: tuple[str, ...] = ()
+    unusable: str = ""  # the key of which numbers were left out, as it stands in the table
+    nobody: str = ""  # the key that was to name somebody, and names nobody
+    is_no_list: bool = False  # it is neither a list nor what PHP makes of one
+
+
+NOTHING, NO_LIST = Extra(), Extra(is_no_list=True)
+
+
+def extra(meta: object) -> Extra:
+    """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
+    if not isinstance(meta, list) and (meta := listed(meta)) is None:
+        return NO_LIST
+    said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
+    for entry in meta:
+        if isinstance(entry, dict) and (key := _known(entry)):
+            if (of := PEOPLE.get(key)) is None:
+                value = entry.get("value")
+                told = entry.get("display_value") if value is None else value
+                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_told(told))
+            elif texts := _texts(of[1], entry):
+                heard = said.setdefault(of[0], {KEY: key})
+                for part, text in texts.items():
+                    heard[part] = heard.get(part) or text
+    if not said and not chosen:
+        return NOTHING
+    recipient, nobody = _recipient(said)
+    numbers, unusable = _numbers(chosen)
+    return Extra(recipient, numbers, unusable, nobody)
+
+
+def _recipient(said: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
+    """The first who is somebody; else the first key that was to name one."""
+    for rank in sorted(said):
+        if (found := person(said[rank])) is not None:
+            return found, ""
+    return None, said[min(said)][KEY] if said else ""
+
+
+def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str, ...], str]:
+    """Those of the first key that has any, and the first key of which some were left out."""
+    numbers, unusable = tuple[str, ...](), ""
+    for _, (key, told) in sorted(chosen.items()):
+        numbers, is_all = usable(told)
+        unusable = unusable or ("" if is_all else key)
+        if numbers:
+            break
+    return numbers, unusable
+
+
+def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
+    """What an entry tells of a person, by its parts; an empty text for what is told in no way that is known."""
+    value = entry.get("value")
+    if isinstance(value, str):
+        return {part: value} if value.strip() else {}
+    if isinstance(value, dict) and part == EITHER:
+        found = {PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)}
+        if found:
+            return found
+    if isinstance(text := entry.get("display_value"), str):
+        return {part: text} if text.strip() else {}
+    return {part: ""} if value else {}
+
+
+def _known(entry: Mapping[object, object]) -> str:
+    """Its key, or the key as it is shown, where it stands in a table."""
+    for word in (entry.get("key"), entry.get("display_key")):
+        if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := known(word)):
+            return key
+    return ""
+
+
+@lru_cache(1_000)
+def known(word: str) -> str:
+    """As it stands in a table; empty, when it does not. A shop's orders have the same few keys."""
+    key = word.strip().lstrip("_").translate(TO_UNDERSCORE).lower().rstrip("_:")
+    return key if key in PEOPLE or key in NUMBERS else ""
+
+
+def person(said: Mapping[str, str]) -> tuple[str, str] | None:
+    """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a user's id."""
+    written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
+    name, beside = _parted(written) if "<" in written else (written, "")
+    address = _parted(said.get("email", ""))[1] or either[1] or beside
+    name = unescaped(name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200)
+    if name.isdecimal():
+        name = ""
+    return (name, address) if name or address else None
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and address."""
+    if not text:
+        return "", ""
+    if "<" in text:
+        name, _, rest = text.partition("<")
+        inside, is_closed, _ = rest.partition(">")
+        if is_closed and (address := email(inside.strip().removeprefix(MAILTO))):
+            return name.strip(' "'), address
+    return "" if "@" in text else text, email(text.strip().removeprefix(MAILTO))
+
+
+def _told(value: object) -> Iterable[object]:
+    """PHP writes a list with gaps as an object, and plugins write a list as JSON in a text."""
+    if isinstance(value, str):
+        text = value.strip()
+        if SERIALISED.match(text):
+            return (NO_NUMBER,)
+        if (found := _listed(text)) is None:
+            return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
+        value = found
+    if (told := listed(value)) is None:
+        told = [*value.values()] if isinstance(value, dict) else [value]
+    return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
+
+
+def _listed(text: str) -> object:
+    """None, when it is no JSON of several."""
+    if text[:1] not in ("[", "{"):
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def usable(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
+    """Each once, in the order in which they are told; and whether that is all of them."""
+    texts = [_number(it) for it in told]
+    found = tuple(dict.fromkeys(text for text in texts if text))
+    return found[:NUMBERS_MAX], None not in texts and len(found) <= NUMBERS_MAX
+
+
+def _number(told: object) -> str | None:
+    """As it can be printed on a ticket; empty, where nothing is told."""
+    if told is None or told is False:
+        return ""
+    text = str(told) if isinstance(told, int) and told is not True and abs(told) < 10**19 else told
+    if (
+        not isinstance(text, str)
+        or len(text := text.strip()) > NUMBER_CHARS_MAX
+        or not text.isprintable()
+        or "<" in text
+    ):
+        return None
+    return clean(text, NUMBER_CHARS_MAX)

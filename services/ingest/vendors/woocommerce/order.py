@@ -1,0 +1,214 @@
+"""An order of WooCommerce as REST v3 shows it: what is needed of it, and what is put right before it is read."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.ingest.errors import CallbackUnreadable, WebhookRefused
+from services.ingest.vendors.shared import exact_json
+from services.ingest.vendors.shared.dates import is_readable
+from services.ingest.vendors.shared.notes import Note
+from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.source import reasonable
+
+ID = re.compile(r"[0-9]{1,19}", re.ASCII)
+TEXT_CHARS_MAX = 10_000
+Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
+Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
+Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
+Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
+At = datetime | None
+DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
+
+
+class Billing(Part):
+    first_name: Text = None
+    last_name: Text = None
+    email: Text = None
+
+
+class LineItem(Part):
+    id: Id
+    name: Text = None
+    product_id: Id | None = None
+    variation_id: Id | None = None
+    sku: Text = None
+    quantity: Number
+    total: Amount = None
+    meta_data: object = None  # by plugins: read on its own, so that nothing in it costs the order
+
+
+class Refund(Part):
+    total: Amount = None
+
+
+class Told(Part):
+    """An order: what is needed of it."""
+
+    id: Id
+    number: Text = None
+    status: Annotated[str, Field(min_length=1, max_length=43)]
+    currency: Annotated[str | None, Field(max_length=40)] = None
+    date_created_gmt: At = None
+    date_modified_gmt: At = None
+    date_paid_gmt: At = None
+    total: Amount = None
+    billing: Billing
+    line_items: Annotated[list[LineItem], Field(max_length=500)]
+    refunds: Annotated[list[Refund] | None, Field(max_length=1_000)] = None
+    transaction_id: Text = None
+    meta_data: object = None
+
+
+class Deleted(Part):
+    """Nothing but an id: what is more than that is another callback with a wrong topic."""
+
+    id: Id
+    status: None = None
+    line_items: None = None
+
+
+def told(body: bytes) -> tuple[Told, list[Note]]:
+    """The order, and what had to be put right in it. Raises ValidationError, or WebhookRefused."""
+    try:
+        return Told.__pydantic_validator__.validate_json(body), []
+    except ValidationError:
+        if said := refusal(body):
+            raise WebhookRefused(said) from None
+        if (put_right := repaired(body)) is None:
+            raise
+    return Told.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
+
+
+def deleted(body: bytes) -> Deleted:
+    """Raises ValidationError, or WebhookRefused."""
+    try:
+        return Deleted.model_validate_json(body)
+    except ValidationError:
+        if said := refusal(body):
+            raise WebhookRefused(said) from None
+        raise
+
+
+def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
+    """The same order with lists where PHP wrote objects, and without what costs it although nothing depends on it: dates
+    by which nothing is ordered, amounts of no form. None: it is no JSON object.
+    """
+    try:
+        order = exact_json.loads(body)
+        if not isinstance(order, dict):
+            return None
+        notes = [*_lists_put_right(order), *_dates_put_right(order), *_texts_put_right(order)]
+        amounts = [*_amounts_put_right(order)]
+        return exact_json.dumps(order), notes + amounts
+    except (ValueError, RecursionError):
+        return None
+
+
+def _lists_put_right(order: dict[str, Any]) -> list[Note]:
+    notes = list[Note]()
+    if (lines := listed(order.get("line_items"))) is not None:
+        order["line_items"] = lines
+    if order.get("billing") == []:  # PHP's empty object
+        order["billing"] = {}
+    if (refunds := order.get("refunds")) is not None:
+        found = listed(refunds)
+        order["refunds"] = found and [it if isinstance(it, dict) else {} for it in found]
+        if found is None:
+            notes.append(Note("unreadable-list", "refunds"))
+    return notes
+
+
+def _dates_put_right(order: dict[str, Any]) -> list[Note]:
+    """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as `-0001-11-30T00:00:00`."""
+    notes = list[Note]()
+    for name in DATES:
+        if order.get(name) is not None and not is_readable(order[name]):
+            order[name] = None
+            notes.append(Note("unreadable-date", name))
+    return notes
+
+
+def _texts_put_right(order: dict[str, Any]) -> list[Note]:
+    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or an empty list."""
+    lines = [it for it in listed(order.get("line_items")) or () if isinstance(it, dict)]
+    notes = set[Note]()
+    for owner, name, what in (
+        (order, "number", "number"),
+        (order, "transaction_id", "transaction_id"),
+        *((it, "name", "line_items.name") for it in lines),
+    ):
+        if not _is_short(owner.get(name), TEXT_CHARS_MAX):
+            notes |= {Note("missing-field", what)} if owner[name] else set()
+            owner[name] = None
+    for it in lines:
+        if (said := it.get("variation_id")) is not None and not (_is_short(said) and ID.fullmatch(str(said))):
+            notes |= {Note("missing-field", "line_items.variation_id")} if said else set()
+            it["variation_id"] = None
+    return sorted(notes)
+
+
+def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
+    """Those that no model reads at all. An amount of another form is counted as unreadable when it is read."""
+    notes = set[Note]()
+    for owner, what in (
+        (order, "total"),
+        *((it, "line_items.total") for it in listed(order.get("line_items")) or () if isinstance(it, dict)),
+        *((it, "refunds.total") for it in listed(order.get("refunds")) or () if isinstance(it, dict)),
+    ):
+        if not _is_short(owner.get("total")):
+            owner["total"] = None
+            notes.add(Note("unreadable-amount", what))
+    if not _is_short(order.get("currency")):
+        order["currency"] = None
+    return sorted(notes)
+
+
+def _is_short(value: object, chars_max: int = 40) -> bool:
+    """Whether a model reads it as a text; without `chars_max`, as an amount or a currency."""
+    is_one = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
+    return is_one and len(str(value)) <= chars_max
+
+
+def refusal(body: bytes) -> str:
+    """What a shop signs and sends when the user who made the webhook may not read the order: an error of its REST API."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return ""
+    data = document.get("data") if isinstance(document, dict) else None
+    if (
+        not isinstance(data, dict)
+        or not isinstance(data.get("status"), int)
+        or not {"code", "message"} <= document.keys()
+    ):
+        return ""
+    why = "the user who made the webhook may not read orders any more" if data["status"] in {401, 403} else "no order"
+    return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"
+
+
+def modified(order: Told, notes: list[Note]) -> datetime:
+    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the order was made: then only
+    the place in the log orders what the shop says. Notes what is out of bounds.
+    """
+    if (at := order.date_modified_gmt) is not None:
+        if (usable := reasonable(offset(at))) is not None:
+            return usable
+        notes.append(Note("unreadable-date", "date_modified_gmt"))
+    if (made := order.date_created_gmt) is not None and (usable := reasonable(offset(made))) is not None:
+        return usable
+    raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
+
+
+def offset(at: datetime) -> datetime:
+    """`*_gmt` has none and is UTC."""
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at

@@ -1,0 +1,161 @@
+"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the time of telling.
+
+The delivery id names a second, not a callback, so it is no key. The topic is not covered by the signature: it only tells
+deleted from restored from told, and a deletion must also look like one (a body with nothing but an id).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from schemas.callbacks import WOOCOMMERCE
+from services.ingest.errors import CallbackForeign
+from services.ingest.rules import facts
+from services.ingest.vendors.shared.notes import Note
+from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.source import Delivery, Received, Source, status
+from services.ingest.vendors.woocommerce.cards import without_cards
+from services.ingest.vendors.woocommerce.lines import NOTHING, Extra, extra
+from services.ingest.vendors.woocommerce.order import Deleted, Told, deleted, modified, told
+from services.ingest.vendors.woocommerce.storefront import storefront
+
+SIGNATURE = b"x-wc-webhook-signature"
+TOPIC = b"x-wc-webhook-topic"
+DELETED, RESTORED = "order.deleted", "order.restored"
+RESTORED_WITHIN = timedelta(days=1)  # shops' queues stand still for hours
+TOLD = frozenset({"order.created", "order.updated", RESTORED, ""})  # "": a proxy took the header; the body is an order
+LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
+ENTITY = re.compile(
+    r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));", re.IGNORECASE
+)
+MEANT = "&<>\"'"
+PAYMENT_META = frozenset({"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"})
+REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
+PAYMENTS_MAX = 20  # that an order names
+PING = re.compile(rb"webhook_id=[0-9]{1,20}")
+
+
+def verify(delivery: Delivery) -> bool:
+    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is known as a repeat."""
+    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""))
+
+
+def key_of(secret: str) -> bytes:
+    """As WordPress signs: with its five special characters decoded, once."""
+    return ENTITY.sub(lambda found: MEANT[(found.lastindex or 1) - 1], secret).encode()
+
+
+def topic(headers: Mapping[bytes, bytes]) -> str:
+    return headers.get(TOPIC, b"").decode("ascii", "replace")
+
+
+def orders(body: bytes) -> tuple[str | None]:
+    """WordPress writes the id first."""
+    found = LEADING_ID.match(body)
+    return (found[1].decode() if found else None,)
+
+
+def is_ping(delivery: Delivery) -> bool:
+    """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
+    return SIGNATURE not in delivery.headers and PING.fullmatch(delivery.body.strip()) is not None
+
+
+def identify(received: Received, order: Told | Deleted) -> str:
+    """Source, order, topic, and of a full order the second of its clock and its status."""
+    name = f"{received.source}:{order.id} {received.topic or 'order'}"
+    if isinstance(order, Deleted):
+        return name
+    at = order.date_modified_gmt
+    return f"{name} {at.isoformat() if at else ''} {status(order.status)}"
+
+
+def normalise(received: Received) -> facts.Callback:
+    if received.topic == DELETED:
+        gone = deleted(received.body)
+        deletion = facts.deletion_fact(received.position, is_deleted=True)
+        return facts.callback(identify(received, gone), f"{received.source}:{gone.id}", (deletion,))
+    if received.topic not in TOLD:
+        raise CallbackForeign(f"its topic is {received.topic[:100]!r}, and only order.* is about orders")
+    order, notes = told(received.body)
+    extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
+    word = status(order.status)
+    written = storefront(order, word, extras, received.decimals, notes)
+    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, modified(order, notes), received.position)
+    if received.topic == RESTORED:
+        known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
+    return facts.callback(
+        identify(received, order),
+        f"{received.source}:{order.id}",
+        known,
+        payments=payments(received, order, notes),
+        notices=noticed(received, order, extras, notes),
+    )
+
+
+def noticed(
+    received: Received, order: Told, extras: Sequence[Extra], notes: Sequence[Note]
+) -> tuple[facts.Notice, ...]:
+    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood; and fields for whose want
+    something else was taken: the order as never refunded, or as changed when it was made.
+    """
+    found: list[tuple[str, str]] = [*notes]
+    for it in extras:
+        if it is not NOTHING:
+            found += of_extra(it)
+    if order.date_modified_gmt is None:
+        found.append(("missing-field", "date_modified_gmt"))
+    if order.refunds is None:
+        found.append(("missing-field", "refunds"))
+    if not found:
+        return ()
+    return tuple([facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(found))])
+
+
+def of_extra(it: Extra) -> Iterator[tuple[str, str]]:
+    if it.unusable:
+        yield "unusable-number", f"line_items.meta_data.{it.unusable}"
+    if it.nobody:
+        yield "unusable-recipient", f"line_items.meta_data.{it.nobody}"
+    if it.is_no_list:
+        yield "unreadable-list", "line_items.meta_data"
+
+
+def payments(received: Received, order: Told, notes: list[Note]) -> list[str]:
+    """What the gateway's plugin wrote down of the payment: how it is called there."""
+    references: list[object] = [order.transaction_id]
+    if order.meta_data:
+        meta = order.meta_data if isinstance(order.meta_data, list) else listed(order.meta_data)
+        if meta is None:
+            notes.append(Note("unreadable-list", "meta_data"))
+        entries = [it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)]
+        references += [it.get("value") for it in entries if it["key"] in PAYMENT_META]
+    return [
+        facts.payment(received.source, text)
+        for text in references[:PAYMENTS_MAX]
+        if isinstance(text, str) and REFERENCE.fullmatch(text)
+    ]
+
+
+def restored_at(received: Received, order: Told) -> str:
+    """The record's position in the log, but not long after the order was last changed, and a restoration changes it.
+
+    The topic is not signed: without this an order's old body, sent again as restored, would undo any later deletion.
+    """
+    return min(received.position, facts.sortable(modified(order, []) + RESTORED_WITHIN))
+
+
+SOURCE = Source(
+    kind="woocommerce",
+    type=WOOCOMMERCE,
+    verify=verify,
+    normalise=normalise,
+    orders=orders,
+    topic=topic,
+    is_ping=is_ping,
+    key_of=key_of,
+    has_decimal_amounts=True,
+    without_cards=without_cards,
+)

@@ -1,0 +1,211 @@
+"""What a callback meets at the door: each is answered only when Kafka has it.
+
+Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
+its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
+had, 401 wrong signature, 429 too fast by now, 503 Kafka does not take it. Only what is genuine uses up its source's rate; what was
+taken before has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused for what it
+says: the worker judges that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.ingest.callbacks import UNKNOWN, records
+from services.ingest.config.sources_file import PREFIX, Shop
+from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
+from services.ingest.settings import Settings
+from services.ingest.vendors.shared.source import FORM, CertificateNeededError, Delivery
+from services.ingest.webhooks.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
+from services.ingest.webhooks.bodies import FULL, Bodies
+from services.ingest.webhooks.certificates import Certificates
+from services.ingest.webhooks.publisher import NotTakenError, Publisher
+from services.ingest.webhooks.rate_limit import Pace, Paces
+from services.runtime.observability import logs, tracing
+
+TOPIC_CHARS_MAX = 128
+GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
+
+
+class Callbacks:
+    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
+
+    def __init__(
+        self,
+        shops: Mapping[str, Shop],
+        publisher: Publisher,
+        settings: Settings,
+        certificates: Certificates | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._shops, self._publisher, self._settings = shops, publisher, settings
+        self._certificates = certificates or Certificates()
+        self._wall = wall
+        self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
+        self._bodies = Bodies(settings)
+        self._paces = {shop.slug: Paces(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
+        self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
+        self._answered: Counter[tuple[str, int]] = Counter()
+        self._log = logs.get("door")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        slug, _, tail = scope["path"].removeprefix(PREFIX).partition("/")
+        shop = self._shops.get(slug)
+        if tail and shop is not None and not shop.source.uses_tail:
+            shop = None
+        try:
+            answer = await self._answer(shop, tail.removesuffix("/"), scope, receive)
+        except ProblemError as problem:
+            answer = problem.answer()
+        except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
+            self._log.exception("a callback met a defect", error=type(error).__name__)
+            answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
+        self._answered[shop.slug if shop else UNKNOWN, answer.status] += 1
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, shop: Shop | None, tail: str, scope: Scope, receive: Receive) -> Answer:
+        headers = dict(scope["headers"])  # of two of one name the last counts
+        if shop is None:
+            raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
+        media = self._check(shop, scope["method"], headers)
+        with self._bodies.place() as body:
+            delivery = self._delivery(shop, tail, headers, await self._bodies.read(receive, body))
+            if media not in (shop.source.media, shop.source.also):
+                return self._greet(shop, delivery)
+            if not await self._is_genuine(shop, delivery):
+                raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
+            if not self._paces[shop.slug].take(time.monotonic(), delivery.body):
+                raise too_fast()
+            await self._publish(shop, delivery)
+            self._paces[shop.slug].taken(delivery.body)
+        return self._answers[shop.slug]
+
+    def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
+        tolerance_s = self._settings.door_clock_tolerance_s
+        known = self._certificates.known
+        return Delivery(headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known)
+
+    async def _is_genuine(self, shop: Shop, delivery: Delivery) -> bool:
+        try:
+            return shop.source.verify(delivery)
+        except CertificateNeededError as needed:
+            url = needed.url
+        if not await self._certificates.fetch(url):
+            raise self._come_again("the vendor's certificate cannot be had now")
+        try:
+            is_genuine = shop.source.verify(delivery)
+        except CertificateNeededError:
+            return False
+        if is_genuine:
+            self._certificates.prove(url)
+        return is_genuine
+
+    def _check(self, shop: Shop, method: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """What can be refused before the body is read. The media type, if nothing is."""
+        if method != "POST":
+            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POST", allow="POST", connection="close")
+        if shop.refused is not None:
+            raise self._come_again("the source has no secret")
+        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if (
+            media not in (shop.source.media, shop.source.also or FORM, FORM)
+            or headers.get(b"content-encoding", b"identity") != b"identity"
+        ):
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                f"callbacks are {shop.source.media.decode()}, not encoded",
+                connection="close",
+            )
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 12 or (length.isdigit() and int(length) > self._settings.door_body_bytes_max):
+            raise too_large(self._settings.door_body_bytes_max)
+        if not self._bodies.has_room():
+            raise self._come_again(FULL)
+        now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
+        if not (self._greetings[shop.slug].take(now) if is_greeting else self._paces[shop.slug].has_room(now)):
+            raise too_fast()
+        return media
+
+    def _greet(self, shop: Shop, delivery: Delivery) -> Answer:
+        if not shop.source.is_ping(delivery):
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}")
+        return self._answers[shop.slug]
+
+    async def _publish(self, shop: Shop, delivery: Delivery) -> None:
+        """One record for each piece of it. When Kafka takes only some of them, the sender comes again, and those are known."""
+        at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        hop = str(tracing.child(tracing.parse(delivery.headers.get(b"traceparent"))))
+        body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
+        event_id = shop.source.event_id(delivery)
+        try:
+            awaited = [
+                self._publisher.publish(record.encode(time=at, traceparent=hop))
+                for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
+            ]
+            await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))  # which hears all of them
+        except NotTakenError as error:
+            raise self._come_again(f"the callback could not be kept: {error}") from None
+
+    def _come_again(self, why: str) -> ProblemError:
+        return come_again(why, self._settings.door_retry_after_s)
+
+    def tell(self) -> None:
+        """About once a second: what was answered since, as metrics and in a line for each source, however many callers
+        there were.
+        """
+        answered, self._answered = self._answered, Counter()
+        for (source, status), count in answered.items():
+            DOOR_CALLBACKS.add(count, source=source, status=str(status))
+        DOOR_IN_FLIGHT.set(len(self._bodies))
+        for (source, status), count in answered.items():
+            if status == HTTPStatus.UNAUTHORIZED:
+                self._log.warning("callbacks with a wrong signature", source=source, count=count)
+            elif status == HTTPStatus.TOO_MANY_REQUESTS:
+                self._log.warning("a source was told to slow down", source=source, count=count)
+
+
+class Api(FastAPI):
+    """Callbacks go their own way; all else is the framework's."""
+
+    def __init__(self, callbacks: Callbacks, publisher: Publisher) -> None:
+        super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
+        self._callbacks: ASGIApp = callbacks
+        self.add_exception_handler(HTTPException, problem)
+
+        @self.get("/livez")
+        async def livez() -> Response:
+            """For a load balancer. What tells more than this is at the health server's port."""
+            return said(None if publisher.is_alive else "the producer has ended")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            await self._callbacks(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def said(trouble: str | None) -> Response:
+    if trouble is None:
+        return Response("ok\n", media_type="text/plain")
+    return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+
+
+async def problem(_request: Request, error: Exception) -> Response:
+    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    return rendered(ProblemError(status, "POST /hooks/{source} and /livez are all there is"))
+
+
+def rendered(error: ProblemError) -> Response:
+    answer = error.answer()
+    return Response(answer.body, answer.status, media_type="application/problem+json")

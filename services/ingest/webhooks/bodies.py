@@ -1,0 +1,112 @@
+"""Bodies of callbacks, from their first byte until they are answered: bounded in size, in time, in number and together.
+
+A genuine body comes in one piece, or soon. So when there is no room, the one that has been coming for longest is given up, and
+whoever begins and does not end keeps nobody out. Those that wait for Kafka's word are never given up for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+
+from starlette.types import Receive
+
+from services.ingest.settings import Settings
+from services.ingest.webhooks.answers import ProblemError, come_again, too_large
+
+FULL = "too many callbacks at once"
+
+
+class Body:
+    """One of them. It holds its place until it is answered, or given up."""
+
+    __slots__ = ("content", "is_given_up", "limit", "size")
+
+    def __init__(self) -> None:
+        # One buffer, for a list of its parts would cost a part of one byte fifty.
+        self.content, self.size, self.is_given_up = bytearray(), 0, False
+        self.limit: asyncio.Timeout | None = None
+
+
+class Bodies:
+    """Used in one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._coming = dict[Body, None]()  # the one that began first stands first
+        self._count = self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def has_room(self) -> bool:
+        """Whether one more may begin."""
+        return self._count < self._settings.door_in_flight_max or bool(self._coming)
+
+    @contextmanager
+    def place(self) -> Iterator[Body]:
+        """Of one that `has_room` has let in."""
+        if self._count >= self._settings.door_in_flight_max:
+            self._give_up(next(iter(self._coming)))
+        body = Body()
+        self._count += 1
+        try:
+            yield body
+        finally:
+            self._leave(body)
+
+    async def read(self, receive: Receive, body: Body) -> bytes:
+        """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has bounds of its own."""
+        self._coming[body] = None
+        try:
+            async with asyncio.timeout(self._settings.door_body_wait_ms / 1_000) as body.limit:
+                while await self._read_on(receive, body):
+                    pass
+        except TimeoutError:
+            if body.is_given_up:
+                raise self._full() from None
+            raise ProblemError(
+                HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
+            ) from None
+        finally:
+            self._coming.pop(body, None)
+        return bytes(body.content)
+
+    async def _read_on(self, receive: Receive, body: Body) -> bool:
+        """Whether there is more."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
+        if body.is_given_up:
+            raise self._full()
+        chunk = message.get("body", b"")
+        body.content += chunk
+        body.size += len(chunk)
+        self._bytes += len(chunk)
+        if body.size > self._settings.door_body_bytes_max:
+            raise too_large(self._settings.door_body_bytes_max)
+        while self._bytes > self._settings.door_in_flight_bytes_max:
+            oldest = next(iter(self._coming))
+            if oldest is body:
+                raise self._full()
+            self._give_up(oldest)
+        return bool(message.get("more_body", False))
+
+    def _give_up(self, body: Body) -> None:
+        """Its place is free at once; its caller is told so as soon as it is its turn."""
+        self._leave(body)
+        body.is_given_up = True
+        if body.limit is not None:
+            body.limit.reschedule(0)
+
+    def _leave(self, body: Body) -> None:
+        self._coming.pop(body, None)
+        if not body.is_given_up:
+            self._count -= 1
+            self._bytes -= body.size
+            body.content = bytearray()
+
+    def _full(self) -> ProblemError:
+        return come_again(FULL, self._settings.door_retry_after_s)

@@ -1,0 +1,204 @@
+"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
+
+One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up for many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
+
+from schemas.envelope import Output
+from services.ingest.errors import ClockSkewed, DoorBroken
+from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
+from services.ingest.webhooks.clock_skew import Skew, skew_s
+from services.runtime.errors import BrokerAway, InputMissing
+from services.runtime.kafka.client import LOGGER, producer_settings
+from services.runtime.kafka.topics import BrokerRefuses
+from services.runtime.observability import logs
+from services.runtime.observability.log_limits import Repeats
+
+POLL_S = 0.1
+PROBE_S = 1.0
+SWEEP_S = 0.1
+
+
+class Acknowledged(NamedTuple):
+    """The end of one record, as the polling thread hands it to the event loop."""
+
+    since: float
+    future: asyncio.Future[None]
+    error: KafkaError | None
+    skew_s: float | None  # None: the broker did not stamp it
+
+
+class NotTakenError(Exception):
+    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come again."""
+
+
+class Publisher:
+    """Used in one event loop. `on_fatal` is called there when the producer will never send again."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        *,
+        records_max: int,
+        bytes_max: int,
+        wait_s: float,
+        on_fatal: Callable[[str], None],
+        skew_warning_s: float = 2.0,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
+        bounds: dict[str, object] = {
+            "queue.buffering.max.messages": records_max,
+            "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
+            "error_cb": self._said,
+        }
+        self._producer = Producer(settings | bounds, logger=LOGGER)
+        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._told: deque[Acknowledged] = deque()
+        self._wall, self._skew = wall, Skew(skew_warning_s)
+        self._is_woken = self._stopping = False
+        self._is_doubted = False  # the client lost all its connections: it is asked, also when nobody publishes
+        self._trouble: str | None = "starting: Kafka has not answered yet"
+        self._fatal: str | None = None
+        self._log, self._repeats = logs.get("door"), Repeats()
+        self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
+        self._thread.start()
+        self._sweeper = self._loop.create_task(self._sweep())
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
+        return self._fatal or self._trouble
+
+    @property
+    def degraded(self) -> str:
+        """What is not as it should be although records are acknowledged; empty: nothing."""
+        return self._skew.warning
+
+    @property
+    def is_alive(self) -> bool:
+        return self._fatal is None and self._thread.is_alive()
+
+    def publish(self, output: Output) -> asyncio.Future[None]:
+        """Done when it is durable; fails with NotTakenError. Raises it too, when there is no use in waiting."""
+        if self._trouble is not None or self._fatal is not None:
+            raise NotTakenError(self.trouble)
+        now, future = time.monotonic(), self._loop.create_future()
+        try:
+            self._producer.produce(
+                output.topic,
+                output.value,
+                output.key,
+                headers=list(output.headers),
+                on_delivery=partial(self._delivered, now, self._wall(), future),
+            )
+        except (BufferError, KafkaException) as error:
+            raise NotTakenError(str(error)) from None
+        self._waiting.append((now + self._wait_s, future))
+        return future
+
+    async def close(self, seconds: float) -> None:
+        """What was produced is given its time; whoever waited for it has been answered or is answered now."""
+        self._sweeper.cancel()
+        await asyncio.to_thread(self._producer.flush, seconds)
+        self._stopping = True
+        await asyncio.to_thread(self._thread.join, 5)
+
+    # In the polling thread.
+
+    def _poll(self) -> None:
+        probed = 0.0
+        while not self._stopping:
+            if (self._trouble is not None or self._is_doubted) and time.monotonic() - probed > PROBE_S:
+                self._is_doubted = False
+                self._probe()
+                probed = time.monotonic()
+            self._producer.poll(POLL_S)
+
+    def _probe(self) -> None:
+        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
+        try:
+            found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
+        except KafkaException as error:
+            self._trouble = f"{BrokerAway.code}: Kafka does not answer: {error.args[0].name()}"
+            return
+        if found.error is None:
+            self._trouble = None
+            return
+        is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        code = InputMissing.code if is_missing else BrokerRefuses.code
+        self._trouble = f"{code}: {self._topic}: {found.error.name()}"
+
+    def _delivered(
+        self, since: float, produced_at: float, future: asyncio.Future[None], error: KafkaError | None, message: Message
+    ) -> None:
+        stamped_by, logged_ms = message.timestamp()
+        is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
+        skew = skew_s(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
+        self._told.append(Acknowledged(since, future, error, skew))
+        if not self._is_woken:
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._settle)
+
+    def _said(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = f"{DoorBroken.code}: the producer failed: {error.name()}"
+            self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+            self._is_doubted = True
+
+    # In the event loop.
+
+    def _settle(self) -> None:
+        self._is_woken = False  # before the look: what comes from now on wakes us again
+        oldest: float | None = None
+        skew: float | None = None
+        while self._told:
+            since, future, error, found = self._told.popleft()
+            if error is None:
+                oldest = since if oldest is None else oldest
+                skew = found
+            if future.done():
+                continue  # it waited too long, and its sender was told so
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(NotTakenError(error.name()))
+        if oldest is not None:
+            DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
+        if skew is not None:
+            self._report_skew(skew)
+
+    def _report_skew(self, seconds: float) -> None:
+        self._skew.measured(seconds)
+        DOOR_CLOCK_SKEW.set(seconds)
+        if self._skew.is_to_be_reported(time.monotonic()):
+            self._log.warning("clock skew", code=ClockSkewed.code, error=self._skew.warning, skew_s=round(seconds, 3))
+
+    async def _sweep(self) -> None:
+        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall wait in vain."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
+                _, future = self._waiting.popleft()
+                if not future.done():
+                    if self._trouble is None and (suppressed := self._repeats.due(BrokerAway.code)) is not None:
+                        more = {"waited_s": self._wait_s, "suppressed": suppressed}
+                        self._log.warning("kafka does not acknowledge", code=BrokerAway.code, **more)
+                    self._trouble = f"{BrokerAway.code}: Kafka did not acknowledge within {self._wait_s:g} s"
+                    future.set_exception(NotTakenError(self._trouble))

@@ -1,0 +1,1 @@
+"""Kafka: the client of a lane, and what tools ask of a broker."""

@@ -1,0 +1,77 @@
+"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which joins no group."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from services.runtime.kafka.messages import UNREADABLE
+from services.runtime.records import LaneKey
+
+DEADLINE_S = 5.0
+LOGGER = logging.getLogger("kafka")
+
+
+def batch_end(servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S) -> int | None:
+    """The first offset after the batch that holds `offset`, or None if it was not found in time.
+
+    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries the first offset of
+    the batch. So "still in this batch" is monotone, and the end is found in some twenty answers at most.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "stubline.probe",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "fetch.wait.max.ms": 10,
+        },
+        logger=LOGGER,
+    )
+    until = time.monotonic() + deadline_s
+    try:
+        return _first_outside(lambda at: _batch_at(consumer, lane, at, until), offset)
+    except (KafkaException, TimeoutError):
+        return None
+    finally:
+        with suppress(KafkaException):
+            consumer.close()
+
+
+def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
+    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be read."""
+    begin = batch_at(offset)
+    if begin is None:
+        return None
+    inside, step = offset, 1
+    while batch_at(inside + step) == begin:
+        inside, step = inside + step, 2 * step
+    outside = inside + step
+    while outside - inside > 1:
+        middle = (inside + outside) // 2
+        if batch_at(middle) == begin:
+            inside = middle
+        else:
+            outside = middle
+    return outside
+
+
+def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
+    """Raises TimeoutError."""
+    consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
+    while (left := until - time.monotonic()) > 0:
+        message: Message | None = consumer.poll(left)
+        error = None if message is None else message.error()
+        if message is None or (error is not None and error.code() not in _ANSWERS):
+            continue
+        return message.offset() if error is not None and error.code() in UNREADABLE else None
+    raise TimeoutError
+
+
+_ANSWERS = UNREADABLE | {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - public names

@@ -1,0 +1,1 @@
+"""The loop of a service: what happens to a record between fetch and publish."""

@@ -1,0 +1,71 @@
+"""Which record is it? A batch that failed is tried in parts, in savepoints that are always rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+from services.runtime.errors import Poison, UnexpectedError
+from services.runtime.loop.batch import LanesLost, Part, RecordsFailed
+from services.runtime.loop.commit import ask, entries_of, too_large
+from services.runtime.loop.context import Means
+from services.runtime.loop.lane import Place, Prepared
+from services.runtime.loop.ports import Transaction
+from services.runtime.observability.logs import describe
+from services.runtime.records import Dead, Effect
+
+S = TypeVar("S")
+
+
+class Blame(Generic[S]):
+    """Finds the records that fail by themselves. Its transaction is never committed."""
+
+    def __init__(self, means: Means[S]) -> None:
+        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
+        self._telemetry, self._clock = means.telemetry, means.clock
+        self._deadline_s = means.settings.bisect_deadline_ms / 1_000
+
+    def find(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead], enough: int) -> dict[Place, Dead]:
+        """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
+        until = self._clock() + self._deadline_s
+        suspects = [
+            entry for entry in entries_of(parts) if entry.place not in verdicts and not isinstance(entry.event, Dead)
+        ]
+        found: dict[Place, Dead] = {}
+        with self._ledger.transaction() as transaction:
+            locked = transaction.lock([part.claim for part in parts])
+            if locked.lost:
+                raise LanesLost(locked.lost)
+            untried = [suspects] if len(suspects) == 1 else _halves(suspects)
+            while untried and len(found) < enough and (self._clock() < until or not found):
+                group = untried.pop()
+                error = self._try(transaction, group)
+                if error is None:
+                    continue
+                if len(group) == 1:
+                    found[group[0].place] = self._verdict(group[0], error)
+                else:
+                    untried += _halves(group)
+        return found
+
+    def _try(self, transaction: Transaction[S], group: Sequence[Prepared]) -> BaseException | None:
+        try:
+            with transaction.trial():
+                events = [entry.event for entry in group]
+                outcomes = ask(self._service, self._fault, events, transaction.session)
+        except RecordsFailed as error:
+            return error.__cause__
+        effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
+        return too_large(said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs)
+
+    def _verdict(self, entry: Prepared, error: BaseException) -> Dead:
+        if isinstance(error, Poison):
+            return Dead(error)
+        record = entry.record
+        self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+        return Dead(UnexpectedError(describe(error)), unexpected=True)
+
+
+def _halves(entries: Sequence[Prepared]) -> list[Sequence[Prepared]]:
+    middle = len(entries) // 2
+    return [half for half in (entries[:middle], entries[middle:]) if half]

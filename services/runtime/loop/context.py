@@ -1,0 +1,29 @@
+"""What the parts of a worker work with: handed in once, so that a test hands in others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from services.runtime.loop.ports import Ledger, Log
+from services.runtime.observability.telemetry import Telemetry
+from services.runtime.postgres.connection import Fault
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Means(Generic[S]):
+    """`clock` is monotonic, `wall` the time of day, both in seconds. `fault` says whose fault an error is."""
+
+    service: Service[Any, S]
+    log: Log
+    ledger: Ledger[S]
+    settings: LaneSettings
+    telemetry: Telemetry
+    fault: Callable[[BaseException], Fault]
+    clock: Callable[[], float]
+    wall: Callable[[], float]

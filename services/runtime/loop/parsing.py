@@ -1,0 +1,134 @@
+"""From fetched records to prepared ones: offsets compared, bytes parsed. No transaction is open here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Any
+
+from schemas.envelope import NotAnEvent, WordOfANewerRelease
+from services.runtime.errors import NewerRelease, NotAnEventError, Poison, RecordTooLarge, Stop, UnexpectedError
+from services.runtime.loop import dead_letters
+from services.runtime.loop.lane import Lane, Prepared
+from services.runtime.observability.logs import describe
+from services.runtime.observability.telemetry import Telemetry
+from services.runtime.records import (
+    HEADER_BYTES,
+    RECORD_BYTES_MAX,
+    UNREADABLE_HEADERS,
+    Dead,
+    Original,
+    Record,
+    record_bytes,
+)
+
+VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = 2**16, 2**14, 2**10  # of a record that is too large
+
+
+class Intake:
+    """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts their lane."""
+
+    def __init__(self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry) -> None:
+        self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
+
+    def prepare(self, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        """False when an offset does not follow on: nothing from there is prepared, and the lane must be assigned again.
+
+        `end` is where the partition ends after these records, if the client has met its end.
+        A smaller offset than the next is a record seen before, and is never worked (model/: rule 19). A hole is believed
+        when two assignments in a row meet it alike: one alone may be the client's jump, as seen with confluent-kafka 2.16
+        while an answer of the broker to an older question was on its way. All holes of one fetch are remembered, so a log
+        with a marker after each record costs one more assignment a fetch, not one a record.
+        """
+        key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
+        read, bytes_max = self._read, RECORD_BYTES_MAX
+        if key.topic == self._replay_topic:
+            read, bytes_max = self._replay, RECORD_BYTES_MAX + dead_letters.REPLAY_HEADERS_BYTES_MAX
+        lane.unreadable = 0
+        for index, record in enumerate(records):
+            offset = record.offset
+            if offset != tail:
+                if offset < tail:
+                    continue
+                if lane.holes.get(tail) != offset:
+                    lane.holes = _holes(tail, records[index:], end)
+                    return False
+                gap = offset - tail
+            elif offset in lane.holes:
+                del lane.holes[offset]
+                self._telemetry.jumped(key, offset)
+            size = record_bytes(record)
+            origin, event = read(record) if size <= bytes_max else _first_part(record, size)
+            prepared.append(Prepared(key, offset, origin, event, gap, size))
+            lane.tail = tail = offset + 1
+            gap = 0
+        if end is not None and end > tail:
+            if lane.holes.get(tail) != end:
+                lane.holes = {tail: end}
+                return False
+            lane.empty = tail, end
+        return True
+
+    def _replay(self, record: Record) -> tuple[Record, Any]:
+        try:
+            origin = dead_letters.replayed(record)
+        except Poison as error:
+            return record, Dead(error)
+        return self._read(origin)
+
+    def _read(self, record: Record) -> tuple[Record, Any]:
+        if record.headers is UNREADABLE_HEADERS:
+            return record, Dead(NotAnEventError("the name of a header is not UTF-8, so no header can be read or kept"))
+        return record, self._event(record)
+
+    def _event(self, record: Record) -> Any:
+        """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
+        try:
+            return self._parse(record)
+        except Stop as error:
+            return error
+        except WordOfANewerRelease as error:
+            return NewerRelease(f"{record.topic} {record.partition} {record.offset}: {error}")
+        except NotAnEvent as error:
+            return Dead(NotAnEventError(str(error)))
+        except Poison as error:
+            return Dead(error)
+        except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
+            self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+            return Dead(UnexpectedError(describe(error)), unexpected=True)
+
+
+def _holes(tail: int, records: Sequence[Record], end: int | None) -> dict[int, int]:
+    """Where offsets do not follow on from `tail`: the first offset of each hole, and the first after it."""
+    holes: dict[int, int] = {}
+    for record in records:
+        if record.offset > tail:
+            holes[tail] = record.offset
+        tail = max(tail, record.offset + 1)
+    if end is not None and end > tail:
+        holes[tail] = end
+    return holes
+
+
+def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
+    """The record as its letter keeps it. Whole headers from the first on, as many as fit."""
+    value = record.value or b""
+    room = HEADERS_BYTES_KEPT
+
+    def fits(header: tuple[str, bytes | None]) -> bool:
+        nonlocal room
+        room -= HEADER_BYTES + len(header[0].encode("utf-8", "surrogatepass")) + len(header[1] or b"")
+        return room >= 0
+
+    kept = record._replace(
+        key=record.key and record.key[:KEY_BYTES_KEPT],
+        value=record.value and value[:VALUE_BYTES_KEPT],
+        headers=list(takewhile(fits, record.headers)),
+    )
+    cause = (
+        f"{size} bytes of key ({len(record.key or b'')}), value ({len(value)}) and {len(record.headers)} headers, "
+        f"and {RECORD_BYTES_MAX} can be worked"
+    )
+    original = Original(len(value), hashlib.sha256(value).digest())
+    return kept, Dead(RecordTooLarge(cause), original=original)

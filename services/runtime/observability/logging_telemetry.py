@@ -1,0 +1,133 @@
+"""The loop's story for people: one log line an event, never one a record or a batch, and the answers of the health door."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from typing_extensions import override
+
+from services.runtime.errors import LoopFailed, StublineError
+from services.runtime.observability import logs
+from services.runtime.observability.health import Health
+from services.runtime.observability.log_limits import Repeats
+from services.runtime.observability.prometheus import Meters
+from services.runtime.postgres.connection import code_of
+from services.runtime.records import LaneKey
+
+
+class Narrator(Meters):
+    """Meters that also speak."""
+
+    def __init__(self, group: str, health: Health) -> None:
+        super().__init__(group)
+        self._log = logs.get("lanes").bind(group=group)
+        self._health = health
+        self._said = (False, "starting")
+        self._waiting: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
+        self._repeats = Repeats()
+        self._waiting_for = ""  # the code of the last line that says so, until it is back
+
+    @override
+    def turned(self, *, is_ready: bool, why: str) -> None:
+        self._health.beat()
+        if is_ready and self._waiting_for:
+            self._log.info("ready again", code=self._waiting_for)
+            self._waiting_for = ""
+        if (is_ready, why) != self._said:
+            self._health.ready(is_ready, why)
+            self._said = (is_ready, why)
+
+    @override
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
+        super().acquired(lane, epoch, offset, published_again)
+        where = {"topic": lane.topic, "partition": lane.partition}
+        self._log.info("lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again)
+
+    @override
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        self._log.info("lanes revoked", lanes=_named(lanes))
+
+    @override
+    def lost(self, lanes: Collection[LaneKey]) -> None:
+        self._log.warning("lanes lost", lanes=_named(lanes))
+
+    @override
+    def fenced(self, lanes: Collection[LaneKey]) -> None:
+        super().fenced(lanes)
+        self._log.warning("lanes fenced", lanes=_named(lanes))
+
+    @override
+    def stopped(self, lane: LaneKey, code: str, text: str) -> None:
+        super().stopped(lane, code, text)
+        self._log.error("lane stopped", topic=lane.topic, partition=lane.partition, code=code, error=text)
+
+    @override
+    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
+        super().assigned_again(lane, offset, why)
+        self._log.warning("lane assigned again", topic=lane.topic, partition=lane.partition, offset=offset, why=why)
+
+    @override
+    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+        super().hole_doubted(lane, offset)
+        self._log.debug("possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset)
+
+    @override
+    def jumped(self, lane: LaneKey, offset: int) -> None:
+        self._log.warning(
+            "client stepped over a record and was repositioned",
+            topic=lane.topic,
+            partition=lane.partition,
+            offset=offset,
+        )
+
+    @override
+    def gauges(
+        self,
+        lag: Mapping[LaneKey, tuple[int, float]],
+        unacknowledged: Mapping[LaneKey, int],
+        stopped: Collection[LaneKey],
+        uncommitted: Mapping[LaneKey, int],
+    ) -> None:
+        super().gauges(lag, unacknowledged, stopped, uncommitted)
+        for lane in uncommitted.keys() - self._waiting:
+            self._log.info("lane waits for an open transaction", topic=lane.topic, partition=lane.partition)
+        self._waiting = frozenset(uncommitted)
+
+    @override
+    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        super().trouble(error, attempt, wait_s)
+        code = code_of(error)
+        suppressed = self._repeats.due(code)
+        if suppressed is None:
+            return
+        self._waiting_for = code
+        told = {"attempt": attempt, "wait_s": round(wait_s, 2), "suppressed": suppressed}
+        if code == LoopFailed.code:
+            self._log.error("waiting", code=code, **told, exc_info=error)
+        else:
+            self._log.warning("waiting", code=code, **told, error=logs.describe(error))
+
+    @override
+    def warned(self, error: StublineError) -> None:
+        self._log.warning("not as it should be", code=error.code, error=error.cause, next_step=error.next_step)
+
+    @override
+    def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
+        topic, partition, offset = record_at
+        self._log.error("record failed", topic=topic, partition=partition, offset=offset, exc_info=error)
+
+    @override
+    def paused(self, *, is_paused: bool, why: str) -> None:
+        super().paused(is_paused=is_paused, why=why)
+        self._log.warning("service paused" if is_paused else "service resumed", why=why)
+
+    @override
+    def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
+        super().conservation(gaps)
+        for lane, gap in gaps.items():
+            if gap:
+                self._log.error("records without an outcome", topic=lane.topic, partition=lane.partition, gap=gap)
+
+
+def _named(lanes: Collection[LaneKey]) -> list[str]:
+    return [f"{lane.topic}/{lane.partition}" for lane in sorted(lanes)]

@@ -1,0 +1,122 @@
+"""Structured logs: one JSON object a line, on stderr. Never what a record says, only where it stands and whose it is.
+
+Fields by convention: key, trace_id, group, topic, partition. An event's name is a short sentence that is never changed.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from traceback import extract_tb
+from typing import TextIO, cast
+
+import psycopg
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from services.runtime.errors import BrokerAway
+from services.runtime.observability.log_limits import Repeats, shape
+from services.runtime.text import storable
+
+NEVER = frozenset({"value", "body", "payload", "data", "password", "secret", "authorization"})
+TEXT_CHARS_MAX = 2_000
+FRAMES_MAX = 12
+BROKER_AWAY = re.compile(  # as librdkafka words it, of any of its clients
+    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|unreachable|broken pipe|no route",
+    re.IGNORECASE,
+)
+
+
+KAFKA = "kafka"  # the Python logger of all Kafka clients of a process
+
+
+def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Once, at a process's start. Python's own logging goes the same way, so that a library's warning is a line too."""
+    structlog.contextvars.clear_contextvars()
+
+    def named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        """Of any thread's lines, for context variables are a thread's own."""
+        event.setdefault("service", service)
+        return event
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            named,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            tell_errors,
+            clean,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Through()], level=logging.WARNING, force=True)
+
+
+def get(name: str) -> FilteringBoundLogger:
+    """A logger that says where it speaks from: `log = logs.get("lanes")`, then `log.info("lane acquired", topic=...)`."""
+    return cast("FilteringBoundLogger", structlog.get_logger(component=name))
+
+
+def describe(error: BaseException) -> str:
+    """An error in a line. A database's DETAIL quotes rows, so only its primary message is told."""
+    text = str(error)
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        text = f"{error.diag.message_primary} ({error.sqlstate})"
+    return storable(f"{type(error).__name__}: {text}".strip(": "), TEXT_CHARS_MAX)
+
+
+def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """`exc_info` becomes two fields: what it says, and where it stood. Never the values of the frames."""
+    given = event.pop("exc_info", None)
+    error = sys.exception() if given is True else given
+    if isinstance(error, BaseException):
+        frames = extract_tb(error.__traceback__)[-FRAMES_MAX:]
+        event["error"] = describe(error)
+        event["where"] = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    return event
+
+
+def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The last gate: contents and secrets are named but not shown, and no text can break the line or the reader."""
+    return {
+        storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field) for name, field in event.items()
+    }
+
+
+def _clean(field: object) -> object:
+    match field:
+        case None | bool() | int() | float():
+            return field
+        case bytes():
+            return f"({len(field)} bytes)"
+        case Mapping():
+            return {storable(str(name), 100): _clean(inner) for name, inner in field.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_clean(inner) for inner in field]
+        case _:
+            return storable(str(field), TEXT_CHARS_MAX)
+
+
+class _Through(logging.Handler):
+    """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves without end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = Repeats()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        more: dict[str, object] = {}
+        if record.name == KAFKA and BROKER_AWAY.search(text):
+            more["code"] = BrokerAway.code
+        suppressed = self._repeats.due((record.name, more.get("code") or shape(text)))
+        if suppressed is None:
+            return
+        if suppressed:
+            more["suppressed"] = suppressed
+        error = record.exc_info[1] if record.exc_info else None
+        get(record.name).log(record.levelno, text, exc_info=error, **more)

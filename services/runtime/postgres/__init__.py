@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the ledger of lanes, statements and migrations."""

@@ -1,0 +1,139 @@
+"""Brings the database and the broker to what this release needs. Safe to run twice, at once, and again after a crash.
+
+Crash: each file and its row in runtime.migrations commit together, so the next run goes on behind the last whole file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic, sleep
+
+from psycopg import Connection
+from psycopg.errors import LockNotAvailable
+from psycopg.rows import TupleRow
+
+from schemas import migrations
+from schemas.migrations import ChangedMigrationError, Migration
+from schemas.topics import Topic, all_topics
+from services.runtime.errors import Fatal
+from services.runtime.kafka.topics import Broker, Finding
+from services.runtime.postgres import connection as database
+from services.runtime.postgres import statements
+
+SQL = statements.load(__package__)
+TURN_WAIT_S = 60.0  # for another migration to end
+LOCK_WAIT_MS = 2_000  # a file that waits for a table makes everybody behind it wait
+LOCK_TRIES = 15
+PAUSE_S = 0.5
+
+
+class DatabaseTooOld(Fatal):
+    """The server lacks what the statements use."""
+
+    code = "database-too-old"
+    next_step = (
+        "Stubline needs PostgreSQL 18 or later (`uuidv7()`). Upgrade the server, or point DATABASE_URL at another."
+    )
+
+
+class MigrationChanged(Fatal):
+    """A file that was applied has another text now: nobody can say what the database looks like."""
+
+    code = "migration-changed"
+    next_step = (
+        "Put the file back as it was released (`git log -- schemas/migrations`), and write the change as a new file."
+    )
+
+
+class MigrationBusy(Fatal):
+    """Another migration runs, or a table is in use for too long."""
+
+    code = "migration-busy"
+    next_step = "`select pid, query from pg_stat_activity where state <> 'idle'` shows who holds it. Then run it again."
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done: files applied, topics made or changed."""
+
+    applied: Sequence[str]
+    topics: Sequence[Finding]
+
+
+def migrate(
+    database_url: str,
+    kafka_bootstrap_servers: str | None = None,
+    *,
+    post: bool = False,
+    topics: Sequence[Topic] | None = None,
+) -> Report:
+    """Files, roles, topics, in this order. Without a broker only the database. `topics`: others than the project's own."""
+    applied = migrate_database(database_url, migrations.listing(), post=post)
+    made: list[Finding] = []
+    if kafka_bootstrap_servers is not None:
+        made = Broker(kafka_bootstrap_servers).repair(all_topics() if topics is None else topics)
+    return Report(applied, made)
+
+
+def migrate_database(url: str, listing: Sequence[Migration], *, post: bool = False) -> list[str]:
+    """The names of what was applied."""
+    with _turn(url) as connection:
+        try:
+            waiting = migrations.pending(listing, applied(connection), post=post)
+        except ChangedMigrationError as error:
+            raise MigrationChanged(str(error)) from None
+        for migration in waiting:
+            _patiently(migration.name, partial(_apply, connection, migration))
+        _patiently(migrations.ROLES, partial(_grant, connection))
+    return [migration.name for migration in waiting]
+
+
+def applied(connection: Connection[TupleRow]) -> dict[str, str]:
+    """Hash by name; empty in a database that was never migrated."""
+    table = connection.execute(SQL["migrations_table"]).fetchone()
+    if table is None or table[0] is None:
+        return {}
+    return dict(connection.execute(SQL["applied_migrations"]).fetchall())
+
+
+@contextmanager
+def _turn(url: str) -> Iterator[Connection[TupleRow]]:
+    """One migration at a time. The lock goes with the session, so a killed one leaves nothing behind."""
+    with database.connect(
+        url, name="stubline migrate", transaction_timeout_ms=0, idle_ms=0, lock_ms=LOCK_WAIT_MS
+    ) as connection:
+        if connection.info.server_version < database.MIN_VERSION:
+            raise DatabaseTooOld(f"the server is PostgreSQL {connection.info.server_version // 10_000}")
+        until = monotonic() + TURN_WAIT_S
+        while connection.execute(SQL["try_migration_lock"]).fetchone() != (True,):
+            if monotonic() > until:
+                raise MigrationBusy(f"another migration has been running for {TURN_WAIT_S:.0f} s")
+            sleep(PAUSE_S)
+        yield connection
+
+
+def _patiently(name: str, work: Callable[[], None]) -> None:
+    for _ in range(LOCK_TRIES):
+        try:
+            work()
+        except LockNotAvailable:
+            sleep(PAUSE_S)  # those who queued behind us go first
+        else:
+            return
+    raise MigrationBusy(f"{name} did not get its locks in {LOCK_TRIES} tries of {LOCK_WAIT_MS} ms")
+
+
+def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
+    with connection.transaction():
+        connection.execute(migration.text.encode())
+        connection.execute(SQL["create_migrations_table"])
+        connection.execute(SQL["add_migration"], {"name": migration.name, "sha256": migration.sha256})
+
+
+def _grant(connection: Connection[TupleRow]) -> None:
+    """Roles, their rights and the policies of the rows, in one transaction: nobody sees half of them."""
+    with connection.transaction():
+        connection.execute(migrations.roles().encode())

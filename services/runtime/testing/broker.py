@@ -1,0 +1,306 @@
+"""A broker in memory: topics with ids, offsets with holes, one group protocol like KIP-848's, produce requests that rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
+from zlib import crc32
+
+from schemas.envelope import Output
+from services.runtime.errors import BrokerAway, StublineError
+from services.runtime.loop.ports import Answer, Fetch, Listener
+from services.runtime.records import LaneKey, Record
+from services.runtime.testing.clock import FakeClock
+
+SESSION_TIMEOUT_S = 6.0
+
+
+@dataclass(slots=True)
+class _Topic:
+    topic_id: str
+    partitions: list[list[Record | None]]  # None: a transaction's marker, or what compaction took
+    low: list[int]
+
+
+@dataclass(slots=True)
+class _Member:
+    log: FakeLog
+    seen_at: float
+    owned: set[LaneKey] = field(default_factory=set)
+    expired: bool = False  # the group has given its lanes away; it does not know yet
+
+
+class FakeBroker:
+    """Shared by all members. Tests break it through its attributes and methods."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.topics: dict[str, _Topic] = {}
+        self.is_away = False
+        self.unreadable: dict[LaneKey, tuple[int, int]] = {}  # a batch that no client can unpack: its offsets
+        self.forbidden: set[str] = set()  # topics and groups that nobody may read
+        self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
+        self.holds_requests = False  # produce requests rest on the wire until `land`
+        self.wire: list[tuple[Output, Answer]] = []
+        self.hints: dict[tuple[str, LaneKey], int] = {}
+        self._members: dict[str, dict[FakeLog, _Member]] = {}
+
+    # Topics.
+
+    def create_topic(self, name: str, partitions: int = 2) -> None:
+        self.topics[name] = _Topic(uuid4().hex, [[] for _ in range(partitions)], [0] * partitions)
+
+    def delete_topic(self, name: str) -> None:
+        del self.topics[name]
+
+    def add_partitions(self, name: str, total: int) -> None:
+        topic = self.topics[name]
+        for _ in range(total - len(topic.partitions)):
+            topic.partitions.append([])
+            topic.low.append(0)
+
+    def append(self, output: Output, partition: int | None = None) -> LaneKey:
+        topic = self.topics[output.topic]
+        if partition is None:
+            partition = crc32(output.key or b"") % len(topic.partitions)
+        entries = topic.partitions[partition]
+        at = int(self.clock() * 1_000)
+        entries.append(
+            Record(output.topic, partition, len(entries), at, output.key, output.value, list(output.headers))
+        )
+        return LaneKey(output.topic, partition)
+
+    def append_marker(self, lane: LaneKey) -> None:
+        self.topics[lane.topic].partitions[lane.partition].append(None)
+
+    def delete_records(self, lane: LaneKey, before: int) -> None:
+        """Retention."""
+        self.topics[lane.topic].low[lane.partition] = before
+
+    def records(self, topic: str) -> list[Record]:
+        return [record for entries in self.topics[topic].partitions for record in entries if record is not None]
+
+    def land(self, copies: int = 1) -> None:
+        """What rests on the wire arrives, perhaps twice; only the first arrival is answered."""
+        requests, self.wire = self.wire, []
+        for output, answer in requests:
+            for _ in range(copies):
+                self.append(output)
+            answer(None)
+
+    # Groups.
+
+    def join(self, group: str, log: FakeLog) -> None:
+        self._members.setdefault(group, {})[log] = _Member(log, self.clock())
+
+    def leave(self, group: str, log: FakeLog) -> None:
+        self._members.get(group, {}).pop(log, None)
+
+    def expire(self, group: str) -> None:
+        for member in self._members.get(group, {}).values():
+            if self.clock() - member.seen_at > SESSION_TIMEOUT_S:
+                member.expired = True
+
+    def member(self, group: str, log: FakeLog) -> _Member:
+        return self._members[group][log]
+
+    def targets(self, group: str) -> dict[FakeLog, set[LaneKey]]:
+        """Every partition has one member; members keep their places, so little moves."""
+        alive = [member for member in self._members.get(group, {}).values() if not member.expired]
+        if not alive:
+            return {}
+        wanted = {topic for member in alive for topic in member.log.topics}
+        lanes = sorted(
+            LaneKey(name, partition)
+            for name in wanted & self.topics.keys()
+            for partition in range(len(self.topics[name].partitions))
+        )
+        targets: dict[FakeLog, set[LaneKey]] = {member.log: set() for member in alive}
+        for index, lane in enumerate(lanes):
+            targets[alive[index % len(alive)].log].add(lane)
+        return targets
+
+    def is_free(self, group: str, lane: LaneKey, log: FakeLog) -> bool:
+        """No living member still holds it: a lane moves only once it is given back."""
+        others = (member for member in self._members[group].values() if member.log is not log and not member.expired)
+        return not any(lane in member.owned for member in others)
+
+
+class FakeLog:
+    """One member. See ports.Log."""
+
+    def __init__(self, broker: FakeBroker, group: str) -> None:
+        self.broker, self.group = broker, group
+        self.topics: tuple[str, ...] = ()
+        self.pending: list[tuple[Output, Answer]] = []
+        self._listener: Listener
+        self._positions: dict[LaneKey, int] = {}
+        self._paused: set[LaneKey] = set()
+        self._told: set[tuple[LaneKey, int]] = set()
+        self._deaf: dict[LaneKey, tuple[int, int]] = {}  # with the ends as they were last heard of
+        self._is_zombie = self._was_told = False
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        self.topics, self._listener = tuple(topics), listener  # no member fetches before
+        self.broker.join(self.group, self)
+
+    def fetch(self, records_max: int, timeout_s: float) -> Fetch:
+        self.broker.expire(self.group)
+        if self.broker.is_away:
+            self.broker.clock.sleep(timeout_s)
+            return Fetch()
+        if self.group in self.broker.forbidden and not self._positions:
+            self.broker.clock.sleep(timeout_s)
+            told, self._was_told = self._was_told, True  # once, as the client
+            return Fetch() if told else Fetch(refused={None: "group authorization failed"})
+        member = self.broker.member(self.group, self)
+        if member.expired and not self._is_zombie:
+            self._is_zombie = (
+                True  # the first fetch after a long rest still gives what the client had, and says nothing
+            )
+            return self._take(records_max, timeout_s)
+        self._hear(member)
+        return self._take(records_max, timeout_s)
+
+    def _hear(self, member: _Member) -> None:
+        listener = self._listener
+        if member.expired:
+            owned, member.owned, member.expired, self._is_zombie = member.owned, set(), False, False
+            member.seen_at = self.broker.clock()
+            self._forget(owned)
+            listener.lost(sorted(owned))
+        member.seen_at = self.broker.clock()
+        target = self.broker.targets(self.group).get(self, set())
+        if gone := member.owned - target:
+            try:
+                listener.revoked(sorted(gone))
+            finally:
+                member.owned -= gone
+                self._forget(gone)
+        if new := {lane for lane in target - member.owned if self.broker.is_free(self.group, lane, self)}:
+            member.owned |= new
+            self._paused |= new
+            listener.assigned(sorted(new))
+
+    def _forget(self, lanes: Collection[LaneKey]) -> None:
+        for lane in lanes:
+            self._deaf.pop(lane, None)
+            self._positions.pop(lane, None)
+            self._paused.discard(lane)
+
+    def _take(self, records_max: int, timeout_s: float) -> Fetch:
+        fetch = Fetch()
+        for lane, position in sorted(self._positions.items()):
+            topic = self.broker.topics.get(lane.topic)
+            if lane in self._paused or lane in self._deaf or topic is None or lane.partition >= len(topic.partitions):
+                continue
+            if lane.topic in self.broker.forbidden:
+                if (lane, position) not in self._told:  # said once, then silence
+                    self._told.add((lane, position))
+                    fetch.refused[lane] = "topic authorization failed"
+                continue
+            entries, low = topic.partitions[lane.partition], topic.low[lane.partition]
+            if not low <= position <= len(entries):
+                if (lane, position) not in self._told:  # as above
+                    self._told.add((lane, position))
+                    fetch.out_of_range[lane] = f"offset {position} is not in {low} to {len(entries)}"
+                continue
+            bad = self.broker.unreadable.get(lane, (len(entries), len(entries)))
+            if bad[0] <= position < bad[1]:
+                fetch.unreadable[lane] = f"cannot unpack the batch at {bad[0]}"
+                continue
+            last = bad[0] if position < bad[0] else len(entries)
+            found = [record for record in entries[position:last] if record is not None][:records_max]
+            if found:
+                records_max -= len(found)
+                self._positions[lane] = found[-1].offset + 1
+                fetch.records[lane] = found
+            if not any(entries[self._positions[lane] :]) and (lane, -len(entries)) not in self._told:
+                self._told.add((lane, -len(entries)))  # once, as above
+                self._positions[lane] = len(entries)
+                fetch.ends[lane] = len(entries)
+        self.broker.clock.sleep(0.001 if fetch.records else max(timeout_s, 0.001))
+        return fetch
+
+    def assigned(self) -> frozenset[LaneKey]:
+        return frozenset(self.broker.member(self.group, self).owned)
+
+    def start_at(self, lane: LaneKey, offset: int) -> None:
+        self._positions[lane] = offset
+        self._paused.discard(lane)
+        self._deaf.pop(lane, None)
+        self._told = {told for told in self._told if told[0] != lane}
+
+    def jump(self, lane: LaneKey, offset: int) -> None:
+        """A fault: the client reads on elsewhere, and says nothing."""
+        self._positions[lane] = offset
+
+    def deafen(self, lane: LaneKey) -> None:
+        """A fault: the client fetches no more of it, so it does not hear of its end either, until it is assigned anew."""
+        if (ends := self.ends(lane)) is not None:
+            self._deaf[lane] = ends
+
+    def pause(self, lanes: Collection[LaneKey]) -> None:
+        self._paused |= set(lanes)
+
+    def resume(self, lanes: Collection[LaneKey]) -> None:
+        self._paused -= set(lanes)
+
+    def produce(self, output: Output, answer: Answer) -> None:
+        self.pending.append((output, answer))
+
+    def deliveries(self, timeout_s: float) -> None:
+        self.broker.clock.sleep(timeout_s)
+        if self.broker.is_away:
+            return
+        pending, self.pending = self.pending, []
+        if self.broker.holds_requests:
+            self.broker.wire += pending
+            return
+        for output, answer in pending:
+            if self.broker.refusals:
+                answer(self.broker.refusals.pop(0))
+            elif output.topic not in self.broker.topics:
+                answer(BrokerAway(f"{output.topic} does not exist"))
+            else:
+                self.broker.append(output)
+                answer(None)
+
+    def ends(self, lane: LaneKey) -> tuple[int, int] | None:
+        return self._deaf.get(lane) or self._true_ends(lane)
+
+    def _true_ends(self, lane: LaneKey) -> tuple[int, int] | None:
+        topic = self.broker.topics.get(lane.topic)
+        return None if topic is None else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
+
+    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        found = {} if self.broker.is_away else {lane: self._true_ends(lane) for lane in lanes}
+        return lambda: {lane: ends[1] for lane, ends in found.items() if ends is not None}
+
+    def bounds(self, lane: LaneKey) -> tuple[int, int]:
+        found = self._true_ends(lane)
+        if self.broker.is_away or found is None:
+            raise BrokerAway(f"no answer for {lane}")
+        return found
+
+    def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:  # noqa: ARG002 - the port's signature
+        return self.broker.unreadable[lane][1]
+
+    def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
+        def answers() -> Mapping[str, str]:
+            if self.broker.is_away:
+                raise BrokerAway("describe topics: no answer")
+            return {name: self.broker.topics[name].topic_id for name in topics if name in self.broker.topics}
+
+        return answers
+
+    def lanes_total(self) -> int:
+        return sum(len(self.broker.topics[name].partitions) for name in self.topics if name in self.broker.topics)
+
+    def hint(self, positions: Mapping[LaneKey, int]) -> None:
+        self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}
+
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the port's signature
+        self.deliveries(0.0)
+        self.broker.leave(self.group, self)

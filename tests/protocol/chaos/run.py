@@ -1,0 +1,154 @@
+"""A run: two stages under a stream of inputs, one drawn fault after the other, the laws after each."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.local.process import StackError
+from deploy.local.stack import Stack
+from tests.protocol.chaos.faults import FAULTS, Fault
+from tests.protocol.laws.kafka_world import KafkaWorld
+from tests.protocol.laws.lane_laws import broken
+from tests.protocol.laws.member import Process
+from tests.protocol.laws.world import NotAtRestError, story
+from tests.protocol.toy.service import Release
+from tests.support.proxy import Proxy
+from tests.support.stack import Databases, Servers
+
+RELEASE = Release(ticks=True)
+SETTLE_S = 90.0
+ROUNDS_OF_A_WORLD = 12  # then the next one begins: reading its whole log again would take too long
+MEMBERS = 2  # of each stage
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a fault did, over all its runs."""
+
+    runs: int = 0
+    violations: int = 0
+    recoveries_s: list[float] = field(default_factory=list)
+
+
+class Run:
+    """One world, and what faults may touch of it."""
+
+    stages = ("first", "second")
+
+    def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, chance: random.Random) -> None:
+        self.world, self.stack, self.proxy, self.chance = world, stack, proxy, chance
+        self.turn = 0
+        self._fed = 0
+        world.proxy = proxy
+
+    def members(self, stage: str) -> list[Process]:
+        return [it for it in self.world.members if it.stage == stage and it.is_alive]
+
+    def any_member(self) -> Process:
+        return self.chance.choice(self.members(self.chance.choice(self.stages)))
+
+    def start(self, stage: str, *, at: str = "", release: Release = RELEASE) -> Process:
+        return self.world.start(stage, at=at, release=release, delivery_timeout_ms=2_000)
+
+    def end(self, member: Process) -> None:
+        if member.is_alive:
+            member.kill()
+
+    def make_whole(self) -> None:
+        """Each stage has its members again, none of them with a switch in it."""
+        for stage in self.stages:
+            for member in self.members(stage):
+                if member.is_sabotaged:
+                    self.end(member)
+            for _ in range(MEMBERS - len(self.members(stage))):
+                self.start(stage)
+
+    def feed(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """A stream of inputs, some of them twice."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not until():
+            self._fed += 1
+            told = story(self.chance.randrange(1_000), 40, 50, name=f"feed{self._fed}")
+            self.world.send(*told, *told[:5])
+            time.sleep(0.05)
+
+    def rest(self, seconds: float) -> None:
+        """Nobody can send, for the broker does not answer."""
+        time.sleep(seconds)
+
+    def play(self, fault: Fault) -> tuple[float, list[str]]:
+        """Seconds from the end of the fault to rest, and what it broke."""
+        self.turn += 1
+        self.make_whole()
+        self.feed(0.5)
+        fault(self)
+        self.make_whole()
+        began = time.monotonic()
+        try:
+            self.world.settle(SETTLE_S)
+        except NotAtRestError as error:
+            return time.monotonic() - began, [f"no rest: {str(error)[:3_000]}"]
+        recovery_s = time.monotonic() - began
+        return recovery_s, [f"{law}: {case}" for law, cases in broken(self.world.evidence()).items() for case in cases]
+
+
+@contextmanager
+def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iterator[Run]:
+    servers = Servers(stack.bootstrap_servers, stack.database_url, stack)
+    prefix = f"c{secrets.token_hex(4)}"
+    with (
+        databases.new() as url,
+        tempfile.TemporaryDirectory() as folder,
+        Proxy(url) as proxy,
+        KafkaWorld(servers, url, prefix, Path(folder), partitions=6) as world,
+    ):
+        yield Run(world, stack, proxy, chance)
+
+
+def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) -> dict[str, Tally]:
+    """Faults in an order that the seed decides, until the time is over."""
+    chance, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
+    end = time.monotonic() + seconds
+    waiting: list[Fault] = []
+    while time.monotonic() < end:
+        with Stack.temporary(brokers) as stack:
+            databases = Databases(stack.database_url)
+            try:
+                while time.monotonic() < end:
+                    with one_world(stack, databases, chance) as current:
+                        play_rounds(current, waiting, tallies, end, tell)
+            except StackError as error:  # a machine too busy for its servers proves nothing about us
+                tell(f"new servers, for the old ones did not come back: {str(error)[:200]}")
+            else:
+                databases.close()
+    return tallies
+
+
+def play_rounds(
+    current: Run, waiting: list[Fault], tallies: dict[str, Tally], end: float, tell: Callable[[str], None]
+) -> None:
+    """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law that follows."""
+    for _ in range(ROUNDS_OF_A_WORLD):
+        if time.monotonic() > end:
+            return
+        if not waiting:
+            waiting += current.chance.sample(FAULTS, len(FAULTS))  # each once before any comes again
+        fault = waiting.pop()
+        recovery_s, cases = current.play(fault)
+        tally = tallies[fault.__name__]
+        tally.runs += 1
+        tally.violations += len(cases)
+        tally.recoveries_s.append(recovery_s)
+        tell(f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, {len(cases)} violations")
+        for case in cases[:5]:
+            tell(f"    {case}")
+        if cases:
+            return

@@ -1,0 +1,77 @@
+"""Laws that wait for sessions to end wait together: those of a real world that stop no server run several at once.
+
+pytest still names and reports each law; its item only waits for the answer. A law that stops a server, or measures
+seconds, is `alone`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from tests.protocol.laws.kafka_world import KafkaWorld
+from tests.support.stack import Databases, Servers
+
+AT_ONCE = 4
+LAWS = Path(__file__).parent
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def alone(law: F) -> F:
+    """Nothing else may run beside it."""
+    law.__dict__["alone"] = True
+    return law
+
+
+def is_real(item: pytest.Item) -> bool:
+    """On Kafka, by its own choice or as one of two worlds."""
+    if not isinstance(item, pytest.Function) or item.path.parent != LAWS or "kafka_world" not in item.fixturenames:
+        callspec = getattr(item, "callspec", None)
+        return callspec is not None and callspec.params.get("world") == "kafka"
+    return True
+
+
+def runs_alongside(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and is_real(item) and not item.function.__dict__.get("alone")
+
+
+class Alongside:
+    """The laws of this session that run at once. They begin when it is made."""
+
+    def __init__(self, items: list[pytest.Item], servers: Servers, databases: Databases) -> None:
+        self._servers, self._databases = servers, databases
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="law")
+        self._answers = {item.nodeid: self._pool.submit(self._play, item) for item in items if runs_alongside(item)}
+
+    def _play(self, item: pytest.Item) -> None:
+        assert isinstance(item, pytest.Function)
+        callspec = getattr(item, "callspec", None)
+        arguments = {name: it for name, it in callspec.params.items() if name != "world"} if callspec else {}
+        with self._lock:
+            database = self._databases.new()
+            url = database.__enter__()
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                prefix = f"t{secrets.token_hex(4)}"
+                with KafkaWorld(self._servers, url, prefix, Path(folder)) as world:
+                    item.function(world, **arguments)
+        finally:
+            with self._lock:
+                database.__exit__(None, None, None)
+
+    def answer(self, item: pytest.Item) -> Future[None]:
+        return self._answers[item.nodeid]
+
+    def wait_for_all(self) -> None:
+        wait(self._answers.values())
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)

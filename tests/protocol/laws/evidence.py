@@ -1,0 +1,120 @@
+"""What is found after a test, whoever was killed in it: the log, the rows, and what the world itself sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+from uuid import UUID
+
+from services.runtime.records import LaneKey, Record
+from tests.protocol.toy.events import Input
+from tests.protocol.toy.names import Names
+from tests.protocol.toy.rules import First, Second
+
+SOUND = frozenset({"", "together"})  # the last harms only in company
+RAISING = frozenset({"parse", "handle"})
+
+
+class Sent(NamedTuple):
+    """A record that the world sent, as the broker acknowledged it. `told` is None for bytes that nobody can read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    told: Input | None
+
+
+class LaneFacts(NamedTuple):
+    """A lane's row."""
+
+    group: str
+    lane: LaneKey
+    epoch: int
+    first_offset: int
+    next_offset: int
+    gaps: int
+    rewound: int
+    effects: int
+    duplicates: int
+    superseded: int
+    dead: int
+    conservation_gap: int
+    has_unpublished: bool
+    stopped_code: str | None
+    owner: str | None
+
+    @property
+    def outcomes(self) -> int:
+        return self.effects + self.duplicates + self.superseded + self.dead
+
+
+class LetterFacts(NamedTuple):
+    """A dead letter's row, its headers unpacked."""
+
+    id: UUID
+    group: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    code: str
+    state: str
+    attempts: int
+
+
+class Spoken(NamedTuple):
+    """A place in stage one's history, from its own table."""
+
+    key: str
+    generation: int
+    sequence: int
+    state: str
+    children: tuple[str, ...]
+    total: int
+    confirmed: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    names: Names
+    sent: Sequence[Sent]
+    logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
+    lanes: Sequence[LaneFacts]
+    letters: Sequence[LetterFacts]
+    inputs: Mapping[str, int]  # id -> amount
+    firsts: Mapping[str, First]
+    snapshots: Sequence[Spoken]
+    seconds: Mapping[str, Second]
+    disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
+    was_mended: bool = False  # a release ran that works poison which raises
+
+    def log_of(self, topic: str) -> Iterator[Record]:
+        for lane in sorted(self.logs):
+            if lane.topic == topic:
+                yield from self.logs[lane]
+
+    def lanes_of(self, stage: str) -> list[LaneFacts]:
+        return [it for it in self.lanes if it.group == self.names.groups[stage]]
+
+    @property
+    def was_rewound(self) -> bool:
+        return any(it.rewound for it in self.lanes)
+
+    def is_poison(self, sent: Sent) -> bool:
+        """A mended release works what raised before: then a letter tells whether it came before that release."""
+        if sent.told is None or sent.told.poison in SOUND:
+            return sent.told is None
+        if self.was_mended and sent.told.poison in RAISING:
+            return (sent.topic, sent.partition, sent.offset) in self.buried
+        return True
+
+    @cached_property
+    def buried(self) -> frozenset[tuple[str, int, int]]:
+        return frozenset((it.topic, it.partition, it.offset) for it in self.letters)

@@ -1,0 +1,488 @@
+"""A law that was never seen to fail proves nothing. Each rule of model/README.md is taken out here, and its law must notice.
+
+`python -m tests.protocol.laws.mutations` takes them out of the world in memory, one after the other, and prints who noticed;
+with `--kafka` also those that only real processes can show (tests/protocol/toy/mutate.py).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from schemas.envelope import Output
+from services.runtime.errors import BrokerAway
+from services.runtime.loop import outbox, timer
+from services.runtime.loop.assignment import Assignment
+from services.runtime.loop.commit import Decider
+from services.runtime.loop.idle_checks import Watch
+from services.runtime.loop.lane import Lane, Prepared, State
+from services.runtime.loop.parsing import Intake
+from services.runtime.loop.ports import Advance, Claim, Held, Locked
+from services.runtime.loop.publisher import Publisher, Settled
+from services.runtime.loop.worker import Worker
+from services.runtime.records import TIMER, LaneKey, Record
+from services.runtime.testing import FakeLog
+from services.runtime.testing.ledger import FakeTransaction
+from tests.protocol.laws import test_fake_input_laws as given
+from tests.protocol.laws import test_fake_laws as fake
+from tests.protocol.laws import test_lane_laws as lanes
+from tests.protocol.laws.fake_world import FakeMember, FakeWorld
+from tests.protocol.toy import rules
+from tests.protocol.toy.events import FirstSaid, SecondSaid
+from tests.protocol.toy.memory import MemoryStore
+from tests.protocol.toy.rules import First, Judgement, Verdict
+
+Patch = pytest.MonkeyPatch
+BYTES_MAX = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One rule without effect, and the law that must fail for it."""
+
+    rule: int
+    take_out: Callable[[Patch], None]
+    law: Callable[..., None]
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.take_out.__name__
+
+    def play(self, world: FakeWorld) -> None:
+        self.law(world, *self.arguments)
+
+
+# Events, rules 1 to 5.
+
+
+def sequence_of_the_process(patch: Patch) -> None:
+    """1: counted in the process, not in the key's locked row."""
+    counters: dict[int, dict[str, int]] = {}
+    lock = MemoryStore.lock_firsts
+
+    def counted(self: MemoryStore, keys: Sequence[str]) -> dict[str, First]:
+        known = counters.setdefault(id(self.session.tables.setdefault("inputs", {})) % 2, {})
+        rows = lock(self, keys)
+        for key, row in rows.items():
+            known[key] = max(known.get(key, 0), row.sequence - 1)
+        return {key: replace(row, sequence=known[key]) for key, row in rows.items()}
+
+    patch.setattr(MemoryStore, "lock_firsts", counted)
+
+
+def deltas(patch: Patch) -> None:
+    """2: an event says what is new, and not all that is known."""
+    speak = rules.speak_first
+
+    def told(found: Judgement, before: Any, brought: Any, pads: Any) -> Judgement:
+        said = speak(found, before, brought, pads).said
+        for events in said.values():
+            for at, it in enumerate(events):
+                if isinstance(it, FirstSaid):
+                    new = tuple(sorted({*it.children} - {*before[it.key].children}))
+                    events[at] = it.model_copy(update={"children": new})
+        return found
+
+    patch.setattr(rules, "speak_first", told)
+
+
+def everything_is_news(patch: Patch) -> None:
+    """3: a reader applies what comes, however old."""
+    patch.setattr(rules, "newer", lambda _position, _last: Verdict.NEWS)
+
+
+def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
+    """4: who never heard of the key takes no notice of its cancellation."""
+    judge = rules.judge_second
+
+    def judged(batch: Sequence[FirstSaid], rows: Any) -> Judgement:
+        found = judge(batch, rows)
+        for key, row in list(found.seconds.items()):
+            if row.state == "cancelled" and rows[key].first_sequence == 0:
+                found.seconds[key] = rows[key]
+        return found
+
+    patch.setattr("tests.protocol.toy.service.judge_second", judged)
+
+
+def equal_is_older(patch: Patch) -> None:
+    """5: a copy is counted as superseded."""
+
+    def newer(position: tuple[int, int], last: tuple[int, int]) -> Verdict:
+        return Verdict.NEWS if position > last else Verdict.OLDER
+
+    patch.setattr(rules, "newer", newer)
+
+
+# The row, rules 6 to 11.
+
+
+def rows_begin_at_the_end(patch: Patch) -> None:
+    """6: the row of a new partition is created where its log ends."""
+    bounds = FakeLog.bounds
+    patch.setattr(FakeLog, "bounds", lambda self, lane: (bounds(self, lane)[1],) * 2)
+
+
+def commits_compare_no_offset(patch: Patch) -> None:
+    """7: the epoch alone, and a process that takes the answer to its commit for lost tries the same again."""
+
+    def same_epoch(self: FakeTransaction, claim: Claim) -> bool:
+        row = self._rows.get((self._group, claim.lane))
+        return row is not None and row.epoch == claim.epoch
+
+    patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
+    patch.setattr(Assignment, "forget", lambda *_: None)
+
+
+def outputs_are_not_kept(patch: Patch) -> None:
+    """8: a new owner does not publish what the row holds."""
+    held = Assignment._hold
+
+    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+        held(self, lane, Held(row.epoch, row.next_offset, row.topic_id, None), topic_id)
+
+    patch.setattr(Assignment, "_hold", hold)
+
+
+def commits_do_not_wait(patch: Patch) -> None:
+    """8: the next batch is committed over outputs that nobody acknowledged."""
+    patch.setattr(Lane, "may_commit", property(lambda self: self.state is State.RUNNING))
+    patch.setattr(Assignment, "leave_out", lambda *_: None)
+
+
+def heirs_do_not_wait(patch: Patch) -> None:
+    """8: what a new owner publishes need not be acknowledged."""
+    held = Assignment._hold
+
+    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+        held(self, lane, row, topic_id)
+        lane.outbox = None
+
+    patch.setattr(Assignment, "_hold", hold)
+
+
+def rows_are_emptied_early(patch: Patch) -> None:
+    """8: whether or not it is acknowledged."""
+
+    def clear(self: Watch[Any], running: list[Lane], _now: float) -> None:
+        if running:
+            self._ledger.clear_unpublished([lane.claim for lane in running])
+
+    patch.setattr(Watch, "_clear", clear)
+
+
+def failed_deliveries_count_as_done(patch: Patch) -> None:
+    """8."""
+    settle = Publisher.settle
+
+    def forgiving(self: Publisher, of: Any) -> Settled:
+        of = list(of)
+        for lane in of:
+            if lane.outbox and isinstance(lane.outbox.error, BrokerAway):
+                lane.outbox = None
+        return settle(self, of)
+
+    patch.setattr(Publisher, "settle", forgiving)
+
+
+def work_of_lost_lanes_is_kept(patch: Patch) -> None:
+    """9: a joint transaction advances the other rows only, and keeps all work."""
+    advance = FakeTransaction.advance
+
+    def some(self: FakeTransaction, rows: Sequence[Advance]) -> None:
+        advance(self, [row for row in rows if self._as_claimed(row.claim)])
+
+    patch.setattr(FakeTransaction, "lock", lambda self, _claims: Locked(frozenset(), self.session.now))
+    patch.setattr(FakeTransaction, "advance", some)
+
+
+def decisions_are_taken_early(patch: Patch) -> None:
+    """10: on the rows of a key as this process itself left them, before it locked them."""
+    left: dict[tuple[int, str], First] = {}
+    lock, save, step = MemoryStore.lock_firsts, MemoryStore.save_firsts, FakeMember.step
+    at_work: list[FakeMember] = []
+
+    def stepped(self: FakeMember) -> None:
+        at_work[:] = [self]
+        step(self)
+
+    def early(self: MemoryStore, keys: Sequence[str]) -> dict[str, First]:
+        return {key: left.get((id(at_work[0]), key), row) for key, row in lock(self, keys).items()}
+
+    def saved(self: MemoryStore, rows: Sequence[First]) -> None:
+        save(self, rows)
+        left.update({(id(at_work[0]), row.key): row for row in rows})
+
+    patch.setattr(FakeMember, "step", stepped)
+    patch.setattr(MemoryStore, "lock_firsts", early)
+    patch.setattr(MemoryStore, "save_firsts", saved)
+
+
+# Owners, rules 13 to 21. 11 and 12 need real processes.
+
+
+def the_fenced_give_up(patch: Patch) -> None:
+    """13: and do not acquire again, although the broker still names them."""
+
+    def fenced(self: Assignment[Any], of: Any) -> None:
+        for key in of:
+            if key in self.lanes:
+                self.lanes[key].halt("fenced for good")
+                self.lanes[key].acquire_at = float("inf")
+
+    patch.setattr(Assignment, "fenced", fenced)
+
+
+def prepared_records_outlive_their_epoch(patch: Patch) -> None:
+    """14: what was fetched before the lane was lost is committed after it came back to the same process."""
+    kept: dict[tuple[int, LaneKey], list[Prepared]] = {}
+    revoked, hold = Assignment.revoked, Assignment._hold
+
+    def dropping(self: Assignment[Any], of: Any) -> None:
+        for key in of:
+            if key in self.lanes and self.lanes[key].prepared:
+                kept[id(self), key] = list(self.lanes[key].prepared)
+        revoked(self, of)
+
+    def holding(self: Assignment[Any], lane: Lane, held: Held, topic_id: str) -> None:
+        hold(self, lane, held, topic_id)
+        if prepared := kept.pop((id(self), lane.key), None):
+            lane.prepared, lane.tail = prepared, prepared[-1].offset + 1
+
+    patch.setattr(Assignment, "revoked", dropping)
+    patch.setattr(Worker, "_still_same", lambda _self, parts, _ids: parts)  # its ids are asked for what was fetched
+    patch.setattr(Assignment, "_hold", holding)
+
+
+def owners_at_rest_do_not_look(patch: Patch) -> None:
+    """15."""
+    patch.setattr(Watch, "_compare_rows", lambda *_: None)
+
+
+def topic_ids_are_believed(patch: Patch) -> None:
+    """16: what was true when the lane was acquired."""
+    patch.setattr(Worker, "_still_same", lambda _self, parts, _ids: parts)
+    patch.setattr(Watch, "_compare_topics", lambda *_: None)
+
+
+def letters_have_no_copies(patch: Patch) -> None:
+    """17: a dead letter is a row, and no output."""
+    bury = Decider._bury
+
+    def buried(self: Decider[Any], transaction: Any, parts: Any, entries: Any, outcomes: Any, _outputs: Any) -> None:
+        bury(self, transaction, parts, entries, outcomes, {})
+
+    patch.setattr(Decider, "_bury", buried)
+
+
+def the_timer_has_no_owner(patch: Patch) -> None:
+    """18."""
+    patch.setattr(Assignment, "_and_timer", lambda _self, of: [lane for lane in of if lane != TIMER])
+
+
+def offsets_are_believed(patch: Patch) -> None:
+    """19: the expected offset follows what is fetched."""
+    prepare = Intake.prepare
+
+    def believing(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        for record in records:
+            lane.holes = {lane.tail: record.offset}
+            prepare(self, lane, [record])
+        return prepare(self, lane, [], end)
+
+    patch.setattr(Intake, "prepare", believing)
+
+
+def smaller_offsets_are_worked(patch: Patch) -> None:
+    """19: what was seen before is worked again."""
+
+    def anything(self: Intake, lane: Lane, records: Sequence[Record], _end: int | None = None) -> bool:
+        for record in records:
+            lane.prepared.append(Prepared(lane.key, record.offset, record, self._event(record), 0, 0))
+            lane.tail = record.offset + 1
+        return True
+
+    patch.setattr(Intake, "prepare", anything)
+
+
+def holes_are_not_counted(patch: Patch) -> None:
+    """19."""
+    prepare = Intake.prepare
+
+    def silently(self: Intake, lane: Lane, records: Any, end: int | None = None) -> bool:
+        before = len(lane.prepared)
+        done = prepare(self, lane, records, end)
+        lane.prepared[before:] = [it._replace(gap=0) for it in lane.prepared[before:]]
+        return done
+
+    patch.setattr(Intake, "prepare", silently)
+
+
+def holes_are_believed_once(patch: Patch) -> None:
+    """19: what one assignment meets first is the log's word."""
+    prepare = Intake.prepare
+
+    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        if records and records[0].offset > lane.tail:
+            lane.holes = {lane.tail: records[0].offset}
+        return prepare(self, lane, records, end)
+
+    patch.setattr(Intake, "prepare", trusting)
+
+
+def ends_are_believed_once(patch: Patch) -> None:
+    """19: where a client first reports the end of a partition, there is the end."""
+    prepare = Intake.prepare
+
+    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+        if end is not None and not records:
+            lane.holes = {lane.tail: end}
+        return prepare(self, lane, records, end)
+
+    patch.setattr(Intake, "prepare", trusting)
+
+
+def silence_is_believed(patch: Patch) -> None:
+    """20: nothing comes, so there is nothing."""
+    patch.setattr(Watch, "_compare_ends", lambda *_: None)
+
+
+# Replay and rest, rules 22 to 24.
+
+
+def copies_of_letters_are_worked(patch: Patch) -> None:
+    """22: without a look at the letter's state."""
+
+    def all_of_them(_self: FakeTransaction, ids: Sequence[UUID]) -> frozenset[UUID]:
+        return frozenset(ids)
+
+    patch.setattr(FakeTransaction, "lock_letters", all_of_them)
+
+
+def failures_open_any_letter(patch: Patch) -> None:
+    """22: a copy that fails opens a letter that another copy has resolved."""
+
+    def reopen(self: FakeTransaction, failures: Sequence[tuple[UUID, str, str]]) -> None:
+        for letter_id, _, _ in failures:
+            self._letters[letter_id].state = "open"
+
+    copies_of_letters_are_worked(patch)
+    patch.setattr(FakeTransaction, "reopen_letters", reopen)
+
+
+def replays_are_in_memory_only(patch: Patch) -> None:
+    """23: the bytes of a replayed letter are not in the timer's row."""
+
+    class Forgetful:
+        decode = staticmethod(outbox.decode)
+
+        @staticmethod
+        def encode(_outputs: Sequence[Output]) -> bytes | None:
+            return None
+
+    patch.setattr(timer, "unpublished", Forgetful)
+
+
+def everything_is_said_again(patch: Patch) -> None:
+    """24: a snapshot after every effect."""
+    patch.setattr(FirstSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode())
+    patch.setattr(SecondSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode())
+
+
+MUTATIONS = (
+    Mutation(1, sequence_of_the_process, lanes.test_a_storm_of_duplicates_has_each_effect_once),
+    Mutation(2, deltas, lanes.test_two_services_that_read_each_other_come_to_rest),
+    Mutation(3, everything_is_news, fake.test_outputs_that_land_late_and_twice_revive_nothing),
+    Mutation(
+        4,
+        an_end_without_a_beginning_is_ignored,
+        fake.test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves,
+    ),
+    Mutation(5, equal_is_older, lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing, ("published",)),
+    Mutation(
+        6,
+        rows_begin_at_the_end,
+        lanes.test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record,
+    ),
+    Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_answer_is_lost_counts_once),
+    Mutation(
+        8, outputs_are_not_kept, lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing, ("committed",)
+    ),
+    Mutation(8, commits_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
+    Mutation(8, heirs_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
+    Mutation(8, rows_are_emptied_early, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
+    Mutation(8, failed_deliveries_count_as_done, fake.test_a_delivery_that_fails_is_made_again),
+    Mutation(
+        9,
+        work_of_lost_lanes_is_kept,
+        fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others,
+    ),
+    Mutation(10, decisions_are_taken_early, lanes.test_members_that_come_and_go_lose_and_double_nothing),
+    Mutation(
+        13, the_fenced_give_up, fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others
+    ),
+    Mutation(
+        14, prepared_records_outlive_their_epoch, fake.test_what_was_prepared_before_a_lane_was_lost_is_never_committed
+    ),
+    Mutation(15, owners_at_rest_do_not_look, fake.test_a_row_that_moves_under_an_owner_at_rest_is_noticed),
+    Mutation(
+        16,
+        topic_ids_are_believed,
+        lanes.test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it,
+    ),
+    Mutation(17, letters_have_no_copies, lanes.test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte),
+    Mutation(18, the_timer_has_no_owner, lanes.test_the_timer_lane_works_each_due_key_once),
+    Mutation(
+        19, offsets_are_believed, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("ahead",)
+    ),
+    Mutation(
+        19, smaller_offsets_are_worked, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("back",)
+    ),
+    Mutation(19, holes_are_not_counted, given.test_holes_in_a_log_are_stepped_over_and_counted),
+    Mutation(19, holes_are_believed_once, given.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
+    Mutation(
+        19, ends_are_believed_once, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)
+    ),
+    Mutation(20, silence_is_believed, given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
+    Mutation(22, copies_of_letters_are_worked, fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked),
+    Mutation(22, failures_open_any_letter, fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies),
+    Mutation(
+        23, replays_are_in_memory_only, fake.test_a_replay_survives_the_death_of_whoever_gives_it_back, ("committed",)
+    ),
+    Mutation(24, everything_is_said_again, lanes.test_two_services_that_read_each_other_come_to_rest),
+)
+
+
+def seen_to_fail(mutation: Mutation) -> str:
+    """What the law said, or nothing if it did not notice."""
+    with pytest.MonkeyPatch.context() as patch:
+        mutation.take_out(patch)
+        try:
+            mutation.play(FakeWorld())
+        except Exception as error:  # noqa: BLE001 - however it shows: a broken law, a run without rest, a crash
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def main() -> int:
+    survivors = 0
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES_MAX, BYTES_MAX))  # a rule less may also mean no end
+    for mutation in MUTATIONS:
+        began = time.perf_counter()
+        noticed = seen_to_fail(mutation)
+        survivors += not noticed
+        told = " ".join(noticed.split())[:90] if noticed else "NOT NOTICED"
+        print(f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {told}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never wait for each other in a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
+
+import psycopg
+import pytest
+
+from services.runtime.loop.ports import Claim
+from services.runtime.postgres import connection
+from services.runtime.postgres.ledger import PostgresLedger, PostgresTransaction
+from services.runtime.records import LaneKey
+
+GROUP = "locks"
+LANES = [LaneKey("t", number) for number in range(12)]
+ROUNDS = 120
+Lock = Callable[[PostgresTransaction, Sequence[Claim]], object]
+
+
+def contend(url: str, lock: Lock, rounds: int) -> int:
+    """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often they stood still."""
+
+    def own(claims: Sequence[Claim]) -> int:
+        rings = 0
+        ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
+        for _ in range(rounds):
+            try:
+                with ledger.transaction() as transaction:
+                    lock(transaction, claims)
+                    transaction.commit()
+            except psycopg.Error:  # found by the server as a deadlock, or ended by a time limit before that
+                rings += 1
+        ledger.close()
+        return rings
+
+    claims = [Claim(lane, 0, 0) for lane in LANES]
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(own, [claims, claims[::-1]]))
+
+
+def as_they_come() -> Lock:
+    """The rule taken out. The two wait for each other behind their first lane, so that it shows on any machine."""
+    both = Barrier(2)
+
+    def lock(transaction: PostgresTransaction, claims: Sequence[Claim]) -> None:
+        for index, claim in enumerate(claims):
+            transaction.lock([claim])
+            if index == 0:
+                with suppress(BrokenBarrierError):
+                    both.wait(5)
+
+    return lock
+
+
+@pytest.fixture
+def rows(database_url: str) -> str:
+    ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(database_url, name=GROUP))
+    ledger.add_lanes(dict.fromkeys(LANES, ("id", 0)))
+    ledger.close()
+    return database_url
+
+
+def test_two_owners_that_lock_the_same_lanes_never_wait_in_a_ring(rows: str) -> None:
+    assert contend(rows, lambda transaction, claims: transaction.lock(claims), ROUNDS) == 0
+
+
+def test_without_that_order_they_do(rows: str) -> None:
+    assert contend(rows, as_they_come(), 1) > 0

@@ -1,0 +1,183 @@
+"""A law that cannot fail proves nothing: each rule of the protocol is taken out once, and some drawn run must notice.
+
+The names are those of the runs in model/README.md that take the same rule out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.runtime.errors import BrokerAway
+from services.runtime.loop.assignment import Assignment
+from services.runtime.loop.idle_checks import Watch
+from services.runtime.loop.lane import Lane, State
+from services.runtime.loop.parsing import Intake
+from services.runtime.loop.ports import Claim, Held
+from services.runtime.loop.publisher import Publisher, Settled
+from services.runtime.records import TIMER, LaneKey
+from services.runtime.testing.broker import FakeLog
+from services.runtime.testing.ledger import FakeLedger, FakeTransaction
+from tests.protocol.simulation import test_rules
+from tests.protocol.simulation.test_random_faults import check, run
+
+SEEDS = 400
+Patch = Callable[[pytest.MonkeyPatch], None]
+Law = Callable[[], None]
+
+
+def no_epoch(patch: pytest.MonkeyPatch) -> None:
+    def same_offset(self: Any, claim: Claim) -> bool:
+        rows = self._rows if isinstance(self, FakeTransaction) else self.database.rows
+        row = rows.get((self._group, claim.lane))
+        return row is not None and row.next_offset == claim.next_offset
+
+    patch.setattr(FakeTransaction, "_as_claimed", same_offset)
+    patch.setattr(FakeLedger, "_as_claimed", same_offset)
+
+
+def no_next(patch: pytest.MonkeyPatch) -> None:
+    def same_epoch(self: FakeTransaction, claim: Claim) -> bool:
+        row = self._rows.get((self._group, claim.lane))
+        return row is not None and row.epoch == claim.epoch
+
+    patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
+    patch.setattr(Assignment, "forget", lambda *_: None)  # the answer to a commit is lost, and the process tries again
+
+
+def no_ack_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lane, "may_commit", property(lambda self: self.state is State.RUNNING))
+
+
+def no_assign_wait(patch: pytest.MonkeyPatch) -> None:
+    held = Assignment._hold
+
+    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+        held(self, lane, row, topic_id)
+        lane.outbox = None
+
+    patch.setattr(Assignment, "_hold", hold)
+
+
+def no_unpublished(patch: pytest.MonkeyPatch) -> None:
+    held = Assignment._hold
+
+    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+        held(self, lane, Held(row.epoch, row.next_offset, row.topic_id, None), topic_id)
+
+    patch.setattr(Assignment, "_hold", hold)
+
+
+def no_resend(patch: pytest.MonkeyPatch) -> None:
+    settle = Publisher.settle
+
+    def forgiving(self: Publisher, lanes: Any) -> Settled:
+        lanes = list(lanes)
+        for lane in lanes:
+            if lane.outbox and isinstance(lane.outbox.error, BrokerAway):
+                lane.outbox = None
+        return settle(self, lanes)
+
+    patch.setattr(Publisher, "settle", forgiving)
+
+
+def no_reacquire(patch: pytest.MonkeyPatch) -> None:
+    def fenced(self: Assignment[Any], lanes: Any) -> None:
+        for key in lanes:
+            if key in self.lanes:
+                self.lanes[key].halt("fenced-for-good")
+                self.lanes[key].acquire_at = float("inf")
+
+    patch.setattr(Assignment, "fenced", fenced)
+
+
+def no_contiguity(patch: pytest.MonkeyPatch) -> None:
+    prepare = Intake.prepare
+
+    def believing(self: Intake, lane: Lane, records: Any, end: int | None = None) -> bool:
+        if records:
+            lane.holes = {lane.tail: records[0].offset}
+        return prepare(self, lane, records, end)
+
+    patch.setattr(Intake, "prepare", believing)
+
+
+def no_lag_check(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watch, "_compare_ends", lambda *_: None)
+
+
+def no_idle_check(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watch, "_compare_rows", lambda *_: None)
+
+
+def clear_early(patch: pytest.MonkeyPatch) -> None:
+    def clear(self: Watch[Any], running: list[Lane], _now: float) -> None:
+        if running:
+            self._ledger.clear_unpublished([lane.claim for lane in running])
+
+    patch.setattr(Watch, "_clear", clear)
+
+
+def ends_by_hearsay(patch: pytest.MonkeyPatch) -> None:
+    """The client's own word for a partition's end, which it has from fetching."""
+
+    def ask_ends(self: FakeLog, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        heard = {lane: self.ends(lane) for lane in lanes}
+        return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
+
+    patch.setattr(FakeLog, "ask_ends", ask_ends)
+
+
+def exceptions_ignored(patch: pytest.MonkeyPatch) -> None:
+    def agree(self: Assignment[Any], _named: Any) -> None:
+        for lane in self:
+            lane.prepared.clear()  # what that fetch held is gone, and the position is believed
+            lane.tail = max(lane.tail, lane.expected)
+
+    patch.setattr(Assignment, "agree_with", agree)
+
+
+def replay_no_guard(patch: pytest.MonkeyPatch) -> None:
+    def all_of_them(_self: FakeTransaction, ids: Sequence[UUID]) -> frozenset[UUID]:
+        return frozenset(ids)
+
+    patch.setattr(FakeTransaction, "lock_letters", all_of_them)
+
+
+def timer_of_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Assignment, "_and_timer", lambda _self, lanes: [lane for lane in lanes if lane != TIMER])
+
+
+def random_runs() -> None:
+    for seed in range(SEEDS):
+        check(run(seed))
+
+
+# A rule, and the law that notices its absence.
+MUTATIONS: tuple[tuple[Patch, Law], ...] = (
+    (no_epoch, test_rules.an_old_owner_may_not_overwrite_what_a_rewind_brought_back),
+    (no_next, random_runs),
+    (no_ack_wait, random_runs),
+    (no_assign_wait, random_runs),
+    (no_unpublished, random_runs),
+    (no_resend, random_runs),
+    (no_reacquire, random_runs),
+    (no_contiguity, random_runs),
+    (no_lag_check, test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
+    (ends_by_hearsay, test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
+    (no_idle_check, test_rules.an_idle_owner_notices_a_rewind),
+    (clear_early, random_runs),
+    (exceptions_ignored, random_runs),
+    (replay_no_guard, test_rules.a_replayed_letter_has_one_effect_however_many_copies_land),
+    (timer_of_nobody, random_runs),
+)
+
+
+@pytest.mark.parametrize(("mutation", "law"), MUTATIONS, ids=[mutation.__name__ for mutation, _ in MUTATIONS])
+def test_a_rule_taken_out_is_noticed(mutation: Patch, law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017 - however it shows: an assertion, a run without rest, a crash
+        law()

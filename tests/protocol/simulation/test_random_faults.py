@@ -1,0 +1,58 @@
+"""Laws that hold whatever happens, in whatever sequence: thousands of drawn runs on the in-memory log and ledger."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.protocol.simulation.pair import MIDDLE
+from tests.protocol.simulation.world import World
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "300"))
+FIRST_SEED = int(os.environ.get("SIMULATION_FIRST_SEED", "0"))
+
+
+def run(seed: int) -> World:
+    world = World(seed)
+    for _ in range(world.random.randint(40, 160)):
+        for _ in range(world.random.randint(0, 4)):
+            world.send()
+        if world.random.random() < 0.35:
+            world.break_something()
+        world.turn()
+    world.heal()
+    world.settle()
+    return world
+
+
+def check(world: World) -> None:
+    tables = world.database.tables
+    wanted = {text.split(" ")[0] for text in world.sent if text}
+    effects = tables.get("effects", {})
+    assert effects == dict.fromkeys(wanted, 1), "each id has its effect, once"
+    first = {key: tuple(row["ids"]) for key, row in tables.get("first", {}).items() if row["ids"]}
+    second = {key: ids for key, (_, _, ids) in tables.get("second", {}).items()}
+    assert second == first, "the next stage knows what this one committed"
+    last = {key: row["sequence"] for key, row in tables.get("first", {}).items() if row["ids"]}
+    assert {key: sequence for key, (_, sequence, _) in tables.get("second", {}).items()} == last
+    gaps = {key: row.conservation_gap for key, row in world.database.rows.items() if row.conservation_gap}
+    assert not gaps, "each consumed record has one outcome"
+    letters = [row.letter.record for row in world.database.letters.values()]
+    assert len(letters) == world.poison, "each poison record is one letter"
+    source = Counter(
+        (record.topic, record.partition, record.offset, record.value)
+        for topic in ("a.v1", "b.v1")
+        for record in world.broker.records(topic)
+    )
+    assert all(source[letter.topic, letter.partition, letter.offset, letter.value] == 1 for letter in letters)
+    assert all(list(letter.headers) == [("source", b"\0\xff")] for letter in letters)
+    said = {(record.key, record.value) for record in world.broker.records(MIDDLE)}
+    assert len(said) == sum(last.values()), "every committed snapshot is published, and no other"
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS, 10))
+def test_no_sequence_of_faults_loses_doubles_or_invents_anything(seed: int) -> None:
+    for one in range(seed, min(seed + 10, FIRST_SEED + SEEDS)):
+        check(run(one))

@@ -1,0 +1,306 @@
+"""A run of two stages under faults, from one seed: every step, fault and landing is drawn, nothing depends on time."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from typing_extensions import override
+
+from schemas.envelope import Output
+from services.runtime.errors import BrokerAway
+from services.runtime.loop.context import Means
+from services.runtime.loop.worker import Worker
+from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.records import TIMER, LaneKey
+from services.runtime.service import Service
+from services.runtime.settings import LaneSettings
+from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, FakeSession, fault
+from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
+
+SETTINGS = LaneSettings(batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000)
+POINTS = ("transaction_begun", "committing", "committed", "produced", "published", "assigned", "revoked", "lost")
+
+
+class KilledError(BaseException):
+    """kill -9, at a point of a batch's life."""
+
+
+@dataclass
+class Trap(Telemetry):
+    """Kills its process, or raises in its callback, at a named point."""
+
+    kill_at: str = ""
+    raise_at: str = ""
+
+    def _at(self, point: str) -> None:
+        if point == self.kill_at:
+            raise KilledError
+        if point == self.raise_at:
+            self.raise_at = ""
+            raise RuntimeError(point)
+
+    @override
+    def transaction_begun(self, lanes: Collection[LaneKey]) -> None:
+        self._at("transaction_begun")
+
+    @override
+    def committing(self, lanes: Collection[LaneKey]) -> None:
+        self._at("committing")
+
+    @override
+    def committed(self, batch: BatchDone) -> None:
+        self._at("committed")
+
+    @override
+    def produced(self, lanes: Collection[LaneKey]) -> None:
+        self._at("produced")
+
+    @override
+    def published(self, lane: LaneKey) -> None:
+        self._at("published")
+
+    @override
+    def assigned(self, lanes: Collection[LaneKey]) -> None:
+        self._at("assigned")
+
+    @override
+    def revoked(self, lanes: Collection[LaneKey]) -> None:
+        self._at("revoked")
+
+    @override
+    def lost(self, lanes: Collection[LaneKey]) -> None:
+        self._at("lost")
+
+
+@dataclass
+class Process:
+    """A worker, its member of the group, and until when it rests (SIGSTOP)."""
+
+    worker: Worker[FakeSession]
+    log: FakeLog
+    trap: Trap
+    rests_until: float = 0.0
+
+
+@dataclass
+class World:
+    seed: int
+    random: random.Random = field(init=False)
+    clock: FakeClock = field(default_factory=FakeClock)
+    broker: FakeBroker = field(init=False)
+    database: FakeDatabase = field(default_factory=FakeDatabase)
+    processes: dict[str, list[Process]] = field(init=False)
+    sent: list[str] = field(default_factory=list)
+    poison: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        random.seed(self.seed)  # the loop's jitter too: a seed is one run, always
+        self.broker = FakeBroker(self.clock)
+        for topic in (*FIRST_TOPICS, MIDDLE, LAST):
+            self.broker.create_topic(topic, 2)
+        for service in (FIRST, SECOND):
+            self.broker.create_topic(service.replay_topic, 1)
+            self.broker.create_topic(service.dead_topic, 1)
+        self.processes = {service.group: [self.process(service)] for service in (FIRST, SECOND)}
+
+    def process(self, service: Service[Any, FakeSession]) -> Process:
+        log, trap = FakeLog(self.broker, service.group), Trap()
+        ledger = FakeLedger(self.database, service.group)
+        worker = Worker(Means(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock))
+        return Process(worker, log, trap)
+
+    # What comes in.
+
+    def send(self) -> None:
+        draw = self.random.random()
+        topic, key = self.random.choice(FIRST_TOPICS), self.random.choice(["k1", "k2", "k3"])
+        if draw < 0.1:
+            value = b"\xff"
+            self.poison += 1
+        elif draw < 0.15:
+            value = f"boom{len(self.sent)} {key}".encode()
+            self.sent.append("")
+            self.poison += 1
+        elif draw < 0.35 and any(self.sent):
+            value = self.random.choice([text for text in self.sent if text]).encode()
+        else:
+            text = f"id{len(self.sent)} {key}"
+            self.sent.append(text)
+            value = text.encode()
+        lane = self.broker.append(Output(topic, key.encode(), value, [("source", b"\0\xff")]))
+        if self.random.random() < 0.03:
+            self.broker.append_marker(lane)
+
+    # One step of everybody, or a fault.
+
+    def turn(self) -> None:
+        for service in (FIRST, SECOND):
+            for process in list(self.processes[service.group]):
+                if self.clock() < process.rests_until:
+                    continue
+                try:
+                    process.worker.step()
+                except KilledError:
+                    self.kill(service, process)
+
+    def kill(self, service: Service[Any, FakeSession], process: Process) -> None:
+        """What it had handed to the producer lands in part: some now, some later, some never."""
+        self.happened["killed"] += 1
+        self.processes[service.group].remove(process)
+        for output, answer in process.log.pending:
+            if self.random.random() < 0.5:
+                self.broker.wire.append((output, lambda _error: None))
+            del answer
+        if not self.processes[service.group]:
+            self.processes[service.group].append(self.process(service))
+
+    def break_something(self) -> None:
+        service = self.random.choice((FIRST, SECOND))
+        process = self.random.choice(self.processes[service.group])
+        name = self.random.choice(
+            [
+                "kill",
+                "kill",
+                "rest",
+                "rest",
+                "join",
+                "answer",
+                "refused",
+                "conflict",
+                "away",
+                "broker_away",
+                "delivery",
+                "hold",
+                "land",
+                "jump",
+                "deafen",
+                "rewind",
+                "raise",
+                "locked",
+                "partitions",
+                "replay",
+                "clear_locks",
+            ]
+        )
+        getattr(self, f"_{name}")(service, process)
+        self.happened[name] += 1
+
+    def _kill(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        process.trap.kill_at = self.random.choice(POINTS)
+
+    def _rest(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        process.rests_until = self.clock() + self.random.choice([0.5, 8.0])
+
+    def _join(self, service: Service[Any, FakeSession], _process: Process) -> None:
+        if len(self.processes[service.group]) < 3:
+            self.processes[service.group].append(self.process(service))
+
+    def _answer(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.answers_lost += 1
+
+    def _refused(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.commits_refused += 1
+
+    def _conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.conflicts += self.random.choice([1, 5])
+
+    def _away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.is_away = not self.database.is_away
+
+    def _broker_away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.broker.is_away = not self.broker.is_away
+
+    def _delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.broker.refusals.append(BrokerAway("timed out"))
+
+    def _hold(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.broker.holds_requests = not self.broker.holds_requests
+
+    def _land(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.random.shuffle(self.broker.wire)
+        self.broker.land(copies=self.random.choice([1, 2]))
+
+    def _jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        """At any moment, also between an assignment and the first record after it (as a real client was seen to do)."""
+        for lane in sorted(process.log.assigned()):
+            if process.worker.assignment.lanes.get(lane) is None:
+                continue
+            ends = self.broker.topics[lane.topic].partitions[lane.partition]
+            process.log.jump(lane, self.random.randint(0, len(ends)))
+
+    def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        for lane in sorted(process.log.assigned()):
+            process.log.deafen(lane)
+
+    def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
+        rows = [lane for group, lane in self.database.rows if group == service.group and lane != TIMER]
+        if rows:
+            lane = self.random.choice(sorted(rows))
+            row = self.database.rows[service.group, lane]
+            self.database.move(service.group, lane, self.random.randint(row.first_offset, row.next_offset))
+            if lane.topic in FIRST_TOPICS:
+                self.happened["rewound"] += 1
+
+    def _raise(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        process.trap.raise_at = self.random.choice(["assigned", "revoked", "lost"])
+
+    def _locked(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.locked = {lane for _, lane in self.database.rows}
+
+    def _clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.locked = set()
+
+    def _partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        for topic in (*FIRST_TOPICS, MIDDLE):
+            self.broker.add_partitions(topic, 4)
+
+    def _replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        for row in self.database.letters.values():
+            if row.state in {"open", "replayed"}:
+                row.state = "requested"
+
+    # The end.
+
+    def heal(self) -> None:
+        """The world is whole again; what rests wakes up."""
+        self.database.is_away = self.broker.is_away = self.broker.holds_requests = False
+        self.database.answers_lost = self.database.commits_refused = self.database.conflicts = 0
+        self.database.locked = set()
+        self.broker.refusals.clear()
+        for processes in self.processes.values():
+            for process in processes:
+                process.trap.kill_at = process.trap.raise_at = ""
+                process.rests_until = 0.0
+        self.broker.land()
+
+    def settle(self, turns_max: int = 3_000) -> None:
+        quiet = 0
+        for _ in range(turns_max):
+            self.turn()
+            self.broker.land()
+            quiet = quiet + 1 if self.is_quiet() else 0
+            if quiet > 20:
+                return
+        raise AssertionError(f"seed {self.seed} does not come to rest: {self.behind()}")
+
+    def is_quiet(self) -> bool:
+        return not self.behind() and not any(
+            row.state in {"requested", "replayed"} for row in self.database.letters.values()
+        )
+
+    def behind(self) -> list[str]:
+        found = []
+        for service in (FIRST, SECOND):
+            for topic in service.input_topics:
+                for partition, entries in enumerate(self.broker.topics[topic].partitions):
+                    last = max((record.offset for record in entries if record is not None), default=-1)
+                    row = self.database.rows.get((service.group, LaneKey(topic, partition)))
+                    if row is None or row.next_offset <= last:
+                        found.append(f"{service.group} {topic}/{partition} at {row and row.next_offset} of {last + 1}")
+        return found

@@ -1,0 +1,66 @@
+"""What goes between the stages, and what comes in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from schemas.envelope import NotAnEvent, Snapshot
+from services.runtime.records import Record
+from tests.protocol.toy.names import NAMES
+
+WORDS = frozenset({"release", "cancel", "restore", "add", "drop", "later", "hold", "note"})
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing that somebody tells of a key. `poison` says how it harms whoever reads it."""
+
+    id: str
+    key: str
+    what: str
+    child: str = ""
+    amount: int = 0
+    note: str = ""
+    poison: str = ""
+
+    def value(self) -> bytes:
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+
+
+def read_input(record: Record) -> Input:
+    try:
+        told = Input(**json.loads(record.value or b""))
+    except (ValueError, TypeError) as error:
+        raise NotAnEvent(str(error)) from None
+    if told.what not in WORDS:
+        raise NotAnEvent(f"what is {told.what!r}")
+    return told
+
+
+class FirstSaid(Snapshot):
+    """All that stage one knows of a key, in the words of release 2."""
+
+    topic: ClassVar[str] = NAMES.said["first"]
+    event_type: ClassVar[str] = "toy.first"
+    state: Literal["new", "released", "cancelled", "held"]
+    children: tuple[str, ...]
+    total: int
+    confirmed: int
+    pad: str = ""
+
+
+class FirstSaidBefore(FirstSaid):
+    """As release 1 reads it: a word less."""
+
+    state: Literal["new", "released", "cancelled"]
+
+
+class SecondSaid(Snapshot):
+    """All that stage two knows of a key."""
+
+    topic: ClassVar[str] = NAMES.said["second"]
+    event_type: ClassVar[str] = "toy.second"
+    state: str
+    active: int

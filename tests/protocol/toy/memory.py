@@ -1,0 +1,75 @@
+"""The toy's tables in memory: the same constraints, raised by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from services.runtime.testing import FakeSession
+from tests.protocol.toy.events import FirstSaid, Input
+from tests.protocol.toy.rules import First, Second
+
+
+class ViolationError(Exception):
+    """What a constraint would say: the record's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStore:
+    """See store.Store. The session's tables are copied at the begin of a transaction and put back at its commit."""
+
+    session: FakeSession
+
+    def _table(self, name: str) -> dict[Any, Any]:
+        table: dict[Any, Any] = self.session.tables.setdefault(name, {})
+        return table
+
+    def add_firsts(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._table("firsts").setdefault(key, First(key))
+
+    def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]:
+        return {key: replace(self._table("firsts")[key], generation=self.session.generation) for key in keys}
+
+    def lock_due(self) -> dict[str, First]:
+        return self.lock_firsts(sorted(key for key, row in self._table("firsts").items() if row.is_due))
+
+    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+        known, new = self._table("inputs"), set[str]()
+        for told in inputs:
+            if told.amount < 0 or "\0" in told.note:
+                raise ViolationError(f"{told.id}: amount {told.amount}, note {told.note!r}")
+            if told.id not in known:
+                known[told.id] = told.amount
+                new.add(told.id)
+        return new
+
+    def save_firsts(self, rows: Sequence[First]) -> None:
+        self._table("firsts").update({row.key: row for row in rows})
+
+    def add_snapshots(self, said: Sequence[FirstSaid]) -> None:
+        table = self._table("snapshots")
+        for it in said:
+            place = (it.key, it.generation, it.sequence)
+            if place in table:
+                raise ViolationError(f"{place} is given twice")
+            table[place] = (*place, it.state, it.children, it.total, it.confirmed)
+
+    def add_seconds(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._table("seconds").setdefault(key, Second(key))
+
+    def lock_seconds(self, keys: Sequence[str]) -> dict[str, Second]:
+        return {key: replace(self._table("seconds")[key], generation=self.session.generation) for key in keys}
+
+    def save_seconds(self, rows: Sequence[Second]) -> None:
+        for row in rows:
+            children = self._table("seconds")[row.key].children  # set_children's business
+            self._table("seconds")[row.key] = replace(row, children=children)
+
+    def set_children(self, children: Sequence[tuple[str, str, bool]]) -> None:
+        table = self._table("seconds")
+        for key, child, active in children:
+            before = {*table[key].children}
+            table[key] = replace(table[key], children=tuple(sorted(before | {child} if active else before - {child})))

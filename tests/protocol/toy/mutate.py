@@ -1,0 +1,60 @@
+"""Takes one rule of the protocol out of this process, so that a law can be seen to fail. Only the environment of a test asks.
+
+What can be shown in memory is in tests/protocol/laws/mutations.py, and faster; these need a real client or a real server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import OFFSET_STORED, KafkaException, TopicPartition
+
+from services.runtime.errors import BrokerAway
+from services.runtime.kafka.client import KafkaLog
+from services.runtime.postgres import connection
+from services.runtime.records import LaneKey
+
+
+def replace(owner: object, name: str, by: object) -> None:
+    setattr(owner, name, by)
+
+
+def transactions_may_rest() -> None:
+    """11: no limit to the rest inside a transaction, nor to the transaction itself."""
+    connect = connection.connect
+
+    def patient(url: str, **bounds: Any) -> Any:
+        return connect(url, **{**bounds, "idle_ms": 0, "transaction_timeout_ms": 0})
+
+    replace(connection, "connect", patient)
+
+
+def the_groups_offset_is_believed() -> None:
+    """12: a lane starts where the broker's own bookkeeping says, and not where the row does."""
+    start_at = KafkaLog.start_at
+
+    def start(self: KafkaLog, lane: LaneKey, offset: int) -> None:
+        place = TopicPartition(*lane)
+        try:
+            known = self._consumer.committed([place], timeout=5)[0].offset
+        except KafkaException as error:
+            raise BrokerAway(str(error)) from error
+        start_at(self, lane, offset if known < 0 else OFFSET_STORED)
+
+    replace(KafkaLog, "start_at", start)
+
+
+def take_out(name: str) -> None:
+    """By its name; an empty one takes nothing out."""
+    if name:
+        MUTATIONS[name]()
+
+
+MUTATIONS: dict[str, Callable[[], None]] = {
+    rule.__name__: rule
+    for rule in (
+        transactions_may_rest,
+        the_groups_offset_is_believed,
+    )
+}
