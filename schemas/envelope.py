@@ -55,7 +55,7 @@ class NotAnEvent(ValueError):
     """The bytes are not the event that stands in their topic. It can never be read: a dead letter."""
 
 
-class WordOfANewerRelease(ValueError):
+class NewerVocabulary(ValueError):
     """Well formed, but it uses a word that this release does not know. Stop and deploy: it must not be dead-lettered."""
 
 
@@ -107,7 +107,7 @@ class Snapshot(BaseModel):
 
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
-        """The snapshot of a record. NotAnEvent: can never be read. WordOfANewerRelease: not by this release."""
+        """The snapshot of a record. NotAnEvent: can never be read. NewerVocabulary: not by this release."""
         return cls.read_whole(headers, value)[0]
 
     @classmethod
@@ -271,4 +271,4 @@ def _fault(cls: type[Snapshot], error: ValidationError) -> ValueError:
     text = f"{cls.__name__}: " + "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or '.'}: {fault['msg']}" for fault in faults
     )
-    return WordOfANewerRelease(text) if {fault["type"] for fault in faults} <= NEWER_RELEASE else NotAnEvent(text)
+    return NewerVocabulary(text) if {fault["type"] for fault in faults} <= NEWER_RELEASE else NotAnEvent(text)

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from schemas.envelope import Snapshot
-from schemas.orders import Part, Source
+from schemas.orders import SnapshotPart, Source
 
 Word = Literal["approved", "declined", "pending", "unchecked"]
 
 
-class FraudVerdict(Part):
+class FraudVerdict(SnapshotPart):
     """One checker's last word. Only `approved` and `unchecked` (the shop does not ask him) let an order go."""
 
     source: Source

@@ -31,13 +31,13 @@ def order_of(key: bytes | None) -> str | None:
     return text if ORDER_ID.fullmatch(text) and text.isprintable() and "\ufffd" not in text else None
 
 
-class Part(BaseModel):
+class SnapshotPart(BaseModel):
     """Inside a snapshot."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class Person(Part):
+class Person(SnapshotPart):
     name: str = Field("", max_length=200)
     email: str = Field("", max_length=320)
 
@@ -58,7 +58,7 @@ UncountableText = Annotated[
 ]
 
 
-class Line(Part):
+class Line(SnapshotPart):
     """One product of an order. Its id survives edits of the quantity."""
 
     line_id: str = Field(min_length=1, max_length=64)
@@ -81,7 +81,7 @@ class Line(Part):
     total_text: UncountableText = None
 
 
-class Storefront(Part):
+class Storefront(SnapshotPart):
     """The order as its shop last told it."""
 
     status: str = Field(min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix.")
@@ -114,7 +114,7 @@ MovementKind = Literal["authorisation", "capture", "failure", "refund", "dispute
 MovementState = Literal["open", "done", "failed", "undone"]
 
 
-class Movement(Part):
+class Movement(SnapshotPart):
     """Money of an order that moved at a gateway, or may. Each is known by its kind and the gateway's reference."""
 
     gateway: Source
@@ -163,7 +163,7 @@ RecipientEmail = Annotated[
 State = Literal["observed", "gated", "released", "refused", "cancelled"]
 
 
-class DecidedLine(Part):
+class DecidedLine(SnapshotPart):
     """`quantity` is what shall be active now: zero when the order is not released."""
 
     line_id: str
@@ -198,7 +198,7 @@ class OrderDecided(Snapshot):
 TicketStatus = Literal["Active", "Won", "Cancelled"]  # SF-038; set by what happens to the order, a draw or a door
 
 
-class CampaignSaid(Part):
+class CampaignSnapshot(SnapshotPart):
     """What delivery needs of a campaign, for it reads nobody's tables."""
 
     campaign_id: str
@@ -212,7 +212,7 @@ class CampaignSaid(Part):
     language: str = Field("", description="BCP 47, in which its tickets are printed. Empty: the design's first.")
 
 
-class Ticket(Part):
+class Ticket(SnapshotPart):
     ticket_id: UUID
     line_id: str
     ordinal: int = Field(ge=1)
@@ -226,7 +226,7 @@ class Ticket(Part):
     issued_at: datetime
 
 
-class Unissued(Part):
+class Unissued(SnapshotPart):
     """Paid ordinals of a line without a ticket, and why."""
 
     line_id: str
@@ -246,13 +246,13 @@ class TicketsChanged(Snapshot):
     external_id: str
     number: str = ""
     buyer: Person
-    campaigns: tuple[CampaignSaid, ...] = ()
+    campaigns: tuple[CampaignSnapshot, ...] = ()
     tickets: tuple[Ticket, ...] = ()
     unissued: tuple[Unissued, ...] = ()
     refund_due_tickets: int = Field(0, ge=0)
 
 
-class JobSaid(Part):
+class JobSnapshot(SnapshotPart):
     job_id: UUID
     kind: Literal["initial", "resend"]
     state: Literal["due", "sent", "cancelled", "dead"]
@@ -268,4 +268,4 @@ class DeliveriesChanged(Snapshot):
     event_type: ClassVar[str] = "stubline.deliveries.changed.v1"
 
     writer: str = "delivery"
-    jobs: tuple[JobSaid, ...] = ()
+    jobs: tuple[JobSnapshot, ...] = ()

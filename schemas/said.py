@@ -14,7 +14,7 @@ import orjson
 from schemas.envelope import EVENT_IDS, Output, Snapshot, _fixed_headers
 
 
-class Said(NamedTuple):
+class SerializedSnapshot(NamedTuple):
     """`body`: a JSON object with all fields but writer, key, generation and sequence; never empty."""
 
     kind: type[Snapshot]

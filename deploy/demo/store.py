@@ -9,7 +9,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import statements
 from services.runtime.records import LaneKey
 
@@ -41,7 +41,7 @@ class Store:
 
     def stages(self) -> dict[str, Stage]:
         rows = self.connection.execute(SQL["stages"]).fetchall()
-        ends = Broker(self.bootstrap_servers).ends({LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"})
+        ends = BrokerAdmin(self.bootstrap_servers).ends({LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"})
         stages: dict[str, Stage] = defaultdict(Stage)
         for group, topic, partition, offset, effects, duplicates, superseded, dead, gaps, gap, stopped in rows:
             stage = stages[group]

@@ -10,16 +10,16 @@ import typer
 from typer.core import TyperGroup
 
 from services.console.cli import application
-from services.runtime.admin.cli_support import Exit
+from services.runtime.admin.cli_support import ExitCode
 
 EVERYWHERE = frozenset({"--json", "--help", "--actor", "--command-id"})
 CODES = {
-    Exit.OK: "done",
-    Exit.REFUSED: "refused or failed; for `status` and `topics check`: something needs a person",
-    Exit.USAGE: "wrong usage",
-    Exit.UNKNOWN: "what was named does not exist",
-    Exit.AWAY: "the database or the broker does not answer; send the same command again",
-    Exit.CONFIGURATION: "the configuration is wrong",
+    ExitCode.OK: "done",
+    ExitCode.REFUSED: "refused or failed; for `status` and `topics check`: something needs a person",
+    ExitCode.USAGE: "wrong usage",
+    ExitCode.UNKNOWN: "what was named does not exist",
+    ExitCode.AWAY: "the database or the broker does not answer; send the same command again",
+    ExitCode.CONFIGURATION: "the configuration is wrong",
 }
 
 

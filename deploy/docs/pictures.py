@@ -13,10 +13,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from services.delivery.printing.design.library import Chosen, Design, builtin, builtin_names, read
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.library import Design, DesignVariant, builtin, builtin_names, read
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures, samples
-from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.proof import DesignProof
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parents[1] / "docs" / "pictures"
@@ -36,23 +36,23 @@ def made_from() -> str:
     return "".join(f"{design.digest}  {name}\n" for name, design in sorted(sources().items()))
 
 
-def drawn(shelf: Shelf) -> Iterator[tuple[str, Image.Image]]:
+def drawn(shelf: PlateCache) -> Iterator[tuple[str, Image.Image]]:
     for name, design in sources().items():
-        sizes = [Chosen(design, size, "en") for size in design.manifest.sizes]
+        sizes = [DesignVariant(design, size, "en") for size in design.manifest.sizes]
         if name == "both-ways.png":
-            yield name, both_ways(Proof(sizes[0], samples.facts(design), shelf))
+            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), shelf))
         elif name == "fits.png":
-            whole = page(Proof(sizes[0], samples.facts(design), shelf), FITS_DPI)
+            whole = page(DesignProof(sizes[0], samples.facts(design), shelf), FITS_DPI)
             yield name, whole.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), whole.height))
         else:
-            yield name, in_a_row([page(Proof(it, samples.facts(design), shelf), DPI) for it in sizes])
+            yield name, in_a_row([page(DesignProof(it, samples.facts(design), shelf), DPI) for it in sizes])
 
 
-def page(proof: Proof, dpi: float) -> Image.Image:
+def page(proof: DesignProof, dpi: float) -> Image.Image:
     return pictures.raster(proof.printed(samples.usual(proof.chosen.design), samples.payload()), dpi)
 
 
-def both_ways(proof: Proof) -> Image.Image:
+def both_ways(proof: DesignProof) -> Image.Image:
     texts, payload = samples.usual(proof.chosen.design), samples.payload()
     one = pictures.raster(proof.printed(texts, payload), PROOF_DPI)
     other = pictures.raster(proof.whole(texts, payload).pdf, PROOF_DPI)
@@ -71,7 +71,7 @@ def in_a_row(pages: list[Image.Image]) -> Image.Image:
 def main() -> int:
     PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, picture in drawn(Shelf(Path(folder))):
+        for name, picture in drawn(PlateCache(Path(folder))):
             content = pictures.small_png(picture)
             (PICTURES / name).write_bytes(content)
             print(f"docs/pictures/{name}: {picture.width} x {picture.height}, {len(content):,} bytes")

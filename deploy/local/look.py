@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.process import StackError
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
@@ -92,7 +92,7 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
-    ends = Broker(bootstrap_servers).ends(keys - {TIMER})
+    ends = BrokerAdmin(bootstrap_servers).ends(keys - {TIMER})
     table = Table(
         "group", "topic", "partition", "epoch", "next offset", "lag", "state", title=time.strftime("%H:%M:%S")
     )

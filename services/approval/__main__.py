@@ -9,7 +9,7 @@ from services.runtime.text import one_line
 
 
 def main() -> int:
-    found = load(settings.Settings)
+    found = load(settings.ApprovalSettings)
     try:
         policies = settings.policies(found)
     except ConfigurationError as error:

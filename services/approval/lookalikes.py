@@ -11,14 +11,14 @@ import orjson
 from schemas.orders import OrderObserved
 
 
-class Look(NamedTuple):
+class OrderLook(NamedTuple):
     """What an order looks like, and when it was placed. Two with one fingerprint in one window look alike."""
 
     fingerprint: bytes
     placed_at: datetime
 
 
-def look(observed: OrderObserved) -> Look | None:
+def look(observed: OrderObserved) -> OrderLook | None:
     """A function of the facts alone, so it is the same in whatever order they came. None: of an order of nobody, of nothing,
     or of which no time is known, no other can be a second one.
 
@@ -37,4 +37,4 @@ def look(observed: OrderObserved) -> Look | None:
         return None
     total = front.total_minor if front.total_text is None else front.total_text
     told = orjson.dumps([observed.source, buyer, front.currency_text or front.currency, total, lines])
-    return Look(hashlib.sha256(told).digest(), min(times))
+    return OrderLook(hashlib.sha256(told).digest(), min(times))

@@ -63,7 +63,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedPolicy:
     """A policy with what a decision asks of it, worked out once."""
 
     policy: Policy
@@ -72,9 +72,9 @@ class Prepared:
     awaited: str
 
 
-def prepare(policy: Policy) -> Prepared:
+def prepare(policy: Policy) -> PreparedPolicy:
     awaited = "payment" if policy.is_by_payment else "status " + " or ".join(sorted(policy.statuses))
-    return Prepared(policy, policy.version, policy.satisfying, f"waiting for {awaited}")
+    return PreparedPolicy(policy, policy.version, policy.satisfying, f"waiting for {awaited}")
 
 
 class LineDecision(NamedTuple):
@@ -94,7 +94,7 @@ class Decision(NamedTuple):
 Gate: TypeAlias = Callable[[OrderObserved], Sequence[str]]  # reasons to keep a released order back; none: it may go
 
 
-def decide(observed: OrderObserved, prepared: Prepared, gates: Sequence[Gate] = ()) -> Decision:
+def decide(observed: OrderObserved, prepared: PreparedPolicy, gates: Sequence[Gate] = ()) -> Decision:
     """See the module. Gates are asked only about what would be released."""
     state, reasons = judge(observed, prepared)
     if state == "released" and (held := tuple(reason for gate in gates for reason in gate(observed))):
@@ -106,7 +106,7 @@ def decide(observed: OrderObserved, prepared: Prepared, gates: Sequence[Gate] = 
     return Decision(state, reasons, front.buyer, front.number, lines, refund_due)
 
 
-def judge(observed: OrderObserved, prepared: Prepared) -> tuple[State, tuple[str, ...]]:
+def judge(observed: OrderObserved, prepared: PreparedPolicy) -> tuple[State, tuple[str, ...]]:
     """The state by the facts alone, and why, in words for people."""
     front = observed.storefront
     if observed.is_deleted:
@@ -124,7 +124,7 @@ def judge(observed: OrderObserved, prepared: Prepared) -> tuple[State, tuple[str
     return by_status(status, observed.reached, prepared)
 
 
-def by_status(status: str, told: Mapping[str, datetime], prepared: Prepared) -> tuple[State, tuple[str, ...]]:
+def by_status(status: str, told: Mapping[str, datetime], prepared: PreparedPolicy) -> tuple[State, tuple[str, ...]]:
     """Of a status that does not cancel, and when each was last told."""
     if status in prepared.satisfying:
         return "released", (f"status {status}",)

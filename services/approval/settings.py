@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.approval.rules import Prepared, policy_of, prepare, status_of, trigger_problems, unlisted
+from services.approval.rules import PreparedPolicy, policy_of, prepare, status_of, trigger_problems, unlisted
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
 
-class Settings(LaneSettings):
+class ApprovalSettings(LaneSettings):
     """When tickets are due, for all shops, and a file for those that differ."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_APPROVAL_", frozen=True)
@@ -49,21 +49,21 @@ class Settings(LaneSettings):
 class Policies:
     """The policy of each source, and how far apart orders may be placed that look alike."""
 
-    default: Prepared
-    by_source: Mapping[str, Prepared]
+    default: PreparedPolicy
+    by_source: Mapping[str, PreparedPolicy]
     duplicate_window_s: int = 3_600
     warnings: tuple[str, ...] = ()  # what may be meant, and may be a slip
 
-    def of(self, source: str) -> Prepared:
+    def of(self, source: str) -> PreparedPolicy:
         return self.by_source.get(source, self.default)
 
 
-def policies(settings: Settings) -> Policies:
+def policies(settings: ApprovalSettings) -> Policies:
     """Raises ConfigurationError with everything that is wrong, each with its place and its remedy."""
     custom = frozenset(status_of(word) for word in settings.custom_statuses.split(",") if word.strip())
     problems: list[str] = []
-    default = _policy(variable(Settings, "issue_when"), settings.issue_when.split(","), custom, problems)
-    warnings = _warnings(variable(Settings, "issue_when"), settings.issue_when.split(","), custom)
+    default = _policy(variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom, problems)
+    warnings = _warnings(variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom)
     by_source = {}
     for source, words in _sources(settings.policy_file, problems).items():
         place = f"{settings.policy_file}: sources.{source}.issue_when"
@@ -75,7 +75,7 @@ def policies(settings: Settings) -> Policies:
     return Policies(default, by_source, settings.duplicate_window_s, tuple(warnings))
 
 
-def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]) -> Prepared | None:
+def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]) -> PreparedPolicy | None:
     found = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
     problems.extend(found)
     return None if found else prepare(policy_of(words))
@@ -84,7 +84,7 @@ def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: 
 def _warnings(place: str, words: Sequence[str], custom: frozenset[str]) -> list[str]:
     return [
         f"{place} says {name}, which no shop is known to have: orders wait until one reaches it. "
-        f"If it is right, name it in {variable(Settings, 'custom_statuses')}"
+        f"If it is right, name it in {variable(ApprovalSettings, 'custom_statuses')}"
         for name in unlisted(words, custom)
     ]
 

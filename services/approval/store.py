@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
-from services.approval.lookalikes import Look
+from services.approval.lookalikes import OrderLook
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session
@@ -17,7 +17,7 @@ from services.runtime.postgres.ledger import Session
 SQL = statements.load(__package__)
 
 
-class OrderRow(NamedTuple):
+class ApprovalOrderRow(NamedTuple):
     """What is known of an order, locked."""
 
     order_id: str
@@ -32,7 +32,7 @@ class OrderRow(NamedTuple):
         return Position(self.observed_generation, self.observed_sequence)
 
 
-class Decided(NamedTuple):
+class DecidedRow(NamedTuple):
     """A row as it shall be, and its receipt. Documents are JSON texts."""
 
     order_id: str
@@ -46,28 +46,28 @@ class Decided(NamedTuple):
     inputs: str
     policy_version: str
     outcome: str
-    look: Look | None
+    look: OrderLook | None
     alike_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class ApprovalStore:
     transaction: Session
 
-    def lock_orders(self, order_ids: Sequence[str]) -> tuple[int, dict[str, OrderRow]]:
+    def lock_orders(self, order_ids: Sequence[str]) -> tuple[int, dict[str, ApprovalOrderRow]]:
         """The generation, and those that have a row; the others are new."""
         rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
-        return rows[0][0], {row[1]: OrderRow._make(row[1:]) for row in rows if row[1] is not None}
+        return rows[0][0], {row[1]: ApprovalOrderRow._make(row[1:]) for row in rows if row[1] is not None}
 
-    def add_orders(self, rows: Sequence[Decided]) -> None:
+    def add_orders(self, rows: Sequence[DecidedRow]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
         if self.transaction.execute(SQL["add_orders"], _orders(rows)).rowcount != len(rows):
             raise SerializationFailure("another lane has just decided one of these orders for the first time")
 
-    def save_orders(self, rows: Sequence[Decided]) -> None:
+    def save_orders(self, rows: Sequence[DecidedRow]) -> None:
         self.transaction.execute(SQL["save_orders"], _orders(rows))
 
-    def add_receipts(self, rows: Sequence[Decided]) -> None:
+    def add_receipts(self, rows: Sequence[DecidedRow]) -> None:
         self.transaction.execute(
             SQL["add_receipts"],
             {
@@ -82,7 +82,7 @@ class Store:
         )
 
 
-def _orders(rows: Sequence[Decided]) -> dict[str, Any]:
+def _orders(rows: Sequence[DecidedRow]) -> dict[str, Any]:
     return {
         "order_ids": texts([row.order_id for row in rows]),
         "sequences": plain([row.sequence for row in rows]),

@@ -8,16 +8,16 @@ from functools import partial
 import orjson
 
 from schemas.orders import OrderDecided, OrderObserved, Person, order_of
-from schemas.said import Said, digest_of
+from schemas.said import SerializedSnapshot, digest_of
 from services.approval.lookalikes import look
 from services.approval.metrics import DECISIONS
-from services.approval.rules import Decision, Gate, Prepared, decide
+from services.approval.rules import Decision, Gate, PreparedPolicy, decide
 from services.approval.settings import Policies
-from services.approval.store import Decided, OrderRow, Store
+from services.approval.store import ApprovalOrderRow, ApprovalStore, DecidedRow
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
-from services.runtime.snapshots import judge_positions
+from services.runtime.snapshots import classify_snapshots
 
 GROUP = "stubline.approval"
 WRITER = "approval"
@@ -32,10 +32,10 @@ def handle(
     batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
 ) -> list[Outcome]:
     """One outcome each, in order. Three or four round trips for any size, one when nothing was new."""
-    store, order_ids = Store(transaction), sorted({observed.key for observed in batch})
+    store, order_ids = ApprovalStore(transaction), sorted({observed.key for observed in batch})
     generation, known = store.lock_orders(order_ids)
-    rows = {order_id: known.get(order_id) or OrderRow(order_id) for order_id in order_ids}
-    outcomes, latest = judge_positions(batch, {order_id: row.observed for order_id, row in rows.items()})
+    rows = {order_id: known.get(order_id) or ApprovalOrderRow(order_id) for order_id in order_ids}
+    outcomes, latest = classify_snapshots(batch, {order_id: row.observed for order_id, row in rows.items()})
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
@@ -52,8 +52,8 @@ def handle(
 
 
 def say(
-    observed: OrderObserved, row: OrderRow, generation: int, policies: Policies, gates: Sequence[Gate]
-) -> tuple[Decided, Said | None]:
+    observed: OrderObserved, row: ApprovalOrderRow, generation: int, policies: Policies, gates: Sequence[Gate]
+) -> tuple[DecidedRow, SerializedSnapshot | None]:
     """The decision as it is kept and, when it differs from the last, as it is said."""
     prepared = policies.of(observed.source)
     decision = decide(observed, prepared, gates)
@@ -62,7 +62,7 @@ def say(
     is_news = digest != row.digest
     seen = look(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_news
-    saved = Decided(
+    saved = DecidedRow(
         order_id=row.order_id,
         generation=generation,
         sequence=sequence,
@@ -77,7 +77,7 @@ def say(
         look=seen,
         alike_s=policies.duplicate_window_s if seen else None,
     )
-    said = Said(OrderDecided, WRITER, row.order_id, generation, sequence, body) if is_news else None
+    said = SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body) if is_news else None
     return saved, said
 
 
@@ -114,7 +114,7 @@ def holder(recipient: Person) -> dict[str, str]:
     return {"name": recipient.name, "email": recipient.email}
 
 
-def inputs_of(observed: OrderObserved, prepared: Prepared) -> str:
+def inputs_of(observed: OrderObserved, prepared: PreparedPolicy) -> str:
     """All that a decision goes by, and no person."""
     front = observed.storefront
     told = {

@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its place is needed."""
     if (problem := cli_support.unusable_argument(arguments)) is not None:
         print(f"usage: {problem}", file=sys.stderr)  # noqa: T201 - as the parser itself does
-        return cli_support.Exit.USAGE
+        return cli_support.ExitCode.USAGE
     try:
         application()(args=list(arguments), prog_name="stubline")
     except (StublineError, psycopg.Error) as error:
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         return code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return cli_support.Exit.OK
+    return cli_support.ExitCode.OK
 
 
 def main() -> None:

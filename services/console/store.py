@@ -7,14 +7,14 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
-from services.runtime.admin.refusals import Unknown
+from services.runtime.admin.refusals import TargetUnknown
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
 PARTS = ("lookalikes", "facts", "decisions", "tickets", "refund_due", "waiting", "deliveries", "letters")
 
 
-class OrderUnknown(Unknown):
+class OrderUnknown(TargetUnknown):
     """Nothing was ever told of an order of that id."""
 
     code = "order-unknown"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 
 from services.delivery import metrics  # noqa: F401 - declares what handlers count
-from services.delivery.settings import Settings
+from services.delivery.settings import DeliverySettings
 from services.delivery.worker import service
 from services.runtime import process
 from services.runtime.settings import load
 
 
 def main() -> int:
-    settings = load(Settings)
+    settings = load(DeliverySettings)
     return process.run(service(settings), settings)
 
 

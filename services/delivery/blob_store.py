@@ -21,8 +21,8 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from services.delivery.breaker import Breaker
-from services.delivery.errors import FileDamaged, FileMissing, FilesAway, FilesUrlUnusable
+from services.delivery.breaker import CircuitBreaker
+from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesUrlUnusable
 
 FILE_BYTES_MAX = 256 * 2**20  # more is not ours: the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
@@ -31,7 +31,7 @@ ANSWER_S_MAX = 10.0  # of a bucket; a folder answers as fast as its disk
 REST_MIN_S, REST_MAX_S = 1.0, 60.0
 
 
-class Medium(Protocol):
+class BlobBackend(Protocol):
     """Where bytes stand by name. Any error but these two is the world's."""
 
     def read(self, name: str, bytes_max: int) -> bytes:
@@ -44,12 +44,12 @@ class Medium(Protocol):
         """Gone, and whatever a write that died left of it. What was not there is no error."""
 
 
-class Files:
+class BlobStore:
     """Names are made of hashes and of nothing else: no text from outside ever becomes part of a path."""
 
-    def __init__(self, url: str, breaker: Breaker | None = None) -> None:
+    def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._medium = medium(url)
-        self._breaker = breaker or Breaker(1, REST_MIN_S, REST_MAX_S, time.monotonic, random.random)
+        self._breaker = breaker or CircuitBreaker(1, REST_MIN_S, REST_MAX_S, time.monotonic, random.random)
 
     def put(self, content: bytes) -> bytes:
         """Its SHA-256, which is its name. Already there: nothing is written; damaged there: it is written anew."""
@@ -63,7 +63,7 @@ class Files:
         return sha256
 
     def get(self, sha256: bytes) -> bytes:
-        """Raises FileMissing, FileDamaged, FilesAway."""
+        """Raises FileMissing, FileDamaged, BlobStoreUnavailable."""
         name = name_of(sha256)
         with self._reached():
             try:
@@ -77,7 +77,7 @@ class Files:
         return content
 
     def delete(self, sha256: bytes) -> None:
-        """Raises FilesAway. What is not there is gone already."""
+        """Raises BlobStoreUnavailable. What is not there is gone already."""
         name = name_of(sha256)
         with self._reached():
             self._medium.remove(name)
@@ -88,12 +88,12 @@ class Files:
         while that doubles: mails do not wait for its time limit one by one.
         """
         if not self._breaker.allows(1):
-            raise FilesAway("left alone for a while, because it failed")
+            raise BlobStoreUnavailable("left alone for a while, because it failed")
         try:
             yield
         except Exception as error:  # noqa: BLE001 - boto's, aiohttp's and fsspec's have no parent in common
             self._breaker.failed()
-            raise FilesAway(f"{type(error).__name__}: {error}"[:300]) from None
+            raise BlobStoreUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
         self._breaker.succeeded()
 
 
@@ -105,7 +105,7 @@ def name_of(sha256: bytes) -> str:
     return f"{text[:2]}/{text[2:]}.pdf"
 
 
-class Folder:
+class FolderBackend:
     """Nobody but us reads it: tickets hold names, and codes that open doors."""
 
     def __init__(self, root: Path) -> None:
@@ -141,7 +141,7 @@ class Folder:
         place.unlink(missing_ok=True)
 
 
-class Bucket:
+class BucketBackend:
     """Whatever fsspec reaches. An object is written whole or not at all, as S3 promises."""
 
     def __init__(self, url: str) -> None:
@@ -169,7 +169,7 @@ class Bucket:
             self._system.rm_file(f"{self._root}/{name}", **self._bound)
 
 
-def medium(url: str) -> Medium:
+def medium(url: str) -> BlobBackend:
     """Of STUBLINE_DELIVERY_FILES_URL. Raises FilesUrlUnusable, which never quotes it: it may hold a secret."""
     if "://" not in url:
         try:
@@ -186,14 +186,14 @@ def medium(url: str) -> Medium:
             "it names a bucket and a prefix and nothing else; credentials stand where its library looks"
         )
     try:
-        return Bucket(url)
+        return BucketBackend(url)
     except ImportError as error:
         raise FilesUrlUnusable(f"{parts.scheme}:// needs a package that is not installed: {error}") from None
     except Exception as error:  # noqa: BLE001 - as above
         raise FilesUrlUnusable(f"{parts.scheme}:// cannot be used: {type(error).__name__}") from None
 
 
-def folder(root: Path) -> Folder:
+def folder(root: Path) -> FolderBackend:
     """Made if need be, and then ours alone. One that was there keeps its rights: somebody chose them."""
     if not root.is_absolute():
         raise FilesUrlUnusable("a folder is named by its whole path: a service's place may change")
@@ -203,7 +203,7 @@ def folder(root: Path) -> Folder:
         raise FilesUrlUnusable(f"the folder cannot be made: {error.strerror}") from None
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         raise FilesUrlUnusable("the folder may not be written by this user")
-    return Folder(root)
+    return FolderBackend(root)
 
 
 def default_folder() -> Path:

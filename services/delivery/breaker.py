@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Breaker:
+class CircuitBreaker:
     """Closed: all goes. Open: nothing, for a while that doubles. Then one job tries, and its end decides."""
 
     failures_max: int

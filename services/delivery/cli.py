@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from services.delivery.cli_design import design
-from services.delivery.errors import OrderUnknown
-from services.delivery.store import Reader
+from services.delivery.errors import DeliveryOrderUnknown
+from services.delivery.store import DeliveryQueries
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import AsJson
 
@@ -47,7 +47,7 @@ def list_deliveries(
 ) -> None:
     """Jobs, the latest first."""
     with cli_support.connected() as connection:
-        jobs = Reader(connection).jobs(states=state, jobs_max=limit)
+        jobs = DeliveryQueries(connection).jobs(states=state, jobs_max=limit)
     cli_support.rows(jobs, COLUMNS, as_json=as_json, empty="no deliveries")
 
 
@@ -57,10 +57,10 @@ def show(
 ) -> None:
     """All deliveries of one order, the address that the next mail goes to, and what delivery was last told."""
     with cli_support.connected() as connection:
-        reader = Reader(connection)
+        reader = DeliveryQueries(connection)
         found, jobs = reader.order(order), reader.jobs(order_id=order, jobs_max=1_000)
     if found is None:
-        raise OrderUnknown(order)
+        raise DeliveryOrderUnknown(order)
     if as_json:
         cli_support.write_json({**found, "jobs": jobs})
         return

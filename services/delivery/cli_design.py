@@ -15,16 +15,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from services.delivery.settings import Settings
+from services.delivery.settings import DeliverySettings
 from services.runtime import settings as environment
 from services.runtime.admin import cli_support
-from services.runtime.admin.cli_support import AsJson, Exit
+from services.runtime.admin.cli_support import AsJson, ExitCode
 from services.runtime.text import one_line
 
 if TYPE_CHECKING:
-    from services.delivery.printing.design.library import Library
-    from services.delivery.printing.plate_cache import Shelf
-    from services.delivery.printing.tools.target import Target
+    from services.delivery.printing.design.library import DesignLibrary
+    from services.delivery.printing.plate_cache import PlateCache
+    from services.delivery.printing.tools.target import DesignTarget
 
 design = typer.Typer(
     no_args_is_help=True, help="Ticket designs: make one, look at it, check it. Needs no database and no broker."
@@ -61,7 +61,7 @@ def new_design(
     """A design of your own: a copy of one that works, with a title of its own."""
     from services.delivery.printing.tools.making import make
 
-    own = environment.load(Settings).designs_folder
+    own = environment.load(DeliverySettings).designs_folder
     folder = make(name, source, into or Path(own or "."), _library())
     if as_json:
         cli_support.write_json({"name": name, "folder": str(folder), "from": source})
@@ -117,7 +117,7 @@ def check_design(*, folder: Which, size: Size = None, language: Language = None,
         _show(rows)
         _say(f"{target.name}: {_count(faults, 'fault')}, {_count(len(rows) - faults, 'warning')}{_compared(counts)}")
     if faults:
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 @design.command("preview")
@@ -142,7 +142,7 @@ def preview_design(
 
     if not is_watching:
         if draw():
-            raise typer.Exit(Exit.REFUSED)
+            raise typer.Exit(ExitCode.REFUSED)
         return
     if target.folder is None:
         raise typer.BadParameter(f"{target.name} is built in and does not change; `stubline design new` copies it")
@@ -154,7 +154,7 @@ def preview_design(
 def bench_design(*, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False) -> None:
     """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three rounds, about a minute."""
     from services.delivery.printing.tools.apart import asked
-    from services.delivery.printing.tools.bench import Bench
+    from services.delivery.printing.tools.bench import DesignBench
     from services.delivery.printing.tools.target import chosen
 
     target = _target(folder, size, language)
@@ -162,9 +162,9 @@ def bench_design(*, folder: Which, size: Size = None, language: Language = None,
     told = list(asked("compile", target, _shelf(), size=one.size, language=one.language))
     if faults := summed([it for it in told if "kind" in it]):
         _show(faults)
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
     with Console(stderr=True).status(f"{target.name}, {one.size}, {one.language} ..."):
-        figures = Bench(one, _shelf()).figures()
+        figures = DesignBench(one, _shelf()).figures()
     best = {figure.tickets: figure.seconds for figure in figures if figure.what.startswith("stamped")}
     rows = [
         {
@@ -197,7 +197,7 @@ def summed(found: Iterable[Told]) -> list[Told]:
     return sorted(rows, key=lambda row: row["kind"] != "fault")
 
 
-def _drawn(target: Target, out: Path, size: str | None, language: str | None) -> int:
+def _drawn(target: DesignTarget, out: Path, size: str | None, language: str | None) -> int:
     """How many faults."""
     from services.delivery.printing.tools.apart import asked
 
@@ -224,7 +224,7 @@ def _show(rows: Iterable[Told]) -> None:
         _console().print(line + Text(f"  ({where})" if where else "", style="dim"))
 
 
-def _out(target: Target, out: Path | None) -> Path:
+def _out(target: DesignTarget, out: Path | None) -> Path:
     """Pictures in the design's folder would be part of the design, but for those in `preview`."""
     if out is None:
         return target.folder / "preview" if target.folder else Path(f"{target.name}-preview").resolve()
@@ -234,7 +234,7 @@ def _out(target: Target, out: Path | None) -> Path:
     return out
 
 
-def _target(said: str, size: str | None, language: str | None) -> Target:
+def _target(said: str, size: str | None, language: str | None) -> DesignTarget:
     """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot be read is told later."""
     from services.delivery.errors import DesignUnknown, DesignUnusable
     from services.delivery.printing.tools.target import chosen, find
@@ -249,16 +249,16 @@ def _target(said: str, size: str | None, language: str | None) -> Target:
     return target
 
 
-def _library() -> Library:
+def _library() -> DesignLibrary:
     from services.delivery.printer import library
 
-    return library(environment.load(Settings))
+    return library(environment.load(DeliverySettings))
 
 
-def _shelf() -> Shelf:
+def _shelf() -> PlateCache:
     from services.delivery.printer import shelf
 
-    return shelf(environment.load(Settings))
+    return shelf(environment.load(DeliverySettings))
 
 
 def _wait() -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from services.delivery.blob_store import Files
+from services.delivery.blob_store import BlobStore
 from services.delivery.documents import Document
-from services.delivery.errors import DesignUnusable, FileDamaged, FileMissing, FilesAway, FilesDiffer
-from services.delivery.store import Named, Register
+from services.delivery.errors import BlobStoreUnavailable, DesignUnusable, FileDamaged, FileMissing, FilesDiffer
+from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
 
 Outcome = Literal["found", "rendered", "healed", "unkept"]
@@ -23,7 +23,7 @@ Look = frozenset[tuple[str, str, str]]  # design, language and campaign of a doc
 LOOKS_MAX = 1_000
 
 
-class Renderer(Protocol):
+class DocumentRenderer(Protocol):
     """The seam of rendering. What it raises is the document's or its design's fault."""
 
     def key(self, document: Document) -> bytes:
@@ -36,7 +36,7 @@ class Renderer(Protocol):
         """One PDF. The same document gives the same bytes."""
 
 
-class Watch(Protocol):
+class CacheTelemetry(Protocol):
     """Is told what happens to files."""
 
     def named(self, order_id: str) -> None:
@@ -47,7 +47,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Printed:
+class CachedDocument:
     """A file, and how we came by it. Unkept: the store would not take it."""
 
     pdf: bytes
@@ -56,17 +56,17 @@ class Printed:
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class DocumentCache:
     """The store saves work and is no condition: while it is away, files are rendered, used, and not kept."""
 
-    register: Callable[[], Register]
-    files: Files
-    renderer: Renderer
-    watch: Watch
+    register: Callable[[], FileIndex]
+    files: BlobStore
+    renderer: DocumentRenderer
+    watch: CacheTelemetry
     clock: Callable[[], float]
     _failed: dict[Look, tuple[DesignUnusable, float]] = field(default_factory=dict)  # until when it is not tried again
 
-    def fetch(self, order_id: str, documents: Sequence[Document]) -> list[Printed]:
+    def fetch(self, order_id: str, documents: Sequence[Document]) -> list[CachedDocument]:
         """A file a document, in their sequence. Two round trips for any number; one, when all have been rendered before."""
         keys = [self.renderer.key(document) for document in documents]
         known = self.register().find(keys)
@@ -76,10 +76,10 @@ class Archive:
             printed |= self._rendered(order_id, missing, known, lost)
         return [printed[key] for key in keys]
 
-    def _kept(self, order_id: str, sha256: bytes, lost: set[bytes]) -> Printed | None:
+    def _kept(self, order_id: str, sha256: bytes, lost: set[bytes]) -> CachedDocument | None:
         try:
-            return Printed(self.files.get(sha256), sha256, "found")
-        except FilesAway as error:
+            return CachedDocument(self.files.get(sha256), sha256, "found")
+        except BlobStoreUnavailable as error:
             self.watch.file_trouble(order_id, error)
         except (FileMissing, FileDamaged) as error:
             self.watch.file_trouble(order_id, error)
@@ -88,10 +88,10 @@ class Archive:
 
     def _rendered(
         self, order_id: str, missing: Mapping[bytes, Document], known: Mapping[bytes, bytes], lost: set[bytes]
-    ) -> dict[bytes, Printed]:
+    ) -> dict[bytes, CachedDocument]:
         fresh = {key: self._render(document) for key, document in missing.items()}
         names = {key: hashlib.sha256(pdf).digest() for key, pdf in fresh.items()}
-        rows = [Named(key, names[key], len(pdf), len(missing[key].pages)) for key, pdf in fresh.items()]
+        rows = [IndexedFile(key, names[key], len(pdf), len(missing[key].pages)) for key, pdf in fresh.items()]
         named = self.register().name(order_id, rows, lost)
         self.watch.named(order_id)
         printed = {}
@@ -101,7 +101,7 @@ class Archive:
                 self.watch.file_trouble(order_id, FilesDiffer(differing(names[key], others)))
             is_kept = named[key] == names[key] and self._keep(order_id, pdf, others)
             outcome: Outcome = "unkept" if not is_kept else "healed" if key in known else "rendered"
-            printed[key] = Printed(pdf, names[key], outcome)
+            printed[key] = CachedDocument(pdf, names[key], outcome)
         return printed
 
     def _render(self, document: Document) -> bytes:
@@ -127,7 +127,7 @@ class Archive:
             for sha256 in instead_of:
                 self.files.delete(sha256)
             self.files.put(pdf)
-        except FilesAway as error:
+        except BlobStoreUnavailable as error:
             self.watch.file_trouble(order_id, error)
             return False
         return True

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.orders import CampaignSaid, Person, Ticket, TicketsChanged
+from schemas.orders import CampaignSnapshot, Person, Ticket, TicketsChanged
 from services.delivery import wording
 from services.delivery.wording import ENGLISH, Spoken, english
 
@@ -21,7 +21,7 @@ Per = Literal["order", "ticket"]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class TicketPage:
     """One ticket as its holder reads it."""
 
     number: str
@@ -45,7 +45,7 @@ class Document:
     order: str
     purchaser: str
     email: str
-    pages: tuple[Page, ...]
+    pages: tuple[TicketPage, ...]
     issued_at: datetime  # the first ticket's: the document's date, so that rendering asks no clock
 
     @property
@@ -99,11 +99,13 @@ def documents(
     return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
 
 
-def page(ticket: Ticket, campaign: CampaignSaid | None, buyer: Person, place: tuple[int, int], language: str) -> Page:
+def page(
+    ticket: Ticket, campaign: CampaignSnapshot | None, buyer: Person, place: tuple[int, int], language: str
+) -> TicketPage:
     """`place`: which of how many."""
     words, (at, count) = wording.words(language), place
     zone = zone_of(campaign.zone if campaign else "UTC")
-    return Page(
+    return TicketPage(
         number=plain(ticket.number, 64),
         campaign_id=ticket.campaign_id,
         campaign=plain(campaign.name, 200) if campaign else plain(ticket.campaign_id, 64),
@@ -124,7 +126,7 @@ def held_by(holder: Person, buyer: Person) -> str:
     return holder.name or (holder.email if holder.email != buyer.email else "") or buyer.name
 
 
-def when(campaign: CampaignSaid, language: str) -> str:
+def when(campaign: CampaignSnapshot, language: str) -> str:
     if campaign.starts_on is None:
         return ""
     return plain(wording.moment(campaign.starts_on, campaign.starts_at, campaign.zone, language), 200)

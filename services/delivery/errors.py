@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.admin.refusals import Refused, Unknown
+from services.runtime.admin.refusals import CommandRefused, TargetUnknown
 from services.runtime.errors import Poison, Transient
 
 GIVE_BACK = "then `stubline dead replay ID`: the job is due again, with the same Message-ID"
@@ -69,7 +69,7 @@ class DialogueRefused(Undeliverable):
     )
 
 
-class GaveUp(Undeliverable):
+class RetriesExhausted(Undeliverable):
     """As many failures, or as old, as the settings allow."""
 
     code = "delivery-gave-up"
@@ -93,7 +93,7 @@ class TextUnprintable(Undeliverable):
     )
 
 
-class LayoutAway(Transient):
+class LayoutUnavailable(Transient):
     """The process that lays out cannot be started, or ends before it could be asked: no memory, no library, no rights."""
 
     code = "delivery-layout-away"
@@ -103,7 +103,7 @@ class LayoutAway(Transient):
     )
 
 
-class MailServerAway(Transient):
+class MailServerUnavailable(Transient):
     """The mail server does not answer, or closes the door (421). Jobs wait; none is given up for it."""
 
     code = "delivery-server-away"
@@ -112,7 +112,7 @@ class MailServerAway(Transient):
     )
 
 
-class MailServerRefusesUs(Transient):
+class MailServerLoginRefused(Transient):
     """The mail server wants another login than ours (530, 534, 535, 538), or encryption that it does not offer."""
 
     code = "delivery-server-refuses-us"
@@ -138,7 +138,7 @@ class DesignUnusable(Poison):
     )
 
 
-class DesignUnknown(DesignUnusable, Unknown):
+class DesignUnknown(DesignUnusable, TargetUnknown):
     """A campaign names a design that this installation does not have, or a language that the design does not have."""
 
     code = "delivery-design-unknown"
@@ -148,7 +148,7 @@ class DesignUnknown(DesignUnusable, Unknown):
     )
 
 
-class DesignNotMade(Refused):
+class DesignNotMade(CommandRefused):
     """`stubline design new` was given a name that no campaign could say, or a folder that stands already."""
 
     code = "delivery-design-not-made"
@@ -195,7 +195,7 @@ class FileDamaged(Transient):
     )
 
 
-class FilesAway(Transient):
+class BlobStoreUnavailable(Transient):
     """The content store does not answer, is full, or refuses us. Mails go all the same; their files are not kept."""
 
     code = "delivery-files-away"
@@ -222,7 +222,7 @@ class FilesUrlUnusable(Transient):
     next_step = "Set it to a folder that the senders may write (`/var/lib/stubline/files`), or to `s3://BUCKET/PREFIX` with s3fs installed."
 
 
-class OrderUnknown(Unknown):
+class DeliveryOrderUnknown(TargetUnknown):
     """Delivery has never been told of that order."""
 
     code = "delivery-order-unknown"

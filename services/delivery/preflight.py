@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from schemas.orders import CampaignSaid, Person, Ticket
+from schemas.orders import CampaignSnapshot, Person, Ticket
 from services.delivery import documents, printer
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.design.page import Facts
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plate_cache import plate_key
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.tools.apart import asked
 from services.delivery.printing.tools.target import by_name
-from services.delivery.settings import Settings
+from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
 NOBODY = Ticket(
@@ -38,10 +38,10 @@ def campaign(content: Mapping[str, Any]) -> None:
 
     `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders will say them.
     """
-    said = CampaignSaid.model_validate({"version": 1, **content})
+    said = CampaignSnapshot.model_validate({"version": 1, **content})
     ticket = NOBODY.model_copy(update={"campaign_id": said.campaign_id})
     try:
-        renderer = printer.renderer(load(Settings))
+        renderer = printer.renderer(load(DeliverySettings))
         renderer.check_language(said.design, said.language)
         language = renderer.language(said.design, said.language)
         chosen, facts = renderer.asked(documents.page(ticket, said, NOBODY.holder, (1, 1), language))
@@ -51,7 +51,7 @@ def campaign(content: Mapping[str, Any]) -> None:
         raise type(error)(f"campaign {said.campaign_id}: {error.cause}") from None
 
 
-def prove(chosen: Chosen, facts: Facts, renderer: Renderer) -> None:
+def prove(chosen: DesignVariant, facts: CampaignFacts, renderer: Renderer) -> None:
     """Compiles it, and prints it both ways, in a process of its own. Raises DesignUnusable with the first fault."""
     target = by_name(chosen.design.name, renderer.library)
     if target is None:

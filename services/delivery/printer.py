@@ -6,22 +6,22 @@ import os
 from pathlib import Path
 
 from services.delivery.errors import PlatesFolderUnusable
-from services.delivery.printing.design.library import Library
-from services.delivery.printing.plate_cache import Shelf
-from services.delivery.printing.renderer import Narrator, Renderer, Silent
-from services.delivery.settings import Settings
+from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.plate_cache import PlateCache
+from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, RenderTelemetry
+from services.delivery.settings import DeliverySettings
 
 
-def renderer(settings: Settings, narrator: Narrator | None = None) -> Renderer:
+def renderer(settings: DeliverySettings, narrator: RenderTelemetry | None = None) -> Renderer:
     """Raises PlatesFolderUnusable."""
-    return Renderer(library(settings), shelf(settings), narrator or Silent())
+    return Renderer(library(settings), shelf(settings), narrator or NoRenderTelemetry())
 
 
-def library(settings: Settings) -> Library:
-    return Library((Path(settings.designs_folder),) if settings.designs_folder else ())
+def library(settings: DeliverySettings) -> DesignLibrary:
+    return DesignLibrary((Path(settings.designs_folder),) if settings.designs_folder else ())
 
 
-def shelf(settings: Settings) -> Shelf:
+def shelf(settings: DeliverySettings) -> PlateCache:
     """Raises PlatesFolderUnusable."""
     try:
         folder = Path(settings.plates_folder) if settings.plates_folder else default_folder()
@@ -30,7 +30,7 @@ def shelf(settings: Settings) -> Shelf:
     if not folder.is_absolute():
         raise PlatesFolderUnusable("a folder is named by its whole path: a service's place may change")
     try:
-        made = Shelf(folder)
+        made = PlateCache(folder)
     except OSError as error:
         raise PlatesFolderUnusable(f"{folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):

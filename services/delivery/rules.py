@@ -33,7 +33,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class DeliveryOrder:
     """What delivery knows of an order. `active`: tickets that are not cancelled, by the last snapshot."""
 
     order_id: str
@@ -45,7 +45,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class JobAgain:
+class ReplayedJob:
     """A dead job that an operator gives back."""
 
     order_id: str
@@ -56,28 +56,28 @@ class JobAgain:
         return self.order_id
 
 
-Told = TicketsChanged | OrderDecided | JobAgain
+Told = TicketsChanged | OrderDecided | ReplayedJob
 
 
-class Verdict(Enum):
+class SnapshotVerdict(Enum):
     APPLIED = auto()  # the last word of its writer so far, or a dead job that lives again
     KNOWN = auto()  # heard before; or the job is not dead any more
     OLDER = auto()  # something newer of the same writer was heard before
 
 
 @dataclass(slots=True)
-class Judgement:
+class FilingResult:
     """In the sequence of what was told, and what the orders are behind it."""
 
-    verdicts: list[Verdict]
-    orders: dict[str, Order]
+    verdicts: list[SnapshotVerdict]
+    orders: dict[str, DeliveryOrder]
     snapshots: dict[str, TicketsChanged] = field(default_factory=dict)  # by order: the tickets' last, if it is new
 
 
-def place(position: Position, last: Position) -> Verdict:
+def place(position: Position, last: Position) -> SnapshotVerdict:
     if position == last:
-        return Verdict.KNOWN
-    return Verdict.APPLIED if position > last else Verdict.OLDER
+        return SnapshotVerdict.KNOWN
+    return SnapshotVerdict.APPLIED if position > last else SnapshotVerdict.OLDER
 
 
 def live(snapshot: TicketsChanged) -> frozenset[UUID]:
@@ -85,38 +85,38 @@ def live(snapshot: TicketsChanged) -> frozenset[UUID]:
     return frozenset(ticket.ticket_id for ticket in snapshot.tickets if ticket.status != "Cancelled")
 
 
-def tell(order: Order, told: Told) -> tuple[Order, Verdict]:
+def tell(order: DeliveryOrder, told: Told) -> tuple[DeliveryOrder, SnapshotVerdict]:
     """What the order is behind one thing that was told. Positions of the two writers are never compared."""
     match told:
         case TicketsChanged():
             verdict = place(told.position, order.tickets)
-            return replace(order, tickets=told.position, active=live(told)) if verdict is Verdict.APPLIED else order, (
-                verdict
-            )
+            return replace(
+                order, tickets=told.position, active=live(told)
+            ) if verdict is SnapshotVerdict.APPLIED else order, (verdict)
         case OrderDecided():
             verdict = place(told.position, order.decided)
             newer = replace(order, decided=told.position, decision=told.state)
-            return newer if verdict is Verdict.APPLIED else order, verdict
-        case JobAgain():
+            return newer if verdict is SnapshotVerdict.APPLIED else order, verdict
+        case ReplayedJob():
             if not any(job.job_id == told.job_id and job.state == "dead" for job in order.jobs):
-                return order, Verdict.KNOWN
+                return order, SnapshotVerdict.KNOWN
             woken = (replace(job, state="due") if job.job_id == told.job_id else job for job in order.jobs)
-            return replace(order, jobs=tuple(woken)), Verdict.APPLIED
+            return replace(order, jobs=tuple(woken)), SnapshotVerdict.APPLIED
 
 
-def judge(batch: Sequence[Told], orders: Mapping[str, Order]) -> Judgement:
+def judge(batch: Sequence[Told], orders: Mapping[str, DeliveryOrder]) -> FilingResult:
     """Each sees what those before it left; jobs follow from what is known behind the last."""
-    found = Judgement([], dict(orders))
+    found = FilingResult([], dict(orders))
     for told in batch:
         found.orders[told.key], verdict = tell(found.orders[told.key], told)
         found.verdicts.append(verdict)
-        if verdict is Verdict.APPLIED and isinstance(told, TicketsChanged):
+        if verdict is SnapshotVerdict.APPLIED and isinstance(told, TicketsChanged):
             found.snapshots[told.key] = told
     found.orders = {key: file(order) if order != orders[key] else order for key, order in found.orders.items()}
     return found
 
 
-def file(order: Order) -> Order:
+def file(order: DeliveryOrder) -> DeliveryOrder:
     """All active tickets that are in no initial job become one. What is sent or dead stays as it is."""
     jobs = [standing(job, order) for job in order.jobs]
     filed = {ticket_id for job in jobs if job.kind == "initial" for ticket_id in job.ticket_ids}
@@ -132,7 +132,7 @@ def initial(order_id: str, ticket_ids: Iterable[UUID]) -> Job:
     return Job(uuid5(JOB_IDS, name), order_id, "initial", "due", is_held=False, ticket_ids=filed)
 
 
-def standing(job: Job, order: Order) -> Job:
+def standing(job: Job, order: DeliveryOrder) -> Job:
     """Unsent, a job is due while one of its tickets is active, and cancelled otherwise; it comes back with its tickets.
 
     Tickets of an order that is not released wait: one of the two writers is ahead of the other, and nobody knows which.
@@ -144,7 +144,7 @@ def standing(job: Job, order: Order) -> Job:
     return replace(job, state="due", is_held=order.decision != "released")
 
 
-def changed_jobs(before: Mapping[str, Order], after: Mapping[str, Order]) -> list[Job]:
+def changed_jobs(before: Mapping[str, DeliveryOrder], after: Mapping[str, DeliveryOrder]) -> list[Job]:
     """Those to be written, in the sequence in which everybody locks."""
     known = {job.job_id: job for order in before.values() for job in order.jobs}
     found = [job for order in after.values() for job in order.jobs if known.get(job.job_id) != job]

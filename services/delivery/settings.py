@@ -12,7 +12,7 @@ from services.delivery.sender.rules import parse_mailbox
 from services.runtime.settings import LaneSettings
 
 
-class Settings(LaneSettings):
+class DeliverySettings(LaneSettings):
     """The lane files jobs; senders (`python -m services.delivery.sender`) lease, render and send them."""
 
     model_config = SettingsConfigDict(

@@ -12,8 +12,8 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 
 from schemas.envelope import Position
-from schemas.orders import JobSaid, State, TicketsChanged
-from services.delivery.rules import Job, Order
+from schemas.orders import JobSnapshot, State, TicketsChanged
+from services.delivery.rules import DeliveryOrder, Job
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import Session
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class OrderRow:
+class DeliveryOrderRow:
     order_id: str
     tickets_generation: int
     tickets_sequence: int
@@ -33,7 +33,7 @@ class OrderRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class PublishedSnapshot:
     """What was last said of an order, and in which generation the next word would be."""
 
     order_id: str
@@ -42,7 +42,7 @@ class Spoken:
     digest: bytes | None
 
 
-class LetterRow(NamedTuple):
+class JobDeadLetter(NamedTuple):
     """A job's dead letter."""
 
     id: UUID
@@ -58,7 +58,7 @@ class LetterRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class DeliveryStore:
     """Works inside the lane's transaction and never commits."""
 
     session: Session
@@ -66,8 +66,8 @@ class Store:
     def add_orders(self, order_ids: Sequence[str]) -> None:
         self.session.execute(SQL["add_orders"], {"order_ids": order_ids})
 
-    def lock_orders(self, order_ids: Sequence[str]) -> list[OrderRow]:
-        cursor = self.session.cursor(row_factory=class_row(OrderRow))
+    def lock_orders(self, order_ids: Sequence[str]) -> list[DeliveryOrderRow]:
+        cursor = self.session.cursor(row_factory=class_row(DeliveryOrderRow))
         return cursor.execute(SQL["lock_orders"], {"order_ids": order_ids}).fetchall()
 
     def find_jobs(self, order_ids: Sequence[str]) -> list[Job]:
@@ -77,7 +77,7 @@ class Store:
             for job_id, order_id, kind, state, is_held, ticket_ids in rows
         ]
 
-    def load(self, order_ids: Sequence[str]) -> dict[str, Order]:
+    def load(self, order_ids: Sequence[str]) -> dict[str, DeliveryOrder]:
         """The orders as they stand, locked. Three statements."""
         self.add_orders(order_ids)
         rows = self.lock_orders(order_ids)
@@ -85,7 +85,7 @@ class Store:
         for job in self.find_jobs(order_ids):
             jobs.setdefault(job.order_id, []).append(job)
         return {
-            row.order_id: Order(
+            row.order_id: DeliveryOrder(
                 row.order_id,
                 Position(row.tickets_generation, row.tickets_sequence),
                 frozenset(row.active),
@@ -97,7 +97,7 @@ class Store:
         }
 
     def save_orders(
-        self, orders: Sequence[Order], snapshots: Mapping[str, TicketsChanged], dirty: Iterable[str]
+        self, orders: Sequence[DeliveryOrder], snapshots: Mapping[str, TicketsChanged], dirty: Iterable[str]
     ) -> None:
         changed = set(dirty)
         self.session.execute(
@@ -136,22 +136,22 @@ class Store:
         }
         self.session.execute(SQL["add_job_tickets"], columns)
 
-    def lock_dirty(self, orders_max: int) -> list[Spoken]:
-        cursor = self.session.cursor(row_factory=class_row(Spoken))
+    def lock_dirty(self, orders_max: int) -> list[PublishedSnapshot]:
+        cursor = self.session.cursor(row_factory=class_row(PublishedSnapshot))
         return cursor.execute(SQL["lock_dirty"], {"orders_max": orders_max}).fetchall()
 
-    def find_said(self, order_ids: Sequence[str]) -> dict[str, list[JobSaid]]:
+    def find_said(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
         cursor = self.session.cursor(row_factory=dict_row)
-        found: dict[str, list[JobSaid]] = {}
+        found: dict[str, list[JobSnapshot]] = {}
         for row in cursor.execute(SQL["find_said"], {"order_ids": order_ids}):
-            found.setdefault(row.pop("order_id"), []).append(JobSaid.model_validate(row))
+            found.setdefault(row.pop("order_id"), []).append(JobSnapshot.model_validate(row))
         return found
 
-    def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[LetterRow]:
+    def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
         rows = self.session.execute(SQL["take_unsaid_letters"], {"order_ids": order_ids}).fetchall()
-        return [LetterRow(*row) for row in rows]
+        return [JobDeadLetter(*row) for row in rows]
 
-    def save_said(self, said: Sequence[Spoken]) -> None:
+    def save_said(self, said: Sequence[PublishedSnapshot]) -> None:
         columns = {
             "order_ids": [it.order_id for it in said],
             "generations": [it.generation for it in said],
@@ -165,7 +165,7 @@ class Store:
         return int(row[0]) if row else 0
 
 
-class Named(NamedTuple):
+class IndexedFile(NamedTuple):
     """A document and the file that it is."""
 
     document_key: bytes
@@ -174,7 +174,7 @@ class Named(NamedTuple):
     pages: int
 
 
-class Unused(NamedTuple):
+class UnusedFile(NamedTuple):
     """A file that nobody used for long. `is_last`: no other document needs its content."""
 
     document_key: bytes
@@ -184,7 +184,7 @@ class Unused(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Register:
+class FileIndex:
     """Which document is which file. Each method is one statement and, outside a transaction, one of its own."""
 
     session: Session
@@ -193,7 +193,7 @@ class Register:
         """document_key -> SHA-256, of those that have been rendered before."""
         return dict(self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall())
 
-    def name(self, order_id: str, named: Sequence[Named], lost: Iterable[bytes]) -> dict[bytes, bytes]:
+    def name(self, order_id: str, named: Sequence[IndexedFile], lost: Iterable[bytes]) -> dict[bytes, bytes]:
         """What each document is now: what another sender named first stays, unless its content is lost."""
         columns = {
             "order_id": order_id,
@@ -216,17 +216,17 @@ class Register:
             if is_ours and not self.session.closed:  # a session that is gone has no lock
                 self.session.execute(SQL["unlock_removal"])
 
-    def unused(self, keep_days: int, files_max: int) -> list[Unused]:
+    def unused(self, keep_days: int, files_max: int) -> list[UnusedFile]:
         asked = {"keep_days": keep_days, "files_max": files_max}
-        return [Unused(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()]
+        return [UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()]
 
-    def forget(self, files: Sequence[Unused]) -> None:
+    def forget(self, files: Sequence[UnusedFile]) -> None:
         columns = {"document_keys": [it.document_key for it in files], "used": [it.used_at for it in files]}
         self.session.execute(SQL["forget_files"], columns)
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class DeliveryQueries:
     """What operators look at. Changes nothing."""
 
     session: Session

@@ -23,7 +23,7 @@ KEPT = 4_096  # dates of campaigns and days of issue are few, their tickets many
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class LanguageWords:
     """Of one language. In braces stands what is filled in."""
 
     status: Mapping[TicketStatus, str]
@@ -35,7 +35,7 @@ class Words:
 
 
 OURS = {
-    "en": Words(
+    "en": LanguageWords(
         {"Active": "Active", "Won": "Won", "Cancelled": "Cancelled"},
         position="{at} of {count}",
         more="{campaigns} and more",
@@ -43,7 +43,7 @@ OURS = {
         one="1 ticket, order {order}",
         many="{count} tickets, order {order}",
     ),
-    "de": Words(
+    "de": LanguageWords(
         {"Active": "Gültig", "Won": "Gewonnen", "Cancelled": "Storniert"},
         position="{at} von {count}",
         more="{campaigns} und weitere",
@@ -51,7 +51,7 @@ OURS = {
         one="1 Ticket, Bestellung {order}",
         many="{count} Tickets, Bestellung {order}",
     ),
-    "fr": Words(
+    "fr": LanguageWords(
         {"Active": "Valable", "Won": "Gagnant", "Cancelled": "Annulé"},
         position="{at} sur {count}",
         more="{campaigns} et autres",
@@ -59,7 +59,7 @@ OURS = {
         one="1 billet, commande {order}",
         many="{count} billets, commande {order}",
     ),
-    "es": Words(
+    "es": LanguageWords(
         {"Active": "Vigente", "Won": "Con premio", "Cancelled": "Sin validez"},  # for `entrada` and `boleto` alike
         position="{at} de {count}",
         more="{campaigns} y más",
@@ -67,7 +67,7 @@ OURS = {
         one="1 entrada, pedido {order}",
         many="{count} entradas, pedido {order}",
     ),
-    "nl": Words(
+    "nl": LanguageWords(
         {"Active": "Geldig", "Won": "Gewonnen", "Cancelled": "Geannuleerd"},
         position="{at} van {count}",
         more="{campaigns} en meer",
@@ -83,7 +83,7 @@ def english(_design: str, _asked: str) -> str:
     return ENGLISH
 
 
-def words(language: str) -> Words:
+def words(language: str) -> LanguageWords:
     """English where we have no words of a language."""
     return OURS.get(language.partition("-")[0].lower(), OURS[ENGLISH])
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from uuid import UUID
 
 from schemas.envelope import NotAnEvent, Output
-from schemas.orders import DeliveriesChanged, JobSaid, OrderDecided, TicketsChanged, order_of
-from services.delivery.rules import JobAgain, Told, Verdict, changed_jobs, judge
-from services.delivery.settings import Settings
-from services.delivery.store import LetterRow, Spoken, Store
+from schemas.orders import DeliveriesChanged, JobSnapshot, OrderDecided, TicketsChanged, order_of
+from services.delivery.rules import ReplayedJob, SnapshotVerdict, Told, changed_jobs, judge
+from services.delivery.settings import DeliverySettings
+from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnapshot
 from services.runtime.loop import dead_letters
-from services.runtime.loop.ports import Letter
+from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, Superseded
 from services.runtime.service import Service
@@ -33,17 +33,17 @@ def parse(record: Record) -> Told:
     return kind.read(record.headers, record.value)
 
 
-def job_again(record: Record) -> JobAgain:
+def job_again(record: Record) -> ReplayedJob:
     try:
         told = json.loads(record.value or b"")
-        return JobAgain(str(told["order_id"]), UUID(told["job_id"]))
+        return ReplayedJob(str(told["order_id"]), UUID(told["job_id"]))
     except (ValueError, KeyError, TypeError) as error:
         raise NotAnEvent(f"not the letter of a job: {error}") from None
 
 
 def handle(batch: Sequence[Told], session: Session) -> list[Outcome]:
     """One outcome for each, in order. Six round trips for any size; three when nothing was news."""
-    store = Store(session)
+    store = DeliveryStore(session)
     before = store.load(sorted({told.key for told in batch}))
     found = judge(batch, before)
     filed = 0
@@ -60,45 +60,45 @@ def handle(batch: Sequence[Told], session: Session) -> list[Outcome]:
     return outcomes(found.verdicts, filed)
 
 
-def outcomes(verdicts: Sequence[Verdict], filed: int) -> list[Outcome]:
+def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
     """What changed is told by the tick. The first effect carries the batch's count."""
     told: list[Outcome] = []
     for verdict in verdicts:
         match verdict:
-            case Verdict.APPLIED:
+            case SnapshotVerdict.APPLIED:
                 told.append(Effect(counts={FILED: filed} if filed else None))
                 filed = 0
-            case Verdict.KNOWN:
+            case SnapshotVerdict.KNOWN:
                 told.append(Duplicate())
-            case Verdict.OLDER:
+            case SnapshotVerdict.OLDER:
                 told.append(Superseded())
     return told
 
 
 @dataclass(frozen=True, slots=True)
-class BuriedJob:
+class DeadLetteredJob:
     """A job's dead letter as the record for the dead topic. Its row was written by the sender that gave it up."""
 
-    row: LetterRow
+    row: JobDeadLetter
 
     def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - it has its own history
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
-        letter = Letter(record, row.topic_id, "job", row.code, row.text, None, row.key.decode())
+        letter = DeadLetter(record, row.topic_id, "job", row.code, row.text, None, row.key.decode())
         return dead_letters.dead_output(f"{GROUP}.dead.v1", GROUP, letter, row.id, row.attempts)
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
     """What deliveries of orders are like now, for those that changed; and copies of new letters. At most four round trips."""
-    store = Store(session)
+    store = DeliveryStore(session)
     dirty = store.lock_dirty(orders_max)
     if not dirty:
         return []
     order_ids = [spoken.order_id for spoken in dirty]
     jobs = store.find_said(order_ids)
-    buried = [BuriedJob(row) for row in store.take_unsaid_letters(order_ids)]
+    buried = [DeadLetteredJob(row) for row in store.take_unsaid_letters(order_ids)]
     events: list[Event] = []
-    said: list[Spoken] = []
+    said: list[PublishedSnapshot] = []
     for spoken in dirty:
         after, event = speak(spoken, jobs.get(spoken.order_id, ()))
         said.append(after)
@@ -108,7 +108,7 @@ def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
     return [*events, *buried]
 
 
-def speak(spoken: Spoken, jobs: Sequence[JobSaid]) -> tuple[Spoken, DeliveriesChanged | None]:
+def speak(spoken: PublishedSnapshot, jobs: Sequence[JobSnapshot]) -> tuple[PublishedSnapshot, DeliveriesChanged | None]:
     """The next word of an order, if it differs from the last."""
     event = DeliveriesChanged(
         key=spoken.order_id, generation=spoken.generation, sequence=spoken.sequence + 1, jobs=tuple(jobs)
@@ -119,20 +119,20 @@ def speak(spoken: Spoken, jobs: Sequence[JobSaid]) -> tuple[Spoken, DeliveriesCh
     return replace(spoken, sequence=spoken.sequence + 1, digest=digest), event
 
 
-def backlog(settings: Settings) -> Callable[[Session], str | None]:
+def backlog(settings: DeliverySettings) -> Callable[[Session], str | None]:
     """Stops reading at the high mark, and reads on at the low one: Kafka holds a flood, the tables do not."""
     is_full = False
 
     def ask(session: Session) -> str | None:
         nonlocal is_full
         mark = settings.backlog_low_jobs if is_full else settings.backlog_high_jobs
-        is_full = Store(session).count_open_jobs(mark) >= mark
+        is_full = DeliveryStore(session).count_open_jobs(mark) >= mark
         return f"{mark} or more jobs are open; senders have to catch up" if is_full else None
 
     return ask
 
 
-def service(settings: Settings) -> Service[Told, Session]:
+def service(settings: DeliverySettings) -> Service[Told, Session]:
     return Service(
         group=GROUP,
         topics=TOPICS,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 from services.ingest.config import sources_file
-from services.ingest.poller.tick import Polling
+from services.ingest.poller.tick import PollScheduler
 from services.ingest.retention import purging
-from services.ingest.settings import Settings
+from services.ingest.settings import IngestSettings
 from services.ingest.worker import GROUP, service
 from services.runtime import process
 from services.runtime.observability import logs
@@ -19,7 +19,7 @@ from services.runtime.text import one_line
 
 
 def main() -> int:
-    settings = load(Settings)
+    settings = load(IngestSettings)
     if settings.sources_file is None:
         return process.run(service(purging(settings.kept_days)), settings)
     try:
@@ -28,7 +28,7 @@ def main() -> int:
         print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG
     logs.configure(GROUP, level=settings.log_level)
-    return process.run(service(purging(settings.kept_days, Polling(found).tick)), settings)
+    return process.run(service(purging(settings.kept_days, PollScheduler(found).tick)), settings)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ from uuid import uuid4
 
 from schemas.callbacks import received
 from schemas.envelope import Input
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.vendors import DECIMALS, ORDERS_OF
-from services.ingest.vendors.shared.poll import Found
+from services.ingest.vendors.shared.poll import FoundObject
 from services.ingest.vendors.shared.source import JSON
 
 UNKNOWN = "?"  # stands for a source or an order that is not known
 
 
-def records(shop: Shop, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
     """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`: its sender's own."""
     source = shop.source
     for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
@@ -24,7 +24,7 @@ def records(shop: Shop, topic: str, body: bytes, event_id: str = "") -> Iterator
         yield record(shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id)
 
 
-def polled(shop: Shop, found: Found) -> Iterator[Input]:
+def polled(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:
     """What a vendor answered, as if he had called."""
     body = shop.source.without_cards(found.body)
     if found.external_id is None and found.type == shop.source.type:
@@ -34,7 +34,7 @@ def polled(shop: Shop, found: Found) -> Iterator[Input]:
 
 
 def record(
-    shop: Shop,
+    shop: SourceConfig,
     topic: str,
     body: bytes,
     order: str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.runtime.admin.refusals import Refused, Unknown
+from services.runtime.admin.refusals import CommandRefused, TargetUnknown
 from services.runtime.errors import Fatal, Poison, Transient
 
 
@@ -60,7 +60,7 @@ class WebhookRefused(Poison):
     )
 
 
-class OrderOverfull(Poison):
+class TooManyFacts(Poison):
     """More was told of an order, or of a payment, than one can have: its source is broken, or all payments name one order."""
 
     code = "ingest-order-overfull"
@@ -80,7 +80,7 @@ class CallbackKept(Poison):
     )
 
 
-class IncidentUnknown(Unknown):
+class IncidentUnknown(TargetUnknown):
     """There is no incident of that id."""
 
     code = "incident-unknown"
@@ -90,7 +90,7 @@ class IncidentUnknown(Unknown):
     )
 
 
-class IncidentChoiceRefused(Refused):
+class IncidentChoiceRefused(CommandRefused):
     """What was asked for is not what this incident can be resolved by."""
 
     code = "incident-choice-refused"
@@ -117,7 +117,7 @@ class ClockSkewed(Transient):
     )
 
 
-class DoorBroken(Fatal):
+class WebhookProducerFailed(Fatal):
     """The door's producer will never send again."""
 
     code = "ingest-door-broken"

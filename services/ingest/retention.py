@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from services.ingest.store import Store
+from services.ingest.store import IngestStore
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Event
 from services.runtime.service import Tick
@@ -17,7 +17,7 @@ PURGE_EVERY_S = 600.0
 
 def purge(session: Session, days: int) -> int:
     """Those that are older than so many days go, the oldest first, a bounded number at once. How many went."""
-    return Store(session).purge_kept(days=days, rows_max=PURGED_ROWS_MAX)
+    return IngestStore(session).purge_kept(days=days, rows_max=PURGED_ROWS_MAX)
 
 
 def purging(days: int, then: Tick[Session] | None = None, clock: Callable[[], float] = time.monotonic) -> Tick[Session]:

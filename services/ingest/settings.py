@@ -13,7 +13,7 @@ from services.runtime.settings import LaneSettings
 ROOM_BYTES = 16 * 1_024  # of a record, for its key and headers and for what Kafka itself adds
 
 
-class Settings(LaneSettings):
+class IngestSettings(LaneSettings):
     """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.webhooks`) read the same names."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_INGEST_", frozen=True, extra="ignore")

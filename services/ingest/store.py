@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import orjson
 from psycopg.errors import SerializationFailure
 
-from services.ingest.rules.facts import Callback, Fact, Notice
-from services.ingest.rules.judge import Order, Payment
+from services.ingest.rules.facts import Fact, Notice, ParsedCallback
+from services.ingest.rules.judge import KnownOrder, KnownPayment
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session
@@ -20,32 +20,32 @@ EXAMPLE_BYTES_MAX, WHAT_CHARS_MAX = 16_384, 300
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class IngestStore:
     session: Session
 
-    def lock_orders(self, order_ids: Sequence[str]) -> dict[str, Order]:
+    def lock_orders(self, order_ids: Sequence[str]) -> dict[str, KnownOrder]:
         """All of them: one without a row knows nothing yet, and will be added."""
         rows = self.session.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         generation = rows[0][0]
-        orders = {name: Order(name, generation, 0, None, {}, frozenset()) for name in order_ids}
+        orders = {name: KnownOrder(name, generation, 0, None, {}, frozenset()) for name in order_ids}
         for _, name, sequence, digest, facts, incidents in rows:
             if name is not None:
-                orders[name] = Order(name, generation, sequence, digest, facts_of(facts), _incidents(incidents))
+                orders[name] = KnownOrder(name, generation, sequence, digest, facts_of(facts), _incidents(incidents))
         return orders
 
-    def lock_payments(self, names: Sequence[str]) -> dict[str, Payment]:
+    def lock_payments(self, names: Sequence[str]) -> dict[str, KnownPayment]:
         """All of them, before any order is locked: one without a row is told of for the first time."""
-        payments = {name: Payment(name) for name in names}
+        payments = {name: KnownPayment(name) for name in names}
         for name, orders, facts in self.session.execute(SQL["lock_payments"], {"payments": texts(names)}):
-            payments[name] = Payment(name, frozenset(orjson.loads(orders)), facts_of(facts))
+            payments[name] = KnownPayment(name, frozenset(orjson.loads(orders)), facts_of(facts))
         return payments
 
-    def add_payments(self, payments: Sequence[Payment]) -> None:
+    def add_payments(self, payments: Sequence[KnownPayment]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
         if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
             raise SerializationFailure("another lane was just told of one of these payments for the first time")
 
-    def save_payments(self, payments: Sequence[Payment]) -> None:
+    def save_payments(self, payments: Sequence[KnownPayment]) -> None:
         self.session.execute(SQL["save_payments"], _paid(payments))
 
     def add_reads(self, order_ids: Sequence[str]) -> None:
@@ -91,7 +91,7 @@ class Store:
         """Before `add_callbacks`, which sees what another lane was shown under them."""
         self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
 
-    def add_callbacks(self, callbacks: Sequence[Callback]) -> list[tuple[str, bytes]]:
+    def add_callbacks(self, callbacks: Sequence[ParsedCallback]) -> list[tuple[str, bytes]]:
         """Of the keys that these have, what was known before: with which meanings they came; and so of their proofs."""
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
         for told in callbacks:
@@ -108,16 +108,16 @@ class Store:
         }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
-    def add_orders(self, orders: Sequence[Order]) -> None:
+    def add_orders(self, orders: Sequence[KnownOrder]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
         if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
             raise SerializationFailure("another lane was just told of one of these orders for the first time")
 
-    def save_orders(self, orders: Sequence[Order]) -> None:
+    def save_orders(self, orders: Sequence[KnownOrder]) -> None:
         self.session.execute(SQL["save_orders"], _columns(orders))
 
 
-def _columns(orders: Sequence[Order]) -> dict[str, str]:
+def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
     return {
         "order_ids": texts([order.order_id for order in orders]),
         "generations": plain([order.generation for order in orders]),
@@ -130,7 +130,7 @@ def _columns(orders: Sequence[Order]) -> dict[str, str]:
     }
 
 
-def _paid(payments: Sequence[Payment]) -> dict[str, str]:
+def _paid(payments: Sequence[KnownPayment]) -> dict[str, str]:
     return {
         "payments": texts([payment.name for payment in payments]),
         "orders": texts([orjson.dumps(sorted(payment.orders)).decode() for payment in payments]),

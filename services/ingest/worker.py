@@ -13,25 +13,25 @@ import orjson
 from schemas.callbacks import TOPIC
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved, order_of
-from schemas.said import Said
+from schemas.said import SerializedSnapshot
 from services.ingest import vendors
-from services.ingest.errors import OrderOverfull, ProofReused
+from services.ingest.errors import ProofReused, TooManyFacts
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
-from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Callback, Notice
+from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Notice, ParsedCallback
 from services.ingest.rules.judge import (
     FACTS_MAX,
     JOINED_MAX,
     MOVED_MAX,
-    Order,
-    Payment,
-    Verdict,
+    CallbackVerdict,
+    KnownOrder,
+    KnownPayment,
     is_verdict,
     judge_all,
     news,
 )
 from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import standing
-from services.ingest.store import Store
+from services.ingest.store import IngestStore
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service, Tick
@@ -44,11 +44,11 @@ BOUNDS = (
 )
 
 
-def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
+def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; one to
     three more when payments are named, one for proofs, and one for each kind of thing that is put aside.
     """
-    store = Store(session)
+    store = IngestStore(session)
     payments = _payments(batch, store)
     before = store.lock_orders(_order_ids(batch, payments))
     if proofs := {told.proof[0] for told in batch if told.proof is not None}:
@@ -56,7 +56,9 @@ def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
     verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
     changed = [order for order in after.values() if order is not before[order.order_id] and order.sequence]
     save(store, changed, before, [it for it in paid.values() if it is not payments[it.name]], payments)
-    counts = aside(store, [told for told, verdict in zip(batch, verdicts, strict=True) if verdict is Verdict.APPLIED])
+    counts = aside(
+        store, [told for told, verdict in zip(batch, verdicts, strict=True) if verdict is CallbackVerdict.APPLIED]
+    )
     unsaid = {
         order.order_id: said(order, news(before[order.order_id].facts, order.facts))
         for order in changed
@@ -76,7 +78,7 @@ def handle(batch: Sequence[Callback], session: Session) -> list[Outcome]:
     return outcomes
 
 
-def observe_wait(batch: Sequence[Callback]) -> None:
+def observe_wait(batch: Sequence[ParsedCallback]) -> None:
     """By the door's clock and this machine's. A batch that is worked again is observed again: it has waited longer."""
     oldest = min((it.received for it in batch if len(it.received) == DOOR_TIME_CHARS), default="")
     if oldest:
@@ -84,23 +86,23 @@ def observe_wait(batch: Sequence[Callback]) -> None:
             WAIT.observe(max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp()))
 
 
-def _payments(batch: Sequence[Callback], store: Store) -> dict[str, Payment]:
+def _payments(batch: Sequence[ParsedCallback], store: IngestStore) -> dict[str, KnownPayment]:
     names = {name for told in batch for name in told.payments}
     return store.lock_payments(sorted(names)) if names else {}
 
 
-def _order_ids(batch: Sequence[Callback], payments: Mapping[str, Payment]) -> list[str]:
+def _order_ids(batch: Sequence[ParsedCallback], payments: Mapping[str, KnownPayment]) -> list[str]:
     """Those that are named, and those that name the same payments."""
     named = {told.order_id for told in batch if told.order_id is not None}
     return sorted(named.union(*(payment.orders for payment in payments.values())))
 
 
 def save(
-    store: Store,
-    orders: Sequence[Order],
-    before: Mapping[str, Order],
-    payments: Sequence[Payment],
-    known: Mapping[str, Payment],
+    store: IngestStore,
+    orders: Sequence[KnownOrder],
+    before: Mapping[str, KnownOrder],
+    payments: Sequence[KnownPayment],
+    known: Mapping[str, KnownPayment],
 ) -> None:
     """What changed. Payments first, as they are locked first."""
     if new := [it for it in payments if not known[it.name].orders and not known[it.name].facts]:
@@ -113,7 +115,7 @@ def save(
         store.save_orders(again)
 
 
-def aside(store: Store, applied: Sequence[Callback]) -> dict[str, int]:
+def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
     """What callbacks bring beside their facts: orders to be read at their source, words that nobody knows."""
     if reads := sorted({order_id for told in applied for order_id in told.reads}):
         store.add_reads(reads)
@@ -132,12 +134,12 @@ def aside(store: Store, applied: Sequence[Callback]) -> dict[str, int]:
     return {NOTICES.name: sum(count for count, _ in noticed.values())}
 
 
-def said(order: Order, new: Sequence[str]) -> tuple[Said, ...]:
+def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
     """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers miss none."""
     return (observed(order, new), signalled(order)) if any(map(is_verdict, new)) else (observed(order, new),)
 
 
-def observed(order: Order, new: Sequence[str]) -> Said:
+def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
     """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or late, ends the same."""
     source, _, external_id = order.order_id.partition(":")
     facts = order.facts
@@ -152,51 +154,51 @@ def observed(order: Order, new: Sequence[str]) -> Said:
             "new": new,
         }
     )
-    return Said(OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body)
+    return SerializedSnapshot(OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body)
 
 
-def signalled(order: Order) -> Said:
+def signalled(order: KnownOrder) -> SerializedSnapshot:
     """FraudSignals: every verdict that vendors have given on it."""
     source, _, external_id = order.order_id.partition(":")
     verdicts = {name: orjson.Fragment(content) for name, content in standing(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
-    return Said(FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body)
+    return SerializedSnapshot(FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body)
 
 
-def _contents(order: Order, prefix: str) -> list[tuple[str, orjson.Fragment]]:
+def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment]]:
     facts = order.facts
     return [(name, orjson.Fragment(facts[name].content)) for name in sorted(facts) if name.startswith(prefix)]
 
 
 def _outcomes(
-    batch: Sequence[Callback],
-    verdicts: Sequence[Verdict],
-    unsaid: dict[str, tuple[Said, ...]],
-    payments: Mapping[str, Payment],
+    batch: Sequence[ParsedCallback],
+    verdicts: Sequence[CallbackVerdict],
+    unsaid: dict[str, tuple[SerializedSnapshot, ...]],
+    payments: Mapping[str, KnownPayment],
 ) -> Iterator[Outcome]:
     for told, verdict in zip(batch, verdicts, strict=True):
         match verdict:
-            case Verdict.APPLIED:
+            case CallbackVerdict.APPLIED:
                 # The first callback that changed an order carries its events.
                 yield Effect(tuple(event for name in _concerned(told, payments) for event in unsaid.pop(name, ())))
-            case Verdict.KNOWN:
+            case CallbackVerdict.KNOWN:
                 yield Duplicate()
-            case Verdict.OLDER:
+            case CallbackVerdict.OLDER:
                 yield Superseded()
-            case Verdict.FORGED:
+            case CallbackVerdict.FORGED:
                 yield Dead(ProofReused("what proves it has proved another body before"), subject_key=told.order_id)
-            case Verdict.OVERFULL:
-                yield Dead(OrderOverfull(BOUNDS), subject_key=told.order_id)
+            case CallbackVerdict.OVERFULL:
+                yield Dead(TooManyFacts(BOUNDS), subject_key=told.order_id)
 
 
-def _concerned(told: Callback, payments: Mapping[str, Payment]) -> list[str]:
+def _concerned(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
     if not told.payments:
         return [] if told.order_id is None else [told.order_id]
     own = () if told.order_id is None else (told.order_id,)
     return sorted({*own, *(order_id for name in told.payments for order_id in payments[name].orders)})
 
 
-def service(tick: Tick[Session] | None = None) -> Service[Callback, Session]:
+def service(tick: Tick[Session] | None = None) -> Service[ParsedCallback, Session]:
     return Service(
         GROUP,
         (TOPIC,),

@@ -3,13 +3,13 @@
 import sys
 
 from services.issuer import worker
-from services.issuer.settings import Settings
+from services.issuer.settings import IssuerSettings
 from services.runtime import process
 from services.runtime.settings import load
 
 
 def main() -> int:
-    settings = load(Settings)
+    settings = load(IssuerSettings)
     return process.run(worker.service(settings.tick_orders_max), settings)
 
 

@@ -10,26 +10,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.issuer.errors import CampaignFileInvalid
-from services.issuer.rules.campaigns import Definition, contested
+from services.issuer.rules.campaigns import CampaignDefinition, contested
 from services.runtime import files as bounded
 
-KEYS = sorted(Definition.model_fields)
+KEYS = sorted(CampaignDefinition.model_fields)
 
 
-def read(path: Path) -> list[Definition]:
+def read(path: Path) -> list[CampaignDefinition]:
     """Raises CampaignFileInvalid."""
     try:
         document = bounded.read_toml(path)
     except bounded.FileUnusableError as error:
         raise CampaignFileInvalid(f"{path}: {error}") from None
-    definitions: list[Definition] = []
+    definitions: list[CampaignDefinition] = []
     problems = list(_problems(document, definitions)) or list(contested(definitions))
     if problems:
         raise CampaignFileInvalid("; ".join(f"{path}: {problem}" for problem in problems))
     return definitions
 
 
-def _problems(document: dict[str, Any], into: list[Definition]) -> Iterator[str]:
+def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Iterator[str]:
     for key in document:
         if key != "campaign":
             yield f"{key} is no key here; each campaign begins with [[campaign]]"
@@ -42,7 +42,7 @@ def _problems(document: dict[str, Any], into: list[Definition]) -> Iterator[str]
         strangers = [key for key in entry if key not in KEYS]
         yield from (f"{name}: {key} is no key{_nearest(key)}" for key in strangers)
         try:
-            into.append(Definition.model_validate({key: it for key, it in entry.items() if key in KEYS}))
+            into.append(CampaignDefinition.model_validate({key: it for key, it in entry.items() if key in KEYS}))
         except ValidationError as error:
             yield from (f"{name}: {problem}" for problem in _faults(error))
 

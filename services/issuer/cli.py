@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from services.issuer import campaign_file
-from services.issuer.operate import CampaignDesk, IssuerReader
-from services.issuer.rules.campaigns import Definition
+from services.issuer.operate import CampaignCommands, IssuerQueries
+from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin import cli_support, preflight
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId
-from services.runtime.admin.commands import Command
+from services.runtime.admin.commands import OperatorCommand
 
 app = typer.Typer(no_args_is_help=True)
 campaigns = typer.Typer(no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take.")
@@ -51,7 +51,7 @@ def apply_campaigns(
     definitions = campaign_file.read(file)
     preflight.run_all("campaign", [definition.said() for definition in definitions])
     with cli_support.connected() as connection:
-        done = CampaignDesk(connection, Command(actor, command_id)).apply(definitions)
+        done = CampaignCommands(connection, OperatorCommand(actor, command_id)).apply(definitions)
     told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]
     due = done.details.get("due_orders", 0)
     sentence = f"{'; '.join(told)}. {f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
@@ -62,7 +62,7 @@ def apply_campaigns(
 def list_campaigns(*, as_json: AsJson = False) -> None:
     """All campaigns, and how many numbers each has issued."""
     with cli_support.connected() as connection:
-        found = IssuerReader(connection).campaigns()
+        found = IssuerQueries(connection).campaigns()
     cli_support.rows(found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`")
 
 
@@ -72,11 +72,13 @@ def show_campaign(
 ) -> None:
     """One campaign as it was applied, and what became of its numbers."""
     with cli_support.connected() as connection:
-        found = IssuerReader(connection).campaign(campaign)
+        found = IssuerQueries(connection).campaign(campaign)
     if as_json:
         cli_support.write_json(found)
         return
-    definition = {key: found["definition"].get(key, "") for key in Definition.model_fields}  # of older releases, too
+    definition = {
+        key: found["definition"].get(key, "") for key in CampaignDefinition.model_fields
+    }  # of older releases, too
     said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
     shown = [{"key": key, "content": ", ".join(it) if isinstance(it, list) else it} for key, it in said.items()]
     cli_support.rows(shown, ("key", "content"), as_json=False)
@@ -95,5 +97,5 @@ def list_tickets(
     if order is None and campaign is None and email is None:
         raise typer.BadParameter("say --order, --campaign or --email")
     with cli_support.connected() as connection:
-        found = IssuerReader(connection).tickets(order=order, campaign=campaign, email=email, limit=limit)
+        found = IssuerQueries(connection).tickets(order=order, campaign=campaign, email=email, limit=limit)
     cli_support.rows(found, TICKETS, as_json=as_json, empty="no ticket")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.runtime.admin.refusals import Refused, Unknown
+from services.runtime.admin.refusals import CommandRefused, TargetUnknown
 
 
-class CampaignFileInvalid(Refused):
+class CampaignFileInvalid(CommandRefused):
     """The file does not say campaigns: a key that nobody knows, a value out of its bounds, something missing."""
 
     code = "campaign-file-invalid"
@@ -15,7 +15,7 @@ class CampaignFileInvalid(Refused):
     )
 
 
-class CampaignRefused(Refused):
+class CampaignRefused(CommandRefused):
     """The file is well formed, but a campaign may not become what it says: its tickets or another campaign stand against it."""
 
     code = "campaign-refused"
@@ -25,7 +25,7 @@ class CampaignRefused(Refused):
     )
 
 
-class CampaignUnknown(Unknown):
+class CampaignUnknown(TargetUnknown):
     """There is no campaign of that id."""
 
     code = "campaign-unknown"

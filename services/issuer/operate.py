@@ -15,8 +15,15 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
 from services.issuer.errors import CampaignRefused, CampaignUnknown
-from services.issuer.rules.campaigns import Change, Definition, Product, Standing, change, refusals
-from services.runtime.admin.commands import Desk, Done, Row
+from services.issuer.rules.campaigns import (
+    CampaignChange,
+    CampaignDefinition,
+    Product,
+    StoredCampaign,
+    change,
+    refusals,
+)
+from services.runtime.admin.commands import AdminCommands, CommandResult, Row
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
@@ -24,19 +31,19 @@ KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignDesk(Desk):
+class CampaignCommands(AdminCommands):
     """What changes campaigns."""
 
-    def apply(self, definitions: Sequence[Definition]) -> Done:
+    def apply(self, definitions: Sequence[CampaignDefinition]) -> CommandResult:
         """Orders with lines that the campaigns take from now on become due; the issuer's timer works them."""
         asked = {"campaigns": [definition.content() for definition in definitions]}
         return self._act("campaigns apply", asked, lambda: self._apply(definitions))
 
-    def _apply(self, definitions: Sequence[Definition]) -> Row:
+    def _apply(self, definitions: Sequence[CampaignDefinition]) -> Row:
         self.connection.execute(SQL["hold_campaigns"])
         names = {"campaign_ids": [definition.id for definition in definitions]}
         rows = self.connection.execute(SQL["standing_campaigns"], names).fetchall()
-        standing = {row[0]: Standing._make(row[1:]) for row in rows}
+        standing = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
         self._refuse(definitions, standing)
         done = {definition.id: change(definition, standing.get(definition.id)) for definition in definitions}
         self._save([definition for definition in definitions if done[definition.id].what != "unchanged"], done)
@@ -49,7 +56,7 @@ class CampaignDesk(Desk):
         told = [{"campaign_id": name, "change": it.what, "version": it.version} for name, it in done.items()]
         return {"campaigns": told, "due_orders": due}
 
-    def _refuse(self, definitions: Sequence[Definition], standing: Mapping[str, Standing]) -> None:
+    def _refuse(self, definitions: Sequence[CampaignDefinition], standing: Mapping[str, StoredCampaign]) -> None:
         problems = [f"{it.id}: {reason}" for it in definitions for reason in refusals(it, standing.get(it.id))]
         wanted = {product: it.id for it in definitions for product in it.products()}
         arguments = _columns(list(wanted)) | {"campaign_ids": [it.id for it in definitions]}
@@ -59,7 +66,7 @@ class CampaignDesk(Desk):
         if problems:
             raise CampaignRefused("; ".join(problems))
 
-    def _save(self, definitions: Sequence[Definition], done: Mapping[str, Change]) -> None:
+    def _save(self, definitions: Sequence[CampaignDefinition], done: Mapping[str, CampaignChange]) -> None:
         if not definitions:
             return
         self.connection.execute(
@@ -79,7 +86,7 @@ def _columns(products: Sequence[Product]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerReader:
+class IssuerQueries:
     """What operators look at. Changes nothing."""
 
     connection: Connection[TupleRow]

@@ -6,7 +6,7 @@ from pydantic_settings import SettingsConfigDict
 from services.runtime.settings import LaneSettings
 
 
-class Settings(LaneSettings):
+class IssuerSettings(LaneSettings):
     """Campaigns are no settings: `stubline campaigns apply`."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_ISSUER_", frozen=True)

@@ -12,7 +12,7 @@ from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
 from services.issuer.rules.campaigns import Product
-from services.issuer.rules.plan import Campaign, Change, Ticket, Waiting
+from services.issuer.rules.plan import LockedCampaign, PlannedTicket, TicketChange, WaitingLine
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import plain, texts
 from services.runtime.postgres.ledger import Session
@@ -22,21 +22,21 @@ ACTOR = "stubline.issuer"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-class Begun(NamedTuple):
+class TransactionStart(NamedTuple):
     """Of the transaction."""
 
     generation: int
     now: datetime
 
 
-class Why(NamedTuple):
+class AuditReason(NamedTuple):
     """What stands in the audit: who did it, and by order the event or command that caused it."""
 
     actor: str
     causes: Mapping[str, str]
 
 
-class OrderRow(NamedTuple):
+class IssuerOrderRow(NamedTuple):
     """What is known of an order, locked."""
 
     order_id: str
@@ -52,7 +52,7 @@ class OrderRow(NamedTuple):
         return Position(self.decided_generation, self.decided_sequence)
 
 
-class Saved(NamedTuple):
+class SavedOrder(NamedTuple):
     """An order's row as it shall be. The decision is JSON text."""
 
     order_id: str
@@ -66,7 +66,7 @@ class Saved(NamedTuple):
     decision: str
 
 
-class Due(NamedTuple):
+class DueOrder(NamedTuple):
     """An order with lines that a campaign takes since it was applied."""
 
     order_id: str
@@ -75,37 +75,37 @@ class Due(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class IssuerStore:
     transaction: Session
 
-    def begin_batch(self) -> Begun:
+    def begin_batch(self) -> TransactionStart:
         """Also keeps campaigns from being applied until the transaction ends."""
         _, generation, now = self.transaction.execute(SQL["begin_batch"]).fetchone() or (None, 0, NEVER)
-        return Begun(generation, now)
+        return TransactionStart(generation, now)
 
-    def lock_orders(self, order_ids: Sequence[str]) -> dict[str, OrderRow]:
+    def lock_orders(self, order_ids: Sequence[str]) -> dict[str, IssuerOrderRow]:
         """Those that have a row; the others are new."""
         rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
-        return {row[0]: OrderRow._make(row) for row in rows}
+        return {row[0]: IssuerOrderRow._make(row) for row in rows}
 
-    def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[Ticket]]:
-        found: dict[str, list[Ticket]] = {}
+    def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[PlannedTicket]]:
+        found: dict[str, list[PlannedTicket]] = {}
         for row in self.transaction.execute(SQL["tickets_of"], {"order_ids": texts(order_ids)}):
-            found.setdefault(row[1], []).append(Ticket._make(row))
+            found.setdefault(row[1], []).append(PlannedTicket._make(row))
         return found
 
     def lock_campaigns(
         self, products: Iterable[Product], campaign_ids: Sequence[str]
-    ) -> tuple[dict[str, Campaign], dict[Product, str]]:
+    ) -> tuple[dict[str, LockedCampaign], dict[Product, str]]:
         """Campaigns by id, and which of them takes which product."""
         sources, kinds, contents = zip(*products, strict=True) if products else ((), (), ())
         arguments = {"sources": texts(sources), "kinds": texts(kinds), "contents": texts(contents)}
         names = {"campaign_ids": texts(campaign_ids)}
         rows = self.transaction.execute(SQL["lock_campaigns"], arguments | names).fetchall()
         owners = {(source, kind, name): row[0] for row in rows for source, kind, name in row[5] or ()}
-        return {row[0]: Campaign(*row[:5]) for row in rows}, owners
+        return {row[0]: LockedCampaign(*row[:5]) for row in rows}, owners
 
-    def issue_tickets(self, tickets: Sequence[Ticket], why: Why) -> None:
+    def issue_tickets(self, tickets: Sequence[PlannedTicket], why: AuditReason) -> None:
         self.transaction.execute(
             SQL["issue_tickets"],
             {
@@ -126,7 +126,7 @@ class Store:
             },
         )
 
-    def change_tickets(self, changes: Sequence[Change], why: Why) -> None:
+    def change_tickets(self, changes: Sequence[TicketChange], why: AuditReason) -> None:
         tickets = [change.ticket for change in changes]
         self.transaction.execute(
             SQL["change_tickets"],
@@ -143,31 +143,31 @@ class Store:
             },
         )
 
-    def advance_campaigns(self, campaigns: Sequence[Campaign]) -> None:
+    def advance_campaigns(self, campaigns: Sequence[LockedCampaign]) -> None:
         names, indexes = [it.campaign_id for it in campaigns], [it.next_index for it in campaigns]
         self.transaction.execute(
             SQL["advance_campaigns"], {"campaign_ids": texts(names), "next_indexes": plain(indexes)}
         )
 
-    def drop_waiting(self, order_ids: Sequence[str], kept: Sequence[Waiting]) -> None:
+    def drop_waiting(self, order_ids: Sequence[str], kept: Sequence[WaitingLine]) -> None:
         names = {"kept_order_ids": [line.order_id for line in kept], "kept_line_ids": [line.line_id for line in kept]}
         self.transaction.execute(SQL["drop_waiting"], {"order_ids": texts(order_ids)} | names)
 
-    def keep_waiting(self, lines: Sequence[Waiting]) -> None:
+    def keep_waiting(self, lines: Sequence[WaitingLine]) -> None:
         self.transaction.execute(SQL["keep_waiting"], _columns(lines))
 
-    def add_orders(self, rows: Sequence[Saved]) -> None:
+    def add_orders(self, rows: Sequence[SavedOrder]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
         if self.transaction.execute(SQL["add_orders"], _columns(rows)).rowcount != len(rows):
             raise SerializationFailure("another lane has just worked one of these orders for the first time")
 
-    def save_orders(self, rows: Sequence[Saved]) -> None:
+    def save_orders(self, rows: Sequence[SavedOrder]) -> None:
         self.transaction.execute(SQL["save_orders"], _columns(rows))
 
-    def take_due(self, orders_max: int, tickets_max: int) -> list[Due]:
+    def take_due(self, orders_max: int, tickets_max: int) -> list[DueOrder]:
         bounds = {"orders_max": orders_max, "tickets_max": tickets_max}
         rows = self.transaction.execute(SQL["take_due"], bounds).fetchall()
-        return [Due._make(row) for row in rows]
+        return [DueOrder._make(row) for row in rows]
 
     def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:
         return dict(self.transaction.execute(SQL["decisions_of"], {"order_ids": texts(order_ids)}).fetchall())
@@ -179,7 +179,7 @@ class Store:
 PLAIN = frozenset({"sequence", "generation", "decided_generation", "decided_sequence", "is_waiting", "quantity"})
 
 
-def _columns(rows: Sequence[Saved] | Sequence[Waiting]) -> dict[str, Any]:
+def _columns(rows: Sequence[SavedOrder] | Sequence[WaitingLine]) -> dict[str, Any]:
     """An array a field, named in the plural."""
     columns: dict[str, Any] = {}
     for name, content in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):

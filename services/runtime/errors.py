@@ -113,7 +113,7 @@ class ReplayUnknown(Poison):
     )
 
 
-class DatabaseAway(Transient):
+class DatabaseUnavailable(Transient):
     """PostgreSQL does not answer, or ends our sessions."""
 
     code = "database-away"
@@ -122,14 +122,14 @@ class DatabaseAway(Transient):
     )
 
 
-class DatabaseRefuses(Transient):
+class DatabaseRefused(Transient):
     """PostgreSQL answers, and refuses the statement itself: a missing table or right, a wrong password."""
 
     code = "database-refuses"
     next_step = "Run `stubline migrate`, and compare the release with the schema. The service tries again by itself."
 
 
-class BrokerAway(Transient):
+class BrokerUnavailable(Transient):
     """Kafka does not answer."""
 
     code = "broker-away"
@@ -153,7 +153,7 @@ class InputMissing(Transient):
     next_step = "`stubline topics check` says which; `stubline migrate` makes it. The service takes it up by itself."
 
 
-class StampedByProducers(Transient):
+class ProducerTimestamps(Transient):
     """Records carry their producers' times where the broker should have stamped them, so the clocks of several machines
     decide what is newer.
     """
@@ -254,14 +254,14 @@ class NewerRelease(Stop):
     next_step = "Deploy the new release of this service: readers before writers. It takes the lane up again by itself."
 
 
-class UnpublishedUnreadable(Stop):
+class OutboxUnreadable(Stop):
     """The outputs in the lane's row were written in a format that this release does not know."""
 
     code = "lane-unpublished-unreadable"
     next_step = "Deploy the release that wrote it, or a newer one. It takes the lane up again by itself."
 
 
-class Braked(Stop):
+class FailureRateExceeded(Stop):
     """Half of the last records failed unexpectedly: the service paused itself before it dead-lettered a topic."""
 
     code = "service-braked"

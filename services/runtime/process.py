@@ -14,12 +14,12 @@ from types import FrameType
 from typing import Any
 
 from services.runtime.errors import Fatal
-from services.runtime.kafka.client import KafkaLog
-from services.runtime.loop.context import Means
+from services.runtime.kafka.client import KafkaClient
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability import logs
-from services.runtime.observability.health import Door, Health
-from services.runtime.observability.logging_telemetry import Narrator
+from services.runtime.observability.health import Health, HealthServer
+from services.runtime.observability.logging_telemetry import LoggingTelemetry
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import PostgresLedger, Session
@@ -59,11 +59,11 @@ def build(
     ledger = PostgresLedger(
         service.group, owner_name(), CODE_VERSION, lambda: session(servers, settings, service.group)
     )
-    log = KafkaLog(
+    log = KafkaClient(
         servers.kafka_bootstrap_servers, service.group, owner_name(), delivery_timeout_ms=settings.delivery_timeout_ms
     )
     return Worker(
-        Means(
+        WorkerContext(
             service, log, ledger, settings, telemetry, fault=connection.classify, clock=time.monotonic, wall=time.time
         )
     )
@@ -89,7 +89,7 @@ def return_memory() -> None:
 def run(
     service: Service[Any, Session],
     settings: LaneSettings,
-    telemetry: Callable[[str, Health], Telemetry] = Narrator,
+    telemetry: Callable[[str, Health], Telemetry] = LoggingTelemetry,
 ) -> int:
     """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer is the exit code."""
     logs.configure(service.group, level=settings.log_level)
@@ -104,7 +104,7 @@ def run(
     health = Health(seconds_max=settings.live_seconds_max)
     port_setting = variable(type(settings), "health_port")
     try:
-        with Door(settings.health_port, health, host=settings.health_host, setting=port_setting) as door:
+        with HealthServer(settings.health_port, health, host=settings.health_host, setting=port_setting) as door:
             log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
             worker = build(service, load(Servers), settings, telemetry(service.group, health))
             collect_rarely()

@@ -65,7 +65,7 @@ def record_bytes(record: Record) -> int:
     return size + longer
 
 
-class Original(NamedTuple):
+class TruncatedValue(NamedTuple):
     """What is known of a value of which a dead letter keeps only the first part."""
 
     value_bytes: int
@@ -110,7 +110,7 @@ class Dead:
     counts: Mapping[str, int] | None = None
     subject_key: str | None = None  # whose data it is, if the service knows better than its `subject` does
     unexpected: bool = False  # raised, not returned: counts towards the brake
-    original: Original | None = None  # of a record that is kept in part: its letter cannot be replayed
+    original: TruncatedValue | None = None  # of a record that is kept in part: its letter cannot be replayed
 
 
 Outcome: TypeAlias = Effect | Duplicate | Superseded | Dead

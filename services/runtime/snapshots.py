@@ -9,7 +9,7 @@ from schemas.envelope import Position
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 
 
-class Placed(Protocol):
+class PositionedSnapshot(Protocol):
     """A snapshot of one writer, as `schemas.envelope.Snapshot` is."""
 
     @property
@@ -19,7 +19,9 @@ class Placed(Protocol):
     def position(self) -> Position: ...
 
 
-def judge_positions(batch: Sequence[Placed], reached: Mapping[str, Position]) -> tuple[list[Outcome], dict[str, int]]:
+def classify_snapshots(
+    batch: Sequence[PositionedSnapshot], reached: Mapping[str, Position]
+) -> tuple[list[Outcome], dict[str, int]]:
     """Each record's outcome, and where in the batch the newest of each key stands: all that must be worked.
 
     `reached`: of every key in the batch the position that was last applied. A copy of it is a Duplicate, an older one is

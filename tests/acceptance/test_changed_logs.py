@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from deploy.local.programs import STAGES
 from deploy.local.stack import Stack
 from schemas.topics import GROUPS
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import LaneKey
 from tests.acceptance.evening import evening, expect, more
 from tests.support.logs import read_logs
@@ -43,8 +43,8 @@ def stubline(stack_of_its_own: Stack, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def broker(stubline: Stubline) -> Broker:
-    return Broker(stubline.store.bootstrap_servers)
+def broker(stubline: Stubline) -> BrokerAdmin:
+    return BrokerAdmin(stubline.store.bootstrap_servers)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def admin(stubline: Stubline) -> AdminClient:
 
 
 def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(
-    stubline: Stubline, broker: Broker
+    stubline: Stubline, broker: BrokerAdmin
 ) -> None:
     """Each service comes back to partitions that it never had, with records in them."""
     assert {it.partitions for it in broker.standing(FLOW).values()} == {BEGUN_WITH}
@@ -84,7 +84,7 @@ def until_caught_up(stubline: Stubline, group: str, topic: str) -> None:
 
 
 def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody_accepts_them(
-    stubline: Stubline, broker: Broker, admin: AdminClient
+    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
     """All that orders flow through, at once. Stage after stage stops, and goes on where the new topic begins."""
     before = evening(stubline, orders=12)
@@ -102,7 +102,7 @@ def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody
 
 
 def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_somebody_skips_it(
-    stubline: Stubline, broker: Broker, admin: AdminClient
+    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
     """Each service in turn stands still while one order goes on; then of what it has not read only the last is left."""
     order, (skipped,) = stubline.paid_order(2), stubline.rows("select sum(gaps)::int as offsets from runtime.lanes")
@@ -138,17 +138,17 @@ def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None
     until(f"{group} stops at {topic}", lambda: codes() == {code})
 
 
-def tell_until_it_is_in(stubline: Stubline, broker: Broker, order: Order, status: str, topic: str) -> None:
+def tell_until_it_is_in(stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str) -> None:
     high = end_of(broker, topic)
     stubline.tell(order, status)
     until(f"{topic} has {status}", lambda: end_of(broker, topic) > high)
 
 
-def end_of(broker: Broker, topic: str) -> int:
+def end_of(broker: BrokerAdmin, topic: str) -> int:
     return sum(it.high for it in broker.extents(topic).values())
 
 
-def forget_all_but_the_last(stubline: Stubline, broker: Broker, admin: AdminClient, order: Order) -> None:
+def forget_all_but_the_last(stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order) -> None:
     """Of the partitions in which the order stands."""
     logs = read_logs(stubline.store.bootstrap_servers, FLOW)
     lanes = {

@@ -27,9 +27,9 @@ from psycopg.conninfo import make_conninfo
 
 from deploy.local.stack import Stack
 from schemas import callbacks
-from services.issuer.operate import CampaignDesk
-from services.issuer.rules.campaigns import Definition
-from services.runtime.admin.commands import Command
+from services.issuer.operate import CampaignCommands
+from services.issuer.rules.campaigns import CampaignDefinition
+from services.runtime.admin.commands import OperatorCommand
 from services.runtime.postgres import connection as database
 from services.runtime.postgres.migrate import migrate
 from tests.benchmarks import raw_tickets
@@ -118,7 +118,9 @@ class Site:
             "padding": 7,
         }
         with database.connect(self.database_url, name="bench") as connection:
-            CampaignDesk(connection, Command("bench", uuid4())).apply([Definition.model_validate(content)])
+            CampaignCommands(connection, OperatorCommand("bench", uuid4())).apply(
+                [CampaignDefinition.model_validate(content)]
+            )
 
 
 def native(number: int, at: str) -> bytes:

@@ -21,18 +21,18 @@ import psutil
 import segno
 from weasyprint import HTML
 
-from services.delivery.documents import SCHEME, Document, Page
+from services.delivery.documents import SCHEME, Document, TicketPage
 from services.delivery.printing import qr
-from services.delivery.printing.compile.fetching import Folder
+from services.delivery.printing.compile.fetching import DesignFetcher
 from services.delivery.printing.compile.layout import Sheet
 from services.delivery.printing.compile.whole_page import set_whole
-from services.delivery.printing.design.fitting import Fitted
-from services.delivery.printing.design.library import Chosen, Library
+from services.delivery.printing.design.fitting import FittedText
+from services.delivery.printing.design.library import DesignLibrary, DesignVariant
 from services.delivery.printing.design.links import BASE
 from services.delivery.printing.design.page import draw, filled, write
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of, texts_of
-from services.delivery.printing.sandbox.layout_worker import Press
+from services.delivery.printing.sandbox.layout_worker import LayoutWorker
 from tests.benchmarks.report import Figure, median
 
 DESIGN = "event-ticket"
@@ -58,9 +58,9 @@ class Shop:
         email = f"{self._word()}@{self._word()}.example"
         return Document(f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC))
 
-    def _page(self, name: str, position: str) -> Page:
+    def _page(self, name: str, position: str) -> TicketPage:
         code = "".join(self._draw.choices(BASE32, k=26))
-        return Page(
+        return TicketPage(
             number=f"R-{self._draw.randrange(10**6):06d}",
             campaign_id="spring",
             campaign="Spring Draw",
@@ -85,9 +85,11 @@ class Shop:
         return "".join(self._draw.choices("abcdefghijklmnoprstuvwyz", k=self._draw.randint(4, 9)))
 
 
-def by_weasyprint(chosen: Chosen, order: Document) -> bytes:
+def by_weasyprint(chosen: DesignVariant, order: Document) -> bytes:
     """All pages of an order in one document, from nothing."""
-    page = HTML(string=filled(chosen, facts_of(order.pages[0])), base_url=BASE, url_fetcher=Folder(chosen.design))
+    page = HTML(
+        string=filled(chosen, facts_of(order.pages[0])), base_url=BASE, url_fetcher=DesignFetcher(chosen.design)
+    )
     root = page.etree_element
     root.set("class", f"size-{chosen.size}")
     root.set("lang", chosen.language)
@@ -108,7 +110,7 @@ def by_weasyprint(chosen: Chosen, order: Document) -> bytes:
 def fill(section: Element, texts: dict[str, str], payload: str) -> None:
     for element in list(section.iter()):
         if (name := element.get("data-field")) is not None:
-            write(element, Fitted((texts[name],), 1.0, 0.0, 0.0))
+            write(element, FittedText((texts[name],), 1.0, 0.0, 0.0))
         if element.get("data-qr") is not None:
             code = segno.make(payload, error="m", micro=False)
             matrix = int("".join("".join("1" if dark else "0" for dark in row) for row in code.matrix), 2)
@@ -141,8 +143,8 @@ def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
 def odd(shop: Shop, names: int) -> Iterator[Figure]:
     """The press at work, renewed four times; and the same layouts in this process, as they were before there was one."""
     with tempfile.TemporaryDirectory() as folder:
-        press, shelf = Press(jobs_max=max(1, names // 4 - 1)), Shelf(Path(folder))
-        renderer = Renderer(Library(), shelf, press=press)
+        press, shelf = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
+        renderer = Renderer(DesignLibrary(), shelf, press=press)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):
@@ -154,7 +156,7 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         each_s = (time.perf_counter() - begun) / names
         press.close()
         order = shop.order(1).pages[0]
-        chosen, facts = Library().choose(DESIGN), facts_of(order)
+        chosen, facts = DesignLibrary().choose(DESIGN), facts_of(order)
         sheet, plate = Sheet(chosen, facts), shelf.plate(plate_key(chosen, facts))
         assert plate is not None
         texts = [shop.odd_name() for _ in range(HERE)]
@@ -187,11 +189,11 @@ def codes(shop: Shop) -> Iterator[tuple[str, float]]:
 
 def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    shop, chosen = Shop(), Library().choose(DESIGN)
+    shop, chosen = Shop(), DesignLibrary().choose(DESIGN)
     with tempfile.TemporaryDirectory() as folder:
-        renderer = Renderer(Library(), Shelf(Path(folder)))
+        renderer = Renderer(DesignLibrary(), PlateCache(Path(folder)))
         compiled_s = seconds(lambda: renderer.render(shop.order(1)))
-        again_ms = seconds(lambda: Renderer(Library(), Shelf(Path(folder))).render(shop.order(1))) * 1e3
+        again_ms = seconds(lambda: Renderer(DesignLibrary(), PlateCache(Path(folder))).render(shop.order(1))) * 1e3
         rates, ones, hundreds, orders_ms = [], [], [], []
         by_weasyprint(chosen, shop.order(1))
         for _ in range(runs):

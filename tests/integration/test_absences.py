@@ -21,7 +21,7 @@ import pytest
 from deploy.local.mail import Mail
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from tests.support.door import ROOT
 from tests.support.proxy import Proxy
 
@@ -96,7 +96,7 @@ class Process:
 
 @pytest.fixture(scope="module")
 def topics(bootstrap_servers: str) -> str:
-    Broker(bootstrap_servers).repair(all_topics())
+    BrokerAdmin(bootstrap_servers).repair(all_topics())
     return bootstrap_servers
 
 

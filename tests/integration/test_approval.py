@@ -12,7 +12,7 @@ from psycopg.errors import SerializationFailure
 from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, OrderObserved
 from services.approval import worker
-from services.approval.settings import Settings, policies
+from services.approval.settings import ApprovalSettings, policies
 from services.runtime.postgres.connection import Fault, classify
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
@@ -86,9 +86,9 @@ def test_an_order_ends_the_same_in_whatever_order_its_observations_come(
 
 @pytest.mark.feature("SF-003")
 def test_another_trigger_after_a_restart_changes_which_status_releases(database_url: str) -> None:
-    with opened(database_url, policies(Settings(issue_when="approved"))) as stages:
+    with opened(database_url, policies(ApprovalSettings(issue_when="approved"))) as stages:
         assert decisions(stages.approve(observed("1", "completed")))[0].state == "observed"
-    with opened(database_url, policies(Settings(issue_when="completed"))) as stages:
+    with opened(database_url, policies(ApprovalSettings(issue_when="completed"))) as stages:
         assert decisions(stages.approve(observed("1", "completed", sequence=2)))[0].state == "released"
 
 

@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from deploy.local.roles import as_role
 from schemas.topics import GROUPS, Topic
 from services.console import cli
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import pack_headers
 
 
@@ -60,7 +60,7 @@ def stubline(
 def topic(bootstrap_servers: str, prefix: str) -> Topic:
     """With five records in its partition 0."""
     made = Topic(f"{prefix}.in.v1", "key", "test", partitions=2)
-    Broker(bootstrap_servers).repair([made])
+    BrokerAdmin(bootstrap_servers).repair([made])
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for number in range(5):
         producer.produce(made.name, str(number).encode(), partition=0)

@@ -16,15 +16,15 @@ import pytest
 from psycopg.pq import TransactionStatus
 from typing_extensions import override
 
-from services.delivery.blob_store import Files, name_of
-from services.delivery.breaker import Breaker
-from services.delivery.document_cache import Archive, Outcome
+from services.delivery.blob_store import BlobStore, name_of
+from services.delivery.breaker import CircuitBreaker
+from services.delivery.document_cache import DocumentCache, Outcome
 from services.delivery.documents import Document, document
 from services.delivery.errors import DesignUnusable
 from services.delivery.sender import cleanup as janitors
-from services.delivery.sender.cleanup import Janitor
-from services.delivery.sender.telemetry import Telemetry
-from services.delivery.store import Named, Register
+from services.delivery.sender.cleanup import FileCleanup
+from services.delivery.sender.telemetry import SenderTelemetry
+from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -55,7 +55,7 @@ class Printer:
         return f"%PDF {document!r}{self.salt}".encode()
 
 
-class Told(Telemetry):
+class Told(SenderTelemetry):
     """Keeps what was told of files."""
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ class World:
 
     def __init__(self, url: str, folder: Path, held: ExitStack) -> None:
         self._url, self._held = url, held
-        tireless = Breaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
-        self.folder, self.files, self.told = folder, Files(str(folder), tireless), Told()
+        tireless = CircuitBreaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
+        self.folder, self.files, self.told = folder, BlobStore(str(folder), tireless), Told()
         self.session = self.connect()
 
     def connect(self) -> Session:
@@ -85,13 +85,13 @@ class World:
 
     def archive(
         self, printer: Printer, session: Session | None = None, clock: Callable[[], float] = lambda: 0.0
-    ) -> Archive:
-        register = Register(session or self.connect())
-        return Archive(lambda: register, self.files, printer, self.told, clock)
+    ) -> DocumentCache:
+        register = FileIndex(session or self.connect())
+        return DocumentCache(lambda: register, self.files, printer, self.told, clock)
 
-    def janitor(self, clock: Callable[[], float] = lambda: 0.0, keep_days: int = 30) -> Janitor:
-        register = Register(self.session)
-        return Janitor(lambda: register, self.files, keep_days, self.told, clock)
+    def janitor(self, clock: Callable[[], float] = lambda: 0.0, keep_days: int = 30) -> FileCleanup:
+        register = FileIndex(self.session)
+        return FileCleanup(lambda: register, self.files, keep_days, self.told, clock)
 
     def rows(self) -> list[tuple[bytes, bytes]]:
         return self.session.execute("select document_key, sha256 from delivery.files order by document_key").fetchall()
@@ -120,7 +120,7 @@ def paper(order_id: str = ORDER, tickets: int = 2) -> Document:
     return document(snapshot, snapshot.tickets)
 
 
-def outcomes(archive: Archive, *papers: Document, order_id: str = ORDER) -> list[Outcome]:
+def outcomes(archive: DocumentCache, *papers: Document, order_id: str = ORDER) -> list[Outcome]:
     return [printed.outcome for printed in archive.fetch(order_id, papers)]
 
 
@@ -160,15 +160,15 @@ def test_senders_that_name_the_same_documents_in_another_sequence_never_wait_for
     world: World,
 ) -> None:
     """The first row is held until both wait. Had the second sender taken the other row before, the first would wait for that."""
-    low, high = (Named(bytes([digit] * 32), bytes(32), 1, 1) for digit in (1, 2))
-    Register(world.session).name(ORDER, [low, high], [])
+    low, high = (IndexedFile(bytes([digit] * 32), bytes(32), 1, 1) for digit in (1, 2))
+    FileIndex(world.session).name(ORDER, [low, high], [])
     holder, watcher = world.connect(), world.connect()
     with ThreadPoolExecutor(2) as pool:
         with holder.transaction():
             holder.execute("select from delivery.files where document_key = %s for update", [low.document_key])
             named = []
             for sequence in ([low, high], [high, low]):
-                named.append(pool.submit(Register(world.connect()).name, ORDER, sequence, []))
+                named.append(pool.submit(FileIndex(world.connect()).name, ORDER, sequence, []))
                 while waiting_sessions(watcher) < len(named):
                     assert not named[-1].done()
         assert [len(it.result(60)) for it in named] == [2, 2]
@@ -306,7 +306,7 @@ def test_one_sender_at_a_time_removes_and_a_dead_ones_turn_is_anothers(world: Wo
     world.archive(Printer()).fetch(ORDER, [paper()])
     world.age(31)
     other = world.connect()
-    with Register(other).removal() as is_theirs:
+    with FileIndex(other).removal() as is_theirs:
         assert is_theirs
         world.janitor().turn()
         assert len(world.rows()) == 1
@@ -316,7 +316,7 @@ def test_one_sender_at_a_time_removes_and_a_dead_ones_turn_is_anothers(world: Wo
         assert time.monotonic() < until
         world.janitor().turn()
     assert world.stored() == set()
-    with Register(world.connect()).removal() as is_free:  # given back behind each step
+    with FileIndex(world.connect()).removal() as is_free:  # given back behind each step
         assert is_free
 
 
@@ -331,7 +331,7 @@ def test_a_janitor_killed_between_content_and_row_leaves_rows_only_and_the_next_
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Register, "forget", killed)
+        patched.setattr(FileIndex, "forget", killed)
         with pytest.raises(RuntimeError, match="killed here"):
             world.janitor().turn()
     assert (len(world.rows()), world.stored()) == (2, set())
@@ -347,14 +347,14 @@ def test_a_file_that_is_used_while_it_is_removed_keeps_its_row_and_is_healed(
     archive = world.archive(Printer())
     [before] = archive.fetch(ORDER, [paper()])
     world.age(31)
-    delete = Files.delete
+    delete = BlobStore.delete
 
-    def delete_and_use(files: Files, sha256: bytes) -> None:
+    def delete_and_use(files: BlobStore, sha256: bytes) -> None:
         """A mail finds the file, and just then it goes."""
         assert outcomes(archive, paper()) == ["found"]
         delete(files, sha256)
 
-    monkeypatch.setattr(Files, "delete", delete_and_use)
+    monkeypatch.setattr(BlobStore, "delete", delete_and_use)
     world.janitor().turn()
     assert len(world.rows()) == 1
     [after] = archive.fetch(ORDER, [paper()])

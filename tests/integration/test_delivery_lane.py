@@ -17,8 +17,8 @@ from deploy.local.mail import Mail
 from schemas.orders import DeliveriesChanged, Person
 from services.console.cli import run
 from services.delivery.rules import Told
-from services.delivery.settings import Settings
-from services.delivery.store import Store
+from services.delivery.settings import DeliverySettings
+from services.delivery.store import DeliveryStore
 from services.delivery.worker import JOBS, backlog, handle, parse
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
@@ -174,7 +174,7 @@ def test_a_letter_that_names_no_job_is_no_event(value: bytes | None) -> None:
 
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
-    settings = Settings(backlog_high_jobs=12, backlog_low_jobs=5)
+    settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
     ask = backlog(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
@@ -199,7 +199,7 @@ def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
 
 def test_the_store_answers_orders_that_nobody_told_of_as_new(lane: Deliveries) -> None:
     with lane.connection.transaction():
-        found = Store(lane.connection).load(["shop:9"])
+        found = DeliveryStore(lane.connection).load(["shop:9"])
     assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (frozenset[UUID](), None, ())
 
 

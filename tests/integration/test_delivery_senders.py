@@ -13,9 +13,9 @@ import pytest
 from deploy.local.mail import Mail
 from schemas.orders import Person
 from services.console.store import read
-from services.delivery.store import Reader
-from services.delivery.worker import GROUP, JOBS, BuriedJob, parse
-from services.runtime.admin.commands import Choice, Command, Desk
+from services.delivery.store import DeliveryQueries
+from services.delivery.worker import GROUP, JOBS, DeadLetteredJob, parse
+from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 from tests.support.stages import observed, opened, raffle
@@ -94,11 +94,11 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     assert (letter["id"], letter["topic"], letter["stage"], letter["state"]) == (job["letter_id"], JOBS, "job", "open")
     assert (letter["code"], letter["subject_key"]) == ("delivery-policy-refused", ORDER)
     assert "550 5.7.1" in letter["text"]
-    [copy] = [event for event in world.tick() if isinstance(event, BuriedJob)]
+    [copy] = [event for event in world.tick() if isinstance(event, DeadLetteredJob)]
     assert copy.encode(time="", traceparent=None).topic == f"{GROUP}.dead.v1"
-    assert [event for event in world.tick() if isinstance(event, BuriedJob)] == []
+    assert [event for event in world.tick() if isinstance(event, DeadLetteredJob)] == []
     world.mail.behave("accept")
-    Desk(world.connection, Command("ada", uuid4())).replay(Choice(ids=[letter["id"]]))
+    AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(DeadLetterFilter(ids=[letter["id"]]))
     world.tell(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert world.message_ids() == [f"<{job['job_id']}@localhost.localdomain>"]
@@ -220,14 +220,16 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
 
 
 def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(world: Deliveries) -> None:
-    desk = Desk(world.connection, Command("ada", uuid4()))
+    desk = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))
     desk.control(GROUP, paused=True, rate=None, reason="mail trouble")
     sender = world.start()
     for number in range(5):
         world.paid(f"shop:{number}", 1)
     world.until("the sender says so", lambda: '"why": "paused"' in sender.log())
     assert (world.mail.mails(), {job["attempts"] for job in world.jobs()}) == ([], {0})
-    Desk(world.connection, Command("ada", uuid4())).control(GROUP, paused=False, rate=None, reason=None)
+    AdminCommands(world.connection, OperatorCommand("ada", uuid4())).control(
+        GROUP, paused=False, rate=None, reason=None
+    )
     world.until_sent()
     assert len(world.mail.mails()) == 5
 
@@ -348,7 +350,7 @@ def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(world:
     world.until_sent()
     [mail] = world.mail.mails()
     assert (mail["X-Envelope-To"], mail["To"].addresses[0].addr_spec) == ("info@xn--fa-hia.de", "info@xn--fa-hia.de")
-    [job] = Reader(world.connection).jobs(order_id=ORDER)
+    [job] = DeliveryQueries(world.connection).jobs(order_id=ORDER)
     assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
     [shown] = read(world.connection, ORDER)["deliveries"]
     assert (shown["recipient"], shown["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")

@@ -16,17 +16,17 @@ from services.ingest.admin.incidents import (
     GROUP,
     KEPT_OF_PART,
     LETTERS_OF_PART,
-    How,
-    IncidentDesk,
-    IncidentReader,
-    Wanted,
+    IncidentCommands,
+    IncidentQueries,
+    ResolutionMethod,
+    ResolutionRequest,
 )
 from services.ingest.retention import purge
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Callback, Notice
+from services.ingest.rules.facts import Notice, ParsedCallback
 from services.ingest.rules.incidents import fingerprint
-from services.ingest.store import Store
-from services.runtime.admin.commands import Command
+from services.ingest.store import IngestStore
+from services.runtime.admin.commands import OperatorCommand
 from services.runtime.loop.dead_letters import pack_headers
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import PostgresLedger, Session
@@ -71,7 +71,7 @@ class World:
         said = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
         self.session.execute(ADD.encode(), {**about, **said, "text": text, "times": times, **other})
 
-    def notice(self, *told: Callback) -> list[Outcome]:
+    def notice(self, *told: ParsedCallback) -> list[Outcome]:
         with self.session.transaction():
             return worker.handle(told, self.session)
 
@@ -103,7 +103,7 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         yield World(session, capsys)
 
 
-def unknown(number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True) -> Callback:
+def unknown(number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True) -> ParsedCallback:
     """A callback of a type that this release does not know, as a source tells it."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
     notice = Notice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
@@ -185,9 +185,11 @@ def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> 
 def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: World) -> None:
     world.bury(LETTERS_OF_PART + 10)
     found, command = world.only(), uuid4()
-    incident = IncidentReader(world.session).incident(found["id"])
-    desk = IncidentDesk(world.session, Command("ada", command))
-    assert desk.resolve_part(Wanted(incident.id, How.REPLAY, None), incident, 0, None).details["goes_on"]
+    incident = IncidentQueries(world.session).incident(found["id"])
+    desk = IncidentCommands(world.session, OperatorCommand("ada", command))
+    assert desk.resolve_part(ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None).details[
+        "goes_on"
+    ]
     world.session.execute(
         b"""
         update runtime.dead_letters set state = 'open', updated_at = now()
@@ -284,7 +286,7 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
 def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World, kind: str, what: str) -> None:
     told = Notice("shop", kind, "said of it")
     with world.session.transaction():
-        Store(world.session).add_notices({told: (1, "shop:1")})
+        IngestStore(world.session).add_notices({told: (1, "shop:1")})
     step = world("incidents", "show", world.only()["id"], "--json").json["next_step"]
     assert what in step
     assert "nothing is lost" not in step
@@ -365,7 +367,7 @@ def test_the_roles_of_all_services_may_bury(world: World) -> None:
         world.bury(1, group=f"stubline.{service}")
         world.session.execute(b"reset role")
     world.session.execute(b"set role stubline_ingest")
-    assert IncidentReader(world.session).incidents()
+    assert IncidentQueries(world.session).incidents()
     world.session.execute(b"reset role")
 
 

@@ -13,7 +13,7 @@ from psycopg.errors import SerializationFailure
 
 from schemas.orders import OrderObserved
 from services.ingest import vendors, worker
-from services.ingest.store import SQL, Store
+from services.ingest.store import SQL, IngestStore
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -134,7 +134,7 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
 def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
     """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
     work(session, told("pending", 1))
-    held = Store(session)
+    held = IngestStore(session)
     held.lock_payments(["shop/ch_0000000000000727", "shop/pi_0000000000000727"])
     held.lock_orders(["shop:727"])  # as far as the first lane has come
     later: list[Outcome] = []

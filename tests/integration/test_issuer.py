@@ -16,8 +16,8 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, TicketsChanged
 from services.issuer import cli, worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
-from services.issuer.operate import CampaignDesk, IssuerReader
-from services.runtime.admin.commands import Command
+from services.issuer.operate import CampaignCommands, IssuerQueries
+from services.runtime.admin.commands import OperatorCommand
 from services.runtime.postgres import connection
 from services.runtime.postgres.connection import Fault, classify
 from services.runtime.records import Duplicate, Effect, Record, Superseded
@@ -235,7 +235,7 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(datab
     with opened(database_url) as stages:
         stages.apply(raffle(mode=mode, capacity=1_000))
         with stages.session.transaction(force_rollback=True):
-            events = [worker.Decided(it, it.model_dump_json()) for it in batch]
+            events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
             lost = stages.tickets_said(worker.handle(events, stages.session))
     with opened(database_url) as stages:
         again = stages.tickets_said(stages.issue(*batch))
@@ -308,7 +308,7 @@ def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         with one.session.transaction():
             decision = decided("1", 1)
-            worker.handle([worker.Decided(decision, decision.model_dump_json())], one.session)
+            worker.handle([worker.ReceivedDecision(decision, decision.model_dump_json())], one.session)
             applied = pool.submit(other.apply, raffle())
             one.await_waiting(1)
         assert applied.result(60).details["due_orders"] == 1
@@ -360,7 +360,7 @@ def test_a_product_belongs_to_one_campaign_and_can_be_moved_in_one_file(stages: 
 
 
 def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Stages) -> None:
-    desk = CampaignDesk(stages.session, Command("ada", uuid4()))
+    desk = CampaignCommands(stages.session, OperatorCommand("ada", uuid4()))
     assert (desk.apply([raffle(venue="Hall")]).already, desk.apply([raffle(venue="Hall")]).already) == (False, True)
     (row,) = stages.rows("select actor, details from runtime.audit where actor = 'ada'")
     assert row["details"]["done"]["campaigns"][0]["version"] == 2
@@ -369,7 +369,7 @@ def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Sta
 @pytest.mark.feature("SF-039", "SF-140", "SF-164", "SF-165", "SF-166")
 def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_codes(stages: Stages) -> None:
     stages.issue(decided("1", 2), decided("2", 1))
-    reader = IssuerReader(stages.session)
+    reader = IssuerQueries(stages.session)
 
     def numbers(**asked: str | None) -> list[str]:
         given = {"order": None, "campaign": None, "email": None} | asked
@@ -392,7 +392,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         one.apply(raffle())
         with one.session.transaction():
-            worker.handle([worker.Decided(told, told.model_dump_json())], one.session)
+            worker.handle([worker.ReceivedDecision(told, told.model_dump_json())], one.session)
             late = pool.submit(other.issue, told)
             one.await_waiting(1)
         with pytest.raises(psycopg.Error) as raised:
@@ -407,7 +407,7 @@ def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, s
     with connection.connect(database_url, name="counted") as session:
         Stages(session).apply(raffle())
         batch = [decided(str(order), 2) for order in range(size)]
-        events = [worker.Decided(it, it.model_dump_json()) for it in batch]
+        events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
         told: list[str] = []
         original = session.execute
 

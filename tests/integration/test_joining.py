@@ -13,7 +13,7 @@ from psycopg.errors import SerializationFailure
 
 from services.ingest import vendors, worker
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Callback, Notice
+from services.ingest.rules.facts import Notice, ParsedCallback
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -32,17 +32,17 @@ def session(database_url: str) -> Iterator[Session]:
         yield opened
 
 
-def told_by_shop(order: int) -> Callback:
+def told_by_shop(order: int) -> ParsedCallback:
     return vendors.read(record(woo_order(id=order), order=str(order)))
 
 
-def told_by_gateway(order: int, reference: str = "re_1") -> Callback:
+def told_by_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
     return facts.callback(
         f"gate {order} {reference}", None, payments=[f"shop/pi_{order:0>16}"], moved=(movement(reference),)
     )
 
 
-def lane(url: str, batches: Sequence[Sequence[Callback]], outcomes: list[Outcome], again: list[int]) -> None:
+def lane(url: str, batches: Sequence[Sequence[ParsedCallback]], outcomes: list[Outcome], again: list[int]) -> None:
     """As the runtime: what met another lane is done once more."""
     with connection.connect(url, name="lane", autocommit=False) as opened:
         for batch in batches:
@@ -51,7 +51,7 @@ def lane(url: str, batches: Sequence[Sequence[Callback]], outcomes: list[Outcome
             outcomes.extend(done)
 
 
-def attempt(batch: Sequence[Callback], opened: Session) -> list[Outcome] | None:
+def attempt(batch: Sequence[ParsedCallback], opened: Session) -> list[Outcome] | None:
     try:
         done = worker.handle(batch, opened)
         opened.commit()
@@ -61,7 +61,7 @@ def attempt(batch: Sequence[Callback], opened: Session) -> list[Outcome] | None:
     return done
 
 
-def cut(told: Sequence[Callback], size: int) -> list[Sequence[Callback]]:
+def cut(told: Sequence[ParsedCallback], size: int) -> list[Sequence[ParsedCallback]]:
     return [told[at : at + size] for at in range(0, len(told), size)]
 
 
@@ -96,7 +96,7 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     """They name other orders, so no row that both lock holds one of them up."""
     chance, outcomes, again = Random(5), list[Outcome](), list[int]()
 
-    def proved(order: int, number: int) -> Callback:
+    def proved(order: int, number: int) -> ParsedCallback:
         it = facts.callback(f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),))
         return it._replace(proof=(f"gate transmission {number}", it.meaning))
 
@@ -140,7 +140,7 @@ def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(s
     assert rows(session, "select order_id, asked, done from ingest.reads") == [("tevo:1", 2, 0)]
 
 
-def work_callbacks(session: Session, *told: Callback) -> list[Outcome]:
+def work_callbacks(session: Session, *told: ParsedCallback) -> list[Outcome]:
     outcomes = worker.handle(told, session)
     session.commit()
     return outcomes

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from services.runtime.kafka.client import KafkaLog
+from services.runtime.kafka.client import KafkaClient
 from services.runtime.records import LaneKey
 
 PARTITIONS, RECORDS, START = 8, 200, 63
@@ -49,7 +49,7 @@ def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
     """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came after `start_at`, and won."""
-    log, named = KafkaLog(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000), Named()
+    log, named = KafkaClient(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000), Named()
     log.subscribe([filled], named)
     seen: dict[LaneKey, list[int]] = {}
     until = time.monotonic() + 15
@@ -68,7 +68,7 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
 ) -> None:
     """What it knows by itself stands still: by that no lag would ever show. Assigned anew, it goes on."""
     log, named, lane = (
-        KafkaLog(bootstrap_servers, f"{prefix}-deaf", "test", delivery_timeout_ms=5_000),
+        KafkaClient(bootstrap_servers, f"{prefix}-deaf", "test", delivery_timeout_ms=5_000),
         Named(),
         LaneKey(filled, 0),
     )
@@ -93,7 +93,7 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     assert (len(read), more) == (RECORDS, [RECORDS, RECORDS + 1, RECORDS + 2])
 
 
-def drain(log: KafkaLog, named: Named, lane: LaneKey, count: int, seconds: float = 15.0) -> list[int]:
+def drain(log: KafkaClient, named: Named, lane: LaneKey, count: int, seconds: float = 15.0) -> list[int]:
     """Offsets of what comes of one lane, until there are so many or the time is over. New lanes begin at 0."""
     offsets: list[int] = []
     until = time.monotonic() + seconds

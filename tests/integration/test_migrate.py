@@ -15,8 +15,8 @@ from psycopg.conninfo import make_conninfo
 from schemas import migrations
 from schemas.migrations import Migration, Phase, arrange
 from schemas.topics import MIB, Topic
-from services.runtime.errors import BrokerAway
-from services.runtime.kafka.topics import Broker, Finding
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
 from services.runtime.postgres.connection import Fault
 from services.runtime.postgres.migrate import MigrationChanged, applied, migrate, migrate_database
@@ -153,7 +153,7 @@ def test_a_services_role_may_do_its_work_and_no_more(database_url: str) -> None:
 
 def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix: str) -> None:
     topics = [Topic(f"{prefix}.a.v1", "key", "test", partitions=3), Topic(f"{prefix}.b.v1", "key", "test")]
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     assert {finding.found for finding in broker.repair(topics)} == {"missing"}
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
@@ -166,12 +166,12 @@ def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix
 def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, prefix: str) -> None:
     small = Topic(f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB)
     wanted = replace(small, partitions=4, retention_ms=60_000, max_message_bytes=8 * MIB)
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     broker.repair([small])
     findings = [
-        Finding(small.name, "partitions", "4", "2"),
-        Finding(small.name, "retention.ms", "60000", "1000"),
-        Finding(small.name, "max.message.bytes", str(8 * MIB), str(MIB)),
+        TopicDifference(small.name, "partitions", "4", "2"),
+        TopicDifference(small.name, "retention.ms", "60000", "1000"),
+        TopicDifference(small.name, "max.message.bytes", str(8 * MIB), str(MIB)),
     ]
     assert broker.compare([wanted]) == findings
     assert broker.repair([wanted]) == findings
@@ -183,21 +183,21 @@ def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, pref
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     config = {"retention.ms": "60000", "max.message.bytes": str(20 * MIB), "cleanup.policy": "delete"}
     admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     broker.extents(name)  # until it is known
     assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []
 
 
 def test_a_topic_that_keeps_for_ever_is_a_finding(bootstrap_servers: str, prefix: str) -> None:
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     broker.repair([replace(topic, retention_ms=-1)])
-    assert broker.compare([topic]) == [Finding(topic.name, "retention.ms", str(topic.retention_ms), "-1")]
+    assert broker.compare([topic]) == [TopicDifference(topic.name, "retention.ms", str(topic.retention_ms), "-1")]
 
 
 def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> None:
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=2)
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     assert broker.extents(topic.name) == {}
     broker.repair([topic])
     producer = Producer({"bootstrap.servers": bootstrap_servers})
@@ -208,8 +208,8 @@ def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> 
 
 
 def test_a_broker_that_is_away_is_said_so() -> None:
-    with pytest.raises(BrokerAway):
-        Broker("127.0.0.1:1", timeout_s=0.5).brokers()
+    with pytest.raises(BrokerUnavailable):
+        BrokerAdmin("127.0.0.1:1", timeout_s=0.5).brokers()
 
 
 def test_a_connection_bounds_all_its_waits(database_url: str) -> None:

@@ -13,18 +13,24 @@ import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
-from services.runtime.admin.commands import Choice, Command, Desk, Done, Reader
+from services.runtime.admin.commands import (
+    AdminCommands,
+    AdminQueries,
+    CommandResult,
+    DeadLetterFilter,
+    OperatorCommand,
+)
 from services.runtime.admin.refusals import (
     CommandReused,
+    DeadLetterStateRefused,
+    DeadLetterUnknown,
     LaneUnknown,
-    LetterStateRefused,
-    LetterUnknown,
     MoveRefused,
     NothingToAccept,
     TopicUnknown,
 )
 from services.runtime.errors import StublineError
-from services.runtime.kafka.topics import Extent
+from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.postgres import connection as database
 from services.runtime.records import TIMER, LaneKey
 from tests.support.sessions import waiting_sessions
@@ -51,20 +57,20 @@ def connection(database_url: str) -> Iterator[Connection[TupleRow]]:
 
 
 @pytest.fixture
-def desk(connection: Connection[TupleRow]) -> Desk:
+def desk(connection: Connection[TupleRow]) -> AdminCommands:
     return fresh(connection)
 
 
-def fresh(connection: Connection[TupleRow], command_id: UUID | None = None) -> Desk:
-    return Desk(connection, Command("ada", command_id or uuid4()))
+def fresh(connection: Connection[TupleRow], command_id: UUID | None = None) -> AdminCommands:
+    return AdminCommands(connection, OperatorCommand("ada", command_id or uuid4()))
 
 
 def lane(connection: Connection[TupleRow], key: LaneKey = LANE, group: str = GROUP) -> dict[str, Any]:
-    return next(row for row in Reader(connection).lanes(group) if (row["topic"], row["partition"]) == key)
+    return next(row for row in AdminQueries(connection).lanes(group) if (row["topic"], row["partition"]) == key)
 
 
 def audits(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
-    return Reader(connection).audit(100)
+    return AdminQueries(connection).audit(100)
 
 
 def add_letter(
@@ -93,10 +99,10 @@ def states(connection: Connection[TupleRow]) -> dict[UUID, str]:
 
 
 def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
-    connection: Connection[TupleRow], desk: Desk
+    connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
     before = lane(connection)
-    desk.rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    desk.rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     after = lane(connection)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"epoch", "next_offset", "rewound", "stopped_code", "stopped_at", "updated_at"}
@@ -116,34 +122,34 @@ def test_a_rewind_to_where_the_lane_is_only_starts_it_again(connection: Connecti
 @pytest.mark.parametrize(
     ("key", "to", "extent", "refusal"),
     [
-        (LANE, 29, Extent(30, 200), MoveRefused),  # retention took it
-        (LANE, 101, Extent(30, 200), MoveRefused),  # that is a skip
-        (LANE, 60, Extent(0, 50), MoveRefused),  # the log was cut
+        (LANE, 29, PartitionExtent(30, 200), MoveRefused),  # retention took it
+        (LANE, 101, PartitionExtent(30, 200), MoveRefused),  # that is a skip
+        (LANE, 60, PartitionExtent(0, 50), MoveRefused),  # the log was cut
         (LANE, 40, None, TopicUnknown),
         (TIMER, 54, None, MoveRefused),
-        (LaneKey("toy.in.v1", 9), 0, Extent(0, 10), LaneUnknown),
+        (LaneKey("toy.in.v1", 9), 0, PartitionExtent(0, 10), LaneUnknown),
     ],
 )
 def test_a_rewind_that_makes_no_sense_changes_nothing(
     key: LaneKey,
     to: int,
-    extent: Extent | None,
+    extent: PartitionExtent | None,
     refusal: type[StublineError],
     connection: Connection[TupleRow],
-    desk: Desk,
+    desk: AdminCommands,
 ) -> None:
-    before = Reader(connection).lanes()
+    before = AdminQueries(connection).lanes()
     with pytest.raises(refusal):
         desk.rewind(GROUP, key, to=to, extent=extent)
-    assert Reader(connection).lanes() == before
+    assert AdminQueries(connection).lanes() == before
     assert audits(connection) == []
 
 
 @pytest.mark.parametrize(("to", "lands"), [(None, 130), (150, 150), (200, 200)])
 def test_a_skip_counts_what_it_leaves_out(
-    to: int | None, lands: int, connection: Connection[TupleRow], desk: Desk
+    to: int | None, lands: int, connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
-    done = desk.skip(GROUP, LANE, to=to, extent=Extent(130, 200), reason="retention took them")
+    done = desk.skip(GROUP, LANE, to=to, extent=PartitionExtent(130, 200), reason="retention took them")
     row = lane(connection)
     assert (row["epoch"], row["next_offset"], row["gaps"], row["conservation_gap"]) == (8, lands, 5 + lands - 100, 0)
     assert (row["stopped_code"], row["unpublished_bytes"]) == (None, 7)
@@ -151,15 +157,21 @@ def test_a_skip_counts_what_it_leaves_out(
     assert audits(connection)[0]["details"]["done"]["reason"] == "retention took them"
 
 
-@pytest.mark.parametrize(("to", "extent"), [(99, Extent(0, 200)), (201, Extent(0, 200)), (None, Extent(0, 200))])
-def test_a_skip_never_goes_back_nor_beyond_the_end(to: int | None, extent: Extent, desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("to", "extent"), [(99, PartitionExtent(0, 200)), (201, PartitionExtent(0, 200)), (None, PartitionExtent(0, 200))]
+)
+def test_a_skip_never_goes_back_nor_beyond_the_end(
+    to: int | None, extent: PartitionExtent, desk: AdminCommands
+) -> None:
     with pytest.raises(MoveRefused):
         desk.skip(GROUP, LANE, to=to, extent=extent, reason="why")
 
 
-def test_a_topic_that_was_made_again_begins_at_its_first_record(connection: Connection[TupleRow], desk: Desk) -> None:
+def test_a_topic_that_was_made_again_begins_at_its_first_record(
+    connection: Connection[TupleRow], desk: AdminCommands
+) -> None:
     """One lane was ahead of the new topic's first record, the other behind it: both are accounted for."""
-    desk.accept_topic(GROUP, LANE.topic, "new", {0: Extent(0, 4), 1: Extent(35, 40)})
+    desk.accept_topic(GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)})
     rows = [lane(connection, LaneKey(LANE.topic, number)) for number in (0, 1)]
     assert [(row["topic_id"], row["next_offset"], row["rewound"], row["gaps"]) for row in rows] == [
         ("new", 0, 100, 5),
@@ -168,14 +180,14 @@ def test_a_topic_that_was_made_again_begins_at_its_first_record(connection: Conn
     assert [row["conservation_gap"] for row in rows] == [0, 0]
     assert lane(connection, group="other.group")["topic_id"] == "old"  # each group decides for itself
     with pytest.raises(NothingToAccept):
-        fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: Extent(0, 4)})
+        fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4)})
 
 
 def test_a_command_that_is_sent_again_changes_nothing(connection: Connection[TupleRow]) -> None:
     command_id = uuid4()
-    first = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    first = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     before = lane(connection)
-    again = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    again = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     assert (first.already, again.already) == (False, True)
     assert again.details == first.details
     assert lane(connection) == before
@@ -187,7 +199,7 @@ def test_a_command_that_is_sent_five_times_at_once_is_done_once(
 ) -> None:
     command_id = uuid4()
 
-    def send(_: int) -> Done:
+    def send(_: int) -> CommandResult:
         with database.connect(database_url, name="law", lock_ms=20_000) as own:
             return fresh(own, command_id).restored()
 
@@ -205,9 +217,9 @@ def test_a_command_that_is_sent_five_times_at_once_is_done_once(
 
 def test_a_command_id_is_for_one_command(connection: Connection[TupleRow]) -> None:
     command_id = uuid4()
-    fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+    fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     with pytest.raises(CommandReused, match="lanes rewind"):
-        fresh(connection, command_id).rewind(GROUP, LANE, to=41, extent=Extent(30, 200))
+        fresh(connection, command_id).rewind(GROUP, LANE, to=41, extent=PartitionExtent(30, 200))
     with pytest.raises(CommandReused):
         fresh(connection, command_id).restored()
     assert lane(connection)["next_offset"] == 40
@@ -218,21 +230,21 @@ def test_a_command_that_dies_before_its_commit_was_never_sent(connection: Connec
 
     def send_and_die() -> None:
         with connection.transaction():
-            fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200))
+            fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
             raise psycopg.Rollback
 
     send_and_die()
     assert audits(connection) == []
-    assert not fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=Extent(30, 200)).already
+    assert not fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200)).already
 
 
 def test_controls_are_set_and_keep_what_was_not_named(connection: Connection[TupleRow]) -> None:
     fresh(connection).control(GROUP, paused=False, rate=50, reason=None)
     fresh(connection).control(GROUP, paused=True, rate=None, reason="lunch")
-    row = Reader(connection).controls()[0]
+    row = AdminQueries(connection).controls()[0]
     assert (row["paused"], row["rate_limit_per_s"], row["reason"], row["actor"]) == (True, 50, "lunch", "ada")
     fresh(connection).control(GROUP, paused=False, rate=0, reason=None)
-    row = Reader(connection).controls()[0]
+    row = AdminQueries(connection).controls()[0]
     assert (row["paused"], row["rate_limit_per_s"], row["reason"]) == (False, None, None)
 
 
@@ -252,26 +264,26 @@ def test_a_letters_state_says_what_may_be_done(
     discardable: bool,
     connection: Connection[TupleRow],
 ) -> None:
-    def discard(desk: Desk, choice: Choice) -> Done:
+    def discard(desk: AdminCommands, choice: DeadLetterFilter) -> CommandResult:
         return desk.discard(choice, "useless")
 
-    for allowed, act, becomes in ((replayable, Desk.replay, "requested"), (discardable, discard, "discarded")):
+    for allowed, act, becomes in ((replayable, AdminCommands.replay, "requested"), (discardable, discard, "discarded")):
         letter = add_letter(connection, state)
         if allowed:
-            act(fresh(connection), Choice(ids=[letter]))
+            act(fresh(connection), DeadLetterFilter(ids=[letter]))
             assert states(connection)[letter] == becomes
         else:
-            with pytest.raises(LetterStateRefused, match=f"{letter} is {state}"):
-                act(fresh(connection), Choice(ids=[letter]))
+            with pytest.raises(DeadLetterStateRefused, match=f"{letter} is {state}"):
+                act(fresh(connection), DeadLetterFilter(ids=[letter]))
             assert states(connection)[letter] == state
 
 
 def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
     one, resolved = add_letter(connection), add_letter(connection, "resolved")
-    with pytest.raises(LetterStateRefused):
-        fresh(connection).replay(Choice(ids=[one, resolved]))
-    with pytest.raises(LetterUnknown):
-        fresh(connection).replay(Choice(ids=[one, uuid4()]))
+    with pytest.raises(DeadLetterStateRefused):
+        fresh(connection).replay(DeadLetterFilter(ids=[one, resolved]))
+    with pytest.raises(DeadLetterUnknown):
+        fresh(connection).replay(DeadLetterFilter(ids=[one, uuid4()]))
     assert states(connection)[one] == "open"
 
 
@@ -284,7 +296,7 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(connection:
         add_letter(connection, "resolved"),
     ]
     before = states(connection)
-    done = fresh(connection).replay(Choice(group=GROUP, code="toy-broken", limit=2))
+    done = fresh(connection).replay(DeadLetterFilter(group=GROUP, code="toy-broken", limit=2))
     assert done.details["letters"] == [str(letter) for letter in mine[:2]]
     after = states(connection)
     assert {letter for letter in after if after[letter] != before[letter]} == set(mine[:2])
@@ -293,8 +305,8 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(connection:
 
 def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
     letter = add_letter(connection)
-    fresh(connection).discard(Choice(ids=[letter]), "a test order")
-    row = Reader(connection).letter(letter)
+    fresh(connection).discard(DeadLetterFilter(ids=[letter]), "a test order")
+    row = AdminQueries(connection).letter(letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"
     assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"

@@ -11,9 +11,9 @@ import pytest
 from schemas.callbacks import STRIPE
 from schemas.orders import OrderObserved
 from services.ingest import vendors
-from services.ingest.config.sources_file import Shop
-from services.ingest.store import Store
-from services.ingest.vendors.shared.poll import Polled
+from services.ingest.config.sources_file import SourceConfig
+from services.ingest.store import IngestStore
+from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -291,8 +291,8 @@ def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Se
 def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost(session: Session) -> None:
     """Ticket Evolution through everything: two ways in, one order each, and nothing twice."""
     with FakeTicketEvolution() as vendor:
-        polled = Polled("tevo", vendor.url, TOKEN, SECRET)
-        poller = Poller(session, [Shop("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)])
+        polled = PollConfig("tevo", vendor.url, TOKEN, SECRET)
+        poller = Poller(session, [SourceConfig("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)])
         told, lost = (tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None) for number in (101, 102))
         assert poller.settle() == []
         vendor.put(told)
@@ -311,7 +311,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
 
 
 def ask_for(session: Session, *order_ids: str) -> None:
-    Store(session).add_reads(sorted(order_ids))
+    IngestStore(session).add_reads(sorted(order_ids))
     session.commit()
 
 

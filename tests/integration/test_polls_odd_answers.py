@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.store import Store
+from services.ingest.store import IngestStore
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -60,7 +60,7 @@ def keys(poller: Poller) -> list[str]:
 
 
 def ask_for(session: Session, *order_ids: str) -> None:
-    Store(session).add_reads(sorted(order_ids))
+    IngestStore(session).add_reads(sorted(order_ids))
     session.commit()
 
 

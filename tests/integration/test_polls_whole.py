@@ -19,7 +19,7 @@ from deploy.local.launch import __file__ as launch_file
 from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.orders import OrderObserved
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres.migrate import migrate
 from tests.support.callbacks import record
 from tests.support.door import ROOT
@@ -87,7 +87,7 @@ class Whole:
 
     def observed(self) -> int:
         return sum(
-            it.high - it.low for it in Broker(self.stack.bootstrap_servers).extents(OrderObserved.topic).values()
+            it.high - it.low for it in BrokerAdmin(self.stack.bootstrap_servers).extents(OrderObserved.topic).values()
         )
 
     def until(self, what: str, ready: Callable[[], bool]) -> None:

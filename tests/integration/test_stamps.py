@@ -8,21 +8,21 @@ from dataclasses import replace
 from confluent_kafka import Producer
 
 from schemas.topics import Topic
-from services.runtime.kafka.client import KafkaLog
-from services.runtime.kafka.topics import LOG_APPEND_TIME, TIMESTAMP_TYPE, Broker, Finding
-from services.runtime.loop.ports import Fetch
+from services.runtime.kafka.client import KafkaClient
+from services.runtime.kafka.topics import LOG_APPEND_TIME, TIMESTAMP_TYPE, BrokerAdmin, TopicDifference
+from services.runtime.loop.ports import FetchResult
 from tests.integration.test_kafka_log import Named
 
 AN_HOUR_MS = 3_600_000  # by which a producer's clock is behind; much more, and retention would take its records
 WAIT_S = 60.0
 
 
-def fetched(servers: str, topic: str, count: int) -> list[Fetch]:
+def fetched(servers: str, topic: str, count: int) -> list[FetchResult]:
     """The fetches that brought records, until so many are here."""
     log, named, found = (
-        KafkaLog(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
+        KafkaClient(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
         Named(),
-        list[Fetch](),
+        list[FetchResult](),
     )
     log.subscribe([topic], named)
     until = time.monotonic() + WAIT_S
@@ -39,13 +39,13 @@ def fetched(servers: str, topic: str, count: int) -> list[Fetch]:
 
 def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(bootstrap_servers: str, prefix: str) -> None:
     claimed_ms = round(time.time() * 1_000) - AN_HOUR_MS
-    broker, producer = Broker(bootstrap_servers), Producer({"bootstrap.servers": bootstrap_servers})
+    broker, producer = BrokerAdmin(bootstrap_servers), Producer({"bootstrap.servers": bootstrap_servers})
     before = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
     wanted = replace(before, is_stamped_by_broker=True)
     broker.repair([before])
     producer.produce(before.name, value=b"claimed", timestamp=claimed_ms)
     assert producer.flush(WAIT_S) == 0
-    finding = Finding(before.name, TIMESTAMP_TYPE, LOG_APPEND_TIME, "CreateTime")
+    finding = TopicDifference(before.name, TIMESTAMP_TYPE, LOG_APPEND_TIME, "CreateTime")
     assert broker.compare([wanted]) == [finding]
     assert broker.repair([wanted]) == [finding]
     began_ms = time.time() * 1_000

@@ -14,9 +14,9 @@ import pytest
 
 from schemas.orders import OrderObserved
 from services.ingest import vendors, worker
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.vendors.shared.poll import Found, Polled
+from services.ingest.vendors.shared.poll import FoundObject, PollConfig
 from services.ingest.vendors.ticketevolution import poll
 from services.ingest.worker import SERVICE
 from services.runtime.observability import metrics
@@ -76,7 +76,7 @@ def webhook(told: dict[str, Any], event: str = "order_created", recipient: str =
     return VENDOR.record(Sample(form(told, event, recipient)), slug="tevo", **more)
 
 
-def published(found: Found) -> Record:
+def published(found: FoundObject) -> Record:
     """As the reader of polls publishes it."""
     return callbacks.record(found.body, kind=found.type, source="tevo", order=str(found.external_id))
 
@@ -85,7 +85,7 @@ def asked(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
     """What stands in ingest.reads, read at the vendor."""
     wanted = [order_id.partition(":")[2] for (order_id,) in rows(session, "select order_id from ingest.reads")]
     with httpx.Client(timeout=5) as http:
-        return [published(poll.read_order(http, Polled("tevo", vendor.url, TOKEN, SECRET), it)) for it in wanted]
+        return [published(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it)) for it in wanted]
 
 
 def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
@@ -93,7 +93,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
     cursor, found, is_last = "", list[Record](), False
     with httpx.Client(timeout=5) as http:
         while not is_last:
-            page = poll.read(http, Polled("tevo", vendor.url, TOKEN, SECRET), cursor, now)
+            page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
             found += [published(it) for it in page.found]
     return found
@@ -216,7 +216,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
 ) -> None:
     """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by another door, the issuer's."""
     told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
-    shop = Shop(slug, vendors.KINDS["ticketevolution"], (), polled=Polled(slug, vendor.url, TOKEN, SECRET))
+    shop = SourceConfig(slug, vendors.KINDS["ticketevolution"], (), polled=PollConfig(slug, vendor.url, TOKEN, SECRET))
     poller = Poller(session, [shop])
     vendor.put(told)
     found = poller.settle()

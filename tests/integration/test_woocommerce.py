@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.orders import OrderObserved, TicketsChanged
-from services.approval.settings import Settings, policies
+from services.approval.settings import ApprovalSettings, policies
 from services.console import cli
 from services.console.store import listed, read
 from services.delivery import documents
@@ -164,7 +164,7 @@ def test_an_order_in_a_status_that_nobody_named_is_kept_with_a_reason_until_the_
         stages.apply(raffle(skus=["RFL-SPRING"]))
         through(stages, told("completely-new"))
         assert state_of(stages, 727) == ("observed", ["waiting for status completed"])
-    with opened(database_url, policies(Settings(issue_when="completely-new"))) as stages:
+    with opened(database_url, policies(ApprovalSettings(issue_when="completely-new"))) as stages:
         through(stages, told("completely-new", 1))  # saved again in the shop
         assert (state_of(stages, 727)[0], len(stages.tickets())) == ("released", 3)
 
@@ -224,7 +224,7 @@ def test_suspicion_blocks_nothing(stages: Stages) -> None:
 
 def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_url: str) -> None:
     for window, found in ((0, []), (600, []), (1200, ["shop:1"])):
-        with opened(database_url, policies(Settings(duplicate_window_s=window))) as stages:
+        with opened(database_url, policies(ApprovalSettings(duplicate_window_s=window))) as stages:
             minute = window // 100  # something new to tell
             through(stages, twin(1, minute), twin(2, minute + 20))
             assert alike(stages)["shop:2"] == found

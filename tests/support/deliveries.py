@@ -21,7 +21,7 @@ from deploy.local.launch import __file__ as launch_file
 from deploy.local.mail import Mail
 from deploy.local.roles import as_role
 from deploy.local.stack import STATE
-from schemas.orders import CampaignSaid, OrderDecided, Person, Ticket, TicketsChanged
+from schemas.orders import CampaignSnapshot, OrderDecided, Person, Ticket, TicketsChanged
 from services.delivery.rules import Told
 from services.delivery.worker import handle, tick
 from services.runtime.records import Event, Outcome
@@ -29,7 +29,7 @@ from services.runtime.records import Event, Outcome
 ROOT = Path(__file__).resolve().parents[2]
 TICKETS = UUID("11111111-2222-5333-8444-555555555555")
 ADA = Person(name="Ada Lovelace", email="ada@example.org")
-DRAW = CampaignSaid(
+DRAW = CampaignSnapshot(
     campaign_id="spring",
     version=1,
     name="Spring Draw",

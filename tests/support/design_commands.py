@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.delivery.printing.design.library import Design
-from services.delivery.printing.plate_cache import Shelf
-from services.delivery.printing.tools.checks import Check, Finding
+from services.delivery.printing.plate_cache import PlateCache
+from services.delivery.printing.tools.checks import DesignCheck, DesignFinding
 from services.delivery.printing.tools.target import chosen
 from tests.support import rendering
 
@@ -32,6 +32,6 @@ def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
     return rendering.made(folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes)
 
 
-def findings(design: Design, plates: Path, size: str | None = None) -> list[Finding]:
+def findings(design: Design, plates: Path, size: str | None = None) -> list[DesignFinding]:
     """As the command's process finds them, in this one."""
-    return list(Check(Shelf(plates), lambda _: None).run(design, chosen(design, size, None)))
+    return list(DesignCheck(PlateCache(plates), lambda _: None).run(design, chosen(design, size, None)))

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from deploy.local.launch import __file__ as launch_file
 from schemas.callbacks import TOPIC
 from schemas.topics import TOPICS
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import Record
 from tests.support.callbacks import signed
 
@@ -69,7 +69,7 @@ class DoorProcess:
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
-        Broker(self._servers).repair([it for it in TOPICS if it.name == TOPIC])
+        BrokerAdmin(self._servers).repair([it for it in TOPICS if it.name == TOPIC])
         self.mark()
         self.start()
         return self
@@ -85,7 +85,7 @@ class DoorProcess:
 
     def mark(self) -> None:
         """What is kept from now on counts."""
-        self.begin = {number: it.high for number, it in Broker(self._servers).extents(TOPIC).items()}
+        self.begin = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
 
     def send(
         self, body: bytes, *, topic: str = "order.updated", secret: str = SECRET, **headers: str
@@ -121,7 +121,7 @@ class DoorProcess:
 
     def kept(self) -> list[Record]:
         """What stands in Kafka of this door's shop since the mark."""
-        ends = {number: it.high for number, it in Broker(self._servers).extents(TOPIC).items()}
+        ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {"bootstrap.servers": self._servers, "group.id": "door tests", "enable.auto.commit": False}
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})

@@ -9,7 +9,7 @@ from contextlib import closing
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from services.runtime.kafka.messages import sorted_out
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import LaneKey, Record
 
 READ_WITHIN_S = 120.0
@@ -17,7 +17,7 @@ READ_WITHIN_S = 120.0
 
 def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, list[Record]]:
     """Every partition, from its first record to the end that it has now."""
-    broker = Broker(bootstrap_servers)
+    broker = BrokerAdmin(bootstrap_servers)
     extents = {LaneKey(topic, n): it for topic in topics for n, it in broker.extents(topic).items()}
     return read_lanes(bootstrap_servers, {lane: (it.low, it.high) for lane, it in extents.items()})
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from schemas.callbacks import TOPIC
 from services.ingest import vendors, worker
-from services.ingest.config.sources_file import Shop
-from services.ingest.poller.client import Client
-from services.ingest.poller.reader import Reader
-from services.ingest.poller.tick import Polling
-from services.ingest.vendors.shared.poll import Polled
+from services.ingest.config.sources_file import SourceConfig
+from services.ingest.poller.client import VendorHttpClient
+from services.ingest.poller.reader import PollWorkers
+from services.ingest.poller.tick import PollScheduler
+from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record
 from tests.support.vendors import fake_stripe, fake_woocommerce
@@ -24,24 +24,24 @@ from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 WAIT_S = 120.0
 
 
-def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Shop:
-    polled = Polled(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(**more)
-    return Shop(slug, vendors.KINDS["woocommerce"], (), polled=polled)
+def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> SourceConfig:
+    polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(**more)
+    return SourceConfig(slug, vendors.KINDS["woocommerce"], (), polled=polled)
 
 
-def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> Shop:
-    return Shop(
+def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> SourceConfig:
+    return SourceConfig(
         slug,
         vendors.KINDS["stripe"],
         (),
         orders_of=orders_of,
-        polled=Polled(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
+        polled=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
     )
 
 
-def client() -> Client:
+def client() -> VendorHttpClient:
     """Faster than a vendor would like it."""
-    return Client(per_second=500, answer_s=2.0, wait_s=1.0)
+    return VendorHttpClient(per_second=500, answer_s=2.0, wait_s=1.0)
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Poller:
     """One process: `records` is what it has published, each after its commit."""
 
     session: Session
-    shops: Sequence[Shop]
+    shops: Sequence[SourceConfig]
     records: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reader = Reader(client=client)
-        self.polling = Polling({shop.slug: shop for shop in self.shops}, self.reader)
+        self.reader = PollWorkers(client=client)
+        self.polling = PollScheduler({shop.slug: shop for shop in self.shops}, self.reader)
 
     def tick(self, *, commits: bool = True) -> int:
         """How many callbacks it said. Without a commit it never was."""

@@ -13,29 +13,29 @@ import pypdfium2
 import zxingcpp
 from PIL import Image, ImageChops
 
-from services.delivery.documents import Document, Page
+from services.delivery.documents import Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
-from services.delivery.printing.compile.layout import Font, Sheet
+from services.delivery.printing.compile.layout import PageFont, Sheet
 from services.delivery.printing.compile.plates import Plate
-from services.delivery.printing.compile.whole_page import Trial, set_whole
-from services.delivery.printing.design.fitting import CHARS_MAX, Fitted
-from services.delivery.printing.design.library import Chosen, Design, Library, read
-from services.delivery.printing.design.page import Facts, Odd
+from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
+from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
+from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
+from services.delivery.printing.design.page import CampaignFacts, UnstampableText
 from services.delivery.printing.fonts import faces
-from services.delivery.printing.fonts.faces import Kit
-from services.delivery.printing.pdf.metadata import About
-from services.delivery.printing.pdf.writer import Writer
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.pdf.metadata import DocumentMetadata
+from services.delivery.printing.pdf.writer import PdfWriter
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
-from services.delivery.printing.stamping import OddText, Stamp, normal
+from services.delivery.printing.stamping import NotStampable, PageStamp, normal
 from tests.support.corpus import ODD
 
 DESIGNS = ("raffle-entry", "event-ticket", "e-ticket")
 SIZES = ("a5", "a4", "phone")
 SHEETS = tuple(f"{design}-{size}" for design in DESIGNS for size in SIZES)
 AT = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
-SPRING = Facts(
+SPRING = CampaignFacts(
     "spring", "Spring Draw", "Saturday, 6 March 2027, 19:30 (Europe/Dublin)", "Example Hall, Dublin", "#8c1d40"
 )
 ADA = {
@@ -61,12 +61,12 @@ def payload(number: int = 0) -> str:
 class Cupboard:
     """Face kits of this process: the shelf's part that stamps ask for, without a disk."""
 
-    kits: dict[str, Kit] = field(default_factory=dict)
+    kits: dict[str, FaceKit] = field(default_factory=dict)
 
-    def kit(self, digest: str) -> Kit | None:
+    def kit(self, digest: str) -> FaceKit | None:
         return self.kits.get(digest)
 
-    def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
+    def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if digest not in self.kits:
             self.kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
@@ -83,24 +83,24 @@ class Press:
 
     sheet: Sheet
     plate: Plate
-    stamp: Stamp
-    writer: Writer
-    tried: dict[tuple[str, ...], dict[str, Odd]] = field(default_factory=dict)
+    stamp: PageStamp
+    writer: PdfWriter
+    tried: dict[tuple[str, ...], dict[str, UnstampableText]] = field(default_factory=dict)
 
-    def given(self, texts: Mapping[str, str]) -> tuple[dict[str, Fitted], dict[str, str]]:
+    def given(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """What is fitted for stamping, and what is not for stamping, by the names of the plate's spots."""
-        fitted, odd = dict[str, Fitted](), dict[str, str]()
+        fitted, odd = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
             try:
                 fitted[name] = self.stamp.fitted(name, normal(texts[spot.field]))
-            except OddText:
+            except NotStampable:
                 odd[name] = normal(texts[spot.field])
         return fitted, odd
 
     def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """As the sender prints it: stamped, what cannot be stamped set whole."""
         _, odd = self.given(texts)
-        stamp = Stamp(self.whole(odd), CUPBOARD, self.stamp.stencil) if odd else self.stamp
+        stamp = PageStamp(self.whole(odd), CUPBOARD, self.stamp.stencil) if odd else self.stamp
         return self.writer.write([stamp.page(texts, code)], about())
 
     def whole(self, odd: Mapping[str, str]) -> Plate:
@@ -112,45 +112,45 @@ class Press:
         square = (qr.svg_path(matrix, side), side)
         return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
 
-    def odd(self, texts: Mapping[str, str]) -> dict[str, Odd]:
+    def odd(self, texts: Mapping[str, str]) -> dict[str, UnstampableText]:
         """Sizes and heights at which WeasyPrint sets what cannot be stamped."""
         key = tuple(texts.values())
         if key not in self.tried:
             fitted, odd = self.given(texts)
             short = {name: text[:CHARS_MAX] for name, text in odd.items()}
-            trial = Trial(self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules))
+            trial = FittingTrial(self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules))
             self.tried[key] = trial.fitted()
         return self.tried[key]
 
 
-def written(sheet: Sheet, given: Mapping[str, Fitted | Odd], square: tuple[str, int]) -> bytes:
+def written(sheet: Sheet, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]) -> bytes:
     pdf: bytes = sheet.lay(given, square).document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
     return pdf
 
 
-def about(title: str = "Spring Draw: order 7001", language: str = "en") -> About:
-    return About(title, "1 ticket, order 7001", language, AT)
+def about(title: str = "Spring Draw: order 7001", language: str = "en") -> DocumentMetadata:
+    return DocumentMetadata(title, "1 ticket, order 7001", language, AT)
 
 
 def pressed(sheet: Sheet) -> Press:
     plate = compiler.compiled(sheet, CUPBOARD.kit_of, modules=stencil(35).side)
-    return Press(sheet, plate, Stamp(plate, CUPBOARD, stencil(35)), Writer(CUPBOARD))
+    return Press(sheet, plate, PageStamp(plate, CUPBOARD, stencil(35)), PdfWriter(CUPBOARD))
 
 
 @cache
-def press(reference: str, facts: Facts = SPRING) -> Press:
+def press(reference: str, facts: CampaignFacts = SPRING) -> Press:
     """Of a built-in design. Compiled once a process."""
-    return pressed(Sheet(Library().choose(reference), facts))
+    return pressed(Sheet(DesignLibrary().choose(reference), facts))
 
 
-def press_of(design: Design, size: str = "", language: str = "", facts: Facts = SPRING) -> Press:
+def press_of(design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING) -> Press:
     """Of a design that a test made. Raises what a check raises."""
     return pressed(sheet_of(design, size, language, facts))
 
 
-def sheet_of(design: Design, size: str = "", language: str = "", facts: Facts = SPRING) -> Sheet:
+def sheet_of(design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING) -> Sheet:
     manifest = design.manifest
-    return Sheet(Chosen(design, size or next(iter(manifest.sizes)), language or manifest.languages[0]), facts)
+    return Sheet(DesignVariant(design, size or next(iter(manifest.sizes)), language or manifest.languages[0]), facts)
 
 
 MANIFEST = """\
@@ -215,7 +215,7 @@ def made(
     return read(folder)
 
 
-def ticket(at: int = 0, /, **changes: str) -> Page:
+def ticket(at: int = 0, /, **changes: str) -> TicketPage:
     """One page of an order."""
     told = {
         "number": f"R-{at:06}",
@@ -230,10 +230,12 @@ def ticket(at: int = 0, /, **changes: str) -> Page:
         "design": "event-ticket",
         "position": f"{at + 1} of 9",
     }
-    return Page(**{**told, **changes})
+    return TicketPage(**{**told, **changes})
 
 
-def paper(*pages: Page, order: str = "7001", purchaser: str = "Grace Hopper", email: str = "g@example.org") -> Document:
+def paper(
+    *pages: TicketPage, order: str = "7001", purchaser: str = "Grace Hopper", email: str = "g@example.org"
+) -> Document:
     return Document(order, purchaser, email, pages, AT)
 
 
@@ -244,9 +246,9 @@ SAMPLES = {
 }
 
 
-def renderer(folder: Path, *pages: Page, library: Library | None = None) -> Renderer:
+def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = None) -> Renderer:
     """With the plates of these pages on its shelf: no process of its own is started for them."""
-    made = Renderer(library or Library(), Shelf(folder))
+    made = Renderer(library or DesignLibrary(), PlateCache(folder))
     for page in pages:
         chosen, facts = made.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(chosen, facts)

@@ -20,8 +20,8 @@ from typing_extensions import override
 
 from schemas.envelope import Output
 from services.runtime import process
-from services.runtime.errors import BrokerAway, StublineError
-from services.runtime.kafka.client import KafkaLog
+from services.runtime.errors import BrokerUnavailable, StublineError
+from services.runtime.kafka.client import KafkaClient
 from services.runtime.loop.ports import Answer
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
@@ -58,7 +58,7 @@ class Trap(Switches):
         act(action)
 
 
-class TrappedLog(KafkaLog):
+class TrappedLog(KafkaClient):
     """Its reports of deliveries pass a trap, in the client's own callback."""
 
     switches: ClassVar[Switches]
@@ -69,7 +69,7 @@ class TrappedLog(KafkaLog):
             try:
                 self.switches.at("delivered")
             except DeliveryFailed as failed:
-                error = BrokerAway(f"delivery failed: {failed}")
+                error = BrokerUnavailable(f"delivery failed: {failed}")
             answer(error)
 
         super().produce(output, answered)
@@ -98,7 +98,7 @@ def main() -> int:
     file = os.environ.get("SABOTAGE_FILE")
     switches = Trap(Path(file)) if file else Switches(os.environ["SABOTAGE"])
     TrappedLog.switches = switches
-    vars(process)["KafkaLog"] = TrappedLog  # the one place where a process gets its log from
+    vars(process)["KafkaClient"] = TrappedLog  # the one place where a process gets its log from
     process.run = partial(run, switches=switches)
     return int(import_module(f"services.{sys.argv[1]}.__main__").main())
 

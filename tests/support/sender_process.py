@@ -15,11 +15,11 @@ from typing_extensions import override
 from services.delivery import printer
 from services.delivery.documents import Document
 from services.delivery.errors import DesignUnknown
-from services.delivery.printing.sandbox.limits import Ceiling
+from services.delivery.printing.sandbox.limits import SandboxLimits
 from services.delivery.sender import headers
 from services.delivery.sender.process import run
-from services.delivery.sender.telemetry import Narrator, Telemetry
-from services.delivery.settings import Settings
+from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
+from services.delivery.settings import DeliverySettings
 from services.runtime.observability.health import Health
 from services.runtime.settings import load
 from tests.protocol.toy.sabotage import Switches
@@ -27,7 +27,7 @@ from tests.protocol.toy.sabotage import Switches
 POINTS = ("taken", "named", "rendered", "handed_over", "answered", "recorded")
 
 
-class Saboteur(Narrator):
+class Saboteur(SenderLoggingTelemetry):
     """Tells what a Narrator tells, and then acts."""
 
     def __init__(self, health: Health) -> None:
@@ -50,10 +50,10 @@ class Saboteur(Narrator):
 class Trying:
     """Slow, or faulty, as the test asked. Says of each document that it was rendered: a line of the file that is named."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(self, settings: DeliverySettings, telemetry: SenderTelemetry) -> None:
         self._renderer = printer.renderer(settings, telemetry)
         if seconds := os.environ.get("SENDER_PRESS_SECONDS"):
-            self._renderer.press.ceiling = Ceiling(seconds_max=int(seconds))
+            self._renderer.press.ceiling = SandboxLimits(seconds_max=int(seconds))
 
     def key(self, document: Document) -> bytes:
         return self._renderer.key(document)
@@ -83,4 +83,4 @@ def defective(name: str, address: str) -> str:
 if __name__ == "__main__":
     headers.mailbox = defective
     faulthandler.register(signal.SIGUSR1)
-    sys.exit(run(load(Settings), Trying, Saboteur))
+    sys.exit(run(load(DeliverySettings), Trying, Saboteur))

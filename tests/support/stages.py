@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 from schemas.envelope import Output, Snapshot
 from schemas.orders import DecidedLine, Line, OrderDecided, OrderObserved, Person, Storefront, TicketsChanged
 from services.approval import worker as approval
-from services.approval.settings import Policies, Settings, policies
+from services.approval.settings import ApprovalSettings, Policies, policies
 from services.issuer import worker as issuer
-from services.issuer.operate import CampaignDesk
-from services.issuer.rules.campaigns import Definition
-from services.runtime.admin.commands import Command, Done
+from services.issuer.operate import CampaignCommands
+from services.issuer.rules.campaigns import CampaignDefinition
+from services.runtime.admin.commands import CommandResult, OperatorCommand
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
@@ -79,9 +79,9 @@ def decided(order: str, quantity: int, *, sequence: int = 1, sku: str = "RFL") -
     )
 
 
-def raffle(**changed: Any) -> Definition:
+def raffle(**changed: Any) -> CampaignDefinition:
     content = {"id": "raffle", "name": "Raffle", "sources": ["shop"], "skus": ["RFL"], "prefix": "R-", "padding": 4}
-    return Definition.model_validate(content | changed)
+    return CampaignDefinition.model_validate(content | changed)
 
 
 class Stages:
@@ -89,7 +89,7 @@ class Stages:
 
     def __init__(self, session: Session, judged_by: Policies | None = None) -> None:
         self.session = session
-        self.policies = judged_by or policies(Settings())
+        self.policies = judged_by or policies(ApprovalSettings())
 
     def approve(self, *events: OrderObserved) -> list[Outcome]:
         batch = [approval.parse(record(self._written(event))) for event in events]
@@ -112,8 +112,8 @@ class Stages:
             events = issuer.tick(DAWN, self.session, orders_max=orders_max)
         return self.tickets_said([Effect(events)])
 
-    def apply(self, *definitions: Definition) -> Done:
-        return CampaignDesk(self.session, Command("tester", uuid4())).apply(definitions)
+    def apply(self, *definitions: CampaignDefinition) -> CommandResult:
+        return CampaignCommands(self.session, OperatorCommand("tester", uuid4())).apply(definitions)
 
     def rows(self, statement: str, arguments: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         return self.session.cursor(row_factory=dict_row).execute(statement.encode(), arguments).fetchall()

@@ -33,7 +33,7 @@ from deploy.local.programs import Services, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
-from services.runtime.kafka.topics import Broker
+from services.runtime.kafka.topics import BrokerAdmin
 
 SECRET = "a-shop's-own-secret"
 PARSER = BytesParser(EmailMessage, policy=policy.default)
@@ -281,7 +281,7 @@ def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Itera
         "STUBLINE_DELIVERY_RETRY_MIN_MS": "200",
     }
     if partitions is not None:
-        Broker(stack.bootstrap_servers).repair([replace(topic, partitions=partitions) for topic in all_topics()])
+        BrokerAdmin(stack.bootstrap_servers).repair([replace(topic, partitions=partitions) for topic in all_topics()])
     migrate = ["migrate"] if partitions is None else ["migrate", "--database-only"]
     for command in (migrate, ["campaigns", "apply", str(files["campaigns"])]):
         program = str(Path(sys.executable).with_name("stubline"))

@@ -9,19 +9,19 @@ import pytest
 
 from schemas.envelope import Output
 from schemas.orders import order_of
-from services.approval.settings import Settings as ApprovalSettings
+from services.approval.settings import ApprovalSettings
 from services.approval.settings import policies
 from services.approval.worker import service as approval
-from services.delivery.settings import Settings as DeliverySettings
+from services.delivery.settings import DeliverySettings
 from services.delivery.worker import service as delivery
 from services.ingest.worker import SERVICE as INGEST
 from services.issuer.worker import service as issuer
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
+from services.runtime.testing import FakeBroker, FakeBrokerClient, FakeClock, FakeDatabase, FakeLedger, fault
 
 NAMES = [(b"shop:727", "shop:727"), ("shop:straße-1".encode(), "shop:straße-1"), (b"shop:?", None), (b"shop:a b", None)]
 SERVICES = [INGEST, approval(policies(ApprovalSettings())), issuer(10), delivery(DeliverySettings())]
@@ -35,9 +35,9 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
         broker.create_topic(topic, 1)
     for topic in service.topics:
         broker.append(Output(topic, key, b"\xff", []))
-    means = Means(
+    means = WorkerContext(
         service,
-        FakeLog(broker, service.group),
+        FakeBrokerClient(broker, service.group),
         FakeLedger(database, service.group),
         LaneSettings(),
         Telemetry(),

@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 @dataclass
-class Kept(OrderedDict[K, V]):
+class LruCache(OrderedDict[K, V]):
     """The latest so many."""
 
     most: int = 1

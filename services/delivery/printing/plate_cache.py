@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
 
-from services.delivery.errors import LayoutAway, PlatesFolderUnusable, PlateUnreadable
+from services.delivery.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import qr
 from services.delivery.printing.compile import plates
 from services.delivery.printing.compile.plates import Plate
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.design.page import Facts
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.fonts import faces, fallback
-from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.packaged import fonts_digest
 
 if TYPE_CHECKING:
     from services.delivery.printing.compile.layout import (
-        Font,  # which imports WeasyPrint: 40 MB that a stamp does not need
+        PageFont,  # which imports WeasyPrint: 40 MB that a stamp does not need
     )
 
 T = TypeVar("T")
@@ -64,10 +64,10 @@ def pango_version() -> int:
         with suppress(OSError):
             version: int = ctypes.CDLL(name).pango_version()
             return version
-    raise LayoutAway("Pango is not installed")
+    raise LayoutUnavailable("Pango is not installed")
 
 
-def plate_key(chosen: Chosen, facts: Facts) -> str:
+def plate_key(chosen: DesignVariant, facts: CampaignFacts) -> str:
     """Known before anything is laid out."""
     told = [versions(), chosen.design.digest, chosen.size, chosen.language, *facts.told().values()]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
@@ -85,12 +85,12 @@ def checked(name: str, packed: bytes) -> bytes:
     return content
 
 
-class Shelf:
+class PlateCache:
     """A folder. A file that is not what was written is removed, and made anew by whoever wants it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kits: dict[str, Kit] = {}
+        self._kits: dict[str, FaceKit] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def plate(self, key: str) -> Plate | None:
@@ -105,12 +105,12 @@ class Shelf:
     def is_proven(self, key: str) -> bool:
         return self.plate(key) is not None and self._load(f"{key}.proven", bytes) is not None
 
-    def kit(self, digest: str) -> Kit | None:
+    def kit(self, digest: str) -> FaceKit | None:
         if digest not in self._kits and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None:
             self._kits[digest] = found
         return self._kits.get(digest)
 
-    def kit_of(self, font: Font, characters: str, tags: frozenset[str]) -> Kit:
+    def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         """Made if there is none."""
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if (found := self.kit(digest)) is not None:
@@ -119,12 +119,12 @@ class Shelf:
         self._put(f"{digest}.face", faces.to_bytes(made))
         return made
 
-    def stencil(self, length: int = PAYLOAD_CHARS) -> qr.Stencil:
+    def stencil(self, length: int = PAYLOAD_CHARS) -> qr.QrStencil:
         name = f"{length}-m-{qr.MASK}.stencil"
 
-        def read(packed: bytes) -> qr.Stencil:
+        def read(packed: bytes) -> qr.QrStencil:
             try:
-                return qr.Stencil.from_bytes(packed)
+                return qr.QrStencil.from_bytes(packed)
             except ValueError as error:
                 raise PlateUnreadable(str(error)) from None
 

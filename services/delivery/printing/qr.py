@@ -41,7 +41,7 @@ RECTANGLE = b"%d %d %d 1 re\n"  # x, y, width
 
 
 @dataclass(frozen=True, slots=True)
-class Stencil:
+class QrStencil:
     """All that the codes of one length share, as long as they keep to QR's alphanumeric alphabet."""
 
     length: int
@@ -87,7 +87,7 @@ class Stencil:
         return body + crc32(body).to_bytes(CRC_BYTES, "big")
 
     @staticmethod
-    def from_bytes(data: bytes) -> Stencil:
+    def from_bytes(data: bytes) -> QrStencil:
         """One changed bit would spoil every code drawn with it, so anything but what to_bytes wrote is refused."""
         if len(data) < HEAD.size or not data.startswith(MAGIC):
             raise ValueError("these bytes are no stencil")
@@ -102,10 +102,10 @@ class Stencil:
             raise ValueError("the stencil has another checksum than was written: its bytes were changed")
         starts = range(HEAD.size, end, size)
         base, *basis = (int.from_bytes(data[at : at + size], "big") >> _padding(side) for at in starts)
-        return Stencil(length, error.decode(), version, mask, base, tuple(basis))
+        return QrStencil(length, error.decode(), version, mask, base, tuple(basis))
 
 
-def stencil(length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK) -> Stencil:
+def stencil(length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK) -> QrStencil:
     """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and its bytes kept."""
     if length < 1:
         raise ValueError(f"a stencil is for at least one character, not {length}")
@@ -119,14 +119,14 @@ def stencil(length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int 
         raise ValueError(f"{length} characters need version {version}, and stencils go up to {VERSION_MAX}")
     base = _packed(blank)
     basis = tuple(base ^ _packed(made(payload, version)) for payload in _single_bits(length))
-    learnt = Stencil(length, error, version, mask, base, basis)
+    learnt = QrStencil(length, error, version, mask, base, basis)
     witness = (ALPHABET[::-1] * length)[:length]
     if learnt.matrix(witness) != _packed(made(witness, version)):
         raise RuntimeError("segno's codes are no longer a constant XOR their data bits: there is no stencil of them")
     return learnt
 
 
-def drawn(payload: str, by: Stencil | None = None) -> tuple[int, int]:
+def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
     """A matrix and its side, of any payload that fits a QR code: by the stencil if it is of its form, else by segno whole."""
     if by is not None:
         with suppress(ValueError):
@@ -150,7 +150,7 @@ def svg_path(matrix: int, side: int) -> str:
     return "".join(f"M{x} {y}h{width}v1h-{width}z" for x, y, width in _runs(matrix, side))
 
 
-class _Strip(dict[int, bytes]):
+class _QrStrip(dict[int, bytes]):
     """The rectangles of eight modules by their bits, kept as they occur: 256 at most."""
 
     def __init__(self, side: int, at: int) -> None:
@@ -162,8 +162,8 @@ class _Strip(dict[int, bytes]):
 
 
 @cache
-def _strips(side: int) -> tuple[_Strip, ...]:
-    return tuple(_Strip(side, at) for at in range(0, side * side, 8))
+def _strips(side: int) -> tuple[_QrStrip, ...]:
+    return tuple(_QrStrip(side, at) for at in range(0, side * side, 8))
 
 
 def _runs(matrix: int, side: int) -> Iterator[tuple[int, int, int]]:

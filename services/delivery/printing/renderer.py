@@ -9,25 +9,25 @@ from datetime import UTC
 from typing import Protocol
 
 from services.delivery.documents import Document
-from services.delivery.documents import Page as TicketPage
+from services.delivery.documents import TicketPage
 from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing import qr
 from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.design.colours import tint
-from services.delivery.printing.design.library import Chosen, Library, lookup
-from services.delivery.printing.design.page import Facts
-from services.delivery.printing.lru_cache import Kept
-from services.delivery.printing.pdf.metadata import About
-from services.delivery.printing.pdf.writer import Page, Writer
-from services.delivery.printing.plate_cache import Shelf, plate_key, versions
-from services.delivery.printing.sandbox.layout_worker import Press
-from services.delivery.printing.sandbox.limits import Task, compile_apart
-from services.delivery.printing.stamping import OddText, Stamp, normal
+from services.delivery.printing.design.library import DesignLibrary, DesignVariant, lookup
+from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.lru_cache import LruCache
+from services.delivery.printing.pdf.metadata import DocumentMetadata
+from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
+from services.delivery.printing.plate_cache import PlateCache, plate_key, versions
+from services.delivery.printing.sandbox.layout_worker import LayoutWorker
+from services.delivery.printing.sandbox.limits import CompileTask, compile_apart
+from services.delivery.printing.stamping import NotStampable, PageStamp, normal
 
 STAMPS_MAX, CHOICES_MAX = 256, 1_024
 
 
-class Narrator(Protocol):
+class RenderTelemetry(Protocol):
     """Hears how pages were made; for metrics."""
 
     def stamped(self, pages: int) -> None: ...
@@ -36,7 +36,7 @@ class Narrator(Protocol):
     def compiled(self, seconds: float) -> None: ...
 
 
-class Silent:
+class NoRenderTelemetry:
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
     def lacking(self, design: str, field: str, letters: int) -> None: ...
@@ -47,17 +47,17 @@ class Silent:
 class Renderer:
     """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and TextUnprintable for one order."""
 
-    library: Library
-    shelf: Shelf
-    narrator: Narrator = field(default_factory=Silent)
-    press: Press = field(default_factory=Press)
-    _choices: dict[tuple[str, str], Chosen] = field(init=False, default_factory=dict)
-    _stamps: Kept[object, Stamp] = field(init=False, default_factory=lambda: Kept(most=STAMPS_MAX))
-    _stencil: qr.Stencil | None = field(init=False, default=None)
-    _writer: Writer = field(init=False)
+    library: DesignLibrary
+    shelf: PlateCache
+    narrator: RenderTelemetry = field(default_factory=NoRenderTelemetry)
+    press: LayoutWorker = field(default_factory=LayoutWorker)
+    _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
+    _stamps: LruCache[object, PageStamp] = field(init=False, default_factory=lambda: LruCache(most=STAMPS_MAX))
+    _stencil: qr.QrStencil | None = field(init=False, default=None)
+    _writer: PdfWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._writer = Writer(self.shelf)
+        self._writer = PdfWriter(self.shelf)
 
     def key(self, document: Document) -> bytes:
         """32 bytes that name everything the file depends on. Lays nothing out, and reads designs from disk only once."""
@@ -73,7 +73,7 @@ class Renderer:
     def render(self, document: Document) -> bytes:
         pages = [self._page(document, page) for page in document.pages]
         language = pages[0].plate.language if pages else "en"
-        about = About(document.title, document.subject, language, document.issued_at.astimezone(UTC))
+        about = DocumentMetadata(document.title, document.subject, language, document.issued_at.astimezone(UTC))
         return self._writer.write(pages, about)
 
     def language(self, design: str, asked: str) -> str:
@@ -88,37 +88,37 @@ class Renderer:
         if asked and lookup(asked, languages) is None:
             raise DesignUnknown(f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}")
 
-    def asked(self, page: TicketPage) -> tuple[Chosen, Facts]:
+    def asked(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
         """What a page is compiled from."""
         return self._chosen(page), facts_of(page)
 
-    def _page(self, document: Document, page: TicketPage) -> Page:
+    def _page(self, document: Document, page: TicketPage) -> StampedPage:
         stamp, texts = self._stamp(page), texts_of(document, page)
         try:
             stamped = stamp.page(texts, page.payload)
-        except OddText as odd:
+        except NotStampable as odd:
             whole = self._whole(page, stamp, texts).page(texts, page.payload)
             self.narrator.whole(1, odd.why)
             return whole
         self.narrator.stamped(1)
         return stamped
 
-    def _stamp(self, page: TicketPage) -> Stamp:
+    def _stamp(self, page: TicketPage) -> PageStamp:
         chosen, facts = self._chosen(page), facts_of(page)
         key = plate_key(chosen, facts)
 
-        def make() -> Stamp:
+        def make() -> PageStamp:
             plate = self._on_shelf(key)
             if plate is None:
-                self.narrator.compiled(self._compiled(Task(chosen, facts, self.shelf, key), page))
+                self.narrator.compiled(self._compiled(CompileTask(chosen, facts, self.shelf, key), page))
                 plate = self._on_shelf(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
-            return Stamp(plate, self.shelf, self._own_stencil())
+            return PageStamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or(key, make)
 
-    def _compiled(self, task: Task, page: TicketPage) -> float:
+    def _compiled(self, task: CompileTask, page: TicketPage) -> float:
         try:
             return compile_apart(task)
         except DesignUnusable:
@@ -130,30 +130,30 @@ class Renderer:
         plate = self.shelf.plate(key)
         return None if plate is None or any(self.shelf.kit(face) is None for face in plate.faces) else plate
 
-    def _whole(self, page: TicketPage, stamp: Stamp, texts: Mapping[str, str]) -> Stamp:
+    def _whole(self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]) -> PageStamp:
         """A plate with the odd texts set in it; the order's other tickets use it too."""
         odd = {}
         for name, spot in stamp.plate.spots.items():
             try:
                 stamp.fitted(name, normal(texts[spot.field]))
-            except OddText:
+            except NotStampable:
                 odd[name] = normal(texts[spot.field])
         chosen, facts = self._chosen(page), facts_of(page)
         key = plate_key(chosen, facts)
 
-        def make() -> Stamp:
-            plate = self.press.whole(Task(chosen, facts, self.shelf, key), stamp.plate, odd)
+        def make() -> PageStamp:
+            plate = self.press.whole(CompileTask(chosen, facts, self.shelf, key), stamp.plate, odd)
             for name, text in odd.items():
                 if letters := lacking_in(text, plate):
                     self.narrator.lacking(chosen.design.name, stamp.plate.spots[name].field, letters)
-            return Stamp(plate, self.shelf, self._own_stencil())
+            return PageStamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or((key, *sorted(odd.items())), make)
 
-    def _chosen(self, page: TicketPage) -> Chosen:
+    def _chosen(self, page: TicketPage) -> DesignVariant:
         return self._choose(page.design, page.language)
 
-    def _choose(self, design: str, language: str) -> Chosen:
+    def _choose(self, design: str, language: str) -> DesignVariant:
         """Read once a process: an edit of a design is for senders that start after it, so that one order has one look."""
         if (design, language) not in self._choices:
             if len(self._choices) >= CHOICES_MAX:
@@ -161,7 +161,7 @@ class Renderer:
             self._choices[design, language] = self.library.choose(design, language)
         return self._choices[design, language]
 
-    def _own_stencil(self) -> qr.Stencil:
+    def _own_stencil(self) -> qr.QrStencil:
         if self._stencil is None:
             self._stencil = self.shelf.stencil()
         return self._stencil
@@ -172,8 +172,8 @@ def lacking_in(text: str, plate: Plate) -> int:
     return sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text) if plate.lacking else 0
 
 
-def facts_of(page: TicketPage) -> Facts:
-    return Facts(page.campaign_id, page.campaign, page.when, page.venue, tint(page.campaign_id))
+def facts_of(page: TicketPage) -> CampaignFacts:
+    return CampaignFacts(page.campaign_id, page.campaign, page.when, page.venue, tint(page.campaign_id))
 
 
 def texts_of(document: Document, page: TicketPage) -> dict[str, str]:

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from services.delivery.printing import qr
-from services.delivery.printing.compile.plates import Plate, Spot
-from services.delivery.printing.design.fitting import Fitted, fit
+from services.delivery.printing.compile.plates import FieldSpot, Plate
+from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
 from services.delivery.printing.design.links import addressed
-from services.delivery.printing.fonts.faces import Kit, Kits, the_kit
+from services.delivery.printing.fonts.faces import FaceKit, FaceKits, the_kit
 from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
 from services.delivery.printing.pdf.fonts import resource
-from services.delivery.printing.pdf.writer import Page
+from services.delivery.printing.pdf.writer import StampedPage
 
 HEX = [b"%04x" % glyph for glyph in range(65_536)]
 LINES_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names
 LEVEL = 1  # of zlib: pages are small, and the fonts are packed already
 
 
-class OddText(Exception):
+class NotStampable(Exception):
     """Cannot be stamped: WeasyPrint sets the field. Names why, for the metric."""
 
     def __init__(self, name: str, why: str) -> None:
@@ -37,7 +37,7 @@ def normal(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
+class StampedField:
     """A field's operators, and which glyphs they show that not every file has."""
 
     operators: bytes
@@ -45,16 +45,16 @@ class Set:
 
 
 @dataclass
-class Stamp:
+class PageStamp:
     """One plate at work. Not shared between threads."""
 
     plate: Plate
-    kits: Kits
-    stencil: qr.Stencil | None
-    _set: dict[tuple[str, str], Set] = field(init=False, default_factory=dict, repr=False)
+    kits: FaceKits
+    stencil: qr.QrStencil | None
+    _set: dict[tuple[str, str], StampedField] = field(init=False, default_factory=dict, repr=False)
 
-    def page(self, texts: Mapping[str, str], payload: str) -> Page:
-        """Raises OddText. `texts`: of all the plate's fields."""
+    def page(self, texts: Mapping[str, str], payload: str) -> StampedPage:
+        """Raises NotStampable. `texts`: of all the plate's fields."""
         parts: list[bytes] = []
         rare = set(self.plate.rare)
         for part in self.plate.content:
@@ -67,23 +67,23 @@ class Stamp:
                 found = self._field(spot, texts[spot.field])
                 parts.append(found.operators)
                 rare |= found.rare
-        return Page(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts))
+        return StampedPage(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts))
 
     def _links(self, texts: Mapping[str, str]) -> tuple[bytes, ...]:
         return tuple(addressed(address, texts) for address in self.plate.links)
 
-    def fitted(self, name: str, text: str) -> Fitted:
-        """What both ways print of a text. Raises OddText."""
+    def fitted(self, name: str, text: str) -> FittedText:
+        """What both ways print of a text. Raises NotStampable."""
         spot = self.plate.spots[name]
         kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
         shown = self._capitals(name, text) if spot.upper else text
         if not kit.characters.issuperset(shown):
-            raise OddText(name, "characters")
+            raise NotStampable(name, "characters")
 
         def measure(words: str, scale: float) -> float:
             glyphs = kit.face.shape(words, spot.box.size * scale, spacing)
             if glyphs is None:
-                raise OddText(name, "glyphs")
+                raise NotStampable(name, "glyphs")
             return glyphs.width
 
         return fit(shown, spot.rule, spot.box, measure)
@@ -92,10 +92,10 @@ class Stamp:
         """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents out."""
         language = self.plate.language.partition("-")[0].lower()
         if language == "el" and not text.isascii():
-            raise OddText(name, "capitals")
+            raise NotStampable(name, "capitals")
         return (text.replace("i", "\u0130") if language in {"tr", "az"} else text).upper()
 
-    def _spacing(self, spot: Spot) -> Spacing:
+    def _spacing(self, spot: FieldSpot) -> Spacing:
         return Spacing(self.plate.language, spot.letter, dict(spot.features))
 
     def _code(self, payload: str) -> bytes:
@@ -104,7 +104,7 @@ class Stamp:
         own = self.plate.modules
         return path if side == own else b"%f 0 0 %f 0 0 cm\n%b" % (own / side, own / side, path)
 
-    def _field(self, spot: Spot, text: str) -> Set:
+    def _field(self, spot: FieldSpot, text: str) -> StampedField:
         key = (spot.name, text)
         found = self._set.get(key)
         if found is None:
@@ -113,7 +113,7 @@ class Stamp:
             found = self._set[key] = self._written(spot, self.fitted(spot.name, normal(text)))
         return found
 
-    def _written(self, spot: Spot, fitted: Fitted) -> Set:
+    def _written(self, spot: FieldSpot, fitted: FittedText) -> StampedField:
         kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
         pitch = spot.box.pitch_at(fitted.scale)
         y = spot.y + fitted.top + spot.baseline_at(fitted.scale, *kit.face.line(fitted.size))
@@ -122,7 +122,7 @@ class Stamp:
         for line in fitted.lines:
             glyphs = kit.face.shape(line, fitted.size, spacing)
             if glyphs is None:
-                raise OddText(spot.name, "glyphs")
+                raise NotStampable(spot.name, "glyphs")
             spare = spot.box.width - glyphs.width
             x = spot.x + (spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0)
             written = shown(glyphs, kit, int(fitted.size * UNITS) / UNITS)
@@ -130,10 +130,10 @@ class Stamp:
             shown_glyphs.update(glyphs.ids)
             y += pitch
         rare = frozenset([(kit.digest, glyph) for glyph in shown_glyphs - kit.common])
-        return Set(b"".join(parts), rare)
+        return StampedField(b"".join(parts), rare)
 
 
-def shown(glyphs: Glyphs, kit: Kit, size: float) -> bytes:
+def shown(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
     """`/K0 12 Tf [<0024>67<0039>] TJ`."""
     if not glyphs.ids:
         return b""

@@ -6,8 +6,8 @@ import sys
 
 from services.delivery.printer import renderer
 from services.delivery.sender.process import run
-from services.delivery.settings import Settings
+from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
 if __name__ == "__main__":
-    sys.exit(run(load(Settings), renderer))
+    sys.exit(run(load(DeliverySettings), renderer))

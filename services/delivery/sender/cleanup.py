@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from services.delivery.blob_store import Files
-from services.delivery.errors import FilesAway, PlatesFolderUnusable
-from services.delivery.sender.telemetry import Telemetry
-from services.delivery.store import Register, Unused
+from services.delivery.blob_store import BlobStore
+from services.delivery.errors import BlobStoreUnavailable, PlatesFolderUnusable
+from services.delivery.sender.telemetry import SenderTelemetry
+from services.delivery.store import FileIndex, UnusedFile
 
 STEP_FILES_MAX = 50  # mails wait meanwhile: a second at most, on a store that takes 20 ms a file
 FULL_INTERVAL_S = 5.0  # behind a step that left something
@@ -18,13 +18,13 @@ PLATES_INTERVAL_S = 3_600.0
 
 
 @dataclass(slots=True)
-class Janitor:
+class FileCleanup:
     """Crash: contents go first, their rows behind them. Rows that are left name nothing, and go with the next step."""
 
-    register: Callable[[], Register]
-    files: Files
+    register: Callable[[], FileIndex]
+    files: BlobStore
     keep_days: int
-    telemetry: Telemetry
+    telemetry: SenderTelemetry
     clock: Callable[[], float]
     plates: Callable[[], int] = lambda: 0  # removes unused ones of this machine: how many
     _next_at: float = float("-inf")
@@ -49,16 +49,16 @@ class Janitor:
             if gone := self.plates():
                 self.telemetry.plates_removed(gone)
 
-    def _step(self, register: Register) -> bool:
+    def _step(self, register: FileIndex) -> bool:
         """Whether there may be more."""
         unused = register.unused(self.keep_days, STEP_FILES_MAX)
-        gone: list[Unused] = []
+        gone: list[UnusedFile] = []
         try:
             for file in unused:
                 if file.is_last:
                     self.files.delete(file.sha256)
                 gone.append(file)
-        except FilesAway as error:
+        except BlobStoreUnavailable as error:
             self.telemetry.file_trouble("", error)
         if gone:
             register.forget(gone)

@@ -8,22 +8,22 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from services.delivery.sender.rules import Leased
-from services.delivery.sender.store import Desk
+from services.delivery.sender.rules import LeasedJob
+from services.delivery.sender.store import JobQueue
 from services.runtime.errors import Fatal
 from services.runtime.observability import logs
 
 
-class Heart:
+class LeaseRenewer:
     """A thread with a connection of its own. It beats for a job no longer than rendering may take: a sender that hangs lets
     go of it.
     """
 
     def __init__(
-        self, desk: Desk, *, lease_s: float, work_s_max: float, clock: Callable[[], float] = time.monotonic
+        self, desk: JobQueue, *, lease_s: float, work_s_max: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._desk, self._lease_s, self._work_s_max, self._clock = desk, lease_s, work_s_max, clock
-        self._held: dict[Leased, float] = {}
+        self._held: dict[LeasedJob, float] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
@@ -35,17 +35,17 @@ class Heart:
         self._ended.set()
         self._thread.join(5)
 
-    def hold(self, jobs: Sequence[Leased]) -> None:
+    def hold(self, jobs: Sequence[LeasedJob]) -> None:
         with self._lock:
             self._held |= dict.fromkeys(jobs, self._clock())
 
-    def begin(self, job: Leased) -> None:
+    def begin(self, job: LeasedJob) -> None:
         """Its work starts now: those that wait for their turn behind a long one do not grow old by it."""
         with self._lock:
             now = self._clock()
             self._held = dict.fromkeys(self._held, now) | {job: now}
 
-    def release(self, jobs: Sequence[Leased]) -> None:
+    def release(self, jobs: Sequence[LeasedJob]) -> None:
         with self._lock:
             for job in jobs:
                 self._held.pop(job, None)

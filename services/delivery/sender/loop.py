@@ -10,26 +10,26 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from services.delivery.breaker import Breaker
-from services.delivery.document_cache import Archive, Printed
+from services.delivery.breaker import CircuitBreaker
+from services.delivery.document_cache import CachedDocument, DocumentCache
 from services.delivery.documents import Per, document, documents
 from services.delivery.errors import DesignUnusable, RenderFailed
-from services.delivery.sender.cleanup import Janitor
-from services.delivery.sender.leases import Heart
-from services.delivery.sender.mail import Letterhead, compose
+from services.delivery.sender.cleanup import FileCleanup
+from services.delivery.sender.leases import LeaseRenewer
+from services.delivery.sender.mail import SenderIdentity, compose
 from services.delivery.sender.rules import (
-    Answer,
-    Leased,
-    Patience,
-    Verdict,
+    LeasedJob,
+    RetryPolicy,
+    SendVerdict,
+    SmtpReply,
     address,
     judge,
     refusal,
     shakes_the_server,
 )
-from services.delivery.sender.smtp import Channel, Parcel
-from services.delivery.sender.store import Desk, Work
-from services.delivery.sender.telemetry import Telemetry
+from services.delivery.sender.smtp import OutgoingMail, SmtpChannel
+from services.delivery.sender.store import JobQueue, PlannedSend
+from services.delivery.sender.telemetry import SenderTelemetry
 from services.runtime.errors import Poison, StublineError, Transient
 from services.runtime.observability import logs
 
@@ -38,18 +38,18 @@ CONTROLS_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class SenderContext:
     """What a sender works with. `per`: what one PDF holds."""
 
-    desk: Desk
-    channel: Channel
-    breaker: Breaker
-    heart: Heart
-    patience: Patience
-    letterhead: Letterhead
-    telemetry: Telemetry
-    archive: Archive
-    janitor: Janitor
+    desk: JobQueue
+    channel: SmtpChannel
+    breaker: CircuitBreaker
+    heart: LeaseRenewer
+    patience: RetryPolicy
+    letterhead: SenderIdentity
+    telemetry: SenderTelemetry
+    archive: DocumentCache
+    janitor: FileCleanup
     per: Per
     clock: Callable[[], float]
     chance: Callable[[], float]
@@ -60,9 +60,9 @@ class Means:
 class Sender:
     """Crash: between the intent and the answer written, the lease runs out and another sender tries again."""
 
-    def __init__(self, means: Means, is_ending: Callable[[], bool]) -> None:
+    def __init__(self, means: SenderContext, is_ending: Callable[[], bool]) -> None:
         self._means, self._is_ending = means, is_ending
-        self._ends: deque[tuple[Leased, Callable[[], None]]] = deque()  # what happened, and is not yet written
+        self._ends: deque[tuple[LeasedJob, Callable[[], None]]] = deque()  # what happened, and is not yet written
         self._is_paused = False
         self._controls_at = self._standing_at = float("-inf")
 
@@ -107,7 +107,7 @@ class Sender:
             self._standing_at = now
         means.janitor.turn()
 
-    def _work(self, waiting: deque[Work]) -> None:
+    def _work(self, waiting: deque[PlannedSend]) -> None:
         means = self._means
         try:
             while waiting and not self._is_ending() and means.breaker.allows(1) and not self._is_paused:
@@ -121,7 +121,7 @@ class Sender:
                 self._give_back([work.intent.job for work in waiting])
         self.write_ends()
 
-    def _give_back(self, jobs: list[Leased]) -> None:
+    def _give_back(self, jobs: list[LeasedJob]) -> None:
         def write() -> None:
             self._means.desk.give_back(jobs)
             self._means.heart.release(jobs)
@@ -129,7 +129,7 @@ class Sender:
         self._ends.append((jobs[0], write))
         self._means.telemetry.given_back(jobs)
 
-    def _do(self, work: Work) -> None:
+    def _do(self, work: PlannedSend) -> None:
         """One job, to its end. Whatever the order's data do to the renderer is that order's letter and nobody else's."""
         job, means = work.intent.job, self._means
         try:
@@ -139,19 +139,21 @@ class Sender:
             raise
         except (DesignUnusable, Transient) as error:  # people can mend it, and none of it is this order's fault
             means.telemetry.unprintable(job, error)
-            self._fail(job, f"not sent: {error.code}: {error.cause}", Verdict.RETRY, error)
+            self._fail(job, f"not sent: {error.code}: {error.cause}", SendVerdict.RETRY, error)
             return
         except Poison as error:
-            self._fail(job, f"not sent: {error.cause}", Verdict.REFUSED, error)
+            self._fail(job, f"not sent: {error.cause}", SendVerdict.REFUSED, error)
             return
         except Exception as error:  # noqa: BLE001 - a stranger's data may do anything to a renderer
             means.telemetry.unexpected(job, error)
-            self._fail(job, "not sent: it could not be rendered", Verdict.REFUSED, RenderFailed(logs.describe(error)))
+            self._fail(
+                job, "not sent: it could not be rendered", SendVerdict.REFUSED, RenderFailed(logs.describe(error))
+            )
             return
         if self._is_still_ours(job):
             self._send(job, parcel, sha256)
 
-    def _is_still_ours(self, job: Leased) -> bool:
+    def _is_still_ours(self, job: LeasedJob) -> bool:
         is_ours = False
         try:
             is_ours = self._means.desk.hold(job, self._means.lease_s)
@@ -160,22 +162,22 @@ class Sender:
                 self._give_back([job])  # what is another's by now is left alone
         return is_ours
 
-    def _send(self, job: Leased, parcel: Parcel, sha256: bytes) -> None:
+    def _send(self, job: LeasedJob, parcel: OutgoingMail, sha256: bytes) -> None:
         means = self._means
         begun = means.clock()
         answer = means.channel.send(parcel, at_final_dot=lambda: means.telemetry.handed_over(job))
         verdict = judge(answer)
         means.telemetry.answered(job, answer, verdict, means.clock() - begun)
         if shakes_the_server(answer, verdict):
-            means.breaker.failed(at_once=verdict is Verdict.NOT_OUR_LOGIN)
+            means.breaker.failed(at_once=verdict is SendVerdict.NOT_OUR_LOGIN)
         else:
             means.breaker.succeeded()
-        if verdict is Verdict.ACCEPTED:
+        if verdict is SendVerdict.ACCEPTED:
             self._ends.append((job, lambda: self._accept(job, answer, sha256)))
         else:
-            self._fail(job, str(answer), verdict, refusal(answer) if verdict is Verdict.REFUSED else None)
+            self._fail(job, str(answer), verdict, refusal(answer) if verdict is SendVerdict.REFUSED else None)
 
-    def _pack(self, work: Work) -> tuple[Parcel, bytes]:
+    def _pack(self, work: PlannedSend) -> tuple[OutgoingMail, bytes]:
         job, means = work.intent.job, self._means
         recipient = address(work.intent.recipient)
         begun = means.clock()
@@ -190,23 +192,23 @@ class Sender:
             letterhead=means.letterhead,
             now=datetime.now(UTC),
         )
-        return Parcel(means.letterhead.address, recipient, str(job.job_id), mail), digest(printed)
+        return OutgoingMail(means.letterhead.address, recipient, str(job.job_id), mail), digest(printed)
 
-    def _accept(self, job: Leased, answer: Answer, sha256: bytes) -> None:
+    def _accept(self, job: LeasedJob, answer: SmtpReply, sha256: bytes) -> None:
         mails, waited_s = self._means.desk.accepted(job, answer, sha256)
         self._means.telemetry.accepted(mails, waited_s)
 
-    def _fail(self, job: Leased, said: str, verdict: Verdict, error: StublineError | None) -> None:
+    def _fail(self, job: LeasedJob, said: str, verdict: SendVerdict, error: StublineError | None) -> None:
         """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what its letter says, if it has
         one at all.
         """
         means = self._means
-        is_failure = verdict in {Verdict.RETRY, Verdict.UNKNOWN, Verdict.REFUSED}
+        is_failure = verdict in {SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSED}
         failures = job.failures + is_failure
         wait_s = means.patience.wait_s(max(1, failures), means.chance()) if is_failure else means.breaker.wait_s
 
         def bury(now: datetime) -> StublineError | None:
-            if verdict is Verdict.REFUSED:
+            if verdict is SendVerdict.REFUSED:
                 return error
             ceiling = means.patience.ceiling(job, said, now) if is_failure else None
             return type(error)(ceiling.cause) if ceiling and isinstance(error, DesignUnusable) else ceiling
@@ -217,7 +219,7 @@ class Sender:
                 said,
                 wait_s=wait_s,
                 is_failure=is_failure,
-                is_unknown=verdict is Verdict.UNKNOWN,
+                is_unknown=verdict is SendVerdict.UNKNOWN,
                 bury=bury,
             )
             if buried is not None:
@@ -235,7 +237,7 @@ class Sender:
             self._means.telemetry.recorded(job)
 
 
-def digest(printed: Sequence[Printed]) -> bytes:
+def digest(printed: Sequence[CachedDocument]) -> bytes:
     """What was handed over: a file's SHA-256; of several, that of their SHA-256s in their sequence."""
     if len(printed) == 1:
         return printed[0].sha256

@@ -25,7 +25,7 @@ WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or with
 
 
 @dataclass(frozen=True, slots=True)
-class Letterhead:
+class SenderIdentity:
     """From whom mails come, and where answers go. Each is a name, which may be empty, and an address."""
 
     sender: tuple[str, str]
@@ -40,9 +40,9 @@ class Letterhead:
         return self.address.rpartition("@")[2]
 
 
-def letterhead(sender: str, reply_to: str) -> Letterhead:
+def letterhead(sender: str, reply_to: str) -> SenderIdentity:
     """Of mailboxes as the settings write them. Raises ValueError."""
-    return Letterhead(_mailbox(sender), _mailbox(reply_to) if reply_to else None)
+    return SenderIdentity(_mailbox(sender), _mailbox(reply_to) if reply_to else None)
 
 
 def _mailbox(text: str) -> tuple[str, str]:
@@ -56,7 +56,13 @@ def message_id(job_id: UUID, domain: str) -> str:
 
 
 def compose(
-    document: Document, pdfs: Sequence[bytes], *, job_id: UUID, recipient: str, letterhead: Letterhead, now: datetime
+    document: Document,
+    pdfs: Sequence[bytes],
+    *,
+    job_id: UUID,
+    recipient: str,
+    letterhead: SenderIdentity,
+    now: datetime,
 ) -> bytes:
     """Return the mail as bytes for the wire, after they were read back. `recipient` has been checked. Raises MailUnsound."""
     mailboxes = {
@@ -76,7 +82,7 @@ def compose(
     ]
     texts, files = bodies(document, len(pdfs)), named_files(document.order, pdfs)
     mail = headers.block(head) + body(texts, files, boundary=boundary_of(texts))
-    readback.check(mail, readback.Meant([name for name, _ in head], mailboxes, about, texts, files))
+    readback.check(mail, readback.ExpectedMail([name for name, _ in head], mailboxes, about, texts, files))
     return mail
 
 

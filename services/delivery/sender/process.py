@@ -14,25 +14,25 @@ from types import FrameType
 
 import psycopg
 
-from services.delivery.blob_store import Files
-from services.delivery.breaker import Breaker
-from services.delivery.document_cache import Archive, Renderer
+from services.delivery.blob_store import BlobStore
+from services.delivery.breaker import CircuitBreaker
+from services.delivery.document_cache import DocumentCache, DocumentRenderer
 from services.delivery.errors import FilesUrlUnusable, PlatesFolderUnusable, SmtpUrlUnusable
 from services.delivery.printer import shelf
-from services.delivery.sender.cleanup import Janitor
-from services.delivery.sender.leases import Heart
-from services.delivery.sender.loop import Means, Sender
+from services.delivery.sender.cleanup import FileCleanup
+from services.delivery.sender.leases import LeaseRenewer
+from services.delivery.sender.loop import Sender, SenderContext
 from services.delivery.sender.mail import letterhead
-from services.delivery.sender.rules import Patience
-from services.delivery.sender.smtp import Channel, Destination, destination
-from services.delivery.sender.store import Desk
-from services.delivery.sender.telemetry import Narrator, Telemetry
-from services.delivery.settings import Settings
-from services.delivery.store import Register
+from services.delivery.sender.rules import RetryPolicy
+from services.delivery.sender.smtp import SmtpChannel, SmtpServer, destination
+from services.delivery.sender.store import JobQueue
+from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
+from services.delivery.settings import DeliverySettings
+from services.delivery.store import FileIndex
 from services.runtime import process
 from services.runtime.errors import Fatal
 from services.runtime.observability import logs
-from services.runtime.observability.health import Door, Health
+from services.runtime.observability.health import Health, HealthServer
 from services.runtime.postgres import connection
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
@@ -43,35 +43,35 @@ SETTING_OF = {SmtpUrlUnusable: "smtp_url", FilesUrlUnusable: "files_url", Plates
 
 
 def build(
-    settings: Settings,
+    settings: DeliverySettings,
     servers: Servers,
-    where: Destination,
-    files: Files,
+    where: SmtpServer,
+    files: BlobStore,
     *,
-    telemetry: Telemetry,
-    renderer: Renderer,
+    telemetry: SenderTelemetry,
+    renderer: DocumentRenderer,
     is_ending: Callable[[], bool],
-) -> tuple[Sender, Means]:
+) -> tuple[Sender, SenderContext]:
     """A sender on real servers. Connections are opened by its first turn."""
     owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
 
-    def desk(name: str) -> Desk:
-        return Desk(lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP)
+    def desk(name: str) -> JobQueue:
+        return JobQueue(lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP)
 
     own = desk("sender")
 
-    def register() -> Register:
-        return Register(own.session)
+    def register() -> FileIndex:
+        return FileIndex(own.session)
 
-    means = Means(
+    means = SenderContext(
         desk=own,
         channel=channel(settings, where),
         breaker=breaker(settings),
-        heart=Heart(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
+        heart=LeaseRenewer(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
         patience=patience(settings),
         letterhead=letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
-        archive=Archive(register, files, renderer, telemetry, time.monotonic),
+        archive=DocumentCache(register, files, renderer, telemetry, time.monotonic),
         janitor=janitor(settings, register, files, telemetry),
         per=settings.document,
         clock=time.monotonic,
@@ -82,15 +82,17 @@ def build(
     return Sender(means, is_ending), means
 
 
-def janitor(settings: Settings, register: Callable[[], Register], files: Files, telemetry: Telemetry) -> Janitor:
+def janitor(
+    settings: DeliverySettings, register: Callable[[], FileIndex], files: BlobStore, telemetry: SenderTelemetry
+) -> FileCleanup:
     def plates() -> int:
         return shelf(settings).purge(settings.plates_keep_days)
 
-    return Janitor(register, files, settings.files_keep_days, telemetry, time.monotonic, plates)
+    return FileCleanup(register, files, settings.files_keep_days, telemetry, time.monotonic, plates)
 
 
-def channel(settings: Settings, where: Destination) -> Channel:
-    return Channel(
+def channel(settings: DeliverySettings, where: SmtpServer) -> SmtpChannel:
+    return SmtpChannel(
         where,
         timeout_s=settings.smtp_timeout_ms / SECOND,
         deadline_s=settings.mail_deadline_ms / SECOND,
@@ -98,13 +100,13 @@ def channel(settings: Settings, where: Destination) -> Channel:
     )
 
 
-def breaker(settings: Settings) -> Breaker:
+def breaker(settings: DeliverySettings) -> CircuitBreaker:
     waits_s = settings.breaker_min_ms / SECOND, settings.breaker_max_ms / SECOND
-    return Breaker(settings.breaker_failures, *waits_s, time.monotonic, random.random)
+    return CircuitBreaker(settings.breaker_failures, *waits_s, time.monotonic, random.random)
 
 
-def patience(settings: Settings) -> Patience:
-    return Patience(
+def patience(settings: DeliverySettings) -> RetryPolicy:
+    return RetryPolicy(
         settings.retry_min_ms / SECOND,
         settings.retry_max_ms / SECOND,
         settings.failures_max,
@@ -113,9 +115,9 @@ def patience(settings: Settings) -> Patience:
 
 
 def run(
-    settings: Settings,
-    printer: Callable[[Settings, Telemetry], Renderer],
-    telemetry: Callable[[Health], Telemetry] = Narrator,
+    settings: DeliverySettings,
+    printer: Callable[[DeliverySettings, SenderTelemetry], DocumentRenderer],
+    telemetry: Callable[[Health], SenderTelemetry] = SenderLoggingTelemetry,
 ) -> int:
     """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given back."""
     logs.configure(f"{GROUP}.sender", level=settings.log_level)
@@ -123,9 +125,9 @@ def run(
     health = Health(seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND))
     told = telemetry(health)
     try:
-        where, files, renderer = destination(settings.smtp_url), Files(settings.files_url), printer(settings, told)
+        where, files, renderer = destination(settings.smtp_url), BlobStore(settings.files_url), printer(settings, told)
     except (SmtpUrlUnusable, FilesUrlUnusable, PlatesFolderUnusable) as error:
-        name = variable(Settings, SETTING_OF[type(error)])
+        name = variable(DeliverySettings, SETTING_OF[type(error)])
         print(f"configuration: {name}: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
         return EX_CONFIG
     ending = threading.Event()
@@ -136,11 +138,11 @@ def run(
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
     try:
-        with Door(
+        with HealthServer(
             settings.sender_health_port,
             health,
             host=settings.health_host,
-            setting=variable(Settings, "sender_health_port"),
+            setting=variable(DeliverySettings, "sender_health_port"),
         ) as door:
             log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
             sender, means = build(
@@ -153,7 +155,9 @@ def run(
     return process.EX_OK if is_clean else process.EX_LEFT
 
 
-def sends(sender: Sender, means: Means, settings: Settings, told: Telemetry, ending: threading.Event) -> bool:
+def sends(
+    sender: Sender, means: SenderContext, settings: DeliverySettings, told: SenderTelemetry, ending: threading.Event
+) -> bool:
     """Until it is asked to end. Whether nothing is left to be written."""
     means.heart.start()
     try:
@@ -165,7 +169,9 @@ def sends(sender: Sender, means: Means, settings: Settings, told: Telemetry, end
         means.desk.close()
 
 
-def work(sender: Sender, means: Means, settings: Settings, told: Telemetry, ending: threading.Event) -> None:
+def work(
+    sender: Sender, means: SenderContext, settings: DeliverySettings, told: SenderTelemetry, ending: threading.Event
+) -> None:
     """Turn after turn; the database's trouble is waited out."""
     vain = 0
     while not ending.is_set():

@@ -35,7 +35,7 @@ PART_HEADERS = {  # of each kind of part, in any order, each once
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
+class ExpectedMail:
     """What the mail is meant to be. `names`: its headers in their order, without those of the body. `mailboxes`: name and address, by header."""
 
     names: Sequence[str]
@@ -45,7 +45,7 @@ class Meant:
     files: Sequence[tuple[str, bytes]]
 
 
-def check(mail: bytes, meant: Meant) -> None:
+def check(mail: bytes, meant: ExpectedMail) -> None:
     """Raises MailUnsound unless the bytes are exactly the mail that was meant."""
     head, separator, body = mail.partition(b"\r\n\r\n")
     if not separator or BARE.search(head):
@@ -111,7 +111,7 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
     return parts
 
 
-def _check_body(parts: Sequence[bytes], meant: Meant) -> None:
+def _check_body(parts: Sequence[bytes], meant: ExpectedMail) -> None:
     """multipart/alternative (plain, HTML), then the files in their order."""
     beside = list(_parsed(parts[0]).walk())
     if [part.get_content_type() for part in beside] != ["multipart/alternative", "text/plain", "text/html"]:

@@ -18,10 +18,10 @@ from schemas.orders import Ticket, TicketsChanged
 from services.delivery.errors import (
     AddressRefused,
     DialogueRefused,
-    GaveUp,
     MailRefused,
     PolicyRefused,
     RecipientUnusable,
+    RetriesExhausted,
     Undeliverable,
 )
 
@@ -41,7 +41,7 @@ Stage = Literal["connect", "login", "mail", "rcpt", "data", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
+class LeasedJob:
     """A job that a sender holds, as its row stood when it was taken. `attempt` names the lease: a later one is another's."""
 
     job_id: UUID
@@ -52,7 +52,7 @@ class Leased:
     ticket_ids: frozenset[UUID]
 
 
-class Refrain(Enum):
+class SkipReason(Enum):
     """Why a job does not go, though it was due."""
 
     HELD = auto()  # its order is not released
@@ -60,10 +60,10 @@ class Refrain(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Intent:
+class SendIntent:
     """What goes, to whom. Tickets of the job that are not active stay behind and leave it."""
 
-    job: Leased
+    job: LeasedJob
     recipient: str
     tickets: tuple[Ticket, ...]
 
@@ -80,17 +80,17 @@ class Intent:
         return self.job.ticket_ids - {ticket.ticket_id for ticket in self.tickets}
 
 
-def intend(job: Leased, decision: str | None, snapshot: TicketsChanged) -> Intent | Refrain:
+def intend(job: LeasedJob, decision: str | None, snapshot: TicketsChanged) -> SendIntent | SkipReason:
     """At the moment of acting, by the latest of both writers."""
     tickets = tuple(it for it in snapshot.tickets if it.ticket_id in job.ticket_ids and it.status != "Cancelled")
     if not tickets:
-        return Refrain.CANCELLED
+        return SkipReason.CANCELLED
     if decision != "released":
-        return Refrain.HELD
-    return Intent(job, snapshot.buyer.email.strip(), tickets)
+        return SkipReason.HELD
+    return SendIntent(job, snapshot.buyer.email.strip(), tickets)
 
 
-class Verdict(Enum):
+class SendVerdict(Enum):
     ACCEPTED = auto()
     RETRY = auto()  # this mail, later
     REFUSED = auto()  # this mail, never
@@ -99,11 +99,11 @@ class Verdict(Enum):
     NOT_OUR_LOGIN = auto()  # the server, so every mail; somebody has to mend it
 
 
-SILENCE: dict[Stage, Verdict] = {"connect": Verdict.AWAY, "login": Verdict.AWAY, "end": Verdict.UNKNOWN}
+SILENCE: dict[Stage, SendVerdict] = {"connect": SendVerdict.AWAY, "login": SendVerdict.AWAY, "end": SendVerdict.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SmtpReply:
     """What the mail server said, and to what. Code 0: nothing, because the connection broke or a wait ended."""
 
     stage: Stage
@@ -119,32 +119,32 @@ class Answer:
         return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def judge(answer: Answer) -> Verdict:
+def judge(answer: SmtpReply) -> SendVerdict:
     """Precedence: no answer, login, closing, the stage before any mail, then the first digit."""
-    verdict = Verdict.RETRY
+    verdict = SendVerdict.RETRY
     if answer.code == 0:
-        verdict = SILENCE.get(answer.stage, Verdict.RETRY)
+        verdict = SILENCE.get(answer.stage, SendVerdict.RETRY)
     elif answer.code in NOT_OUR_LOGIN:
-        verdict = Verdict.NOT_OUR_LOGIN
+        verdict = SendVerdict.NOT_OUR_LOGIN
     elif answer.code == CLOSING or answer.stage == "connect":
-        verdict = Verdict.AWAY
+        verdict = SendVerdict.AWAY
     elif answer.stage == "login":
-        verdict = Verdict.NOT_OUR_LOGIN
+        verdict = SendVerdict.NOT_OUR_LOGIN
     elif answer.stage == "rcpt" and answer.code == OVER_QUOTA:
-        verdict = Verdict.RETRY  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
+        verdict = SendVerdict.RETRY  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
     elif answer.code // 100 == 5:
-        verdict = Verdict.REFUSED
+        verdict = SendVerdict.REFUSED
     elif answer.code // 100 == 2:
-        verdict = Verdict.ACCEPTED
+        verdict = SendVerdict.ACCEPTED
     return verdict
 
 
-def shakes_the_server(answer: Answer, verdict: Verdict) -> bool:
+def shakes_the_server(answer: SmtpReply, verdict: SendVerdict) -> bool:
     """Whether the breaker counts it: the server's own trouble, and silence, whoever's fault that is."""
-    return verdict in {Verdict.AWAY, Verdict.NOT_OUR_LOGIN} or answer.code == 0
+    return verdict in {SendVerdict.AWAY, SendVerdict.NOT_OUR_LOGIN} or answer.code == 0
 
 
-def refusal(answer: Answer) -> Undeliverable:
+def refusal(answer: SmtpReply) -> Undeliverable:
     """Which letter a refusal makes. A 5.7 is policy and says nothing of the address, whatever the basic code."""
     enhanced = answer.enhanced
     if enhanced and enhanced[:2] == (5, 7):
@@ -157,7 +157,7 @@ def refusal(answer: Answer) -> Undeliverable:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """The ceilings, and the waits between attempts."""
 
     retry_min_s: float
@@ -170,13 +170,13 @@ class Patience:
         doubled = self.retry_min_s * 2.0 ** min(failures - 1, 40)
         return min(self.retry_max_s, doubled) * (0.5 + chance / 2)
 
-    def ceiling(self, job: Leased, last: str, now: datetime) -> Undeliverable | None:
+    def ceiling(self, job: LeasedJob, last: str, now: datetime) -> Undeliverable | None:
         """The letter, when this failure was one too many."""
         failures, age = job.failures + 1, now - job.retry_since
         if failures >= self.failures_max:
-            return GaveUp(f"after {failures} failures; the last: {last}")
+            return RetriesExhausted(f"after {failures} failures; the last: {last}")
         if age >= self.age_max:
-            return GaveUp(f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}")
+            return RetriesExhausted(f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}")
         return None
 
 

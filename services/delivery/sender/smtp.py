@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from typing_extensions import override
 
 from services.delivery.errors import SmtpUrlUnusable
-from services.delivery.sender.rules import Answer, Stage, domain
+from services.delivery.sender.rules import SmtpReply, Stage, domain
 
 LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}
@@ -29,7 +29,7 @@ LINE_BYTES_MAX, LINES_MAX = 2_048, 100  # RFC 5321 asks for 512
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class SmtpServer:
     """A mail server, as its URL names it."""
 
     host: str
@@ -44,7 +44,7 @@ class Destination:
         return f"{self.host}:{self.port}"
 
 
-def destination(url: str) -> Destination:
+def destination(url: str) -> SmtpServer:
     """Raises SmtpUrlUnusable, without quoting the URL: it may hold a password."""
     try:
         parts = urlsplit(url)
@@ -60,7 +60,7 @@ def destination(url: str) -> Destination:
         host = parts.hostname if parts.hostname.isascii() else domain(parts.hostname)
     except UnicodeError as error:
         raise SmtpUrlUnusable(f"its host cannot be one: {error}") from None
-    found = Destination(
+    found = SmtpServer(
         host,
         port or PORTS[parts.scheme],
         parts.scheme == "smtps",
@@ -80,7 +80,7 @@ def is_this_machine(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class OutgoingMail:
     """What is handed over: the envelope, and the mail as bytes with CRLF."""
 
     sender: str
@@ -89,12 +89,12 @@ class Parcel:
     mail: bytes
 
 
-class Strict(smtplib.SMTP):
+class StrictSmtp(smtplib.SMTP):
     """An answer counts when it is whole. The standard library takes `2` and a broken connection for a code, and `25` for a
     line: behind a final dot that would be a mail taken for sent.
     """
 
-    def __init__(self, where: Destination, timeout_s: float) -> None:
+    def __init__(self, where: SmtpServer, timeout_s: float) -> None:
         super().__init__(timeout=timeout_s)
         self._host = where.host  # the name that certificates are checked against
 
@@ -119,31 +119,31 @@ class Strict(smtplib.SMTP):
         return smtplib.SMTPServerDisconnected(why)
 
 
-class StrictEncrypted(Strict, smtplib.SMTP_SSL):
+class StrictSmtpOverTls(StrictSmtp, smtplib.SMTP_SSL):
     """The same, encrypted from its first byte."""
 
-    def __init__(self, where: Destination, timeout_s: float) -> None:
+    def __init__(self, where: SmtpServer, timeout_s: float) -> None:
         smtplib.SMTP_SSL.__init__(self, timeout=timeout_s, context=ssl.create_default_context())
         self._host = where.host
 
 
-class Silence(Exception):
+class NoReply(Exception):
     """No answer, or none that lets the dialogue go on."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: SmtpReply) -> None:
         self.answer = answer
         super().__init__(str(answer))
 
 
-class Channel:
+class SmtpChannel:
     """One connection, used for several mails. It is opened when a mail comes, and closed at the first doubt."""
 
-    def __init__(self, where: Destination, *, timeout_s: float, deadline_s: float, mails_max: int) -> None:
+    def __init__(self, where: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int) -> None:
         self.where, self._timeout_s, self._deadline_s, self._mails_max = where, timeout_s, deadline_s, mails_max
         self._smtp: smtplib.SMTP | None = None
         self._mails = 0
 
-    def send(self, parcel: Parcel, *, at_final_dot: Callable[[], None] = lambda: None) -> Answer:
+    def send(self, parcel: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None) -> SmtpReply:
         """The answer to the final dot, or the first that ended the dialogue. Silence is an answer with code 0."""
         if self._mails >= self._mails_max:
             self.close()
@@ -152,13 +152,13 @@ class Channel:
             with self._deadline():
                 try:
                     self._begin(parcel)
-                except Silence as silence:
+                except NoReply as silence:
                     if not is_reused or silence.answer.code not in {0, 421}:
                         raise
                     self.close()  # it had been closed at the other end while it rested: that says nothing of this mail
                     self._begin(parcel)
                 answer = self._hand_over(parcel, at_final_dot)
-        except Silence as silence:
+        except NoReply as silence:
             answer = silence.answer
         self._mails += 1
         if answer.code // 100 != OK:
@@ -191,7 +191,7 @@ class Channel:
         finally:
             timer.cancel()
 
-    def _begin(self, parcel: Parcel) -> None:
+    def _begin(self, parcel: OutgoingMail) -> None:
         """As far as the server's word that the mail may come."""
         smtp = self._opened()
         options = [f"size={len(parcel.mail)}"] if smtp.has_extn("size") else []
@@ -202,20 +202,20 @@ class Channel:
         self._say("rcpt", lambda: smtp.rcpt(parcel.recipient, asked), OK)
         self._say("data", lambda: smtp.docmd("DATA"), GO_ON // 100)
 
-    def _hand_over(self, parcel: Parcel, at_final_dot: Callable[[], None]) -> Answer:
+    def _hand_over(self, parcel: OutgoingMail, at_final_dot: Callable[[], None]) -> SmtpReply:
         smtp = self._opened()
         mail = LEADING_DOT.sub(b"..", parcel.mail)
         try:
             smtp.send(mail if mail.endswith(b"\r\n") else mail + b"\r\n")
         except (OSError, smtplib.SMTPException) as error:
-            raise Silence(Answer("data", 0, told(error))) from None
+            raise NoReply(SmtpReply("data", 0, told(error))) from None
         try:
             smtp.send(b".\r\n")
             at_final_dot()
             code, text = smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:
-            raise Silence(Answer("end", 0, told(error))) from None
-        return Answer("end", code, readable(text))
+            raise NoReply(SmtpReply("end", 0, told(error))) from None
+        return SmtpReply("end", code, readable(text))
 
     def _opened(self) -> smtplib.SMTP:
         smtp = self._smtp
@@ -226,7 +226,7 @@ class Channel:
 
     def _connected(self) -> smtplib.SMTP:
         where = self.where
-        smtp = (StrictEncrypted if where.is_encrypted else Strict)(where, self._timeout_s)
+        smtp = (StrictSmtpOverTls if where.is_encrypted else StrictSmtp)(where, self._timeout_s)
         self._smtp = smtp  # already now: the deadline has to reach its socket
         self._say("connect", lambda: smtp.connect(where.host, where.port), OK)
         if smtp.sock is not None:  # else the final dot waits 40 ms for the acknowledgement of what stands before it
@@ -239,28 +239,28 @@ class Channel:
             if self.where.wants_starttls:
                 code, text = smtp.starttls(context=ssl.create_default_context())
                 if code // 100 != OK:
-                    raise self._ended(Answer("login", code, readable(text)))
+                    raise self._ended(SmtpReply("login", code, readable(text)))
                 self._say("connect", smtp.ehlo, OK)
             if self.where.user:
                 smtp.login(self.where.user, self.where.password)
         except smtplib.SMTPResponseException as error:
-            raise self._ended(Answer("login", error.smtp_code, readable(error.smtp_error))) from None
+            raise self._ended(SmtpReply("login", error.smtp_code, readable(error.smtp_error))) from None
         except smtplib.SMTPNotSupportedError as error:
-            raise self._ended(Answer("login", 530, told(error))) from None
+            raise self._ended(SmtpReply("login", 530, told(error))) from None
         except (OSError, smtplib.SMTPException) as error:
-            raise self._ended(Answer("login", 0, told(error))) from None
+            raise self._ended(SmtpReply("login", 0, told(error))) from None
 
     def _say(self, stage: Stage, what: Callable[[], tuple[int, bytes]], wanted: int) -> None:
         try:
             code, text = what()
         except (OSError, smtplib.SMTPException) as error:
-            raise self._ended(Answer(stage, 0, told(error))) from None
+            raise self._ended(SmtpReply(stage, 0, told(error))) from None
         if code // 100 != wanted:
-            raise self._ended(Answer(stage, code, readable(text)))
+            raise self._ended(SmtpReply(stage, code, readable(text)))
 
-    def _ended(self, answer: Answer) -> Silence:
+    def _ended(self, answer: SmtpReply) -> NoReply:
         self.close() if answer.code == 0 or answer.stage in {"connect", "login"} else None
-        return Silence(answer)
+        return NoReply(answer)
 
 
 def readable(text: bytes | str) -> str:

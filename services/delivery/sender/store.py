@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from schemas.orders import TicketsChanged
-from services.delivery.sender.rules import Answer, Intent, Leased, Refrain, intend
+from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, intend
 from services.runtime.errors import StublineError
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import Session
@@ -19,30 +19,30 @@ from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
-REFRAINED = {Refrain.HELD: ("due", True), Refrain.CANCELLED: ("cancelled", False)}
+REFRAINED = {SkipReason.HELD: ("due", True), SkipReason.CANCELLED: ("cancelled", False)}
 
 
-class Work(NamedTuple):
+class PlannedSend(NamedTuple):
     """An intent, written, and the order that it belongs to."""
 
-    intent: Intent
+    intent: SendIntent
     snapshot: TicketsChanged
 
 
-class Taken(NamedTuple):
-    work: list[Work]
+class LeasedBatch(NamedTuple):
+    work: list[PlannedSend]
     refrained: int
     lost_leases: int
     found: int  # jobs that were due, whatever came of them
 
 
-class Standing(NamedTuple):
+class OrderState(NamedTuple):
     jobs: Mapping[str, int]
     oldest_due_s: float
 
 
 @dataclass(slots=True)
-class Desk:
+class JobQueue:
     """One connection, which is opened when it is needed and forgotten when it fails."""
 
     connect: Callable[[], Session]
@@ -61,16 +61,16 @@ class Desk:
             self._session.close()
         self._session = None
 
-    def take(self, jobs_max: int, lease_s: float) -> Taken:
+    def take(self, jobs_max: int, lease_s: float) -> LeasedBatch:
         """Due jobs, looked at beside their orders, with the intent to send them. At most six round trips for any number."""
         with self.session.transaction():
             rows = self._rows("take_jobs", {"jobs_max": jobs_max})
             if not rows:
-                return Taken([], 0, 0, 0)
+                return LeasedBatch([], 0, 0, 0)
             ids = sorted({row["order_id"] for row in rows})
             orders = {row["order_id"]: row for row in self._rows("see_orders", {"order_ids": ids})}
-            work: list[Work] = []
-            refrained: list[tuple[UUID, Refrain]] = []
+            work: list[PlannedSend] = []
+            refrained: list[tuple[UUID, SkipReason]] = []
             lost = 0
             for row in rows:
                 if (order := orders.get(row["order_id"])) is None:
@@ -78,14 +78,14 @@ class Desk:
                 lost += row["lease_owner"] is not None
                 snapshot = TicketsChanged.model_validate(order["tickets"])
                 found = intend(leased(row), order["decision"], snapshot)
-                if isinstance(found, Refrain):
+                if isinstance(found, SkipReason):
                     refrained.append((row["job_id"], found))
                 else:
-                    work.append(Work(found, snapshot))
+                    work.append(PlannedSend(found, snapshot))
             self._write(work, refrained, lease_s)
-        return Taken(work, len(refrained), lost, len(rows))
+        return LeasedBatch(work, len(refrained), lost, len(rows))
 
-    def _write(self, work: Sequence[Work], refrained: Sequence[tuple[UUID, Refrain]], lease_s: float) -> None:
+    def _write(self, work: Sequence[PlannedSend], refrained: Sequence[tuple[UUID, SkipReason]], lease_s: float) -> None:
         if work:
             ids = [it.intent.job.job_id for it in work]
             recipients = [storable(it.intent.recipient, 320) for it in work]
@@ -102,15 +102,15 @@ class Desk:
             }
             self._do("refrain", columns)
 
-    def hold(self, job: Leased, lease_s: float) -> bool:
+    def hold(self, job: LeasedJob, lease_s: float) -> bool:
         """Whether the job is still ours, and then for a whole lease."""
         return bool(self._rows("hold_lease", lease(job) | {"lease_s": lease_s}))
 
-    def renew(self, jobs: Sequence[Leased], lease_s: float) -> None:
+    def renew(self, jobs: Sequence[LeasedJob], lease_s: float) -> None:
         columns = {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]}
         self._do("renew_leases", columns | {"lease_s": lease_s})
 
-    def accepted(self, job: Leased, answer: Answer, document_sha256: bytes) -> tuple[int, float]:
+    def accepted(self, job: LeasedJob, answer: SmtpReply, document_sha256: bytes) -> tuple[int, float]:
         """How often its mail has been accepted by now, and how long the job took since it was filed."""
         with self.session.transaction():
             self._rows("touch_order", {"order_id": job.order_id})
@@ -120,7 +120,7 @@ class Desk:
 
     def failed(
         self,
-        job: Leased,
+        job: LeasedJob,
         answer: str,
         *,
         wait_s: float,
@@ -137,23 +137,23 @@ class Desk:
             error = bury(now)
             return error if error is not None and self._bury(job, error) else None
 
-    def _bury(self, job: Leased, error: StublineError) -> bool:
+    def _bury(self, job: LeasedJob, error: StublineError) -> bool:
         told = {"code": error.code, "text": storable(error.cause or error.code), "code_version": CODE_VERSION}
         letters = self._rows("add_letter", lease(job) | told)
         if letters:
             self._do("bury", {"job_id": job.job_id, "letter_id": letters[0]["id"]})
         return bool(letters)
 
-    def give_back(self, jobs: Sequence[Leased]) -> None:
+    def give_back(self, jobs: Sequence[LeasedJob]) -> None:
         self._do("give_back", {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]})
 
     def is_paused(self) -> bool:
         return bool(self._rows("is_paused", {})[0]["exists"])
 
-    def standing(self) -> Standing:
+    def standing(self) -> OrderState:
         rows = {row["standing"]: row for row in self._rows("count_jobs", {})}
         oldest = rows["due"]["oldest_s"] if "due" in rows else 0.0
-        return Standing({name: row["jobs"] for name, row in rows.items()}, oldest)
+        return OrderState({name: row["jobs"] for name, row in rows.items()}, oldest)
 
     def _rows(self, name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         cursor = self.session.cursor(row_factory=dict_row)
@@ -163,13 +163,13 @@ class Desk:
         self.session.execute(SQL[name], {"owner": self.owner, "group": self.group, **arguments})
 
 
-def lease(job: Leased) -> dict[str, Any]:
+def lease(job: LeasedJob) -> dict[str, Any]:
     return {"job_id": job.job_id, "attempt": job.attempt}
 
 
-def leased(row: Mapping[str, Any]) -> Leased:
+def leased(row: Mapping[str, Any]) -> LeasedJob:
     """As it will be when the intent is written: its attempt is the next."""
-    return Leased(
+    return LeasedJob(
         row["job_id"],
         row["order_id"],
         row["attempts"] + 1,

@@ -1,4 +1,4 @@
-"""What a sender tells while it works: points in the life of a mail. `Telemetry` does nothing; the Narrator counts and speaks."""
+"""What a sender tells while it works: points in the life of a mail. `SenderTelemetry` does nothing; the Narrator counts and speaks."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Sequence
 from typing_extensions import override
 
 from services.delivery import metrics
-from services.delivery.document_cache import Printed
-from services.delivery.errors import MailServerAway, MailServerRefusesUs
-from services.delivery.sender.rules import Answer, Leased, Verdict
-from services.delivery.sender.store import Standing, Taken
+from services.delivery.document_cache import CachedDocument
+from services.delivery.errors import MailServerLoginRefused, MailServerUnavailable
+from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
+from services.delivery.sender.store import LeasedBatch, OrderState
 from services.runtime.errors import StublineError
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
-from services.runtime.observability.log_limits import Repeats
+from services.runtime.observability.log_limits import RepeatLimiter
 from services.runtime.postgres import connection
 
 OUTCOMES = {
-    Verdict.ACCEPTED: "accepted",
-    Verdict.RETRY: "retry",
-    Verdict.REFUSED: "refused",
-    Verdict.UNKNOWN: "unknown",
-    Verdict.AWAY: "away",
-    Verdict.NOT_OUR_LOGIN: "away",
+    SendVerdict.ACCEPTED: "accepted",
+    SendVerdict.RETRY: "retry",
+    SendVerdict.REFUSED: "refused",
+    SendVerdict.UNKNOWN: "unknown",
+    SendVerdict.AWAY: "away",
+    SendVerdict.NOT_OUR_LOGIN: "away",
 }
 STANDINGS = ("due", "waiting", "held", "dead")
 
 
-class Telemetry:
+class SenderTelemetry:
     """Points in their sequence. Between any two the process may die."""
 
-    def taken(self, taken: Taken) -> None:
+    def taken(self, taken: LeasedBatch) -> None:
         """Intents are written; nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
@@ -48,31 +48,31 @@ class Telemetry:
     def named(self, order_id: str) -> None:
         """Rows name the files that were rendered; their contents are not in the store yet."""
 
-    def rendered(self, job: Leased, printed: Sequence[Printed], seconds: float) -> None:
+    def rendered(self, job: LeasedJob, printed: Sequence[CachedDocument], seconds: float) -> None:
         """The files are there; the server has not been spoken to."""
 
-    def handed_over(self, job: Leased) -> None:
+    def handed_over(self, job: LeasedJob) -> None:
         """The final dot is sent; its answer has not been read."""
 
-    def answered(self, job: Leased, answer: Answer, verdict: Verdict, seconds: float) -> None:
+    def answered(self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float) -> None:
         """The answer is known here, and not yet in the database."""
 
-    def recorded(self, job: Leased) -> None:
+    def recorded(self, job: LeasedJob) -> None:
         """It is in the database."""
 
     def accepted(self, mails: int, waited_s: float) -> None: ...
-    def buried(self, job: Leased, error: StublineError) -> None: ...
-    def given_back(self, jobs: Sequence[Leased]) -> None: ...
+    def buried(self, job: LeasedJob, error: StublineError) -> None: ...
+    def given_back(self, jobs: Sequence[LeasedJob]) -> None: ...
     def server(self, destination: str, openness: float) -> None:
         """Whether the mail server is left alone: 0 no, 0.5 one mail tries, 1 yes."""
 
-    def stands(self, standing: Standing) -> None: ...
+    def stands(self, standing: OrderState) -> None: ...
     def turned(self, *, is_ready: bool, why: str) -> None: ...
     def trouble(self, error: BaseException, wait_s: float) -> None:
         """The database's fault: the sender waits so many seconds."""
 
-    def unexpected(self, job: Leased, error: BaseException) -> None: ...
-    def unprintable(self, job: Leased, error: StublineError) -> None:
+    def unexpected(self, job: LeasedJob, error: BaseException) -> None: ...
+    def unprintable(self, job: LeasedJob, error: StublineError) -> None:
         """Its design cannot be printed as it is; the job is tried again later."""
 
     def file_trouble(self, order_id: str, error: StublineError) -> None:
@@ -82,17 +82,17 @@ class Telemetry:
     def plates_removed(self, plates: int) -> None: ...
 
 
-class Narrator(Telemetry):
+class SenderLoggingTelemetry(SenderTelemetry):
     """Metrics, a log line for what is worth one, and the answers of the health door. Never an address, never a code."""
 
     def __init__(self, health: Health) -> None:
         self._log, self._health = logs.get("sender"), health
-        self._openness, self._repeats = 0.0, Repeats()
+        self._openness, self._repeats = 0.0, RepeatLimiter()
         self._was_ready: tuple[bool, str] | None = None
         self._lacking = set[tuple[str, str]]()  # what was told once: a design's fields are few, its texts are not
 
     @override
-    def taken(self, taken: Taken) -> None:
+    def taken(self, taken: LeasedBatch) -> None:
         self._health.beat()
         if taken.lost_leases:
             metrics.LOST_LEASES.add(taken.lost_leases)
@@ -121,7 +121,7 @@ class Narrator(Telemetry):
         self._log.info("design compiled", seconds=round(seconds, 2))
 
     @override
-    def rendered(self, job: Leased, printed: Sequence[Printed], seconds: float) -> None:
+    def rendered(self, job: LeasedJob, printed: Sequence[CachedDocument], seconds: float) -> None:
         self._health.beat()
         for outcome, files in Counter(file.outcome for file in printed).items():
             metrics.FILES.add(files, outcome=outcome)
@@ -130,13 +130,13 @@ class Narrator(Telemetry):
             metrics.RENDER_SECONDS.observe(seconds)
 
     @override
-    def answered(self, job: Leased, answer: Answer, verdict: Verdict, seconds: float) -> None:
+    def answered(self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float) -> None:
         self._health.beat()
         metrics.ATTEMPTS.add(outcome=OUTCOMES[verdict])
-        if verdict is Verdict.ACCEPTED:
+        if verdict is SendVerdict.ACCEPTED:
             metrics.MAIL_SECONDS.observe(seconds)
             return
-        codes = {Verdict.AWAY: MailServerAway.code, Verdict.NOT_OUR_LOGIN: MailServerRefusesUs.code}
+        codes = {SendVerdict.AWAY: MailServerUnavailable.code, SendVerdict.NOT_OUR_LOGIN: MailServerLoginRefused.code}
         where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
         self._log.warning(
             "mail not accepted",
@@ -154,12 +154,12 @@ class Narrator(Telemetry):
             metrics.REPEATED.add()
 
     @override
-    def buried(self, job: Leased, error: StublineError) -> None:
+    def buried(self, job: LeasedJob, error: StublineError) -> None:
         metrics.LETTERS.add(code=error.code)
         self._log.error("job given up", key=job.order_id, job_id=str(job.job_id), code=error.code)
 
     @override
-    def given_back(self, jobs: Sequence[Leased]) -> None:
+    def given_back(self, jobs: Sequence[LeasedJob]) -> None:
         metrics.ATTEMPTS.add(len(jobs), outcome="given_back")
 
     @override
@@ -172,7 +172,7 @@ class Narrator(Telemetry):
         self._openness = openness
 
     @override
-    def stands(self, standing: Standing) -> None:
+    def stands(self, standing: OrderState) -> None:
         metrics.JOBS.set_all({(name,): float(standing.jobs.get(name, 0)) for name in STANDINGS})
         metrics.OLDEST_DUE.set(standing.oldest_due_s)
 
@@ -193,11 +193,11 @@ class Narrator(Telemetry):
             self._log.warning("waiting", code=code, **more, error=logs.describe(error))
 
     @override
-    def unexpected(self, job: Leased, error: BaseException) -> None:
+    def unexpected(self, job: LeasedJob, error: BaseException) -> None:
         self._log.error("job failed", key=job.order_id, job_id=str(job.job_id), exc_info=error)
 
     @override
-    def unprintable(self, job: Leased, error: StublineError) -> None:
+    def unprintable(self, job: LeasedJob, error: StublineError) -> None:
         where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
         self._log.warning("not printed, tried again later", **where, code=error.code, error=error.cause)
 

@@ -20,7 +20,7 @@ from schemas.orders import Line, Person
 from schemas.topics import MIB
 from services.ingest import vendors
 from services.ingest.errors import CallbackMisaddressed
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.settings import ROOM_BYTES
 from services.runtime.errors import Poison
 from services.runtime.records import Record
@@ -37,7 +37,7 @@ class NotAFileOfOneError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
+class EventDraft:
     """One record as it would be sent. `supplied`: what the file left out and was filled in, so that the rest can be judged."""
 
     key: str
@@ -50,11 +50,11 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EventCheck:
     """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly meant."""
 
-    sending: Sending
-    callback: Callback | None
+    sending: EventDraft
+    callback: ParsedCallback | None
     fault: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ def sent(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def sending_of(text: bytes, key: str | None) -> Sending:
+def sending_of(text: bytes, key: str | None) -> EventDraft:
     """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises NotAFileOfOneError."""
     try:
         told = json.loads(text)
@@ -77,8 +77,8 @@ def sending_of(text: bytes, key: str | None) -> Sending:
     if "payload" in told or "headers" in told:
         return _recorded(told, key)
     if "specversion" in told:
-        return Sending(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
-    return Sending(
+        return EventDraft(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+    return EventDraft(
         key or _key(told),
         [
             ("ce_specversion", b"1.0"),
@@ -93,7 +93,7 @@ def sending_of(text: bytes, key: str | None) -> Sending:
     )
 
 
-def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
+def _recorded(told: Mapping[str, Any], key: str | None) -> EventDraft:
     names, payload = told.get("headers") or [], told.get("payload")
     if not isinstance(names, list) or len(names) % 2 or not all(isinstance(it, str | None) for it in names):
         raise NotAFileOfOneError("`headers` is a list of names and contents in turn, as `kcat -J` writes it")
@@ -102,7 +102,7 @@ def _recorded(told: Mapping[str, Any], key: str | None) -> Sending:
     headers: Headers = [
         (str(names[at]), None if names[at + 1] is None else sent(names[at + 1])) for at in range(0, len(names), 2)
     ]
-    return Sending(str(key or told.get("key") or ""), headers, sent(payload or ""))
+    return EventDraft(str(key or told.get("key") or ""), headers, sent(payload or ""))
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,21 +122,21 @@ def _missing(key: str | None) -> tuple[str, ...]:
     return () if key else ("key",)
 
 
-def judged(sending: Sending, now: datetime) -> Judged:
+def judged(sending: EventDraft, now: datetime) -> EventCheck:
     """What ingest would make of it: nothing is sent, and no server is asked."""
     if len(sending.value) > RECORD_BYTES_MAX:
-        return Judged(sending, None, f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}")
+        return EventCheck(sending, None, f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}")
     try:
         callback = vendors.read(sending.record())
     except NotAnEvent as error:
-        return Judged(sending, None, f"not-an-event: {error}")
+        return EventCheck(sending, None, f"not-an-event: {error}")
     except Poison as error:
         wanted = f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
-        return Judged(sending, None, f"{error.code}: {error.cause}{wanted}")
-    return Judged(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
+        return EventCheck(sending, None, f"{error.code}: {error.cause}{wanted}")
+    return EventCheck(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
 
 
-def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[str]:
+def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
     names = [name for name, _ in sending.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} stands twice: the last counts"
@@ -151,7 +151,7 @@ def _warnings(sending: Sending, callback: Callback, now: datetime) -> Iterator[s
     yield from islice(_unread(sending.value), WARNINGS_MAX)
 
 
-def _newest(callback: Callback) -> datetime | None:
+def _newest(callback: ParsedCallback) -> datetime | None:
     """By the order's own clock. What other sources say is not versioned by a time alone."""
     try:
         return max((datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts), default=None)

@@ -12,13 +12,13 @@ import typer
 from schemas.callbacks import TOPIC
 from schemas.topics import MIB
 from services.ingest.admin import cli_incidents
-from services.ingest.admin.check_event import Judged, NotAFileOfOneError, judged, sending_of
+from services.ingest.admin.check_event import EventCheck, NotAFileOfOneError, judged, sending_of
 from services.ingest.config import sources_file
-from services.ingest.config.sources_file import PREFIX, Shop
-from services.ingest.settings import Settings
+from services.ingest.config.sources_file import PREFIX, SourceConfig
+from services.ingest.settings import IngestSettings
 from services.runtime import files as bounded
 from services.runtime.admin import cli_support
-from services.runtime.admin.cli_support import AsJson, Exit
+from services.runtime.admin.cli_support import AsJson, ExitCode
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 from services.runtime.text import one_line
 
@@ -47,7 +47,7 @@ def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
     found = _read(file)
     _show(found, as_json=as_json)
     if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 @app.command("check-event")
@@ -87,7 +87,7 @@ def check_event(
     else:
         _tell(found)
     if found.fault:
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _content(file: Path) -> bytes:
@@ -96,7 +96,7 @@ def _content(file: Path) -> bytes:
     return bounded.read_bytes(file, EVENT_BYTES_MAX)
 
 
-def _tell(found: Judged) -> None:
+def _tell(found: EventCheck) -> None:
     if found.callback is None:
         lines = [f"would be a dead letter: {found.fault}"]
     else:
@@ -114,8 +114,8 @@ def _tell(found: Judged) -> None:
         typer.echo(one_line(line))
 
 
-def _read(file: Path | None) -> list[Shop]:
-    path = file or load(Settings).sources_file
+def _read(file: Path | None) -> list[SourceConfig]:
+    path = file or load(IngestSettings).sources_file
     if path is None:
         raise typer.BadParameter("STUBLINE_INGEST_SOURCES_FILE is not set; name the file with --file")
     try:
@@ -125,12 +125,12 @@ def _read(file: Path | None) -> list[Shop]:
         raise typer.Exit(EX_CONFIG) from None
 
 
-def _show(found: list[Shop], *, as_json: bool) -> None:
-    settings, doubts = load(Settings), sources_file.doubts({shop.slug: shop for shop in found})
+def _show(found: list[SourceConfig], *, as_json: bool) -> None:
+    settings, doubts = load(IngestSettings), sources_file.doubts({shop.slug: shop for shop in found})
     cli_support.rows([_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json)
 
 
-def _row(shop: Shop, settings: Settings, doubt: str | None) -> dict[str, Any]:
+def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dict[str, Any]:
     return {
         "source": shop.slug,
         "kind": shop.source.kind,
@@ -143,7 +143,7 @@ def _row(shop: Shop, settings: Settings, doubt: str | None) -> dict[str, Any]:
     }
 
 
-def polled(shop: Shop) -> str:
+def polled(shop: SourceConfig) -> str:
     """Where it is asked for what its callbacks lost."""
     if shop.poll_refused is not None:
         return "refused"

@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from services.ingest.admin.incidents import How, IncidentDesk, IncidentReader, ways
+from services.ingest.admin.incidents import IncidentCommands, IncidentQueries, ResolutionMethod, ways
 from services.ingest.rules.incidents import Evidence, Incident
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId
-from services.runtime.admin.commands import Command
+from services.runtime.admin.commands import OperatorCommand
 from services.runtime.errors import catalogue
 from services.runtime.text import one_line, quoted
 
@@ -68,24 +68,30 @@ KEPT = (
 WOULD = {
     (
         Evidence.LETTERS,
-        How.REPLAY,
+        ResolutionMethod.REPLAY,
     ): "gives the {waiting} letters that wait back to the worker: when a release mends the cause",
-    (Evidence.LETTERS, How.DISCARD): "closes the {waiting} letters that wait: when they will never be worked",
+    (
+        Evidence.LETTERS,
+        ResolutionMethod.DISCARD,
+    ): "closes the {waiting} letters that wait: when they will never be worked",
     (
         Evidence.NOTICES,
-        How.REPLAY,
+        ResolutionMethod.REPLAY,
     ): "gives the {kept} callbacks that are kept to the worker, and closes it until it comes again",
-    (Evidence.NOTICES, How.SEEN): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
-    (Evidence.ORDERS, How.SEEN): "closes it until it comes again; no order changes",
+    (
+        Evidence.NOTICES,
+        ResolutionMethod.SEEN,
+    ): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
+    (Evidence.ORDERS, ResolutionMethod.SEEN): "closes it until it comes again; no order changes",
 }
 DONE = {
-    How.REPLAY: "{concerned} {what} are given back; `stubline dead list` shows how they end.",
-    How.DISCARD: "{concerned} letters are closed.",
-    How.SEEN: "It is closed until it comes again.",
+    ResolutionMethod.REPLAY: "{concerned} {what} are given back; `stubline dead list` shows how they end.",
+    ResolutionMethod.DISCARD: "{concerned} letters are closed.",
+    ResolutionMethod.SEEN: "It is closed until it comes again.",
 }
 
 
-class Standing(StrEnum):
+class IncidentState(StrEnum):
     """Which incidents to list."""
 
     OPEN = "open"
@@ -100,14 +106,16 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="An incident, by the id th
 def list_incidents(
     *,
     source: Annotated[str | None, typer.Option("--source", help="Only incidents of this source.")] = None,
-    state: Annotated[Standing, typer.Option("--state", help="open, resolved, all.")] = Standing.OPEN,
+    state: Annotated[IncidentState, typer.Option("--state", help="open, resolved, all.")] = IncidentState.OPEN,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Those that happened most often first. Waiting: letters that somebody has to decide about."""
     with cli_support.connected() as connection:
-        found = IncidentReader(connection).incidents().values()
-    rows = [asdict(it) for it in found if state in (Standing.ALL, it.state) and (source is None or it.source == source)]
+        found = IncidentQueries(connection).incidents().values()
+    rows = [
+        asdict(it) for it in found if state in (IncidentState.ALL, it.state) and (source is None or it.source == source)
+    ]
     cli_support.rows(rows[:limit], COLUMNS, as_json=as_json, empty="no incidents")
 
 
@@ -122,7 +130,7 @@ def show(
 ) -> None:
     """One incident: what it is, how it was told, what to do, and an example, made safe to look at."""
     with cli_support.connected() as connection:
-        reader = IncidentReader(connection)
+        reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
         example, words, kept = reader.example(incident), reader.words(incident), reader.kept(incident)
     if raw:
@@ -151,24 +159,24 @@ def resolve(
     as_json: AsJson = False,
 ) -> None:
     """Resolves an incident in one of three ways. Without one it says what each would do, and changes nothing."""
-    chosen = [how for how, is_chosen in zip(How, (replay, discard, seen), strict=True) if is_chosen]
+    chosen = [how for how, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True) if is_chosen]
     if len(chosen) > 1:
         raise typer.BadParameter("choose one of --replay, --discard and --seen")
     if not chosen:
         _offer(incident_id, as_json=as_json)
         return
     (how,) = chosen
-    if how is not How.REPLAY and not (reason or "").strip():
+    if how is not ResolutionMethod.REPLAY and not (reason or "").strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.connected() as connection:
-        done = IncidentDesk(connection, Command(actor, command_id)).resolve(incident_id, how, reason)
+        done = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(incident_id, how, reason)
     sentence = DONE[how].format(concerned=done.details["concerned"], what="callbacks")
     cli_support.told(done, sentence, command_id, as_json=as_json)
 
 
 def _offer(incident_id: str, *, as_json: bool) -> None:
     with cli_support.connected() as connection:
-        reader = IncidentReader(connection)
+        reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
         kept = reader.kept(incident)
     offers = _offers(incident, kept)
@@ -196,7 +204,11 @@ def _offers(incident: Incident, kept: int) -> list[dict[str, str]]:
 
 
 def _commands(incident: Incident) -> list[str]:
-    why = {How.REPLAY: "", How.DISCARD: ' --reason "why"', How.SEEN: ' --reason "why"'}
+    why = {
+        ResolutionMethod.REPLAY: "",
+        ResolutionMethod.DISCARD: ' --reason "why"',
+        ResolutionMethod.SEEN: ' --reason "why"',
+    }
     return [f"stubline incidents resolve {incident.id} --{how}{why[how]}" for how in ways(incident)]
 
 

@@ -24,16 +24,23 @@ from services.ingest.rules.incidents import (
     SAME_KEY,
     TWO_MEANINGS,
     Evidence,
+    EvidenceRow,
     Incident,
-    Told,
     fingerprint,
     gathered,
     name_of,
     source_of,
 )
-from services.runtime.admin.commands import REPLAYABLE, Choice, Desk, Done, Reader, Row
+from services.runtime.admin.commands import (
+    REPLAYABLE,
+    AdminCommands,
+    AdminQueries,
+    CommandResult,
+    DeadLetterFilter,
+    Row,
+)
 from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.loop.ports import Letter
+from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres import statements
 from services.runtime.records import Record
 
@@ -43,7 +50,7 @@ LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
 WORDS_MAX = 10
 
 
-class How(StrEnum):
+class ResolutionMethod(StrEnum):
     """By what an incident is resolved."""
 
     REPLAY = "replay"
@@ -51,16 +58,16 @@ class How(StrEnum):
     SEEN = "seen"
 
 
-class Wanted(NamedTuple):
+class ResolutionRequest(NamedTuple):
     """What an operator asks for."""
 
     incident_id: str
-    how: How
+    how: ResolutionMethod
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
-class IncidentReader:
+class IncidentQueries:
     """What operators look at. Changes nothing."""
 
     connection: Connection[TupleRow]
@@ -84,7 +91,7 @@ class IncidentReader:
         """The bytes of a callback; of an order that has the incident its id."""
         match incident.evidence:
             case Evidence.LETTERS:
-                return Reader(self.connection).letter(UUID(incident.example))["value"] or b""
+                return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
             case Evidence.NOTICES:
                 return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
             case Evidence.ORDERS:
@@ -95,38 +102,40 @@ class IncidentReader:
         found = self._rows("count_kept", arguments(incident)) if incident.evidence is Evidence.NOTICES else []
         return int(found[0]["count"]) if found else 0
 
-    def _letters(self) -> Iterable[Told]:
+    def _letters(self) -> Iterable[EvidenceRow]:
         for row in self._rows("letters_by_cause", {"group": GROUP}):
             said = row["source"]
             is_open = bool(row["waiting"] or row["replaying"])
             numbers = {name: row[name] for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")}
-            yield Told(
+            yield EvidenceRow(
                 Evidence.LETTERS, source_of(said), row["code"], row["cause"], origin=said, is_open=is_open, **numbers
             )
 
-    def _notices(self) -> Iterable[Told]:
+    def _notices(self) -> Iterable[EvidenceRow]:
         for row in self._rows("notices_by_words", {}):
-            yield Told(Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])})
+            yield EvidenceRow(Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])})
 
-    def _orders(self) -> Iterable[Told]:
+    def _orders(self) -> Iterable[EvidenceRow]:
         seen: Mapping[str, datetime] = {row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})}
         for row in self._rows("orders_with_two_meanings", {}):
             seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
             is_open = seen_at is None or row["last_at"] > seen_at
-            yield Told(Evidence.ORDERS, kind=TWO_MEANINGS, what=SAME_KEY, origin=row["source"], is_open=is_open, **row)
+            yield EvidenceRow(
+                Evidence.ORDERS, kind=TWO_MEANINGS, what=SAME_KEY, origin=row["source"], is_open=is_open, **row
+            )
 
     def _rows(self, name: str, given: Mapping[str, Any]) -> list[Row]:
         return self.connection.cursor(row_factory=dict_row).execute(SQL[name], given).fetchall()
 
 
 @dataclass(frozen=True, slots=True)
-class IncidentDesk(Desk):
+class IncidentCommands(AdminCommands):
     """What resolves incidents."""
 
-    def resolve(self, incident_id: str, how: How, reason: str | None = None) -> Done:
+    def resolve(self, incident_id: str, how: ResolutionMethod, reason: str | None = None) -> CommandResult:
         """Its details: how many letters or kept callbacks it concerned, by this sending and all before it."""
-        wanted, first = Wanted(incident_id, how, reason), self.command.command_id
-        incident = IncidentReader(self.connection).incidents().get(incident_id)
+        wanted, first = ResolutionRequest(incident_id, how, reason), self.command.command_id
+        incident = IncidentQueries(self.connection).incidents().get(incident_id)
         already, total, until = True, 0, None
         for part in count():
             of_part = self.command._replace(command_id=uuid5(first, f"part {part}") if part else first)
@@ -134,14 +143,16 @@ class IncidentDesk(Desk):
             already, total, until = already and done.already, total + done.details["concerned"], done.details["until"]
             if not done.details["goes_on"]:
                 break
-        return Done(already, {"incident": incident_id, "how": how.value, "concerned": total})
+        return CommandResult(already, {"incident": incident_id, "how": how.value, "concerned": total})
 
-    def resolve_part(self, wanted: Wanted, incident: Incident | None, part: int, until: str | None) -> Done:
+    def resolve_part(
+        self, wanted: ResolutionRequest, incident: Incident | None, part: int, until: str | None
+    ) -> CommandResult:
         """`until`: what the first part said; later ones leave what came or failed since."""
         asked = {"incident": wanted.incident_id, "how": wanted.how.value, "reason": wanted.reason, "part": part}
         return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
 
-    def _resolve(self, wanted: Wanted, incident: Incident | None, until: str | None) -> Row:
+    def _resolve(self, wanted: ResolutionRequest, incident: Incident | None, until: str | None) -> Row:
         begun = until or self._moment()
         if incident is None and until is None:
             raise IncidentUnknown(wanted.incident_id)
@@ -150,7 +161,7 @@ class IncidentDesk(Desk):
         refuse(incident, wanted.how)
         if incident.evidence is Evidence.LETTERS:
             most, concerned = LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
-        elif wanted.how is How.REPLAY:
+        elif wanted.how is ResolutionMethod.REPLAY:
             most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
         else:
             most, concerned = 1, 0
@@ -163,12 +174,12 @@ class IncidentDesk(Desk):
         row = self.connection.execute(SQL["moment"]).fetchone()
         return str(row[0].isoformat()) if row else ""
 
-    def _end_letters(self, incident: Incident, wanted: Wanted, until: str) -> int:
+    def _end_letters(self, incident: Incident, wanted: ResolutionRequest, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
-        state = "requested" if wanted.how is How.REPLAY else "discarded"
+        state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
         if ids:
-            self._change(Choice(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
+            self._change(DeadLetterFilter(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
         return len(ids)
 
     def _give_kept(self, incident: Incident, until: str) -> int:
@@ -185,18 +196,18 @@ class IncidentDesk(Desk):
             self.connection.execute(SQL["see_incident"], {"id": incident.id})
 
 
-def ways(incident: Incident) -> tuple[How, ...]:
+def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:
     """By what it can be resolved."""
     match incident.evidence:
         case Evidence.LETTERS:
-            return (How.REPLAY, How.DISCARD)
+            return (ResolutionMethod.REPLAY, ResolutionMethod.DISCARD)
         case Evidence.NOTICES:
-            return (How.REPLAY, How.SEEN)
+            return (ResolutionMethod.REPLAY, ResolutionMethod.SEEN)
         case Evidence.ORDERS:
-            return (How.SEEN,)
+            return (ResolutionMethod.SEEN,)
 
 
-def refuse(incident: Incident, how: How) -> None:
+def refuse(incident: Incident, how: ResolutionMethod) -> None:
     if how not in (possible := ways(incident)):
         told = " or ".join(f"--{way}" for way in possible)
         raise IncidentChoiceRefused(f"{incident.id} is of {incident.evidence}: it is resolved by {told}")
@@ -213,7 +224,7 @@ def arguments(incident: Incident) -> Row:
     }
 
 
-def _letter(kept: Row, incident: Incident) -> Letter:
+def _letter(kept: Row, incident: Incident) -> DeadLetter:
     """As the runtime gives records back. The topic's id is the callback's own name, so it meets no letter of another one."""
     record = Record(
         topic=kept["topic"],
@@ -226,4 +237,4 @@ def _letter(kept: Row, incident: Incident) -> Letter:
     )
     topic_id = f"kept:{hashlib.sha256(kept['key'].encode()).hexdigest()}"
     text = f"{incident.kind}: {incident.what}"
-    return Letter(record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key))
+    return DeadLetter(record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key))

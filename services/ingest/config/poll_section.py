@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import FIRST_DAYS, Polled
+from services.ingest.vendors.shared.poll import FIRST_DAYS, PollConfig
 from services.runtime.settings import ConfigurationError
 
 FIELDS = ("url", "key", "secret", "every_s", "first_days")
@@ -36,7 +36,7 @@ def read(
     slug: str,
     orders_of: str,
     options: Mapping[str, str],
-) -> Polled:
+) -> PollConfig:
     """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads env:NAME and file:PATH."""
     vendor = VENDORS[kind]
     url = address(block.get("url") or vendor.url, where)
@@ -50,7 +50,7 @@ def read(
             raise ConfigurationError(f"{where}: a {kind} has no {name}")
     for name in vendor.needs:  # behind all mistakes: a missing one is none of the file
         found[name] = credential(referred(block[name]), block[name])
-    return Polled(
+    return PollConfig(
         slug,
         url,
         found.get("key", ""),

@@ -35,7 +35,7 @@ from typing import Any
 
 from services.ingest.config import poll_section
 from services.ingest.vendors import KINDS, SLUG
-from services.ingest.vendors.shared.poll import Polled
+from services.ingest.vendors.shared.poll import PollConfig
 from services.ingest.vendors.shared.signing import MARK
 from services.ingest.vendors.shared.source import Source
 from services.runtime import files as bounded
@@ -54,7 +54,7 @@ REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 
 
 @dataclass(frozen=True, slots=True)
-class Shop:
+class SourceConfig:
     """A source that may come to the door."""
 
     slug: str
@@ -65,12 +65,12 @@ class Shop:
     rate_max: float | None = None  # its own, callbacks a second
     orders_of: str = ""  # the shop of which a gateway or checker speaks
     options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
-    polled: Polled | None = None  # how it is asked for what its callbacks lost
+    polled: PollConfig | None = None  # how it is asked for what its callbacks lost
     poll_refused: str | None = None  # why it is not
     decimals: int | None = None  # of its amounts, where that is not its currency's own number
 
 
-def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, Shop]:
+def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, SourceConfig]:
     """By slug. Raises ConfigurationError, which never quotes a secret."""
     try:
         document = bounded.read_toml(path)
@@ -83,7 +83,7 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
     return {slug: _shop(slug, entry, environment, path.parent) for slug, entry in sources.items()}
 
 
-def doubts(found: Mapping[str, Shop]) -> dict[str, str]:
+def doubts(found: Mapping[str, SourceConfig]) -> dict[str, str]:
     """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody tells."""
     return {
         shop.slug: f"orders_of = {shop.orders_of!r} is no source of this file{_nearest(shop.orders_of, found)}. "
@@ -93,7 +93,7 @@ def doubts(found: Mapping[str, Shop]) -> dict[str, str]:
     }
 
 
-def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> SourceConfig:
     where = f"[sources.{slug}]"
     if not SLUG.fullmatch(slug):
         raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
@@ -105,7 +105,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
     source = KINDS[kind]
     _known(entry, (*FIELDS, *source.options), where)
     secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
-    shop = Shop(
+    shop = SourceConfig(
         slug,
         source,
         secrets,
@@ -119,7 +119,7 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
     return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
 
 
-def _polled(shop: Shop, block: Any, environment: Mapping[str, str], folder: Path) -> Shop:
+def _polled(shop: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path) -> SourceConfig:
     """With how it is polled, or why it is not: its callbacks come in all the same."""
     where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
     poll_section.check(kind, block, where)

@@ -11,7 +11,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.vendors.shared.poll import NonsenseError, TooLargeError
+from services.ingest.vendors.shared.poll import AnswerTooLargeError, MalformedAnswerError
 from services.runtime.version import CODE_VERSION
 
 WAIT_S = 10.0  # for a connection, and for each part of an answer
@@ -35,7 +35,7 @@ class PartlyUnchangedError(Exception):
     """Of several requests of one page only some were answered: without tags they all are."""
 
 
-class Network(httpcore.SyncBackend):
+class DeadlineNetwork(httpcore.SyncBackend):
     """Connections whose reads and writes all end at `until` (monotonic), however little each of them brings."""
 
     def __init__(self) -> None:
@@ -57,13 +57,13 @@ class Network(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         left = self.left(timeout, httpcore.ConnectTimeout)
-        return Stream(super().connect_tcp(host, port, left, local_address, socket_options), self)
+        return DeadlineStream(super().connect_tcp(host, port, left, local_address, socket_options), self)
 
 
-class Stream(httpcore.NetworkStream):
+class DeadlineStream(httpcore.NetworkStream):
     """One of them."""
 
-    def __init__(self, inner: httpcore.NetworkStream, network: Network) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, network: DeadlineNetwork) -> None:
         self._inner, self._network = inner, network
 
     @override
@@ -83,14 +83,14 @@ class Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         left = self._network.left(timeout, httpcore.ConnectTimeout)
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, left), self._network)
+        return DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, left), self._network)
 
     @override
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
-class Client(httpx.Client):
+class VendorHttpClient(httpx.Client):
     """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx does."""
 
     def __init__(self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S) -> None:
@@ -99,7 +99,7 @@ class Client(httpx.Client):
         self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
         self._known: Mapping[str, str] = {}
         self._answers = 0
-        self._network = Network()
+        self._network = DeadlineNetwork()
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
                 transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
@@ -132,12 +132,12 @@ class Client(httpx.Client):
         """Read whole, as far as it may go."""
         try:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise NonsenseError("the answer is encoded, which was not asked for")
+                raise MalformedAnswerError("the answer is encoded, which was not asked for")
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > ANSWER_BYTES_MAX:
-                    raise TooLargeError("the answer is too large")
+                    raise AnswerTooLargeError("the answer is too large")
                 if time.monotonic() > until:
                     raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
         finally:

@@ -17,10 +17,17 @@ from uuid import UUID, uuid4
 import httpx
 
 from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
-from services.ingest.poller.client import Client, PartlyUnchangedError, UnchangedError
-from services.ingest.rules.polling import PAGE_MAX, Trouble, page_size, retry_after
+from services.ingest.poller.client import PartlyUnchangedError, UnchangedError, VendorHttpClient
+from services.ingest.rules.polling import PAGE_MAX, PollProblem, page_size, retry_after
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import Found, MissingError, NonsenseError, Page, Polled, TooLargeError
+from services.ingest.vendors.shared.poll import (
+    AnswerTooLargeError,
+    FoundObject,
+    MalformedAnswerError,
+    OrderMissingError,
+    PollConfig,
+    PollPage,
+)
 from services.runtime.observability import logs
 
 THREADS = 4
@@ -30,11 +37,11 @@ TEXT_CHARS_MAX = 300
 GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
-class Ask(NamedTuple):
+class PollRequest(NamedTuple):
     """What a tick found due."""
 
     kind: str
-    polled: Polled
+    polled: PollConfig
     what: str = ""  # which poll, or
     reads: Sequence[tuple[str, int, int]] = ()  # orders to read: external id, how often asked for, how often failed
     cursor: str = ""
@@ -42,41 +49,41 @@ class Ask(NamedTuple):
     until: float = 0.0  # monotonic: later it may be somebody else's to ask
 
 
-class Failure(NamedTuple):
+class PollFailure(NamedTuple):
     """No answer, and why: never with anything that a vendor wrote."""
 
-    trouble: Trouble
+    trouble: PollProblem
     text: str
     retry_after_s: float | None = None
 
 
-class Reading(NamedTuple):
+class OrderReading(NamedTuple):
     """What came of an order that was to be read."""
 
     order: str
     asked: int
     failures: int
-    came: Found | Failure
+    came: FoundObject | PollFailure
 
 
 @dataclass(frozen=True)
-class Answer:
+class PollResult:
     """What became of asking."""
 
-    ask: Ask
-    page: Page | Failure | None = None  # None: it asked for orders, or nothing was asked any more
-    readings: Sequence[Reading] = ()
+    ask: PollRequest
+    page: PollPage | PollFailure | None = None  # None: it asked for orders, or nothing was asked any more
+    readings: Sequence[OrderReading] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
 
-class Reader:
+class PollWorkers:
     """`ask` and `answers` are for the lane's thread, and never wait. The threads end with the process."""
 
     def __init__(
         self,
         *,
-        client: Callable[[], Client] = Client,
+        client: Callable[[], VendorHttpClient] = VendorHttpClient,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         threads: int = THREADS,
@@ -84,10 +91,10 @@ class Reader:
     ) -> None:
         """`forget` is called when no tick came for a while: the timer is another process's now."""
         self._client, self._clock, self._wall, self._threads = client, clock, wall, threads
-        self._asks: queue.SimpleQueue[Ask] = queue.SimpleQueue()
-        self._answers = dict[str, Answer]()  # one slot for each source
+        self._asks: queue.SimpleQueue[PollRequest] = queue.SimpleQueue()
+        self._answers = dict[str, PollResult]()  # one slot for each source
         self._busy = set[str]()  # a source from its asking until its answer is done with
-        self._clients = dict[str, Client]()
+        self._clients = dict[str, VendorHttpClient]()
         self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
         self._lock = threading.Lock()
         self._is_running, self._told_at = False, float("-inf")
@@ -100,12 +107,12 @@ class Reader:
             return frozenset(self._busy)
 
     @property
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[PollResult]:
         """They stay until they are `done` with."""
         with self._lock:
             return [self._answers[slug] for slug in sorted(self._answers)]
 
-    def done(self, answer: Answer) -> None:
+    def done(self, answer: PollResult) -> None:
         with self._lock:
             self._answers.pop(answer.ask.polled.slug, None)
             self._busy.discard(answer.ask.polled.slug)
@@ -118,7 +125,7 @@ class Reader:
             for number in range(self._threads):
                 threading.Thread(target=self._work, name=f"polls-{number}", daemon=True).start()
 
-    def ask(self, ask: Ask) -> None:
+    def ask(self, ask: PollRequest) -> None:
         """Only of a source that is not busy."""
         with self._lock:
             self._busy.add(ask.polled.slug)
@@ -136,23 +143,23 @@ class Reader:
                 answer = self._answered(ask)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
                 self._log.exception("a poll met a defect", source=ask.polled.slug, what=ask.what)
-                answer = Answer(ask, Failure(Trouble.NONSENSE, f"a defect: {type(error).__name__}"))
+                answer = PollResult(ask, PollFailure(PollProblem.NONSENSE, f"a defect: {type(error).__name__}"))
             with self._lock:
                 self._answers[ask.polled.slug] = answer
 
-    def _answered(self, ask: Ask) -> Answer:
+    def _answered(self, ask: PollRequest) -> PollResult:
         if self._clock() > ask.until:
-            return Answer(ask)
+            return PollResult(ask)
         slug = ask.polled.slug
         if slug not in self._clients:
             self._clients[slug] = self._client()
         client = self._clients[slug]
         if ask.reads:
-            return Answer(ask, readings=self._orders(client, ask))
+            return PollResult(ask, readings=self._orders(client, ask))
         page = self._page(client, ask, ask.tags)
-        return Answer(ask, page, tags=client.tags if isinstance(page, Page) and is_rest(ask, page) else {})
+        return PollResult(ask, page, tags=client.tags if isinstance(page, PollPage) and is_rest(ask, page) else {})
 
-    def _page(self, client: Client, ask: Ask, tags: Mapping[str, str]) -> Page | Failure:
+    def _page(self, client: VendorHttpClient, ask: PollRequest, tags: Mapping[str, str]) -> PollPage | PollFailure:
         client.begin(tags)
         slug = ask.polled.slug
         size = self._sizes.get(slug, PAGE_MAX)
@@ -161,11 +168,11 @@ class Reader:
             page = VENDORS[ask.kind].polls[ask.what].read(client, polled, ask.cursor, self._wall())
         except UnchangedError:
             client.tags = dict(tags)
-            page = Page((), ask.cursor, is_last=True, is_unchanged=True)
+            page = PollPage((), ask.cursor, is_last=True, is_unchanged=True)
         except PartlyUnchangedError:
             return self._page(client, ask, {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
-            if isinstance(error, (TooLargeError, httpx.ReadTimeout)):
+            if isinstance(error, (AnswerTooLargeError, httpx.ReadTimeout)):
                 self._sizes[slug] = page_size(size, is_too_much=True)
             return self._failed(ask, error)
         self._sizes[slug] = page_size(size, is_too_much=False)
@@ -173,57 +180,59 @@ class Reader:
         POLL_FOUND.add(len(page.found), source=slug)
         return page
 
-    def _orders(self, client: Client, ask: Ask) -> list[Reading]:
+    def _orders(self, client: VendorHttpClient, ask: PollRequest) -> list[OrderReading]:
         """One after the other, as long as the source answers."""
-        read, came = VENDORS[ask.kind].read_order, list[Reading]()
+        read, came = VENDORS[ask.kind].read_order, list[OrderReading]()
         for order, asked, failures in ask.reads if read else ():
             client.begin({})
             try:
-                found: Found | Failure = read(client, ask.polled, order) if read else Failure(Trouble.MISSING, "")
+                found: FoundObject | PollFailure = (
+                    read(client, ask.polled, order) if read else PollFailure(PollProblem.MISSING, "")
+                )
                 POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 found = self._failed(ask, error)
-            came.append(Reading(order, asked, failures, found))
-            if isinstance(found, Failure) and found.trouble not in {Trouble.MISSING, Trouble.NONSENSE}:
+            came.append(OrderReading(order, asked, failures, found))
+            if isinstance(found, PollFailure) and found.trouble not in {PollProblem.MISSING, PollProblem.NONSENSE}:
                 break
         return came
 
-    def _failed(self, ask: Ask, error: Exception) -> Failure:
+    def _failed(self, ask: PollRequest, error: Exception) -> PollFailure:
         failure = failed(error, self._wall())
         POLL_REQUESTS.add(1, source=ask.polled.slug, outcome=failure.trouble.value)
-        say = self._log.error if failure.trouble is Trouble.DENIED else self._log.warning
+        say = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
         say("a poll has no answer", source=ask.polled.slug, what=ask.what or "reads", why=failure.text)
         return failure
 
 
-def is_rest(ask: Ask, page: Page) -> bool:
+def is_rest(ask: PollRequest, page: PollPage) -> bool:
     """The next asking will be the same request, so its tags are worth keeping."""
     return page.is_last and page.cursor == ask.cursor
 
 
-def failed(error: Exception, now: float) -> Failure:
+def failed(error: Exception, now: float) -> PollFailure:
     """Httpx's own texts name addresses, with what stands in them."""
     match error:
         case httpx.HTTPStatusError():
             return refused(error.response.status_code, retry_after(error.response.headers.get("retry-after", ""), now))
         case httpx.TransportError():
-            return Failure(Trouble.AWAY, type(error).__name__)
-        case MissingError():
-            return Failure(Trouble.MISSING, "it has no such order")
-        case NonsenseError():
-            return Failure(Trouble.NONSENSE, str(error)[:TEXT_CHARS_MAX])
+            return PollFailure(PollProblem.AWAY, type(error).__name__)
+        case OrderMissingError():
+            return PollFailure(PollProblem.MISSING, "it has no such order")
+        case MalformedAnswerError():
+            return PollFailure(PollProblem.NONSENSE, str(error)[:TEXT_CHARS_MAX])
         case _:
-            return Failure(Trouble.NONSENSE, type(error).__name__)
+            return PollFailure(PollProblem.NONSENSE, type(error).__name__)
 
 
-def refused(status: int, wait_s: float | None) -> Failure:
+def refused(status: int, wait_s: float | None) -> PollFailure:
     text = f"it answers {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Failure(Trouble.DENIED, f"{text}: the credentials are not taken, or may not read this")
+        return PollFailure(PollProblem.DENIED, f"{text}: the credentials are not taken, or may not read this")
     if status == HTTPStatus.TOO_MANY_REQUESTS or (wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE):
-        return Failure(Trouble.SLOWED, text, wait_s)
+        return PollFailure(PollProblem.SLOWED, text, wait_s)
     if status in GONE:
-        return Failure(Trouble.MISSING, text)
+        return PollFailure(PollProblem.MISSING, text)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Failure(Trouble.AWAY, text, wait_s)
-    return Failure(Trouble.NONSENSE, text)
+        return PollFailure(PollProblem.AWAY, text, wait_s)
+    return PollFailure(PollProblem.NONSENSE, text)

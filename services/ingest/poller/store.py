@@ -9,8 +9,8 @@ from uuid import UUID
 
 import orjson
 
-from services.ingest.rules.polling import Rest
-from services.ingest.vendors.shared.poll import Page
+from services.ingest.rules.polling import PollDelay
+from services.ingest.vendors.shared.poll import PollPage
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import plain, texts
 from services.runtime.postgres.ledger import Session
@@ -21,7 +21,7 @@ SQL = statements.load(__package__)
 Name = tuple[str, str]  # source, and what is asked of it
 
 
-class Due(NamedTuple):
+class DuePoll(NamedTuple):
     """A poll whose time has come."""
 
     source: str
@@ -39,7 +39,7 @@ class DueRead(NamedTuple):
     failures: int
 
 
-class Stored(NamedTuple):
+class StoredPoll(NamedTuple):
     """Where a poll stands. `said` is how much of the page `answer` was said, when it was too much for one commit."""
 
     cursor: str
@@ -49,7 +49,7 @@ class Stored(NamedTuple):
     warning: str
 
 
-class Told(NamedTuple):
+class SourcePollState(NamedTuple):
     """What metrics tell of a source."""
 
     source: str
@@ -59,7 +59,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class PollStore:
     session: Session
 
     def add_polls(self, names: Sequence[Name]) -> None:
@@ -75,22 +75,22 @@ class Store:
         """In a row, of each source."""
         return dict(self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall())
 
-    def find_due(self, names: Sequence[Name]) -> list[Due]:
+    def find_due(self, names: Sequence[Name]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due"], _names(names))
-        return [Due(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows]
+        return [DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows]
 
     def find_reads(self, sources: Sequence[str], reads_max: int) -> list[DueRead]:
         wanted = {"sources": texts(sources), "reads_max": reads_max}
         return [DueRead(*row) for row in self.session.execute(SQL["find_reads"], wanted)]
 
-    def lock_poll(self, name: Name) -> Stored | None:
+    def lock_poll(self, name: Name) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
-        return Stored(*row) if row else None
+        return StoredPoll(*row) if row else None
 
     def save_part(self, name: Name, answer: UUID, said: int) -> None:
         self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
 
-    def save_page(self, name: Name, page: Page, tags: Mapping[str, str], wait_s: float) -> None:
+    def save_page(self, name: Name, page: PollPage, tags: Mapping[str, str], wait_s: float) -> None:
         told = {
             "cursor": page.cursor,
             "tags": orjson.dumps(dict(tags)).decode(),
@@ -98,7 +98,7 @@ class Store:
         }
         self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
 
-    def save_failure(self, name: Name, rest: Rest, trouble: str) -> None:
+    def save_failure(self, name: Name, rest: PollDelay, trouble: str) -> None:
         told = {
             "failures": rest.failures,
             "state": "resting" if rest.is_resting else "ok",
@@ -114,7 +114,7 @@ class Store:
         batch = {"order_ids": texts(list(answered)), "asked": plain(list(answered.values()))}
         self.session.execute(SQL["answer_reads"], batch)
 
-    def put_off_reads(self, put_off: Mapping[str, Rest]) -> None:
+    def put_off_reads(self, put_off: Mapping[str, PollDelay]) -> None:
         batch = {
             "order_ids": texts(list(put_off)),
             "failures": plain([rest.failures for rest in put_off.values()]),
@@ -122,8 +122,8 @@ class Store:
         }
         self.session.execute(SQL["put_off_reads"], batch)
 
-    def tell_polls(self, names: Sequence[Name]) -> list[Told]:
-        return [Told(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))]
+    def tell_polls(self, names: Sequence[Name]) -> list[SourcePollState]:
+        return [SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))]
 
     def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
         """That wait, by source."""

@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from schemas.topics import MIB
 from services.ingest import callbacks
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_RESTING, READS_WAITING
-from services.ingest.poller.reader import GOOD_FOR_S, Answer, Ask, Failure, Reader
-from services.ingest.poller.store import Name, Store
+from services.ingest.poller.reader import GOOD_FOR_S, PollFailure, PollRequest, PollResult, PollWorkers
+from services.ingest.poller.store import Name, PollStore
 from services.ingest.rules.facts import Notice
-from services.ingest.rules.polling import READ_TRIES_MAX, Rest, Trouble, after_failure, interval, turns
+from services.ingest.rules.polling import READ_TRIES_MAX, PollDelay, PollProblem, after_failure, interval, turns
 from services.ingest.settings import ROOM_BYTES
 from services.ingest.store import WHAT_CHARS_MAX
-from services.ingest.store import Store as Inbox
+from services.ingest.store import IngestStore as Inbox
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import Found, Page, Polled
+from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.runtime.observability import logs
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Event
@@ -33,14 +33,14 @@ TELL_S = 10.0
 GAUGES = (POLL_WARNINGS, POLLS_RESTING, POLL_AGE, READS_WAITING)
 
 
-class Active(NamedTuple):
+class PolledSource(NamedTuple):
     """A source that is asked."""
 
-    shop: Shop
-    polled: Polled
+    shop: SourceConfig
+    polled: PollConfig
 
 
-class Polling:
+class PollScheduler:
     """One for a process. What it remembers is only what it is doing: where it stands is in the database.
 
     Crash: a page's callbacks and its cursor commit together, or not at all; then it is asked for again.
@@ -48,21 +48,23 @@ class Polling:
 
     def __init__(
         self,
-        shops: Mapping[str, Shop],
-        reader: Reader | None = None,
+        shops: Mapping[str, SourceConfig],
+        reader: PollWorkers | None = None,
         *,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = logs.get("polls")
-        self._active = {slug: Active(it, it.polled) for slug, it in sorted(shops.items()) if it.polled is not None}
+        self._active = {
+            slug: PolledSource(it, it.polled) for slug, it in sorted(shops.items()) if it.polled is not None
+        }
         self._refused = [slug for slug, shop in shops.items() if shop.poll_refused is not None]
         for slug in self._refused:
             self._log.error("a source is not polled", source=slug, why=shops[slug].poll_refused)
         self._vendors = {slug: VENDORS[active.shop.source.kind] for slug, active in self._active.items()}
         self._names: list[Name] = [(slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls]
         self._readers = [slug for slug, vendor in self._vendors.items() if vendor.read_order is not None]
-        self._reader = reader or Reader(forget=forget)
+        self._reader = reader or PollWorkers(forget=forget)
         self._chance, self._clock = chance, clock
         self._read_last = set[str]()
         self._denied_until = dict[str, float]()  # reads of a source; a start tries again
@@ -70,7 +72,7 @@ class Polling:
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
         """Two statements when nothing is due, a few for each answer. Never waits for a vendor."""
-        store = Store(session)
+        store = PollStore(session)
         self._reader.begin()
         tells = self._tell_at is None or self._clock() >= self._tell_at
         if tells:
@@ -85,7 +87,7 @@ class Polling:
             self._tell_at = self._clock() + TELL_S
         return events
 
-    def _take(self, store: Store) -> list[Event]:
+    def _take(self, store: PollStore) -> list[Event]:
         """Rolled back, an answer that was done with is gone: its poll is still due, and is asked again."""
         events, room = list[Event](), SAID_BYTES_MAX
         answers = self._reader.answers
@@ -103,12 +105,12 @@ class Polling:
                 self._reader.done(answer)
         return events
 
-    def _take_one(self, store: Store, answer: Answer, failed: int, room: int) -> tuple[list[Event], int, bool]:
+    def _take_one(self, store: PollStore, answer: PollResult, failed: int, room: int) -> tuple[list[Event], int, bool]:
         """What it says, the room that is left, and whether it is done with. `failed`: how often in a row its source had."""
         said, is_done = list[Event](), True
-        if isinstance(answer.page, Page):
+        if isinstance(answer.page, PollPage):
             said, room, is_done = self._say(store, answer, answer.page, room)
-        elif isinstance(answer.page, Failure):
+        elif isinstance(answer.page, PollFailure):
             self._fail(store, answer, answer.page, failed)
         elif answer.readings:
             said = self._read(store, answer, failed)
@@ -116,7 +118,7 @@ class Polling:
             store.save_source(answer.ask.polled.slug, 0, 0.0)
         return said, room, is_done
 
-    def _say(self, store: Store, answer: Answer, page: Page, room: int) -> tuple[list[Event], int, bool]:
+    def _say(self, store: PollStore, answer: PollResult, page: PollPage, room: int) -> tuple[list[Event], int, bool]:
         """As much of a page as there is room for; its cursor moves with the last of it."""
         ask, name = answer.ask, (answer.ask.polled.slug, answer.ask.what)
         stored = store.lock_poll(name)
@@ -141,7 +143,7 @@ class Polling:
             notice(store, Notice(name[0], kind, page.warning), f"{name[0]} {name[1]}")
         return events, room, True
 
-    def _events(self, store: Store, ask: Ask, found: Found) -> list[Event]:
+    def _events(self, store: PollStore, ask: PollRequest, found: FoundObject) -> list[Event]:
         """What no record can carry is noticed and left: it would stop the lane for ever."""
         slug, shop = ask.polled.slug, self._active[ask.polled.slug].shop
         found = found._replace(body=shop.source.without_cards(found.body))
@@ -151,7 +153,7 @@ class Polling:
             return []
         return list(callbacks.polled(shop, found))
 
-    def _fail(self, store: Store, answer: Answer, failure: Failure, source_failures: int) -> None:
+    def _fail(self, store: PollStore, answer: PollResult, failure: PollFailure, source_failures: int) -> None:
         name = (answer.ask.polled.slug, answer.ask.what)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != answer.ask.cursor:
@@ -160,19 +162,19 @@ class Polling:
         store.save_failure(name, rest, failure.text)
         self._rest_source(store, name[0], rest, source_failures)
 
-    def _read(self, store: Store, answer: Answer, source_failures: int) -> list[Event]:
+    def _read(self, store: PollStore, answer: PollResult, source_failures: int) -> list[Event]:
         source, events = answer.ask.polled.slug, list[Event]()
-        answered, put_off = dict[str, int](), dict[str, Rest]()
+        answered, put_off = dict[str, int](), dict[str, PollDelay]()
         for order, asked, failures, came in answer.readings:
             order_id = f"{source}:{order}"
-            if isinstance(came, Found):
+            if isinstance(came, FoundObject):
                 events += self._events(store, answer.ask, came)
                 answered[order_id], source_failures = asked, 0
                 continue
             rest = self._rest(came, failures, source_failures)
-            if came.trouble is Trouble.DENIED:  # so are all that wait
+            if came.trouble is PollProblem.DENIED:  # so are all that wait
                 self._denied_until[source] = self._clock() + rest.poll_s
-            if came.trouble is Trouble.MISSING and rest.failures >= READ_TRIES_MAX:
+            if came.trouble is PollProblem.MISSING and rest.failures >= READ_TRIES_MAX:
                 answered[order_id] = asked
                 told = Notice(source, "order-missing", "an order that it told of is not there", order.encode())
                 notice(store, told, order_id)
@@ -185,13 +187,13 @@ class Polling:
             store.put_off_reads(put_off)
         return events
 
-    def _rest(self, failure: Failure, failures: int, source_failures: int) -> Rest:
+    def _rest(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
         chance = self._chance()
         return after_failure(
             failure.trouble, failures, source_failures, retry_after_s=failure.retry_after_s, chance=chance
         )
 
-    def _rest_source(self, store: Store, source: str, rest: Rest, failures: int) -> None:
+    def _rest_source(self, store: PollStore, source: str, rest: PollDelay, failures: int) -> None:
         if rest.source_failures != failures or rest.source_s:
             store.save_source(source, rest.source_failures, rest.source_s)
         if rest.source_s:
@@ -199,7 +201,7 @@ class Polling:
                 "a source is left alone", source=source, seconds=round(rest.source_s), failures=failures + 1
             )
 
-    def _ask(self, store: Store) -> None:
+    def _ask(self, store: PollStore) -> None:
         due = {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
         reads: dict[str, list[tuple[str, int, int]]] = {}
         readers = [slug for slug in self._readers if slug not in self._denied]
@@ -210,18 +212,18 @@ class Polling:
             polled, kind = self._active[source].polled, self._vendors[source].kind
             if name is None:
                 self._read_last.add(source)
-                self._reader.ask(Ask(kind, polled, reads=reads[source], until=until))
+                self._reader.ask(PollRequest(kind, polled, reads=reads[source], until=until))
             else:
                 self._read_last.discard(source)
                 poll = due[name]
-                self._reader.ask(Ask(kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until))
+                self._reader.ask(PollRequest(kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until))
 
     @property
     def _denied(self) -> set[str]:
         """Sources whose credentials were refused when an order was to be read, not long ago."""
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
-    def _tell(self, store: Store) -> None:
+    def _tell(self, store: PollStore) -> None:
         told = store.tell_polls(self._names) if self._names else []
         resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused) + Counter(self._denied)
         POLLS_RESTING.set_all({(slug,): resting[slug] for slug in {*self._active, *self._refused}})
@@ -231,17 +233,17 @@ class Polling:
         READS_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
 
 
-def is_answered(answer: Answer) -> bool:
+def is_answered(answer: PollResult) -> bool:
     """The source is there, whatever it said; and its last word was not that it wants to be left alone."""
     said = [it.came for it in answer.readings]
     if not said:
-        return isinstance(answer.page, Page)
+        return isinstance(answer.page, PollPage)
     last = said[-1]
-    is_left = isinstance(last, Failure) and last.trouble in {Trouble.AWAY, Trouble.SLOWED}
-    return any(isinstance(came, Found) for came in said) and not is_left
+    is_left = isinstance(last, PollFailure) and last.trouble in {PollProblem.AWAY, PollProblem.SLOWED}
+    return any(isinstance(came, FoundObject) for came in said) and not is_left
 
 
-def notice(store: Store, told: Notice, key: str) -> None:
+def notice(store: PollStore, told: Notice, key: str) -> None:
     Inbox(store.session).add_notices({told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))})
 
 

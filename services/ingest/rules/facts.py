@@ -45,7 +45,7 @@ class Fact(NamedTuple):
         return self.version[-64:]
 
 
-class Origin(NamedTuple):
+class RecordOrigin(NamedTuple):
     """The record in which a callback came, beside its body: with it the callback can be worked once more."""
 
     topic: str = ""
@@ -65,7 +65,7 @@ class Notice(NamedTuple):
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on: it is kept whole
     is_drift: bool = True  # a person should look at it; else it is only kept
-    origin: Origin = Origin()  # of a callback that is kept; `sources.read` sets it
+    origin: RecordOrigin = RecordOrigin()  # of a callback that is kept; `sources.read` sets it
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Notice) and self[:3] == other[:3]
@@ -74,7 +74,7 @@ class Notice(NamedTuple):
         return hash(self[:3])
 
 
-class Callback(NamedTuple):
+class ParsedCallback(NamedTuple):
     """What a callback tells.
 
     Its `facts` are of the order that it names. What it tells of a payment (`moved`) reaches every order that names the
@@ -190,13 +190,13 @@ def callback(
     moved: tuple[Fact, ...] = (),
     reads: tuple[str, ...] = (),
     notices: tuple[Notice, ...] = (),
-) -> Callback:
+) -> ParsedCallback:
     named = tuple(sorted(set(payments)))
     said = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
     if named or moved or reads:
         said += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in moved), *reads]
     meaning = hashlib.sha256("\0".join(said).encode()).digest()
-    return Callback(key, meaning, order_id, facts, named, moved, reads, notices)
+    return ParsedCallback(key, meaning, order_id, facts, named, moved, reads, notices)
 
 
 def fold(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:

@@ -24,7 +24,7 @@ class Evidence(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class EvidenceRow:
     """A row of evidence: how often something happened, and since when."""
 
     evidence: Evidence
@@ -79,16 +79,16 @@ def name_of(kind: str, source: str, what: str) -> str:
     return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[:ID_CHARS]
 
 
-def gathered(told: Iterable[Told]) -> dict[str, Incident]:
+def gathered(told: Iterable[EvidenceRow]) -> dict[str, Incident]:
     """By id, those that happened most often first. In whichever order the evidence comes."""
-    alike = defaultdict[str, list[Told]](list)
+    alike = defaultdict[str, list[EvidenceRow]](list)
     for it in told:
         alike[name_of(it.kind, it.source, it.what)].append(it)
     found = [_incident(name, rows) for name, rows in alike.items()]
     return {it.id: it for it in sorted(found, key=lambda it: (-it.count, it.id))}
 
 
-def _incident(name: str, rows: Sequence[Told]) -> Incident:
+def _incident(name: str, rows: Sequence[EvidenceRow]) -> Incident:
     newest = max(rows, key=lambda it: (it.last_at, it.example))
     return Incident(
         id=name,

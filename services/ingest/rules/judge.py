@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from typing import NamedTuple
 
-from services.ingest.rules.facts import MOVED, VERDICT, Callback, Fact, fold
+from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, fold
 
 FACTS_MAX = 100  # that are told of an order itself: its statuses, for the rest is two
 MOVED_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
@@ -22,7 +22,7 @@ ORDERS_MAX = 20  # that one payment is joined to; a "payment" of more is a word 
 INCIDENTS_MAX = 100  # kept of an order; more of them say nothing new
 
 
-class Order(NamedTuple):
+class KnownOrder(NamedTuple):
     """Everything that is known of an order."""
 
     order_id: str
@@ -33,7 +33,7 @@ class Order(NamedTuple):
     incidents: frozenset[str]  # keys that came with two meanings: they block nothing
 
 
-class Payment(NamedTuple):
+class KnownPayment(NamedTuple):
     """What gateways told of a payment, and which orders name it. Kept also while no order does: it waits for one."""
 
     name: str
@@ -41,7 +41,7 @@ class Payment(NamedTuple):
     facts: Mapping[str, Fact] = {}
 
 
-class Verdict(Enum):  # in the order in which they are tried
+class CallbackVerdict(Enum):  # in the order in which they are tried
     FORGED = auto()  # what proves it has proved another body before
     OVERFULL = auto()  # it would have more facts than an order can have
     APPLIED = auto()  # the order knows more than before
@@ -49,47 +49,52 @@ class Verdict(Enum):  # in the order in which they are tried
     OLDER = auto()  # never said before, but something newer was
 
 
-class Judged(NamedTuple):
+class JudgedBatch(NamedTuple):
     """What is known after a batch, and how each of its callbacks ended."""
 
-    verdicts: list[Verdict]
-    orders: dict[str, Order]
-    payments: dict[str, Payment]
+    verdicts: list[CallbackVerdict]
+    orders: dict[str, KnownOrder]
+    payments: dict[str, KnownPayment]
 
 
-def judge(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> tuple[Order, Verdict]:
+def judge(
+    order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
+) -> tuple[KnownOrder, CallbackVerdict]:
     """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and meant twice."""
     facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
     if is_overfull(facts):
-        return order, Verdict.OVERFULL
+        return order, CallbackVerdict.OVERFULL
     told = learnt(order, facts, _incidents(order, callback, meanings))
     if has_news(order.facts, facts):
-        return told, Verdict.APPLIED
+        return told, CallbackVerdict.APPLIED
     known = repeated or all(order.facts[fact.name].digest == fact.digest for fact in callback.facts)
-    return told, Verdict.KNOWN if known else Verdict.OLDER
+    return told, CallbackVerdict.KNOWN if known else CallbackVerdict.OLDER
 
 
-def _incidents(order: Order, callback: Callback, meanings: AbstractSet[bytes]) -> frozenset[str]:
+def _incidents(order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]) -> frozenset[str]:
     if meanings and callback.meaning not in meanings and len(order.incidents) < INCIDENTS_MAX:
         return order.incidents | {callback.key}
     return order.incidents
 
 
-def learnt(order: Order, facts: Mapping[str, Fact], incidents: frozenset[str]) -> Order:
+def learnt(order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[str]) -> KnownOrder:
     """The same one when there is nothing to keep."""
     if facts is order.facts and incidents is order.incidents:
         return order
-    return Order(order.order_id, order.generation, order.sequence, order.digest, facts, incidents)
+    return KnownOrder(order.order_id, order.generation, order.sequence, order.digest, facts, incidents)
 
 
 def judge_joined(
-    callback: Callback, orders: Mapping[str, Order], payments: Mapping[str, Payment], meanings: AbstractSet[bytes]
-) -> tuple[dict[str, Order], dict[str, Payment], Verdict]:
+    callback: ParsedCallback,
+    orders: Mapping[str, KnownOrder],
+    payments: Mapping[str, KnownPayment],
+    meanings: AbstractSet[bytes],
+) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackVerdict]:
     """Of a callback that names payments: what changed, and how it ended. An overfull one changes nothing at all."""
     own = frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
     paid = [_told(payments[name], callback, own) for name in callback.payments]
     concerned = own.union(*(payment.orders for payment in paid))
-    after = dict[str, Order]()
+    after = dict[str, KnownOrder]()
     for order_id in sorted(concerned):
         order = orders[order_id]
         facts = fold(order.facts, callback.facts if order_id in own else ())
@@ -102,16 +107,16 @@ def judge_joined(
         is_overfull(order.facts) or (callback.moved and is_crowded(order, orders[name]))
         for name, order in after.items()
     ):
-        return {}, {}, Verdict.OVERFULL
+        return {}, {}, CallbackVerdict.OVERFULL
     changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
     is_new = any(has_news(orders[name].facts, order.facts) for name, order in after.items()) or any(
         payment.orders != payments[name].orders or has_news(payments[name].facts, payment.facts)
         for name, payment in changed.items()
     )
     if is_new:
-        return after, changed, Verdict.APPLIED
+        return after, changed, CallbackVerdict.APPLIED
     known = callback.meaning in meanings or _is_known(callback, orders, paid)
-    return after, changed, Verdict.KNOWN if known else Verdict.OLDER
+    return after, changed, CallbackVerdict.KNOWN if known else CallbackVerdict.OLDER
 
 
 def is_overfull(facts: Mapping[str, Fact]) -> bool:
@@ -119,22 +124,22 @@ def is_overfull(facts: Mapping[str, Fact]) -> bool:
     return len(facts) > FACTS_MAX and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
 
 
-def is_crowded(order: Order, before: Order) -> bool:
+def is_crowded(order: KnownOrder, before: KnownOrder) -> bool:
     """Gateways have told more of it than anybody can mean: a shop gives all its payments one order's id, for example."""
     return len(order.facts) > max(len(before.facts), JOINED_MAX + FACTS_MAX)
 
 
-def _told(payment: Payment, callback: Callback, own: frozenset[str]) -> Payment:
+def _told(payment: KnownPayment, callback: ParsedCallback, own: frozenset[str]) -> KnownPayment:
     """The same one when the callback tells nothing of it."""
     orders, facts = payment.orders, fold(payment.facts, callback.moved)
     if len(orders) < ORDERS_MAX:
         orders |= own
     if facts is payment.facts and orders == payment.orders:
         return payment
-    return Payment(payment.name, orders, facts)
+    return KnownPayment(payment.name, orders, facts)
 
 
-def _is_known(callback: Callback, orders: Mapping[str, Order], paid: Sequence[Payment]) -> bool:
+def _is_known(callback: ParsedCallback, orders: Mapping[str, KnownOrder], paid: Sequence[KnownPayment]) -> bool:
     places = [payment.facts for payment in paid]
     if callback.order_id is not None:
         told = orders[callback.order_id].facts
@@ -145,11 +150,11 @@ def _is_known(callback: Callback, orders: Mapping[str, Order], paid: Sequence[Pa
 
 
 def judge_all(
-    callbacks: Sequence[Callback],
-    orders: Mapping[str, Order],
+    callbacks: Sequence[ParsedCallback],
+    orders: Mapping[str, KnownOrder],
     seen: Iterable[tuple[str, bytes]],
-    payments: Mapping[str, Payment] | None = None,
-) -> Judged:
+    payments: Mapping[str, KnownPayment] | None = None,
+) -> JudgedBatch:
     """Each callback sees what those before it left. An order with news takes one new sequence, however many brought it.
 
     `orders` and `payments` are all that the callbacks name, and the orders that name the payments; what nobody has told of
@@ -159,7 +164,7 @@ def judge_all(
         dict(orders),
         dict(payments or {}),
         defaultdict[str, set[bytes]](set),
-        list[Verdict](),
+        list[CallbackVerdict](),
     )
     for key, meaning in seen:
         heard[key].add(meaning)
@@ -167,12 +172,12 @@ def judge_all(
         if told.proof is not None:
             name, body = told.proof
             if heard[name] - {body}:
-                verdicts.append(Verdict.FORGED)
+                verdicts.append(CallbackVerdict.FORGED)
                 continue
             heard[name].add(body)
         meanings = heard[told.key]
         if not (told.facts or told.payments or told.moved):  # it only asks, or is only kept
-            verdict = Verdict.KNOWN if told.meaning in meanings else Verdict.APPLIED
+            verdict = CallbackVerdict.KNOWN if told.meaning in meanings else CallbackVerdict.APPLIED
         elif told.order_id is not None and not told.payments and not told.moved:
             after[told.order_id], verdict = judge(after[told.order_id], told, meanings)
         else:
@@ -181,14 +186,14 @@ def judge_all(
             paid.update(moved)
         meanings.add(told.meaning)
         verdicts.append(verdict)
-    return Judged(verdicts, {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()}, paid)
+    return JudgedBatch(verdicts, {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()}, paid)
 
 
-def spoken(order: Order, before: Order) -> Order:
+def spoken(order: KnownOrder, before: KnownOrder) -> KnownOrder:
     """With its next sequence when it has something to say that differs from what it last said."""
     if order.facts is before.facts or not has_news(before.facts, order.facts):
         return order
-    return Order(
+    return KnownOrder(
         order.order_id, order.generation, order.sequence + 1, digest(order.facts), order.facts, order.incidents
     )
 

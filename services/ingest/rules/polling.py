@@ -19,7 +19,7 @@ READ_TRIES_MAX = 5  # of an order that its source does not have
 K = TypeVar("K")
 
 
-class Trouble(Enum):
+class PollProblem(Enum):
     """Why there is no answer."""
 
     AWAY = "away"  # nobody there, too slow, or an error of theirs
@@ -29,7 +29,7 @@ class Trouble(Enum):
     MISSING = "missing"  # there is no such thing
 
 
-class Rest(NamedTuple):
+class PollDelay(NamedTuple):
     """How long what was asked rests, and how long its whole source does."""
 
     poll_s: float
@@ -50,24 +50,29 @@ def backoff(failures: int, chance: float) -> float:
 
 
 def after_failure(
-    trouble: Trouble, failures: int, source_failures: int, *, retry_after_s: float | None = None, chance: float = 0.0
-) -> Rest:
+    trouble: PollProblem,
+    failures: int,
+    source_failures: int,
+    *,
+    retry_after_s: float | None = None,
+    chance: float = 0.0,
+) -> PollDelay:
     """A source that fails again and again is left alone, whatever else would be due; then one asking tries it."""
     failures += 1
     waits_s = backoff(failures, chance)
     match trouble:
-        case Trouble.AWAY:
+        case PollProblem.AWAY:
             source_failures += 1
             is_open = source_failures >= OPENS_AFTER
             rests_s = backoff(source_failures, chance) if is_open else 0.0
-            return Rest(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
-        case Trouble.SLOWED:
+            return PollDelay(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
+        case PollProblem.SLOWED:
             wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
-            return Rest(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
-        case Trouble.DENIED:
-            return Rest(DENIED_S, failures, 0.0, source_failures, is_resting=True)
-        case Trouble.NONSENSE | Trouble.MISSING:
-            return Rest(waits_s, failures, 0.0, source_failures, is_resting=False)
+            return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
+        case PollProblem.DENIED:
+            return PollDelay(DENIED_S, failures, 0.0, source_failures, is_resting=True)
+        case PollProblem.NONSENSE | PollProblem.MISSING:
+            return PollDelay(waits_s, failures, 0.0, source_failures, is_resting=False)
 
 
 def page_size(size: int, *, is_too_much: bool) -> int:

@@ -20,7 +20,7 @@ from services.ingest.rules.facts import MOVED, Fact, sortable
 SUM = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
 
-class Refunded(NamedTuple):
+class RefundedTotal(NamedTuple):
     """What came back of a charge by a time, and how much of it was never taken. Amounts in minor units."""
 
     gateway: str
@@ -32,7 +32,7 @@ class Refunded(NamedTuple):
     at: datetime
 
 
-def refunds_fact(told: Refunded) -> Fact:
+def refunds_fact(told: RefundedTotal) -> Fact:
     """Of two in the same second the greater sum came later."""
     at = sortable(told.at)
     said = orjson.dumps({**told._asdict(), "at": at})

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import Callback, Origin, position
-from services.ingest.vendors.shared.source import Received, Source
+from services.ingest.rules.facts import ParsedCallback, RecordOrigin, position
+from services.ingest.vendors.shared.source import ReceivedCallback, Source
 from services.runtime.loop.dead_letters import pack_headers
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 
 
-def read(record: Record) -> Callback:
+def read(record: Record) -> ParsedCallback:
     """Raises NotAnEvent or Poison, whatever the bytes are."""
     event = read_event(record.headers, record.value)
     source = SOURCES.get(event.type)
@@ -63,9 +63,9 @@ def read(record: Record) -> Callback:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
 
 
-def with_origin(callback: Callback, record: Record) -> Callback:
+def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
     """What is kept is kept with its record, so that a later release can be given it."""
-    origin = Origin(
+    origin = RecordOrigin(
         record.topic,
         record.partition,
         record.offset,
@@ -78,7 +78,7 @@ def with_origin(callback: Callback, record: Record) -> Callback:
     )
 
 
-def accept(event: CloudEvent, record: Record) -> Received:
+def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
     """The parts of an event by which a callback is judged."""
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
@@ -89,7 +89,7 @@ def accept(event: CloudEvent, record: Record) -> Received:
         raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
     if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
         raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
-    return Received(
+    return ReceivedCallback(
         source=found[1],
         id=event.id,
         topic=attributes.get("callbacktopic", ""),

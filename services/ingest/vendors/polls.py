@@ -15,31 +15,31 @@ from dataclasses import dataclass
 import httpx
 
 from services.ingest import vendors as package
-from services.ingest.vendors.shared.poll import Found, Poll, Polled
+from services.ingest.vendors.shared.poll import FoundObject, Poll, PollConfig
 
 CREDENTIALS = ("key", "secret")
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class PollableVendor:
     """A kind of source that can be asked."""
 
     kind: str
     polls: Mapping[str, Poll]  # by what they ask for
-    read_order: Callable[[httpx.Client, Polled, str], Found] | None = None
+    read_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
     url: str = ""
     needs: Sequence[str] = CREDENTIALS
 
 
-def _found() -> dict[str, Vendor]:
+def _found() -> dict[str, PollableVendor]:
     """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
-    vendors = dict[str, Vendor]()
+    vendors = dict[str, PollableVendor]()
     for folder in pkgutil.iter_modules(package.__path__):
         if not folder.ispkg or importlib.util.find_spec(f"{package.__name__}.{folder.name}.poll") is None:
             continue
         module, name = importlib.import_module(f"{package.__name__}.{folder.name}.poll"), folder.name
         if polls := getattr(module, "POLLS", None):
-            vendors[name] = Vendor(
+            vendors[name] = PollableVendor(
                 name,
                 {poll.what: poll for poll in polls},
                 getattr(module, "read_order", None),

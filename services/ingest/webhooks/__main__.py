@@ -18,18 +18,18 @@ import uvloop
 
 from schemas.callbacks import TOPIC
 from services.ingest.config import sources_file
-from services.ingest.config.sources_file import Shop
-from services.ingest.errors import DoorBroken
+from services.ingest.config.sources_file import SourceConfig
+from services.ingest.errors import WebhookProducerFailed
 from services.ingest.metrics import DOOR_SOURCES
-from services.ingest.settings import Settings
-from services.ingest.webhooks.app import Api, Callbacks
-from services.ingest.webhooks.certificates import Certificates
-from services.ingest.webhooks.connection import Connections
-from services.ingest.webhooks.publisher import Publisher
-from services.ingest.webhooks.readiness import Standing
+from services.ingest.settings import IngestSettings
+from services.ingest.webhooks.app import WebhookApp, WebhookHandler
+from services.ingest.webhooks.certificates import CertificateCache
+from services.ingest.webhooks.connection import OpenConnections
+from services.ingest.webhooks.publisher import CallbackPublisher
+from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable
 from services.runtime.observability import logs
-from services.runtime.observability.health import Door, Health, unavailable
+from services.runtime.observability.health import Health, HealthServer, unavailable
 from services.runtime.process import EX_FATAL, EX_OK, ended_by
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load, variable
 from services.runtime.text import one_line
@@ -41,7 +41,7 @@ TELL_S = 1.0
 STANDING_S = 0.2
 
 
-class Server(uvicorn.Server):
+class WebhookServer(uvicorn.Server):
     """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have a clean exit code."""
 
     @contextmanager
@@ -54,7 +54,7 @@ def refuse(why: str) -> NoReturn:
     raise SystemExit(EX_CONFIG)
 
 
-def opened(settings: Settings) -> dict[str, Shop]:
+def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
     """The shops of the sources file, and which of them are not served, said loudly."""
     if settings.sources_file is None:
         refuse("STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their secrets")
@@ -74,11 +74,11 @@ def opened(settings: Settings) -> dict[str, Shop]:
 
 
 async def serve(
-    settings: Settings,
+    settings: IngestSettings,
     servers: str,
-    found: Mapping[str, Shop],
+    found: Mapping[str, SourceConfig],
     listening: socket.socket,
-    certificates: Certificates,
+    certificates: CertificateCache,
     *,
     wall: Callable[[], float],
     health: Health,
@@ -90,28 +90,28 @@ async def serve(
         server.should_exit = True
 
     publisher = published_by(settings, servers, broke, wall)
-    callbacks = Callbacks(found, publisher, settings, certificates, wall)
-    connections = Connections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
-    server = Server(configured(Api(callbacks, publisher), settings, connections))
+    callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
+    connections = OpenConnections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
+    server = WebhookServer(configured(WebhookApp(callbacks, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
     told = loop.create_task(telling(TELL_S, callbacks.tell, connections.tell))
-    stands = loop.create_task(telling(STANDING_S, Standing(publisher, health).look))
+    stands = loop.create_task(telling(STANDING_S, WebhookReadiness(publisher, health).look))
     await server.serve(sockets=[listening])
     told.cancel()
     stands.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if broken:
-        logs.get("door").error("ended by a fatal error", code=DoorBroken.code, error=broken[0])
+        logs.get("door").error("ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0])
         return EX_FATAL
     return EX_OK
 
 
 def published_by(
-    settings: Settings, servers: str, on_fatal: Callable[[str], None], wall: Callable[[], float]
-) -> Publisher:
-    return Publisher(
+    settings: IngestSettings, servers: str, on_fatal: Callable[[str], None], wall: Callable[[], float]
+) -> CallbackPublisher:
+    return CallbackPublisher(
         servers,
         TOPIC,
         records_max=settings.door_in_flight_max,
@@ -123,7 +123,7 @@ def published_by(
     )
 
 
-def configured(api: Api, settings: Settings, connections: Connections) -> uvicorn.Config:
+def configured(api: WebhookApp, settings: IngestSettings, connections: OpenConnections) -> uvicorn.Config:
     return uvicorn.Config(
         api,
         http=connections.protocol(),
@@ -145,18 +145,18 @@ async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
             report()
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(settings: IngestSettings) -> socket.socket:
     """At the public port. Raises PortUnavailable."""
     host, port = settings.door_host, settings.door_port
     try:
         return socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise unavailable(host, port, variable(Settings, "door_port"), error) from None
+        raise unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
 
 
-def main(certificates: Certificates | None = None, wall: Callable[[], float] = time.time) -> int:
+def main(certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time) -> int:
     """`certificates`: those that are known before any was fetched. `wall`: the time of day, in seconds since 1970."""
-    settings, servers = load(Settings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
     logs.configure("stubline.ingest.door", level=settings.log_level)
@@ -164,11 +164,11 @@ def main(certificates: Certificates | None = None, wall: Callable[[], float] = t
     health = Health(seconds_max=settings.live_seconds_max)
     try:
         listening = listen(settings)
-        health_server = Door(
+        health_server = HealthServer(
             settings.door_health_port,
             health,
             host=settings.health_host,
-            setting=variable(Settings, "door_health_port"),
+            setting=variable(IngestSettings, "door_health_port"),
         )
     except PortUnavailable as error:
         return ended_by(error)
@@ -176,7 +176,7 @@ def main(certificates: Certificates | None = None, wall: Callable[[], float] = t
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
         logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
         code = uvloop.run(
-            serve(settings, servers, found, listening, certificates or Certificates(), wall=wall, health=health)
+            serve(settings, servers, found, listening, certificates or CertificateCache(), wall=wall, health=health)
         )
     logs.get("door").info("closed", is_clean=code == EX_OK)
     return code

@@ -9,7 +9,7 @@ from typing import NamedTuple
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class Answer(NamedTuple):
+class WebhookAnswer(NamedTuple):
     """What a caller is told."""
 
     status: int
@@ -24,17 +24,19 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
 
-    def answer(self) -> Answer:
+    def answer(self) -> WebhookAnswer:
         document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
         body = json.dumps(document).encode()
         more = [(name.replace("_", "-").encode(), text.encode()) for name, text in self.headers.items()]
         fixed = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-        return Answer(self.status.value, fixed + more, body)
+        return WebhookAnswer(self.status.value, fixed + more, body)
 
 
-def taken(body: bytes) -> Answer:
+def taken(body: bytes) -> WebhookAnswer:
     """What a vendor reads as: it is kept."""
-    return Answer(200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body)
+    return WebhookAnswer(
+        200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body
+    )
 
 
 def too_fast() -> ProblemError:

@@ -22,39 +22,41 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.ingest.callbacks import UNKNOWN, records
-from services.ingest.config.sources_file import PREFIX, Shop
+from services.ingest.config.sources_file import PREFIX, SourceConfig
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
-from services.ingest.settings import Settings
-from services.ingest.vendors.shared.source import FORM, CertificateNeededError, Delivery
-from services.ingest.webhooks.answers import Answer, ProblemError, come_again, taken, too_fast, too_large
-from services.ingest.webhooks.bodies import FULL, Bodies
-from services.ingest.webhooks.certificates import Certificates
-from services.ingest.webhooks.publisher import NotTakenError, Publisher
-from services.ingest.webhooks.rate_limit import Pace, Paces
+from services.ingest.settings import IngestSettings
+from services.ingest.vendors.shared.source import FORM, CertificateNeededError, WebhookRequest
+from services.ingest.webhooks.answers import ProblemError, WebhookAnswer, come_again, taken, too_fast, too_large
+from services.ingest.webhooks.bodies import FULL, RequestBodies
+from services.ingest.webhooks.certificates import CertificateCache
+from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
+from services.ingest.webhooks.rate_limit import SourceRateLimits, TokenBucket
 from services.runtime.observability import logs, tracing
 
 TOPIC_CHARS_MAX = 128
 GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
 
 
-class Callbacks:
+class WebhookHandler:
     """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
 
     def __init__(
         self,
-        shops: Mapping[str, Shop],
-        publisher: Publisher,
-        settings: Settings,
-        certificates: Certificates | None = None,
+        shops: Mapping[str, SourceConfig],
+        publisher: CallbackPublisher,
+        settings: IngestSettings,
+        certificates: CertificateCache | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._shops, self._publisher, self._settings = shops, publisher, settings
-        self._certificates = certificates or Certificates()
+        self._certificates = certificates or CertificateCache()
         self._wall = wall
         self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
-        self._bodies = Bodies(settings)
-        self._paces = {shop.slug: Paces(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()}
-        self._greetings = {slug: Pace(GREETINGS_PER_S) for slug in self._paces}
+        self._bodies = RequestBodies(settings)
+        self._paces = {
+            shop.slug: SourceRateLimits(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()
+        }
+        self._greetings = {slug: TokenBucket(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
@@ -74,7 +76,7 @@ class Callbacks:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, shop: Shop | None, tail: str, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive) -> WebhookAnswer:
         headers = dict(scope["headers"])  # of two of one name the last counts
         if shop is None:
             raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
@@ -91,12 +93,12 @@ class Callbacks:
             self._paces[shop.slug].taken(delivery.body)
         return self._answers[shop.slug]
 
-    def _delivery(self, shop: Shop, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> Delivery:
+    def _delivery(self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> WebhookRequest:
         tolerance_s = self._settings.door_clock_tolerance_s
         known = self._certificates.known
-        return Delivery(headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known)
+        return WebhookRequest(headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known)
 
-    async def _is_genuine(self, shop: Shop, delivery: Delivery) -> bool:
+    async def _is_genuine(self, shop: SourceConfig, delivery: WebhookRequest) -> bool:
         try:
             return shop.source.verify(delivery)
         except CertificateNeededError as needed:
@@ -111,7 +113,7 @@ class Callbacks:
             self._certificates.prove(url)
         return is_genuine
 
-    def _check(self, shop: Shop, method: str, headers: Mapping[bytes, bytes]) -> bytes:
+    def _check(self, shop: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
         """What can be refused before the body is read. The media type, if nothing is."""
         if method != "POST":
             raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POST", allow="POST", connection="close")
@@ -137,12 +139,12 @@ class Callbacks:
             raise too_fast()
         return media
 
-    def _greet(self, shop: Shop, delivery: Delivery) -> Answer:
+    def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookAnswer:
         if not shop.source.is_ping(delivery):
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}")
         return self._answers[shop.slug]
 
-    async def _publish(self, shop: Shop, delivery: Delivery) -> None:
+    async def _publish(self, shop: SourceConfig, delivery: WebhookRequest) -> None:
         """One record for each piece of it. When Kafka takes only some of them, the sender comes again, and those are known."""
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(tracing.child(tracing.parse(delivery.headers.get(b"traceparent"))))
@@ -154,7 +156,7 @@ class Callbacks:
                 for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
             ]
             await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))  # which hears all of them
-        except NotTakenError as error:
+        except BrokerDidNotTakeError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
     def _come_again(self, why: str) -> ProblemError:
@@ -175,10 +177,10 @@ class Callbacks:
                 self._log.warning("a source was told to slow down", source=source, count=count)
 
 
-class Api(FastAPI):
+class WebhookApp(FastAPI):
     """Callbacks go their own way; all else is the framework's."""
 
-    def __init__(self, callbacks: Callbacks, publisher: Publisher) -> None:
+    def __init__(self, callbacks: WebhookHandler, publisher: CallbackPublisher) -> None:
         super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
         self._callbacks: ASGIApp = callbacks
         self.add_exception_handler(HTTPException, problem)

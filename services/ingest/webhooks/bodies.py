@@ -13,13 +13,13 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
-from services.ingest.settings import Settings
+from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.answers import ProblemError, come_again, too_large
 
 FULL = "too many callbacks at once"
 
 
-class Body:
+class RequestBody:
     """One of them. It holds its place until it is answered, or given up."""
 
     __slots__ = ("content", "is_given_up", "limit", "size")
@@ -30,12 +30,12 @@ class Body:
         self.limit: asyncio.Timeout | None = None
 
 
-class Bodies:
+class RequestBodies:
     """Used in one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
-        self._coming = dict[Body, None]()  # the one that began first stands first
+        self._coming = dict[RequestBody, None]()  # the one that began first stands first
         self._count = self._bytes = 0
 
     def __len__(self) -> int:
@@ -46,18 +46,18 @@ class Bodies:
         return self._count < self._settings.door_in_flight_max or bool(self._coming)
 
     @contextmanager
-    def place(self) -> Iterator[Body]:
+    def place(self) -> Iterator[RequestBody]:
         """Of one that `has_room` has let in."""
         if self._count >= self._settings.door_in_flight_max:
             self._give_up(next(iter(self._coming)))
-        body = Body()
+        body = RequestBody()
         self._count += 1
         try:
             yield body
         finally:
             self._leave(body)
 
-    async def read(self, receive: Receive, body: Body) -> bytes:
+    async def read(self, receive: Receive, body: RequestBody) -> bytes:
         """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has bounds of its own."""
         self._coming[body] = None
         try:
@@ -74,7 +74,7 @@ class Bodies:
             self._coming.pop(body, None)
         return bytes(body.content)
 
-    async def _read_on(self, receive: Receive, body: Body) -> bool:
+    async def _read_on(self, receive: Receive, body: RequestBody) -> bool:
         """Whether there is more."""
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -94,14 +94,14 @@ class Bodies:
             self._give_up(oldest)
         return bool(message.get("more_body", False))
 
-    def _give_up(self, body: Body) -> None:
+    def _give_up(self, body: RequestBody) -> None:
         """Its place is free at once; its caller is told so as soon as it is its turn."""
         self._leave(body)
         body.is_given_up = True
         if body.limit is not None:
             body.limit.reschedule(0)
 
-    def _leave(self, body: Body) -> None:
+    def _leave(self, body: RequestBody) -> None:
         self._coming.pop(body, None)
         if not body.is_given_up:
             self._count -= 1

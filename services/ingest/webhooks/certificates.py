@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from services.ingest.webhooks.rate_limit import Pace
+from services.ingest.webhooks.rate_limit import TokenBucket
 from services.runtime.observability import logs
 
 WAIT_S = 5.0
@@ -28,7 +28,7 @@ RENEWED_S = 60 * 60.0  # before one that is held, and is not good, is asked for 
 BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
-class Certificates:
+class CertificateCache:
     """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's host sent them."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Certificates:
         self._failed: dict[str, float] = {}  # the oldest first
         self._asked: dict[str, asyncio.Task[bool]] = {}  # callbacks that wait for the same one fetch it once
         self._waiting = 0
-        self._pace = Pace(ASKED_PER_S, burst_s=ASKED_MAX / ASKED_PER_S)
+        self._pace = TokenBucket(ASKED_PER_S, burst_s=ASKED_MAX / ASKED_PER_S)
         self._log = logs.get("door")
 
     async def fetch(self, url: str) -> bool:

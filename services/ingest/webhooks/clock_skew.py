@@ -16,7 +16,7 @@ def skew_s(produced_at: float, acknowledged_at: float, logged_at: float) -> floa
     return min(0.0, acknowledged_at - logged_at)
 
 
-class Skew:
+class ClockSkewMonitor:
     """The last one that was measured, and when to report it."""
 
     def __init__(self, warning_s: float) -> None:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from services.ingest.metrics import DOOR_CONNECTIONS, DOOR_CONNECTIONS_CLOSED
-from services.ingest.webhooks.protocol import Connection
+from services.ingest.webhooks.protocol import HttpConnection
 from services.runtime.observability import logs
 
 DESCRIPTORS_RESERVE = 64  # for Kafka, for logs, for certificates that are fetched
@@ -26,7 +26,7 @@ def descriptors() -> int:
     return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
-class Connections:
+class OpenConnections:
     """All that are open. Full, one makes room: the oldest without its headers, else the longest idle, else one whose answers
     are not read, else the one whose body has been coming for longest.
     """
@@ -40,11 +40,11 @@ class Connections:
         descriptors: Callable[[], int] = descriptors,
     ) -> None:
         self._wanted, self._wait_s, self._clock, self._descriptors = wanted, headers_wait_s, clock, descriptors
-        self._open = set[Connection]()
-        self._waiting = dict[Connection, float]()  # until when; the same wait for all, so the first is the oldest
-        self._idle = dict[Connection, None]()
-        self._unread = dict[Connection, float]()  # until when their answers may lie here
-        self._coming = dict[Connection, None]()  # their bodies, the first that began first
+        self._open = set[HttpConnection]()
+        self._waiting = dict[HttpConnection, float]()  # until when; the same wait for all, so the first is the oldest
+        self._idle = dict[HttpConnection, None]()
+        self._unread = dict[HttpConnection, float]()  # until when their answers may lie here
+        self._coming = dict[HttpConnection, None]()  # their bodies, the first that began first
         self._closed: Counter[str] = Counter()
         self._log = logs.get("door")
         self._most = wanted
@@ -52,9 +52,9 @@ class Connections:
 
     def protocol(self) -> type[asyncio.Protocol]:
         """What uvicorn makes one of for each connection."""
-        return type("BoundConnection", (Connection,), {"among": self})
+        return type("BoundConnection", (HttpConnection,), {"among": self})
 
-    def opened(self, one: Connection) -> bool:
+    def opened(self, one: HttpConnection) -> bool:
         """Whether there is room for it."""
         if len(self._open) >= self._most and not self._make_room():
             self._closed["full"] += 1
@@ -63,42 +63,42 @@ class Connections:
         self.wait(one)
         return True
 
-    def lost(self, one: Connection) -> None:
+    def lost(self, one: HttpConnection) -> None:
         self._open.discard(one)
         self._unread.pop(one, None)
         self.leave(one)
 
-    def leave(self, one: Connection) -> None:
+    def leave(self, one: HttpConnection) -> None:
         """It asks nothing more. It counts until it is closed: perhaps it does not read its last answer."""
         self._waiting.pop(one, None)
         self._idle.pop(one, None)
         self._coming.pop(one, None)
 
-    def wait(self, one: Connection) -> None:
+    def wait(self, one: HttpConnection) -> None:
         """For its headers. Whoever waits already gets no more time."""
         if one in self._open and one not in self._waiting:
             self._waiting[one] = self._clock() + self._wait_s
 
-    def came(self, one: Connection) -> None:
+    def came(self, one: HttpConnection) -> None:
         self._waiting.pop(one, None)
 
-    def begin(self, one: Connection) -> None:
+    def begin(self, one: HttpConnection) -> None:
         """Its body, if it has one."""
         if one in self._open:
             self._coming[one] = None
 
-    def end(self, one: Connection) -> None:
+    def end(self, one: HttpConnection) -> None:
         self._coming.pop(one, None)
 
-    def rest(self, one: Connection) -> None:
+    def rest(self, one: HttpConnection) -> None:
         """It was answered, and may ask again."""
         if one in self._open:
             self._idle[one] = None
 
-    def wake(self, one: Connection) -> None:
+    def wake(self, one: HttpConnection) -> None:
         self._idle.pop(one, None)
 
-    def refuse(self, one: Connection, why: str) -> None:
+    def refuse(self, one: HttpConnection, why: str) -> None:
         self._closed[why] += 1
         self.leave(one)
 
@@ -113,7 +113,7 @@ class Connections:
             self._close(one, "room")
         return one is not None
 
-    def _close(self, one: Connection, why: str) -> None:
+    def _close(self, one: HttpConnection, why: str) -> None:
         self.refuse(one, why)
         self.lost(one)
         one.transport.abort()

@@ -14,7 +14,7 @@ from schemas.topics import MIB
 from services.ingest.webhooks.upgrades import without_upgrade
 
 if TYPE_CHECKING:
-    from services.ingest.webhooks.connection import Connections
+    from services.ingest.webhooks.connection import OpenConnections
 
 HEADERS_BYTES_MAX = 64 * 1_024
 HEADER_LINES_MAX = 100  # a line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way
@@ -42,7 +42,7 @@ class PipelineFullError(Exception):
     """Raised in a parser's callback: more requests were sent at once than may wait."""
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """One of them.
 
     What bounds the input of each callback, and so the Python objects that it becomes:
@@ -50,13 +50,13 @@ class Connection(HttpToolsProtocol):
     - `data_received`: a read of the event loop (256 KB); between two of them nothing is kept but what is listed below
     - `on_message_begin`: PIPELINED_MAX; the requests before are answered, then the connection is closed
     - `on_url`: TARGET_BYTES_MAX
-    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; the time by `Connections`
+    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; the time by `OpenConnections`
     - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; none is kept or can replace a header
     - `on_body`: HIGH_WATER_LIMIT until the application takes it; then the bounds of `Bodies`
     - chunk headers and extensions: nothing is kept of them; REQUEST_BYTES_MAX bounds a request as it was sent
     """
 
-    among: ClassVar[Connections]
+    among: ClassVar[OpenConnections]
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

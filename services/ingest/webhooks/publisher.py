@@ -16,21 +16,21 @@ from typing import NamedTuple
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from schemas.envelope import Output
-from services.ingest.errors import ClockSkewed, DoorBroken
+from services.ingest.errors import ClockSkewed, WebhookProducerFailed
 from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
-from services.ingest.webhooks.clock_skew import Skew, skew_s
-from services.runtime.errors import BrokerAway, InputMissing
+from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_s
+from services.runtime.errors import BrokerUnavailable, InputMissing
 from services.runtime.kafka.client import LOGGER, producer_settings
-from services.runtime.kafka.topics import BrokerRefuses
+from services.runtime.kafka.topics import BrokerRefused
 from services.runtime.observability import logs
-from services.runtime.observability.log_limits import Repeats
+from services.runtime.observability.log_limits import RepeatLimiter
 
 POLL_S = 0.1
 PROBE_S = 1.0
 SWEEP_S = 0.1
 
 
-class Acknowledged(NamedTuple):
+class Acknowledgement(NamedTuple):
     """The end of one record, as the polling thread hands it to the event loop."""
 
     since: float
@@ -39,11 +39,11 @@ class Acknowledged(NamedTuple):
     skew_s: float | None  # None: the broker did not stamp it
 
 
-class NotTakenError(Exception):
+class BrokerDidNotTakeError(Exception):
     """Kafka does not take the record now, or nobody knows whether it has: the sender shall come again."""
 
 
-class Publisher:
+class CallbackPublisher:
     """Used in one event loop. `on_fatal` is called there when the producer will never send again."""
 
     def __init__(
@@ -68,13 +68,13 @@ class Publisher:
         self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._told: deque[Acknowledged] = deque()
-        self._wall, self._skew = wall, Skew(skew_warning_s)
+        self._told: deque[Acknowledgement] = deque()
+        self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
         self._is_doubted = False  # the client lost all its connections: it is asked, also when nobody publishes
         self._trouble: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
-        self._log, self._repeats = logs.get("door"), Repeats()
+        self._log, self._repeats = logs.get("door"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
         self._sweeper = self._loop.create_task(self._sweep())
@@ -94,9 +94,9 @@ class Publisher:
         return self._fatal is None and self._thread.is_alive()
 
     def publish(self, output: Output) -> asyncio.Future[None]:
-        """Done when it is durable; fails with NotTakenError. Raises it too, when there is no use in waiting."""
+        """Done when it is durable; fails with BrokerDidNotTakeError. Raises it too, when there is no use in waiting."""
         if self._trouble is not None or self._fatal is not None:
-            raise NotTakenError(self.trouble)
+            raise BrokerDidNotTakeError(self.trouble)
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
@@ -107,7 +107,7 @@ class Publisher:
                 on_delivery=partial(self._delivered, now, self._wall(), future),
             )
         except (BufferError, KafkaException) as error:
-            raise NotTakenError(str(error)) from None
+            raise BrokerDidNotTakeError(str(error)) from None
         self._waiting.append((now + self._wait_s, future))
         return future
 
@@ -134,13 +134,13 @@ class Publisher:
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
         except KafkaException as error:
-            self._trouble = f"{BrokerAway.code}: Kafka does not answer: {error.args[0].name()}"
+            self._trouble = f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
             return
         if found.error is None:
             self._trouble = None
             return
         is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
-        code = InputMissing.code if is_missing else BrokerRefuses.code
+        code = InputMissing.code if is_missing else BrokerRefused.code
         self._trouble = f"{code}: {self._topic}: {found.error.name()}"
 
     def _delivered(
@@ -149,14 +149,14 @@ class Publisher:
         stamped_by, logged_ms = message.timestamp()
         is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
         skew = skew_s(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
-        self._told.append(Acknowledged(since, future, error, skew))
+        self._told.append(Acknowledgement(since, future, error, skew))
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
     def _said(self, error: KafkaError) -> None:
         if error.fatal():
-            self._fatal = f"{DoorBroken.code}: the producer failed: {error.name()}"
+            self._fatal = f"{WebhookProducerFailed.code}: the producer failed: {error.name()}"
             self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._is_doubted = True
@@ -177,7 +177,7 @@ class Publisher:
             if error is None:
                 future.set_result(None)
             else:
-                future.set_exception(NotTakenError(error.name()))
+                future.set_exception(BrokerDidNotTakeError(error.name()))
         if oldest is not None:
             DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
         if skew is not None:
@@ -197,8 +197,8 @@ class Publisher:
             while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
                 _, future = self._waiting.popleft()
                 if not future.done():
-                    if self._trouble is None and (suppressed := self._repeats.due(BrokerAway.code)) is not None:
+                    if self._trouble is None and (suppressed := self._repeats.due(BrokerUnavailable.code)) is not None:
                         more = {"waited_s": self._wait_s, "suppressed": suppressed}
-                        self._log.warning("kafka does not acknowledge", code=BrokerAway.code, **more)
-                    self._trouble = f"{BrokerAway.code}: Kafka did not acknowledge within {self._wait_s:g} s"
-                    future.set_exception(NotTakenError(self._trouble))
+                        self._log.warning("kafka does not acknowledge", code=BrokerUnavailable.code, **more)
+                    self._trouble = f"{BrokerUnavailable.code}: Kafka did not acknowledge within {self._wait_s:g} s"
+                    future.set_exception(BrokerDidNotTakeError(self._trouble))

@@ -13,7 +13,7 @@ RECENT_MAX = 5_000  # bodies of a source that are remembered
 
 
 @dataclass(slots=True)
-class Pace:
+class TokenBucket:
     """A bucket that fills at `rate_max` a second. Not shared between threads."""
 
     rate_max: float
@@ -43,16 +43,16 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Paces:
+class SourceRateLimits:
     """Of one source: for what is new, and, as fast again, for what comes once more."""
 
     rate_max: float
-    _new: Pace = field(init=False)
-    _again: Pace = field(init=False)
+    _new: TokenBucket = field(init=False)
+    _again: TokenBucket = field(init=False)
     _taken: dict[int, None] = field(init=False, default_factory=dict)  # by a hash that differs in each process
 
     def __post_init__(self) -> None:
-        self._new, self._again = Pace(self.rate_max), Pace(self.rate_max)
+        self._new, self._again = TokenBucket(self.rate_max), TokenBucket(self.rate_max)
 
     def has_room(self, now: float) -> bool:
         """Whether anything may come now: what it is, nobody knows yet."""

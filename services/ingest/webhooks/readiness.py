@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from services.ingest.webhooks.publisher import Publisher
+from services.ingest.webhooks.publisher import CallbackPublisher
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
-from services.runtime.observability.log_limits import Repeats
+from services.runtime.observability.log_limits import RepeatLimiter
 
 STARTING = "starting"
 
 
-class Standing:
+class WebhookReadiness:
     """Used in the event loop, about once a second."""
 
-    def __init__(self, publisher: Publisher, health: Health) -> None:
+    def __init__(self, publisher: CallbackPublisher, health: Health) -> None:
         self._publisher, self._health = publisher, health
-        self._repeats, self._waiting_for = Repeats(), ""
+        self._repeats, self._waiting_for = RepeatLimiter(), ""
         self._log = logs.get("door")
 
     def look(self) -> None:

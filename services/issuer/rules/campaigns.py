@@ -27,7 +27,7 @@ def _zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-class Definition(BaseModel):
+class CampaignDefinition(BaseModel):
     """A campaign as its file says it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -106,7 +106,7 @@ class Definition(BaseModel):
         return {(source, kind, name) for source in self.sources for kind, name in named}
 
 
-class Standing(NamedTuple):
+class StoredCampaign(NamedTuple):
     """A campaign as the table has it."""
 
     version: int
@@ -114,23 +114,23 @@ class Standing(NamedTuple):
     next_index: int
 
 
-class Change(NamedTuple):
+class CampaignChange(NamedTuple):
     """What applying a definition does. `version` is the one it has afterwards."""
 
     what: Literal["added", "changed", "unchanged"]
     version: int
 
 
-def change(definition: Definition, standing: Standing | None) -> Change:
+def change(definition: CampaignDefinition, standing: StoredCampaign | None) -> CampaignChange:
     """Of a definition that is not refused."""
     if standing is None:
-        return Change("added", 1)
+        return CampaignChange("added", 1)
     if standing.content == definition.content():
-        return Change("unchanged", standing.version)
-    return Change("changed", standing.version + 1)
+        return CampaignChange("unchanged", standing.version)
+    return CampaignChange("changed", standing.version + 1)
 
 
-def refusals(definition: Definition, standing: Standing | None) -> Iterator[str]:
+def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) -> Iterator[str]:
     """Why it may not become this. Prefix and padding may change: numbers that were issued stay as they were printed."""
     if standing is None or not standing.next_index:
         return
@@ -147,7 +147,7 @@ def refusals(definition: Definition, standing: Standing | None) -> Iterator[str]
         yield f"capacity {definition.capacity} is below the {issued} numbers that are issued; the least is {issued}"
 
 
-def contested(definitions: Sequence[Definition]) -> Iterator[str]:
+def contested(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
     """Ids and products that two campaigns of one file claim."""
     owners: dict[Product, str] = {}
     ids: set[str] = set()

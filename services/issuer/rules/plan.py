@@ -23,7 +23,7 @@ ACTIVE, WON, CANCELLED = "Active", "Won", "Cancelled"
 SOLD_OUT, NO_CAMPAIGN, CLOSED = "sold_out", "no_campaign", "campaign_closed"
 
 
-class Ticket(NamedTuple):
+class PlannedTicket(NamedTuple):
     """A paid ordinal. Without an index it is sold out: its refund is due."""
 
     ticket_id: str
@@ -44,7 +44,7 @@ class Ticket(NamedTuple):
 
 
 @dataclass(slots=True)
-class Campaign:
+class LockedCampaign:
     """As its locked row has it. `next_index` goes on while a batch is planned."""
 
     campaign_id: str
@@ -83,7 +83,7 @@ class Campaign:
         return index, format_number(self.content["prefix"], self.content["padding"], start + place)
 
 
-class Waiting(NamedTuple):
+class WaitingLine(NamedTuple):
     """A paid line that no campaign takes now."""
 
     order_id: str
@@ -96,28 +96,28 @@ class Waiting(NamedTuple):
     reason: str
 
 
-class Change(NamedTuple):
+class TicketChange(NamedTuple):
     """Of a ticket's row. `before` is None when only its holder changes."""
 
-    ticket: Ticket
+    ticket: PlannedTicket
     before: str | None
 
 
 @dataclass(slots=True)
-class Plan:
+class IssuePlan:
     """What a batch does. `held`: all rows of each order afterwards, by line and ordinal."""
 
-    held: dict[str, list[Ticket]] = field(default_factory=dict)
-    waiting: dict[str, list[Waiting]] = field(default_factory=dict)
-    issued: list[Ticket] = field(default_factory=list)
-    changes: list[Change] = field(default_factory=list)
+    held: dict[str, list[PlannedTicket]] = field(default_factory=dict)
+    waiting: dict[str, list[WaitingLine]] = field(default_factory=dict)
+    issued: list[PlannedTicket] = field(default_factory=list)
+    changes: list[TicketChange] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PlanInputs:
     """What a plan goes by besides the decisions."""
 
-    campaigns: Mapping[str, Campaign]
+    campaigns: Mapping[str, LockedCampaign]
     products: Mapping[Product, str]  # to the campaign
     codes: Iterator[str]
     now: datetime
@@ -147,20 +147,22 @@ def tickets_max(decisions: Iterable[OrderDecided]) -> int:
     return sum(line.quantity for decision in decisions for line in decision.lines)
 
 
-def plan(decisions: Sequence[OrderDecided], held: Mapping[str, Sequence[Ticket]], given: Given) -> Plan:
+def plan(
+    decisions: Sequence[OrderDecided], held: Mapping[str, Sequence[PlannedTicket]], given: PlanInputs
+) -> IssuePlan:
     """`held`: the rows that orders have already. Each order stands in the batch once."""
-    made = Plan()
+    made = IssuePlan()
     for decision in decisions:
         _order(decision, held.get(decision.key, ()), given, made)
     return made
 
 
-def _order(decision: OrderDecided, before: Sequence[Ticket], given: Given, made: Plan) -> None:
-    rows: dict[str, dict[int, Ticket]] = {}
+def _order(decision: OrderDecided, before: Sequence[PlannedTicket], given: PlanInputs, made: IssuePlan) -> None:
+    rows: dict[str, dict[int, PlannedTicket]] = {}
     for ticket in before:
         rows.setdefault(ticket.line_id, {})[ticket.ordinal] = ticket
-    after: list[Ticket] = []
-    waiting: list[Waiting] = []
+    after: list[PlannedTicket] = []
+    waiting: list[WaitingLine] = []
     lines = _by_id(decision.lines)
     for line in lines.values():
         of_line = rows.pop(line.line_id, {})
@@ -174,7 +176,7 @@ def _order(decision: OrderDecided, before: Sequence[Ticket], given: Given, made:
     made.held[decision.key], made.waiting[decision.key] = after, waiting
 
 
-def _by_line(ticket: Ticket) -> tuple[str, int]:
+def _by_line(ticket: PlannedTicket) -> tuple[str, int]:
     return ticket.line_id, ticket.ordinal
 
 
@@ -189,7 +191,7 @@ def _by_id(lines: Sequence[DecidedLine]) -> dict[str, DecidedLine]:
     return found
 
 
-def _settled(ticket: Ticket, line: DecidedLine | None, made: Plan) -> Ticket:
+def _settled(ticket: PlannedTicket, line: DecidedLine | None, made: IssuePlan) -> PlannedTicket:
     """Highest ordinals go first, and come back last. A won ticket stays in its draw's record."""
     wanted = ticket.status
     if ticket.status in (ACTIVE, CANCELLED):
@@ -200,7 +202,7 @@ def _settled(ticket: Ticket, line: DecidedLine | None, made: Plan) -> Ticket:
         return ticket
     name, email, recipient_email = holds
     after = ticket._replace(status=wanted, holder_name=name, holder_email=email, recipient_email=recipient_email)
-    made.changes.append(Change(after, ticket.status if wanted != ticket.status else None))
+    made.changes.append(TicketChange(after, ticket.status if wanted != ticket.status else None))
     return after
 
 
@@ -208,8 +210,8 @@ def _issue(
     decision: OrderDecided,
     line: DecidedLine,
     missing: Sequence[int],
-    given: Given,
-    into: tuple[Plan, list[Ticket], list[Waiting]],
+    given: PlanInputs,
+    into: tuple[IssuePlan, list[PlannedTicket], list[WaitingLine]],
 ) -> None:
     """Ordinals that were never issued: each gets a place while there is one, else its row says that it is sold out."""
     made, after, waiting = into
@@ -217,12 +219,12 @@ def _issue(
     if campaign is None or campaign.content["status"] == "closed":
         reason = NO_CAMPAIGN if campaign is None else CLOSED
         names = (decision.key, line.line_id, decision.source, line.sku, line.product_id, line.variation_id)
-        waiting.append(Waiting(*names, len(missing), reason))
+        waiting.append(WaitingLine(*names, len(missing), reason))
         return
     for ordinal in missing:
         taken = campaign.take()
         place, number = taken or (None, None)
-        ticket = Ticket(
+        ticket = PlannedTicket(
             ticket_id(decision.key, line.line_id, ordinal),
             decision.key,
             line.line_id,
@@ -243,7 +245,7 @@ def _issue(
         made.issued.append(ticket)
 
 
-def campaign_of(source: str, line: DecidedLine, given: Given) -> Campaign | None:
+def campaign_of(source: str, line: DecidedLine, given: PlanInputs) -> LockedCampaign | None:
     """By the variation's id, the product's, then the SKU: an id is the shop's own name for one thing, a SKU may be shared."""
     named = (("variation_id", line.variation_id), ("product_id", line.product_id), ("sku", line.sku))
     found = (given.products.get((source, kind, name)) for kind, name in named if name)

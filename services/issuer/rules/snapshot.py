@@ -9,11 +9,14 @@ from typing import Any
 import orjson
 
 from schemas.orders import OrderDecided
-from services.issuer.rules.plan import SOLD_OUT, Campaign, Ticket, Waiting
+from services.issuer.rules.plan import SOLD_OUT, LockedCampaign, PlannedTicket, WaitingLine
 
 
 def body_of(
-    decision: OrderDecided, held: Sequence[Ticket], waiting: Sequence[Waiting], campaigns: Mapping[str, Campaign]
+    decision: OrderDecided,
+    held: Sequence[PlannedTicket],
+    waiting: Sequence[WaitingLine],
+    campaigns: Mapping[str, LockedCampaign],
 ) -> bytes:
     """TicketsChanged without writer, key, generation and sequence."""
     tickets = [ticket for ticket in held if ticket.place is not None]
@@ -32,7 +35,7 @@ def body_of(
     )
 
 
-def _ticket(ticket: Ticket) -> dict[str, Any]:
+def _ticket(ticket: PlannedTicket) -> dict[str, Any]:
     told = {
         "ticket_id": ticket.ticket_id,
         "line_id": ticket.line_id,
@@ -50,7 +53,9 @@ def _ticket(ticket: Ticket) -> dict[str, Any]:
     return told
 
 
-def _unissued(decision: OrderDecided, held: Sequence[Ticket], waiting: Sequence[Waiting]) -> list[dict[str, Any]]:
+def _unissued(
+    decision: OrderDecided, held: Sequence[PlannedTicket], waiting: Sequence[WaitingLine]
+) -> list[dict[str, Any]]:
     """What is paid now and has no ticket: sold out ordinals within the line's quantity, and lines that wait."""
     quantities: Counter[str] = Counter()
     for line in decision.lines:

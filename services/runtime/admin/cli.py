@@ -11,9 +11,9 @@ import typer
 from schemas.topics import GROUPS, all_topics
 from services.runtime import settings
 from services.runtime.admin import cli_dead_letters, cli_lanes, cli_support
-from services.runtime.admin.cli_support import Actor, AsJson, CommandId, Exit, Group
-from services.runtime.errors import BrokerAway
-from services.runtime.kafka.topics import Broker, Extent
+from services.runtime.admin.cli_support import Actor, AsJson, CommandId, ExitCode, Group
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
 from services.runtime.postgres.migrate import migrate as run_migrations
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.settings import Servers
@@ -69,7 +69,7 @@ def check_topics(*, as_json: AsJson = False) -> None:
         findings, ("topic", "what", "should", "found"), as_json=as_json, empty="all topics are as they should be"
     )
     if findings:
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 @app.command()
@@ -126,20 +126,22 @@ def status(*, as_json: AsJson = False) -> None:
     servers = settings.load(Servers)
     with cli_support.reader() as reader:
         lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
-    away: BrokerAway | None = None
+    away: BrokerUnavailable | None = None
     try:
-        ends = _ends(Broker(servers.kafka_bootstrap_servers), {LaneKey(it["topic"], it["partition"]) for it in lanes})
-    except BrokerAway as error:
+        ends = _ends(
+            BrokerAdmin(servers.kafka_bootstrap_servers), {LaneKey(it["topic"], it["partition"]) for it in lanes}
+        )
+    except BrokerUnavailable as error:
         ends, away = None, error
     found = summary(lanes, controls, letters, ends)
     cli_support.rows(found, STATUS, as_json=as_json)
     if away is not None:
         raise away
     if any(it["stopped"] or it["conservation_gap"] or it["code"] for it in found):
-        raise typer.Exit(Exit.REFUSED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
-def _ends(broker: Broker, lanes: set[LaneKey]) -> dict[LaneKey, Extent]:
+def _ends(broker: BrokerAdmin, lanes: set[LaneKey]) -> dict[LaneKey, PartitionExtent]:
     broker.brokers()  # somebody must answer, also where no lane asks yet
     return broker.ends(lanes - {TIMER})
 
@@ -148,7 +150,7 @@ def summary(
     lanes: list[dict[str, Any]],
     controls: list[dict[str, Any]],
     letters: list[dict[str, Any]],
-    ends: dict[LaneKey, Extent] | None,
+    ends: dict[LaneKey, PartitionExtent] | None,
 ) -> list[dict[str, Any]]:
     """A line a group; without the broker's ends nobody knows the lag."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -177,16 +179,18 @@ def summary(
     return found
 
 
-def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> int:
+def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
     """Up to where records may be read: what an open transaction holds back is no lag of the service."""
     return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _standing(lanes, ends))
 
 
-def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> int:
+def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
     return sum(it.high - it.readable for _, it in _standing(lanes, ends))
 
 
-def _standing(lanes: list[dict[str, Any]], ends: dict[LaneKey, Extent]) -> Iterator[tuple[dict[str, Any], Extent]]:
+def _standing(
+    lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]
+) -> Iterator[tuple[dict[str, Any], PartitionExtent]]:
     for lane in lanes:
         if (found := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
             yield lane, found

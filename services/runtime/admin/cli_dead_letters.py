@@ -13,7 +13,7 @@ from rich.text import Text
 
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, GroupOption
-from services.runtime.admin.commands import Choice, Desk, Reader
+from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterFilter
 from services.runtime.errors import catalogue
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.text import one_line, quoted
@@ -53,7 +53,9 @@ def list_letters(
     with cli_support.connected() as connection:
         chosen = cli_support.group_of(connection, group) if group else None
         states = state or ["open", "requested", "replayed"]
-        letters = Reader(connection).letters(Choice(group=chosen, code=code, states=states, limit=limit))
+        letters = AdminQueries(connection).letters(
+            DeadLetterFilter(group=chosen, code=code, states=states, limit=limit)
+        )
     cli_support.rows(letters, COLUMNS, as_json=as_json, empty="no dead letters")
 
 
@@ -68,7 +70,7 @@ def show(
 ) -> None:
     """One letter: where it comes from, why it is here, what to do, and its bytes, made safe to look at."""
     with cli_support.connected() as connection:
-        letter = Reader(connection).letter(letter_id)
+        letter = AdminQueries(connection).letter(letter_id)
     if raw:
         sys.stdout.buffer.write(letter["value"] or b"")
     elif as_json:
@@ -123,12 +125,18 @@ def discard(
 
 
 def _choice(
-    desk: Desk, *, ids: list[UUID] | None, group: str | None, code: str | None, states: list[str] | None, limit: int
-) -> Choice:
+    desk: AdminCommands,
+    *,
+    ids: list[UUID] | None,
+    group: str | None,
+    code: str | None,
+    states: list[str] | None,
+    limit: int,
+) -> DeadLetterFilter:
     if bool(ids) == bool(group or code):
         raise typer.BadParameter("name letters by their ids, or by --group and --code")
     chosen = cli_support.group_of(desk.connection, group) if group else None
-    return Choice(ids or None, chosen, code, states or ["open"], len(ids) if ids else limit)
+    return DeadLetterFilter(ids or None, chosen, code, states or ["open"], len(ids) if ids else limit)
 
 
 def _encoded(letter: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import typer
 
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, Group, GroupOption
-from services.runtime.admin.commands import Reader, described
+from services.runtime.admin.commands import AdminQueries, described
 from services.runtime.admin.refusals import TopicUnknown
-from services.runtime.kafka.topics import Extent
+from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.records import TIMER, LaneKey
 
 app = typer.Typer(no_args_is_help=True, help="Lanes: where each stands, and how a stopped one goes on.")
@@ -30,7 +30,7 @@ def list_lanes(*, group: GroupOption = None, as_json: AsJson = False) -> None:
     """All lanes. The conservation gap must be zero; a stopped code says what is needed."""
     with cli_support.connected() as connection:
         chosen = cli_support.group_of(connection, group) if group else None
-        lanes = Reader(connection).lanes(chosen)
+        lanes = AdminQueries(connection).lanes(chosen)
     cli_support.rows(
         lanes, (*POSITION, *OUTCOMES, *STATE), as_json=as_json, empty="no lane yet: no service has run here"
     )
@@ -94,7 +94,7 @@ def list_outputs(
 ) -> None:
     """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy before one is dropped."""
     with cli_support.connected() as connection:
-        outputs = Reader(connection).outputs(cli_support.group_of(connection, group), LaneKey(topic, partition))
+        outputs = AdminQueries(connection).outputs(cli_support.group_of(connection, group), LaneKey(topic, partition))
     if raw is None:
         found = [described(number, output) for number, output in enumerate(outputs)]
         cli_support.rows(found, OUTPUT, as_json=as_json, empty="the row holds no outputs")
@@ -142,5 +142,5 @@ def accept_topic(*, group: Group, topic: Topic, actor: Actor, command_id: Comman
     cli_support.told(done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json)
 
 
-def _extent(lane: LaneKey) -> Extent | None:
+def _extent(lane: LaneKey) -> PartitionExtent | None:
     return None if lane == TIMER else cli_support.broker().extents(lane.topic).get(lane.partition)

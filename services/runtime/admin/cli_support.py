@@ -25,10 +25,10 @@ from rich.text import Text
 
 from schemas.topics import GROUPS
 from services.runtime import settings
-from services.runtime.admin.commands import Command, Desk, Done, Reader
-from services.runtime.admin.refusals import GroupUnknown, Unknown
-from services.runtime.errors import BrokerAway, DatabaseAway, StublineError
-from services.runtime.kafka.topics import Broker
+from services.runtime.admin.commands import AdminCommands, AdminQueries, CommandResult, OperatorCommand
+from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
+from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import connection as database
 from services.runtime.text import one_line
 
@@ -38,7 +38,7 @@ PIPED_CHARS = 1_000_000  # a program gets each row in one line, with nothing cut
 ARGUMENT_CHARS_MAX = 10_000
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """What a script may rely on."""
 
     OK = 0
@@ -95,28 +95,28 @@ def connected() -> Iterator[Connection[TupleRow]]:
 
 
 @contextmanager
-def reader() -> Iterator[Reader]:
+def reader() -> Iterator[AdminQueries]:
     with connected() as connection:
-        yield Reader(connection)
+        yield AdminQueries(connection)
 
 
 @contextmanager
-def desk(actor: str, command_id: UUID) -> Iterator[Desk]:
+def desk(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
     with connected() as connection:
-        yield Desk(connection, Command(actor, command_id))
+        yield AdminCommands(connection, OperatorCommand(actor, command_id))
 
 
 def group_of(connection: Connection[TupleRow], name: str) -> str:
     """`ingest` is short for `stubline.ingest`. A name that nobody knows is refused: it would act on nothing, in silence."""
-    known = Reader(connection).groups() | {group.name for group in GROUPS}
+    known = AdminQueries(connection).groups() | {group.name for group in GROUPS}
     for candidate in (name, f"stubline.{name}"):
         if candidate in known:
             return candidate
     raise GroupUnknown(name)
 
 
-def broker() -> Broker:
-    return Broker(settings.load(settings.Servers).kafka_bootstrap_servers)
+def broker() -> BrokerAdmin:
+    return BrokerAdmin(settings.load(settings.Servers).kafka_bootstrap_servers)
 
 
 def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "none") -> None:
@@ -161,7 +161,7 @@ def cell(content: object) -> Text:
             return Text(one_line(str(content)))
 
 
-def told(done: Done, sentence: str, command_id: UUID, *, as_json: bool) -> None:
+def told(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool) -> None:
     """What a command did, or that an earlier sending of it had done it."""
     if as_json:
         write_json({"command_id": str(command_id), "already_done": done.already, **done.details})
@@ -180,13 +180,13 @@ def _plain(content: object) -> str:
     return content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else str(content)
 
 
-def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, Exit]:
+def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
     """One error of the tree, and how the command ends."""
     if isinstance(error, psycopg.Error):
         error = database.explained(error)
-    if isinstance(error, Unknown):
-        return error, Exit.UNKNOWN
-    return error, Exit.AWAY if isinstance(error, BrokerAway | DatabaseAway) else Exit.REFUSED
+    if isinstance(error, TargetUnknown):
+        return error, ExitCode.UNKNOWN
+    return error, ExitCode.AWAY if isinstance(error, BrokerUnavailable | DatabaseUnavailable) else ExitCode.REFUSED
 
 
 def report(error: StublineError, *, as_json: bool) -> None:

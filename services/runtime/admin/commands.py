@@ -19,19 +19,19 @@ from psycopg.types.json import Jsonb
 from schemas.envelope import Output, header
 from services.runtime.admin.refusals import (
     CommandReused,
+    DeadLetterNotReplayable,
+    DeadLetterStateRefused,
+    DeadLetterUnknown,
     LaneUnknown,
-    LetterNotReplayable,
-    LetterStateRefused,
-    LetterUnknown,
     MoveRefused,
     NothingToAccept,
     OutputDropRefused,
     TopicUnknown,
 )
 from services.runtime.errors import OutputRefused
-from services.runtime.kafka.topics import Extent
+from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.loop import outbox
-from services.runtime.loop.ports import Letter
+from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import PostgresTransaction
 from services.runtime.records import RECORD_BYTES_MAX, TIMER, LaneKey
@@ -45,7 +45,7 @@ DISCARDABLE = ("open", "requested", "replayed", "discarded")
 Row = dict[str, Any]
 
 
-class Command(NamedTuple):
+class OperatorCommand(NamedTuple):
     """Who asks, and by which id the asking is known."""
 
     actor: str
@@ -53,7 +53,7 @@ class Command(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandResult:
     """`already`: an earlier sending of this command did it; nothing was changed now."""
 
     already: bool
@@ -69,7 +69,7 @@ class LaneRow:
     stopped_code: str | None
 
 
-class Choice(NamedTuple):
+class DeadLetterFilter(NamedTuple):
     """Letters by id, or by what they have in common."""
 
     ids: Sequence[UUID] | None = None
@@ -80,13 +80,13 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AdminCommands:
     """Every method that changes something is one command, in a transaction of its own."""
 
     connection: Connection[TupleRow]
-    command: Command
+    command: OperatorCommand
 
-    def rewind(self, group: str, lane: LaneKey, *, to: int, extent: Extent | None) -> Done:
+    def rewind(self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None) -> CommandResult:
         """Back to an offset that the log still holds, or to where it is: that only starts a stopped lane again."""
 
         def work() -> Row:
@@ -99,7 +99,9 @@ class Desk:
 
         return self._act("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
 
-    def skip(self, group: str, lane: LaneKey, *, to: int | None, extent: Extent | None, reason: str) -> Done:
+    def skip(
+        self, group: str, lane: LaneKey, *, to: int | None, extent: PartitionExtent | None, reason: str
+    ) -> CommandResult:
         """Forward, over records that get no outcome here. Without an offset: to the first one that the log still holds."""
 
         def work() -> Row:
@@ -114,7 +116,9 @@ class Desk:
 
         return self._act("lanes skip", {"group": group, "lane": list(lane), "to": to, "reason": reason}, work)
 
-    def accept_topic(self, group: str, topic: str, topic_id: str, extents: Mapping[int, Extent]) -> Done:
+    def accept_topic(
+        self, group: str, topic: str, topic_id: str, extents: Mapping[int, PartitionExtent]
+    ) -> CommandResult:
         """All lanes that knew another topic of that name begin at the first record of this one."""
 
         def work() -> Row:
@@ -126,7 +130,7 @@ class Desk:
 
         return self._act("lanes accept-topic", {"group": group, "topic": topic}, work)
 
-    def drop_output(self, group: str, lane: LaneKey, number: int, reason: str) -> Done:
+    def drop_output(self, group: str, lane: LaneKey, number: int, reason: str) -> CommandResult:
         """Takes a refused output out of a stopped lane's row, and starts the lane again. The audit keeps its hash."""
 
         def work() -> Row:
@@ -146,7 +150,7 @@ class Desk:
         asked = {"group": group, "lane": list(lane), "number": number, "reason": reason}
         return self._act("lanes drop-output", asked, work)
 
-    def restored(self) -> Done:
+    def restored(self) -> CommandResult:
         """After a restore from a backup: what is said from now on outranks all that was said before it."""
 
         def work() -> Row:
@@ -155,7 +159,7 @@ class Desk:
 
         return self._act("restored", {}, work)
 
-    def control(self, group: str, *, paused: bool, rate: float | None, reason: str | None) -> Done:
+    def control(self, group: str, *, paused: bool, rate: float | None, reason: str | None) -> CommandResult:
         def work() -> Row:
             asked = {"group": group, "paused": paused, "rate": rate, "reason": reason, "actor": self.command.actor}
             row = self.connection.cursor(row_factory=dict_row).execute(SQL["set_controls"], asked).fetchone()
@@ -164,13 +168,15 @@ class Desk:
         asked = {"group": group, "rate": rate, "reason": reason}
         return self._act("pause" if paused else "resume", asked, work)
 
-    def replay(self, choice: Choice) -> Done:
+    def replay(self, choice: DeadLetterFilter) -> CommandResult:
         return self._letters("dead replay", choice, "requested", REPLAYABLE, None)
 
-    def discard(self, choice: Choice, reason: str) -> Done:
+    def discard(self, choice: DeadLetterFilter, reason: str) -> CommandResult:
         return self._letters("dead discard", choice, "discarded", DISCARDABLE, reason)
 
-    def _letters(self, what: str, choice: Choice, state: str, allowed: Sequence[str], reason: str | None) -> Done:
+    def _letters(
+        self, what: str, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None
+    ) -> CommandResult:
         ids = None if choice.ids is None else sorted(choice.ids)
         named = None if ids is None else [str(letter) for letter in ids]
         asked = {
@@ -183,31 +189,31 @@ class Desk:
         }
         return self._act(what, asked, lambda: self._change(choice, state, allowed, reason))
 
-    def _change(self, choice: Choice, state: str, allowed: Sequence[str], reason: str | None) -> Row:
+    def _change(self, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None) -> Row:
         """Inside a command: the letters, in their new state."""
         ids = None if choice.ids is None else sorted(choice.ids)
         wanted = {"ids": ids, "group": choice.group, "code": choice.code, "states": list(choice.states)}
         bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
         chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
         if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
-            raise LetterUnknown(", ".join(map(str, missing)))
+            raise DeadLetterUnknown(", ".join(map(str, missing)))
         if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
-            raise LetterStateRefused(", ".join(wrong))
+            raise DeadLetterStateRefused(", ".join(wrong))
         letters = [letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"]
         if ids is not None and (kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))):
-            raise LetterNotReplayable(", ".join(map(str, kept_in_part)))
+            raise DeadLetterNotReplayable(", ".join(map(str, kept_in_part)))
         change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
         return {"letters": [str(letter) for letter in letters]}
 
-    def _ask(self, group: str, letters: Sequence[Letter]) -> None:
+    def _ask(self, group: str, letters: Sequence[DeadLetter]) -> None:
         """Inside a command: records that were taken, and are to be worked once more, as letters that are asked for."""
         added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
         ids = [letter_id for letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
 
-    def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> Done:
+    def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
         """The work and its audit row commit together. Refused work raises, and leaves neither."""
         command = {"command_id": self.command.command_id}
         with self.connection.transaction():
@@ -218,11 +224,11 @@ class Desk:
                     raise CommandReused(
                         f"{self.command.command_id} was `{earlier[0]}` at {earlier[3]:%Y-%m-%d %H:%M:%S} UTC"
                     )
-                return Done(already=True, details=earlier[2])
+                return CommandResult(already=True, details=earlier[2])
             details = work()
             row = {"actor": self.command.actor, "what": what, "details": Jsonb({"asked": asked, "done": details})}
             self.connection.execute(SQL["add_audit"], command | row)
-        return Done(already=False, details=details)
+        return CommandResult(already=False, details=details)
 
     def _lanes(self, group: str, topic: str, partition: int | None) -> list[LaneRow]:
         cursor = self.connection.cursor(row_factory=class_row(LaneRow))
@@ -260,7 +266,7 @@ def described(number: int, output: Output) -> Row:
     }
 
 
-def _within(lane: LaneKey, to: int, extent: Extent | None) -> None:
+def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
     if lane == TIMER:
         raise MoveRefused("the timer counts ticks, which nobody can bring back: only to where it is")
     if extent is None:
@@ -272,7 +278,7 @@ def _within(lane: LaneKey, to: int, extent: Extent | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class AdminQueries:
     """What operators look at. Changes nothing."""
 
     connection: Connection[TupleRow]
@@ -294,13 +300,13 @@ class Reader:
     def controls(self) -> list[Row]:
         return self._rows("list_controls", {})
 
-    def letters(self, choice: Choice) -> list[Row]:
+    def letters(self, choice: DeadLetterFilter) -> list[Row]:
         asked = {"group": choice.group, "code": choice.code, "states": list(choice.states), "limit": choice.limit}
         return self._rows("list_letters", asked)
 
     def letter(self, letter_id: UUID) -> Row:
         if not (rows := self._rows("find_letter", {"id": letter_id})):
-            raise LetterUnknown(str(letter_id))
+            raise DeadLetterUnknown(str(letter_id))
         return rows[0]
 
     def letter_counts(self) -> list[Row]:

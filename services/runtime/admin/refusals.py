@@ -5,15 +5,15 @@ from __future__ import annotations
 from services.runtime.errors import StublineError
 
 
-class Refused(StublineError):
+class CommandRefused(StublineError):
     """The command makes no sense as things stand; nothing was changed."""
 
 
-class Unknown(StublineError):
+class TargetUnknown(StublineError):
     """The command names what is not there; nothing was changed."""
 
 
-class CommandReused(Refused):
+class CommandReused(CommandRefused):
     """The command id belongs to another command, so it cannot say whether this one was carried out."""
 
     code = "command-id-reused"
@@ -22,21 +22,21 @@ class CommandReused(Refused):
     )
 
 
-class GroupUnknown(Unknown):
+class GroupUnknown(TargetUnknown):
     """No service of that name has ever run here."""
 
     code = "group-unknown"
     next_step = "`stubline status` lists the groups. `ingest` is short for `stubline.ingest`."
 
 
-class LaneUnknown(Unknown):
+class LaneUnknown(TargetUnknown):
     """There is no row for that group, topic and partition."""
 
     code = "lane-unknown"
     next_step = "`stubline lanes list` shows all lanes. A lane begins when a service first owns its partition."
 
 
-class TopicUnknown(Unknown):
+class TopicUnknown(TargetUnknown):
     """The broker has no such topic or partition."""
 
     code = "topic-unknown"
@@ -45,14 +45,14 @@ class TopicUnknown(Unknown):
     )
 
 
-class LetterUnknown(Unknown):
+class DeadLetterUnknown(TargetUnknown):
     """There is no dead letter of that id."""
 
     code = "letter-unknown"
     next_step = "`stubline dead list` shows the ids. A letter is never deleted by Stubline."
 
 
-class MoveRefused(Refused):
+class MoveRefused(CommandRefused):
     """The lane cannot go to that offset."""
 
     code = "lane-move-refused"
@@ -62,7 +62,7 @@ class MoveRefused(Refused):
     )
 
 
-class OutputDropRefused(Refused):
+class OutputDropRefused(CommandRefused):
     """Only an output that the broker refused can be dropped, and only while its lane stands still."""
 
     code = "output-drop-refused"
@@ -72,14 +72,14 @@ class OutputDropRefused(Refused):
     )
 
 
-class NothingToAccept(Refused):
+class NothingToAccept(CommandRefused):
     """The lanes of the group know the topic by the id that it has."""
 
     code = "topic-accept-refused"
     next_step = "None: the topic is the one that the lanes know. `stubline lanes list` shows why a lane is stopped."
 
 
-class LetterNotReplayable(Refused):
+class DeadLetterNotReplayable(CommandRefused):
     """The letter's record is larger than a topic takes, or only its first part was kept."""
 
     code = "letter-not-replayable"
@@ -89,7 +89,7 @@ class LetterNotReplayable(Refused):
     )
 
 
-class LetterStateRefused(Refused):
+class DeadLetterStateRefused(CommandRefused):
     """A letter in that state cannot be asked for or closed."""
 
     code = "letter-state-refused"

@@ -26,10 +26,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway, OutputRefused, ProducerFailed, StublineError
+from services.runtime.errors import BrokerUnavailable, OutputRefused, ProducerFailed, StublineError
 from services.runtime.kafka import batch_probe
 from services.runtime.kafka.messages import sorted_out
-from services.runtime.loop.ports import Answer, Fetch, Listener
+from services.runtime.loop.ports import Answer, FetchResult, RebalanceListener
 from services.runtime.observability import logs
 from services.runtime.records import LaneKey
 
@@ -89,7 +89,7 @@ def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) ->
     }
 
 
-class KafkaLog:
+class KafkaClient:
     """See ports.Log. Used by one thread."""
 
     def __init__(self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int) -> None:
@@ -109,7 +109,7 @@ class KafkaLog:
         if error.fatal():
             self._fatal = str(error)
 
-    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             # Paused, and at a plain number: the answer to a question for END or for the group's offset may come after
             # `start_at`, and the client then jumps there (seen under load: lanes began behind records they never saw).
@@ -135,11 +135,11 @@ class KafkaLog:
         except Exception as error:  # noqa: BLE001 - nothing may leave a callback
             self._callback_error = error
 
-    def fetch(self, records_max: int, timeout_s: float) -> Fetch:
+    def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         try:
             messages = self._consumer.consume(records_max, max(timeout_s, 0.0))  # below zero it would wait for ever
         except (KafkaException, RuntimeError) as error:
-            raise BrokerAway(f"consume: {error}") from error
+            raise BrokerUnavailable(f"consume: {error}") from error
         self._admin.poll(0)  # hands on what it logs, which would be kept in memory until then
         raised, self._callback_error = self._callback_error, None
         if raised is not None:
@@ -150,7 +150,7 @@ class KafkaLog:
         try:
             return frozenset(_lanes(self._consumer.assignment()))
         except KafkaException as error:
-            raise BrokerAway(f"assignment: {error}") from error
+            raise BrokerUnavailable(f"assignment: {error}") from error
 
     def start_at(self, lane: LaneKey, offset: int) -> None:
         """Assign, not seek: whatever the client had fetched for the lane before is of an older version and is dropped."""
@@ -160,7 +160,7 @@ class KafkaLog:
             self._consumer.incremental_assign(place)
             self._consumer.resume(place)
         except KafkaException as error:
-            raise BrokerAway(f"assign {lane}: {error}") from error
+            raise BrokerUnavailable(f"assign {lane}: {error}") from error
 
     def pause(self, lanes: Collection[LaneKey]) -> None:
         with suppress(KafkaException):  # a lane that is gone by now is silent anyhow
@@ -184,7 +184,7 @@ class KafkaLog:
             except BufferError:  # the queue is full: the broker is slower than we are
                 deadline = deadline or time.monotonic() + self._buffer_wait_s
                 if time.monotonic() > deadline:
-                    answer(BrokerAway("the producer's queue stays full"))
+                    answer(BrokerUnavailable("the producer's queue stays full"))
                     return
                 self.deliveries(0.05)
             except KafkaException as error:
@@ -209,7 +209,7 @@ class KafkaLog:
         try:
             low, high = self._consumer.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_TIMEOUT_S)
         except (KafkaException, TypeError) as error:
-            raise BrokerAway(f"ends of {lane}: {error}") from error
+            raise BrokerUnavailable(f"ends of {lane}: {error}") from error
         return low, high
 
     def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
@@ -223,7 +223,7 @@ class KafkaLog:
                 else {}
             )
         except KafkaException as error:
-            raise BrokerAway(f"list offsets: {error}") from error
+            raise BrokerUnavailable(f"list offsets: {error}") from error
 
         def answers() -> Mapping[LaneKey, int]:
             known = ((at, future) for at, future in asked.items() if future.done() and future.exception() is None)
@@ -238,7 +238,7 @@ class KafkaLog:
         try:
             asked = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=ASK_TIMEOUT_S)
         except KafkaException as error:
-            raise BrokerAway(f"describe topics: {error}") from error
+            raise BrokerUnavailable(f"describe topics: {error}") from error
 
         def answers() -> Mapping[str, str]:
             found = {}
@@ -248,9 +248,9 @@ class KafkaLog:
                 except KafkaException as error:
                     if error.args[0].code() in NOT_SHOWN:
                         continue  # it is missing from the answer
-                    raise BrokerAway(f"describe {topic}: {error}") from error
+                    raise BrokerUnavailable(f"describe {topic}: {error}") from error
                 except TimeoutError as error:
-                    raise BrokerAway(f"describe {topic}: no answer") from error
+                    raise BrokerUnavailable(f"describe {topic}: no answer") from error
                 found[topic] = str(description.topic_id)
                 self._partitions[topic] = len(description.partitions)
             return found
@@ -282,4 +282,4 @@ def _lanes(partitions: Collection[TopicPartition]) -> list[LaneKey]:
 def _whose(error: KafkaError) -> StublineError:
     if error.code() in REFUSED_FOR_GOOD:
         return OutputRefused(error.str())
-    return BrokerAway(f"delivery failed: {error.str()}")
+    return BrokerUnavailable(f"delivery failed: {error.str()}")

@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
 
 from services.runtime.errors import ConsumerFailed
-from services.runtime.loop.ports import Fetch
+from services.runtime.loop.ports import FetchResult
 from services.runtime.observability import logs
 from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
@@ -50,14 +50,14 @@ UNREADABLE = frozenset(
 )
 
 
-def sorted_out(messages: Sequence[Any]) -> Fetch:
+def sorted_out(messages: Sequence[Any]) -> FetchResult:
     """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed.
 
     The name of a header that is not UTF-8 makes the client raise SystemError, and it must not be asked again: the list that it
     leaves behind holds a null pointer (seen with confluent-kafka 2.16.1).
     """
     new: Any = tuple.__new__
-    fetch, records = Fetch(), dict[tuple[str, int], list[Record]]()
+    fetch, records = FetchResult(), dict[tuple[str, int], list[Record]]()
     for message in messages:
         topic, partition = message.topic(), message.partition()
         error = message.error()
@@ -84,7 +84,7 @@ def sorted_out(messages: Sequence[Any]) -> Fetch:
     return fetch
 
 
-def _sort_error(fetch: Fetch, topic: str | None, partition: int | None, error: KafkaError) -> None:
+def _sort_error(fetch: FetchResult, topic: str | None, partition: int | None, error: KafkaError) -> None:
     """Raises ConsumerFailed. An error without a topic is the whole membership's."""
     lane = None if topic is None or partition is None else LaneKey(topic, partition)
     if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name

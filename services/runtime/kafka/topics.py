@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 )
 
 from schemas.topics import Topic
-from services.runtime.errors import BrokerAway, StublineError
+from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.records import LaneKey
 
 TIMEOUT_S = 10.0
@@ -42,7 +42,7 @@ MOVING = (
 )
 
 
-class Extent(NamedTuple):
+class PartitionExtent(NamedTuple):
     """Where a partition begins, and the offset of the record that comes next.
 
     `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has neither committed
@@ -60,14 +60,14 @@ class Extent(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TopicDescription:
     """A topic as the broker has it."""
 
     topic_id: str
     partitions: int
 
 
-class Finding(NamedTuple):
+class TopicDifference(NamedTuple):
     """One difference between what a topic should be and what it is."""
 
     topic: str
@@ -76,7 +76,7 @@ class Finding(NamedTuple):
     found: str
 
 
-class BrokerRefuses(StublineError):
+class BrokerRefused(StublineError):
     """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does not take."""
 
     code = "broker-refuses"
@@ -85,8 +85,8 @@ class BrokerRefuses(StublineError):
     )
 
 
-class Broker:
-    """Raises BrokerAway when nobody answers in time, and BrokerRefuses."""
+class BrokerAdmin:
+    """Raises BrokerUnavailable when nobody answers in time, and BrokerRefused."""
 
     def __init__(self, servers: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._servers = servers
@@ -99,22 +99,26 @@ class Broker:
         except KafkaException as error:
             raise self._trouble(error) from None
 
-    def standing(self, names: Iterable[str]) -> dict[str, Standing]:
+    def standing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
         """Topics as they are. Those that do not exist are left out."""
         answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s)
         found = {name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
-        return {name: Standing(str(it.topic_id), len(it.partitions)) for name, it in found.items() if it is not None}
+        return {
+            name: TopicDescription(str(it.topic_id), len(it.partitions)) for name, it in found.items() if it is not None
+        }
 
-    def extents(self, topic: str) -> dict[int, Extent]:
+    def extents(self, topic: str) -> dict[int, PartitionExtent]:
         """Of every partition of a topic; empty when there is no such topic."""
         if (standing := self.standing([topic]).get(topic)) is None:
             return {}
         partitions = [TopicPartition(topic, number) for number in range(standing.partitions)]
         low, high = (self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
         stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        return {number: Extent(low[number], high[number], stable[number]) for number in range(standing.partitions)}
+        return {
+            number: PartitionExtent(low[number], high[number], stable[number]) for number in range(standing.partitions)
+        }
 
-    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, Extent]:
+    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
         """Of these partitions, at once and without their begins; those that do not exist are left out."""
         standing = self.standing({lane.topic for lane in lanes}) if lanes else {}
         there = [it for it in lanes if it.topic in standing and it.partition < standing[it.topic].partitions]
@@ -123,7 +127,7 @@ class Broker:
         partitions = [TopicPartition(*lane) for lane in there]
         high = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
         stable = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        return {lane: Extent(0, high[lane], stable[lane]) for lane in there}
+        return {lane: PartitionExtent(0, high[lane], stable[lane]) for lane in there}
 
     def _offsets(
         self,
@@ -145,10 +149,10 @@ class Broker:
             if all(found.values()):
                 return {lane: answer.offset for lane, answer in found.items()}
             if monotonic() > until:
-                raise BrokerAway(f"{self._servers}: partitions of {partitions[0].topic} have no leader")
+                raise BrokerUnavailable(f"{self._servers}: partitions of {partitions[0].topic} have no leader")
             sleep(0.1)
 
-    def compare(self, topics: Sequence[Topic]) -> list[Finding]:
+    def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
         """What differs in a way that could lose, refuse or keep too long. What is roomier than asked for is no finding."""
         replicas = min(REPLICAS_MAX, self.brokers())
         standing = self.standing(topic.name for topic in topics)
@@ -156,25 +160,25 @@ class Broker:
         findings = []
         for topic in topics:
             if topic.name not in standing or topic.name not in settings:
-                findings.append(Finding(topic.name, "topic", "exists", "missing"))
+                findings.append(TopicDifference(topic.name, "topic", "exists", "missing"))
                 continue
             if (has := standing[topic.name].partitions) < topic.partitions:
-                findings.append(Finding(topic.name, "partitions", str(topic.partitions), str(has)))
+                findings.append(TopicDifference(topic.name, "partitions", str(topic.partitions), str(has)))
             findings += differences(topic, settings[topic.name], replicas)
         return findings
 
-    def repair(self, topics: Sequence[Topic]) -> list[Finding]:
+    def repair(self, topics: Sequence[Topic]) -> list[TopicDifference]:
         """Makes what is missing, sets what differs, and answers what it did once the brokers show it."""
         findings = self.compare(topics)
         self._mend({topic.name: topic for topic in topics}, findings)
         until = monotonic() + self._timeout_s
         while left := self.compare(topics) if findings else []:
             if monotonic() > until:
-                raise BrokerRefuses(f"{self._servers}: {left[0]} after it was set")
+                raise BrokerRefused(f"{self._servers}: {left[0]} after it was set")
             sleep(0.1)  # a change is shown everywhere a moment after it was answered
         return findings
 
-    def _mend(self, wanted: Mapping[str, Topic], findings: Sequence[Finding]) -> None:
+    def _mend(self, wanted: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
         replicas = min(REPLICAS_MAX, self.brokers())
         missing = [wanted[finding.topic] for finding in findings if finding.what == "topic"]
         new = [NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas)) for it in missing]
@@ -214,7 +218,7 @@ class Broker:
     def _trouble(self, error: KafkaException) -> StublineError:
         fault = error.args[0]
         text = f"{self._servers}: {fault.str()}"
-        return BrokerAway(text) if fault.retriable() or fault.name() in AWAY else BrokerRefuses(text)
+        return BrokerUnavailable(text) if fault.retriable() or fault.name() in AWAY else BrokerRefused(text)
 
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
@@ -230,12 +234,12 @@ def should_be(topic: Topic, replicas: int) -> dict[str, str]:
     return settings
 
 
-def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[Finding]:
+def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[TopicDifference]:
     """Larger messages and more replicas are the installation's right; another retention or cleanup is not."""
     findings = []
     for setting, should in should_be(topic, replicas).items():
         has = found[setting]
         enough = int(has) >= int(should) if setting in ("max.message.bytes", "min.insync.replicas") else has == should
         if not enough:
-            findings.append(Finding(topic.name, setting, should, has))
+            findings.append(TopicDifference(topic.name, setting, should, has))
     return findings

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from services.runtime.errors import Stop, TopicRecreated, UnpublishedUnreadable
+from services.runtime.errors import OutboxUnreadable, Stop, TopicRecreated
 from services.runtime.loop import outbox
-from services.runtime.loop.context import Means
-from services.runtime.loop.lane import Lane, State
-from services.runtime.loop.ports import Acquired, Held
-from services.runtime.loop.publisher import Publisher
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.lane import Lane, LaneState
+from services.runtime.loop.ports import AcquiredLane, Acquisition
+from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
@@ -20,7 +20,7 @@ TIMER_TOPIC_ID = "@timer"  # a lane without a topic has an id that never changes
 class Assignment(Generic[S]):
     """The lanes of this process. Its callbacks do no I/O except that a revoked lane's last acknowledgements are awaited."""
 
-    def __init__(self, means: Means[S], publisher: Publisher) -> None:
+    def __init__(self, means: WorkerContext[S], publisher: OutputPublisher) -> None:
         self._timer_follows = LaneKey(means.service.topics[0], 0)
         self._log, self._ledger, self._publisher = means.log, means.ledger, publisher
         self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
@@ -121,18 +121,18 @@ class Assignment(Generic[S]):
         """Also asks after stopped lanes, in case an operator has resolved them."""
         now = self._clock()
         due = sorted(
-            key for key, lane in self.lanes.items() if lane.state is not State.RUNNING and lane.acquire_at <= now
+            key for key, lane in self.lanes.items() if lane.state is not LaneState.RUNNING and lane.acquire_at <= now
         )
         if not due:
             return
         topic_ids = self._topic_ids(due)
         known = [key for key in due if key.topic in topic_ids]
-        acquired = self._ledger.acquire(known) if known else Acquired({}, {}, frozenset())
+        acquired = self._ledger.acquire(known) if known else Acquisition({}, {}, frozenset())
         if acquired.missing:
             found = {k: (topic_ids[k.topic], 0 if k == TIMER else self._log.bounds(k)[0]) for k in acquired.missing}
             self._ledger.add_lanes(found)
             more = self._ledger.acquire(sorted(acquired.missing))
-            acquired = Acquired(acquired.held | more.held, acquired.stopped | more.stopped, more.missing)
+            acquired = Acquisition(acquired.held | more.held, acquired.stopped | more.stopped, more.missing)
         for key in due:
             self._begin(self.lanes[key], acquired, topic_ids)
 
@@ -141,23 +141,23 @@ class Assignment(Generic[S]):
         found = self._log.topic_ids(topics)() if topics else {}
         return {**found, TIMER.topic: TIMER_TOPIC_ID}
 
-    def _begin(self, lane: Lane, acquired: Acquired, topic_ids: Mapping[str, str]) -> None:
+    def _begin(self, lane: Lane, acquired: Acquisition, topic_ids: Mapping[str, str]) -> None:
         held = acquired.held.get(lane.key)
         if held is not None:
             self._hold(lane, held, topic_ids[lane.key.topic])
         elif lane.key in acquired.stopped:
-            if lane.state is not State.STOPPED:
+            if lane.state is not LaneState.STOPPED:
                 lane.halt(acquired.stopped[lane.key])
                 self._telemetry.stopped(lane.key, acquired.stopped[lane.key], "stopped before, and not resolved")
             lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         else:  # its row is being committed by somebody, or its topic is gone
             lane.acquire_at = self._clock() + self._backoff(lane)
 
-    def _hold(self, lane: Lane, held: Held, topic_id: str) -> None:
+    def _hold(self, lane: Lane, held: AcquiredLane, topic_id: str) -> None:
         lane.hold(held)
         try:
             outputs = outbox.decode(held.unpublished)
-        except UnpublishedUnreadable as error:
+        except OutboxUnreadable as error:
             self.halt(lane, error)
             return
         if held.topic_id != topic_id:
@@ -183,7 +183,7 @@ class Assignment(Generic[S]):
 
     def take_back(self) -> None:
         for lane in self.lanes.values():
-            if lane.left_out and lane.outbox is None and lane.state is State.RUNNING:
+            if lane.left_out and lane.outbox is None and lane.state is LaneState.RUNNING:
                 lane.left_out = False
                 self.again(lane, "its acknowledgements were late")
 

@@ -7,7 +7,7 @@ import random
 CALM_S = 0.5
 
 
-class Outage:
+class Backoff:
     """One turn without trouble says nothing: a batch that fails each time is acquired in one turn and fails in the next."""
 
     def __init__(self, longest_s: float) -> None:

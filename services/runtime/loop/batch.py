@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.runtime.errors import Stop, StublineError
-from services.runtime.loop.lane import Lane, Prepared
-from services.runtime.loop.ports import Claim
+from services.runtime.loop.lane import Lane, PreparedRecord
+from services.runtime.loop.ports import ExpectedLane
 from services.runtime.records import LaneKey
 
 
 @dataclass(slots=True)
-class Part:
+class LaneSlice:
     """The first records that stand prepared in one lane."""
 
     lane: Lane
-    taken: list[Prepared]
+    taken: list[PreparedRecord]
 
     @property
-    def claim(self) -> Claim:
+    def claim(self) -> ExpectedLane:
         return self.lane.claim
 
 
@@ -35,7 +35,7 @@ class RecordsFailed(Exception):
     """The handler raised, and nobody knows yet for which record. Everything is undone; bisecting finds it."""
 
 
-def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Part]:
+def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[LaneSlice]:
     """In key sequence, as rows are locked. Each lane gets its share of records, so that a flooded one does not starve the rest.
 
     Bytes are shared by all of them, and only the first record of all may pass the bound: lanes of which none fits wait for
@@ -44,10 +44,10 @@ def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Par
     ready = sorted(
         (lane for lane in lanes if lane.may_commit and _takeable(lane)), key=lambda lane: (lane.commit_at, lane.key)
     )
-    parts: list[Part] = []
+    parts: list[LaneSlice] = []
     for index, lane in enumerate(ready):
         share = -(-records_max // (len(ready) - index))
-        taken: list[Prepared] = []
+        taken: list[PreparedRecord] = []
         size = 0
         for prepared in lane.prepared[:share]:
             larger = size + prepared.size
@@ -58,7 +58,7 @@ def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Par
         records_max -= len(taken)
         bytes_max = max(bytes_max - size, 0)
         if taken:
-            parts.append(Part(lane, taken))
+            parts.append(LaneSlice(lane, taken))
         if records_max <= 0:
             break
     return sorted(parts, key=lambda part: part.lane.key)
@@ -75,7 +75,7 @@ def first_stop(lane: Lane) -> StublineError | None:
     return None
 
 
-def halved(parts: Sequence[Part]) -> list[Part]:
+def halved(parts: Sequence[LaneSlice]) -> list[LaneSlice]:
     """The first half of the records, a prefix of each lane: for records that fail only together."""
     left = max(1, sum(len(part.taken) for part in parts) // 2)
     half = []
@@ -83,5 +83,5 @@ def halved(parts: Sequence[Part]) -> list[Part]:
         taken = part.taken[:left]
         left -= len(taken)
         if taken:
-            half.append(Part(part.lane, taken))
+            half.append(LaneSlice(part.lane, taken))
     return half

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.runtime.loop.batch import Part, halved
+from services.runtime.loop.batch import LaneSlice, halved
 from services.runtime.settings import LaneSettings
 
 QUICK = 0.25  # of the time that a transaction has: then twice as many records are no danger
 
 
-class Stride:
+class AdaptiveBatchSize:
     """A batch that lasted too long is tried with half of its records, and those behind it are taken in that measure until
     they are quick again: a single record may ask for thousands of rows.
     """
@@ -32,7 +32,7 @@ class Stride:
         if sizes:
             self._bytes_each = max(sum(sizes) / len(sizes), self._bytes_each / 2)
 
-    def shorten(self, parts: Sequence[Part]) -> list[Part]:
+    def shorten(self, parts: Sequence[LaneSlice]) -> list[LaneSlice]:
         """The first half of what lasted too long."""
         half = halved(parts)
         self.records = sum(len(part.taken) for part in half)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from services.runtime.errors import Poison, UnexpectedError
-from services.runtime.loop.batch import LanesLost, Part, RecordsFailed
+from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
 from services.runtime.loop.commit import ask, entries_of, too_large
-from services.runtime.loop.context import Means
-from services.runtime.loop.lane import Place, Prepared
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import Transaction
 from services.runtime.observability.logs import describe
 from services.runtime.records import Dead, Effect
@@ -17,21 +17,23 @@ from services.runtime.records import Dead, Effect
 S = TypeVar("S")
 
 
-class Blame(Generic[S]):
+class PoisonBisector(Generic[S]):
     """Finds the records that fail by themselves. Its transaction is never committed."""
 
-    def __init__(self, means: Means[S]) -> None:
+    def __init__(self, means: WorkerContext[S]) -> None:
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
         self._telemetry, self._clock = means.telemetry, means.clock
         self._deadline_s = means.settings.bisect_deadline_ms / 1_000
 
-    def find(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead], enough: int) -> dict[Place, Dead]:
+    def find(
+        self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead], enough: int
+    ) -> dict[RecordPosition, Dead]:
         """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
         until = self._clock() + self._deadline_s
         suspects = [
             entry for entry in entries_of(parts) if entry.place not in verdicts and not isinstance(entry.event, Dead)
         ]
-        found: dict[Place, Dead] = {}
+        found: dict[RecordPosition, Dead] = {}
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([part.claim for part in parts])
             if locked.lost:
@@ -48,7 +50,7 @@ class Blame(Generic[S]):
                     untried += _halves(group)
         return found
 
-    def _try(self, transaction: Transaction[S], group: Sequence[Prepared]) -> BaseException | None:
+    def _try(self, transaction: Transaction[S], group: Sequence[PreparedRecord]) -> BaseException | None:
         try:
             with transaction.trial():
                 events = [entry.event for entry in group]
@@ -58,7 +60,7 @@ class Blame(Generic[S]):
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
         return too_large(said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs)
 
-    def _verdict(self, entry: Prepared, error: BaseException) -> Dead:
+    def _verdict(self, entry: PreparedRecord, error: BaseException) -> Dead:
         if isinstance(error, Poison):
             return Dead(error)
         record = entry.record
@@ -66,6 +68,6 @@ class Blame(Generic[S]):
         return Dead(UnexpectedError(describe(error)), unexpected=True)
 
 
-def _halves(entries: Sequence[Prepared]) -> list[Sequence[Prepared]]:
+def _halves(entries: Sequence[PreparedRecord]) -> list[Sequence[PreparedRecord]]:
     middle = len(entries) // 2
     return [half for half in (entries[:middle], entries[middle:]) if half]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from services.runtime.errors import Braked
+from services.runtime.errors import FailureRateExceeded
 from services.runtime.records import Dead, Outcome
 
 
-class Brake:
+class FailureRateBreaker:
     """Looks at the last `window_records` outcomes. Poison that was expected (a returned Dead) never brakes."""
 
     def __init__(self, window_records: int, share: float) -> None:
@@ -27,7 +27,7 @@ class Brake:
             for flag in flags:  # a batch is longer than the window, and good records at its end hide none before them
                 ahead.append(flag)
                 if flag and sum(ahead) >= self._limit:
-                    raise Braked(f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly")
+                    raise FailureRateExceeded(f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly")
         return flags
 
     def note(self, flags: Sequence[bool]) -> None:

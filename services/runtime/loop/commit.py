@@ -16,11 +16,11 @@ from uuid import UUID
 from schemas.envelope import Output
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.loop import dead_letters, outbox
-from services.runtime.loop.batch import LanesLost, Part, RecordsFailed
-from services.runtime.loop.breaker import Brake
-from services.runtime.loop.context import Means
-from services.runtime.loop.lane import Place, Prepared
-from services.runtime.loop.ports import Advance, Letter, Transaction
+from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
+from services.runtime.loop.breaker import FailureRateBreaker
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.lane import PreparedRecord, RecordPosition
+from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchDone
 from services.runtime.postgres.connection import Fault
@@ -36,14 +36,14 @@ KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class CommittedBatch:
     """What was committed: to be published now."""
 
     outputs: Mapping[LaneKey, list[Output]]
     done: BatchDone
 
 
-def entries_of(parts: Sequence[Part]) -> list[Prepared]:
+def entries_of(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
     return [prepared for part in parts for prepared in part.taken]
 
 
@@ -75,14 +75,14 @@ def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
     return OutputTooLarge(f"{total} bytes in all, of {BATCH_BYTES_MAX}") if total > BATCH_BYTES_MAX else None
 
 
-class Decider(Generic[S]):
+class BatchCommitter(Generic[S]):
     """Decides batches of one service. It holds nothing between two batches but the brake."""
 
-    def __init__(self, means: Means[S], brake: Brake) -> None:
+    def __init__(self, means: WorkerContext[S], brake: FailureRateBreaker) -> None:
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
         self._brake, self._telemetry, self._clock = brake, means.telemetry, means.clock
 
-    def commit(self, parts: Sequence[Part], verdicts: Mapping[Place, Dead]) -> Decision:
+    def commit(self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead]) -> CommittedBatch:
         """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may have come
         after the commit was sent: then nobody knows, and the lanes have to be acquired again.
         """
@@ -106,13 +106,13 @@ class Decider(Generic[S]):
         self._brake.note(flags)
         done = _done(keys, outcomes, sum(map(len, outputs.values())), self._clock() - begun)
         self._telemetry.committed(done)
-        return Decision(outputs, done)
+        return CommittedBatch(outputs, done)
 
     def _outcomes(
         self,
         transaction: Transaction[S],
-        entries: Sequence[Prepared],
-        verdicts: Mapping[Place, Dead],
+        entries: Sequence[PreparedRecord],
+        verdicts: Mapping[RecordPosition, Dead],
         live: frozenset[UUID],
     ) -> list[Outcome]:
         wanted = set(live)
@@ -141,7 +141,7 @@ class Decider(Generic[S]):
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _outputs(
-        self, entries: Sequence[Prepared], outcomes: Sequence[Outcome], now: datetime
+        self, entries: Sequence[PreparedRecord], outcomes: Sequence[Outcome], now: datetime
     ) -> dict[LaneKey, list[Output]]:
         """Complete records: whoever publishes them again publishes the same bytes."""
         time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -159,7 +159,7 @@ class Decider(Generic[S]):
     def _close_replays(
         self,
         transaction: Transaction[S],
-        entries: Sequence[Prepared],
+        entries: Sequence[PreparedRecord],
         outcomes: Sequence[Outcome],
         live: frozenset[UUID],
     ) -> None:
@@ -183,8 +183,8 @@ class Decider(Generic[S]):
     def _bury(
         self,
         transaction: Transaction[S],
-        parts: Sequence[Part],
-        entries: Sequence[Prepared],
+        parts: Sequence[LaneSlice],
+        entries: Sequence[PreparedRecord],
         outcomes: Sequence[Outcome],
         outputs: dict[LaneKey, list[Output]],
     ) -> None:
@@ -215,31 +215,31 @@ def _check_counts(outcomes: Sequence[Outcome]) -> None:
         metrics.check_counts(dict.fromkeys(names, 1))
 
 
-def _live_letters(transaction: Transaction[Any], entries: Sequence[Prepared]) -> frozenset[UUID]:
+def _live_letters(transaction: Transaction[Any], entries: Sequence[PreparedRecord]) -> frozenset[UUID]:
     """Letters whose replay is still wanted, locked before any work is done for them (model/: rule 22)."""
     asked = {entry.record.letter_id for entry in entries} - {None}
     return transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id)) if asked else frozenset()
 
 
-def _letter(entry: Prepared, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> Letter:
+def _letter(entry: PreparedRecord, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> DeadLetter:
     record = entry.record
     found = tracing.parse(record.header(tracing.HEADER))
     stage = "parse" if isinstance(entry.event, Dead) else "handle"
     text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
     whose = dead.subject_key or subject(record)
     trace_id = found.trace_id if found else None
-    return Letter(record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original)
+    return DeadLetter(record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original)
 
 
 def _advances(
-    parts: Sequence[Part], outcomes: Sequence[Outcome], outputs: Mapping[LaneKey, list[Output]]
-) -> list[Advance]:
+    parts: Sequence[LaneSlice], outcomes: Sequence[Outcome], outputs: Mapping[LaneKey, list[Output]]
+) -> list[LaneAdvance]:
     rows, at = [], 0
     for part in parts:
         kinds = Counter(map(type, outcomes[at : at + len(part.taken)]))
         at += len(part.taken)
         rows.append(
-            Advance(
+            LaneAdvance(
                 claim=part.claim,
                 next_offset=part.taken[-1].offset + 1,
                 unpublished=outbox.encode(outputs.get(part.lane.key, ())),

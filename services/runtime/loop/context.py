@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from services.runtime.loop.ports import Ledger, Log
+from services.runtime.loop.ports import BrokerClient, Ledger
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.postgres.connection import Fault
 from services.runtime.service import Service
@@ -16,11 +16,11 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class Means(Generic[S]):
+class WorkerContext(Generic[S]):
     """`clock` is monotonic, `wall` the time of day, both in seconds. `fault` says whose fault an error is."""
 
     service: Service[Any, S]
-    log: Log
+    log: BrokerClient
     ledger: Ledger[S]
     settings: LaneSettings
     telemetry: Telemetry

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from schemas.envelope import Output, ReadHeaders
 from services.runtime.errors import ReplayUnknown
-from services.runtime.loop.ports import Letter, Replay
+from services.runtime.loop.ports import DeadLetter, ReplayRequest
 from services.runtime.records import Record
 
 _LENGTHS = struct.Struct(">Ii")
@@ -38,7 +38,7 @@ def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
     return headers
 
 
-def dead_output(topic: str, group: str, letter: Letter, letter_id: UUID, attempts: int) -> Output:
+def dead_output(topic: str, group: str, letter: DeadLetter, letter_id: UUID, attempts: int) -> Output:
     """The letter for people and tools: the source's bytes and headers, and text headers that say why.
 
     `__dlq.errors.*` are the names of Kafka's own share groups (KIP-1191), so that tools for those read ours.
@@ -61,7 +61,7 @@ def dead_output(topic: str, group: str, letter: Letter, letter_id: UUID, attempt
     return Output(topic, record.key, record.value, headers)
 
 
-def replay_output(topic: str, replay: Replay) -> Output:
+def replay_output(topic: str, replay: ReplayRequest) -> Output:
     """The source's bytes again, for the same group only. The letter's row, not this record, says whether it counts."""
     record = replay.record
     said = {

@@ -8,11 +8,11 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import TopicRecreated
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.context import Means
-from services.runtime.loop.input_access import Refused
-from services.runtime.loop.lane import Lane, State, unacknowledged
-from services.runtime.loop.ports import Advance, Fetch
-from services.runtime.loop.timestamps import Stamps
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.input_access import InputAccess
+from services.runtime.loop.lane import Lane, LaneState, unacknowledged
+from services.runtime.loop.ports import FetchResult, LaneAdvance
+from services.runtime.loop.timestamps import TimestampChecks
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
@@ -20,7 +20,7 @@ AGAIN_WAIT_MIN_S, AGAIN_WAIT_MAX_S = 30.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Reassignment:
     """A lane was assigned again because nothing came up to this end."""
 
     tail: int
@@ -29,10 +29,10 @@ class Tried:
     next_at: float
 
 
-class Watch(Generic[S]):
+class IdleChecks(Generic[S]):
     """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes (model/: rules 15, 16, 20)."""
 
-    def __init__(self, means: Means[S], assignment: Assignment[S]) -> None:
+    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
         self._assignment, self._log, self._ledger = assignment, means.log, means.ledger
         self._telemetry, self._clock, self._wall = means.telemetry, means.clock, means.wall
         self._interval_s = means.settings.idle_check_ms / 1_000
@@ -40,13 +40,13 @@ class Watch(Generic[S]):
         self._tails: dict[LaneKey, int] = {}  # of the lanes that were quiet when `_ends` was asked
         self._ends: Callable[[], Mapping[LaneKey, int]] = dict
         self._heard: Mapping[LaneKey, int] = {}
-        self._tried: dict[LaneKey, Tried] = {}
+        self._tried: dict[LaneKey, Reassignment] = {}
         self._waited: frozenset[LaneKey] = frozenset()  # lanes that stood before an open transaction when asked last
         self._input_topics = frozenset(means.service.input_topics)
-        self.refused = Refused(means, assignment)
-        self._stamps = Stamps(means.service.broker_stamped, means.telemetry, means.clock)
+        self.refused = InputAccess(means, assignment)
+        self._stamps = TimestampChecks(means.service.broker_stamped, means.telemetry, means.clock)
 
-    def heard(self, fetch: Fetch) -> None:
+    def heard(self, fetch: FetchResult) -> None:
         """What a fetch brought. Called for each."""
         self.refused.heard(fetch)
         self._stamps.heard(fetch)
@@ -57,7 +57,7 @@ class Watch(Generic[S]):
         if now < self._next:
             return
         self._next = now + self._interval_s
-        running = [lane for lane in self._assignment if lane.state is State.RUNNING]
+        running = [lane for lane in self._assignment if lane.state is LaneState.RUNNING]
         self._compare_rows(running)
         self._compare_topics(running)
         if not is_paused:
@@ -74,7 +74,7 @@ class Watch(Generic[S]):
             self._assignment.fenced(lost)
 
     def _compare_topics(self, running: list[Lane]) -> None:
-        lanes = [lane for lane in running if lane.state is State.RUNNING and lane.key != TIMER]
+        lanes = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER]
         topic_ids = self._log.topic_ids(self._input_topics)()
         self.refused.compare(topic_ids.keys())
         for lane in lanes:
@@ -93,7 +93,7 @@ class Watch(Generic[S]):
         quiet = {
             lane.key: lane
             for lane in running
-            if lane.state is State.RUNNING and lane.key != TIMER and not lane.prepared and not lane.outbox
+            if lane.state is LaneState.RUNNING and lane.key != TIMER and not lane.prepared and not lane.outbox
         }
         self._heard = self._ends()
         for key, end in self._heard.items():
@@ -110,10 +110,10 @@ class Watch(Generic[S]):
         """Commits holes at the ends of partitions, so that a log that ends in markers is no lag. The same compare as for
         records; all that the rows hold is acknowledged.
         """
-        over = [lane for lane in running if lane.state is State.RUNNING and lane.key != TIMER and lane.hole_at_end]
+        over = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.hole_at_end]
         if not over:
             return
-        rows = [Advance(lane.claim, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0) for lane in over]
+        rows = [LaneAdvance(lane.claim, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0) for lane in over]
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim for lane in over])
             if not locked.lost:
@@ -133,7 +133,7 @@ class Watch(Generic[S]):
             if now < tried.next_at:
                 return False
             wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S)
-        self._tried[key] = Tried(tail, end, wait_s, now + wait_s)
+        self._tried[key] = Reassignment(tail, end, wait_s, now + wait_s)
         return True
 
     def _clear(self, running: list[Lane], now: float) -> None:
@@ -150,7 +150,7 @@ class Watch(Generic[S]):
         lag: dict[LaneKey, tuple[int, float]] = {}
         waits: dict[LaneKey, int] = {}
         for lane in self._assignment:
-            if lane.state is not State.RUNNING or lane.key == TIMER or (ends := self._log.ends(lane.key)) is None:
+            if lane.state is not LaneState.RUNNING or lane.key == TIMER or (ends := self._log.ends(lane.key)) is None:
                 continue
             stable, at = self._heard.get(lane.key), lane.expected if lane.prepared else lane.read_to
             if stable is not None and stable <= at < ends[1]:
@@ -161,7 +161,7 @@ class Watch(Generic[S]):
             behind = max(0, end - at)
             known = behind and lane.last_timestamp_ms >= 0
             lag[lane.key] = (behind, max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0)
-        stopped = [lane.key for lane in self._assignment if lane.state is State.STOPPED]
+        stopped = [lane.key for lane in self._assignment if lane.state is LaneState.STOPPED]
         # Twice in a row: a record that came between the two questions looks like an open transaction for a moment.
         uncommitted = {key: count for key, count in waits.items() if key in self._waited}
         self._waited = frozenset(waits)

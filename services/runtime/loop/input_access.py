@@ -11,20 +11,20 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import InputMissing, InputRefused, Transient
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.context import Means
-from services.runtime.loop.lane import State
-from services.runtime.loop.ports import Fetch
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.lane import LaneState
+from services.runtime.loop.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
 
 
-class Refused(Generic[S]):
+class InputAccess(Generic[S]):
     """Stands until the lane brings records, or is not refused again when it is asked for anew; the group's, until it names
     lanes for us, perhaps none. A topic is missing when it was missing twice in a row: brokers learn of new ones in their turn.
     """
 
-    def __init__(self, means: Means[S], assignment: Assignment[S]) -> None:
+    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
         self._assignment, self._topics, self._telemetry = assignment, means.service.input_topics, means.telemetry
         self._wait_s = means.settings.idle_check_ms / 1_000
         self._membership = ""
@@ -38,7 +38,7 @@ class Refused(Generic[S]):
         """Of what is withheld; empty: nothing."""
         return self._told.code if self._told else ""
 
-    def heard(self, fetch: Fetch) -> None:
+    def heard(self, fetch: FetchResult) -> None:
         """What a fetch brought. Called for each."""
         for key in fetch.records:
             self._lanes.pop(key, None)
@@ -65,7 +65,7 @@ class Refused(Generic[S]):
 
     def _is_ours(self, key: LaneKey) -> bool:
         lane = self._assignment.lanes.get(key)
-        return lane is not None and lane.state is State.RUNNING
+        return lane is not None and lane.state is LaneState.RUNNING
 
     def _tell(self) -> None:
         """Once for each that is not what was told before."""

@@ -8,9 +8,9 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import OffsetOutOfRange, RecordUnreadable, TopicRecreated
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.context import Means
-from services.runtime.loop.lane import Lane, State
-from services.runtime.loop.ports import Fetch
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.lane import Lane, LaneState
+from services.runtime.loop.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
@@ -20,10 +20,10 @@ UNREADABLE_REPORTS = 3  # at one offset, before it is believed: a damaged answer
 class InputHealth(Generic[S]):
     """Judges what a fetch reports of lanes; see ports.Fetch."""
 
-    def __init__(self, means: Means[S], assignment: Assignment[S]) -> None:
+    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
         self._log, self._assignment = means.log, assignment
 
-    def look(self, fetch: Fetch) -> None:
+    def look(self, fetch: FetchResult) -> None:
         """Raises what the log raises."""
         for key, text in fetch.out_of_range.items():
             if lane := self._running(key):
@@ -34,7 +34,7 @@ class InputHealth(Generic[S]):
 
     def _running(self, key: LaneKey) -> Lane | None:
         lane = self._assignment.lanes.get(key)
-        return lane if lane is not None and lane.state is State.RUNNING else None
+        return lane if lane is not None and lane.state is LaneState.RUNNING else None
 
     def _out_of_range(self, lane: Lane, text: str) -> None:
         """The client says it once and is silent from then on, so it is asked again whether it is so."""

@@ -1,7 +1,7 @@
 """What a process believes of one lane. Pure bookkeeping: the row in the ledger decides, this only remembers.
 
 Three numbers matter. `expected` is the process's own record of the row's next_offset; a commit compares it. `tail` is the
-next offset to be prepared: expected, plus what stands prepared. An `Outbox` counts the outputs of the row that are not
+next offset to be prepared: expected, plus what stands prepared. An `PendingAcks` counts the outputs of the row that are not
 yet acknowledged; as long as there is one, the lane commits nothing.
 """
 
@@ -13,13 +13,13 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from services.runtime.errors import Stop, StublineError
-from services.runtime.loop.ports import Claim, Held
+from services.runtime.loop.ports import AcquiredLane, ExpectedLane
 from services.runtime.records import LaneKey, Record
 
 NO_HOLE = (-1, -1)
 
 
-class State(Enum):
+class LaneState(Enum):
     """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator decides."""
 
     ACQUIRE = auto()
@@ -27,14 +27,14 @@ class State(Enum):
     STOPPED = auto()
 
 
-class Place(NamedTuple):
+class RecordPosition(NamedTuple):
     """Where a record stands in its lane: the same in every try."""
 
     lane: LaneKey
     offset: int
 
 
-class Prepared(NamedTuple):
+class PreparedRecord(NamedTuple):
     """A record that was fetched and parsed.
 
     `lane` and `offset` say by which way it came, `gap` is the number of offsets without a record just
@@ -49,11 +49,11 @@ class Prepared(NamedTuple):
     size: int
 
     @property
-    def place(self) -> Place:
-        return Place(self.lane, self.offset)
+    def place(self) -> RecordPosition:
+        return RecordPosition(self.lane, self.offset)
 
 
-class Outbox:
+class PendingAcks:
     """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox touch nothing."""
 
     __slots__ = ("error", "failed", "remaining", "since", "total")
@@ -74,13 +74,13 @@ class Outbox:
 @dataclass(slots=True)
 class Lane:
     key: LaneKey
-    state: State = State.ACQUIRE
+    state: LaneState = LaneState.ACQUIRE
     epoch: int = -1
     expected: int = -1
     tail: int = -1
     topic_id: str = ""
-    prepared: list[Prepared] = field(default_factory=list)
-    outbox: Outbox | None = None
+    prepared: list[PreparedRecord] = field(default_factory=list)
+    outbox: PendingAcks | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
     # Holes as an earlier assignment met them: the first offset of each -> the first offset after it.
     holes: dict[int, int] = field(default_factory=dict)
@@ -96,17 +96,17 @@ class Lane:
     last_timestamp_ms: int = -1
 
     @property
-    def claim(self) -> Claim:
-        return Claim(self.key, self.epoch, self.expected)
+    def claim(self) -> ExpectedLane:
+        return ExpectedLane(self.key, self.epoch, self.expected)
 
     @property
     def may_commit(self) -> bool:
-        return self.state is State.RUNNING and self.outbox is None
+        return self.state is LaneState.RUNNING and self.outbox is None
 
     def forget(self) -> None:
         """Batch, position and pending outputs: whatever was believed may be wrong."""
-        self.in_doubt = self.in_doubt or self.state is State.RUNNING
-        self.state = State.ACQUIRE
+        self.in_doubt = self.in_doubt or self.state is LaneState.RUNNING
+        self.state = LaneState.ACQUIRE
         self.epoch = self.expected = self.tail = -1
         self.prepared.clear()
         self.outbox = None
@@ -114,10 +114,10 @@ class Lane:
         self.stop_code = None
         self.holes, self.empty, self.unreadable = {}, NO_HOLE, 0
 
-    def hold(self, held: Held) -> None:
+    def hold(self, held: AcquiredLane) -> None:
         """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
         self.forget()
-        self.state, self.in_doubt = State.RUNNING, False
+        self.state, self.in_doubt = LaneState.RUNNING, False
         self.epoch, self.topic_id = held.epoch, held.topic_id
         self.expected = self.tail = held.next_offset
         self.row_holds_outputs = held.unpublished is not None
@@ -125,7 +125,7 @@ class Lane:
 
     def halt(self, code: str) -> None:
         self.forget()
-        self.state, self.stop_code, self.in_doubt = State.STOPPED, code, False
+        self.state, self.stop_code, self.in_doubt = LaneState.STOPPED, code, False
 
     def drop_prepared(self) -> None:
         self.prepared.clear()

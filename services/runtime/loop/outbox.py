@@ -16,7 +16,7 @@ from functools import lru_cache
 from isal import isal_zlib
 
 from schemas.envelope import Output
-from services.runtime.errors import UnpublishedUnreadable
+from services.runtime.errors import OutboxUnreadable
 
 VERSION = b"\x01"
 _LENGTH = struct.Struct(">i")
@@ -48,15 +48,15 @@ def _named(name: str) -> bytes:
 
 
 def decode(stored: bytes | None) -> list[Output]:
-    """Raises UnpublishedUnreadable for a version of a later release, or bytes that are not what `encode` writes."""
+    """Raises OutboxUnreadable for a version of a later release, or bytes that are not what `encode` writes."""
     if not stored:
         return []
     if stored[:1] != VERSION:
-        raise UnpublishedUnreadable(f"the row's outputs have format version {stored[0]}, this release reads 1")
+        raise OutboxUnreadable(f"the row's outputs have format version {stored[0]}, this release reads 1")
     try:
         return list(_outputs(memoryview(zlib.decompress(stored[1:]))))
     except (zlib.error, struct.error, UnicodeDecodeError) as error:
-        raise UnpublishedUnreadable(f"the row's outputs are damaged: {error}") from error
+        raise OutboxUnreadable(f"the row's outputs are damaged: {error}") from error
 
 
 def _outputs(data: memoryview) -> Iterator[Output]:

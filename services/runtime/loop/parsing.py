@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from schemas.envelope import NotAnEvent, WordOfANewerRelease
+from schemas.envelope import NewerVocabulary, NotAnEvent
 from services.runtime.errors import NewerRelease, NotAnEventError, Poison, RecordTooLarge, Stop, UnexpectedError
 from services.runtime.loop import dead_letters
-from services.runtime.loop.lane import Lane, Prepared
+from services.runtime.loop.lane import Lane, PreparedRecord
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import (
@@ -18,15 +18,15 @@ from services.runtime.records import (
     RECORD_BYTES_MAX,
     UNREADABLE_HEADERS,
     Dead,
-    Original,
     Record,
+    TruncatedValue,
     record_bytes,
 )
 
 VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = 2**16, 2**14, 2**10  # of a record that is too large
 
 
-class Intake:
+class RecordParser:
     """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts their lane."""
 
     def __init__(self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry) -> None:
@@ -60,7 +60,7 @@ class Intake:
                 self._telemetry.jumped(key, offset)
             size = record_bytes(record)
             origin, event = read(record) if size <= bytes_max else _first_part(record, size)
-            prepared.append(Prepared(key, offset, origin, event, gap, size))
+            prepared.append(PreparedRecord(key, offset, origin, event, gap, size))
             lane.tail = tail = offset + 1
             gap = 0
         if end is not None and end > tail:
@@ -88,7 +88,7 @@ class Intake:
             return self._parse(record)
         except Stop as error:
             return error
-        except WordOfANewerRelease as error:
+        except NewerVocabulary as error:
             return NewerRelease(f"{record.topic} {record.partition} {record.offset}: {error}")
         except NotAnEvent as error:
             return Dead(NotAnEventError(str(error)))
@@ -130,5 +130,5 @@ def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
         f"{size} bytes of key ({len(record.key or b'')}), value ({len(value)}) and {len(record.headers)} headers, "
         f"and {RECORD_BYTES_MAX} can be worked"
     )
-    original = Original(len(value), hashlib.sha256(value).digest())
+    original = TruncatedValue(len(value), hashlib.sha256(value).digest())
     return kept, Dead(RecordTooLarge(cause), original=original)

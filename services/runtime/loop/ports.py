@@ -13,14 +13,14 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
-from services.runtime.records import LaneKey, Original, Record
+from services.runtime.records import LaneKey, Record, TruncatedValue
 
 S_co = TypeVar("S_co", covariant=True)
 Answer: TypeAlias = Callable[[StublineError | None], None]
 
 
 @dataclass(slots=True)
-class Fetch:
+class FetchResult:
     """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log does not have, and what
     the broker refuses until somebody gives a right back: a lane's records, or (None) the place in the group.
 
@@ -36,7 +36,7 @@ class Fetch:
     stamped_by_producers: set[str] = field(default_factory=set)  # topics of records whose time is not the broker's
 
 
-class Listener(Protocol):
+class RebalanceListener(Protocol):
     """Learns, inside `fetch`, what the group's coordinator says. It does no I/O but deliveries; what it raises comes out
     of `fetch` once the client is through with the callback.
     """
@@ -46,11 +46,11 @@ class Listener(Protocol):
     def lost(self, lanes: Collection[LaneKey]) -> None: ...
 
 
-class Log(Protocol):
+class BrokerClient(Protocol):
     """One member of a consumer group, with its producer. Calls may raise BrokerAway or ProducerFailed."""
 
-    def subscribe(self, topics: Sequence[str], listener: Listener) -> None: ...
-    def fetch(self, records_max: int, timeout_s: float) -> Fetch:
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None: ...
+    def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         """Newly assigned lanes come paused, and stay silent until `start_at`."""
         ...
 
@@ -104,7 +104,7 @@ class Log(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class AcquiredLane:
     """A lane's row as its new owner found it."""
 
     epoch: int
@@ -113,13 +113,13 @@ class Held:
     unpublished: bytes | None
 
 
-class Acquired(NamedTuple):
-    held: dict[LaneKey, Held]
+class Acquisition(NamedTuple):
+    held: dict[LaneKey, AcquiredLane]
     stopped: dict[LaneKey, str]  # lane -> code of the stop that nobody has resolved
     missing: frozenset[LaneKey]  # no row yet
 
 
-class Claim(NamedTuple):
+class ExpectedLane(NamedTuple):
     """What the process believes of a row. A commit compares both (model/: rule 7)."""
 
     lane: LaneKey
@@ -127,8 +127,8 @@ class Claim(NamedTuple):
     next_offset: int
 
 
-class Advance(NamedTuple):
-    claim: Claim
+class LaneAdvance(NamedTuple):
+    claim: ExpectedLane
     next_offset: int
     unpublished: bytes | None
     gaps: int
@@ -138,7 +138,7 @@ class Advance(NamedTuple):
     dead: int
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A dead letter, in the words in which it is stored."""
 
     record: Record
@@ -148,17 +148,17 @@ class Letter(NamedTuple):
     text: str
     trace_id: str | None
     subject_key: str | None
-    original: Original | None = None  # only the first part of the record is kept
+    original: TruncatedValue | None = None  # only the first part of the record is kept
 
 
-class Replay(NamedTuple):
+class ReplayRequest(NamedTuple):
     """A letter whose bytes go back to their own group."""
 
     letter_id: UUID
     record: Record
 
 
-class Locked(NamedTuple):
+class LockedLanes(NamedTuple):
     lost: frozenset[LaneKey]
     now: datetime
 
@@ -173,18 +173,18 @@ class Transaction(Protocol[S_co]):
 
     @property
     def session(self) -> S_co: ...
-    def lock(self, claims: Sequence[Claim]) -> Locked: ...
+    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes: ...
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         """Those in state `replayed`, locked (model/: rule 22)."""
         ...
 
     def resolve_letters(self, ids: Sequence[UUID]) -> None: ...
     def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None: ...
-    def add_letters(self, letters: Sequence[Letter]) -> list[tuple[UUID, int]]:
+    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
         """Ids and attempts so far, in the sequence of the letters."""
         ...
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[Replay]:
+    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         """Turns requested letters into replayed ones. Whoever calls it publishes them with this commit."""
         ...
 
@@ -192,7 +192,7 @@ class Transaction(Protocol[S_co]):
         """Whatever happens inside is rolled back at its end."""
         ...
 
-    def advance(self, rows: Sequence[Advance]) -> None:
+    def advance(self, rows: Sequence[LaneAdvance]) -> None:
         """Raises LaneFenced when a row is not as claimed."""
         ...
 
@@ -202,7 +202,7 @@ class Transaction(Protocol[S_co]):
 class Ledger(Protocol[S_co]):
     """The rows of one consumer group."""
 
-    def acquire(self, lanes: Sequence[LaneKey]) -> Acquired:
+    def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         """Raises the epochs of the free rows. A row that somebody is just committing is left out: ask again."""
         ...
 
@@ -211,7 +211,7 @@ class Ledger(Protocol[S_co]):
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction[S_co]]: ...
-    def compare(self, claims: Sequence[Claim]) -> frozenset[LaneKey]:
+    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
         """Those whose row is no longer as claimed."""
         ...
 
@@ -219,11 +219,11 @@ class Ledger(Protocol[S_co]):
         """Consumed records less those with an outcome."""
         ...
 
-    def clear_unpublished(self, claims: Sequence[Claim]) -> None:
+    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
         """Empties what is acknowledged in rows that are still as claimed (model/: rule 8)."""
         ...
 
-    def stop(self, claim: Claim, code: str, text: str) -> None:
+    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
         """Marks the row, if it is still as claimed, and raises its epoch."""
         ...
 

@@ -8,24 +8,24 @@ from functools import partial
 
 from schemas.envelope import Output
 from services.runtime.errors import OutputRefused, Stop
-from services.runtime.loop.lane import Lane, Outbox
-from services.runtime.loop.ports import Log
+from services.runtime.loop.lane import Lane, PendingAcks
+from services.runtime.loop.ports import BrokerClient
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import TIMER
 
 
 @dataclass(slots=True)
-class Settled:
+class SettledDeliveries:
     """Lanes whose delivery failed: `again` from the row, or `refused` for good."""
 
     again: list[Lane] = field(default_factory=list)
     refused: list[tuple[Lane, Stop]] = field(default_factory=list)
 
 
-class Publisher:
+class OutputPublisher:
     """A failed delivery is not an acknowledgement: its lane is given up and acquired again, which produces it from the row."""
 
-    def __init__(self, log: Log, telemetry: Telemetry, clock: Callable[[], float]) -> None:
+    def __init__(self, log: BrokerClient, telemetry: Telemetry, clock: Callable[[], float]) -> None:
         self._log, self._telemetry, self._clock = log, telemetry, clock
 
     def send(self, lane: Lane, outputs: Sequence[Output]) -> None:
@@ -35,13 +35,13 @@ class Publisher:
             lane.outbox = None
             self._done(lane)
             return
-        outbox = lane.outbox = Outbox(len(outputs), self._clock())
+        outbox = lane.outbox = PendingAcks(len(outputs), self._clock())
         for place, output in enumerate(outputs):
             self._log.produce(output, partial(outbox.answer, place=place))
 
-    def settle(self, lanes: Iterable[Lane]) -> Settled:
+    def settle(self, lanes: Iterable[Lane]) -> SettledDeliveries:
         """What the answers so far mean."""
-        settled = Settled()
+        settled = SettledDeliveries()
         for lane in lanes:
             outbox = lane.outbox
             if outbox is None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 
 S = TypeVar("S")
 BURST_S = 0.2  # of the rate: what may be worked at once after a rest
 
 
-class Pace(Generic[S]):
+class Throttle(Generic[S]):
     """Reads the controls twice a second, so that they act within one. A process takes its lanes' share of the rate."""
 
-    def __init__(self, means: Means[S]) -> None:
+    def __init__(self, means: WorkerContext[S]) -> None:
         self._backlog, self._ledger, self._telemetry = means.service.backlog, means.ledger, means.telemetry
         self._clock, self._interval_s = means.clock, means.settings.controls_interval_ms / 1_000
         self._next = float("-inf")

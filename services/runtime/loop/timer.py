@@ -10,9 +10,9 @@ from schemas.envelope import Output
 from services.runtime.errors import TickFailed
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LanesLost
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane
-from services.runtime.loop.ports import Advance, Transaction
+from services.runtime.loop.ports import LaneAdvance, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import BatchDone
@@ -28,7 +28,7 @@ class Timer(Generic[S]):
     were asked for, a tick waits for one slice of them; and however long ticks take, replays go on between.
     """
 
-    def __init__(self, means: Means[S]) -> None:
+    def __init__(self, means: WorkerContext[S]) -> None:
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
         self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
         self._replay_at = 0.0
@@ -90,7 +90,7 @@ class Timer(Generic[S]):
                 raise LanesLost(locked.lost)
             outputs = self._guarded(work, transaction, locked.now)
             stored = outbox.encode(outputs)
-            transaction.advance([Advance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
+            transaction.advance([LaneAdvance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
             self._telemetry.committing([lane.key])
             transaction.commit()
         return outputs

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from services.runtime.errors import StampedByProducers
-from services.runtime.loop.ports import Fetch
+from services.runtime.errors import ProducerTimestamps
+from services.runtime.loop.ports import FetchResult
 from services.runtime.observability.telemetry import Telemetry
 
 AGAIN_S = 60.0
 
 
-class Stamps:
+class TimestampChecks:
     """Reports such topics at most once a minute. Nothing is stopped for it: the records are worked as they are."""
 
     def __init__(self, topics: Collection[str], telemetry: Telemetry, clock: Callable[[], float]) -> None:
         self._topics, self._telemetry, self._clock = frozenset(topics), telemetry, clock
         self._next = float("-inf")
 
-    def heard(self, fetch: Fetch) -> None:
+    def heard(self, fetch: FetchResult) -> None:
         """Called for each fetch."""
         found = self._topics & fetch.stamped_by_producers
         if found and (now := self._clock()) >= self._next:
             self._next = now + AGAIN_S
-            self._telemetry.warned(StampedByProducers(", ".join(sorted(found))))
+            self._telemetry.warned(ProducerTimestamps(", ".join(sorted(found))))

@@ -11,28 +11,28 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import (
     BatchUndecided,
-    Braked,
-    BrokerAway,
+    BrokerUnavailable,
+    FailureRateExceeded,
     Fatal,
     Stop,
     TickFailed,
     TopicRecreated,
 )
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.backoff import Outage
-from services.runtime.loop.batch import LanesLost, Part, RecordsFailed, collect, first_stop, halved
-from services.runtime.loop.batch_size import Stride
-from services.runtime.loop.bisect import Blame
-from services.runtime.loop.breaker import Brake
-from services.runtime.loop.commit import Decider, Decision
-from services.runtime.loop.context import Means
-from services.runtime.loop.idle_checks import Watch
+from services.runtime.loop.backoff import Backoff
+from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed, collect, first_stop, halved
+from services.runtime.loop.batch_size import AdaptiveBatchSize
+from services.runtime.loop.bisect import PoisonBisector
+from services.runtime.loop.breaker import FailureRateBreaker
+from services.runtime.loop.commit import BatchCommitter, CommittedBatch
+from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.input_health import InputHealth
-from services.runtime.loop.lane import Place, State
-from services.runtime.loop.parsing import Intake
-from services.runtime.loop.ports import Fetch
-from services.runtime.loop.publisher import Publisher
-from services.runtime.loop.throttle import Pace
+from services.runtime.loop.lane import LaneState, RecordPosition
+from services.runtime.loop.parsing import RecordParser
+from services.runtime.loop.ports import FetchResult
+from services.runtime.loop.publisher import OutputPublisher
+from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
 from services.runtime.postgres.connection import Fault, code_of
 from services.runtime.records import TIMER, Dead
@@ -46,21 +46,21 @@ REST_S = 0.02
 class Worker(Generic[S]):
     """One member of a service's group. `step` is one turn; the process that runs it calls it until told to stop."""
 
-    def __init__(self, means: Means[S]) -> None:
+    def __init__(self, means: WorkerContext[S]) -> None:
         self._log, self._ledger, self._settings = means.log, means.ledger, means.settings
         self._telemetry, self._fault, self._clock = means.telemetry, means.fault, means.clock
-        self._publisher = Publisher(means.log, means.telemetry, means.clock)
+        self._publisher = OutputPublisher(means.log, means.telemetry, means.clock)
         self.assignment = Assignment(means, self._publisher)
-        self._intake = Intake(means.service.parse, means.service.replay_topic, means.telemetry)
-        self._brake = Brake(means.settings.brake_window_records, means.settings.brake_share)
-        self._decider = Decider(means, self._brake)
-        self._blame = Blame(means)
-        self._pace = Pace(means)
+        self._intake = RecordParser(means.service.parse, means.service.replay_topic, means.telemetry)
+        self._brake = FailureRateBreaker(means.settings.brake_window_records, means.settings.brake_share)
+        self._decider = BatchCommitter(means, self._brake)
+        self._blame = PoisonBisector(means)
+        self._pace = Throttle(means)
         self._timer = Timer(means)
-        self._watch = Watch(means, self.assignment)
+        self._watch = IdleChecks(means, self.assignment)
         self._input = InputHealth(means, self.assignment)
-        self._stride = Stride(means.settings)
-        self._outage = Outage(means.settings.outage_backoff_max_ms / 1_000)
+        self._stride = AdaptiveBatchSize(means.settings)
+        self._outage = Backoff(means.settings.outage_backoff_max_ms / 1_000)
         self._was_paused = self._must_reconnect = False
         means.log.subscribe(means.service.input_topics, self.assignment)
 
@@ -107,12 +107,12 @@ class Worker(Generic[S]):
         self._must_reconnect = True
         try:
             self.assignment.agree_with(self._log.assigned())
-        except BrokerAway:
+        except BrokerUnavailable:
             self.assignment.forget(list(self.assignment.lanes))
 
     def _stopped(self) -> str:
         """The first lane that stands still until an operator decides, and why; the others go on."""
-        stopped = [lane for lane in self.assignment if lane.state is State.STOPPED]
+        stopped = [lane for lane in self.assignment if lane.state is LaneState.STOPPED]
         if not stopped:
             return ""
         first = min(stopped, key=lambda lane: lane.key)
@@ -124,14 +124,14 @@ class Worker(Generic[S]):
     def _apply_pause(self) -> None:
         self.assignment.is_silent = self._pace.paused
         if self._pace.paused != self._was_paused:
-            running = [lane.key for lane in self.assignment if lane.state is State.RUNNING and lane.key != TIMER]
+            running = [lane.key for lane in self.assignment if lane.state is LaneState.RUNNING and lane.key != TIMER]
             if running:
                 (self._log.pause if self._pace.paused else self._log.resume)(running)
             if not self._pace.paused:
                 self._brake.release()
             self._was_paused = self._pace.paused
 
-    def _fetch(self) -> Fetch:
+    def _fetch(self) -> FetchResult:
         prepared = sum(len(lane.prepared) for lane in self.assignment)
         room = self._stride.room(prepared)
         wait_s = self._settings.batch_wait_ms / 1_000
@@ -147,9 +147,9 @@ class Worker(Generic[S]):
         self._pace.took(sum(map(len, fetch.records.values())))
         return fetch
 
-    def _hushed(self, timeout_s: float) -> Fetch:
+    def _hushed(self, timeout_s: float) -> FetchResult:
         """The group is listened to while no record may come."""
-        running = [lane.key for lane in self.assignment if lane.state is State.RUNNING and lane.key != TIMER]
+        running = [lane.key for lane in self.assignment if lane.state is LaneState.RUNNING and lane.key != TIMER]
         if running:
             self._log.pause(running)
         fetch = self._log.fetch(1, timeout_s)
@@ -157,13 +157,13 @@ class Worker(Generic[S]):
             self._log.resume([key for key in running if key in self.assignment.lanes])
         return fetch
 
-    def _prepare(self, fetch: Fetch) -> None:
+    def _prepare(self, fetch: FetchResult) -> None:
         self._input.look(fetch)
         sizes: list[int] = []
         for key in fetch.records | fetch.ends:
             records = fetch.records.get(key, ())
             lane = self.assignment.lanes.get(key)
-            if lane is None or lane.state is not State.RUNNING or lane.left_out:
+            if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
                 continue  # no epoch: these records are its owner's, or ours again from where the row says
             before = len(lane.prepared)
             if not self._intake.prepare(lane, records, fetch.ends.get(key)):
@@ -187,7 +187,7 @@ class Worker(Generic[S]):
             self._publisher.await_answers(waiting, self._settings.acknowledgement_wait_ms / 1_000)
             self._settle()
             for lane in waiting:
-                if lane.outbox and lane.state is State.RUNNING:
+                if lane.outbox and lane.state is LaneState.RUNNING:
                     self.assignment.leave_out(lane)
         for lane in list(self.assignment):
             if isinstance(stop := first_stop(lane), Stop) and lane.may_commit:
@@ -196,7 +196,7 @@ class Worker(Generic[S]):
         if parts and (parts := self._still_same(parts, topic_ids())):
             self._commit(parts)
 
-    def _still_same(self, parts: list[Part], topic_ids: Mapping[str, str]) -> list[Part]:
+    def _still_same(self, parts: list[LaneSlice], topic_ids: Mapping[str, str]) -> list[LaneSlice]:
         """The id is read after the fetch and before the commit: a fetch by name cannot be trusted after an older check."""
         same = []
         for part in parts:
@@ -212,8 +212,8 @@ class Worker(Generic[S]):
                 self.assignment.fenced([lane.key])
         return same
 
-    def _commit(self, parts: list[Part]) -> None:
-        verdicts: dict[Place, Dead] = {}
+    def _commit(self, parts: list[LaneSlice]) -> None:
+        verdicts: dict[RecordPosition, Dead] = {}
         moments = 0
         for _ in range(TRIES_MAX):
             if not parts:
@@ -225,7 +225,7 @@ class Worker(Generic[S]):
                 parts = [part for part in parts if part.lane.key not in lost.lanes]
             except RecordsFailed:
                 parts = self._find(parts, verdicts)
-            except Braked as brake:
+            except FailureRateExceeded as brake:
                 self._ledger.pause_service(brake.code, str(brake))
                 self._pace.refresh_soon()
                 return
@@ -241,7 +241,7 @@ class Worker(Generic[S]):
                 return
         raise BatchUndecided(f"{sum(len(part.taken) for part in parts)} records, {TRIES_MAX} tries")
 
-    def _find(self, parts: list[Part], verdicts: dict[Place, Dead]) -> list[Part]:
+    def _find(self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]) -> list[LaneSlice]:
         """Adds the guilty to `verdicts`; if they fail only together, half of them is tried alone."""
         try:
             found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
@@ -255,7 +255,7 @@ class Worker(Generic[S]):
         verdicts |= found
         return parts if found else halved(parts)
 
-    def _publish(self, parts: list[Part], decision: Decision) -> None:
+    def _publish(self, parts: list[LaneSlice], decision: CommittedBatch) -> None:
         self._outage.end()
         self._stride.done(decision.done.seconds)
         for part in parts:

@@ -23,7 +23,7 @@ from services.runtime.observability import logs, metrics
 PATIENCE_S = 5.0  # with a client that connects and says nothing
 
 
-class Answer(NamedTuple):
+class HealthStatus(NamedTuple):
     """A reason beside `ok` takes nothing out of service: it is for people and monitors."""
 
     ok: bool
@@ -42,29 +42,29 @@ class Health:
         self._clock = clock
         self._seconds_max = seconds_max
         self._beaten_at = clock()
-        self._ready = Answer(ok=False, reason="starting")
+        self._ready = HealthStatus(ok=False, reason="starting")
 
     def beat(self) -> None:
         """The loop has turned."""
         self._beaten_at = self._clock()
 
     def ready(self, ok: bool, reason: str = "") -> None:  # noqa: FBT001 - reads as a sentence: ready(False, "paused")
-        self._ready = Answer(ok, reason)
+        self._ready = HealthStatus(ok, reason)
 
-    def livez(self) -> Answer:
+    def livez(self) -> HealthStatus:
         seconds = self._clock() - self._beaten_at
         if seconds > self._seconds_max:
-            return Answer(
+            return HealthStatus(
                 ok=False, reason=f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s are allowed"
             )
-        return Answer(ok=True, reason="")
+        return HealthStatus(ok=True, reason="")
 
-    def readyz(self) -> Answer:
+    def readyz(self) -> HealthStatus:
         alive = self.livez()
         return self._ready if alive.ok else alive
 
 
-class Server(ThreadingHTTPServer):
+class QuietHttpServer(ThreadingHTTPServer):
     """A client that hangs up is no error of ours; whatever else happens is a line in the log."""
 
     daemon_threads = True
@@ -76,13 +76,13 @@ class Server(ThreadingHTTPServer):
             logs.get("health").error("health request failed", exc_info=error)
 
 
-class Door:
+class HealthServer:
     """A tiny HTTP server in threads of its own. `with Door(...) as door:` or `start` and `stop`."""
 
     def __init__(self, port: int, health: Health, *, host: str = "127.0.0.1", setting: str = "") -> None:
         """`setting`: where the port stands, for whoever reads that it is taken."""
         try:
-            self._server = Server((host, port), _handler(health))
+            self._server = QuietHttpServer((host, port), _handler(health))
         except OSError as error:
             raise unavailable(host, port, setting, error) from None
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="health", daemon=True)
@@ -132,7 +132,7 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
                 case _:
                     self._problem(HTTPStatus.NOT_FOUND, "/livez, /readyz and /metrics are all there is")
 
-        def _say(self, answer: Answer) -> None:
+        def _say(self, answer: HealthStatus) -> None:
             if answer.ok:
                 self._send(HTTPStatus.OK, "text/plain; charset=utf-8", answer.text.encode())
             else:

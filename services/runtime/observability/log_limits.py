@@ -14,17 +14,17 @@ ADDRESSES_AND_COUNTS = re.compile(r"\[thrd:[^]]*\]:?|\S*\d\S*|\(.*?\)")
 
 
 @dataclass(slots=True)
-class Written:
+class LoggedCause:
     at: float
     suppressed: int = 0
 
 
-class Repeats:
+class RepeatLimiter:
     """Used by any thread."""
 
     def __init__(self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = monotonic) -> None:
         self._interval_s, self._clock = interval_s, clock
-        self._written: dict[Hashable, Written] = {}
+        self._written: dict[Hashable, LoggedCause] = {}
         self._lock = threading.Lock()
 
     def due(self, cause: Hashable) -> int | None:
@@ -35,7 +35,7 @@ class Repeats:
                 before.suppressed += 1
                 return None
             self._written.pop(cause, None)
-            self._written[cause] = Written(now)
+            self._written[cause] = LoggedCause(now)
             if len(self._written) > CAUSES_MAX:
                 del self._written[next(iter(self._written))]
             return before.suppressed if before is not None else 0

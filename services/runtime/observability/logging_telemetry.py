@@ -9,13 +9,13 @@ from typing_extensions import override
 from services.runtime.errors import LoopFailed, StublineError
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
-from services.runtime.observability.log_limits import Repeats
-from services.runtime.observability.prometheus import Meters
+from services.runtime.observability.log_limits import RepeatLimiter
+from services.runtime.observability.prometheus import PrometheusTelemetry
 from services.runtime.postgres.connection import code_of
 from services.runtime.records import LaneKey
 
 
-class Narrator(Meters):
+class LoggingTelemetry(PrometheusTelemetry):
     """Meters that also speak."""
 
     def __init__(self, group: str, health: Health) -> None:
@@ -24,7 +24,7 @@ class Narrator(Meters):
         self._health = health
         self._said = (False, "starting")
         self._waiting: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
-        self._repeats = Repeats()
+        self._repeats = RepeatLimiter()
         self._waiting_for = ""  # the code of the last line that says so, until it is back
 
     @override

@@ -14,8 +14,8 @@ import psycopg
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from services.runtime.errors import BrokerAway
-from services.runtime.observability.log_limits import Repeats, shape
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.observability.log_limits import RepeatLimiter, shape
 from services.runtime.text import storable
 
 NEVER = frozenset({"value", "body", "payload", "data", "password", "secret", "authorization"})
@@ -53,7 +53,7 @@ def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None
         logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(handlers=[_Through()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[_LibraryLogHandler()], level=logging.WARNING, force=True)
 
 
 def get(name: str) -> FilteringBoundLogger:
@@ -101,18 +101,18 @@ def _clean(field: object) -> object:
             return storable(str(field), TEXT_CHARS_MAX)
 
 
-class _Through(logging.Handler):
+class _LibraryLogHandler(logging.Handler):
     """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves without end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._repeats = Repeats()
+        self._repeats = RepeatLimiter()
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         more: dict[str, object] = {}
         if record.name == KAFKA and BROKER_AWAY.search(text):
-            more["code"] = BrokerAway.code
+            more["code"] = BrokerUnavailable.code
         suppressed = self._repeats.due((record.name, more.get("code") or shape(text)))
         if suppressed is None:
             return

@@ -88,7 +88,7 @@ TROUBLES = declare(
 )
 
 
-class Meters(Telemetry):
+class PrometheusTelemetry(Telemetry):
     """One per process and group."""
 
     def __init__(self, group: str) -> None:

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
-from services.runtime.errors import DatabaseAway, DatabaseRefuses, LoopFailed, StublineError
+from services.runtime.errors import DatabaseRefused, DatabaseUnavailable, LoopFailed, StublineError
 from services.runtime.postgres import session
 
 MIN_VERSION = 180_000  # uuidv7() and `returning old`
@@ -100,14 +100,14 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, psycopg.Error):
         return explained(error).code
     fault = classify(error)
-    return DatabaseAway.code if fault is Fault.WORLD else LoopFailed.code
+    return DatabaseUnavailable.code if fault is Fault.WORLD else LoopFailed.code
 
 
-def explained(error: psycopg.Error) -> DatabaseAway | DatabaseRefuses:
+def explained(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
     """A database's error as one of the tree, without the rows that its DETAIL quotes."""
     cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
     is_away = classify(error) in {Fault.WORLD, Fault.MOMENT, Fault.SLOW}
-    return DatabaseAway(cause) if is_away else DatabaseRefuses(cause)
+    return DatabaseUnavailable(cause) if is_away else DatabaseRefused(cause)
 
 
 def _by_state(state: str) -> Fault:

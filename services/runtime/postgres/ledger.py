@@ -14,7 +14,16 @@ from psycopg.rows import TupleRow
 
 from services.runtime.errors import LaneFenced
 from services.runtime.loop.dead_letters import pack_headers, unpack_headers
-from services.runtime.loop.ports import Acquired, Advance, Claim, Controls, Held, Letter, Locked, Replay
+from services.runtime.loop.ports import (
+    AcquiredLane,
+    Acquisition,
+    Controls,
+    DeadLetter,
+    ExpectedLane,
+    LaneAdvance,
+    LockedLanes,
+    ReplayRequest,
+)
 from services.runtime.postgres import statements
 from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
 
@@ -28,7 +37,7 @@ def _keys(lanes: Sequence[LaneKey]) -> dict[str, Any]:
     return {"topics": [lane.topic for lane in lanes], "partitions": [lane.partition for lane in lanes]}
 
 
-def _claims(claims: Sequence[Claim]) -> dict[str, Any]:
+def _claims(claims: Sequence[ExpectedLane]) -> dict[str, Any]:
     numbers = {"epochs": [c.epoch for c in claims], "expected": [c.next_offset for c in claims]}
     return _keys([c.lane for c in claims]) | numbers
 
@@ -40,13 +49,13 @@ class PostgresTransaction:
         self.session = session
         self._group, self._code_version = group, code_version
 
-    def lock(self, claims: Sequence[Claim]) -> Locked:
+    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
         arguments = _keys([c.lane for c in claims]) | {"group": self._group}
         rows = self.session.execute(SQL["lock_lanes"], arguments).fetchall()
         found = {LaneKey(topic, partition): (epoch, offset) for topic, partition, epoch, offset, _ in rows}
         lost = frozenset(c.lane for c in claims if found.get(c.lane) != (c.epoch, c.next_offset))
         at: datetime = rows[0][4] if rows else datetime.min.replace(tzinfo=UTC)
-        return Locked(lost, at)
+        return LockedLanes(lost, at)
 
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(row[0] for row in self.session.execute(SQL["lock_letters"], {"ids": list(ids)}))
@@ -58,7 +67,7 @@ class PostgresTransaction:
         ids, codes, texts = zip(*failures, strict=True)
         self.session.execute(SQL["reopen_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)})
 
-    def add_letters(self, letters: Sequence[Letter]) -> list[tuple[UUID, int]]:
+    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
         records = [letter.record for letter in letters]
         columns = {
             "topics": [r.topic for r in records],
@@ -85,11 +94,11 @@ class PostgresTransaction:
         }
         return [stored[r.topic, r.partition, r.offset] for r in records]
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[Replay]:
+    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         bounds = {"group": self._group, "letters_max": letters_max, "bytes_max": bytes_max, "largest": RECORD_BYTES_MAX}
         rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
         return [
-            Replay(letter_id, Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)))
+            ReplayRequest(letter_id, Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)))
             for letter_id, topic, partition, offset, timestamp, key, value, headers in sorted(
                 rows, key=lambda row: row[0]
             )
@@ -100,7 +109,7 @@ class PostgresTransaction:
         with self.session.transaction(force_rollback=True):
             yield
 
-    def advance(self, rows: Sequence[Advance]) -> None:
+    def advance(self, rows: Sequence[LaneAdvance]) -> None:
         names = ("next_offset", "unpublished", "gaps", "effects", "duplicates", "superseded", "dead")
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in names}
         columns["next_offsets"] = columns.pop("next_offset")
@@ -127,7 +136,7 @@ class PostgresLedger:
             self._session = self._connect()
         return self._session
 
-    def acquire(self, lanes: Sequence[LaneKey]) -> Acquired:
+    def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         arguments = _keys(lanes) | {"group": self._group, "owner": self._owner}
         known = self.session.execute(SQL["known_lanes"], arguments).fetchall()
         stopped: dict[LaneKey, str] = {}
@@ -137,11 +146,11 @@ class PostgresLedger:
                 stopped[lane] = code
         there = {LaneKey(row[0], row[1]) for row in known}
         free = sorted(there - stopped.keys())
-        held: dict[LaneKey, Held] = {}
+        held: dict[LaneKey, AcquiredLane] = {}
         if free:
             for row in self.session.execute(SQL["acquire_lanes"], arguments | _keys(free)):
-                held[LaneKey(row[0], row[1])] = Held(row[2], row[3], row[4], row[5])
-        return Acquired(held, stopped, frozenset(lanes) - there)
+                held[LaneKey(row[0], row[1])] = AcquiredLane(row[2], row[3], row[4], row[5])
+        return Acquisition(held, stopped, frozenset(lanes) - there)
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
         found = list(lanes.values())
@@ -161,7 +170,7 @@ class PostgresLedger:
                     session.rollback()
                     session.autocommit = True
 
-    def compare(self, claims: Sequence[Claim]) -> frozenset[LaneKey]:
+    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
         rows = self.session.execute(SQL["compare_lanes"], _claims(claims) | {"group": self._group})
         return frozenset(LaneKey(topic, partition) for topic, partition in rows)
 
@@ -169,10 +178,10 @@ class PostgresLedger:
         rows = self.session.execute(SQL["conservation"], _keys(lanes) | {"group": self._group})
         return {LaneKey(topic, partition): gap for topic, partition, gap in rows}
 
-    def clear_unpublished(self, claims: Sequence[Claim]) -> None:
+    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
         self.session.execute(SQL["clear_unpublished"], _claims(claims) | {"group": self._group})
 
-    def stop(self, claim: Claim, code: str, text: str) -> None:
+    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
         if code in RETRIED_BY_OTHERS:
             self._refused[claim.lane] = code
         who = {"group": self._group, "topic": claim.lane.topic, "partition": claim.lane.partition, "owner": self._owner}

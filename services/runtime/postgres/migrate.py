@@ -19,7 +19,7 @@ from schemas import migrations
 from schemas.migrations import ChangedMigrationError, Migration
 from schemas.topics import Topic, all_topics
 from services.runtime.errors import Fatal
-from services.runtime.kafka.topics import Broker, Finding
+from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
 from services.runtime.postgres import statements
 
@@ -56,11 +56,11 @@ class MigrationBusy(Fatal):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class MigrationReport:
     """What was done: files applied, topics made or changed."""
 
     applied: Sequence[str]
-    topics: Sequence[Finding]
+    topics: Sequence[TopicDifference]
 
 
 def migrate(
@@ -69,13 +69,13 @@ def migrate(
     *,
     post: bool = False,
     topics: Sequence[Topic] | None = None,
-) -> Report:
+) -> MigrationReport:
     """Files, roles, topics, in this order. Without a broker only the database. `topics`: others than the project's own."""
     applied = migrate_database(database_url, migrations.listing(), post=post)
-    made: list[Finding] = []
+    made: list[TopicDifference] = []
     if kafka_bootstrap_servers is not None:
-        made = Broker(kafka_bootstrap_servers).repair(all_topics() if topics is None else topics)
-    return Report(applied, made)
+        made = BrokerAdmin(kafka_bootstrap_servers).repair(all_topics() if topics is None else topics)
+    return MigrationReport(applied, made)
 
 
 def migrate_database(url: str, listing: Sequence[Migration], *, post: bool = False) -> list[str]:

@@ -5,8 +5,17 @@ second: members that expire while they rest, outputs that land late or twice, an
 over this and over the real ones (tests/protocol/laws); what the fake cannot do is rest inside a transaction.
 """
 
-from services.runtime.testing.broker import FakeBroker, FakeLog
+from services.runtime.testing.broker import FakeBroker, FakeBrokerClient
 from services.runtime.testing.clock import FakeClock
-from services.runtime.testing.ledger import FakeDatabase, FakeLedger, FakeSession, WorldAwayError, fault
+from services.runtime.testing.ledger import DatabaseLostError, FakeDatabase, FakeLedger, FakeSession, fault
 
-__all__ = ["FakeBroker", "FakeClock", "FakeDatabase", "FakeLedger", "FakeLog", "FakeSession", "WorldAwayError", "fault"]
+__all__ = [
+    "DatabaseLostError",
+    "FakeBroker",
+    "FakeBrokerClient",
+    "FakeClock",
+    "FakeDatabase",
+    "FakeLedger",
+    "FakeSession",
+    "fault",
+]

@@ -8,8 +8,8 @@ from uuid import uuid4
 from zlib import crc32
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway, StublineError
-from services.runtime.loop.ports import Answer, Fetch, Listener
+from services.runtime.errors import BrokerUnavailable, StublineError
+from services.runtime.loop.ports import Answer, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey, Record
 from services.runtime.testing.clock import FakeClock
 
@@ -25,7 +25,7 @@ class _Topic:
 
 @dataclass(slots=True)
 class _Member:
-    log: FakeLog
+    log: FakeBrokerClient
     seen_at: float
     owned: set[LaneKey] = field(default_factory=set)
     expired: bool = False  # the group has given its lanes away; it does not know yet
@@ -44,7 +44,7 @@ class FakeBroker:
         self.holds_requests = False  # produce requests rest on the wire until `land`
         self.wire: list[tuple[Output, Answer]] = []
         self.hints: dict[tuple[str, LaneKey], int] = {}
-        self._members: dict[str, dict[FakeLog, _Member]] = {}
+        self._members: dict[str, dict[FakeBrokerClient, _Member]] = {}
 
     # Topics.
 
@@ -91,10 +91,10 @@ class FakeBroker:
 
     # Groups.
 
-    def join(self, group: str, log: FakeLog) -> None:
+    def join(self, group: str, log: FakeBrokerClient) -> None:
         self._members.setdefault(group, {})[log] = _Member(log, self.clock())
 
-    def leave(self, group: str, log: FakeLog) -> None:
+    def leave(self, group: str, log: FakeBrokerClient) -> None:
         self._members.get(group, {}).pop(log, None)
 
     def expire(self, group: str) -> None:
@@ -102,10 +102,10 @@ class FakeBroker:
             if self.clock() - member.seen_at > SESSION_TIMEOUT_S:
                 member.expired = True
 
-    def member(self, group: str, log: FakeLog) -> _Member:
+    def member(self, group: str, log: FakeBrokerClient) -> _Member:
         return self._members[group][log]
 
-    def targets(self, group: str) -> dict[FakeLog, set[LaneKey]]:
+    def targets(self, group: str) -> dict[FakeBrokerClient, set[LaneKey]]:
         """Every partition has one member; members keep their places, so little moves."""
         alive = [member for member in self._members.get(group, {}).values() if not member.expired]
         if not alive:
@@ -116,44 +116,44 @@ class FakeBroker:
             for name in wanted & self.topics.keys()
             for partition in range(len(self.topics[name].partitions))
         )
-        targets: dict[FakeLog, set[LaneKey]] = {member.log: set() for member in alive}
+        targets: dict[FakeBrokerClient, set[LaneKey]] = {member.log: set() for member in alive}
         for index, lane in enumerate(lanes):
             targets[alive[index % len(alive)].log].add(lane)
         return targets
 
-    def is_free(self, group: str, lane: LaneKey, log: FakeLog) -> bool:
+    def is_free(self, group: str, lane: LaneKey, log: FakeBrokerClient) -> bool:
         """No living member still holds it: a lane moves only once it is given back."""
         others = (member for member in self._members[group].values() if member.log is not log and not member.expired)
         return not any(lane in member.owned for member in others)
 
 
-class FakeLog:
+class FakeBrokerClient:
     """One member. See ports.Log."""
 
     def __init__(self, broker: FakeBroker, group: str) -> None:
         self.broker, self.group = broker, group
         self.topics: tuple[str, ...] = ()
         self.pending: list[tuple[Output, Answer]] = []
-        self._listener: Listener
+        self._listener: RebalanceListener
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
         self._told: set[tuple[LaneKey, int]] = set()
         self._deaf: dict[LaneKey, tuple[int, int]] = {}  # with the ends as they were last heard of
         self._is_zombie = self._was_told = False
 
-    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         self.topics, self._listener = tuple(topics), listener  # no member fetches before
         self.broker.join(self.group, self)
 
-    def fetch(self, records_max: int, timeout_s: float) -> Fetch:
+    def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         self.broker.expire(self.group)
         if self.broker.is_away:
             self.broker.clock.sleep(timeout_s)
-            return Fetch()
+            return FetchResult()
         if self.group in self.broker.forbidden and not self._positions:
             self.broker.clock.sleep(timeout_s)
             told, self._was_told = self._was_told, True  # once, as the client
-            return Fetch() if told else Fetch(refused={None: "group authorization failed"})
+            return FetchResult() if told else FetchResult(refused={None: "group authorization failed"})
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
             self._is_zombie = (
@@ -189,8 +189,8 @@ class FakeLog:
             self._positions.pop(lane, None)
             self._paused.discard(lane)
 
-    def _take(self, records_max: int, timeout_s: float) -> Fetch:
-        fetch = Fetch()
+    def _take(self, records_max: int, timeout_s: float) -> FetchResult:
+        fetch = FetchResult()
         for lane, position in sorted(self._positions.items()):
             topic = self.broker.topics.get(lane.topic)
             if lane in self._paused or lane in self._deaf or topic is None or lane.partition >= len(topic.partitions):
@@ -262,7 +262,7 @@ class FakeLog:
             if self.broker.refusals:
                 answer(self.broker.refusals.pop(0))
             elif output.topic not in self.broker.topics:
-                answer(BrokerAway(f"{output.topic} does not exist"))
+                answer(BrokerUnavailable(f"{output.topic} does not exist"))
             else:
                 self.broker.append(output)
                 answer(None)
@@ -281,7 +281,7 @@ class FakeLog:
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
         found = self._true_ends(lane)
         if self.broker.is_away or found is None:
-            raise BrokerAway(f"no answer for {lane}")
+            raise BrokerUnavailable(f"no answer for {lane}")
         return found
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:  # noqa: ARG002 - the port's signature
@@ -290,7 +290,7 @@ class FakeLog:
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         def answers() -> Mapping[str, str]:
             if self.broker.is_away:
-                raise BrokerAway("describe topics: no answer")
+                raise BrokerUnavailable("describe topics: no answer")
             return {name: self.broker.topics[name].topic_id for name in topics if name in self.broker.topics}
 
         return answers

@@ -11,13 +11,22 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
-from services.runtime.loop.ports import Acquired, Advance, Claim, Controls, Held, Letter, Locked, Replay
+from services.runtime.loop.ports import (
+    AcquiredLane,
+    Acquisition,
+    Controls,
+    DeadLetter,
+    ExpectedLane,
+    LaneAdvance,
+    LockedLanes,
+    ReplayRequest,
+)
 from services.runtime.postgres.connection import Fault
 from services.runtime.postgres.ledger import RETRIED_BY_OTHERS
 from services.runtime.records import LaneKey, record_bytes
 
 
-class WorldAwayError(Exception):
+class DatabaseLostError(Exception):
     """The database does not answer: nobody knows what became of a commit."""
 
 
@@ -26,13 +35,13 @@ class ConflictError(Exception):
 
 
 def fault(error: BaseException) -> Fault:
-    if isinstance(error, WorldAwayError):
+    if isinstance(error, DatabaseLostError):
         return Fault.WORLD
     return Fault.MOMENT if isinstance(error, ConflictError) else Fault.RECORD
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FakeLaneRow:
     """A row of runtime.lanes."""
 
     topic_id: str
@@ -55,8 +64,8 @@ class Row:
 
 
 @dataclass(slots=True)
-class LetterRow:
-    letter: Letter
+class FakeDeadLetterRow:
+    letter: DeadLetter
     state: str = "open"
     attempts: int = 1
     code: str = ""
@@ -75,8 +84,8 @@ class FakeSession:
 class FakeDatabase:
     """Shared by all processes. Tests break it through its attributes."""
 
-    rows: dict[tuple[str, LaneKey], Row] = field(default_factory=dict)
-    letters: dict[UUID, LetterRow] = field(default_factory=dict)
+    rows: dict[tuple[str, LaneKey], FakeLaneRow] = field(default_factory=dict)
+    letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
     letter_groups: dict[UUID, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     controls: dict[str, Controls] = field(default_factory=dict)
@@ -91,7 +100,7 @@ class FakeDatabase:
 
     def ask(self) -> None:
         if self.is_away:
-            raise WorldAwayError("database away")
+            raise DatabaseLostError("database away")
 
     def move(self, group: str, lane: LaneKey, to: int) -> None:
         """What an operator's rewind or skip does (services/runtime/admin/commands.py)."""
@@ -114,11 +123,11 @@ class FakeTransaction:
         self._groups = dict(database.letter_groups)
         self.session = FakeSession(copy.deepcopy(database.tables), datetime.now(UTC), database.generation)
 
-    def lock(self, claims: Sequence[Claim]) -> Locked:
+    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
         self._database.ask()
-        return Locked(frozenset(claim.lane for claim in claims if not self._as_claimed(claim)), self.session.now)
+        return LockedLanes(frozenset(claim.lane for claim in claims if not self._as_claimed(claim)), self.session.now)
 
-    def _as_claimed(self, claim: Claim) -> bool:
+    def _as_claimed(self, claim: ExpectedLane) -> bool:
         row = self._rows.get((self._group, claim.lane))
         return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
 
@@ -135,10 +144,10 @@ class FakeTransaction:
             if row is not None and row.state == "replayed":
                 row.state, row.attempts, row.code = "open", row.attempts + 1, code
 
-    def add_letters(self, letters: Sequence[Letter]) -> list[tuple[UUID, int]]:
+    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
         return [self._add(letter) for letter in letters]
 
-    def _add(self, letter: Letter) -> tuple[UUID, int]:
+    def _add(self, letter: DeadLetter) -> tuple[UUID, int]:
         place = (letter.topic_id, *letter.record[:3])
         for letter_id, row in self._letters.items():
             if self._groups[letter_id] == self._group and (row.letter.topic_id, *row.letter.record[:3]) == place:
@@ -146,12 +155,12 @@ class FakeTransaction:
                 row.state = row.state if row.state in {"resolved", "discarded"} else "open"
                 return letter_id, row.attempts
         letter_id = uuid4()
-        self._letters[letter_id] = LetterRow(letter, code=letter.code)
+        self._letters[letter_id] = FakeDeadLetterRow(letter, code=letter.code)
         self._groups[letter_id] = self._group
         return letter_id, 1
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[Replay]:
-        taken: list[Replay] = []
+    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
+        taken: list[ReplayRequest] = []
         size = 0
         for letter_id, row in self._letters.items():
             if row.state != "requested" or self._groups[letter_id] != self._group or len(taken) >= letters_max:
@@ -162,7 +171,7 @@ class FakeTransaction:
                 continue
             size += record_bytes(row.letter.record)
             row.state = "replayed"
-            taken.append(Replay(letter_id, row.letter.record))
+            taken.append(ReplayRequest(letter_id, row.letter.record))
         return taken
 
     @contextmanager
@@ -173,7 +182,7 @@ class FakeTransaction:
         finally:
             self.session.tables = kept
 
-    def advance(self, rows: Sequence[Advance]) -> None:
+    def advance(self, rows: Sequence[LaneAdvance]) -> None:
         for advance in rows:
             if not self._as_claimed(advance.claim):
                 raise LaneFenced("a row changed between its lock and its update")
@@ -194,7 +203,7 @@ class FakeTransaction:
         database.ask()
         if database.commits_refused:
             database.commits_refused -= 1
-            raise WorldAwayError("the connection broke before the commit")
+            raise DatabaseLostError("the connection broke before the commit")
         if database.conflicts:
             database.conflicts -= 1
             raise ConflictError("deadlock detected")
@@ -203,7 +212,7 @@ class FakeTransaction:
         database.commits += 1
         if database.answers_lost:
             database.answers_lost -= 1
-            raise WorldAwayError("the connection broke before the answer")
+            raise DatabaseLostError("the connection broke before the answer")
 
 
 class FakeLedger:
@@ -213,9 +222,9 @@ class FakeLedger:
         self.database, self._group = database, group
         self._refused: dict[LaneKey, str] = {}  # as PostgresLedger's
 
-    def acquire(self, lanes: Sequence[LaneKey]) -> Acquired:
+    def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         self.database.ask()
-        held: dict[LaneKey, Held] = {}
+        held: dict[LaneKey, AcquiredLane] = {}
         stopped: dict[LaneKey, str] = {}
         missing = {lane for lane in lanes if (self._group, lane) not in self.database.rows}
         for lane in lanes:
@@ -227,24 +236,24 @@ class FakeLedger:
                 stopped[lane] = code
                 continue
             row = self.database.rows[self._group, lane] = replace(row, epoch=row.epoch + 1, stopped_code=None)
-            held[lane] = Held(row.epoch, row.next_offset, row.topic_id, row.unpublished)
-        return Acquired(held, stopped, frozenset(missing))
+            held[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.unpublished)
+        return Acquisition(held, stopped, frozenset(missing))
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
         self.database.ask()
         for lane, (topic_id, first) in lanes.items():
-            self.database.rows.setdefault((self._group, lane), Row(topic_id, first, first))
+            self.database.rows.setdefault((self._group, lane), FakeLaneRow(topic_id, first, first))
 
     @contextmanager
     def transaction(self) -> Iterator[FakeTransaction]:
         self.database.ask()
         yield FakeTransaction(self.database, self._group)
 
-    def _as_claimed(self, claim: Claim) -> bool:
+    def _as_claimed(self, claim: ExpectedLane) -> bool:
         row = self.database.rows.get((self._group, claim.lane))
         return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
 
-    def compare(self, claims: Sequence[Claim]) -> frozenset[LaneKey]:
+    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
         self.database.ask()
         return frozenset(claim.lane for claim in claims if not self._as_claimed(claim))
 
@@ -252,14 +261,14 @@ class FakeLedger:
         rows = self.database.rows
         return {lane: rows[self._group, lane].conservation_gap for lane in lanes if (self._group, lane) in rows}
 
-    def clear_unpublished(self, claims: Sequence[Claim]) -> None:
+    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
         self.database.ask()
         for claim in claims:
             if self._as_claimed(claim):
                 key = (self._group, claim.lane)
                 self.database.rows[key] = replace(self.database.rows[key], unpublished=None)
 
-    def stop(self, claim: Claim, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
+    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.ask()
         if self._as_claimed(claim):
             row = self.database.rows[self._group, claim.lane]

@@ -9,12 +9,20 @@ from typing import Any
 from uuid import UUID
 
 from schemas.envelope import Output
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.ports import Controls
 from services.runtime.loop.worker import Worker
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, FakeSession, fault
+from services.runtime.testing import (
+    FakeBroker,
+    FakeBrokerClient,
+    FakeClock,
+    FakeDatabase,
+    FakeLedger,
+    FakeSession,
+    fault,
+)
 from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
 from tests.protocol.laws.world import RELEASE, Headers, NotAtRestError
 from tests.protocol.toy.events import Input
@@ -33,7 +41,9 @@ class KilledError(BaseException):
 class FakeMember:
     """See world.Member."""
 
-    def __init__(self, stage: str, name: str, worker: Worker[FakeSession], log: FakeLog, told: QuietSaboteur) -> None:
+    def __init__(
+        self, stage: str, name: str, worker: Worker[FakeSession], log: FakeBrokerClient, told: QuietSaboteur
+    ) -> None:
         self.stage, self.name = stage, name
         self.worker, self.log, self.told = worker, log, told
         self.is_alive, self.is_paused = True, False
@@ -81,9 +91,9 @@ class FakeWorld:
 
     def start(self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object) -> FakeMember:
         group = NAMES.groups[stage]
-        log, told = FakeLog(self.broker, group), QuietSaboteur(Switches(at, _do))
+        log, told = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
         known: dict[str, Any] = {**QUICK, **settings}
-        means = Means(
+        means = WorkerContext(
             service=STAGES[stage](MemoryStore, release),
             log=log,
             ledger=FakeLedger(self.database, group),

@@ -29,9 +29,9 @@ from psycopg.rows import class_row, dict_row
 
 from deploy.local.stack import Stack
 from schemas.topics import Topic
-from services.runtime.admin.commands import Choice, Command, Desk
-from services.runtime.errors import BrokerAway
-from services.runtime.kafka.topics import Broker
+from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
@@ -94,7 +94,7 @@ class KafkaWorld:
         self._was_mended = False
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
-        self.broker = Broker(self.bootstrap_servers)
+        self.broker = BrokerAdmin(self.bootstrap_servers)
         self.admin = self._new_admin()
 
     @property
@@ -320,8 +320,8 @@ class KafkaWorld:
     # What operators do.
 
     @property
-    def _desk(self) -> Desk:
-        return Desk(self.database, Command("the laws", uuid4()))
+    def _desk(self) -> AdminCommands:
+        return AdminCommands(self.database, OperatorCommand("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
         extent = self.broker.extents(lane.topic).get(lane.partition)
@@ -343,7 +343,7 @@ class KafkaWorld:
         return bool(found and found[0][0])
 
     def ask_for(self, letters: Sequence[UUID]) -> None:
-        self._desk.replay(Choice(ids=letters))
+        self._desk.replay(DeadLetterFilter(ids=letters))
 
     def restored(self) -> None:
         self._desk.restored()
@@ -373,7 +373,7 @@ class KafkaWorld:
             time.sleep(0.05)
             try:
                 waits = self._unsettled()
-            except (psycopg.OperationalError, KafkaException, BrokerAway) as error:
+            except (psycopg.OperationalError, KafkaException, BrokerUnavailable) as error:
                 waits = [f"{error}"]
                 self.admin = self._new_admin()  # the old one may keep asking with a leader's epoch that is over
 

@@ -17,18 +17,18 @@ from uuid import UUID
 import pytest
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway
+from services.runtime.errors import BrokerUnavailable
 from services.runtime.loop import outbox, timer
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.commit import Decider
-from services.runtime.loop.idle_checks import Watch
-from services.runtime.loop.lane import Lane, Prepared, State
-from services.runtime.loop.parsing import Intake
-from services.runtime.loop.ports import Advance, Claim, Held, Locked
-from services.runtime.loop.publisher import Publisher, Settled
+from services.runtime.loop.commit import BatchCommitter
+from services.runtime.loop.idle_checks import IdleChecks
+from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
+from services.runtime.loop.parsing import RecordParser
+from services.runtime.loop.ports import AcquiredLane, ExpectedLane, LaneAdvance, LockedLanes
+from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
 from services.runtime.loop.worker import Worker
 from services.runtime.records import TIMER, LaneKey, Record
-from services.runtime.testing import FakeLog
+from services.runtime.testing import FakeBrokerClient
 from services.runtime.testing.ledger import FakeTransaction
 from tests.protocol.laws import test_fake_input_laws as given
 from tests.protocol.laws import test_fake_laws as fake
@@ -127,14 +127,14 @@ def equal_is_older(patch: Patch) -> None:
 
 def rows_begin_at_the_end(patch: Patch) -> None:
     """6: the row of a new partition is created where its log ends."""
-    bounds = FakeLog.bounds
-    patch.setattr(FakeLog, "bounds", lambda self, lane: (bounds(self, lane)[1],) * 2)
+    bounds = FakeBrokerClient.bounds
+    patch.setattr(FakeBrokerClient, "bounds", lambda self, lane: (bounds(self, lane)[1],) * 2)
 
 
 def commits_compare_no_offset(patch: Patch) -> None:
     """7: the epoch alone, and a process that takes the answer to its commit for lost tries the same again."""
 
-    def same_epoch(self: FakeTransaction, claim: Claim) -> bool:
+    def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
         row = self._rows.get((self._group, claim.lane))
         return row is not None and row.epoch == claim.epoch
 
@@ -146,15 +146,15 @@ def outputs_are_not_kept(patch: Patch) -> None:
     """8: a new owner does not publish what the row holds."""
     held = Assignment._hold
 
-    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
-        held(self, lane, Held(row.epoch, row.next_offset, row.topic_id, None), topic_id)
+    def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
+        held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
 
     patch.setattr(Assignment, "_hold", hold)
 
 
 def commits_do_not_wait(patch: Patch) -> None:
     """8: the next batch is committed over outputs that nobody acknowledged."""
-    patch.setattr(Lane, "may_commit", property(lambda self: self.state is State.RUNNING))
+    patch.setattr(Lane, "may_commit", property(lambda self: self.state is LaneState.RUNNING))
     patch.setattr(Assignment, "leave_out", lambda *_: None)
 
 
@@ -162,7 +162,7 @@ def heirs_do_not_wait(patch: Patch) -> None:
     """8: what a new owner publishes need not be acknowledged."""
     held = Assignment._hold
 
-    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+    def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
         lane.outbox = None
 
@@ -172,35 +172,35 @@ def heirs_do_not_wait(patch: Patch) -> None:
 def rows_are_emptied_early(patch: Patch) -> None:
     """8: whether or not it is acknowledged."""
 
-    def clear(self: Watch[Any], running: list[Lane], _now: float) -> None:
+    def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
             self._ledger.clear_unpublished([lane.claim for lane in running])
 
-    patch.setattr(Watch, "_clear", clear)
+    patch.setattr(IdleChecks, "_clear", clear)
 
 
 def failed_deliveries_count_as_done(patch: Patch) -> None:
     """8."""
-    settle = Publisher.settle
+    settle = OutputPublisher.settle
 
-    def forgiving(self: Publisher, of: Any) -> Settled:
+    def forgiving(self: OutputPublisher, of: Any) -> SettledDeliveries:
         of = list(of)
         for lane in of:
-            if lane.outbox and isinstance(lane.outbox.error, BrokerAway):
+            if lane.outbox and isinstance(lane.outbox.error, BrokerUnavailable):
                 lane.outbox = None
         return settle(self, of)
 
-    patch.setattr(Publisher, "settle", forgiving)
+    patch.setattr(OutputPublisher, "settle", forgiving)
 
 
 def work_of_lost_lanes_is_kept(patch: Patch) -> None:
     """9: a joint transaction advances the other rows only, and keeps all work."""
     advance = FakeTransaction.advance
 
-    def some(self: FakeTransaction, rows: Sequence[Advance]) -> None:
+    def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
         advance(self, [row for row in rows if self._as_claimed(row.claim)])
 
-    patch.setattr(FakeTransaction, "lock", lambda self, _claims: Locked(frozenset(), self.session.now))
+    patch.setattr(FakeTransaction, "lock", lambda self, _claims: LockedLanes(frozenset(), self.session.now))
     patch.setattr(FakeTransaction, "advance", some)
 
 
@@ -243,7 +243,7 @@ def the_fenced_give_up(patch: Patch) -> None:
 
 def prepared_records_outlive_their_epoch(patch: Patch) -> None:
     """14: what was fetched before the lane was lost is committed after it came back to the same process."""
-    kept: dict[tuple[int, LaneKey], list[Prepared]] = {}
+    kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
     revoked, hold = Assignment.revoked, Assignment._hold
 
     def dropping(self: Assignment[Any], of: Any) -> None:
@@ -252,7 +252,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
                 kept[id(self), key] = list(self.lanes[key].prepared)
         revoked(self, of)
 
-    def holding(self: Assignment[Any], lane: Lane, held: Held, topic_id: str) -> None:
+    def holding(self: Assignment[Any], lane: Lane, held: AcquiredLane, topic_id: str) -> None:
         hold(self, lane, held, topic_id)
         if prepared := kept.pop((id(self), lane.key), None):
             lane.prepared, lane.tail = prepared, prepared[-1].offset + 1
@@ -264,23 +264,25 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
 
 def owners_at_rest_do_not_look(patch: Patch) -> None:
     """15."""
-    patch.setattr(Watch, "_compare_rows", lambda *_: None)
+    patch.setattr(IdleChecks, "_compare_rows", lambda *_: None)
 
 
 def topic_ids_are_believed(patch: Patch) -> None:
     """16: what was true when the lane was acquired."""
     patch.setattr(Worker, "_still_same", lambda _self, parts, _ids: parts)
-    patch.setattr(Watch, "_compare_topics", lambda *_: None)
+    patch.setattr(IdleChecks, "_compare_topics", lambda *_: None)
 
 
 def letters_have_no_copies(patch: Patch) -> None:
     """17: a dead letter is a row, and no output."""
-    bury = Decider._bury
+    bury = BatchCommitter._bury
 
-    def buried(self: Decider[Any], transaction: Any, parts: Any, entries: Any, outcomes: Any, _outputs: Any) -> None:
+    def buried(
+        self: BatchCommitter[Any], transaction: Any, parts: Any, entries: Any, outcomes: Any, _outputs: Any
+    ) -> None:
         bury(self, transaction, parts, entries, outcomes, {})
 
-    patch.setattr(Decider, "_bury", buried)
+    patch.setattr(BatchCommitter, "_bury", buried)
 
 
 def the_timer_has_no_owner(patch: Patch) -> None:
@@ -290,69 +292,69 @@ def the_timer_has_no_owner(patch: Patch) -> None:
 
 def offsets_are_believed(patch: Patch) -> None:
     """19: the expected offset follows what is fetched."""
-    prepare = Intake.prepare
+    prepare = RecordParser.prepare
 
-    def believing(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def believing(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
         for record in records:
             lane.holes = {lane.tail: record.offset}
             prepare(self, lane, [record])
         return prepare(self, lane, [], end)
 
-    patch.setattr(Intake, "prepare", believing)
+    patch.setattr(RecordParser, "prepare", believing)
 
 
 def smaller_offsets_are_worked(patch: Patch) -> None:
     """19: what was seen before is worked again."""
 
-    def anything(self: Intake, lane: Lane, records: Sequence[Record], _end: int | None = None) -> bool:
+    def anything(self: RecordParser, lane: Lane, records: Sequence[Record], _end: int | None = None) -> bool:
         for record in records:
-            lane.prepared.append(Prepared(lane.key, record.offset, record, self._event(record), 0, 0))
+            lane.prepared.append(PreparedRecord(lane.key, record.offset, record, self._event(record), 0, 0))
             lane.tail = record.offset + 1
         return True
 
-    patch.setattr(Intake, "prepare", anything)
+    patch.setattr(RecordParser, "prepare", anything)
 
 
 def holes_are_not_counted(patch: Patch) -> None:
     """19."""
-    prepare = Intake.prepare
+    prepare = RecordParser.prepare
 
-    def silently(self: Intake, lane: Lane, records: Any, end: int | None = None) -> bool:
+    def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         before = len(lane.prepared)
         done = prepare(self, lane, records, end)
         lane.prepared[before:] = [it._replace(gap=0) for it in lane.prepared[before:]]
         return done
 
-    patch.setattr(Intake, "prepare", silently)
+    patch.setattr(RecordParser, "prepare", silently)
 
 
 def holes_are_believed_once(patch: Patch) -> None:
     """19: what one assignment meets first is the log's word."""
-    prepare = Intake.prepare
+    prepare = RecordParser.prepare
 
-    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def trusting(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
         if records and records[0].offset > lane.tail:
             lane.holes = {lane.tail: records[0].offset}
         return prepare(self, lane, records, end)
 
-    patch.setattr(Intake, "prepare", trusting)
+    patch.setattr(RecordParser, "prepare", trusting)
 
 
 def ends_are_believed_once(patch: Patch) -> None:
     """19: where a client first reports the end of a partition, there is the end."""
-    prepare = Intake.prepare
+    prepare = RecordParser.prepare
 
-    def trusting(self: Intake, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def trusting(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
         if end is not None and not records:
             lane.holes = {lane.tail: end}
         return prepare(self, lane, records, end)
 
-    patch.setattr(Intake, "prepare", trusting)
+    patch.setattr(RecordParser, "prepare", trusting)
 
 
 def silence_is_believed(patch: Patch) -> None:
     """20: nothing comes, so there is nothing."""
-    patch.setattr(Watch, "_compare_ends", lambda *_: None)
+    patch.setattr(IdleChecks, "_compare_ends", lambda *_: None)
 
 
 # Replay and rest, rules 22 to 24.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway, ConsumerFailed, OutcomesMismatch, TickFailed
+from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
 from services.runtime.loop import commit, timer
-from services.runtime.loop.ports import Answer, Fetch
+from services.runtime.loop.ports import Answer, FetchResult
 from services.runtime.records import LaneKey
 from services.runtime.testing.ledger import ConflictError
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
@@ -58,7 +58,7 @@ def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
-    world.broker.refusals = [BrokerAway("timed out") for _ in range(6)]
+    world.broker.refusals = [BrokerUnavailable("timed out") for _ in range(6)]
     world.send(*story(1, 60))
     world.settle()
     assert not world.broker.refusals
@@ -211,7 +211,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     said = iter([ConsumerFailed("group authorization failed")])
     fetch = member.log.fetch
 
-    def failing(_records_max: int, timeout_s: float) -> Fetch:
+    def failing(_records_max: int, timeout_s: float) -> FetchResult:
         for error in said:
             raise error
         return fetch(0, timeout_s)

@@ -10,8 +10,8 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from services.runtime.admin.commands import Choice, Command, Desk, Reader
-from services.runtime.admin.refusals import LetterNotReplayable, OutputDropRefused
+from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterFilter, OperatorCommand
+from services.runtime.admin.refusals import DeadLetterNotReplayable, OutputDropRefused
 from services.runtime.errors import OutputRefused, RecordTooLarge, RecordUnreadable
 from services.runtime.loop.parsing import VALUE_BYTES_KEPT
 from services.runtime.records import RECORD_BYTES_MAX, LaneKey
@@ -44,7 +44,7 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     assert not stops(world)
     (letter,) = world.letters()
     assert letter.code == RecordTooLarge.code
-    row = Reader(world.database).letter(letter.id)
+    row = AdminQueries(world.database).letter(letter.id)
     value = b" " * size if where == "value" else b"v"
     assert (row["value_bytes"], row["value_sha256"]) == (len(value), hashlib.sha256(value).digest())
     assert row["value"] == value[:VALUE_BYTES_KEPT]
@@ -53,9 +53,11 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     assert not world.records(world.names.dead["first"]), "a part of a record is never published as a copy of it"
     found = lane(world, "first", topic)
     assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
-    with pytest.raises(LetterNotReplayable):
+    with pytest.raises(DeadLetterNotReplayable):
         world.ask_for([letter.id])
-    assert Desk(world.database, Command("ada", uuid4())).replay(Choice(code=letter.code)).details == {"letters": []}
+    assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
+        DeadLetterFilter(code=letter.code)
+    ).details == {"letters": []}
 
 
 def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(kafka_world: KafkaWorld) -> None:
@@ -98,7 +100,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     assert f"go on at {first + 3}" in text
     assert member.readyz() == f"{RecordUnreadable.code}: {topic} 0"
     extent = world.broker.extents(topic)[0]
-    Desk(world.database, Command("ada", uuid4())).skip(
+    AdminCommands(world.database, OperatorCommand("ada", uuid4())).skip(
         world.names.groups["first"], LaneKey(topic, 0), to=first + 3, extent=extent, reason="nobody can read it"
     )
     world.settle()
@@ -138,13 +140,17 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
         world.send(large, *inputs, small, topic=topic, partition=0)
         world.until("a stopped lane", lambda: stops(world) == {OutputRefused.code})
         key = LaneKey(topic, 0)
-        outputs = Reader(world.database).outputs(group, key)
+        outputs = AdminQueries(world.database).outputs(group, key)
         (text,) = world.rows("select stopped_text from runtime.lanes where stopped_code is not null")[0]
         number = next(at for at, output in enumerate(outputs) if output.key == b"key-large")
         assert text.startswith(f"output {number}: ")
         with pytest.raises(OutputDropRefused):
-            Desk(world.database, Command("ada", uuid4())).drop_output(group, key, number + 1, "it is not refused")
-        done = Desk(world.database, Command("ada", uuid4())).drop_output(group, key, number, "nobody takes it")
+            AdminCommands(world.database, OperatorCommand("ada", uuid4())).drop_output(
+                group, key, number + 1, "it is not refused"
+            )
+        done = AdminCommands(world.database, OperatorCommand("ada", uuid4())).drop_output(
+            group, key, number, "nobody takes it"
+        )
         assert done.details["dropped"]["key"] == "key-large"
         assert done.details["dropped"]["sha256"] == hashlib.sha256(outputs[number].value or b"").hexdigest()
         assert done.details["left"] == len(outputs) - 1
@@ -154,7 +160,9 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
         assert outputs[number].value not in published
         assert {output.value for output in outputs} - {outputs[number].value} <= set(published)
         with pytest.raises(OutputDropRefused):
-            Desk(world.database, Command("ada", uuid4())).drop_output(group, key, 0, "it is not stopped")
+            AdminCommands(world.database, OperatorCommand("ada", uuid4())).drop_output(
+                group, key, 0, "it is not stopped"
+            )
 
 
 def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(kafka_world: KafkaWorld) -> None:

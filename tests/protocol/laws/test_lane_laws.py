@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from services.runtime.admin.refusals import LetterStateRefused
+from services.runtime.admin.refusals import DeadLetterStateRefused
 from services.runtime.records import LaneKey
 from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.lane_laws import check
@@ -356,7 +356,7 @@ def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
     letters = buried(world, 12)
     world.ask_for(letters)
     world.settle()
-    with pytest.raises((LetterStateRefused, AssertionError)):
+    with pytest.raises((DeadLetterStateRefused, AssertionError)):
         world.ask_for(letters)
     world.settle()
     evidence = world.evidence()

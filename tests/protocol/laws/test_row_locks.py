@@ -10,7 +10,7 @@ from threading import Barrier, BrokenBarrierError
 import psycopg
 import pytest
 
-from services.runtime.loop.ports import Claim
+from services.runtime.loop.ports import ExpectedLane
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import PostgresLedger, PostgresTransaction
 from services.runtime.records import LaneKey
@@ -18,13 +18,13 @@ from services.runtime.records import LaneKey
 GROUP = "locks"
 LANES = [LaneKey("t", number) for number in range(12)]
 ROUNDS = 120
-Lock = Callable[[PostgresTransaction, Sequence[Claim]], object]
+Lock = Callable[[PostgresTransaction, Sequence[ExpectedLane]], object]
 
 
 def contend(url: str, lock: Lock, rounds: int) -> int:
     """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often they stood still."""
 
-    def own(claims: Sequence[Claim]) -> int:
+    def own(claims: Sequence[ExpectedLane]) -> int:
         rings = 0
         ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
         for _ in range(rounds):
@@ -37,7 +37,7 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
         ledger.close()
         return rings
 
-    claims = [Claim(lane, 0, 0) for lane in LANES]
+    claims = [ExpectedLane(lane, 0, 0) for lane in LANES]
     with ThreadPoolExecutor(2) as pool:
         return sum(pool.map(own, [claims, claims[::-1]]))
 
@@ -46,7 +46,7 @@ def as_they_come() -> Lock:
     """The rule taken out. The two wait for each other behind their first lane, so that it shows on any machine."""
     both = Barrier(2)
 
-    def lock(transaction: PostgresTransaction, claims: Sequence[Claim]) -> None:
+    def lock(transaction: PostgresTransaction, claims: Sequence[ExpectedLane]) -> None:
         for index, claim in enumerate(claims):
             transaction.lock([claim])
             if index == 0:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from schemas.envelope import Output
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.postgres import connection
@@ -16,7 +16,7 @@ from services.runtime.postgres.ledger import PostgresLedger, Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing.broker import FakeBroker, FakeLog
+from services.runtime.testing.broker import FakeBroker, FakeBrokerClient
 from services.runtime.testing.clock import FakeClock
 
 RECORDS, SECONDS_EACH = 80, 0.025
@@ -53,8 +53,10 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str
         "test",
         lambda: connection.connect(database_url, name="slow", transaction_timeout_ms=1_000),
     )
-    log = FakeLog(broker, service.group)
-    worker = Worker(Means(service, log, ledger, TIMES, Telemetry(), connection.classify, time.monotonic, time.time))
+    log = FakeBrokerClient(broker, service.group)
+    worker = Worker(
+        WorkerContext(service, log, ledger, TIMES, Telemetry(), connection.classify, time.monotonic, time.time)
+    )
     end = time.monotonic() + 30
     asked = "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = 'slow.in.v1'"
     try:

@@ -11,15 +11,15 @@ from uuid import UUID
 
 import pytest
 
-from services.runtime.errors import BrokerAway
+from services.runtime.errors import BrokerUnavailable
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.idle_checks import Watch
-from services.runtime.loop.lane import Lane, State
-from services.runtime.loop.parsing import Intake
-from services.runtime.loop.ports import Claim, Held
-from services.runtime.loop.publisher import Publisher, Settled
+from services.runtime.loop.idle_checks import IdleChecks
+from services.runtime.loop.lane import Lane, LaneState
+from services.runtime.loop.parsing import RecordParser
+from services.runtime.loop.ports import AcquiredLane, ExpectedLane
+from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
 from services.runtime.records import TIMER, LaneKey
-from services.runtime.testing.broker import FakeLog
+from services.runtime.testing.broker import FakeBrokerClient
 from services.runtime.testing.ledger import FakeLedger, FakeTransaction
 from tests.protocol.simulation import test_rules
 from tests.protocol.simulation.test_random_faults import check, run
@@ -30,7 +30,7 @@ Law = Callable[[], None]
 
 
 def no_epoch(patch: pytest.MonkeyPatch) -> None:
-    def same_offset(self: Any, claim: Claim) -> bool:
+    def same_offset(self: Any, claim: ExpectedLane) -> bool:
         rows = self._rows if isinstance(self, FakeTransaction) else self.database.rows
         row = rows.get((self._group, claim.lane))
         return row is not None and row.next_offset == claim.next_offset
@@ -40,7 +40,7 @@ def no_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_next(patch: pytest.MonkeyPatch) -> None:
-    def same_epoch(self: FakeTransaction, claim: Claim) -> bool:
+    def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
         row = self._rows.get((self._group, claim.lane))
         return row is not None and row.epoch == claim.epoch
 
@@ -49,13 +49,13 @@ def no_next(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_ack_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lane, "may_commit", property(lambda self: self.state is State.RUNNING))
+    patch.setattr(Lane, "may_commit", property(lambda self: self.state is LaneState.RUNNING))
 
 
 def no_assign_wait(patch: pytest.MonkeyPatch) -> None:
     held = Assignment._hold
 
-    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
+    def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
         lane.outbox = None
 
@@ -65,23 +65,23 @@ def no_assign_wait(patch: pytest.MonkeyPatch) -> None:
 def no_unpublished(patch: pytest.MonkeyPatch) -> None:
     held = Assignment._hold
 
-    def hold(self: Assignment[Any], lane: Lane, row: Held, topic_id: str) -> None:
-        held(self, lane, Held(row.epoch, row.next_offset, row.topic_id, None), topic_id)
+    def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
+        held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
 
     patch.setattr(Assignment, "_hold", hold)
 
 
 def no_resend(patch: pytest.MonkeyPatch) -> None:
-    settle = Publisher.settle
+    settle = OutputPublisher.settle
 
-    def forgiving(self: Publisher, lanes: Any) -> Settled:
+    def forgiving(self: OutputPublisher, lanes: Any) -> SettledDeliveries:
         lanes = list(lanes)
         for lane in lanes:
-            if lane.outbox and isinstance(lane.outbox.error, BrokerAway):
+            if lane.outbox and isinstance(lane.outbox.error, BrokerUnavailable):
                 lane.outbox = None
         return settle(self, lanes)
 
-    patch.setattr(Publisher, "settle", forgiving)
+    patch.setattr(OutputPublisher, "settle", forgiving)
 
 
 def no_reacquire(patch: pytest.MonkeyPatch) -> None:
@@ -95,40 +95,40 @@ def no_reacquire(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_contiguity(patch: pytest.MonkeyPatch) -> None:
-    prepare = Intake.prepare
+    prepare = RecordParser.prepare
 
-    def believing(self: Intake, lane: Lane, records: Any, end: int | None = None) -> bool:
+    def believing(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         if records:
             lane.holes = {lane.tail: records[0].offset}
         return prepare(self, lane, records, end)
 
-    patch.setattr(Intake, "prepare", believing)
+    patch.setattr(RecordParser, "prepare", believing)
 
 
 def no_lag_check(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Watch, "_compare_ends", lambda *_: None)
+    patch.setattr(IdleChecks, "_compare_ends", lambda *_: None)
 
 
 def no_idle_check(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Watch, "_compare_rows", lambda *_: None)
+    patch.setattr(IdleChecks, "_compare_rows", lambda *_: None)
 
 
 def clear_early(patch: pytest.MonkeyPatch) -> None:
-    def clear(self: Watch[Any], running: list[Lane], _now: float) -> None:
+    def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
             self._ledger.clear_unpublished([lane.claim for lane in running])
 
-    patch.setattr(Watch, "_clear", clear)
+    patch.setattr(IdleChecks, "_clear", clear)
 
 
 def ends_by_hearsay(patch: pytest.MonkeyPatch) -> None:
     """The client's own word for a partition's end, which it has from fetching."""
 
-    def ask_ends(self: FakeLog, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+    def ask_ends(self: FakeBrokerClient, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
         heard = {lane: self.ends(lane) for lane in lanes}
         return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
 
-    patch.setattr(FakeLog, "ask_ends", ask_ends)
+    patch.setattr(FakeBrokerClient, "ask_ends", ask_ends)
 
 
 def exceptions_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,22 @@ from typing import Any
 from typing_extensions import override
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerAway
-from services.runtime.loop.context import Means
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import BatchDone, Telemetry
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, FakeSession, fault
+from services.runtime.testing import (
+    FakeBroker,
+    FakeBrokerClient,
+    FakeClock,
+    FakeDatabase,
+    FakeLedger,
+    FakeSession,
+    fault,
+)
 from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
 SETTINGS = LaneSettings(batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000)
@@ -81,7 +89,7 @@ class Process:
     """A worker, its member of the group, and until when it rests (SIGSTOP)."""
 
     worker: Worker[FakeSession]
-    log: FakeLog
+    log: FakeBrokerClient
     trap: Trap
     rests_until: float = 0.0
 
@@ -110,9 +118,9 @@ class World:
         self.processes = {service.group: [self.process(service)] for service in (FIRST, SECOND)}
 
     def process(self, service: Service[Any, FakeSession]) -> Process:
-        log, trap = FakeLog(self.broker, service.group), Trap()
+        log, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
-        worker = Worker(Means(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock))
+        worker = Worker(WorkerContext(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock))
         return Process(worker, log, trap)
 
     # What comes in.
@@ -217,7 +225,7 @@ class World:
         self.broker.is_away = not self.broker.is_away
 
     def _delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.broker.refusals.append(BrokerAway("timed out"))
+        self.broker.refusals.append(BrokerUnavailable("timed out"))
 
     def _hold(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.holds_requests = not self.broker.holds_requests

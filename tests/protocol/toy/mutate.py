@@ -10,8 +10,8 @@ from typing import Any
 
 from confluent_kafka import OFFSET_STORED, KafkaException, TopicPartition
 
-from services.runtime.errors import BrokerAway
-from services.runtime.kafka.client import KafkaLog
+from services.runtime.errors import BrokerUnavailable
+from services.runtime.kafka.client import KafkaClient
 from services.runtime.postgres import connection
 from services.runtime.records import LaneKey
 
@@ -32,17 +32,17 @@ def transactions_may_rest() -> None:
 
 def the_groups_offset_is_believed() -> None:
     """12: a lane starts where the broker's own bookkeeping says, and not where the row does."""
-    start_at = KafkaLog.start_at
+    start_at = KafkaClient.start_at
 
-    def start(self: KafkaLog, lane: LaneKey, offset: int) -> None:
+    def start(self: KafkaClient, lane: LaneKey, offset: int) -> None:
         place = TopicPartition(*lane)
         try:
             known = self._consumer.committed([place], timeout=5)[0].offset
         except KafkaException as error:
-            raise BrokerAway(str(error)) from error
+            raise BrokerUnavailable(str(error)) from error
         start_at(self, lane, offset if known < 0 else OFFSET_STORED)
 
-    replace(KafkaLog, "start_at", start)
+    replace(KafkaClient, "start_at", start)
 
 
 def take_out(name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing_extensions import override
 
 from services.runtime.observability.health import Health
-from services.runtime.observability.logging_telemetry import Narrator
+from services.runtime.observability.logging_telemetry import LoggingTelemetry
 from services.runtime.observability.telemetry import BatchDone, Telemetry
 from services.runtime.records import LaneKey
 
@@ -111,7 +111,7 @@ class Points(Telemetry):
         self.switches.at("lost")
 
 
-class Saboteur(Points, Narrator):
+class Saboteur(Points, LoggingTelemetry):
     """Tells what a Narrator tells, too."""
 
     def __init__(self, group: str, health: Health, switches: Switches) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.ingest import vendors
-from services.ingest.vendors.shared.source import Delivery, Source
+from services.ingest.vendors.shared.source import Source, WebhookRequest
 from services.runtime.records import Record
 from tests.support import callbacks
 
@@ -45,12 +45,16 @@ class Vendor:
     def source(self) -> Source:
         return vendors.KINDS[self.kind]
 
-    def delivery(self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW) -> Delivery:
+    def delivery(
+        self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW
+    ) -> WebhookRequest:
         """As it comes to the door, which knows both secrets."""
         known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
         body = sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
-        return Delivery(headers, body, known, now, tail=self.tail, options=self.options, certificates=self.certificates)
+        return WebhookRequest(
+            headers, body, known, now, tail=self.tail, options=self.options, certificates=self.certificates
+        )
 
     def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:
         """As the door publishes it; of several pieces the first."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.orders import Line, Person
-from services.approval.lookalikes import Look, look
+from services.approval.lookalikes import OrderLook, look
 from tests.support.stages import DAWN, observed
 
 LINES = (
@@ -19,7 +19,7 @@ LINES = (
 )
 
 
-def seen(order: str = "1", *history: str, **more: Any) -> Look:
+def seen(order: str = "1", *history: str, **more: Any) -> OrderLook:
     told: dict[str, Any] = {"buyer": Person(name="Ada", email="ada@example.org"), "lines": LINES, **more}
     found = look(observed(order, *(history or ("pending", "processing")), **told))
     assert found is not None

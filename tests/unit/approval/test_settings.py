@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from services.approval.settings import Settings, policies
+from services.approval.settings import ApprovalSettings, policies
 from services.runtime.settings import ConfigurationError
 
 
-def with_file(tmp_path: Path, text: str, **more: str) -> Settings:
+def with_file(tmp_path: Path, text: str, **more: str) -> ApprovalSettings:
     file = tmp_path / "policy.toml"
     file.write_text(text)
-    return Settings.model_validate({"policy_file": str(file), **more})
+    return ApprovalSettings.model_validate({"policy_file": str(file), **more})
 
 
 @pytest.mark.feature("SF-029")
 def test_completed_is_the_default() -> None:
-    assert policies(Settings()).of("any").policy.said == ["completed"]
+    assert policies(ApprovalSettings()).of("any").policy.said == ["completed"]
 
 
 @pytest.mark.feature("SF-003", "SF-025")
@@ -34,7 +34,7 @@ def test_each_shop_may_have_its_own_trigger(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", ["", " , ", "complete", "refunded", "payment_complete,completed"])
 def test_a_trigger_that_cannot_be_meant_stops_the_start_and_names_its_setting(words: str) -> None:
     with pytest.raises(ConfigurationError, match="STUBLINE_APPROVAL_ISSUE_WHEN"):
-        policies(Settings(issue_when=words))
+        policies(ApprovalSettings(issue_when=words))
 
 
 @pytest.mark.feature("SF-005")
@@ -45,13 +45,13 @@ def test_a_trigger_that_no_shop_is_known_to_have_is_told_at_the_start(tmp_path: 
     assert "STUBLINE_APPROVAL_CUSTOM_STATUSES" in one
     assert "sources.one.issue_when says deposit-paid" in two
     assert policies(with_file(tmp_path, text, custom_statuses="deposit-paid")).warnings == ()
-    assert policies(Settings(issue_when="payment_complete")).warnings == ()
+    assert policies(ApprovalSettings(issue_when="payment_complete")).warnings == ()
 
 
 @pytest.mark.feature("SF-005")
 def test_a_trigger_that_the_list_of_statuses_does_not_have_stops_the_start() -> None:
     with pytest.raises(ConfigurationError, match="approved, which is not among the custom statuses"):
-        policies(Settings(issue_when="approved", custom_statuses="deposit-paid"))
+        policies(ApprovalSettings(issue_when="approved", custom_statuses="deposit-paid"))
 
 
 @pytest.mark.parametrize(
@@ -74,4 +74,4 @@ def test_a_policy_file_with_a_fault_stops_the_start_and_names_file_key_and_remed
 
 def test_a_policy_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.toml"):
-        policies(Settings(policy_file=str(tmp_path / "none.toml")))
+        policies(ApprovalSettings(policy_file=str(tmp_path / "none.toml")))

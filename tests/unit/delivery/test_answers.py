@@ -10,16 +10,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.delivery.breaker import Breaker
+from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
 from services.delivery.sender.rules import (
-    Answer,
-    Intent,
-    Leased,
-    Patience,
-    Refrain,
+    LeasedJob,
+    RetryPolicy,
+    SendIntent,
+    SendVerdict,
+    SkipReason,
+    SmtpReply,
     Stage,
-    Verdict,
     address,
     domain,
     intend,
@@ -28,16 +28,16 @@ from services.delivery.sender.rules import (
     refusal,
     shakes_the_server,
 )
-from services.delivery.sender.smtp import Destination, destination
-from services.delivery.settings import Settings
+from services.delivery.sender.smtp import SmtpServer, destination
+from services.delivery.settings import DeliverySettings
 from tests.support.deliveries import issued, ticket_id
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 STAGES: tuple[Stage, ...] = ("connect", "login", "mail", "rcpt", "data", "end")
-PATIENCE = Patience(30.0, 3_600.0, 5, timedelta(hours=96))
+PATIENCE = RetryPolicy(30.0, 3_600.0, 5, timedelta(hours=96))
 
 
-def leased(**changes: object) -> Leased:
+def leased(**changes: object) -> LeasedJob:
     ids = frozenset({ticket_id("shop:1", 1), ticket_id("shop:1", 2)})
     row = {
         "job_id": UUID(int=1),
@@ -47,48 +47,48 @@ def leased(**changes: object) -> Leased:
         "retry_since": NOW,
         "ticket_ids": ids,
     }
-    return Leased(**{**row, **changes})  # type: ignore[arg-type]  # a test's row
+    return LeasedJob(**{**row, **changes})  # type: ignore[arg-type]  # a test's row
 
 
 @pytest.mark.parametrize(
     ("stage", "code", "verdict"),
     [
-        ("end", 250, Verdict.ACCEPTED),
-        ("rcpt", 450, Verdict.RETRY),
-        ("end", 451, Verdict.RETRY),
-        ("rcpt", 452, Verdict.RETRY),
-        ("mail", 455, Verdict.RETRY),
-        ("rcpt", 552, Verdict.RETRY),
-        ("end", 552, Verdict.REFUSED),
-        ("rcpt", 550, Verdict.REFUSED),
-        ("rcpt", 553, Verdict.REFUSED),
-        ("end", 554, Verdict.REFUSED),
-        ("mail", 501, Verdict.REFUSED),
-        ("mail", 421, Verdict.AWAY),
-        ("end", 421, Verdict.AWAY),
-        ("connect", 554, Verdict.AWAY),
-        ("login", 535, Verdict.NOT_OUR_LOGIN),
-        ("login", 454, Verdict.NOT_OUR_LOGIN),
-        ("mail", 530, Verdict.NOT_OUR_LOGIN),
-        ("connect", 0, Verdict.AWAY),
-        ("login", 0, Verdict.AWAY),
-        ("mail", 0, Verdict.RETRY),
-        ("rcpt", 0, Verdict.RETRY),
-        ("data", 0, Verdict.RETRY),
-        ("end", 0, Verdict.UNKNOWN),
+        ("end", 250, SendVerdict.ACCEPTED),
+        ("rcpt", 450, SendVerdict.RETRY),
+        ("end", 451, SendVerdict.RETRY),
+        ("rcpt", 452, SendVerdict.RETRY),
+        ("mail", 455, SendVerdict.RETRY),
+        ("rcpt", 552, SendVerdict.RETRY),
+        ("end", 552, SendVerdict.REFUSED),
+        ("rcpt", 550, SendVerdict.REFUSED),
+        ("rcpt", 553, SendVerdict.REFUSED),
+        ("end", 554, SendVerdict.REFUSED),
+        ("mail", 501, SendVerdict.REFUSED),
+        ("mail", 421, SendVerdict.AWAY),
+        ("end", 421, SendVerdict.AWAY),
+        ("connect", 554, SendVerdict.AWAY),
+        ("login", 535, SendVerdict.NOT_OUR_LOGIN),
+        ("login", 454, SendVerdict.NOT_OUR_LOGIN),
+        ("mail", 530, SendVerdict.NOT_OUR_LOGIN),
+        ("connect", 0, SendVerdict.AWAY),
+        ("login", 0, SendVerdict.AWAY),
+        ("mail", 0, SendVerdict.RETRY),
+        ("rcpt", 0, SendVerdict.RETRY),
+        ("data", 0, SendVerdict.RETRY),
+        ("end", 0, SendVerdict.UNKNOWN),
     ],
 )
-def test_an_answer_means(stage: Stage, code: int, verdict: Verdict) -> None:
-    assert judge(Answer(stage, code, "")) is verdict
+def test_an_answer_means(stage: Stage, code: int, verdict: SendVerdict) -> None:
+    assert judge(SmtpReply(stage, code, "")) is verdict
 
 
 @given(st.sampled_from(STAGES), st.integers(0, 599))
 def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(stage: Stage, code: int) -> None:
-    answer = Answer(stage, code, "")
+    answer = SmtpReply(stage, code, "")
     verdict = judge(answer)
-    assert (verdict is Verdict.ACCEPTED) == (200 <= code < 300 and stage not in {"connect", "login"})
+    assert (verdict is SendVerdict.ACCEPTED) == (200 <= code < 300 and stage not in {"connect", "login"})
     if code in {0, 421} or stage in {"connect", "login"}:
-        assert verdict is not Verdict.REFUSED
+        assert verdict is not SendVerdict.REFUSED
     assert shakes_the_server(answer, verdict) >= (code == 0)
 
 
@@ -107,7 +107,7 @@ def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(sta
     ],
 )
 def test_a_refusal_names_whose_fault_it_is(code: int, text: str, letter: str) -> None:
-    assert refusal(Answer("rcpt", code, text)).code == letter
+    assert refusal(SmtpReply("rcpt", code, text)).code == letter
 
 
 @given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
@@ -131,12 +131,12 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
     both = issued("shop:1", 1, "Active", "Won")
     one = issued("shop:1", 2, "Cancelled", "Active")
     none = issued("shop:1", 3, "Cancelled", "Cancelled")
-    assert intend(leased(), None, both) is Refrain.HELD
-    assert intend(leased(), "cancelled", both) is Refrain.HELD
-    assert intend(leased(), "released", none) is Refrain.CANCELLED
+    assert intend(leased(), None, both) is SkipReason.HELD
+    assert intend(leased(), "cancelled", both) is SkipReason.HELD
+    assert intend(leased(), "released", none) is SkipReason.CANCELLED
     whole, part = intend(leased(), "released", both), intend(leased(), "released", one)
-    assert isinstance(whole, Intent)
-    assert isinstance(part, Intent)
+    assert isinstance(whole, SendIntent)
+    assert isinstance(part, SendIntent)
     assert whole.left_behind == frozenset()
     assert part.left_behind == {ticket_id("shop:1", 1)}
 
@@ -246,7 +246,7 @@ class Clock:
 
 def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_that_succeeds() -> None:
     clock = Clock()
-    breaker = Breaker(3, 1.0, 8.0, clock, lambda: 1.0)
+    breaker = CircuitBreaker(3, 1.0, 8.0, clock, lambda: 1.0)
     for _ in range(2):
         breaker.failed()
     assert (breaker.allows(4), breaker.openness) == (4, 0.0)
@@ -263,7 +263,7 @@ def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_th
 
 
 def test_a_wrong_password_is_not_tried_three_times() -> None:
-    breaker = Breaker(3, 1.0, 8.0, Clock(), lambda: 1.0)
+    breaker = CircuitBreaker(3, 1.0, 8.0, Clock(), lambda: 1.0)
     breaker.failed(at_once=True)
     assert breaker.allows(4) == 0
 
@@ -271,21 +271,21 @@ def test_a_wrong_password_is_not_tried_three_times() -> None:
 @pytest.mark.parametrize(
     ("url", "found"),
     [
-        ("smtp://localhost:2525", Destination("localhost", 2525)),
-        ("smtp://mail.example.org", Destination("mail.example.org", 25)),
-        ("smtp://mail.faß.de", Destination("mail.xn--fa-hia.de", 25)),
+        ("smtp://localhost:2525", SmtpServer("localhost", 2525)),
+        ("smtp://mail.example.org", SmtpServer("mail.example.org", 25)),
+        ("smtp://mail.faß.de", SmtpServer("mail.xn--fa-hia.de", 25)),
         (
             "smtps://u%40x:p%2Fw@mail.example.org",
-            Destination("mail.example.org", 465, is_encrypted=True, user="u@x", password="p/w"),
+            SmtpServer("mail.example.org", 465, is_encrypted=True, user="u@x", password="p/w"),
         ),
         (
             "smtp://u:p@mail.example.org:587?starttls=required",
-            Destination("mail.example.org", 587, wants_starttls=True, user="u", password="p"),
+            SmtpServer("mail.example.org", 587, wants_starttls=True, user="u", password="p"),
         ),
-        ("smtp://u:p@127.0.0.1:25", Destination("127.0.0.1", 25, user="u", password="p")),
+        ("smtp://u:p@127.0.0.1:25", SmtpServer("127.0.0.1", 25, user="u", password="p")),
     ],
 )
-def test_a_url_names_the_server(url: str, found: Destination) -> None:
+def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
     assert destination(url) == found
     assert "password" not in repr(found) or not found.password
 
@@ -324,4 +324,4 @@ def test_a_url_that_cannot_be_meant_is_refused_without_being_quoted(url: str) ->
 )
 def test_bounds_that_contradict_each_other_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
-        Settings.model_validate(wrong)
+        DeliverySettings.model_validate(wrong)

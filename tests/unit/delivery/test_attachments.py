@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis.strategies import integers, sampled_from, text
 
 from schemas.orders import TicketsChanged
-from services.delivery.document_cache import Printed
+from services.delivery.document_cache import CachedDocument
 from services.delivery.documents import ATTACHMENTS_MAX, Per, document, documents
 from services.delivery.sender.loop import digest
 from services.delivery.sender.mail import compose, file_name, letterhead
@@ -86,7 +86,7 @@ def test_no_order_number_leads_a_file_name_astray(number: str, place: int | None
 
 def test_what_was_handed_over_has_one_hash() -> None:
     """A file's own; of several, one that differs when any of them or their sequence does."""
-    a, b = (Printed(pdf, hashlib.sha256(pdf).digest(), "found") for pdf in (b"a", b"b"))
+    a, b = (CachedDocument(pdf, hashlib.sha256(pdf).digest(), "found") for pdf in (b"a", b"b"))
     assert digest([a]) == a.sha256
     assert len({digest([a]), digest([b]), digest([a, b]), digest([b, a]), digest([a, b, b])}) == 5
     assert len(digest([a, b])) == 32

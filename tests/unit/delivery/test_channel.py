@@ -13,10 +13,10 @@ from typing import Self
 
 import pytest
 
-from services.delivery.sender.rules import Answer, Verdict, judge
-from services.delivery.sender.smtp import Channel, Destination, Parcel
+from services.delivery.sender.rules import SendVerdict, SmtpReply, judge
+from services.delivery.sender.smtp import OutgoingMail, SmtpChannel, SmtpServer
 
-PARCEL = Parcel("tickets@example.org", "ada@example.org", "job-1", b"Subject: x\r\n\r\n.dot\r\nend\r\n")
+PARCEL = OutgoingMail("tickets@example.org", "ada@example.org", "job-1", b"Subject: x\r\n\r\n.dot\r\nend\r\n")
 POLITE = {
     "greeting": "220 here",
     "EHLO": "250-here\r\n250-DSN\r\n250 SIZE 1000000",
@@ -54,8 +54,8 @@ class Scripted:
             thread.join(60)
 
     @property
-    def where(self) -> Destination:
-        return Destination("127.0.0.1", self._listener.getsockname()[1])
+    def where(self) -> SmtpServer:
+        return SmtpServer("127.0.0.1", self._listener.getsockname()[1])
 
     def _accept(self) -> None:
         while not self._ending.is_set():
@@ -100,9 +100,9 @@ class Scripted:
         return True
 
 
-def channel(where: Destination, **bounds: float) -> Channel:
+def channel(where: SmtpServer, **bounds: float) -> SmtpChannel:
     given = {"timeout_s": 30.0, "deadline_s": 60.0, **bounds}
-    return Channel(where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2)
+    return SmtpChannel(where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2)
 
 
 def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -> None:
@@ -111,7 +111,7 @@ def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -
         dots: list[str] = []
         answer = line.send(PARCEL, at_final_dot=lambda: dots.append("dot"))
         line.close()
-    assert answer == Answer("end", 250, "2.0.0 kept")
+    assert answer == SmtpReply("end", 250, "2.0.0 kept")
     assert server.bodies == [b"Subject: x\r\n\r\n..dot\r\nend\r\n"]
     assert dots == ["dot"]
     assert any("ENVID=job-1" in command and "RET=HDRS" in command for command in server.commands)
@@ -136,12 +136,12 @@ def test_a_connection_that_was_closed_while_it_rested_says_nothing_of_the_mail()
 
 
 STEPS = [
-    ("greeting", "connect", Verdict.AWAY),
-    ("EHLO", "connect", Verdict.AWAY),
-    ("MAIL", "mail", Verdict.RETRY),
-    ("RCPT", "rcpt", Verdict.RETRY),
-    ("DATA", "data", Verdict.RETRY),
-    (".", "end", Verdict.UNKNOWN),
+    ("greeting", "connect", SendVerdict.AWAY),
+    ("EHLO", "connect", SendVerdict.AWAY),
+    ("MAIL", "mail", SendVerdict.RETRY),
+    ("RCPT", "rcpt", SendVerdict.RETRY),
+    ("DATA", "data", SendVerdict.RETRY),
+    (".", "end", SendVerdict.UNKNOWN),
 ]
 
 
@@ -149,7 +149,7 @@ STEPS = [
 def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(how: str) -> None:
     """All steps at once: a server answers the steps before within the timeout, however busy the machine is."""
 
-    def ended(step: str) -> Answer:
+    def ended(step: str) -> SmtpReply:
         with Scripted([{step: how}]) as server:
             return channel(server.where, timeout_s=2.5, deadline_s=4.0).send(PARCEL)
 
@@ -163,18 +163,18 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
 @pytest.mark.parametrize(
     ("script", "answer", "verdict"),
     [
-        ({"greeting": "554 no service"}, Answer("connect", 554, "no service"), Verdict.AWAY),
-        ({"greeting": "421 later"}, Answer("connect", 421, "later"), Verdict.AWAY),
-        ({"MAIL": "421 closing"}, Answer("mail", 421, "closing"), Verdict.AWAY),
-        ({"MAIL": "530 login first"}, Answer("mail", 530, "login first"), Verdict.NOT_OUR_LOGIN),
-        ({"RCPT": "450 4.2.0 greylisted"}, Answer("rcpt", 450, "4.2.0 greylisted"), Verdict.RETRY),
-        ({"RCPT": "550 5.1.1 nobody"}, Answer("rcpt", 550, "5.1.1 nobody"), Verdict.REFUSED),
-        ({"DATA": "554 no valid recipients"}, Answer("data", 554, "no valid recipients"), Verdict.REFUSED),
-        ({".": "452 4.3.1 full"}, Answer("end", 452, "4.3.1 full"), Verdict.RETRY),
+        ({"greeting": "554 no service"}, SmtpReply("connect", 554, "no service"), SendVerdict.AWAY),
+        ({"greeting": "421 later"}, SmtpReply("connect", 421, "later"), SendVerdict.AWAY),
+        ({"MAIL": "421 closing"}, SmtpReply("mail", 421, "closing"), SendVerdict.AWAY),
+        ({"MAIL": "530 login first"}, SmtpReply("mail", 530, "login first"), SendVerdict.NOT_OUR_LOGIN),
+        ({"RCPT": "450 4.2.0 greylisted"}, SmtpReply("rcpt", 450, "4.2.0 greylisted"), SendVerdict.RETRY),
+        ({"RCPT": "550 5.1.1 nobody"}, SmtpReply("rcpt", 550, "5.1.1 nobody"), SendVerdict.REFUSED),
+        ({"DATA": "554 no valid recipients"}, SmtpReply("data", 554, "no valid recipients"), SendVerdict.REFUSED),
+        ({".": "452 4.3.1 full"}, SmtpReply("end", 452, "4.3.1 full"), SendVerdict.RETRY),
     ],
 )
 def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
-    script: dict[str, str], answer: Answer, verdict: Verdict
+    script: dict[str, str], answer: SmtpReply, verdict: SendVerdict
 ) -> None:
     with Scripted([script, {}]) as server:
         line = channel(server.where)
@@ -188,27 +188,27 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
 def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
     with Scripted([{".": HALF + half}]) as server:
         answer = channel(server.where).send(PARCEL)
-    assert (answer.stage, judge(answer)) == ("end", Verdict.UNKNOWN)
+    assert (answer.stage, judge(answer)) == ("end", SendVerdict.UNKNOWN)
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    answer = channel(Destination("127.0.0.1", port)).send(PARCEL)
-    assert (answer.stage, answer.code, judge(answer)) == ("connect", 0, Verdict.AWAY)
+    answer = channel(SmtpServer("127.0.0.1", port)).send(PARCEL)
+    assert (answer.stage, answer.code, judge(answer)) == ("connect", 0, SendVerdict.AWAY)
 
 
 def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
     with Scripted([{}]) as server:
-        where = Destination("127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret")
+        where = SmtpServer("127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret")
         answer = channel(where).send(PARCEL)
-    assert judge(answer) is Verdict.NOT_OUR_LOGIN
+    assert judge(answer) is SendVerdict.NOT_OUR_LOGIN
     assert not any("AUTH" in command for command in server.commands)
 
 
 def test_a_wrong_password_is_not_the_recipients_fault() -> None:
     script = {"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 wrong"}
     with Scripted([script]) as server:
-        answer = channel(Destination("127.0.0.1", server.where.port, user="u", password="secret")).send(PARCEL)
-    assert (answer.stage, answer.code, judge(answer)) == ("login", 535, Verdict.NOT_OUR_LOGIN)
+        answer = channel(SmtpServer("127.0.0.1", server.where.port, user="u", password="secret")).send(PARCEL)
+    assert (answer.stage, answer.code, judge(answer)) == ("login", 535, SendVerdict.NOT_OUR_LOGIN)
     assert "secret" not in str(answer)

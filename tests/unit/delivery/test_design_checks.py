@@ -14,11 +14,11 @@ from PIL import Image
 from services.delivery import cli_design
 from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.library import Design, builtin, builtin_names
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import apart, pictures, samples
-from services.delivery.printing.tools.checks import Check
-from services.delivery.printing.tools.proof import Proof
-from services.delivery.printing.tools.target import Target, chosen
+from services.delivery.printing.tools.checks import DesignCheck
+from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.target import DesignTarget, chosen
 from tests.support import rendering
 from tests.support.design_commands import Stubline, findings, made
 from tests.support.rendering import png
@@ -152,12 +152,12 @@ def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plates: Path
 ) -> None:
     """Five kinds of texts differ, and two campaigns more: one line."""
-    printed = Proof.printed
+    printed = DesignProof.printed
 
-    def other(proof: Proof, texts: Mapping[str, str], payload: str) -> bytes:
+    def other(proof: DesignProof, texts: Mapping[str, str], payload: str) -> bytes:
         return printed(proof, {**texts, "holder": "Somebody Else"}, payload)
 
-    monkeypatch.setattr(Proof, "printed", other)
+    monkeypatch.setattr(DesignProof, "printed", other)
     faults = [it.text for it in findings(made(tmp_path / "door"), plates) if it.kind == "fault"]
     looks, reads = faults
     assert looks.startswith("door/page.html:10: field `holder`: stamped with the manifest's samples it differs")
@@ -202,8 +202,8 @@ def test_a_design_that_eats_everything_is_a_fault_that_names_it(
     bomb: str, limits: dict[str, int], tmp_path: Path, plates: Path
 ) -> None:
     made(tmp_path / "door", page=("</body>", f"{bomb}</body>"))
-    target = Target("door", tmp_path / "door")
-    *_, last = apart.asked("check", target, Shelf(plates), size=None, language=None, **limits)
+    target = DesignTarget("door", tmp_path / "door")
+    *_, last = apart.asked("check", target, PlateCache(plates), size=None, language=None, **limits)
     assert last["kind"] == "fault"
     assert last["text"].startswith("door: ")
     assert "a5, en, the manifest's campaign" in last["text"]  # what it was at
@@ -213,14 +213,14 @@ def test_a_design_that_eats_everything_is_a_fault_that_names_it(
 @pytest.mark.feature("SF-053", "SF-054")
 @pytest.mark.parametrize("name", builtin_names())
 def test_a_built_in_design_has_neither_faults_nor_warnings_in_any_size_and_language(name: str, plates: Path) -> None:
-    check = Check(Shelf(plates), lambda _: None)
+    check = DesignCheck(PlateCache(plates), lambda _: None)
     assert list(check.run(builtin(name), chosen(builtin(name), None, None))) == []
     assert check.pages == check.codes > 0
 
 
 def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(tmp_path: Path, plates: Path) -> None:
     design = made(tmp_path / "door")
-    proof = Proof(chosen(design, None, None)[0], samples.facts(design), Shelf(plates))
+    proof = DesignProof(chosen(design, None, None)[0], samples.facts(design), PlateCache(plates))
     code, texts = samples.payload(), samples.usual(design)
     whole = pictures.raster(proof.whole(texts, code).pdf, 150)
     same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), whole, 150)

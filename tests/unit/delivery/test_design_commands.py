@@ -11,10 +11,10 @@ from PIL import Image
 
 from services.delivery import cli_design
 from services.delivery.errors import DesignNotMade, DesignUnknown
-from services.delivery.printing.design.library import Library, builtin, builtin_names, read
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, read
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures
-from services.delivery.printing.tools.bench import Bench
+from services.delivery.printing.tools.bench import DesignBench
 from services.delivery.printing.tools.making import make
 from services.delivery.printing.tools.target import chosen, find
 from services.delivery.printing.tools.watch import seen, watch
@@ -32,7 +32,7 @@ def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
     assert ours.manifest.model_copy(update={"title": theirs.manifest.title}) == theirs.manifest
     assert ours.manifest.title == "Door pass"
     assert {**ours.contents, "design.toml": b""} == {**theirs.contents, "design.toml": b""}
-    assert Library((tmp_path / "designs",)).choose("door-pass-a4").design == ours
+    assert DesignLibrary((tmp_path / "designs",)).choose("door-pass-a4").design == ours
 
 
 def test_it_tells_the_next_steps_and_where_senders_must_look(stubline: Stubline, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_name_that_is_none_makes_nothing_anywhere(name: str, tmp_path: Path) -
     into.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DesignNotMade):
-        make(name, "event-ticket", into, Library())
+        make(name, "event-ticket", into, DesignLibrary())
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -210,7 +210,7 @@ def test_a_fault_does_not_end_watching_and_ctrl_c_does(
 
 def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, plates: Path) -> None:
     design = made(tmp_path / "door")
-    bench = Bench(chosen(design, None, None)[0], Shelf(plates), pile=5, ones=20, alone=2)
+    bench = DesignBench(chosen(design, None, None)[0], PlateCache(plates), pile=5, ones=20, alone=2)
     figures = {figure.what: figure for figure in bench.figures(rounds=1)}
     alone, many = figures["stamped, one order a ticket"], figures["stamped, 5 in one document"]
     assert 20 * alone.seconds < figures["WeasyPrint, one at a time, parsed once"].seconds
@@ -220,7 +220,7 @@ def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, pl
 
 def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(tmp_path: Path, plates: Path) -> None:
     design = made(tmp_path / "door")
-    bench = Bench(chosen(design, None, None)[0], Shelf(plates), pile=3)
+    bench = DesignBench(chosen(design, None, None)[0], PlateCache(plates), pile=3)
     stamped, whole = bench._stamped_pile(0), bench._laid_out_pile(0)
     for page in range(3):
         assert pictures.compare(pictures.raster(stamped, 150, page), pictures.raster(whole, 150, page), 150).pixels == 0
@@ -239,10 +239,10 @@ def test_the_bench_prints_rates_sizes_and_ratios(stubline: Stubline, tmp_path: P
 
 def test_a_folder_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find("event-ticket", Library()).folder is None
+    assert find("event-ticket", DesignLibrary()).folder is None
     (tmp_path / "event-ticket").mkdir()
-    assert find("event-ticket", Library()).folder is None  # it holds no design
+    assert find("event-ticket", DesignLibrary()).folder is None  # it holds no design
     made(tmp_path / "event-ticket")
-    assert find("event-ticket", Library()).folder == tmp_path / "event-ticket"
+    assert find("event-ticket", DesignLibrary()).folder == tmp_path / "event-ticket"
     with pytest.raises(DesignUnknown, match="name the folder"):
-        find("event-ticket/page.html", Library())
+        find("event-ticket/page.html", DesignLibrary())

@@ -18,24 +18,24 @@ from hypothesis import given
 from hypothesis.strategies import binary
 
 from services.delivery import blob_store as module
-from services.delivery.blob_store import PART_AGE_S, Files, default_folder, name_of
-from services.delivery.breaker import Breaker
-from services.delivery.errors import FileDamaged, FileMissing, FilesAway, FilesUrlUnusable
+from services.delivery.blob_store import PART_AGE_S, BlobStore, default_folder, name_of
+from services.delivery.breaker import CircuitBreaker
+from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesUrlUnusable
 
 CONTENT = b"%PDF-1.7 a ticket"
 SHA256 = hashlib.sha256(CONTENT).digest()
 
 
-def tireless() -> Breaker:
+def tireless() -> CircuitBreaker:
     """Asks on, however often the store fails."""
-    return Breaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
+    return CircuitBreaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
 
 
 class Store:
     """A store, and a way round it: what a disk, or somebody else, may do to a file."""
 
     def __init__(self, url: str, folder: Path | None) -> None:
-        self.url, self.files, self._folder = url, Files(url, tireless()), folder
+        self.url, self.files, self._folder = url, BlobStore(url, tireless()), folder
         self._system, self._root = fsspec.url_to_fs(url)
 
     def names(self) -> list[str]:
@@ -58,7 +58,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 def test_what_is_put_is_got_by_its_hash_also_by_another(store: Store) -> None:
     assert store.files.put(CONTENT) == SHA256
     assert store.files.get(SHA256) == CONTENT
-    assert Files(store.url).get(SHA256) == CONTENT
+    assert BlobStore(store.url).get(SHA256) == CONTENT
     assert store.names() == [f"{SHA256.hex()[:2]}/{SHA256.hex()[2:]}.pdf"]
 
 
@@ -103,7 +103,7 @@ def test_another_content_under_the_name_is_noticed_and_never_given_and_putting_m
 def test_many_that_put_the_same_at_once_leave_one_whole_file(store: Store) -> None:
     content = CONTENT * 50_000
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(lambda _: Files(store.url).put(content), range(24)))) == 1
+        assert len(set(pool.map(lambda _: BlobStore(store.url).put(content), range(24)))) == 1
     assert len(store.names()) == 1
     assert store.files.get(hashlib.sha256(content).digest()) == content
 
@@ -136,7 +136,7 @@ def folder(tmp_path: Path) -> Path:
 def test_nobody_else_may_read_a_file(folder: Path) -> None:
     before = os.umask(0)
     try:
-        Files(str(folder)).put(CONTENT)
+        BlobStore(str(folder)).put(CONTENT)
     finally:
         os.umask(before)
     place = folder / name_of(SHA256)
@@ -145,7 +145,7 @@ def test_nobody_else_may_read_a_file(folder: Path) -> None:
 
 def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What has its name when it is synced is whole; before, there is nothing of that name."""
-    files, seen = Files(str(folder)), list[bool]()
+    files, seen = BlobStore(str(folder)), list[bool]()
     sync = os.fsync
 
     def look(handle: int) -> None:
@@ -160,19 +160,19 @@ def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_a_disk_that_is_full_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = Files(str(folder))
+    files = BlobStore(str(folder))
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FilesAway, match="No space left"):
+    with pytest.raises(BlobStoreUnavailable, match="No space left"):
         files.put(CONTENT)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
-    files = Files(str(folder))
+    files = BlobStore(str(folder))
     files.put(CONTENT)
     place = folder / name_of(SHA256)
     (left := place.with_name(f".{place.name}.1a2b3c4d")).write_bytes(CONTENT[:5])
@@ -186,26 +186,26 @@ def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
 
 
 def test_a_folder_that_has_gone_is_the_worlds_fault(folder: Path) -> None:
-    files = Files(str(folder), tireless())
+    files = BlobStore(str(folder), tireless())
     folder.rmdir()
-    with pytest.raises(FilesAway):
+    with pytest.raises(BlobStoreUnavailable):
         files.put(CONTENT)
     with pytest.raises(FileMissing):
         files.get(SHA256)
 
 
 def test_a_folder_of_that_name_in_the_place_of_a_file_is_the_worlds_fault(folder: Path) -> None:
-    files = Files(str(folder), tireless())
+    files = BlobStore(str(folder), tireless())
     (folder / name_of(SHA256)).mkdir(parents=True)
     for act in (files.get, files.delete):
-        with pytest.raises(FilesAway):
+        with pytest.raises(BlobStoreUnavailable):
             act(SHA256)
-    with pytest.raises(FilesAway):
+    with pytest.raises(BlobStoreUnavailable):
         files.put(CONTENT)
 
 
 def test_more_than_a_file_can_be_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = Files(str(folder))
+    files = BlobStore(str(folder))
     files.put(CONTENT)
     monkeypatch.setattr(module, "FILE_BYTES_MAX", len(CONTENT) - 1)
     with pytest.raises(FileDamaged):
@@ -213,7 +213,7 @@ def test_more_than_a_file_can_be_is_not_read(folder: Path, monkeypatch: pytest.M
 
 
 def test_a_link_to_elsewhere_is_replaced_and_not_followed(folder: Path, tmp_path: Path) -> None:
-    files = Files(str(folder))
+    files = BlobStore(str(folder))
     victim = tmp_path / "victim"
     victim.write_bytes(b"theirs")
     place = folder / name_of(SHA256)
@@ -245,23 +245,23 @@ class Hanging(AsyncFileSystem):  # type: ignore[misc]  # fsspec ships no types
 def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec.register_implementation("hanging", Hanging, clobber=True)
     monkeypatch.setattr(module, "ANSWER_S_MAX", 0.2)
-    files = Files("hanging://bucket", tireless())
+    files = BlobStore("hanging://bucket", tireless())
     begun = time.monotonic()
     for ask in (lambda: files.get(SHA256), lambda: files.put(CONTENT), lambda: files.delete(SHA256)):
-        with pytest.raises(FilesAway, match="Timeout"):
+        with pytest.raises(BlobStoreUnavailable, match="Timeout"):
             ask()
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
 def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_asked_again(folder: Path) -> None:
     now = 0.0
-    files = Files(str(folder), Breaker(1, 1.0, 60.0, lambda: now, lambda: 1.0))
+    files = BlobStore(str(folder), CircuitBreaker(1, 1.0, 60.0, lambda: now, lambda: 1.0))
     away = folder.rename(folder.with_name("away"))
     folder.write_text("in its place")
     said = []
     for second in (0.0, 0.9, 1.1, 2.9, 3.2):
         now = second
-        with pytest.raises(FilesAway) as told:
+        with pytest.raises(BlobStoreUnavailable) as told:
             files.get(SHA256)
         said.append("left alone" in str(told.value))
     assert said == [False, True, False, True, False]
@@ -274,7 +274,7 @@ def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_aske
     folder.write_text("in its place")
     for second, is_left_alone in ((20.0, False), (20.9, True), (21.1, False)):  # its rests begin anew
         now = second
-        with pytest.raises(FilesAway) as told:
+        with pytest.raises(BlobStoreUnavailable) as told:
             files.get(SHA256)
         assert ("left alone" in str(told.value)) == is_left_alone
 
@@ -296,7 +296,7 @@ def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_aske
 )
 def test_an_address_that_is_none_is_refused_at_the_start_and_not_quoted(url: str, why: str) -> None:
     with pytest.raises(FilesUrlUnusable, match=why) as refused:
-        Files(url)
+        BlobStore(url)
     assert "secret" not in str(refused.value)
 
 
@@ -304,11 +304,11 @@ def test_a_place_that_is_no_folder_is_refused_at_the_start(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FilesUrlUnusable, match="cannot be made"):
-            Files(str(place))
+            BlobStore(str(place))
 
 
 def test_an_address_may_hold_blanks(tmp_path: Path) -> None:
-    files = Files((tmp_path / "my files").as_uri())
+    files = BlobStore((tmp_path / "my files").as_uri())
     assert (tmp_path / "my files" / name_of(files.put(CONTENT))).exists()
 
 

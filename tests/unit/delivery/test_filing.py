@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery.rules import Job, JobAgain, Order, Told, Verdict, changed_jobs, file, judge
+from services.delivery.rules import DeliveryOrder, Job, ReplayedJob, SnapshotVerdict, Told, changed_jobs, file, judge
 from tests.support.deliveries import decided, issued, ticket_id
 
 ORDER = "shop:1"
@@ -43,22 +43,22 @@ arrivals = histories().flatmap(
 )
 
 
-def lived(batches: Sequence[Sequence[Told]]) -> Order:
-    order = Order(ORDER)
+def lived(batches: Sequence[Sequence[Told]]) -> DeliveryOrder:
+    order = DeliveryOrder(ORDER)
     for batch in batches:
         order = judge(batch, {ORDER: order}).orders[ORDER]
     return order
 
 
-def one_by_one(told: Sequence[Told]) -> Order:
+def one_by_one(told: Sequence[Told]) -> DeliveryOrder:
     return lived([[one] for one in told])
 
 
-def filings(order: Order) -> Counter[UUID]:
+def filings(order: DeliveryOrder) -> Counter[UUID]:
     return Counter(ticket for job in order.jobs if job.kind == "initial" for ticket in job.ticket_ids)
 
 
-def due(order: Order) -> set[UUID]:
+def due(order: DeliveryOrder) -> set[UUID]:
     """What senders would send, all in all."""
     return {ticket for job in order.jobs if job.state == "due" for ticket in job.ticket_ids & order.active}
 
@@ -84,7 +84,7 @@ def test_a_batch_at_once_is_known_when_it_comes_again(arrived: tuple[Sequence[To
     told = arrived[1]
     order = one_by_one(told)
     again = judge(told, {ORDER: order})
-    assert set(again.verdicts) <= {Verdict.KNOWN, Verdict.OLDER}
+    assert set(again.verdicts) <= {SnapshotVerdict.KNOWN, SnapshotVerdict.OLDER}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
 
@@ -96,9 +96,9 @@ def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: lis
     assert [job.job_id for job in one.jobs] == [job.job_id for job in other.jobs]
 
 
-def with_states(order: Order, *states: str) -> Order:
+def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
     jobs = [Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids) for j, s in zip(order.jobs, states, strict=True)]  # type: ignore[arg-type]  # a test writes states as text
-    return Order(order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs))
+    return DeliveryOrder(order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs))
 
 
 def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
@@ -127,7 +127,7 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
     order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")])
     job = order.jobs[0]
     gone = Job(job.job_id, ORDER, "initial", "sent", is_held=False, ticket_ids=frozenset({ticket_id(ORDER, 1)}))
-    left = Order(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
+    left = DeliveryOrder(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
     again = file(left)
     assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
     assert again.jobs[1].job_id != job.job_id
@@ -145,13 +145,13 @@ def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
     moved = judge([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
-    found = judge([JobAgain(ORDER, job_id), JobAgain(ORDER, job_id)], {ORDER: moved})
-    assert found.verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    found = judge([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
+    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.KNOWN]
     assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
 
 
 def test_positions_of_the_two_writers_are_never_compared() -> None:
-    found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: Order(ORDER)})
-    assert found.verdicts == [Verdict.APPLIED, Verdict.APPLIED]
+    found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)})
+    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.APPLIED]
     older = judge([issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders)
-    assert older.verdicts == [Verdict.OLDER, Verdict.APPLIED]
+    assert older.verdicts == [SnapshotVerdict.OLDER, SnapshotVerdict.APPLIED]

@@ -18,8 +18,8 @@ from schemas.orders import Person
 from services.delivery.documents import document, plain
 from services.delivery.errors import MailUnsound
 from services.delivery.sender import headers
-from services.delivery.sender.mail import Letterhead, bodies, body, compose, named_files, subject
-from services.delivery.sender.readback import Meant, check
+from services.delivery.sender.mail import SenderIdentity, bodies, body, compose, named_files, subject
+from services.delivery.sender.readback import ExpectedMail, check
 from tests.support.deliveries import issued
 
 HEADERS = [
@@ -56,7 +56,9 @@ def composed(buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets",
         [b"%PDF a", b"%PDF b"],
         job_id=UUID(int=1),
         recipient="ada@example.org",
-        letterhead=Letterhead((plain(sender, 100), "tickets@example.org"), (plain(sender, 100), "help@example.org")),
+        letterhead=SenderIdentity(
+            (plain(sender, 100), "tickets@example.org"), (plain(sender, 100), "help@example.org")
+        ),
         now=datetime(2026, 11, 21, tzinfo=UTC),
     )
 
@@ -114,7 +116,7 @@ def test_what_is_written_is_what_is_read_back(text: str) -> None:
     head = [("To", headers.mailbox(meant, "ada@example.org")), ("Subject", headers.unstructured(meant))]
     texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
     mail = headers.block(head) + body(texts, files, boundary="=_x")
-    check(mail, Meant(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files))
+    check(mail, ExpectedMail(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -171,7 +173,7 @@ def test_a_mail_that_is_not_the_one_that_was_meant_is_refused(old: bytes, new: b
     mail = composed("Ada")
     snapshot = issued("shop:727", 1, "Active", buyer=Person(name="Ada", email="ada@example.org"))
     made = document(snapshot, snapshot.tickets)
-    meant = Meant(
+    meant = ExpectedMail(
         HEADERS[:-2],
         {"From": ("Tickets", "tickets@example.org"), "To": ("Ada", "ada@example.org"), "Reply-To": ("Tickets", "help@example.org")},
         subject(made),

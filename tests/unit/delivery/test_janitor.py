@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from services.delivery.blob_store import Files
-from services.delivery.sender.cleanup import PLATES_INTERVAL_S, Janitor
-from services.delivery.sender.telemetry import Telemetry
-from services.delivery.store import Register
+from services.delivery.blob_store import BlobStore
+from services.delivery.sender.cleanup import PLATES_INTERVAL_S, FileCleanup
+from services.delivery.sender.telemetry import SenderTelemetry
+from services.delivery.store import FileIndex
 
 
-class Told(Telemetry):
+class Told(SenderTelemetry):
     def __init__(self) -> None:
         self.removed: list[int] = []
 
@@ -23,7 +23,7 @@ class Told(Telemetry):
         self.removed.append(plates)
 
 
-def no_register() -> Register:
+def no_register() -> FileIndex:
     pytest.fail("the database is not asked")
 
 
@@ -41,7 +41,7 @@ def test_unused_plates_go_once_an_hour_and_a_folder_that_is_away_stops_nobody(tm
         asked.append(now[0])
         return next(steps)
 
-    janitor = Janitor(no_register, Files(str(tmp_path)), 0, told, lambda: now[0], plates)
+    janitor = FileCleanup(no_register, BlobStore(str(tmp_path)), 0, told, lambda: now[0], plates)
     for _ in range(30):
         janitor.turn()
         now[0] += PLATES_INTERVAL_S / 10

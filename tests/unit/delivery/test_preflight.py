@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from schemas.orders import CampaignSaid
+from schemas.orders import CampaignSnapshot
 from services.delivery import documents, preflight, printer
 from services.delivery.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
-from services.delivery.settings import Settings
-from services.issuer.rules.campaigns import Definition
-from services.runtime.admin.cli_support import Exit, explained
+from services.delivery.settings import DeliverySettings
+from services.issuer.rules.campaigns import CampaignDefinition
+from services.runtime.admin.cli_support import ExitCode, explained
 from services.runtime.settings import read
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import made
@@ -63,7 +63,7 @@ def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     ours()
     with pytest.raises(DesignUnknown, match="campaign spring") as refused:
         preflight.campaign({**CONTENT, "design": design})
-    assert explained(refused.value)[1] is Exit.UNKNOWN
+    assert explained(refused.value)[1] is ExitCode.UNKNOWN
 
 
 def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: Ours, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: 
         update={"campaigns": (DRAW.model_copy(update={"design": "door"}),)}
     )
     page = documents.document(snapshot, snapshot.tickets).pages[0]
-    renderer: Renderer = printer.renderer(read(Settings))
+    renderer: Renderer = printer.renderer(read(DeliverySettings))
     chosen = renderer.library.choose(page.design)
     assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
 
@@ -83,7 +83,7 @@ def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(ours
     ours(manifest=('languages = ["en"]', 'languages = ["en", "pt"]'))
     with pytest.raises(DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. ") as refused:
         preflight.campaign({**CONTENT, "language": "it"})
-    assert explained(refused.value)[1] is Exit.UNKNOWN
+    assert explained(refused.value)[1] is ExitCode.UNKNOWN
     assert plates(tmp_path) == []
     preflight.campaign({**CONTENT, "language": "pt-BR"})
     assert len(plates(tmp_path)) == 1
@@ -92,7 +92,7 @@ def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(ours
 def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> None:
     ours(manifest=('languages = ["en"]', 'languages = ["en", "fr"]'))
     preflight.campaign({**CONTENT, "language": "fr"})
-    renderer: Renderer = printer.renderer(read(Settings))
+    renderer: Renderer = printer.renderer(read(DeliverySettings))
     campaign = DRAW.model_copy(update={"design": "door", "language": "fr"})
     snapshot = issued("shop:1", 1, "Active").model_copy(update={"campaigns": (campaign,)})
     page = documents.document(snapshot, snapshot.tickets, renderer.language).pages[0]
@@ -100,7 +100,7 @@ def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> N
 
 
 def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
-    definition = Definition.model_validate(
+    definition = CampaignDefinition.model_validate(
         {
             "id": "spring",
             "name": "Spring Draw",
@@ -110,16 +110,16 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
             "time": "19:30",
         }
     )
-    told = CampaignSaid.model_validate({"version": 1, **definition.said()})
+    told = CampaignSnapshot.model_validate({"version": 1, **definition.said()})
     assert (told.campaign_id, told.starts_on, told.starts_at) == ("spring", date(2027, 3, 6), "19:30")
-    assert definition.said().keys() == CampaignSaid.model_fields.keys() - {"version"}
+    assert definition.said().keys() == CampaignSnapshot.model_fields.keys() - {"version"}
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
 def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
     with pytest.raises(PlatesFolderUnusable):
-        printer.shelf(read(Settings))
+        printer.shelf(read(DeliverySettings))
 
 
 def test_plates_are_kept_where_the_xdg_specification_has_caches(
@@ -127,9 +127,9 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, so none")
-    assert printer.shelf(Settings()).folder == tmp_path / ".cache" / "stubline" / "plates"
+    assert printer.shelf(DeliverySettings()).folder == tmp_path / ".cache" / "stubline" / "plates"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made_there: Shelf = printer.shelf(Settings())
+    made_there: PlateCache = printer.shelf(DeliverySettings())
     assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
 

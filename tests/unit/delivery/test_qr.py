@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from services.delivery.printing import qr
-from services.delivery.printing.qr import ALPHABET, MASK, Stencil, drawn, path, stencil, svg_path
+from services.delivery.printing.qr import ALPHABET, MASK, QrStencil, drawn, path, stencil, svg_path
 
 FORMS = [(1, 0), (2, 5), (35, MASK), (35, 7), (36, 1), (47, 6)]  # length and mask; of versions 1, 2 and 3
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -146,7 +146,7 @@ def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
 @pytest.mark.parametrize(("length", "mask"), FORMS)
 def test_a_stencil_survives_its_bytes(length: int, mask: int) -> None:
     quick = made(length, mask=mask)
-    again = Stencil.from_bytes(quick.to_bytes())
+    again = QrStencil.from_bytes(quick.to_bytes())
     assert again == quick
     assert again.to_bytes() == quick.to_bytes()
     payload = (ALPHABET[7:] * 2)[:length]
@@ -158,7 +158,7 @@ def test_changed_bytes_are_refused(data: st.DataObject) -> None:
     written = bytearray(made(35).to_bytes())
     written[data.draw(st.integers(0, len(written) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError):
-        Stencil.from_bytes(bytes(written))
+        QrStencil.from_bytes(bytes(written))
 
 
 @given(data=st.data(), more=st.binary(min_size=1, max_size=200))
@@ -166,13 +166,13 @@ def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(data: st.DataObj
     written = made(2).to_bytes()
     for changed in (written[: data.draw(st.integers(0, len(written) - 1))], written + more):
         with pytest.raises(ValueError):
-            Stencil.from_bytes(changed)
+            QrStencil.from_bytes(changed)
 
 
 @given(st.binary(max_size=400))
 def test_bytes_of_anything_else_are_refused_as_no_stencil(data: bytes) -> None:
     with pytest.raises(ValueError, match="no stencil"):
-        Stencil.from_bytes(data)
+        QrStencil.from_bytes(data)
 
 
 def sealed(body: bytes) -> bytes:
@@ -182,11 +182,11 @@ def sealed(body: bytes) -> bytes:
 def test_a_refusal_of_bytes_says_what_is_wrong_with_them() -> None:
     body = made(2).to_bytes()[:-4]
     with pytest.raises(ValueError, match="of format 9, and this release reads format 1"):
-        Stencil.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
+        QrStencil.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
     with pytest.raises(ValueError, match="for 2 characters in version 1 has not"):
-        Stencil.from_bytes(sealed(body[:-1]))
+        QrStencil.from_bytes(sealed(body[:-1]))
     with pytest.raises(ValueError, match="checksum"):
-        Stencil.from_bytes(body + b"\0\0\0\0")
+        QrStencil.from_bytes(body + b"\0\0\0\0")
 
 
 @given(sides())

@@ -10,7 +10,7 @@ import pytest
 from schemas.orders import TicketsChanged, TicketStatus
 from services.delivery import wording
 from services.delivery.documents import document
-from services.delivery.printing.design.library import Library, builtin, builtin_names, lookup
+from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, lookup
 from services.delivery.printing.tools import samples
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import SHEETS, press
@@ -143,8 +143,8 @@ def test_a_language_is_looked_up_from_its_country_to_its_own(asked: str, has: li
 
 
 def test_a_language_that_a_design_lacks_is_its_first() -> None:
-    assert Library().choose("event-ticket", "it").language == "en"
-    assert Library().choose("event-ticket", "fr-CA").language == "fr"
+    assert DesignLibrary().choose("event-ticket", "it").language == "en"
+    assert DesignLibrary().choose("event-ticket", "fr-CA").language == "fr"
 
 
 def test_quotes_of_a_pattern_are_not_printed() -> None:

@@ -14,12 +14,12 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.callbacks import records
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback, fold
+from services.ingest.rules.facts import ParsedCallback, fold
 from services.ingest.vendors.adyen import webhook as adyen
 from services.ingest.vendors.adyen.items import pieces
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
@@ -29,15 +29,15 @@ DISPUTE = "QLKZTM5FXS475S65"
 EUR = {"currency": "EUR", "value": 1500}
 
 
-def read(it: dict[str, Any]) -> Callback:
+def read(it: dict[str, Any]) -> ParsedCallback:
     return vendors.read(ADYEN.record(sample(it)))
 
 
-def disputed(code: str, **changes: object) -> Callback:
+def disputed(code: str, **changes: object) -> ParsedCallback:
     return read(item("chargeback", eventCode=code, **changes))
 
 
-def only(callback: Callback) -> Movement:
+def only(callback: ParsedCallback) -> Movement:
     (fact,) = callback.moved
     return Movement.model_validate_json(fact.content)
 
@@ -46,13 +46,13 @@ def said(it: Movement) -> tuple[str, str, str, str, int | None]:
     return it.kind, it.reference, it.payment, it.state, it.amount_minor
 
 
-def ending(*callbacks: Callback) -> list[Movement]:
+def ending(*callbacks: ParsedCallback) -> list[Movement]:
     known = fold({}, [fact for callback in callbacks for fact in callback.moved])
     return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
 
 
 def is_let_in(body: bytes, key: str = KEY) -> bool:
-    return adyen.verify(Delivery({}, body, [adyen.key_of(key)]))
+    return adyen.verify(WebhookRequest({}, body, [adyen.key_of(key)]))
 
 
 # Proof of origin.
@@ -304,7 +304,7 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
 def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> None:
     """Who has seen an item may send it in any company, with another date each time: no flood comes of one callback."""
     many = sample(*(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101)))
-    (record,) = records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
+    (record,) = records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
         vendors.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
@@ -316,7 +316,7 @@ def test_each_item_is_a_record_of_its_order() -> None:
         item(), item(merchantReference="728", pspReference="B1"), item(merchantReference="", pspReference="C1")
     )
     assert adyen.orders(several.body) == ["727", "728", None]
-    at_the_door = list(records(Shop("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
+    at_the_door = list(records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
     assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
     told = [vendors.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
@@ -330,7 +330,7 @@ def test_each_item_is_a_record_of_its_order() -> None:
 def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
     """No time is signed: whoever has seen an item must not multiply it."""
     many = sample(*[item()] * 400)
-    shop = Shop("adyen", adyen.SOURCE, (), orders_of="shop")
+    shop = SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop")
     (one,) = records(shop, "", many.body)
     assert len(one.data or b"") < 2_000
 

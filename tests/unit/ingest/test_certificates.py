@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.ingest.webhooks import certificates
-from services.ingest.webhooks.certificates import Certificates
+from services.ingest.webhooks.certificates import CertificateCache
 
 HOST = "https://api.paypal.com/v1/notifications/certs/"
 PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -35,9 +35,9 @@ class Vendor:
     async def stream(self) -> AsyncIterator[bytes]:
         yield self.content
 
-    def certificates(self) -> Certificates:
+    def certificates(self) -> CertificateCache:
         client = httpx.AsyncClient(transport=httpx.MockTransport(self), follow_redirects=False)
-        return Certificates(client, clock=lambda: self.now)
+        return CertificateCache(client, clock=lambda: self.now)
 
 
 def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
@@ -185,7 +185,7 @@ def test_what_is_no_plain_small_certificate_is_not_kept(status: int, content: by
         return httpx.Response(status, content=stream(), headers=headers)
 
     async def run() -> None:
-        held = Certificates(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+        held = CertificateCache(httpx.AsyncClient(transport=httpx.MockTransport(answer)))
         assert not await held.fetch(HOST + "A")
         assert not held.known
 
@@ -211,7 +211,7 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
     async def run() -> None:
         for stream in (endless(), dripping()):
             answer = httpx.Response(200, content=stream)
-            held = Certificates(httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it)))
+            held = CertificateCache(httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it)))
             async with asyncio.timeout(5):
                 assert not await held.fetch(HOST + "A")
         assert read < 40
@@ -228,6 +228,6 @@ def test_no_failure_is_raised(error: Exception) -> None:
         raise error
 
     async def run() -> None:
-        assert not await Certificates(httpx.AsyncClient(transport=httpx.MockTransport(fail))).fetch(HOST + "A")
+        assert not await CertificateCache(httpx.AsyncClient(transport=httpx.MockTransport(fail))).fetch(HOST + "A")
 
     asyncio.run(run())

@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.ingest.webhooks.connection import Connections
+from services.ingest.webhooks.connection import OpenConnections
 from services.ingest.webhooks.protocol import TRAILERS_BYTES_MAX
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -52,7 +52,7 @@ class Written(asyncio.Transport):
 
 
 async def answer(reads: Sequence[bytes]) -> bytes:
-    made = Connections(10, 10.0).protocol()
+    made = OpenConnections(10, 10.0).protocol()
     config = uvicorn.Config(counted, http=made, lifespan="off", log_config=None, server_header=False)
     config.load()
     one, written = made(config, ServerState(), {}), Written()  # type: ignore[call-arg] # uvicorn's own arguments

@@ -14,8 +14,8 @@ from schemas.envelope import NUL, NotAnEvent
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest import vendors
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import Order, Payment, Verdict, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import CallbackVerdict, KnownOrder, KnownPayment, judge_all
 from services.ingest.store import facts_of, written
 from services.ingest.vendors.shared.source import CertificateNeededError
 from services.ingest.worker import observed, signalled
@@ -42,15 +42,17 @@ def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
     return vendor.source.verify(vendor.delivery(sample, at=at))
 
 
-def verdicts_and_order(*told: Callback, known: Order | None = None) -> tuple[list[Verdict], Order]:
+def verdicts_and_order(
+    *told: ParsedCallback, known: KnownOrder | None = None
+) -> tuple[list[CallbackVerdict], KnownOrder]:
     order_ids = {it.order_id for it in told if it.order_id} or {"shop:1"}
-    orders = {name: known or Order(name, 1, 0, None, {}, frozenset()) for name in order_ids}
-    payments = {name: Payment(name) for it in told for name in it.payments}
+    orders = {name: known or KnownOrder(name, 1, 0, None, {}, frozenset()) for name in order_ids}
+    payments = {name: KnownPayment(name) for it in told for name in it.payments}
     judged = judge_all(told, orders, seen=[], payments=payments)
     return judged.verdicts, judged.orders[min(order_ids)]
 
 
-def ends(vendor: Vendor, sample: Sample) -> Callback | None:
+def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
     """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else fails the test."""
     try:
         return vendors.read(vendor.record(sample))
@@ -60,7 +62,7 @@ def ends(vendor: Vendor, sample: Sample) -> Callback | None:
     return None
 
 
-def is_sayable(told: Callback) -> None:
+def is_sayable(told: ParsedCallback) -> None:
     """It can be stored, and said, and what is said can be read."""
     assert 1 <= len(told.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in told.payments)
@@ -138,7 +140,7 @@ def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample
         assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
         is_sayable(once)
         verdicts, _ = verdicts_and_order(once, again)
-        assert verdicts[1] is Verdict.KNOWN
+        assert verdicts[1] is CallbackVerdict.KNOWN
 
 
 @every_sample

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from schemas.callbacks import TOPIC
 from schemas.envelope import NotAnEvent, Output
 from services.ingest import vendors
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackMisaddressed
-from services.ingest.rules.facts import Callback
-from services.ingest.settings import Settings
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.settings import IngestSettings
 from services.ingest.vendors.adyen.items import document
-from services.ingest.webhooks.app import Callbacks
-from services.ingest.webhooks.certificates import Certificates
-from services.ingest.webhooks.publisher import NotTakenError, Publisher
+from services.ingest.webhooks.app import WebhookHandler
+from services.ingest.webhooks.certificates import CertificateCache
+from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.vendors import VENDORS, Sample
@@ -50,12 +50,12 @@ class Taken:
         return done
 
 
-def opened(vendor: Vendor, taken: Taken) -> Callbacks:
+def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
     orders_of = "shop" if vendor.source.needs_shop else ""
     key = vendor.source.key_of(vendor.secret)
-    shop = Shop("vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options)
-    known = Certificates(known=vendor.certificates)
-    return Callbacks({"vendor": shop}, cast("Publisher", taken), Settings(), known)
+    shop = SourceConfig("vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options)
+    known = CertificateCache(known=vendor.certificates)
+    return WebhookHandler({"vendor": shop}, cast("CallbackPublisher", taken), IngestSettings(), known)
 
 
 def sent(
@@ -76,7 +76,7 @@ def sent(
     return asyncio.run(send()), taken.outputs
 
 
-def read(output: Output) -> Callback:
+def read(output: Output) -> ParsedCallback:
     return vendors.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
 
 
@@ -156,7 +156,7 @@ def signable(vendor: Vendor, sample: Sample, chance: random.Random) -> Sample:
     return sample._replace(body=body)
 
 
-async def passed(door: Callbacks, vendor: Vendor, told: Sample) -> tuple[int, bytes]:
+async def passed(door: WebhookHandler, vendor: Vendor, told: Sample) -> tuple[int, bytes]:
     """Past HTTP."""
     answers = list[MutableMapping[str, Any]]()
     headers = {b"content-type": vendor.source.media, **vendor.sign(told, vendor.secret, time.time())}
@@ -282,7 +282,7 @@ class Refusing(Taken):
     def publish(self, output: Output) -> asyncio.Future[None]:
         self.outputs.append(output)
         refused = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(refused.set_exception, NotTakenError("it rests"))
+        asyncio.get_running_loop().call_soon(refused.set_exception, BrokerDidNotTakeError("it rests"))
         return refused
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import vendors
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import Payment, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import KnownPayment, judge_all
 from services.ingest.store import facts_of, written
 from services.ingest.worker import observed
 from services.runtime.errors import Poison
@@ -36,7 +36,7 @@ scraps = st.recursive(
 )
 
 
-def ends(it: Record) -> Callback | None:
+def ends(it: Record) -> ParsedCallback | None:
     """A callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
         return vendors.read(it)
@@ -44,7 +44,7 @@ def ends(it: Record) -> Callback | None:
         return None
 
 
-def is_sayable(callback: Callback) -> None:
+def is_sayable(callback: ParsedCallback) -> None:
     """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
     assert len(callback.key) <= 1_000
     assert callback.order_id is not None
@@ -52,7 +52,7 @@ def is_sayable(callback: Callback) -> None:
         [callback],
         {callback.order_id: untold(callback.order_id)},
         seen=[],
-        payments={name: Payment(name) for name in callback.payments},
+        payments={name: KnownPayment(name) for name in callback.payments},
     )
     order = after[callback.order_id]
     stored = written(order.facts)

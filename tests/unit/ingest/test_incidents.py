@@ -15,7 +15,7 @@ from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
     NUMBER,
     Evidence,
-    Told,
+    EvidenceRow,
     fingerprint,
     gathered,
     name_of,
@@ -77,7 +77,7 @@ def test_a_source_is_named_as_the_sources_file_names_it(said: str, source: str) 
 
 
 EVIDENCE = st.builds(
-    Told,
+    EvidenceRow,
     evidence=st.just(Evidence.LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
@@ -93,7 +93,7 @@ EVIDENCE = st.builds(
 
 
 @given(st.lists(EVIDENCE), st.randoms())
-def test_the_order_in_which_the_evidence_comes_does_not_matter(told: list[Told], chance: Random) -> None:
+def test_the_order_in_which_the_evidence_comes_does_not_matter(told: list[EvidenceRow], chance: Random) -> None:
     shuffled = list(told)
     chance.shuffle(shuffled)
     found = gathered(told)

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Callback, Fact
-from services.ingest.rules.judge import FACTS_MAX, JOINED_MAX, MOVED_MAX, ORDERS_MAX, Order, Payment, Verdict, judge_all
+from services.ingest.rules.facts import Fact, ParsedCallback
+from services.ingest.rules.judge import (
+    FACTS_MAX,
+    JOINED_MAX,
+    MOVED_MAX,
+    ORDERS_MAX,
+    CallbackVerdict,
+    KnownOrder,
+    KnownPayment,
+    judge_all,
+)
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
@@ -29,17 +38,19 @@ def movement(reference: str = "re_1", kind: MovementKind = "refund", second: int
     )
 
 
-def told_by_shop(order_id: str, status: str = "completed", second: int = 0, payments: Sequence[str] = ()) -> Callback:
+def told_by_shop(
+    order_id: str, status: str = "completed", second: int = 0, payments: Sequence[str] = ()
+) -> ParsedCallback:
     order = Storefront(status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=())
     told = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
     return facts.callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
 
 
-def told_by_gateway(moved: Fact, payments: Sequence[str], order_id: str | None = None) -> Callback:
+def told_by_gateway(moved: Fact, payments: Sequence[str], order_id: str | None = None) -> ParsedCallback:
     return facts.callback(f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,))
 
 
-def checked(verdict: str, second: int, payments: Sequence[str]) -> Callback:
+def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     said = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
     return told_by_gateway(facts.verdict_fact(said, about="prv_1"), payments)
@@ -48,18 +59,18 @@ def checked(verdict: str, second: int, payments: Sequence[str]) -> Callback:
 class World(NamedTuple):
     """The tables, as they stand between two batches."""
 
-    orders: dict[str, Order]
-    payments: dict[str, Payment]
+    orders: dict[str, KnownOrder]
+    payments: dict[str, KnownPayment]
     seen: list[tuple[str, bytes]]
 
 
-def worked(batches: Sequence[Sequence[Callback]]) -> tuple[World, list[Verdict]]:
+def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackVerdict]]:
     """As the worker does it: payments first, then the orders that are named and those that name the payments."""
-    world, verdicts = World({}, {}, []), list[Verdict]()
+    world, verdicts = World({}, {}, []), list[CallbackVerdict]()
     for batch in batches:
-        payments = {name: world.payments.get(name, Payment(name)) for it in batch for name in it.payments}
+        payments = {name: world.payments.get(name, KnownPayment(name)) for it in batch for name in it.payments}
         named = {it.order_id for it in batch if it.order_id} | {o for it in payments.values() for o in it.orders}
-        orders = {name: world.orders.get(name, Order(name, 1, 0, None, {}, frozenset())) for name in sorted(named)}
+        orders = {name: world.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset())) for name in sorted(named)}
         judged = judge_all(batch, orders, seen=world.seen, payments=payments)
         world.orders.update(judged.orders)
         world.payments.update(judged.payments)
@@ -94,12 +105,12 @@ callbacks = st.one_of(
 
 
 @st.composite
-def two_tellings(draw: st.DrawFn) -> tuple[list[list[Callback]], list[list[Callback]]]:
+def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
     """One history, told once in a row, and again interleaved, repeated and cut into other batches."""
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
     again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
     cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
-    batches, at = list[list[Callback]](), 0
+    batches, at = list[list[ParsedCallback]](), 0
     for size in cuts:
         if at < len(again):
             batches.append(again[at : at + size])
@@ -111,7 +122,7 @@ def two_tellings(draw: st.DrawFn) -> tuple[list[list[Callback]], list[list[Callb
 @settings(max_examples=1_000)
 @given(two_tellings())
 def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_same_orders(
-    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+    tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     (once, _), (again, _) = (worked(it) for it in tellings)
     assert known(once) == known(again)
@@ -122,7 +133,7 @@ def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_sam
 
 @given(two_tellings())
 def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_else(
-    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+    tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     """Said again in one sentence, without the machinery."""
     world, _ = worked(tellings[1])
@@ -137,14 +148,14 @@ def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_
 
 @given(two_tellings())
 def test_what_was_told_before_changes_nothing(
-    tellings: tuple[list[list[Callback]], list[list[Callback]]],
+    tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     once, _ = worked(tellings[1])
     twice, verdicts = worked([*tellings[1], *tellings[1]])
     assert {name: order.sequence for name, order in twice.orders.items()} == {
         name: order.sequence for name, order in once.orders.items()
     }
-    assert set(verdicts[len(verdicts) // 2 :]) == {Verdict.KNOWN}
+    assert set(verdicts[len(verdicts) // 2 :]) == {CallbackVerdict.KNOWN}
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
@@ -175,7 +186,7 @@ def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -
     """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for it."""
     told = [told_by_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
     world, verdicts = worked([told])
-    assert set(verdicts) == {Verdict.APPLIED}
+    assert set(verdicts) == {CallbackVerdict.APPLIED}
     assert len(world.payments["shop/manual"].orders) == ORDERS_MAX
 
 
@@ -183,11 +194,11 @@ def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     flood = [told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(MOVED_MAX + 5)]
     _, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
-    assert verdicts.count(Verdict.OVERFULL) == 5
-    assert verdicts[-1] is Verdict.APPLIED
+    assert verdicts.count(CallbackVerdict.OVERFULL) == 5
+    assert verdicts[-1] is CallbackVerdict.APPLIED
     statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
     _, verdicts = worked([[shop], flood, statuses])
-    assert verdicts[-FACTS_MAX:].count(Verdict.OVERFULL) == 2  # its own facts alone count
+    assert verdicts[-FACTS_MAX:].count(CallbackVerdict.OVERFULL) == 2  # its own facts alone count
 
 
 def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
@@ -197,7 +208,7 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
             "gate test", order_id, notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),)
         )
         world, verdicts = worked([[kept], [kept]])
-        assert verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+        assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
         assert not any(order.sequence for order in world.orders.values())
 
 
@@ -211,5 +222,5 @@ def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
         [[shop], *[flood[at : at + 50] for at in range(0, len(flood), 50)], [told_by_shop("shop:1", "refunded", 9)]]
     )
     assert len(world.orders["shop:1"].facts) <= JOINED_MAX + FACTS_MAX + 2
-    assert Verdict.OVERFULL in verdicts
-    assert verdicts[-1] is Verdict.APPLIED
+    assert CallbackVerdict.OVERFULL in verdicts
+    assert verdicts[-1] is CallbackVerdict.APPLIED

@@ -17,9 +17,9 @@ from schemas.orders import Movement, Storefront
 from services.ingest import vendors
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact
-from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.runtime.loop.dead_letters import replay_output, replayed
-from services.runtime.loop.ports import Replay
+from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS
@@ -57,7 +57,7 @@ def quantity_of(quantity: int) -> dict[str, object]:
 
 
 def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
-    order, seen = Order("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
+    order, seen = KnownOrder("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
     callbacks = [vendors.read(it) for it in records]
     for at in range(0, len(callbacks), size):
         batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
@@ -107,7 +107,7 @@ def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_q
 
 def test_a_replay_counts_where_its_record_first_stood() -> None:
     first, last = appended([Sent("told", 3, 0), Sent("told", 2, 5)])
-    output = replay_output("stubline.ingest.replay.v1", Replay(UUID(int=7), first))
+    output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
     raw = Record(output.topic, 0, 99, last.timestamp_ms + 60_000, output.key, output.value, list(output.headers))
     again = replayed(raw)
     assert vendors.read(again) == vendors.read(first)
@@ -140,8 +140,8 @@ def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> 
 def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
-    order = Order("shop:727", 1, 0, None, {}, frozenset())
-    verdicts = [Verdict.APPLIED, Verdict.KNOWN, Verdict.OLDER]
+    order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
+    verdicts = [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN, CallbackVerdict.OLDER]
     callbacks = [vendors.read(it)._replace(payments=()) for it in (first, copy, between)]
     assert judge_all(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
 

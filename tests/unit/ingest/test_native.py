@@ -19,9 +19,9 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person, Storefront
 from services.ingest import vendors
 from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import STOREFRONT, Callback
+from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.native import webhook as native
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native as published
 from tests.support.callbacks import native_order, record
@@ -47,7 +47,7 @@ def test_the_lines_that_sign_for_the_door_are_let_in(tmp_path: Path) -> None:
     told = (tmp_path / "told").read_bytes().split(b"\0")
     sent = [told[at + 1].partition(b": ") for at, it in enumerate(told) if it == b"-H"]
     body = told[told.index(b"--data-raw") + 1]
-    delivery = Delivery({name: text for name, _, text in sent}, body, [secret.encode()], time.time())
+    delivery = WebhookRequest({name: text for name, _, text in sent}, body, [secret.encode()], time.time())
     assert native.verify(delivery)
     assert not native.verify(delivery._replace(secrets=[b"another secret of it"]))
     assert native.event_id(delivery) == "0193f1a0-0000-7000-8000-000000000001"
@@ -68,11 +68,11 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
 # An event in structured mode says what it is, by whichever way it comes.
 
 
-def over_http(event: Mapping[str, object]) -> Callback:
+def over_http(event: Mapping[str, object]) -> ParsedCallback:
     return vendors.read(VENDORS["native"].record(Sample(json.dumps(event).encode())))
 
 
-def over_kafka(event: Mapping[str, object]) -> Callback:
+def over_kafka(event: Mapping[str, object]) -> ParsedCallback:
     headers = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
     return vendors.read(Record("t", 0, 0, 0, b"vendor:727", json.dumps(event).encode(), headers))
 
@@ -82,7 +82,7 @@ either_way = pytest.mark.parametrize("read", [over_http, over_kafka])
 
 @either_way
 def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_looks_like(
-    read: Callable[[Mapping[str, object]], Callback],
+    read: Callable[[Mapping[str, object]], ParsedCallback],
 ) -> None:
     """A storefront may send its quotes in the same form."""
     order = native_order(source="vendor")
@@ -100,7 +100,9 @@ def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_looks_
 
 
 @either_way
-def test_the_order_of_a_structured_event_may_stand_in_base64(read: Callable[[Mapping[str, object]], Callback]) -> None:
+def test_the_order_of_a_structured_event_may_stand_in_base64(
+    read: Callable[[Mapping[str, object]], ParsedCallback],
+) -> None:
     order = native_order(source="vendor")
     encoded = read({**EVENT, "data_base64": base64.b64encode(json.dumps(order).encode()).decode()})
     assert encoded.facts == read({**EVENT, "data": order}).facts

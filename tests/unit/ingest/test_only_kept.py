@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from schemas.orders import Storefront
 from services.ingest import vendors
 from services.ingest.callbacks import records
-from services.ingest.config.sources_file import Shop
+from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors import KINDS
 from services.ingest.vendors.shared.money import EXPONENTS
 from services.ingest.vendors.shared.php_lists import listed
@@ -27,7 +27,7 @@ from tests.support.callbacks import AT, native, native_order, record, woo_order
 PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
 
 
-def front(callback: Callback) -> Storefront:
+def front(callback: ParsedCallback) -> Storefront:
     """As it was written, which is as the model writes it."""
     (content,) = [fact.content for fact in callback.facts if fact.name == "storefront"]
     found = Storefront.model_validate_json(content)
@@ -35,15 +35,15 @@ def front(callback: Callback) -> Storefront:
     return found
 
 
-def read(decimals: int | None = None, **changes: object) -> Callback:
+def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
     return vendors.read(record(woo_order(**changes), decimals=decimals))
 
 
-def noted(callback: Callback) -> list[tuple[str, str]]:
+def noted(callback: ParsedCallback) -> list[tuple[str, str]]:
     return [(it.kind, it.what) for it in callback.notices]
 
 
-def usual(callback: Callback) -> None:
+def usual(callback: ParsedCallback) -> None:
     """Everything that tickets and payments depend on came through."""
     found = front(callback)
     assert [(it.line_id, it.quantity) for it in found.lines] == [("315", 2), ("316", 1)]
@@ -156,7 +156,7 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
 
 
 def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
-    shop = Shop("shop", KINDS["woocommerce"], (), decimals=2)
+    shop = SourceConfig("shop", KINDS["woocommerce"], (), decimals=2)
     (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
     output = made.encode(time=AT)
     callback = vendors.read(Record(output.topic, 0, 0, 0, output.key, output.value, output.headers))
@@ -294,7 +294,7 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(s
     assert noted(callback) == ([("missing-field", name) for name in names] if said else [])
 
 
-def own(**changes: object) -> Callback:
+def own(**changes: object) -> ParsedCallback:
     return vendors.read(native(native_order(**changes)))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from services.ingest.webhooks.rate_limit import BURST_S, RECENT_MAX, Pace, Paces
+from services.ingest.webhooks.rate_limit import BURST_S, RECENT_MAX, SourceRateLimits, TokenBucket
 
 WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 
 
 @given(WAITS, floats(0.1, 50))
 def test_never_more_than_the_burst_and_the_rate_over_any_time(waits: list[float], rate: float) -> None:
-    pace, now, taken = Pace(rate), 0.0, 0
+    pace, now, taken = TokenBucket(rate), 0.0, 0
     for wait in waits:
         now += wait
         taken += pace.take(now)
@@ -21,23 +21,23 @@ def test_never_more_than_the_burst_and_the_rate_over_any_time(waits: list[float]
 
 @given(floats(1, 50))
 def test_who_keeps_to_the_rate_is_never_told_to_slow_down(rate: float) -> None:
-    pace = Pace(rate)
+    pace = TokenBucket(rate)
     assert all(pace.take(number / rate * 1.000001) for number in range(500))
 
 
 def test_asking_for_room_uses_up_nothing() -> None:
-    pace = Pace(1)
+    pace = TokenBucket(1)
     assert all(pace.has_room(0.0) for _ in range(100))
     assert [pace.take(0.0) for _ in range(3)] == [True, True, False]
 
 
 def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
-    pace = Pace(1)
+    pace = TokenBucket(1)
     assert [pace.take(now) for now in (5.0, 5.0, 4.0, 5.0)] == [True, True, False, False]
 
 
 def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> None:
-    paces = Paces(5)
+    paces = SourceRateLimits(5)
     paces.taken(b"seen")
     assert [paces.take(0.0, b"seen") for _ in range(50)].count(True) == 10
     assert all(paces.take(0.0, b"new %d" % number) for number in range(10))
@@ -46,7 +46,7 @@ def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> No
 
 
 def test_repeats_are_taken_as_fast_as_what_is_new() -> None:
-    paces = Paces(5)
+    paces = SourceRateLimits(5)
     for number in range(1, 500):
         assert paces.take(number / 5, b"%d" % number)
         paces.taken(b"%d" % number)
@@ -54,7 +54,7 @@ def test_repeats_are_taken_as_fast_as_what_is_new() -> None:
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
-    paces = Paces(1e6)
+    paces = SourceRateLimits(1e6)
     for number in range(3 * RECENT_MAX):
         paces.taken(b"%d" % number)
     assert len(paces._taken) == RECENT_MAX

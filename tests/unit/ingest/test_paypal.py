@@ -14,11 +14,11 @@ from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.config import sources_file
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors.paypal import proof as paypal_proof
 from services.ingest.vendors.paypal import webhook as paypal
 from services.ingest.vendors.shared import certificates
-from services.ingest.vendors.shared.source import CertificateNeededError, Delivery
+from services.ingest.vendors.shared.source import CertificateNeededError, WebhookRequest
 from services.runtime.settings import ConfigurationError
 from tests.support.vendors import paypal as vendor
 from tests.support.vendors.paypal import APPROVED, AT, BETWEEN, CAPTURE, DAY, DISPUTE, KEY, REFUND, ROOT, VENDOR, event
@@ -28,7 +28,7 @@ CAPTURED = Sample(CAPTURE)
 DAY_S = 86_400.0
 
 
-def delivery(certificate: bytes | None = None, **headers: bytes) -> Delivery:
+def delivery(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
     """The capture as it comes, with other headers, or another certificate behind the address."""
     it = VENDOR.delivery(CAPTURED)
     changed = {b"paypal-" + name.replace("_", "-").encode(): text for name, text in headers.items()}
@@ -36,7 +36,7 @@ def delivery(certificate: bytes | None = None, **headers: bytes) -> Delivery:
     return it._replace(headers={**it.headers, **changed}, certificates=held)
 
 
-def told(body: bytes) -> Callback:
+def told(body: bytes) -> ParsedCallback:
     return vendors.read(VENDOR.record(Sample(body), slug="paypal"))
 
 

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from schemas.envelope import Output
-from services.ingest.config.sources_file import Shop
-from services.ingest.settings import Settings
+from services.ingest.config.sources_file import SourceConfig
+from services.ingest.settings import IngestSettings
 from services.ingest.vendors.paypal import webhook as paypal
-from services.ingest.webhooks.app import Callbacks
-from services.ingest.webhooks.certificates import Certificates
-from services.ingest.webhooks.publisher import Publisher
+from services.ingest.webhooks.app import WebhookHandler
+from services.ingest.webhooks.certificates import CertificateCache
+from services.ingest.webhooks.publisher import CallbackPublisher
 from tests.support.vendors.paypal import BETWEEN, CAPTURE, DAY, KEY, ROOT, URL, VENDOR
 from tests.support.vendors.vendor import Sample
 
@@ -51,14 +51,14 @@ class Played:
 
         return httpx.Response(self.status, content=content())
 
-    def door(self, rate_max: float | None = None, **settings: int) -> Callbacks:
+    def door(self, rate_max: float | None = None, **settings: int) -> WebhookHandler:
         options = {"roots": ROOT.pem.decode()}
-        shop = Shop(
+        shop = SourceConfig(
             "paypal", paypal.SOURCE, (VENDOR.secret.encode(),), rate_max=rate_max, orders_of="shop", options=options
         )
         client = httpx.AsyncClient(transport=httpx.MockTransport(self))
-        given = Settings.model_construct(**{**Settings().model_dump(), **settings})
-        return Callbacks({"paypal": shop}, cast("Publisher", self), given, Certificates(client))
+        given = IngestSettings.model_construct(**{**IngestSettings().model_dump(), **settings})
+        return WebhookHandler({"paypal": shop}, cast("CallbackPublisher", self), given, CertificateCache(client))
 
 
 @pytest.fixture
@@ -68,7 +68,9 @@ def played() -> Played:
     return Played(BETWEEN.sign(KEY, begin=now - DAY, end=now + DAY) + BETWEEN.pem)
 
 
-async def send(door: Callbacks, body: bytes = CAPTURE, secret: str = VENDOR.secret, url: str = URL) -> tuple[int, Any]:
+async def send(
+    door: WebhookHandler, body: bytes = CAPTURE, secret: str = VENDOR.secret, url: str = URL
+) -> tuple[int, Any]:
     headers: Mapping[bytes, bytes] = {
         **VENDOR.sign(Sample(body), secret, time.time()),
         b"paypal-cert-url": url.encode(),

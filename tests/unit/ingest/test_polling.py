@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.poller.reader import Failure, failed
+from services.ingest.poller.reader import PollFailure, failed
 from services.ingest.rules.polling import (
     CEILING_S,
     DENIED_S,
@@ -15,7 +15,7 @@ from services.ingest.rules.polling import (
     PAGE_MAX,
     PAGE_MIN,
     RETRY_AFTER_MAX_S,
-    Trouble,
+    PollProblem,
     after_failure,
     backoff,
     interval,
@@ -23,7 +23,7 @@ from services.ingest.rules.polling import (
     retry_after,
     turns,
 )
-from services.ingest.vendors.shared.poll import MissingError, NonsenseError
+from services.ingest.vendors.shared.poll import MalformedAnswerError, OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
 CHANCE = st.floats(0, 1)
@@ -44,7 +44,7 @@ def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, chanc
 def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     rests, failures = list[float](), 0
     for _ in range(OPENS_AFTER + 8):
-        rest = after_failure(Trouble.AWAY, 0, failures)
+        rest = after_failure(PollProblem.AWAY, 0, failures)
         failures = rest.source_failures
         rests.append(rest.source_s)
     assert rests[: OPENS_AFTER - 1] == [0.0] * (OPENS_AFTER - 1)
@@ -54,15 +54,15 @@ def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
 
 
 def test_each_trouble_rests_what_it_must() -> None:
-    denied = after_failure(Trouble.DENIED, 0, 2)
+    denied = after_failure(PollProblem.DENIED, 0, 2)
     assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (DENIED_S, 0, 2, True)
-    nonsense = after_failure(Trouble.NONSENSE, 0, 2)
+    nonsense = after_failure(PollProblem.NONSENSE, 0, 2)
     assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
-    slowed = after_failure(Trouble.SLOWED, 0, 0, retry_after_s=77)
+    slowed = after_failure(PollProblem.SLOWED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
-    assert after_failure(Trouble.SLOWED, 0, 0).source_s > 0
-    assert after_failure(Trouble.SLOWED, 4, 0, retry_after_s=0).source_s > 60
-    assert after_failure(Trouble.AWAY, 0, 0, retry_after_s=30).source_s == 30
+    assert after_failure(PollProblem.SLOWED, 0, 0).source_s > 0
+    assert after_failure(PollProblem.SLOWED, 4, 0, retry_after_s=0).source_s > 60
+    assert after_failure(PollProblem.AWAY, 0, 0, retry_after_s=30).source_s == 30
 
 
 @pytest.mark.parametrize(
@@ -118,29 +118,29 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 @pytest.mark.parametrize(
     ("error", "trouble", "wait_s"),
     [
-        (status(500), Trouble.AWAY, None),
-        (status(503), Trouble.AWAY, None),
-        (status(502, retry_after="9"), Trouble.AWAY, 9),
-        (status(503, retry_after="9"), Trouble.SLOWED, 9),
-        (status(429, retry_after="7"), Trouble.SLOWED, 7),
-        (status(429), Trouble.SLOWED, None),
-        (status(401), Trouble.DENIED, None),
-        (status(403), Trouble.DENIED, None),
-        (status(404), Trouble.MISSING, None),
-        (status(302), Trouble.NONSENSE, None),
-        (status(400), Trouble.NONSENSE, None),
-        (httpx.ConnectError("never-told"), Trouble.AWAY, None),
-        (httpx.ReadTimeout("never-told"), Trouble.AWAY, None),
-        (MissingError(), Trouble.MISSING, None),
-        (NonsenseError("the answer is no JSON"), Trouble.NONSENSE, None),
-        (ValueError("never-told"), Trouble.NONSENSE, None),
-        (KeyError("never-told"), Trouble.NONSENSE, None),
+        (status(500), PollProblem.AWAY, None),
+        (status(503), PollProblem.AWAY, None),
+        (status(502, retry_after="9"), PollProblem.AWAY, 9),
+        (status(503, retry_after="9"), PollProblem.SLOWED, 9),
+        (status(429, retry_after="7"), PollProblem.SLOWED, 7),
+        (status(429), PollProblem.SLOWED, None),
+        (status(401), PollProblem.DENIED, None),
+        (status(403), PollProblem.DENIED, None),
+        (status(404), PollProblem.MISSING, None),
+        (status(302), PollProblem.NONSENSE, None),
+        (status(400), PollProblem.NONSENSE, None),
+        (httpx.ConnectError("never-told"), PollProblem.AWAY, None),
+        (httpx.ReadTimeout("never-told"), PollProblem.AWAY, None),
+        (OrderMissingError(), PollProblem.MISSING, None),
+        (MalformedAnswerError("the answer is no JSON"), PollProblem.NONSENSE, None),
+        (ValueError("never-told"), PollProblem.NONSENSE, None),
+        (KeyError("never-told"), PollProblem.NONSENSE, None),
     ],
 )
 def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(
-    error: Exception, trouble: Trouble, wait_s: float | None
+    error: Exception, trouble: PollProblem, wait_s: float | None
 ) -> None:
     found = failed(error, NOW)
-    assert found == Failure(trouble, found.text, wait_s)
+    assert found == PollFailure(trouble, found.text, wait_s)
     assert found.text
     assert "never-told" not in found.text

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.poller.client import Client
+from services.ingest.poller.client import VendorHttpClient
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import Found, NonsenseError, Page, Polled
+from services.ingest.vendors.shared.poll import FoundObject, MalformedAnswerError, PollConfig, PollPage
 from services.ingest.vendors.stripe import poll as stripe
 from services.ingest.vendors.woocommerce import poll as woocommerce
 from services.ingest.vendors.woocommerce.poll import modified
@@ -24,18 +24,18 @@ from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
 BEGIN = 1_795_188_600
-SHOP = Polled("shop", "https://shop.example.org", fake_woocommerce.KEY, fake_woocommerce.SECRET)
-PAYMENTS = Polled("payments", "https://api.stripe.com", fake_stripe.KEY, orders_of="shop")
+SHOP = PollConfig("shop", "https://shop.example.org", fake_woocommerce.KEY, fake_woocommerce.SECRET)
+PAYMENTS = PollConfig("payments", "https://api.stripe.com", fake_stripe.KEY, orders_of="shop")
 PAGES_MAX = 400  # of one walk in these tests; more is a ring
 
 Change = tuple[int, int, int]  # before which page, which order, how many seconds later
 
 
 def walk(
-    read: Callable[[str], Page], cursor: str, between: Callable[[], None] = lambda: None
-) -> tuple[list[Found], str]:
+    read: Callable[[str], PollPage], cursor: str, between: Callable[[], None] = lambda: None
+) -> tuple[list[FoundObject], str]:
     """Until nothing more is there for now."""
-    found = list[Found]()
+    found = list[FoundObject]()
     for _ in range(PAGES_MAX):
         page = read(cursor)
         found += page.found
@@ -46,7 +46,7 @@ def walk(
     raise AssertionError("it never ends")
 
 
-def told(found: list[Found]) -> set[tuple[str, int | None]]:
+def told(found: list[FoundObject]) -> set[tuple[str, int | None]]:
     return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
 
 
@@ -74,7 +74,7 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
 
     client = shop.client()
 
-    def read(cursor: str) -> Page:
+    def read(cursor: str) -> PollPage:
         polled = SHOP._replace(page=sizes[len(shop.asked) % len(sizes)])
         return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
@@ -141,7 +141,7 @@ def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter()
     client, sizes = shop.client(), iter([10] * 6 + [3] * 99)
     shown = list[int]()
 
-    def read(cursor: str) -> Page:
+    def read(cursor: str) -> PollPage:
         polled = SHOP._replace(page=next(sizes))
         page = woocommerce.read_orders(client, polled, cursor, BEGIN + 60.0, status="any")
         if json.loads(cursor or "{}").get("back"):
@@ -203,7 +203,7 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
             came.append(vendor.put(BEGIN + 41))
         vendor.delivered |= later
 
-    def read(cursor: str) -> Page:
+    def read(cursor: str) -> PollPage:
         return stripe.events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     found, cursor = walk(read, "", between)
@@ -222,7 +222,7 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
 )
 def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(times: list[tuple[str, int]], size: int) -> None:
     """Stripe sends them to nobody, so they are in no list of what was not delivered."""
-    vendor, cursor, found, wanted = FakeStripe(), "", list[Found](), set[str]()
+    vendor, cursor, found, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
     client, polled = vendor.client(), PAYMENTS._replace(page=size)
 
     def poll(at: float) -> None:
@@ -323,7 +323,7 @@ def test_a_shop_that_does_not_sort_is_not_believed() -> None:
     shop.put(2, BEGIN + 1)
     orders = [shop.body(2), shop.body(1)]
     client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders)))
-    with pytest.raises(NonsenseError, match="not sorted"):
+    with pytest.raises(MalformedAnswerError, match="not sorted"):
         woocommerce.orders(client, SHOP, "", BEGIN)
 
 
@@ -351,7 +351,7 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
         shop.put(number, BEGIN + number)
     client, warnings = shop.client(), set[str]()
 
-    def read(cursor: str) -> Page:
+    def read(cursor: str) -> PollPage:
         page = woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
         warnings.add(page.warning)
         return page
@@ -399,7 +399,7 @@ def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
 
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
     with FakeWooCommerce() as shop:
-        client = Client(per_second=500, answer_s=1.0, wait_s=0.6)
+        client = VendorHttpClient(per_second=500, answer_s=1.0, wait_s=0.6)
         address = f"{shop.url}/wp-json/wc/v3/orders/1"
         for way in ("drip", "drip body"):
             shop.behave(way)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from schemas.orders import Movement
 from services.ingest import vendors
-from services.ingest.rules.facts import Callback, fold
+from services.ingest.rules.facts import ParsedCallback, fold
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
 from tests.support.vendors.stripe import CREATED, event, told
@@ -32,7 +32,7 @@ class Refund(NamedTuple):
     is_told: bool  # by its name too
 
 
-def said(kind: str, it: dict[str, Any], second: int, version: str) -> Callback:
+def said(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCallback:
     body = event(kind, it, id=f"evt_{kind}_{second}_{it['id']}", created=CREATED + second, api_version=version)
     return vendors.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
 
@@ -41,23 +41,23 @@ def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
     return told("refund", id=name, amount=amount, status=status)
 
 
-def summed(minor: int, second: int, version: str, *, taken: int = 1500, **changes: object) -> Callback:
+def summed(minor: int, second: int, version: str, *, taken: int = 1500, **changes: object) -> ParsedCallback:
     charge = told("charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes)
     return said("charge.refunded", charge, second, version)
 
 
-def shown(callbacks: Sequence[Callback]) -> list[Movement]:
+def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
     known = fold({}, [fact for it in callbacks for fact in it.moved])
     return [Movement.model_validate_json(it) for it in movements(known)]
 
 
-def came_back(callbacks: Sequence[Callback]) -> int:
+def came_back(callbacks: Sequence[ParsedCallback]) -> int:
     return sum(it.amount_minor or 0 for it in shown(callbacks) if it.kind == "refund" and it.state != "failed")
 
 
-def history(refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool) -> list[Callback]:
+def history(refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool) -> list[ParsedCallback]:
     """A charge of 1500, captured without what is let go, and what Stripe sends of its refunds."""
-    events, counted, listed = list[Callback](), let_go, list[dict[str, Any]]()
+    events, counted, listed = list[ParsedCallback](), let_go, list[dict[str, Any]]()
     if let_go:
         listed.append(refund(LET_GO, let_go))
         events.append(summed(let_go, 0, version, taken=1500 - let_go, **names(listed, version)))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudSignals, FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.vendors.riskified import webhook as riskified
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.worker import signalled
 from services.runtime.records import Record
 from tests.support.callbacks import record
@@ -33,21 +33,23 @@ def received(body: bytes, second: int = 0) -> Record:
     )
 
 
-def told(body: bytes, second: int = 0) -> Callback:
+def told(body: bytes, second: int = 0) -> ParsedCallback:
     return vendors.read(received(body, second))
 
 
-def transitions(*steps: Transition) -> list[Callback]:
+def transitions(*steps: Transition) -> list[ParsedCallback]:
     return [told(decision(after, before), second) for second, (before, after) in enumerate(steps)]
 
 
-def judged(callbacks: Sequence[Callback], known: Order | None = None) -> tuple[list[Verdict], Order]:
-    order = known or Order("shop:727", 1, 0, None, {}, frozenset())
+def judged(
+    callbacks: Sequence[ParsedCallback], known: KnownOrder | None = None
+) -> tuple[list[CallbackVerdict], KnownOrder]:
+    order = known or KnownOrder("shop:727", 1, 0, None, {}, frozenset())
     result = judge_all(callbacks, {"shop:727": order}, seen=[])
     return result.verdicts, result.orders["shop:727"]
 
 
-def spoken(order: Order) -> dict[str, FraudVerdict]:
+def spoken(order: KnownOrder) -> dict[str, FraudVerdict]:
     """As approval reads it."""
     output = signalled(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
     return FraudSignals.read(output.headers, output.value).verdicts
@@ -61,9 +63,9 @@ def test_the_vendors_own_vector_verifies() -> None:
     body = b'{"order":{"id":"123","status":"approved","old_status":"submitted","description":"Approved by Riskified"}}'
     digest = b"071ef80d5790011d2f111479b75eed15e907432a4523defb4e627c6725d3b6b3"  # vector R1
     secrets = (b"636b3045e083eddf4ea9f0b7f2ed4a26",)
-    assert riskified.verify(Delivery({riskified.SIGNATURE: digest}, body, secrets))
-    assert not riskified.verify(Delivery({riskified.SIGNATURE: digest.upper()}, body, secrets))
-    assert not riskified.verify(Delivery({riskified.SIGNATURE: digest}, body + b"\n", secrets))  # line ends count
+    assert riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body, secrets))
+    assert not riskified.verify(WebhookRequest({riskified.SIGNATURE: digest.upper()}, body, secrets))
+    assert not riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body + b"\n", secrets))  # line ends count
 
 
 def test_a_decision_says_whose_it_is_and_why() -> None:
@@ -163,7 +165,9 @@ def test_an_old_approval_sent_again_releases_nothing() -> None:
     ):
         (verdict,), order = judged([told(body, second)], order)
         assert spoken(order)["checker"].verdict == "declined"
-        assert verdict is not Verdict.APPLIED or b"?" in body  # of other words there is news, and no other verdict
+        assert (
+            verdict is not CallbackVerdict.APPLIED or b"?" in body
+        )  # of other words there is news, and no other verdict
 
 
 def test_a_repeat_is_no_news_whenever_it_comes() -> None:
@@ -171,7 +175,7 @@ def test_a_repeat_is_no_news_whenever_it_comes() -> None:
     assert first.meaning == again.meaning
     for pair in ([first, again], [again, first]):
         verdicts, order = judged(pair)
-        assert verdicts[1] is Verdict.KNOWN
+        assert verdicts[1] is CallbackVerdict.KNOWN
         assert spoken(order)["checker"].at.minute == 30  # when it was said first
 
 
@@ -199,7 +203,7 @@ def test_whoever_repeats_what_was_sent_never_changes_the_verdict(steps: list[Tra
     again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
     replayed = [told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)]
     verdicts, after_it = judged(replayed, before)
-    assert set(verdicts) == {Verdict.KNOWN}
+    assert set(verdicts) == {CallbackVerdict.KNOWN}
     assert spoken(after_it) == spoken(before)
 
 

@@ -10,33 +10,33 @@ from hypothesis import strategies as st
 
 from schemas.orders import Movement, Person, Storefront
 from services.ingest.rules import facts as rules
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import FACTS_MAX, Order, Verdict, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import FACTS_MAX, CallbackVerdict, KnownOrder, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 STATUSES = ["pending", "processing", "completed", "cancelled", "refunded", "failed", "trash", "vip-ok", "on-hold"]
 
 
-def untold(order_id: str = "shop:1") -> Order:
-    return Order(order_id, 1, 0, None, {}, frozenset())
+def untold(order_id: str = "shop:1") -> KnownOrder:
+    return KnownOrder(order_id, 1, 0, None, {}, frozenset())
 
 
 def storefront(status: str = "completed", total: int = 100) -> Storefront:
     return Storefront(status=status, currency="EUR", total_minor=total, buyer=Person(name="Ada"), lines=())
 
 
-def told(status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1") -> Callback:
+def told(status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1") -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     facts = rules.storefront_facts(storefront(status, total), at)
     return rules.callback(f"{order_id} order.updated {second} {status}", order_id, facts)
 
 
-def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1") -> Callback:
+def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1") -> ParsedCallback:
     fact = rules.deletion_fact(rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted)
     return rules.callback(f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,))
 
 
-def judged(*callbacks: Callback, order: Order | None = None) -> tuple[list[Verdict], Order]:
+def judged(*callbacks: ParsedCallback, order: KnownOrder | None = None) -> tuple[list[CallbackVerdict], KnownOrder]:
     begin = order or untold()
     verdicts, after, _ = judge_all(callbacks, {begin.order_id: begin}, seen=[])
     return verdicts, after[begin.order_id]
@@ -49,7 +49,7 @@ class Known(NamedTuple):
     digest: bytes | None
 
 
-def known(order: Order) -> Known:
+def known(order: KnownOrder) -> Known:
     return Known(dict(order.facts), order.digest)
 
 
@@ -64,7 +64,7 @@ tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
 
 @given(tellings)
 def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
-    pair: tuple[list[Callback], list[Callback]],
+    pair: tuple[list[ParsedCallback], list[ParsedCallback]],
 ) -> None:
     once, again = (judged(*sent)[1] for sent in pair)
     assert known(once) == known(again)
@@ -72,7 +72,7 @@ def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
 
 @given(tellings, st.integers(1, 5))
 def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
-    pair: tuple[list[Callback], list[Callback]], size: int
+    pair: tuple[list[ParsedCallback], list[ParsedCallback]], size: int
 ) -> None:
     order, seen = untold(), list[tuple[str, bytes]]()
     for at in range(0, len(pair[1]), size):
@@ -86,7 +86,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sent: list[Callback]) -> None:
+def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sent: list[ParsedCallback]) -> None:
     _, order = judged(*sent)
     assert order.sequence == 1
     _, again = judged(*sent, order=order)
@@ -94,19 +94,19 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sen
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_what_was_said_before_is_known(sent: list[Callback]) -> None:
+def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     _, order = judged(*sent)
     verdicts, _, _ = judge_all(sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent])
-    assert set(verdicts) == {Verdict.KNOWN}
+    assert set(verdicts) == {CallbackVerdict.KNOWN}
 
 
 def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
     _, order = judged(told("completed", 5))
     verdicts, after = judged(told("processing", 3), order=order)
-    assert verdicts == [Verdict.APPLIED]  # that it was processing is news
+    assert verdicts == [CallbackVerdict.APPLIED]  # that it was processing is news
     assert after.facts["storefront"] == order.facts["storefront"]
     verdicts, same = judged(told("processing", 2, total=7), order=after)
-    assert verdicts == [Verdict.OLDER]
+    assert verdicts == [CallbackVerdict.OLDER]
     assert same is after
 
 
@@ -115,7 +115,7 @@ def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twic
     assert trash.key == again.key
     assert trash.meaning == again.meaning
     verdicts, order = judged(trash, restore, again)
-    assert verdicts == [Verdict.APPLIED] * 3
+    assert verdicts == [CallbackVerdict.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()
 
@@ -138,20 +138,20 @@ def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
     verdicts, order = judged(one, other)
     assert order.incidents == {one.key}
     assert judged(other, one)[1].incidents == {one.key}
-    assert Verdict.APPLIED in verdicts
+    assert CallbackVerdict.APPLIED in verdicts
     assert known(order) == known(judged(other, one)[1])
 
 
 def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
     verdicts, order = judged(told(), told())
-    assert verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
     assert order.incidents == frozenset()
 
 
 def test_a_newer_version_of_the_same_content_is_no_news() -> None:
     _, order = judged(deleted(1))
     verdicts, after = judged(deleted(2), order=order)
-    assert verdicts == [Verdict.KNOWN]
+    assert verdicts == [CallbackVerdict.KNOWN]
     assert after.sequence == order.sequence
     assert after.facts["deletion"].version > order.facts["deletion"].version
 
@@ -160,7 +160,7 @@ def test_an_order_has_a_bounded_number_of_facts() -> None:
     _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
     verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
-    assert verdicts == [Verdict.OVERFULL, Verdict.KNOWN]
+    assert verdicts == [CallbackVerdict.OVERFULL, CallbackVerdict.KNOWN]
     assert after is order
 
 
@@ -182,5 +182,5 @@ def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
     _, order = judged(told("completed", 0))
     order = order._replace(facts={**order.facts, **{fact.name: fact for fact in moved}})
     verdicts, after = judged(deleted(5), order=order)
-    assert verdicts == [Verdict.APPLIED]
+    assert verdicts == [CallbackVerdict.APPLIED]
     assert "deletion" in after.facts

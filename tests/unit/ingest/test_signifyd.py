@@ -12,23 +12,23 @@ import pytest
 from schemas.fraud import FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.rules.verdicts import standing
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
 from tests.support.vendors.signifyd import case, decision
 
 
-def told(body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z") -> Callback:
+def told(body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z") -> ParsedCallback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
     headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
     return vendors.read(it._replace(headers=headers))
 
 
-def judged(*callbacks: Callback) -> tuple[list[Verdict], FraudVerdict]:
-    judged = judge_all(callbacks, {"shop:727": Order("shop:727", 1, 0, None, {}, frozenset())}, seen=[])
+def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackVerdict], FraudVerdict]:
+    judged = judge_all(callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[])
     ((name, said),) = standing(judged.orders["shop:727"].facts)
     assert name == "checker"
     return judged.verdicts, FraudVerdict.model_validate_json(said)
@@ -42,15 +42,15 @@ def word(*bodies: bytes) -> str:
 def test_the_published_algorithm_verifies_under_both_names_of_its_header(header: bytes) -> None:
     body = b'{"orderId":"AB1597","decision":{"checkpointAction":"ACCEPT"}}'
     signature = b"sPX8FiT3q703qHBjsjv8udGIF1X1idJQWaFbpUOQ7zM="  # vector G1
-    assert signifyd.verify(Delivery({header: signature}, body, (b"testKey",)))
-    assert not signifyd.verify(Delivery({header: signature.lower()}, body, (b"testKey",)))
-    assert not signifyd.verify(Delivery({header: signature.rstrip(b"=")}, body, (b"testKey",)))
+    assert signifyd.verify(WebhookRequest({header: signature}, body, (b"testKey",)))
+    assert not signifyd.verify(WebhookRequest({header: signature.lower()}, body, (b"testKey",)))
+    assert not signifyd.verify(WebhookRequest({header: signature.rstrip(b"=")}, body, (b"testKey",)))
 
 
 def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_known() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
     options = signifyd.settled({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
-    at = Delivery({b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options)
+    at = WebhookRequest({b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options)
     assert signifyd.verify(at)
     assert not signifyd.verify(at._replace(options={}))
     assert not signifyd.verify(at._replace(headers={signifyd.SIGNATURES[0]: right}))
@@ -62,7 +62,7 @@ def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_know
 def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
     headers = {signifyd.SIGNATURES[0]: b"forged", signifyd.SIGNATURES[1]: right}
-    assert not signifyd.verify(Delivery(headers, b"{}", (b"testKey",)))
+    assert not signifyd.verify(WebhookRequest(headers, b"{}", (b"testKey",)))
 
 
 @pytest.mark.parametrize("header", signifyd.TOPICS)
@@ -129,7 +129,7 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
     replay = told(bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z")  # the checkpoint is not signed
     verdicts, verdict = judged(*map(told, bodies), replay)
     assert verdict.verdict == "declined"
-    assert verdicts[2] is Verdict.OLDER
+    assert verdicts[2] is CallbackVerdict.OLDER
 
 
 def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
@@ -137,7 +137,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
     callbacks = [told(decision("ACCEPT", None), at=at) for at in times]
     for order in itertools.permutations(callbacks):
         verdicts, verdict = judged(*order)
-        assert verdicts[1:] == [Verdict.KNOWN, Verdict.KNOWN]
+        assert verdicts[1:] == [CallbackVerdict.KNOWN, CallbackVerdict.KNOWN]
         assert verdict.at.minute == 30
 
 

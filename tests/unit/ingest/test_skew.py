@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, Skew, skew_s
+from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, ClockSkewMonitor, skew_s
 
 whole = st.integers(0, 10_000).map(float)
 
@@ -29,7 +29,7 @@ def test_a_right_clock_shows_none_however_slow_the_acknowledgement() -> None:
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.0, "3.0 s ahead of Kafka's"), (-3.0, "3.0 s behind Kafka's")])
 def test_it_is_reported_beyond_its_bound_and_at_most_once_a_minute(seconds: float, text: str) -> None:
-    skew = Skew(2.0)
+    skew = ClockSkewMonitor(2.0)
     assert not skew.is_to_be_reported(0.0)
     skew.measured(1.9)
     assert not skew.is_to_be_reported(0.0)

@@ -13,10 +13,10 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import Person, Storefront
 from services.ingest import vendors
 from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMisaddressed, CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors.native import webhook as native_source
 from services.ingest.vendors.shared.money import EXPONENTS, minor
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.shared.text import clean, email, unescaped
 from services.ingest.vendors.woocommerce import webhook as woocommerce
 from services.runtime.records import Record
@@ -26,7 +26,7 @@ from tests.support.vendors.woocommerce import ACTION
 HOOK = {woocommerce.SIGNATURE: b""}
 
 
-def front(callback: Callback) -> Storefront:
+def front(callback: ParsedCallback) -> Storefront:
     found = next(fact.content for fact in callback.facts if fact.name == "storefront")
     return Storefront.model_validate_json(found)
 
@@ -44,27 +44,27 @@ def front(callback: Callback) -> Storefront:
 def test_the_signature_is_the_vendors(shown: str, expected: str) -> None:
     headers = {woocommerce.SIGNATURE: expected.encode()}
     secret = woocommerce.key_of(shown)
-    assert woocommerce.verify(Delivery(headers, b'{"id":727}', [secret]))
-    assert not woocommerce.verify(Delivery(headers, b'{"id":728}', [secret]))
-    assert not woocommerce.verify(Delivery(headers, b'{"id":727}', [b"other"]))
+    assert woocommerce.verify(WebhookRequest(headers, b'{"id":727}', [secret]))
+    assert not woocommerce.verify(WebhookRequest(headers, b'{"id":728}', [secret]))
+    assert not woocommerce.verify(WebhookRequest(headers, b'{"id":727}', [b"other"]))
 
 
 def test_several_secrets_are_valid_while_one_is_replaced() -> None:
     body = b'{"id":727}'
     for secret in ("old", "new"):
         assert woocommerce.verify(
-            Delivery({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
+            WebhookRequest({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
         )
     assert not woocommerce.verify(
-        Delivery({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
+        WebhookRequest({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
     )
 
 
 @pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
 def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
-    assert not woocommerce.verify(Delivery({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"]))
-    assert not woocommerce.verify(Delivery({}, b"{}", [b"s3cr3t"]))
-    assert not woocommerce.verify(Delivery({woocommerce.SIGNATURE: b""}, b"{}", []))
+    assert not woocommerce.verify(WebhookRequest({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"]))
+    assert not woocommerce.verify(WebhookRequest({}, b"{}", [b"s3cr3t"]))
+    assert not woocommerce.verify(WebhookRequest({woocommerce.SIGNATURE: b""}, b"{}", []))
 
 
 def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
@@ -73,15 +73,15 @@ def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
 
 
 def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
-    assert woocommerce.is_ping(Delivery({}, b"webhook_id=12", ()))
+    assert woocommerce.is_ping(WebhookRequest({}, b"webhook_id=12", ()))
     for body in (b"webhook_id=", b"webhook_id=x", b"webhook_id=12&a=b", b"a=1", b""):
-        assert not woocommerce.is_ping(Delivery({}, body, ()))
-    assert not woocommerce.is_ping(Delivery(HOOK, b"webhook_id=12", ()))
+        assert not woocommerce.is_ping(WebhookRequest({}, body, ()))
+    assert not woocommerce.is_ping(WebhookRequest(HOOK, b"webhook_id=12", ()))
 
 
 def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
-    assert not native_source.SOURCE.verify(Delivery({}, b"{}", [b"s3cr3t"]))
-    assert not native_source.SOURCE.is_ping(Delivery({}, b"webhook_id=12", ()))
+    assert not native_source.SOURCE.verify(WebhookRequest({}, b"{}", [b"s3cr3t"]))
+    assert not native_source.SOURCE.is_ping(WebhookRequest({}, b"webhook_id=12", ()))
 
 
 # The key of a callback.

@@ -11,8 +11,8 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback, fold
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.stripe import webhook as stripe
 from services.ingest.vendors.stripe.events import TYPES
 from tests.support.vendors import VENDORS
@@ -23,19 +23,19 @@ STRIPE = VENDORS["stripe"]
 PI, CH = "pi_0000000000000000", "ch_0000000000000000"
 
 
-def read(body: dict[str, Any]) -> Callback:
+def read(body: dict[str, Any]) -> ParsedCallback:
     return vendors.read(STRIPE.record(Sample(json.dumps(body).encode())))
 
 
-def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> Callback:
+def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> ParsedCallback:
     return read(event(kind, told(name, **changes), id=f"evt_{kind}_{created}", created=created))
 
 
-def moved(callback: Callback) -> list[Movement]:
+def moved(callback: ParsedCallback) -> list[Movement]:
     return [Movement.model_validate_json(fact.content) for fact in callback.moved]
 
 
-def only(callback: Callback) -> Movement:
+def only(callback: ParsedCallback) -> Movement:
     (movement,) = moved(callback)
     return movement
 
@@ -44,12 +44,12 @@ def said(it: Movement) -> tuple[str, str, str, str, int | None]:
     return it.kind, it.reference, it.payment, it.state, it.amount_minor
 
 
-def verdict(callback: Callback) -> FraudVerdict:
+def verdict(callback: ParsedCallback) -> FraudVerdict:
     (fact,) = callback.moved
     return FraudVerdict.model_validate_json(fact.content)
 
 
-def ending(*callbacks: Callback) -> list[bytes]:
+def ending(*callbacks: ParsedCallback) -> list[bytes]:
     """What is known in the end."""
     known = fold({}, [fact for callback in callbacks for fact in callback.moved])
     return [known[name].content for name in sorted(known)]
@@ -62,8 +62,8 @@ S1 = b"88a022085c6bdb887b02cb26ff76dd681234d9675c0f22844059f55552a8883a"
 S1_AT = 1_492_774_577
 
 
-def delivered(header: bytes, *secrets: bytes, at: float = S1_AT, body: bytes = S1_BODY) -> Delivery:
-    return Delivery({stripe.SIGNATURE: header}, body, secrets or (b"whsec_test_secret",), at)
+def delivered(header: bytes, *secrets: bytes, at: float = S1_AT, body: bytes = S1_BODY) -> WebhookRequest:
+    return WebhookRequest({stripe.SIGNATURE: header}, body, secrets or (b"whsec_test_secret",), at)
 
 
 def test_the_signature_is_the_vendors() -> None:

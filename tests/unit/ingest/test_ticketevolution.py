@@ -14,7 +14,7 @@ import pytest
 from services.ingest import vendors
 from services.ingest.config import sources_file
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors.ticketevolution.webhook import FIELDS_MAX, SOURCE
 from tests.support.vendors import Sample
 from tests.support.vendors.ticketevolution import ITEM, ORDER, VENDOR, WEBHOOK, WORD, form, order
@@ -22,7 +22,7 @@ from tests.support.vendors.ticketevolution import ITEM, ORDER, VENDOR, WEBHOOK, 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def read(body: bytes) -> Callback:
+def read(body: bytes) -> ParsedCallback:
     return vendors.read(VENDOR.record(Sample(body), slug="tevo"))
 
 

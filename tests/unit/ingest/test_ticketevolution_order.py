@@ -18,8 +18,8 @@ from schemas.fraud import FraudSignals, FraudVerdict
 from schemas.orders import OrderObserved, Storefront
 from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
 from services.ingest import vendors
-from services.ingest.rules.facts import Callback
-from services.ingest.rules.judge import Order, Verdict, judge_all
+from services.ingest.rules.facts import ParsedCallback
+from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.worker import observed, signalled
 from services.runtime.errors import Poison
 from tests.support.vendors.ticketevolution import ORDER, order, record
@@ -34,8 +34,8 @@ BOTH = POLICIES[2]
 class Known(NamedTuple):
     """What ingest ends with."""
 
-    verdicts: list[Verdict]
-    order: Order
+    verdicts: list[CallbackVerdict]
+    order: KnownOrder
 
     @property
     def observed(self) -> OrderObserved:
@@ -57,16 +57,16 @@ class Known(NamedTuple):
         return decide(self.observed, POLICIES[policy]).state
 
 
-def known(*told: Callback) -> Known:
-    judged = judge_all(told, {"tevo:10324712": Order("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[])
+def known(*told: ParsedCallback) -> Known:
+    judged = judge_all(told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[])
     return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
 
 
-def read(**changes: Any) -> Callback:
+def read(**changes: Any) -> ParsedCallback:
     return vendors.read(record(order(**changes)))
 
 
-def at(second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT) -> Callback:
+def at(second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT) -> ParsedCallback:
     return read(updated_at=f"2026-11-20T15:00:{second:02d}Z", seller_state=state, fraud_check_status=word, buyer=buyer)
 
 
@@ -155,7 +155,11 @@ def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() ->
     told = vendors.read(record(bare))
     assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
     assert told.notices[0].kind == "missing-field"
-    assert known(told, told, read()).verdicts == [Verdict.APPLIED, Verdict.KNOWN, Verdict.APPLIED]
+    assert known(told, told, read()).verdicts == [
+        CallbackVerdict.APPLIED,
+        CallbackVerdict.KNOWN,
+        CallbackVerdict.APPLIED,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +216,10 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
             assert end.verdict is not None
             assert end.verdict.at.second == upto
     assert known(at(4), at(1, word="pending")).verdicts == [
-        Verdict.APPLIED,
-        Verdict.APPLIED,
+        CallbackVerdict.APPLIED,
+        CallbackVerdict.APPLIED,
     ]  # what it once was is news
-    assert known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2] is Verdict.KNOWN
+    assert known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2] is CallbackVerdict.KNOWN
 
 
 def test_an_order_under_review_again_is_not_released_for_having_been_accepted() -> None:
@@ -270,7 +274,7 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
     sorted_ = vendors.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
-    assert known(read(), sorted_).verdicts == [Verdict.APPLIED, Verdict.KNOWN]
+    assert known(read(), sorted_).verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
     assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
 
 
@@ -350,7 +354,7 @@ def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Ran
             assert known(found).front.status
 
 
-def ends(told: dict[str, Any]) -> Callback | None:
+def ends(told: dict[str, Any]) -> ParsedCallback | None:
     try:
         return vendors.read(record(told, order="10324712"))
     except (NotAnEvent, Poison) as error:

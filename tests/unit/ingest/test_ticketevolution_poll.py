@@ -11,7 +11,13 @@ import pytest
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from services.ingest import vendors
-from services.ingest.vendors.shared.poll import Found, MissingError, NonsenseError, Page, Polled
+from services.ingest.vendors.shared.poll import (
+    FoundObject,
+    MalformedAnswerError,
+    OrderMissingError,
+    PollConfig,
+    PollPage,
+)
 from services.ingest.vendors.ticketevolution import poll
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import order, record
@@ -35,22 +41,22 @@ class Round:
     """The poll, asked until it is done; `cursor` is all that it keeps."""
 
     def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
-        self.http, self.polled = http, Polled("tevo", vendor.url, TOKEN, SECRET, options=options)
+        self.http, self.polled = http, PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options)
         self.cursor = ""
 
-    def page(self, now: float = NOW) -> Page:
+    def page(self, now: float = NOW) -> PollPage:
         found = poll.read(self.http, self.polled, self.cursor, now)
         self.cursor = found.cursor
         return found
 
-    def whole(self, now: float = NOW) -> list[Page]:
+    def whole(self, now: float = NOW) -> list[PollPage]:
         pages = [self.page(now)]
         while not pages[-1].is_last:
             pages.append(self.page(now))
         return pages
 
 
-def ids(pages: list[Page]) -> list[str | None]:
+def ids(pages: list[PollPage]) -> list[str | None]:
     return [found.external_id for page in pages for found in page.found]
 
 
@@ -141,7 +147,7 @@ def test_a_number_that_json_does_not_have_is_no_order(http: httpx.Client, vendor
     """Read as null it would be another amount."""
     asking = Round(http, vendor)
     vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
-    with pytest.raises(NonsenseError, match="no JSON"):
+    with pytest.raises(MalformedAnswerError, match="no JSON"):
         asking.page()
     assert asking.cursor == ""
 
@@ -160,7 +166,7 @@ def test_the_first_round_looks_back_as_far_as_its_block_says(
 def test_a_cursor_of_somebody_else_is_refused(http: httpx.Client, vendor: FakeTicketEvolution, cursor: str) -> None:
     asking = Round(http, vendor)
     asking.cursor = cursor
-    with pytest.raises(NonsenseError):
+    with pytest.raises(MalformedAnswerError):
         asking.page()
     assert vendor.asked == []
 
@@ -169,13 +175,13 @@ def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEv
     asking = Round(http, vendor)
     vendor.put(order())
     sent = json.dumps(order()).encode()
-    assert poll.read_order(http, asking.polled, "10324712") == Found("10324712", TICKETEVOLUTION_ORDER, sent)
-    with pytest.raises(MissingError, match="has no order 7 for this token"):
+    assert poll.read_order(http, asking.polled, "10324712") == FoundObject("10324712", TICKETEVOLUTION_ORDER, sent)
+    with pytest.raises(OrderMissingError, match="has no order 7 for this token"):
         poll.read_order(http, asking.polled, "7")
-    with pytest.raises(NonsenseError, match="a number"):
+    with pytest.raises(MalformedAnswerError, match="a number"):
         poll.read_order(http, asking.polled, "x")
     vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
-    with pytest.raises(NonsenseError, match="no JSON"):
+    with pytest.raises(MalformedAnswerError, match="no JSON"):
         poll.read_order(http, asking.polled, "10324712")
     with pytest.raises(httpx.HTTPStatusError, match="429"):
         poll.read_order(http, asking.polled, "10324712")

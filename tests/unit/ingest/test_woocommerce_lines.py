@@ -15,10 +15,10 @@ from hypothesis import strategies as some
 from schemas.orders import Line, Person, Storefront
 from services.ingest import vendors
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookRefused
-from services.ingest.rules.facts import STOREFRONT, Callback
+from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
 from services.ingest.vendors.woocommerce.cards import without_cards
-from services.ingest.vendors.woocommerce.lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, Extra, extra
+from services.ingest.vendors.woocommerce.lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, LineMeta, extra
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
 from tests.support.vendors.woocommerce import CARD_META, line
@@ -26,11 +26,11 @@ from tests.support.vendors.woocommerce import CARD_META, line
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-woocommerce-shop.md"
 
 
-def told(*meta: tuple[str, object], **more: Any) -> Callback:
+def told(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
     return vendors.read(record(woo_order(line_items=[line(1, *meta, **more)])))
 
 
-def front(callback: Callback) -> Storefront:
+def front(callback: ParsedCallback) -> Storefront:
     (content,) = [fact.content for fact in callback.facts if fact.name == STOREFRONT]
     return Storefront.model_validate_json(content)
 
@@ -219,7 +219,7 @@ def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(text: str,
 
 @pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
 def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> None:
-    assert extra(meta) == NOTHING == Extra(None, (), "", "")
+    assert extra(meta) == NOTHING == LineMeta(None, (), "", "")
 
 
 def test_every_key_is_told_on_its_page() -> None:

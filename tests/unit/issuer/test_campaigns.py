@@ -9,7 +9,7 @@ import pytest
 
 from services.issuer.campaign_file import read
 from services.issuer.errors import CampaignFileInvalid
-from services.issuer.rules.campaigns import Definition, Standing, change, refusals
+from services.issuer.rules.campaigns import CampaignDefinition, StoredCampaign, change, refusals
 from services.issuer.worker import codes
 
 GOOD = """
@@ -31,13 +31,13 @@ venue = "Old Customs House"
 """
 
 
-def definition(**changed: Any) -> Definition:
+def definition(**changed: Any) -> CampaignDefinition:
     said = {"id": "draw", "name": "Gala Draw", "sources": ["shop"], "skus": ["DRAW"]}
-    return Definition.model_validate(said | changed)
+    return CampaignDefinition.model_validate(said | changed)
 
 
-def standing(issued: int, **said: Any) -> Standing:
-    return Standing(3, definition(**said).content(), issued)
+def standing(issued: int, **said: Any) -> StoredCampaign:
+    return StoredCampaign(3, definition(**said).content(), issued)
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_language_is_kept_as_bcp_47_writes_it(said: str, kept: str) -> None:
 
 def test_a_campaign_without_a_language_is_what_releases_without_languages_kept() -> None:
     """Or each of them would get another version by an upgrade alone."""
-    old = Standing(3, {key: it for key, it in definition().content().items() if key != "language"}, 0)
+    old = StoredCampaign(3, {key: it for key, it in definition().content().items() if key != "language"}, 0)
     assert "language" not in definition().content()
     assert change(definition(), old) == ("unchanged", 3)
     assert change(definition(language="de"), old) == ("changed", 4)
@@ -156,8 +156,8 @@ def test_a_code_is_128_random_bits_in_base32() -> None:
 def test_a_campaign_may_take_a_variation_and_one_that_takes_none_is_kept_as_before() -> None:
     """A version stands for a content: one more field in all of them would make a new version of each."""
     content = {"id": "draw", "name": "Draw", "sources": ["shop"], "variation_ids": ["17"]}
-    definition = Definition.model_validate(content)
+    definition = CampaignDefinition.model_validate(content)
     assert definition.products() == {("shop", "variation_id", "17")}
     assert definition.content()["variation_ids"] == ["17"]
-    other = Definition.model_validate({**content, "variation_ids": [], "skus": ["DRAW"]})
+    other = CampaignDefinition.model_validate({**content, "variation_ids": [], "skus": ["DRAW"]})
     assert "variation_ids" not in other.content()

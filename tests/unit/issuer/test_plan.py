@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.orders import DecidedLine, OrderDecided, Person, TicketsChanged
-from schemas.said import Said, digest_of
-from services.issuer.rules.plan import TICKET_IDS, Campaign, Given, Plan, Ticket, plan, ticket_id
+from schemas.said import SerializedSnapshot, digest_of
+from services.issuer.rules.plan import TICKET_IDS, IssuePlan, LockedCampaign, PlanInputs, PlannedTicket, plan, ticket_id
 from services.issuer.rules.snapshot import body_of
 
 NOW = datetime(2027, 3, 20, 19, 30, tzinfo=UTC)
 BUYER = Person(name="Ada", email="ada@example.org")
 
 
-def campaign(name: str = "raffle", *, next_index: int = 0, **content: Any) -> Campaign:
+def campaign(name: str = "raffle", *, next_index: int = 0, **content: Any) -> LockedCampaign:
     said = {
         "name": "Spring Raffle",
         "mode": "sequential",
@@ -38,7 +38,7 @@ def campaign(name: str = "raffle", *, next_index: int = 0, **content: Any) -> Ca
         "venue": "Hall",
         "design": "plain",
     }
-    return Campaign(name, 1, said | content, b"k" * 32, next_index)
+    return LockedCampaign(name, 1, said | content, b"k" * 32, next_index)
 
 
 def decided(
@@ -66,25 +66,27 @@ def orders(lines: Sequence[tuple[str, str, int, str]], *, order: str = "shop:1",
 class World:
     """Campaigns and tickets as a database would keep them."""
 
-    def __init__(self, *campaigns: Campaign, products: dict[tuple[str, str, str], str] | None = None) -> None:
+    def __init__(self, *campaigns: LockedCampaign, products: dict[tuple[str, str, str], str] | None = None) -> None:
         self.campaigns = {it.campaign_id: it for it in campaigns}
         self.products = {("shop", "sku", "RFL"): "raffle"} if products is None else products
-        self.held: dict[str, list[Ticket]] = {}
+        self.held: dict[str, list[PlannedTicket]] = {}
         self.codes = (f"{number:026d}" for number in itertools.count())
 
-    def tell(self, *decisions: OrderDecided) -> Plan:
+    def tell(self, *decisions: OrderDecided) -> IssuePlan:
         for it in self.campaigns.values():
             it.first_index = it.next_index
-        made = plan(decisions, self.held, Given(self.campaigns, self.products, self.codes, NOW))
+        made = plan(decisions, self.held, PlanInputs(self.campaigns, self.products, self.codes, NOW))
         self.held |= made.held
         return made
 
     def numbers(self, order: str = "shop:1", status: str = "Active") -> list[str | None]:
         return [ticket.number for ticket in self.held[order] if ticket.status == status]
 
-    def body(self, decision: OrderDecided, made: Plan) -> TicketsChanged:
+    def body(self, decision: OrderDecided, made: IssuePlan) -> TicketsChanged:
         body = body_of(decision, made.held[decision.key], made.waiting[decision.key], self.campaigns)
-        output = Said(TicketsChanged, "issuer", decision.key, 1, 1, body).encode(time="2027-03-20T19:30:00Z")
+        output = SerializedSnapshot(TicketsChanged, "issuer", decision.key, 1, 1, body).encode(
+            time="2027-03-20T19:30:00Z"
+        )
         said = TicketsChanged.read(output.headers, output.value)
         assert digest_of(body) == digest_of(
             body_of(decision, made.held[decision.key], made.waiting[decision.key], self.campaigns)

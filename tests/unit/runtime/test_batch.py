@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.loop.batch import collect
-from services.runtime.loop.lane import Lane, Prepared, State
+from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
 from services.runtime.records import LaneKey, Record
 
 SIZES = st.dictionaries(
@@ -22,10 +22,10 @@ def lanes_of(sizes: Mapping[int, list[int]]) -> dict[int, Lane]:
 
 def lane_of(number: int, sizes: list[int]) -> Lane:
     key = LaneKey("in", number)
-    lane = Lane(key, State.RUNNING, expected=0, tail=len(sizes))
+    lane = Lane(key, LaneState.RUNNING, expected=0, tail=len(sizes))
     for offset, size in enumerate(sizes):
         record = Record("in", number, offset, 0, None, b"", ())
-        lane.prepared.append(Prepared(key, offset, record, None, 0, size))
+        lane.prepared.append(PreparedRecord(key, offset, record, None, 0, size))
     return lane
 
 

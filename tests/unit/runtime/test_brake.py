@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.runtime.errors import Braked, Poison, UnexpectedError
-from services.runtime.loop.breaker import Brake
+from services.runtime.errors import FailureRateExceeded, Poison, UnexpectedError
+from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.records import Dead, Effect, Outcome
 
 RAISED, POISON, GOOD = Dead(UnexpectedError("x"), unexpected=True), Dead(Poison("x")), Effect()
@@ -14,25 +14,25 @@ RAISED, POISON, GOOD = Dead(UnexpectedError("x"), unexpected=True), Dead(Poison(
 @pytest.mark.parametrize("behind", [0, 101, 200, 5_000])
 def test_good_records_at_a_batchs_end_hide_none_before_them(behind: int) -> None:
     batch: list[Outcome] = [*[RAISED] * 800, *[GOOD] * behind]
-    with pytest.raises(Braked):
-        Brake(200, 0.5).check(batch)
+    with pytest.raises(FailureRateExceeded):
+        FailureRateBreaker(200, 0.5).check(batch)
 
 
 def test_half_of_the_window_brakes_and_less_does_not() -> None:
     mixed: list[Outcome] = [RAISED, GOOD, GOOD] * 300
-    assert sum(Brake(200, 0.5).check(mixed)) == 300
-    with pytest.raises(Braked):
-        Brake(200, 0.5).check([RAISED, GOOD] * 100)
+    assert sum(FailureRateBreaker(200, 0.5).check(mixed)) == 300
+    with pytest.raises(FailureRateExceeded):
+        FailureRateBreaker(200, 0.5).check([RAISED, GOOD] * 100)
 
 
 def test_what_was_committed_counts_with_what_comes() -> None:
-    brake = Brake(200, 0.5)
+    brake = FailureRateBreaker(200, 0.5)
     brake.note(brake.check([RAISED] * 60))
-    with pytest.raises(Braked):
+    with pytest.raises(FailureRateExceeded):
         brake.check([RAISED] * 40)
     brake.release()
     assert sum(brake.check([RAISED] * 40)) == 40
 
 
 def test_poison_that_was_expected_never_brakes() -> None:
-    assert Brake(200, 0.5).check([POISON] * 1_000) == [False] * 1_000
+    assert FailureRateBreaker(200, 0.5).check([POISON] * 1_000) == [False] * 1_000

@@ -7,7 +7,7 @@ import socket
 from http.client import HTTPConnection
 
 from services.runtime.observability import metrics
-from services.runtime.observability.health import Door, Health
+from services.runtime.observability.health import Health, HealthServer
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def ask(door: Door, path: str) -> tuple[int, str, bytes]:
+def ask(door: HealthServer, path: str) -> tuple[int, str, bytes]:
     connection = HTTPConnection("127.0.0.1", door.port, timeout=5)
     connection.request("GET", path)
     answer = connection.getresponse()
@@ -49,7 +49,7 @@ def test_a_process_that_is_dead_is_not_ready_either() -> None:
 
 def test_a_new_process_is_alive_and_not_ready() -> None:
     health = Health()
-    with Door(0, health) as door:
+    with HealthServer(0, health) as door:
         assert ask(door, "/livez")[0] == 200
         status, content_type, body = ask(door, "/readyz")
     assert (status, content_type, json.loads(body)["detail"]) == (503, "application/problem+json", "starting")
@@ -57,7 +57,7 @@ def test_a_new_process_is_alive_and_not_ready() -> None:
 
 def test_the_door_says_why() -> None:
     health = Health()
-    with Door(0, health) as door:
+    with HealthServer(0, health) as door:
         health.ready(ok=True)
         assert ask(door, "/readyz") == (200, "text/plain; charset=utf-8", b"ok\n")
         health.ready(ok=False, reason="database-away: connection refused")
@@ -67,12 +67,12 @@ def test_the_door_says_why() -> None:
 
 
 def test_a_client_that_says_nothing_holds_nobody_up() -> None:
-    with Door(0, Health()) as door, socket.create_connection(("127.0.0.1", door.port)):
+    with HealthServer(0, Health()) as door, socket.create_connection(("127.0.0.1", door.port)):
         assert ask(door, "/livez")[0] == 200
 
 
 def test_a_door_that_is_closed_gives_its_port_back() -> None:
-    with Door(0, Health()) as door:
+    with HealthServer(0, Health()) as door:
         port = door.port
-    with Door(port, Health()) as again:
+    with HealthServer(port, Health()) as again:
         assert ask(again, "/livez")[0] == 200

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime.kafka.messages import sorted_out
 from services.runtime.loop import outbox
-from services.runtime.loop.context import Means
+from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.dead_letters import pack_headers, unpack_headers
 from services.runtime.loop.lane import Lane
-from services.runtime.loop.parsing import Intake
+from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeClock, FakeDatabase, FakeLedger, FakeLog, fault
+from services.runtime.testing import FakeBroker, FakeBrokerClient, FakeClock, FakeDatabase, FakeLedger, fault
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
 
@@ -46,8 +46,8 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
         broker.create_topic(topic, 1)
     broker.append(Output("in", b"k", b"bad", MANY))
     broker.append(Output("in", b"k", b"good", []))
-    log, ledger = FakeLog(broker, "g"), FakeLedger(database, "g")
-    worker = Worker(Means(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock))
+    log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
+    worker = Worker(WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock))
     for _ in range(20):
         worker.step()
     row = database.rows["g", LaneKey("in", 0)]
@@ -96,7 +96,7 @@ def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> Non
     (records,) = sorted_out([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
     lane.tail = lane.expected = 0
-    assert Intake(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
+    assert RecordParser(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
     event = lane.prepared[0].event
     assert isinstance(event, Dead)
     assert not event.unexpected
@@ -124,8 +124,8 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
         def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
-    log, ledger = FakeLog(broker, "g"), FakeLedger(database, "g")
-    worker = Worker(Means(service, log, ledger, LaneSettings(), Told(), fault, clock, clock))
+    log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
+    worker = Worker(WorkerContext(service, log, ledger, LaneSettings(), Told(), fault, clock, clock))
     until = clock() + 60
     while clock() < until:
         worker.step()

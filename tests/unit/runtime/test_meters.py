@@ -8,7 +8,7 @@ import pytest
 
 from services.runtime.observability import metrics
 from services.runtime.observability.metrics import Counter, declare
-from services.runtime.observability.prometheus import Meters
+from services.runtime.observability.prometheus import PrometheusTelemetry
 from services.runtime.observability.telemetry import BatchDone
 from services.runtime.records import LaneKey
 
@@ -26,7 +26,7 @@ def records(group: str, outcome: str) -> float:
 
 def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
     counted = declare(Counter(f"stubline_test_{group}_total", "Counted by a handler."))
-    meters = Meters(group)
+    meters = PrometheusTelemetry(group)
     for _ in range(2):
         meters.committed(
             BatchDone(
@@ -49,7 +49,7 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
 
 
 def test_a_lane_that_is_anothers_now_is_told_no_longer(group: str) -> None:
-    meters = Meters(group)
+    meters = PrometheusTelemetry(group)
     meters.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER], {})
     assert metrics.value_of("stubline_lane_lag_records", group=group, topic="in.v1", partition="0") == 7
     assert metrics.value_of("stubline_lane_stopped", group=group) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from schemas.envelope import Position
 from services.runtime.records import Duplicate, Effect, Superseded
-from services.runtime.snapshots import judge_positions
+from services.runtime.snapshots import classify_snapshots
 
 
 class Told(NamedTuple):
@@ -26,7 +26,7 @@ REACHED = some.fixed_dictionaries({"a": POSITIONS, "b": POSITIONS})
 def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
     batch: list[Told], reached: dict[str, Position]
 ) -> None:
-    _, latest = judge_positions(batch, reached)
+    _, latest = classify_snapshots(batch, reached)
     newest = {key: max((told.position for told in batch if told.key == key), default=at) for key, at in reached.items()}
     assert {key: batch[place].position for key, place in latest.items()} == {
         key: position for key, position in newest.items() if position > reached[key]
@@ -35,7 +35,7 @@ def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
 
 @given(BATCHES, REACHED)
 def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(batch: list[Told], reached: dict[str, Position]) -> None:
-    outcomes, _ = judge_positions(batch, reached)
+    outcomes, _ = classify_snapshots(batch, reached)
     last = dict(reached)
     for told, outcome in zip(batch, outcomes, strict=True):
         expected = (
@@ -47,6 +47,6 @@ def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(batch: list[Told],
 
 @given(BATCHES, REACHED)
 def test_a_batch_judged_twice_has_no_news(batch: list[Told], reached: dict[str, Position]) -> None:
-    _, latest = judge_positions(batch, reached)
+    _, latest = classify_snapshots(batch, reached)
     after = reached | {key: batch[place].position for key, place in latest.items()}
-    assert judge_positions(batch, after)[1] == {}
+    assert classify_snapshots(batch, after)[1] == {}

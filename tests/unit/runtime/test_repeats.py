@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime.errors import BrokerAway, TickFailed
+from services.runtime.errors import BrokerUnavailable, TickFailed
 from services.runtime.observability import logs
-from services.runtime.observability.log_limits import CAUSES_MAX, Repeats, shape
+from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, shape
 from services.runtime.postgres import connection
 
 FAIL = ("FAIL", "vm:1#consumer-1", "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ")
@@ -25,7 +25,7 @@ def test_each_cause_is_written_once_in_its_interval_and_every_other_line_is_coun
     lines: list[tuple[str, float]],
 ) -> None:
     now = 0.0
-    repeats = Repeats(60, clock=lambda: now)
+    repeats = RepeatLimiter(60, clock=lambda: now)
     written: dict[str, list[float]] = {"a": [], "b": [], "c": []}
     counted = dict.fromkeys("abc", 0)
     for cause, later in lines:
@@ -42,7 +42,7 @@ def test_each_cause_is_written_once_in_its_interval_and_every_other_line_is_coun
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    repeats = Repeats(60, clock=lambda: 0.0)
+    repeats = RepeatLimiter(60, clock=lambda: 0.0)
     assert {repeats.due(number) for number in range(3 * CAUSES_MAX)} == {0}
     assert repeats.due(3 * CAUSES_MAX - 1) is None
 
@@ -70,7 +70,7 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(written
         kafka.error("%s [%s] %s", *FAIL[:2], "SASL authentication error: wrong password")
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
     assert [(it["component"], it.get("code"), it["service"]) for it in lines] == [
-        ("kafka", BrokerAway.code, "stubline.test"),
+        ("kafka", BrokerUnavailable.code, "stubline.test"),
         ("kafka", None, "stubline.test"),
     ]
 
@@ -82,7 +82,7 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(written
         (psycopg.errors.AdminShutdown("terminating connection"), "database-away"),
         (psycopg.errors.UndefinedTable("no such table"), "database-refuses"),
         (psycopg.errors.InvalidPassword("no"), "database-refuses"),
-        (BrokerAway("no answer"), "broker-away"),
+        (BrokerUnavailable("no answer"), "broker-away"),
         (TickFailed("x"), "tick-failed"),
         (ConnectionResetError(), "database-away"),
         (KeyError("x"), "loop-unexpected-error"),

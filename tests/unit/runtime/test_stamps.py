@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from services.runtime.errors import StampedByProducers, StublineError
-from services.runtime.loop.ports import Fetch
-from services.runtime.loop.timestamps import AGAIN_S, Stamps
+from services.runtime.errors import ProducerTimestamps, StublineError
+from services.runtime.loop.ports import FetchResult
+from services.runtime.loop.timestamps import AGAIN_S, TimestampChecks
 from services.runtime.observability.telemetry import Telemetry
 
 
@@ -21,12 +21,12 @@ class Heard(Telemetry):
 
 def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
     heard, now = Heard(), [0.0]
-    stamps = Stamps(["in"], heard, lambda: now[0])
-    stamps.heard(Fetch())
-    stamps.heard(Fetch(stamped_by_producers={"other"}))
+    stamps = TimestampChecks(["in"], heard, lambda: now[0])
+    stamps.heard(FetchResult())
+    stamps.heard(FetchResult(stamped_by_producers={"other"}))
     assert heard.warnings == []
     for at in (0.0, 1.0, AGAIN_S - 1, AGAIN_S):
         now[0] = at
-        stamps.heard(Fetch(stamped_by_producers={"in", "other"}))
-    assert [type(it) for it in heard.warnings] == [StampedByProducers] * 2
+        stamps.heard(FetchResult(stamped_by_producers={"in", "other"}))
+    assert [type(it) for it in heard.warnings] == [ProducerTimestamps] * 2
     assert {it.cause for it in heard.warnings} == {"in"}

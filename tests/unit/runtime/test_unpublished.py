@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.envelope import Output
-from services.runtime.errors import UnpublishedUnreadable
+from services.runtime.errors import OutboxUnreadable
 from services.runtime.loop import outbox
 
 OUTPUTS = [
@@ -54,5 +54,5 @@ def test_any_zlib_reads_what_is_written(outputs: list[Output]) -> None:
 def test_a_later_version_and_damage_are_said() -> None:
     stored = outbox.encode(OUTPUTS) or b""
     for wrong in (b"\x02" + stored[1:], stored[:-3], b"\x01not zlib"):
-        with pytest.raises(UnpublishedUnreadable):
+        with pytest.raises(OutboxUnreadable):
             outbox.decode(wrong)

@@ -27,10 +27,10 @@ from hypothesis.strategies import (
 
 from schemas.envelope import (
     Input,
+    NewerVocabulary,
     NotAnEvent,
     Output,
     Snapshot,
-    WordOfANewerRelease,
     _is_plainly,
     header,
     read_event,
@@ -165,7 +165,7 @@ def test_a_field_of_a_newer_release_is_ignored() -> None:
 
 def test_a_word_of_a_newer_release_stops_and_is_never_poison() -> None:
     output = weather().encode(time=TIME)
-    with pytest.raises(WordOfANewerRelease, match="mood"):
+    with pytest.raises(NewerVocabulary, match="mood"):
         Weather.read(output.headers, (output.value or b"").replace(b'"calm"', b'"sulky"'))
 
 

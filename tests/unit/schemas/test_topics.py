@@ -8,7 +8,7 @@ from schemas.topics import DAY_MS, GROUPS, MIB, TOPICS, all_topics
 from services.approval import settings as approval_settings
 from services.approval import worker as approval
 from services.delivery import worker as delivery
-from services.delivery.settings import Settings
+from services.delivery.settings import DeliverySettings
 from services.ingest import worker as ingest
 from services.issuer import worker as issuer
 
@@ -19,14 +19,14 @@ def test_every_topic_that_a_group_reads_is_made() -> None:
 
 
 def test_a_group_reads_what_is_told_of_it_and_nothing_else() -> None:
-    policies = approval_settings.policies(approval_settings.Settings())
+    policies = approval_settings.policies(approval_settings.ApprovalSettings())
     read = {
         it.group: it.topics
         for it in (
             ingest.SERVICE,
             approval.service(policies),
             issuer.service(orders_max=1),
-            delivery.service(Settings()),
+            delivery.service(DeliverySettings()),
         )
     }
     assert read == {group.name: group.topics for group in GROUPS}

@@ -10,18 +10,18 @@ from typing import Any
 
 import pydyf
 
-from services.delivery.printing.compile.drawing import REFERENCE, Drawn, as_bytes, number_of, reached
+from services.delivery.printing.compile.drawing import REFERENCE, DrawnPage, as_bytes, number_of, reached
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.plates import Hole, Piece, Plate, Spot, pieces
+from services.delivery.printing.compile.plates import FieldSpot, Hole, Plate, PlatePiece, pieces
 from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
-from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.faces import FaceKit
 
 PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnAction:
     """In an annotation, instead of its action: each page has its own."""
 
     index: int  # of the sheet's links
@@ -31,7 +31,7 @@ class UnreachedError(LookupError):
     """The structure names an object that the page does not lead to: something is drawn beside it."""
 
 
-class Holes(dict[int, Hole]):
+class ObjectHoles(dict[int, Hole]):
     """WeasyPrint's number of an object -> what stands in its place."""
 
     def __missing__(self, number: int) -> Hole:
@@ -40,10 +40,10 @@ class Holes(dict[int, Hole]):
 
 def assembled(
     sheet: Sheet,
-    page: Drawn,
+    page: DrawnPage,
     slots: Mapping[tuple[int, int], str],
-    spots: Mapping[str, Spot],
-    kits: Mapping[str, Kit],
+    spots: Mapping[str, FieldSpot],
+    kits: Mapping[str, FaceKit],
 ) -> Plate:
     """The parts by whose they are: of all pages, of each page, of the document. Without the code's measures and its digest."""
     resources = number_of(page.page["Resources"])
@@ -80,24 +80,24 @@ def assembled(
     )
 
 
-def cut_links(page: Drawn, links: Sequence[Link]) -> None:
+def cut_links(page: DrawnPage, links: Sequence[Link]) -> None:
     """Actions that differ from ticket to ticket out of what was drawn: each page gets its own."""
-    known = {STAND_IN.format(index): (Own(index), link) for index, link in enumerate(links)}
+    known = {STAND_IN.format(index): (OwnAction(index), link) for index, link in enumerate(links)}
     for annotation, address in actions(page):
         if address in known:
             annotation["A"], link = known[address]
             annotation["Contents"] = pydyf.String(link.said)
 
 
-def actions(page: Drawn) -> Iterator[tuple[Any, str]]:
+def actions(page: DrawnPage) -> Iterator[tuple[Any, str]]:
     for it in page.objects.values():
         if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/Link" and "A" in it:
             yield it, it["A"]["URI"].string
 
 
-def holes_of(page: Drawn, own: Sequence[int], shared: Sequence[int]) -> Holes:
+def holes_of(page: DrawnPage, own: Sequence[int], shared: Sequence[int]) -> ObjectHoles:
     """Behind the shared ones: what is drawn before all fields."""
-    holes = Holes({number: ("shared", index) for index, number in enumerate(shared)})
+    holes = ObjectHoles({number: ("shared", index) for index, number in enumerate(shared)})
     holes |= {number: ("page", index) for index, number in enumerate(own)}
     holes |= {
         page.number_of_object(page.root): ("document", 0),
@@ -108,13 +108,13 @@ def holes_of(page: Drawn, own: Sequence[int], shared: Sequence[int]) -> Holes:
     return holes
 
 
-def prefix(operators: bytes) -> Piece:
+def prefix(operators: bytes) -> PlatePiece:
     """What is drawn before the first field is one object for all pages: most of a page's decoration, packed once."""
     packed = zlib.compress(operators, 9)
-    return Piece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
+    return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
-def tree(page: Drawn, holes: Holes) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+def tree(page: DrawnPage, holes: ObjectHoles) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Which element each marked content belongs to; behind it WeasyPrint lists annotations with theirs."""
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
@@ -138,7 +138,7 @@ def content(operators: Sequence[bytes], slots: Mapping[tuple[int, int], str]) ->
     return (*parts, b"\n".join([b"", *operators[at:]]))
 
 
-def piece(value: Any, holes: Holes, *, fonts_at: bool = False) -> Piece:
+def piece(value: Any, holes: ObjectHoles, *, fonts_at: bool = False) -> PlatePiece:
     """`fonts_at`: the page's fonts, behind which a document puts those of its stamps."""
     if isinstance(value, pydyf.Stream):
         value.compress = "Filter" not in value.extra  # pictures come packed
@@ -147,11 +147,11 @@ def piece(value: Any, holes: Holes, *, fonts_at: bool = False) -> Piece:
         body = packed[start : packed.rindex(b"\nendstream")]
         extra = {key: it for key, it in value.extra.items() if key not in {"Length", "Filter"}}
         head = pydyf.Dictionary({**extra, "Length": len(body), **filter_of(packed[:start])})
-        return Piece(*pieces(told(head, holes)), stream=body)
+        return PlatePiece(*pieces(told(head, holes)), stream=body)
     parts = [*told(value, holes)]
     if fonts_at:
         parts[-1:] = [("fonts", 0), b">>"]  # a dictionary's last part is its end
-    return Piece(*pieces(parts))
+    return PlatePiece(*pieces(parts))
 
 
 def filter_of(head: bytes) -> dict[str, bytes]:
@@ -159,7 +159,7 @@ def filter_of(head: bytes) -> dict[str, bytes]:
     return {} if match is None else {"Filter": match[1]}
 
 
-def told(value: Any, holes: Holes) -> Iterator[bytes | Hole]:
+def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
     """As pydyf writes it, with holes for references. What only a document knows is left out or a hole."""
     if isinstance(value, dict):
         yield b"<<"
@@ -172,7 +172,7 @@ def told(value: Any, holes: Holes) -> Iterator[bytes | Hole]:
             else:
                 yield from told(inner, holes)
         yield b">>"
-    elif isinstance(value, Own):
+    elif isinstance(value, OwnAction):
         yield ("link", value.index)
         yield b" 0 R"
     elif isinstance(value, (list, tuple)):

@@ -10,16 +10,16 @@ import pydyf
 
 from services.delivery.errors import DesignUnusable
 from services.delivery.printing.compile.assembling import UnreachedError, assembled, cut_links
-from services.delivery.printing.compile.drawing import Drawn, drawn
-from services.delivery.printing.compile.layout import Font, LaidOut, Sheet, lacking
-from services.delivery.printing.compile.places import Place
-from services.delivery.printing.compile.plates import Plate, Spot, to_bytes
+from services.delivery.printing.compile.drawing import DrawnPage, drawn
+from services.delivery.printing.compile.layout import LaidOut, PageFont, Sheet, lacking
+from services.delivery.printing.compile.places import FieldPlacement
+from services.delivery.printing.compile.plates import FieldSpot, Plate, to_bytes
 from services.delivery.printing.compile.recast import FONT
-from services.delivery.printing.design.fitting import Fitted
+from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
 from services.delivery.printing.design.page import place_of
 from services.delivery.printing.fonts import fallback
-from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.faces import FaceKit
 
 GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
@@ -27,7 +27,7 @@ GENERIC = frozenset(
 PLACEHOLDER = "Ma"
 LOCAL = frozenset({"locl"})  # shapes that a language has of its own, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
-KitOf = Callable[[Font, str, frozenset[str]], Kit]
+KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
 
 
 def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
@@ -88,8 +88,8 @@ def blank(modules: int) -> tuple[str, int]:
     return f"M0 0h{modules}v{modules}h-{modules}z", modules
 
 
-def plain(*lines: str) -> Fitted:
-    return Fitted(lines, 1.0, 0.0, 0.0)
+def plain(*lines: str) -> FittedText:
+    return FittedText(lines, 1.0, 0.0, 0.0)
 
 
 def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
@@ -107,7 +107,9 @@ def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
         )
 
 
-def cuts(sheet: Sheet, laid_out: LaidOut, page: Drawn, fixed: Collection[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+def cuts(
+    sheet: Sheet, laid_out: LaidOut, page: DrawnPage, fixed: Collection[str]
+) -> Iterator[tuple[str, tuple[int, int]]]:
     """From `BT` to `ET` of each field's placeholder, found by where its text begins."""
     for name, (x, y) in laid_out.text_at.items():
         if name in fixed:
@@ -127,7 +129,7 @@ def cuts(sheet: Sheet, laid_out: LaidOut, page: Drawn, fixed: Collection[str]) -
         yield name, (begin, end + 1)
 
 
-def square_cut(sheet: Sheet, laid_out: LaidOut, page: Drawn, modules: int) -> tuple[int, int]:
+def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -> tuple[int, int]:
     """The placeholder's outline behind the matrix that puts the code into its place; the matrix stays."""
     x, y, _ = laid_out.square or (0.0, 0.0, 0.0)
     matrix = pydyf.Stream()
@@ -149,7 +151,7 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: Drawn, modules: int) -> tu
     return begin, end
 
 
-def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: Drawn) -> str:
+def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
     where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
     keys = {match[1].decode() for operator in page.operators[slice(*cut)] if (match := FONT.fullmatch(operator))}
     if len(keys) != 1:
@@ -160,7 +162,7 @@ def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: Drawn) -> st
     return key
 
 
-def check_families(sheet: Sheet, laid_out: LaidOut, page: Drawn) -> None:
+def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
     """A font that is not there is replaced without a word, by another one on each machine."""
     found = {family.casefold() for family in (*sheet.declared, *(font.family for font in page.fonts.values()))}
     for family in sorted(laid_out.families):
@@ -175,8 +177,8 @@ def check_families(sheet: Sheet, laid_out: LaidOut, page: Drawn) -> None:
             )
 
 
-def make_spot(sheet: Sheet, name: str, place: Place, kit: Kit) -> Spot:
-    return Spot(
+def make_spot(sheet: Sheet, name: str, place: FieldPlacement, kit: FaceKit) -> FieldSpot:
+    return FieldSpot(
         name=name,
         field=sheet.fields[name].name,
         rule=sheet.fields[name].rule,

@@ -10,19 +10,19 @@ from typing import Any
 import pydyf
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.layout import Font, LaidOut, fonts_of
+from services.delivery.printing.compile.layout import LaidOut, PageFont, fonts_of
 
 REFERENCE = re.compile(rb"(\d+) 0 R")
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPage:
     """WeasyPrint's PDF before it is written: objects by number, the page, its operators."""
 
     objects: Mapping[int, Any]
     page: Any
     operators: list[bytes]
-    fonts: Mapping[str, Font]
+    fonts: Mapping[str, PageFont]
     root: Any  # of the structure
     tree: Any  # marked content -> structure
 
@@ -30,8 +30,8 @@ class Drawn:
         return next(number for number, it in self.objects.items() if it is wanted)
 
 
-def drawn(laid_out: LaidOut) -> Drawn:
-    kept: list[Drawn] = []
+def drawn(laid_out: LaidOut) -> DrawnPage:
+    kept: list[DrawnPage] = []
 
     def keep(document: Any, pdf: Any) -> None:
         objects = {it.number: it for it in pdf.objects if it.number}
@@ -42,7 +42,7 @@ def drawn(laid_out: LaidOut) -> Drawn:
         stream = objects[number_of(page["Contents"])]
         root = objects[number_of(pdf.catalog["StructTreeRoot"])]
         kept.append(
-            Drawn(
+            DrawnPage(
                 objects,
                 page,
                 [as_bytes(operator) for operator in stream.stream],
@@ -73,7 +73,7 @@ def as_bytes(operator: Any) -> bytes:
     )
 
 
-def reached(page: Drawn, start: Sequence[int], known: set[int]) -> Iterator[int]:
+def reached(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
     """Objects that these refer to, themselves first; not those above them."""
     waiting, seen = list(start), set(known)
     while waiting:

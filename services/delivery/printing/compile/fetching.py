@@ -28,7 +28,7 @@ class FetchRefusedError(FatalURLFetchingError):  # type: ignore[misc]  # weasypr
     """Ends the layout: a page that lacks something is worse than none. The message is for the design's author."""
 
 
-class Folder(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
+class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
     """Serves one design from memory."""
 
     def __init__(self, design: Design) -> None:

@@ -19,16 +19,25 @@ from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.fetching import FONTS_OF_SCRIPTS, FetchRefusedError, Folder
-from services.delivery.printing.compile.places import Place, place, walk
+from services.delivery.printing.compile.fetching import FONTS_OF_SCRIPTS, DesignFetcher, FetchRefusedError
+from services.delivery.printing.compile.places import FieldPlacement, place, walk
 from services.delivery.printing.compile.places import square as found_square
-from services.delivery.printing.compile.weasyprint_log import Ear, told_of
-from services.delivery.printing.design.fitting import Fitted
-from services.delivery.printing.design.library import PAGE, Chosen
+from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, told_of
+from services.delivery.printing.design.fitting import FittedText
+from services.delivery.printing.design.library import PAGE, DesignVariant
 from services.delivery.printing.design.links import BASE, check_targets, links_of
-from services.delivery.printing.design.page import Facts, Odd, draw, fields_of, filled, place_of, write, write_odd
+from services.delivery.printing.design.page import (
+    CampaignFacts,
+    UnstampableText,
+    draw,
+    fields_of,
+    filled,
+    place_of,
+    write,
+    write_odd,
+)
 from services.delivery.printing.fonts import fallback
-from services.delivery.printing.fonts.fontconfig import Fonts, untagged
+from services.delivery.printing.fonts.fontconfig import SheetFonts, untagged
 
 OUR_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
@@ -41,7 +50,7 @@ QR_ALT = "QR code of the ticket"
 
 
 @dataclass(frozen=True, slots=True)
-class Font:
+class PageFont:
     """A font that the page uses: the file whole, as the shaper and the subsetter need it."""
 
     content: bytes
@@ -56,7 +65,7 @@ class LaidOut:
     """One page: WeasyPrint's document and what was found in it. `square` is the code's place."""
 
     document: Any
-    places: Mapping[str, Place]
+    places: Mapping[str, FieldPlacement]
     text_at: Mapping[str, tuple[float, float]]  # where the placeholder's text begins
     square: tuple[float, float, float] | None
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
@@ -68,11 +77,11 @@ class LaidOut:
 class Sheet:
     """One design for one campaign, parsed once and laid out as often as needed. Not shared between threads."""
 
-    def __init__(self, chosen: Chosen, facts: Facts) -> None:
+    def __init__(self, chosen: DesignVariant, facts: CampaignFacts) -> None:
         self.chosen = chosen
         self._where = f"{chosen.design.name}/{PAGE}"
-        self._fonts = Fonts()
-        self._fetcher = Folder(chosen.design)
+        self._fonts = SheetFonts()
+        self._fetcher = DesignFetcher(chosen.design)
         self._brought = set[str]()
         with self.minded():
             page = HTML(string=filled(chosen, facts), base_url=BASE, url_fetcher=self._fetcher)
@@ -140,12 +149,12 @@ class Sheet:
                     yield style
 
     @contextmanager
-    def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[Ear]:
+    def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[WeasyPrintLog]:
         """WeasyPrint goes on without what it does not understand; we do not: a page that lacks something is worse than none.
 
         Not `is_strict`: a stranger's text may have characters that no font has, and that is nobody's mistake here.
         """
-        heard = Ear(logging.WARNING)
+        heard = WeasyPrintLog(logging.WARNING)
         logger = logging.getLogger("weasyprint")
         before = logger.propagate
         logger.addHandler(heard)
@@ -181,11 +190,11 @@ class Sheet:
             return f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: see in a browser whether it is whole, and save it as PNG or JPEG"
         return f"{where}: {told_of(self._fonts.told_of(message))}"
 
-    def lay(self, texts: Mapping[str, Fitted | Odd], code: tuple[str, int] | None) -> LaidOut:
+    def lay(self, texts: Mapping[str, FittedText | UnstampableText], code: tuple[str, int] | None) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
         lacked = set[str]()
         for name, text in texts.items():
-            if isinstance(text, Odd):
+            if isinstance(text, UnstampableText):
                 self._bring(text.text + (text.text.upper() if text.is_upper else ""))
                 shown, lacking = self._fonts.shown(text.text, is_upper=text.is_upper)
                 lacked.update(lacking)
@@ -195,7 +204,7 @@ class Sheet:
         for element in self._root.iter():
             if element.get("data-qr") is not None and code is not None:
                 draw(element, *code, QR_ALT)
-        is_ours = not any(isinstance(text, Odd) for text in texts.values())
+        is_ours = not any(isinstance(text, UnstampableText) for text in texts.values())
         with self.minded(is_strict=is_ours):
             document = self._page.render(stylesheets=self._styles, font_config=self._fonts)
         if len(document.pages) != 1:
@@ -227,7 +236,7 @@ class Sheet:
 
     def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
         keys = {said.element: key for key, said in self.fields.items()}
-        places, text_at, square = dict[str, Place](), dict[str, tuple[float, float]](), None
+        places, text_at, square = dict[str, FieldPlacement](), dict[str, tuple[float, float]](), None
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
         code_at = place_of(self.chosen.design, "data-qr")
         families = frozenset(it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox))
@@ -273,15 +282,15 @@ def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
         yield kind, target, *(round(side, 3) for side in rectangle)
 
 
-def lacking(heard: Ear) -> set[str]:
+def lacking(heard: WeasyPrintLog) -> set[str]:
     """Characters for which Pango found no glyph, although a font was said to have them."""
     return {match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}
 
 
-def fonts_of(document: Any) -> dict[str, Font]:
+def fonts_of(document: Any) -> dict[str, PageFont]:
     """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it cut from what it embeds."""
     return {
-        font.hash: Font(
+        font.hash: PageFont(
             get_hb_object_data(font.hb_face),
             font.index,
             untagged(font.family),

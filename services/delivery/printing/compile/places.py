@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from weasyprint.formatting_structure import boxes
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.fitting import Align, Box
+from services.delivery.printing.design.fitting import Align, FieldBox
 from services.delivery.printing.design.library import CODE
 
 NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
@@ -25,12 +25,12 @@ PSEUDO = re.compile("(?!br).*::(before|after|marker|first-letter|first-line)")  
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FieldPlacement:
     """Where a field's texts stand, in CSS pixels of the page, and how they are set."""
 
     x: float
     y: float
-    box: Box
+    box: FieldBox
     baseline: float  # of the first line, below y, at full size
     height: float  # of the font's own line, at full size: the rest of the pitch is leading
     align: Align
@@ -50,7 +50,7 @@ def square(where: str, element: Element, box: Any) -> tuple[float, float, float]
     return box.content_box_x(), box.content_box_y(), box.width
 
 
-def place(where: str, box: Any, line: Any) -> Place:
+def place(where: str, box: Any, line: Any) -> FieldPlacement:
     """Of a field, from its own box and that of its first line's text. Raises DesignUnusable."""
     inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
     style = inner.style
@@ -61,10 +61,12 @@ def place(where: str, box: Any, line: Any) -> Place:
             f"{where}: ::before, ::after, ::marker and ::first-letter are not stamped; give them an element of their own"
         )
     align = style["text_align_all"]
-    return Place(
+    return FieldPlacement(
         x=box.content_box_x(),
         y=box.content_box_y(),
-        box=Box(box.width, box.height, style["font_size"], inner.height, pitch_scales=scales(style["line_height"])),
+        box=FieldBox(
+            box.width, box.height, style["font_size"], inner.height, pitch_scales=scales(style["line_height"])
+        ),
         baseline=line.position_y + line.baseline - box.content_box_y(),
         height=line.height,
         align="right" if align in {"right", "end"} else "center" if align == "center" else "left",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.design.fitting import Box, Rule
+from services.delivery.printing.design.fitting import FieldBox, FittingRule
 
 MAGIC = b"stubline-plate-2\n"
 
@@ -19,7 +19,7 @@ Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct",
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PlatePiece:
     """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands behind its dictionary, packed already."""
 
     texts: tuple[bytes, ...]
@@ -36,15 +36,15 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class FieldSpot:
     """A field as the stamp sets it. Lengths in CSS pixels, as WeasyPrint draws."""
 
     name: str  # its own; `holder.2` where a page says the holder twice
     field: str  # whose text it shows
-    rule: Rule
+    rule: FittingRule
     x: float
     y: float
-    box: Box
+    box: FieldBox
     baseline: float
     height: float
     align: str
@@ -66,15 +66,15 @@ class Plate:
     title: str
     language: str
     media: tuple[float, float]  # points
-    shared: tuple[Piece, ...]
+    shared: tuple[PlatePiece, ...]
     resources: int  # which of them
-    page: tuple[Piece, ...]  # of each page; the first is the page itself
+    page: tuple[PlatePiece, ...]  # of each page; the first is the page itself
     roots: tuple[int, ...]  # those of `page` that hang on the structure's document element
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
     content: tuple[bytes | str, ...]
     rare: tuple[tuple[str, int], ...]  # face and glyph: what the page's own text shows beside the common glyphs
-    spots: Mapping[str, Spot]
+    spots: Mapping[str, FieldSpot]
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
@@ -87,7 +87,7 @@ class Plate:
 
 
 @dataclass
-class Blobs:
+class PlateBlobs:
     """Binary parts behind a JSON head."""
 
     parts: list[bytes] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Blobs:
         return len(self.parts) - 1
 
 
-def pack(magic: bytes, head: Any, blobs: Blobs) -> bytes:
+def pack(magic: bytes, head: Any, blobs: PlateBlobs) -> bytes:
     told = orjson.dumps({"head": head, "sizes": [len(blob) for blob in blobs.parts]})
     return b"".join([magic, b"%d\n" % len(told), told, *blobs.parts])
 
@@ -140,9 +140,9 @@ PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "lett
 
 
 def to_bytes(plate: Plate) -> bytes:
-    blobs = Blobs()
+    blobs = PlateBlobs()
 
-    def piece(it: Piece) -> list[Any]:
+    def piece(it: PlatePiece) -> list[Any]:
         return [blobs.add(b"\0".join(it.texts)), it.holes, None if it.stream is None else blobs.add(it.stream)]
 
     head = {name: getattr(plate, name) for name in PLAIN} | {
@@ -154,7 +154,7 @@ def to_bytes(plate: Plate) -> bytes:
     return pack(MAGIC, head, blobs)
 
 
-def spot_told(spot: Spot) -> dict[str, Any]:
+def spot_told(spot: FieldSpot) -> dict[str, Any]:
     rule, box = spot.rule, spot.box
     return {name: getattr(spot, name) for name in PLAIN_OF_SPOT} | {
         "rule": [rule.fit, rule.lines, rule.shrink, rule.valign],
@@ -172,9 +172,9 @@ def from_bytes(packed: bytes) -> Plate:
 
 
 def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
-    def piece(told: list[Any]) -> Piece:
+    def piece(told: list[Any]) -> PlatePiece:
         texts, holes, stream = told
-        return Piece(
+        return PlatePiece(
             tuple(blobs[texts].split(b"\0")),
             tuple((kind, at) for kind, at in holes),
             None if stream is None else blobs[stream],
@@ -190,9 +190,9 @@ def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
     )
 
 
-def spot_of(told: dict[str, Any]) -> Spot:
+def spot_of(told: dict[str, Any]) -> FieldSpot:
     plain: dict[str, Any] = {name: frozen(told[name]) for name in PLAIN_OF_SPOT}
-    return Spot(**plain, rule=Rule(*told["rule"]), box=Box(*told["box"]))
+    return FieldSpot(**plain, rule=FittingRule(*told["rule"]), box=FieldBox(*told["box"]))
 
 
 def frozen(value: Any) -> Any:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pydyf
 
-from services.delivery.printing.compile.drawing import Drawn, as_bytes, number_of
-from services.delivery.printing.compile.layout import Font
+from services.delivery.printing.compile.drawing import DrawnPage, as_bytes, number_of
+from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.fitting import ELLIPSIS
-from services.delivery.printing.fonts.faces import Kit
+from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.pdf.fonts import resource
 
 FONT = re.compile(rb"/(\S+) (\S+) Tf")
@@ -19,7 +19,7 @@ SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
 
 
 def recast(
-    parts: Sequence[bytes | str], kits: Mapping[str, Kit], fonts: Mapping[str, Font]
+    parts: Sequence[bytes | str], kits: Mapping[str, FaceKit], fonts: Mapping[str, PageFont]
 ) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
     """The parts, and which glyphs of which faces they show."""
     made: list[bytes | str] = []
@@ -45,7 +45,7 @@ def recast(
 
 
 def recast_line(
-    line: bytes, size: bytes, kit: Kit | None, says: Mapping[int, str], shown: set[tuple[str, int]]
+    line: bytes, size: bytes, kit: FaceKit | None, says: Mapping[int, str], shown: set[tuple[str, int]]
 ) -> bytes | None:
     """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored bracket: the line keeps
     WeasyPrint's font. `says`: what its glyphs mean there. Empty strings stay, for readers count moves by them.
@@ -72,8 +72,8 @@ def is_other(own: str, said: str | None) -> bool:
     return said is not None and own != BLANKS.sub(" ", said) and not (own == ELLIPSIS and said.startswith(own))
 
 
-def keep_used_fonts(page: Drawn, resources: int, fixed: Sequence[bytes | str]) -> None:
-    fonts = page.objects[number_of(page.objects[resources]["Font"])]
+def keep_used_fonts(page: DrawnPage, resources: int, fixed: Sequence[bytes | str]) -> None:
+    fonts = page.objects[number_of(page.objects[resources]["PageFont"])]
     drawn_in = [part for part in fixed if isinstance(part, bytes)]
     drawn_in += [
         b"\n".join(map(as_bytes, it.stream))

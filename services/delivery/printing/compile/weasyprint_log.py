@@ -12,7 +12,7 @@ def told_of(message: str) -> str:
     return f"line {match[2]}: {match[1]}: {match[3]}" if match else message
 
 
-class Ear(logging.Handler):
+class WeasyPrintLog(logging.Handler):
     def __init__(self, level: int) -> None:
         super().__init__(level)
         self.messages: list[str] = []

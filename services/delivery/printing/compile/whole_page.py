@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from services.delivery.printing.compile.compiler import PLACEHOLDER, KitOf, blank, plain, pressed
 from services.delivery.printing.compile.layout import Sheet, lines_in
-from services.delivery.printing.compile.plates import Plate, Spot
-from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, Fitted, most, sizes
-from services.delivery.printing.design.page import Odd
+from services.delivery.printing.compile.plates import FieldSpot, Plate
+from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, FittedText, most, sizes
+from services.delivery.printing.design.page import UnstampableText
 
 TRIES_MAX = 5  # layouts for one text
 
@@ -21,7 +21,7 @@ TRIES_MAX = 5  # layouts for one text
 def set_whole(
     sheet: Sheet,
     plate: Plate,
-    texts: Mapping[str, Fitted | str],
+    texts: Mapping[str, FittedText | str],
     kit_of: KitOf,
     code: tuple[str, int] | None = None,
 ) -> Plate:
@@ -30,25 +30,25 @@ def set_whole(
     `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all texts are given.
     """
     square = code or blank(plate.modules)
-    given: dict[str, Fitted | Odd] = dict.fromkeys(sheet.fields, plain(PLACEHOLDER))
-    given |= {name: text for name, text in texts.items() if isinstance(text, Fitted)}
+    given: dict[str, FittedText | UnstampableText] = dict.fromkeys(sheet.fields, plain(PLACEHOLDER))
+    given |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
     odd = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
-    given |= Trial(sheet, plate, odd, given, square).fitted()
+    given |= FittingTrial(sheet, plate, odd, given, square).fitted()
     laid_out = sheet.lay(given, square)
     return pressed(sheet, laid_out, kit_of, modules=plate.modules, fixed=texts.keys(), is_code_fixed=code is not None)
 
 
 @dataclass(frozen=True)
-class Trial:
+class FittingTrial:
     """Sizes are tried by halves of what is left, all odd texts at once; then each is moved to its height."""
 
     sheet: Sheet
     plate: Plate
     odd: Mapping[str, str]
-    given: Mapping[str, Fitted | Odd]
+    given: Mapping[str, FittedText | UnstampableText]
     square: tuple[str, int]
 
-    def fitted(self) -> dict[str, Odd]:
+    def fitted(self) -> dict[str, UnstampableText]:
         """What fits at no size is cut at the smallest."""
         if not self.odd:
             return {}
@@ -81,8 +81,8 @@ class Trial:
         return {name: replace(it, top=drop(self.plate.spots[name], heights[name][1])) for name, it in last.items()}
 
     def _with_fewer_lines(
-        self, last: Mapping[str, Odd], heights: Mapping[str, tuple[int, float, float]]
-    ) -> dict[str, Odd]:
+        self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]
+    ) -> dict[str, UnstampableText]:
         """Of texts that are cut: a font of another script may have higher lines than the field's own."""
         rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
         return {
@@ -91,19 +91,21 @@ class Trial:
             if it.is_cut and heights[name][0] > 1 and heights[name][1] > rooms[name]
         }
 
-    def _measured(self, tried: Mapping[str, Odd]) -> dict[str, tuple[int, float, float]]:
+    def _measured(self, tried: Mapping[str, UnstampableText]) -> dict[str, tuple[int, float, float]]:
         laid_out = self.sheet.lay({**self.given, **tried}, self.square)
         return {name: lines_in(laid_out, self.sheet.fields[name].element) for name in tried}
 
 
-def attempt(spot: Spot, text: str, scale: float) -> Odd:
-    return Odd(text, spot.box.size * scale, 0.0, most(spot.rule, spot.box, scale), is_cut=False, is_upper=spot.upper)
+def attempt(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
+    return UnstampableText(
+        text, spot.box.size * scale, 0.0, most(spot.rule, spot.box, scale), is_cut=False, is_upper=spot.upper
+    )
 
 
-def fits(spot: Spot, it: Odd, lines: int, height: float, width: float) -> bool:
+def fits(spot: FieldSpot, it: UnstampableText, lines: int, height: float, width: float) -> bool:
     return lines <= it.lines and width <= spot.box.width + SLACK and (height <= spot.box.height + 1 or lines == 1)
 
 
-def drop(spot: Spot, height: float) -> float:
+def drop(spot: FieldSpot, height: float) -> float:
     spare = spot.box.height - height
     return {"top": 0.0, "middle": spare / 2, "bottom": spare}[spot.rule.valign]

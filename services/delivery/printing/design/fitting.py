@@ -20,7 +20,7 @@ BREAKS_AFTER = "-/@_"  # addresses and double names may be divided there
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FittingRule:
     """`lines` 0: as many as the box holds. `shrink`: the smallest part of its size that a text may have."""
 
     fit: Fit
@@ -30,7 +30,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class FieldBox:
     """In CSS pixels. `pitch` is the line height at full size; does it shrink with the size, as a number does in CSS?"""
 
     width: float
@@ -47,7 +47,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedText:
     """`top`: how far the first line's box stands below the field's, in CSS pixels."""
 
     lines: tuple[str, ...]
@@ -57,7 +57,7 @@ class Fitted:
     is_cut: bool = False
 
 
-def fit(text: str, rule: Rule, box: Box, measure: Measure) -> Fitted:
+def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> FittedText:
     """The largest size at which the text is whole; at the smallest, as much of it as there is room for."""
     short, scales = text[:CHARS_MAX], sizes(rule)
     for scale in scales:
@@ -75,24 +75,24 @@ def at_scale(measure: Measure, scale: float, text: str) -> float:
 
 
 @cache
-def sizes(rule: Rule) -> tuple[float, ...]:
+def sizes(rule: FittingRule) -> tuple[float, ...]:
     """In parts of its own size, the largest first."""
     if rule.fit != "shrink":
         return (1.0,)
     return (1.0, *(step / STEPS for step in range(STEPS - 1, 0, -1) if step / STEPS >= rule.shrink - 1e-9))
 
 
-def most(rule: Rule, box: Box, scale: float) -> int:
+def most(rule: FittingRule, box: FieldBox, scale: float) -> int:
     """A box lower than one line still holds one: its author sees it in the preview."""
     held = max(1, box.lines_at(scale))
     return min(held, rule.lines) if rule.lines else held
 
 
-def placed(lines: tuple[str, ...], rule: Rule, box: Box, scale: float, *, is_cut: bool) -> Fitted:
+def placed(lines: tuple[str, ...], rule: FittingRule, box: FieldBox, scale: float, *, is_cut: bool) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
     top = {"top": 0.0, "middle": spare / 2, "bottom": spare}[rule.valign]
     # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts a line.
-    return Fitted(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
+    return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
 def wrapped(text: str, lines_max: int, width: float, measure: Callable[[str], float]) -> tuple[str, ...] | None:

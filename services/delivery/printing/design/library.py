@@ -38,17 +38,17 @@ def printable(size: str) -> str:
     return size
 
 
-class Table(BaseModel):
+class ManifestTable(BaseModel):
     """Inside a manifest: nothing that it does not know, so that a misspelt key is told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class FieldSaid(Table):
+class FieldDeclaration(ManifestTable):
     sample: str = Field(max_length=1_000)
 
 
-class CampaignSample(Table):
+class CampaignSample(ManifestTable):
     """What stands in previews where a campaign will stand."""
 
     name: str = "Spring Draw"
@@ -56,7 +56,7 @@ class CampaignSample(Table):
     venue: str = "Example Hall, Dublin"
 
 
-class Manifest(Table):
+class Manifest(ManifestTable):
     """design.toml."""
 
     title: str = Field(min_length=1, max_length=120)
@@ -65,7 +65,7 @@ class Manifest(Table):
     sizes: dict[Slug, Annotated[str, AfterValidator(printable)]] = Field(
         min_length=1, max_length=12, description='Name -> "width height" in mm. The first is the default.'
     )
-    fields: dict[FieldName, FieldSaid]
+    fields: dict[FieldName, FieldDeclaration]
     characters: str = Field("", max_length=2_000, description="To be compiled beyond Latin with all European accents.")
     campaign: CampaignSample = CampaignSample()
     text: dict[Language, dict[str, str]] = Field(default_factory=dict)
@@ -162,7 +162,7 @@ def entries(folder: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class DesignVariant:
     """A design in one of its sizes and languages: what a campaign names."""
 
     design: Design
@@ -175,7 +175,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Library:
+class DesignLibrary:
     """The designs of this installation: folders of the operator before the built-in ones."""
 
     folders: tuple[Path, ...] = ()
@@ -184,7 +184,7 @@ class Library:
         own = [path.parent.name for folder in self.folders for path in folder.glob(f"*/{MANIFEST}")]
         return sorted({*own, *builtin_names()})
 
-    def choose(self, reference: str, language: str = "") -> Chosen:
+    def choose(self, reference: str, language: str = "") -> DesignVariant:
         """`event-ticket`, or with a size behind it: `event-ticket-a4`. Raises DesignUnknown and DesignUnusable."""
         if not NAME.fullmatch(reference):
             raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
@@ -194,7 +194,7 @@ class Library:
                 continue
             languages = design.manifest.languages
             spoken = lookup(language, languages) or languages[0]
-            return Chosen(design, size or next(iter(design.manifest.sizes)), spoken)
+            return DesignVariant(design, size or next(iter(design.manifest.sizes)), spoken)
         raise DesignUnknown(
             f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or without"
         )

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.library import Chosen, FieldName
+from services.delivery.printing.design.library import DesignVariant, FieldName
 from services.delivery.printing.design.page import place_of
 
 BASE = "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
@@ -29,7 +29,7 @@ class Link:
     said: str
 
 
-def links_of(chosen: Chosen, root: Element) -> tuple[Link, ...]:
+def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
     """Every data-link of the page, checked; its element leads to a stand-in from now on. Raises DesignUnusable."""
     found: list[Link] = []
     for element in root.iter("a"):

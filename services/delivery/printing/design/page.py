@@ -13,8 +13,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from typing_extensions import override
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.fitting import Fit, Fitted, Rule, Valign
-from services.delivery.printing.design.library import PAGE, Chosen, Design, FieldName
+from services.delivery.printing.design.fitting import Fit, FittedText, FittingRule, Valign
+from services.delivery.printing.design.library import PAGE, Design, DesignVariant, FieldName
 
 HTML_CHARS_MAX = 1_000_000
 SVG = "{http://www.w3.org/2000/svg}"
@@ -26,7 +26,7 @@ SEEN = "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of 
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CampaignFacts:
     """What a design is laid out for: the same for all tickets of a campaign."""
 
     campaign_id: str
@@ -40,16 +40,16 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FieldSpec:
     """A field as its element says it. `lines` 0: as many as its box holds."""
 
     name: FieldName
-    rule: Rule
+    rule: FittingRule
     at: str  # `page.html:12`, for messages
     element: Element
 
 
-class Shelf(BaseLoader):
+class DesignTemplates(BaseLoader):
     """Includes and macros come from the design's own files."""
 
     def __init__(self, design: Design) -> None:
@@ -78,10 +78,12 @@ def printable(value: Any) -> Any:
     return value
 
 
-def filled(chosen: Chosen, facts: Facts) -> str:
+def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
     """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
     design = chosen.design
-    environment = Sandbox(loader=Shelf(design), autoescape=True, undefined=StrictUndefined, finalize=printable)
+    environment = Sandbox(
+        loader=DesignTemplates(design), autoescape=True, undefined=StrictUndefined, finalize=printable
+    )
     environment.globals.clear()
     environment.globals["range"] = safe_range
     del environment.filters["random"]  # each machine would print another page
@@ -120,9 +122,9 @@ def line_raised(error: BaseException) -> str:
     return found
 
 
-def fields_of(chosen: Chosen, root: Element) -> dict[str, Said]:
+def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
     """Every data-field of the page, checked against the manifest. A field that stands twice is `number` and `number.2`."""
-    design, found = chosen.design, dict[str, Said]()
+    design, found = chosen.design, dict[str, FieldSpec]()
     known = design.manifest.fields
     for element in root.iter():
         if (name := element.get("data-field")) is None:
@@ -137,16 +139,16 @@ def fields_of(chosen: Chosen, root: Element) -> dict[str, Said]:
         if any(child.tag is not None for child in element):
             raise DesignUnusable(f"{where} holds other elements; it holds its text and nothing else")
         key = f"{name}.{times + 1}" if times else name
-        found[key] = Said(name, rule(element, where), at, element)
+        found[key] = FieldSpec(name, rule(element, where), at, element)
     return found
 
 
-def rule(element: Element, where: str) -> Rule:
+def rule(element: Element, where: str) -> FittingRule:
     fit: Fit = one_of(get_args(Fit), element.get("data-fit", "ellipsis"), f"{where}: data-fit")
     valign: Valign = one_of(get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign")
     lines = number(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
     shrink = number(element, "data-shrink", SHRINK_DEFAULT, 100, where) if fit == "shrink" else 100
-    return Rule(fit, lines, max(1, shrink) / 100, valign)
+    return FittingRule(fit, lines, max(1, shrink) / 100, valign)
 
 
 def one_of(words: Sequence[Word], said: str, where: str) -> Word:
@@ -178,7 +180,7 @@ def place_of(design: Design, words: str, times_before: int = 0) -> str:
     return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
 
 
-def write(element: Element, fitted: Fitted) -> None:
+def write(element: Element, fitted: FittedText) -> None:
     """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at the same places."""
     for child in list(element):
         element.remove(child)
@@ -194,7 +196,7 @@ def write(element: Element, fitted: Fitted) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class UnstampableText:
     """A text that WeasyPrint sets by itself: at a size and a height that layouts have shown to fit, or cut."""
 
     text: str
@@ -205,7 +207,7 @@ class Odd:
     is_upper: bool = False  # the page shows it in capitals
 
 
-def write_odd(element: Element, odd: Odd) -> None:
+def write_odd(element: Element, odd: UnstampableText) -> None:
     """One line never breaks; several break where the script allows it. What does not fit ends with an ellipsis."""
     for child in list(element):
         element.remove(child)
@@ -217,7 +219,7 @@ def write_odd(element: Element, odd: Odd) -> None:
     SubElement(element, "span", style=style).text = odd.text
 
 
-def size_of(fitted: Fitted) -> str:
+def size_of(fitted: FittedText) -> str:
     return "" if fitted.scale == 1 else f"font-size:{fitted.size:.6f}px"
 
 

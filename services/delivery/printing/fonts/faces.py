@@ -19,7 +19,7 @@ import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
 from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.compile.plates import Blobs, pack, unpack
+from services.delivery.printing.compile.plates import PlateBlobs, pack, unpack
 from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
 from services.delivery.printing.fonts.shaping import Face
 
@@ -37,7 +37,7 @@ LIGATURES_MAX = 4  # letters in one
 
 
 @dataclass(frozen=True)
-class Kit:
+class FaceKit:
     digest: str
     family: str
     blob: bytes = field(repr=False)  # for the shaper: the same glyph ids, with kerning and ligatures
@@ -54,13 +54,13 @@ class Kit:
         return Face(self.blob, self.widths)
 
 
-class Kits(Protocol):
+class FaceKits(Protocol):
     """Where kits are kept."""
 
-    def kit(self, digest: str) -> Kit | None: ...
+    def kit(self, digest: str) -> FaceKit | None: ...
 
 
-def the_kit(kits: Kits, digest: str) -> Kit:
+def the_kit(kits: FaceKits, digest: str) -> FaceKit:
     found = kits.kit(digest)
     if found is None:
         raise PlateUnreadable(f"the face {digest[:12]} is gone")
@@ -73,7 +73,7 @@ def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozens
     return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
-def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> Kit:
+def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> FaceKit:
     """`tags`: features that fields switch on, whose other shapes of a letter are carried too. Raises what fontTools raises."""
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     cmap: dict[int, str] = font.getBestCmap()
@@ -93,7 +93,7 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
     def thousandths(units: float) -> int:
         return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
 
-    return Kit(
+    return FaceKit(
         digest=digest_of(content, index, family, extra, tags),
         family=family,
         blob=for_shaping(face, characters),
@@ -178,8 +178,8 @@ def tag(name: str) -> int:
     return int.from_bytes(name.encode(), "big")
 
 
-def to_bytes(kit: Kit) -> bytes:
-    blobs = Blobs()
+def to_bytes(kit: FaceKit) -> bytes:
+    blobs = PlateBlobs()
     outlines, parts = to_json(kit.outlines)
     head = {
         "digest": kit.digest,
@@ -197,10 +197,10 @@ def to_bytes(kit: Kit) -> bytes:
     return pack(MAGIC, head, blobs)
 
 
-def from_bytes(packed: bytes) -> Kit:
+def from_bytes(packed: bytes) -> FaceKit:
     """Raises PlateUnreadable."""
     head, blobs = unpack(MAGIC, packed)
-    return Kit(
+    return FaceKit(
         digest=head["digest"],
         family=head["family"],
         blob=blobs[head["blob"]],

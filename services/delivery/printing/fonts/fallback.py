@@ -39,7 +39,7 @@ TO_EMOJI = "\ufe0f"
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class FallbackFamily:
     """One variable file, or one a weight. Without `weights` it is the same in bold, and so large that texts get slices of it.
 
     A slice is 256 characters: an embedded font has room for all glyphs of its file, and of 65,535 that is more than a ticket.
@@ -61,15 +61,15 @@ class Family:
         return [f"{self.name}-{block:02x}.otf" for block in sorted({code >> 8 for code in codes})]
 
 
-EMOJI = Family("NotoEmoji")
-LETTERS = Family("NotoSans")  # Latin, Greek, Cyrillic
+EMOJI = FallbackFamily("NotoEmoji")
+LETTERS = FallbackFamily("NotoSans")  # Latin, Greek, Cyrillic
 # In this sequence a letter is looked for: it may never depend on what other texts have asked for before.
 FAMILIES = (
     LETTERS,
     # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot say of which letter.
-    Family("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
+    FallbackFamily("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
     *(
-        Family(f"NotoSans{script}")
+        FallbackFamily(f"NotoSans{script}")
         for script in (
             "Arabic",
             "Armenian",
@@ -92,15 +92,15 @@ FAMILIES = (
             "Thai",
         )
     ),
-    Family("NotoSansCJKjp", CJK, "{}-{}.otf", ()),  # Chinese, Japanese, Korean
-    Family("NotoSansSymbols"),
+    FallbackFamily("NotoSansCJKjp", CJK, "{}-{}.otf", ()),  # Chinese, Japanese, Korean
+    FallbackFamily("NotoSansSymbols"),
     EMOJI,
 )
 
 
 def needed(text: str) -> tuple[str, ...]:
     """The files that have what is in a text, whether the design's fonts have it or not."""
-    wanted: dict[Family, set[int]] = {LETTERS: set()}  # always: what it has is asked for by nearly every text
+    wanted: dict[FallbackFamily, set[int]] = {LETTERS: set()}  # always: what it has is asked for by nearly every text
     is_emoji = TO_EMOJI in text
     for code in {ord(character) for character in text if not is_ignorable(character)}:
         wanted.setdefault(next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()).add(code)
@@ -131,7 +131,7 @@ def is_ours(family: str) -> bool:
 
 
 @cache
-def opened(family: Family, weight: str = "Regular") -> hb.Face:
+def opened(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
     """Mapped, not read."""
     wanted = family.file.format(family.name, weight)
     found = (it for it in distribution(family.package).files or [] if it.name == wanted)
@@ -139,7 +139,7 @@ def opened(family: Family, weight: str = "Regular") -> hb.Face:
 
 
 @cache
-def names() -> dict[str, tuple[Family, str]]:
+def names() -> dict[str, tuple[FallbackFamily, str]]:
     """What a design may ask for -> its family and weight."""
     return {
         f"{family.name}-{weight}{PurePath(family.file).suffix}": (family, weight)
@@ -148,7 +148,7 @@ def names() -> dict[str, tuple[Family, str]]:
     }
 
 
-def of_name(name: str) -> tuple[Family, str]:
+def of_name(name: str) -> tuple[FallbackFamily, str]:
     """Family and weight, or slice. Raises KeyError."""
     if match := SLICE.fullmatch(name):
         return names()[f"{match[1]}-Regular.otf"][0], match[2]

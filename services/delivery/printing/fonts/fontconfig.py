@@ -40,7 +40,7 @@ ffi.cdef("""
 """)
 
 
-class Fonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
+class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
     """The fonts that a design declares, and after them ours of other scripts. The machine's fonts and rules are not read.
 
     WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and draws the glyph numbers of

@@ -29,7 +29,7 @@ DROPPED = ("GSUB", "GPOS", "GDEF", "BASE", "DSIG", "kern", "LTSH", "PCLT", "JSTF
 
 
 @dataclass(frozen=True)
-class Program:
+class FontProgram:
     """`numbers`: CID -> glyph of the program, packed; empty where they are the same."""
 
     packed: bytes
@@ -38,7 +38,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class TrueType:
+class TrueTypeProgram:
     """Outlines by the kit's own numbers. `order`: which glyph of the font file each of them is; 0 is .notdef."""
 
     order: Sequence[int]
@@ -61,7 +61,7 @@ class TrueType:
         packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
         return packed, total(outlines)
 
-    def program(self, glyphs: Iterable[int]) -> Program:
+    def program(self, glyphs: Iterable[int]) -> FontProgram:
         """With these glyphs of the font file beside the common ones."""
         shown = {self.own[glyph] for glyph in glyphs}
         wanted = shown.union(*(self.parts.get(number, ()) for number in shown))
@@ -77,7 +77,7 @@ class TrueType:
         told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
         parts = [b"\x78\xda", stored(front), packed, rest.compress(tail), rest.flush(), struct.pack(">I", told)]
         length = len(front) + len(common) + len(tail)
-        return Program(b"".join(parts), length, self._numbers(shown))
+        return FontProgram(b"".join(parts), length, self._numbers(shown))
 
     def _tables(self, rare: Sequence[int], count: int, at: int) -> dict[bytes, bytes]:
         """As they stand behind the outlines. A glyph that is left out has no outline and no width."""
@@ -126,20 +126,20 @@ class TrueType:
 
 
 @dataclass(frozen=True)
-class Cff:
+class CffProgram:
     """A design's own OpenType file with PostScript outlines: cut by HarfBuzz for each set of glyphs, which keep their ids."""
 
     common: frozenset[int]
     blob: bytes
 
-    def program(self, glyphs: Iterable[int]) -> Program:
+    def program(self, glyphs: Iterable[int]) -> FontProgram:
         wanted = subset_input(self.common.union(glyphs))
         wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
         program = bytes(hb.subset(hb.Face(self.blob), wanted).blob.data)
-        return Program(zlib.compress(program, 9), len(program))
+        return FontProgram(zlib.compress(program, 9), len(program))
 
 
-Outlines = TrueType | Cff
+Outlines = TrueTypeProgram | CffProgram
 
 
 def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool) -> Outlines:
@@ -147,7 +147,7 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
     wanted = subset_input(glyphs)
     if is_cff:
         wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
-        return Cff(frozenset(common), bytes(hb.subset(face, wanted).blob.data))
+        return CffProgram(frozenset(common), bytes(hb.subset(face, wanted).blob.data))
     plan = hb.SubsetPlan(face, wanted)
     font = TTFont(io.BytesIO(bytes(plan.execute().blob.data)))
     new, old = dict(plan.old_to_new_glyph_mapping), dict(plan.new_to_old_glyph_mapping)
@@ -165,7 +165,7 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
     head[8:12] = bytes(4)
     struct.pack_into(">H", head, 50, int(at > SHORT_MAX))
     names, hmtx = font.getGlyphOrder(), font["hmtx"].metrics
-    return TrueType(
+    return TrueTypeProgram(
         order=[old[number] for number in order],
         common=len(first),
         ends=ends,
@@ -243,7 +243,7 @@ def stored(block: bytes, *, is_last: bool = False) -> bytes:
 
 
 def to_json(it: Outlines) -> tuple[dict[str, Any], list[bytes]]:
-    if isinstance(it, Cff):
+    if isinstance(it, CffProgram):
         return {"common": sorted(it.common)}, [it.blob]
     told = {"order": it.order, "common": it.common, "ends": it.ends, "parts": [list(it.parts), list(it.parts.values())]}
     return told, [it.outlines, it.metrics, *it.heads]
@@ -253,9 +253,11 @@ def from_json(told: Mapping[str, Any], blobs: Sequence[bytes], *, is_cff: bool) 
     """Raises PlateUnreadable."""
     try:
         if is_cff:
-            return Cff(frozenset(told["common"]), blobs[0])
+            return CffProgram(frozenset(told["common"]), blobs[0])
         outlines, metrics, head, hhea, maxp = blobs
         parts = dict(zip(*told["parts"], strict=True))
-        return TrueType(told["order"], told["common"], told["ends"], parts, outlines, metrics, (head, hhea, maxp))
+        return TrueTypeProgram(
+            told["order"], told["common"], told["ends"], parts, outlines, metrics, (head, hhea, maxp)
+        )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlateUnreadable(str(error)) from None

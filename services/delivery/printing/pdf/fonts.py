@@ -8,8 +8,8 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.delivery.printing.fonts.faces import Kit
-from services.delivery.printing.fonts.programs import Program
+from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.programs import FontProgram
 
 FONT_OBJECTS = 7  # at most, with the stream that the small ones stand in
 CMAP_HEAD = (
@@ -26,35 +26,35 @@ def resource(digest: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class EmbeddedFont:
     """A font with all that a document says of its glyphs."""
 
-    program: Program
+    program: FontProgram
     widths: bytes
     unicode_map: bytes
 
 
-class Fonts:
+class FontObjects:
     """Of one face: what is the same in each document is laid down once. Not shared between threads."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: FaceKit) -> None:
         self.kit = kit
         self._widths = widths(kit.common, kit.widths)
         self._packer = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
         self._packed = self._packer.compress(CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common}))
 
-    def embedded(self, rare: frozenset[int]) -> Embedded:
+    def embedded(self, rare: frozenset[int]) -> EmbeddedFont:
         """With these glyphs beside the common ones."""
         rest = self._packer.copy()
         said = cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare}) + CMAP_END
-        return Embedded(
+        return EmbeddedFont(
             self.kit.outlines.program(rare),
             self._widths + widths(rare, self.kit.widths),
             b"".join([self._packed, rest.compress(said), rest.flush()]),
         )
 
 
-def add_font(add: Add, number: int, fonts: Fonts, rare: frozenset[int]) -> int:
+def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) -> int:
     """The font itself first, then what it stands on. Six objects at most: CFF needs no map of glyphs."""
     kit, font = fonts.kit, fonts.embedded(rare)
     family = re.sub(rb"[^A-Za-z0-9-]", b"", kit.family.encode("ascii", "ignore")) or b"Font"
@@ -82,7 +82,7 @@ def add_font(add: Add, number: int, fonts: Fonts, rare: frozenset[int]) -> int:
     return number + (6 if numbers else 5)
 
 
-def descriptor(kit: Kit, name: bytes, program: int) -> bytes:
+def descriptor(kit: FaceKit, name: bytes, program: int) -> bytes:
     ascent, descent, *bounds = kit.metrics
     box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if kit.is_cff else 2
     return (

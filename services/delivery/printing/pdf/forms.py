@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
-from services.delivery.printing.compile.plates import Hole, Piece, Plate
+from services.delivery.printing.compile.plates import Hole, Plate, PlatePiece
 from services.delivery.printing.pdf.metadata import text
 
 Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
@@ -30,7 +30,7 @@ def hole_names(plate: Plate) -> dict[Hole, int]:
     return {hole: at for at, hole in enumerate(names)}
 
 
-def form(piece: Piece, names: Mapping[Hole, int]) -> Form:
+def form(piece: PlatePiece, names: Mapping[Hole, int]) -> Form:
     """An object as a template, and what chooses its numbers: a document of a hundred pages has thousands of them."""
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
     places = [names[hole] for hole in piece.holes]

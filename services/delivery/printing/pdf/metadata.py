@@ -22,7 +22,7 @@ xmlns:pdf="http://ns.adobe.com/pdf/1.3/" xmlns:pdfuaid="http://www.aiim.org/pdfu
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class DocumentMetadata:
     """What a reader is told of the whole file."""
 
     title: str
@@ -37,14 +37,14 @@ def text(said: str) -> bytes:
     return b"<feff" + said.encode("utf-16-be", "replace").hex().encode() + b">"
 
 
-def information(about: About) -> bytes:
+def information(about: DocumentMetadata) -> bytes:
     at = about.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
     return b"<</Title %b/Subject %b/Producer(%b)/CreationDate(%b)/ModDate(%b)>>" % (
         text(about.title), text(about.subject), PRODUCER.encode(), at, at,
     )  # fmt: skip
 
 
-def xmp(about: About) -> bytes:
+def xmp(about: DocumentMetadata) -> bytes:
     return XMP.format(
         producer=PRODUCER,
         title=escape(about.title),

@@ -16,12 +16,12 @@ from struct import Struct
 
 from services.delivery.printing.compile.plates import Hole, Plate
 from services.delivery.printing.design.links import action
-from services.delivery.printing.fonts.faces import Kits, the_kit
+from services.delivery.printing.fonts.faces import FaceKits, the_kit
 from services.delivery.printing.fonts.programs import STORED_MAX, stored
-from services.delivery.printing.lru_cache import Kept
-from services.delivery.printing.pdf.fonts import FONT_OBJECTS, Fonts, add_font, resource
+from services.delivery.printing.lru_cache import LruCache
+from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource
 from services.delivery.printing.pdf.forms import Form, forms_of
-from services.delivery.printing.pdf.metadata import About, information, text, xmp
+from services.delivery.printing.pdf.metadata import DocumentMetadata, information, text, xmp
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
@@ -36,7 +36,7 @@ KNOWN_MAX = 64  # plates and faces that a writer remembers
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class StampedPage:
     """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and where its own links lead."""
 
     plate: Plate
@@ -46,7 +46,7 @@ class Page:
 
 
 @dataclass(slots=True)
-class Skeleton:
+class FileSkeleton:
     body: bytes
     rows: tuple[bytes, bytes]  # of the cross-reference stream: before those of fonts, and behind them
     faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
@@ -55,7 +55,7 @@ class Skeleton:
 
 
 @dataclass(slots=True)
-class Block:
+class FontBlock:
     """A font's objects, wherever in the file they come to stand."""
 
     body: bytes
@@ -67,7 +67,7 @@ class Block:
 
 
 @dataclass(slots=True)
-class Frame:
+class FileFrame:
     """A skeleton and its fonts: all of a file but what stands behind them."""
 
     body: bytes
@@ -78,7 +78,7 @@ class Frame:
 
 
 @dataclass
-class Draft:
+class FileDraft:
     """Objects as they get their numbers and places."""
 
     parts: list[bytes] = field(default_factory=lambda: [HEADER])
@@ -122,18 +122,18 @@ class Draft:
         return number
 
 
-class Writer:
+class PdfWriter:
     """Keeps skeletons. Not shared between threads."""
 
-    def __init__(self, kits: Kits) -> None:
+    def __init__(self, kits: FaceKits) -> None:
         self._kits = kits
-        self._skeletons: Kept[object, Skeleton] = Kept(most=SKELETONS_MAX)
-        self._frames: Kept[object, Frame] = Kept(most=SKELETONS_MAX)
-        self._blocks: Kept[object, Block] = Kept(most=BLOCKS_MAX)
-        self._fonts: Kept[str, Fonts] = Kept(most=KNOWN_MAX)
-        self._forms: Kept[object, list[Form]] = Kept(most=KNOWN_MAX)
+        self._skeletons: LruCache[object, FileSkeleton] = LruCache(most=SKELETONS_MAX)
+        self._frames: LruCache[object, FileFrame] = LruCache(most=SKELETONS_MAX)
+        self._blocks: LruCache[object, FontBlock] = LruCache(most=BLOCKS_MAX)
+        self._fonts: LruCache[str, FontObjects] = LruCache(most=KNOWN_MAX)
+        self._forms: LruCache[object, list[Form]] = LruCache(most=KNOWN_MAX)
 
-    def write(self, pages: Sequence[Page], about: About) -> bytes:
+    def write(self, pages: Sequence[StampedPage], about: DocumentMetadata) -> bytes:
         """The same pages and the same words about them are the same bytes. Raises ValueError for no page: readers refuse such a file."""
         if not pages:
             raise ValueError("a document has one page at least")
@@ -167,19 +167,19 @@ class Writer:
         )
         return b"".join(parts)
 
-    def _frame(self, pages: Sequence[Page], language: str) -> Frame:
+    def _frame(self, pages: Sequence[StampedPage], language: str) -> FileFrame:
         key = (tuple(page.plate.digest for page in pages), language)
         rare = frozenset(chain.from_iterable(page.rare for page in pages))
         if len(pages) > SKELETON_PAGES_MAX:
             return self._framed(self._built([page.plate for page in pages], language), rare)
 
-        def frame() -> Frame:
+        def frame() -> FileFrame:
             built = self._skeletons.get_or(key, lambda: self._built([page.plate for page in pages], language))
             return self._framed(built, rare)
 
         return self._frames.get_or((key, rare), frame)
 
-    def _framed(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Frame:
+    def _framed(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> FileFrame:
         parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
         for block in self._blocks_of(skeleton, rare):
             rows.append(block.rows_at(at))
@@ -189,10 +189,10 @@ class Writer:
         entries = b"".join([*rows, skeleton.rows[1]])
         packer = zlib.compressobj(PACKED_LEVEL)
         packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return Frame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
+        return FileFrame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
 
-    def _built(self, plates: Sequence[Plate], language: str) -> Skeleton:
-        draft, number = Draft(), FIRST_FREE
+    def _built(self, plates: Sequence[Plate], language: str) -> FileSkeleton:
+        draft, number = FileDraft(), FIRST_FREE
         faces = tuple(
             (face, number + FONT_OBJECTS * at)
             for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
@@ -220,20 +220,20 @@ class Writer:
             raise RuntimeError("more object streams than were counted")
         body = b"".join(draft.parts)
         rows = [b"".join(draft.rows_of(numbers)) for numbers in (range(FIRST_FREE), range(behind, contents))]
-        return Skeleton(body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest())
+        return FileSkeleton(body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest())
 
-    def _blocks_of(self, skeleton: Skeleton, rare: frozenset[tuple[str, int]]) -> Iterator[Block]:
+    def _blocks_of(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> Iterator[FontBlock]:
         for face, first in skeleton.faces:
             own = frozenset([glyph for owner, glyph in rare if owner == face])
             yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
 
-    def _block(self, face: str, first: int, rare: frozenset[int]) -> Block:
-        draft, fonts = Draft([], 0), self._fonts.get_or(face, lambda: Fonts(the_kit(self._kits, face)))
+    def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
+        draft, fonts = FileDraft([], 0), self._fonts.get_or(face, lambda: FontObjects(the_kit(self._kits, face)))
         add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
         body = b"".join(draft.parts)
         rows = [draft.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
-        return Block(body, rows, hashlib.sha256(body).digest())
+        return FontBlock(body, rows, hashlib.sha256(body).digest())
 
 
 def continued(packed: bytes, told: int, rest: bytes) -> bytes:
@@ -243,7 +243,7 @@ def continued(packed: bytes, told: int, rest: bytes) -> bytes:
     return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])
 
 
-def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
+def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:
     numbers: dict[Hole, bytes] = {("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))}
     numbers["fonts", 0] = fonts
     for index, piece in enumerate(plate.shared):
@@ -252,7 +252,7 @@ def add_shared(draft: Draft, number: int, plate: Plate, fonts: bytes) -> int:
 
 
 def add_pages(
-    draft: Draft,
+    draft: FileDraft,
     plates: Sequence[Plate],
     known: Mapping[str, tuple[int, Sequence[Form]]],
     starts: Sequence[int],
@@ -274,7 +274,9 @@ def add_pages(
             draft.add(at, template % chosen(numbers))
 
 
-def add_document(draft: Draft, plates: Sequence[Plate], starts: Sequence[int], language: str, metadata: int) -> None:
+def add_document(
+    draft: FileDraft, plates: Sequence[Plate], starts: Sequence[int], language: str, metadata: int
+) -> None:
     kids = b" ".join(b"%d 0 R" % start for start in starts)
     roots = b" ".join(
         b"%d 0 R" % (start + at) for plate, start in zip(plates, starts, strict=True) for at in plate.roots

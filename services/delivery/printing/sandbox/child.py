@@ -18,58 +18,58 @@ from services.delivery.printing.compile.compiler import compiled
 from services.delivery.printing.compile.layout import Sheet
 from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.compile.whole_page import set_whole
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.design.page import Facts
-from services.delivery.printing.lru_cache import Kept
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.lru_cache import LruCache
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.sandbox import wire
 from services.delivery.printing.sandbox.limits import SAID_CHARS_MAX, limit, renew
-from services.delivery.printing.sandbox.wire import Said
+from services.delivery.printing.sandbox.wire import WireMessage
 
 SHEETS_MAX = 8
 
 
-class Work:
+class LayoutRequests:
     """Sheets are parsed once and laid out for many texts."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, Shelf] = {}
-        self._sheets: Kept[str, tuple[Sheet, Plate]] = Kept(most=SHEETS_MAX)
+        self._shelves: dict[str, PlateCache] = {}
+        self._sheets: LruCache[str, tuple[Sheet, Plate]] = LruCache(most=SHEETS_MAX)
 
-    def done(self, job: Said) -> Said:
+    def done(self, job: WireMessage) -> WireMessage:
         """Every job has an answer. What eats all memory ends the process."""
         try:
             return self._whole(job) if job.head["do"] == "whole" else self._compiled(job)
         except DesignUnusable as error:
-            return Said({"said": "unusable", "cause": error.cause})
+            return WireMessage({"said": "unusable", "cause": error.cause})
         except PlatesFolderUnusable as error:
-            return Said({"said": "away", "cause": error.cause})
+            return WireMessage({"said": "away", "cause": error.cause})
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's text may do anything to a layout
             self._sheets.clear()  # whatever state it was left in
-            return Said({"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]})
+            return WireMessage({"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]})
 
-    def _compiled(self, job: Said) -> Said:
+    def _compiled(self, job: WireMessage) -> WireMessage:
         put_plate(*wire.sheet_of(job), self._shelf(job), job.head["key"])
-        return Said({"said": "done"})
+        return WireMessage({"said": "done"})
 
-    def _whole(self, job: Said) -> Said:
+    def _whole(self, job: WireMessage) -> WireMessage:
         key = job.head["key"]
         if key not in self._sheets and "name" not in job.head:
-            return Said({"said": "unknown"})
+            return WireMessage({"said": "unknown"})
         sheet, plate = self._sheets.get_or(key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1])))
         made = set_whole(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
-        return Said({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
+        return WireMessage({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
 
-    def _shelf(self, job: Said) -> Shelf:
+    def _shelf(self, job: WireMessage) -> PlateCache:
         folder = job.head["shelf"]
         if folder not in self._shelves:
-            self._shelves[folder] = Shelf(Path(folder))
+            self._shelves[folder] = PlateCache(Path(folder))
         return self._shelves[folder]
 
 
-def put_plate(chosen: Chosen, facts: Facts, shelf: Shelf, key: str) -> None:
+def put_plate(chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, key: str) -> None:
     shelf.put_plate(key, compiled(Sheet(chosen, facts), shelf.kit_of, modules=shelf.stencil().side))
 
 
@@ -81,7 +81,7 @@ def resident() -> int:
         return 0
 
 
-def listen(source: int, jobs: queue.SimpleQueue[Said]) -> None:
+def listen(source: int, jobs: queue.SimpleQueue[WireMessage]) -> None:
     """Beside the work, so that a job at hand does not hide that nobody waits for it."""
     try:
         while (said := wire.read(source)) is not None:
@@ -97,9 +97,9 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # a library that prints does not speak for us
     limit(bytes_max)
-    work, jobs = Work(), queue.SimpleQueue[Said]()
+    work, jobs = LayoutRequests(), queue.SimpleQueue[WireMessage]()
     threading.Thread(target=listen, args=(0, jobs), daemon=True).start()
-    wire.write(answers, Said({"said": "ready"}))
+    wire.write(answers, WireMessage({"said": "ready"}))
     while True:
         job = jobs.get()
         renew(seconds_max)

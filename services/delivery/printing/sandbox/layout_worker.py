@@ -15,23 +15,29 @@ from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable, Text
 from services.delivery.printing.compile import plates
 from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.sandbox import wire
-from services.delivery.printing.sandbox.limits import SECONDS_MAX, Apart, Ceiling, Ended, Task
-from services.delivery.printing.sandbox.wire import Said
+from services.delivery.printing.sandbox.limits import (
+    SECONDS_MAX,
+    CompileTask,
+    SandboxEnded,
+    SandboxLimits,
+    SandboxProcess,
+)
+from services.delivery.printing.sandbox.wire import WireMessage
 
 JOBS_MAX = 2_000
 RESIDENT_BYTES_MAX = 512 * 2**20
-CEILING = Ceiling(wait_s_max=2.0 * SECONDS_MAX)  # time for a machine that is busy
+CEILING = SandboxLimits(wait_s_max=2.0 * SECONDS_MAX)  # time for a machine that is busy
 TRIES_MAX = 2  # a process may end for reasons of its machine
 
 
 @dataclass
-class Press:
+class LayoutWorker:
     """One process's. Not shared between threads. Raises TextUnprintable, for the order alone, and LayoutAway."""
 
-    ceiling: Ceiling = CEILING
+    ceiling: SandboxLimits = CEILING
     jobs_max: int = JOBS_MAX
     resident_bytes_max: int = RESIDENT_BYTES_MAX
-    _apart: Apart | None = field(init=False, default=None)
+    _apart: SandboxProcess | None = field(init=False, default=None)
     _jobs: int = field(init=False, default=0)
 
     @property
@@ -39,7 +45,7 @@ class Press:
         """Of the process, while there is one."""
         return None if self._apart is None else self._apart.pid
 
-    def whole(self, task: Task, plate: Plate, odd: Mapping[str, str]) -> Plate:
+    def whole(self, task: CompileTask, plate: Plate, odd: Mapping[str, str]) -> Plate:
         """The task's plate with these texts set in it."""
         for _ in range(TRIES_MAX):
             made = self._tried(task, plate, odd)
@@ -53,12 +59,12 @@ class Press:
             self._apart.close()
         self._apart, self._jobs = None, 0
 
-    def _tried(self, task: Task, plate: Plate, odd: Mapping[str, str]) -> Plate:
+    def _tried(self, task: CompileTask, plate: Plate, odd: Mapping[str, str]) -> Plate:
         where = f"{task.chosen.design.name}: {', '.join(sorted(odd))}"
         for left in reversed(range(TRIES_MAX)):
             try:
                 said = self._asked(task, plate, odd)
-            except Ended as ended:
+            except SandboxEnded as ended:
                 self.close()
                 if left and not ended.is_used_up:
                     continue
@@ -71,15 +77,15 @@ class Press:
             raise TextUnprintable(f"{where}: {said.head['cause']}")
         raise AssertionError("the last try answers or raises")
 
-    def _asked(self, task: Task, plate: Plate, odd: Mapping[str, str]) -> Said:
+    def _asked(self, task: CompileTask, plate: Plate, odd: Mapping[str, str]) -> WireMessage:
         """The design goes over the pipe once, and not with each text."""
         if self._apart is None:
-            self._apart = Apart(self.ceiling)
+            self._apart = SandboxProcess(self.ceiling)
         job = {"do": "whole", "shelf": str(task.shelf.folder), "key": task.key, "odd": dict(odd)}
-        said = self._apart.ask(Said(job))
+        said = self._apart.ask(WireMessage(job))
         if said.head["said"] == "unknown":
             sheet = wire.sheet_told(task.chosen, task.facts)
-            said = self._apart.ask(Said(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)]))
+            said = self._apart.ask(WireMessage(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)]))
         self._jobs += 1
         if self._jobs >= self.jobs_max or said.head.get("resident", 0) > self.resident_bytes_max:
             self.close()

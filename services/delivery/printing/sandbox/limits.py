@@ -18,12 +18,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from services.delivery.errors import DesignUnusable, LayoutAway, PlatesFolderUnusable, PlateUnreadable
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.design.page import Facts
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.errors import DesignUnusable, LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.sandbox import wire
-from services.delivery.printing.sandbox.wire import Said
+from services.delivery.printing.sandbox.wire import WireMessage
 
 SECONDS_MAX = 60
 BYTES_MAX = 2 * 2**30
@@ -34,7 +34,7 @@ PROGRAM = "services.delivery.printing.sandbox.child"
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class SandboxLimits:
     """Of one job: processor time, which no neighbour on the machine can use up, time by the clock, and address space."""
 
     seconds_max: int = SECONDS_MAX
@@ -63,7 +63,7 @@ def is_too_much(code: int, last: str) -> bool:
     return code < 0 or "MemoryError" in last
 
 
-class Ended(Exception):
+class SandboxEnded(Exception):
     """The other process did not answer. `is_used_up`: this job has had all its processor time, and would again."""
 
     def __init__(self, cause: str, *, is_ceiling: bool, is_used_up: bool = False) -> None:
@@ -71,10 +71,10 @@ class Ended(Exception):
         self.cause, self.is_ceiling, self.is_used_up = cause, is_ceiling, is_used_up
 
 
-class Apart:
-    """The other process. Not shared between threads. Raises LayoutAway if it cannot even begin."""
+class SandboxProcess:
+    """The other process. Not shared between threads. Raises LayoutUnavailable if it cannot even begin."""
 
-    def __init__(self, ceiling: Ceiling) -> None:
+    def __init__(self, ceiling: SandboxLimits) -> None:
         self._ceiling, self._is_late = ceiling, threading.Event()
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `finish`
         command = [sys.executable, "-m", PROGRAM, str(ceiling.bytes_max), str(ceiling.seconds_max)]
@@ -84,33 +84,33 @@ class Apart:
             )
         except OSError as error:
             self._said.close()
-            raise LayoutAway(f"no process can be started: {error.strerror}") from None
+            raise LayoutUnavailable(f"no process can be started: {error.strerror}") from None
         self._process = process
         self._end = weakref.finalize(self, finish, process, self._said)
         try:
             self._answer(START_S_MAX)
-        except Ended as ended:
+        except SandboxEnded as ended:
             self.close()
-            raise LayoutAway(f"the process ends as it starts: {ended.cause}") from None
+            raise LayoutUnavailable(f"the process ends as it starts: {ended.cause}") from None
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, said: Said) -> Said:
+    def ask(self, said: WireMessage) -> WireMessage:
         """Raises Ended."""
         return self._answer(self._ceiling.wait_s_max, said)
 
     def close(self) -> None:
         self._end()
 
-    def _answer(self, seconds_max: float, said: Said | None = None) -> Said:
+    def _answer(self, seconds_max: float, said: WireMessage | None = None) -> WireMessage:
         """By the clock it is killed, and then the pipe says so."""
         if self._process.stdin is None or self._process.stdout is None:  # both were asked for
-            raise Ended("it has no pipes", is_ceiling=False)
+            raise SandboxEnded("it has no pipes", is_ceiling=False)
         alarm = threading.Timer(seconds_max, self._stop)
         alarm.start()
-        answer: Said | None = None
+        answer: WireMessage | None = None
         try:
             with suppress(BrokenPipeError):  # it is told below why it ended
                 if said is not None:
@@ -128,7 +128,7 @@ class Apart:
         self._is_late.set()
         self._process.kill()
 
-    def _ended(self) -> Ended:
+    def _ended(self) -> SandboxEnded:
         try:
             code = self._process.wait(END_S_MAX)
         except subprocess.TimeoutExpired:
@@ -137,10 +137,10 @@ class Apart:
         self._said.seek(0)
         last = ["", *self._said.read().decode("utf-8", "replace").strip().splitlines()][-1][:SAID_CHARS_MAX]
         if code == -signal.SIGXCPU:
-            return Ended("it used up its time", is_ceiling=True, is_used_up=True)
+            return SandboxEnded("it used up its time", is_ceiling=True, is_used_up=True)
         if self._is_late.is_set():
-            return Ended("it did not answer in time", is_ceiling=True)
-        return Ended(last or ending(code), is_ceiling=is_too_much(code, last))
+            return SandboxEnded("it did not answer in time", is_ceiling=True)
+        return SandboxEnded(last or ending(code), is_ceiling=is_too_much(code, last))
 
 
 def ending(code: int) -> str:
@@ -161,25 +161,25 @@ def finish(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CompileTask:
     """A design for a campaign's facts; its plate goes on the shelf under the key."""
 
-    chosen: Chosen
-    facts: Facts
-    shelf: Shelf
+    chosen: DesignVariant
+    facts: CampaignFacts
+    shelf: PlateCache
     key: str
 
 
-def compile_apart(task: Task, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX) -> float:
+def compile_apart(task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX) -> float:
     """Seconds that it took. Raises DesignUnusable, also for what reached the ceiling."""
     begun, name = time.monotonic(), task.chosen.design.name
-    ceiling = Ceiling(seconds_max, seconds_max + 1, bytes_max)
+    ceiling = SandboxLimits(seconds_max, seconds_max + 1, bytes_max)
     sheet = wire.sheet_told(task.chosen, task.facts)
     job = {"do": "compile", "shelf": str(task.shelf.folder), "key": task.key}
-    with closing(Apart(ceiling)) as process:
+    with closing(SandboxProcess(ceiling)) as process:
         try:
-            answer = process.ask(Said(sheet.head | job, sheet.blobs)).head
-        except Ended as ended:
+            answer = process.ask(WireMessage(sheet.head | job, sheet.blobs)).head
+        except SandboxEnded as ended:
             if ended.is_ceiling:
                 raise DesignUnusable(f"{name}: {ceiling.told()}: leave out what is large or nested deeply") from None
             raise DesignUnusable(f"{name}: WeasyPrint failed on it: {ended.cause}") from None

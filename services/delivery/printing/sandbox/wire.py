@@ -12,9 +12,9 @@ from struct import Struct
 from typing import Any
 
 from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.compile.plates import Blobs, pack, unpack
-from services.delivery.printing.design.library import Chosen, Design
-from services.delivery.printing.design.page import Facts
+from services.delivery.printing.compile.plates import PlateBlobs, pack, unpack
+from services.delivery.printing.design.library import Design, DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
 
 MAGIC = b"stubline-wire-1\n"
 LENGTH = Struct(">I")
@@ -23,20 +23,20 @@ PIECE_BYTES_MAX = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class WireMessage:
     head: dict[str, Any]
     blobs: Sequence[bytes] = ()
 
 
-def write(to: int, said: Said) -> None:
+def write(to: int, said: WireMessage) -> None:
     """Raises BrokenPipeError when nobody reads any more."""
-    packed = pack(MAGIC, said.head, Blobs(list(said.blobs)))
+    packed = pack(MAGIC, said.head, PlateBlobs(list(said.blobs)))
     left = memoryview(LENGTH.pack(len(packed)) + packed)
     while left:
         left = left[os.write(to, left[:PIECE_BYTES_MAX]) :]
 
 
-def read(source: int) -> Said | None:
+def read(source: int) -> WireMessage | None:
     """Nothing: the other side has ended, maybe in the middle of a word. Raises PlateUnreadable for what is no frame."""
     begun = read_bytes(source, LENGTH.size)
     if begun is None:
@@ -50,7 +50,7 @@ def read(source: int) -> Said | None:
     head, blobs = unpack(MAGIC, packed)
     if not isinstance(head, dict):
         raise PlateUnreadable("its head is no object")
-    return Said(head, blobs)
+    return WireMessage(head, blobs)
 
 
 def read_bytes(source: int, length: int) -> bytes | None:
@@ -63,7 +63,7 @@ def read_bytes(source: int, length: int) -> bytes | None:
     return b"".join(parts)
 
 
-def sheet_told(chosen: Chosen, facts: Facts) -> Said:
+def sheet_told(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
     """With the design's bytes: what was chosen is laid out, whatever stands in its folder by now."""
     design = chosen.design
     head = {
@@ -73,11 +73,11 @@ def sheet_told(chosen: Chosen, facts: Facts) -> Said:
         "language": chosen.language,
         "facts": asdict(facts),
     }
-    return Said(head, list(design.contents.values()))
+    return WireMessage(head, list(design.contents.values()))
 
 
-def sheet_of(said: Said) -> tuple[Chosen, Facts]:
+def sheet_of(said: WireMessage) -> tuple[DesignVariant, CampaignFacts]:
     """`blobs` may hold more behind the design's."""
     head = said.head
     design = Design(head["name"], dict(zip(head["paths"], said.blobs, strict=False)))
-    return Chosen(design, head["size"], head["language"]), Facts(**head["facts"])
+    return DesignVariant(design, head["size"], head["language"]), CampaignFacts(**head["facts"])

@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.design.page import Facts
-from services.delivery.printing.plate_cache import Shelf
-from services.delivery.printing.sandbox.limits import BYTES_MAX, SECONDS_MAX, Ceiling, is_too_much, limit, renew
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.plate_cache import PlateCache
+from services.delivery.printing.sandbox.limits import BYTES_MAX, SECONDS_MAX, SandboxLimits, is_too_much, limit, renew
 from services.delivery.printing.tools import samples
-from services.delivery.printing.tools.checks import Check
+from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.previews import preview
-from services.delivery.printing.tools.proof import Proof
-from services.delivery.printing.tools.target import Target, chosen
+from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.target import DesignTarget, chosen
 
 Told = dict[str, Any]
 Tell = Callable[[Told], None]
 
 
-def asked(work: str, target: Target, shelf: Shelf, **more: object) -> Iterator[Told]:
+def asked(work: str, target: DesignTarget, shelf: PlateCache, **more: object) -> Iterator[Told]:
     """What the process tells, as it comes; the last is a fault if it did not end well."""
     task = {"work": work, "name": target.name, "folder": str(target.folder or ""), "shelf": str(shelf.folder), **more}
     at = ""
@@ -58,7 +58,7 @@ def asked(work: str, target: Target, shelf: Shelf, **more: object) -> Iterator[T
 def ended(name: str, code: int, last: list[str], at: str) -> str:
     where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
     if is_too_much(code, said):
-        return f"{name}: {Ceiling().told()}{where}: leave out what is large, repeated or nested deeply; nothing behind it was checked"
+        return f"{name}: {SandboxLimits().told()}{where}: leave out what is large, repeated or nested deeply; nothing behind it was checked"
     return f"{name}: WeasyPrint failed on it{where}: {said[:500]}"
 
 
@@ -80,37 +80,37 @@ def main() -> None:
 
 
 def check(task: Mapping[str, Any], tell: Tell) -> None:
-    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     every = chosen(design, task["size"], task["language"])
-    it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
+    it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
     for finding in it.run(design, every):
         tell(asdict(finding))
     tell({"pages": it.pages, "codes": it.codes})
 
 
 def show(task: Mapping[str, Any], tell: Tell) -> None:
-    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     every = chosen(design, task["size"], task["language"] or design.manifest.languages[0])
     for one in every:
         tell({"at": f"{one.size}, {one.language}"})
         try:
-            for path in preview(one, Shelf(Path(task["shelf"])), Path(task["out"])):
+            for path in preview(one, PlateCache(Path(task["shelf"])), Path(task["out"])):
                 tell({"file": str(path), "size": one.size, "language": one.language})
         except DesignUnusable as error:
             tell({"kind": "fault", "text": error.cause, "size": one.size, "language": one.language})
 
 
 def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
-    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     for one in chosen(design, task["size"], task["language"]):
         tell({"at": f"{one.size}, {one.language}"})
-        Proof(one, samples.facts(design, one.language), Shelf(Path(task["shelf"])))
+        DesignProof(one, samples.facts(design, one.language), PlateCache(Path(task["shelf"])))
 
 
 def campaign(task: Mapping[str, Any], tell: Tell) -> None:
-    design = Target(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    it = Check(Shelf(Path(task["shelf"])), lambda at: tell({"at": at}))
-    for finding in it.campaign(Chosen(design, task["size"], task["language"]), Facts(**task["facts"])):
+    design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
+    it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
+    for finding in it.campaign(DesignVariant(design, task["size"], task["language"]), CampaignFacts(**task["facts"])):
         tell(asdict(finding))
 
 

@@ -14,14 +14,14 @@ from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.fetching import Folder
+from services.delivery.printing.compile.fetching import DesignFetcher
 from services.delivery.printing.compile.layout import OUR_STYLE, QR_ALT
-from services.delivery.printing.design.library import Chosen
+from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.links import BASE
-from services.delivery.printing.design.page import Odd, draw, filled, write, write_odd
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.page import UnstampableText, draw, filled, write, write_odd
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import samples
-from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.proof import DesignProof
 
 ROUNDS, ONES, ALONE, PILE = 3, 300, 4, 100
 
@@ -41,18 +41,18 @@ class Figure:
 
 
 @dataclass
-class Bench:
+class DesignBench:
     """One size and language for the manifest's campaign. Each ticket has another number, holder and code."""
 
-    chosen: Chosen
-    shelf: Shelf
+    chosen: DesignVariant
+    shelf: PlateCache
     pile: int = PILE
     ones: int = ONES
     alone: int = ALONE
-    proof: Proof = field(init=False)
+    proof: DesignProof = field(init=False)
 
     def __post_init__(self) -> None:
-        self.proof = Proof(self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf)
+        self.proof = DesignProof(self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf)
         _, odd = self.proof.split(self.texts(0))
         if odd:
             raise DesignUnusable(
@@ -108,7 +108,7 @@ class Bench:
     def _written(self, numbers: Sequence[int]) -> bytes:
         """WeasyPrint's best case for many: one document, in which each page is one of its boxes."""
         design = self.chosen.design
-        page = HTML(string=filled(self.chosen, self.proof.facts), base_url=BASE, url_fetcher=Folder(design))
+        page = HTML(string=filled(self.chosen, self.proof.facts), base_url=BASE, url_fetcher=DesignFetcher(design))
         root: Element = page.etree_element
         root.set("lang", self.chosen.language)
         root.set("class", f"{root.get('class', '')} size-{self.chosen.size}".strip())
@@ -140,7 +140,7 @@ class Bench:
             if (name := element.get("data-field")) is not None:
                 times[name] += 1
                 text = given.get(name if times[name] == 1 else f"{name}.{times[name]}")
-                if isinstance(text, Odd):
+                if isinstance(text, UnstampableText):
                     write_odd(element, text)
                 elif text is not None:
                     write(element, text)

@@ -10,13 +10,13 @@ import zxingcpp
 from PIL import Image
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.library import NAME, PAGE, Chosen, Design
-from services.delivery.printing.design.page import Facts
+from services.delivery.printing.design.library import NAME, PAGE, Design, DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.design.page import place_of as line_of
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.tools import pictures, samples
 from services.delivery.printing.tools.legible import CODE_DPI, code_width, details, quiet_zone, squeezed
-from services.delivery.printing.tools.proof import Proof, Whole
+from services.delivery.printing.tools.proof import DesignProof, ReferencePage
 
 FILE_BYTES_MAX = 40_000
 DPI = 150
@@ -24,7 +24,7 @@ Kind = Literal["fault", "warning"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DesignFinding:
     """`size` and `language`: where it was found; empty, when it is the same in all."""
 
     kind: Kind
@@ -34,30 +34,30 @@ class Finding:
 
 
 @dataclass
-class Check:
+class DesignCheck:
     """One run. `begin` is called before each layout, with what is laid out."""
 
-    shelf: Shelf
+    shelf: PlateCache
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
     _places: set[tuple[str, str]] = field(init=False, default_factory=set)  # of a size and language: each is told once
 
-    def run(self, design: Design, all_chosen: Sequence[Chosen]) -> Iterator[Finding]:
+    def run(self, design: Design, all_chosen: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
         if not NAME.fullmatch(design.name):
-            yield Finding("warning", f"{design.name}: no campaign can name it: small letters, digits and hyphens")
+            yield DesignFinding("warning", f"{design.name}: no campaign can name it: small letters, digits and hyphens")
         for chosen in all_chosen:
             is_first = chosen.language == all_chosen[0].language
             self._places.clear()
             try:
                 for finding in self._one(chosen, is_first=is_first):
-                    yield Finding(finding.kind, finding.text, chosen.size, chosen.language)
+                    yield DesignFinding(finding.kind, finding.text, chosen.size, chosen.language)
             except DesignUnusable as error:
-                yield Finding("fault", error.cause, chosen.size, chosen.language)
+                yield DesignFinding("fault", error.cause, chosen.size, chosen.language)
 
-    def campaign(self, chosen: Chosen, facts: Facts) -> Iterator[Finding]:
+    def campaign(self, chosen: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
         """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on the shelf then."""
-        proof = Proof(chosen, facts, self.shelf)
+        proof = DesignProof(chosen, facts, self.shelf)
         is_whole = True
         for what, texts in samples.texts(chosen.design, chosen.language):
             self.begin(
@@ -69,7 +69,7 @@ class Check:
         if is_whole:
             self.shelf.put_plate(plate_key(chosen, facts), proof.plate, is_proven=True)
 
-    def _one(self, chosen: Chosen, *, is_first: bool) -> Iterator[Finding]:
+    def _one(self, chosen: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
         """All campaigns; texts that are hard only in the first language, for they are the same in all."""
         for place, (what, facts) in enumerate(samples.campaigns(chosen.design, chosen.language)):
             proof = self._proof(chosen, facts, what)
@@ -78,16 +78,16 @@ class Check:
             elif is_first:
                 yield from self._compared(proof, samples.usual(chosen.design, chosen.language), what)
 
-    def _proof(self, chosen: Chosen, facts: Facts, what: str) -> Proof:
+    def _proof(self, chosen: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
         self.begin(f"{chosen.size}, {chosen.language}, {what}")
         try:
-            return Proof(chosen, facts, self.shelf)
+            return DesignProof(chosen, facts, self.shelf)
         except DesignUnusable as error:
             if facts == samples.facts(chosen.design, chosen.language):
                 raise
             raise type(error)(f"{error.cause} (with {what})") from None
 
-    def _usual(self, proof: Proof, *, is_first: bool) -> Iterator[Finding]:
+    def _usual(self, proof: DesignProof, *, is_first: bool) -> Iterator[DesignFinding]:
         for what, texts in samples.texts(proof.chosen.design, proof.chosen.language):
             self.begin(f"{proof.chosen.size}, {proof.chosen.language}, {what}")
             yield from self._compared(proof, texts, what)
@@ -96,11 +96,11 @@ class Check:
             if texts == samples.usual(proof.chosen.design, proof.chosen.language):
                 yield from self._legible(proof, texts)
 
-    def _compared(self, proof: Proof, texts: Mapping[str, str], what: str) -> Iterator[Finding]:
+    def _compared(self, proof: DesignProof, texts: Mapping[str, str], what: str) -> Iterator[DesignFinding]:
         fitted, odd = proof.split(texts)
         if odd:
             names = sorted({proof.plate.spots[name].field for name in odd})
-            yield Finding(
+            yield DesignFinding(
                 "warning",
                 f"{where(proof, next(iter(odd)))}: its font lacks letters of {max(odd.values(), key=len)[:40]!r} (so for "
                 f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; take a font that has them, or "
@@ -108,7 +108,7 @@ class Check:
             )
         if texts == samples.usual(proof.chosen.design, proof.chosen.language):
             for name in (name for name, it in fitted.items() if it.is_cut):
-                yield Finding(
+                yield DesignFinding(
                     "warning",
                     f'{where(proof, name)}: even its sample is cut; give it room, or data-fit="shrink" or "wrap"',
                 )
@@ -120,25 +120,25 @@ class Check:
         found = pictures.compare(one, other, DPI)
         place = place_of(proof, found)
         if found.pixels and self._is_new("differs", place):
-            yield Finding(
+            yield DesignFinding(
                 "fault",
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in {found.pixels} pixels, by "
                 f"{found.most} of 255: `stubline design preview` shows where; leave out what is unusual there",
             )
         mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
         if not odd and mine != theirs and self._is_new("reads", ""):  # what is set whole is WeasyPrint's on both
-            yield Finding(
+            yield DesignFinding(
                 "fault",
                 f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than WeasyPrint's page ({apart(mine, theirs)}): "
                 "take away what turns or divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
 
-    def _read(self, proof: Proof, page: Image.Image, payload: str, what: str) -> Iterator[Finding]:
+    def _read(self, proof: DesignProof, page: Image.Image, payload: str, what: str) -> Iterator[DesignFinding]:
         said = [it.text for it in zxingcpp.read_barcodes(page)]
         self.codes += payload in said
         if payload not in said and self._is_new("unread", ""):
-            yield Finding(
+            yield DesignFinding(
                 "fault",
                 f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: let nothing run over it, and give it "
                 "4 modules of white on each side",
@@ -149,17 +149,17 @@ class Check:
         self._places.add((what, place))
         return is_new
 
-    def _legible(self, proof: Proof, texts: Mapping[str, str]) -> Iterator[Finding]:
+    def _legible(self, proof: DesignProof, texts: Mapping[str, str]) -> Iterator[DesignFinding]:
         """For people and scanners: how large, how clear, how complete, how heavy."""
         payload = samples.payload()
         printed, own = proof.printed(texts, payload), proof.whole(texts, payload)
         told = [*code_width(proof), *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own))]
-        yield from (Finding("warning", f"{code_at(proof)}: {text}") for text in told)
+        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in told)
         name = proof.chosen.design.name
         found = details(proof, pictures.text_of(printed))
-        yield from (Finding("warning", f"{name}/{PAGE}: {text}") for text in found)
+        yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
         if len(printed) > FILE_BYTES_MAX:
-            yield Finding(
+            yield DesignFinding(
                 "warning",
                 f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are good: use smaller images, "
                 "fewer fonts and weights",
@@ -175,17 +175,17 @@ def apart(mine: str, theirs: str) -> str:
     return f"`{mine[at : at + 20]}` and `{theirs[at : at + 20]}`"
 
 
-def where(proof: Proof, name: str) -> str:
+def where(proof: DesignProof, name: str) -> str:
     """file:line of a field, by the name of its spot."""
     said = proof.sheet.fields[name]
     return f"{proof.chosen.design.name}/{said.at}: field `{said.name}`"
 
 
-def code_at(proof: Proof) -> str:
+def code_at(proof: DesignProof) -> str:
     return f"{proof.chosen.design.name}/{line_of(proof.chosen.design, 'data-qr')}"
 
 
-def place_of(proof: Proof, found: pictures.Difference) -> str:
+def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
     """The field that the difference begins in; else the page."""
     if found.box is not None:
         left, top, right, bottom = found.box
@@ -196,7 +196,7 @@ def place_of(proof: Proof, found: pictures.Difference) -> str:
     return f"{proof.chosen.design.name}/{PAGE}"
 
 
-def square_of(own: Whole) -> tuple[float, float, float]:
+def square_of(own: ReferencePage) -> tuple[float, float, float]:
     if own.laid_out.square is None:
         raise DesignUnusable("the code has no place")  # compiling has refused it before
     return own.laid_out.square

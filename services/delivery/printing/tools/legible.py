@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from services.delivery.printing.tools import samples
-from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.proof import DesignProof
 
 CODE_DPI = 200
 CSS_PIXELS_PER_INCH, MM_PER_INCH = 96, 25.4
@@ -17,7 +17,7 @@ WHITE = 225  # of 255, each of red, green and blue: cream will do, a tint will n
 NEEDED = ("number", "holder", "purchaser", "order", "status")
 
 
-def code_width(proof: Proof) -> Iterator[str]:
+def code_width(proof: DesignProof) -> Iterator[str]:
     width = proof.plate.square * MM_PER_INCH / CSS_PIXELS_PER_INCH
     is_phone = proof.chosen.size == PHONE
     least = PHONE_MM_MIN if is_phone else PAPER_MM_MIN
@@ -26,7 +26,7 @@ def code_width(proof: Proof) -> Iterator[str]:
         yield f"the code is {width:.1f} mm wide; {seen} a scanner needs {least:.0f} mm"
 
 
-def quiet_zone(proof: Proof, page: Image.Image, square: tuple[float, float, float]) -> Iterator[str]:
+def quiet_zone(proof: DesignProof, page: Image.Image, square: tuple[float, float, float]) -> Iterator[str]:
     """Rings of half a module, from the code outwards, until one is not white or leaves the page."""
     x, y, side = (length * CODE_DPI / CSS_PIXELS_PER_INCH for length in square)
     step = side / proof.plate.modules / STEPS_PER_MODULE
@@ -49,7 +49,7 @@ def quiet_zone(proof: Proof, page: Image.Image, square: tuple[float, float, floa
         )
 
 
-def details(proof: Proof, said: str) -> Iterator[str]:
+def details(proof: DesignProof, said: str) -> Iterator[str]:
     """What a ticket is to say: number, campaign, holder, purchaser, order, date and status."""
     size, fields = proof.chosen.size, proof.fields
     for name in NEEDED:

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 from services.delivery.errors import DesignNotMade
-from services.delivery.printing.design.library import ALIASES, MANIFEST, NAME, Library
+from services.delivery.printing.design.library import ALIASES, MANIFEST, NAME, DesignLibrary
 from services.delivery.printing.tools.target import find
 
 TITLE = re.compile(r"^title\s*=.*$", re.MULTILINE)
 VERSION = re.compile(r"^version\s*=.*$", re.MULTILINE)
 
 
-def make(name: str, source: str, into: Path, library: Library) -> Path:
+def make(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
     """Its folder. Raises DesignNotMade, and DesignUnknown for the source."""
     if not NAME.fullmatch(name):
         raise DesignNotMade(

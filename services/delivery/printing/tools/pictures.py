@@ -18,7 +18,7 @@ COLOURS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PixelDifference:
     """How many pixels differ by more than edges may, the greatest difference in levels of 255, and where, in CSS pixels."""
 
     pixels: int
@@ -52,18 +52,18 @@ def differences(one: Image.Image, other: Image.Image) -> Image.Image:
     return ImageChops.lighter(ImageChops.lighter(red, green), blue)
 
 
-def compare(one: Image.Image, other: Image.Image, dpi: float) -> Difference:
+def compare(one: Image.Image, other: Image.Image, dpi: float) -> PixelDifference:
     if one.size != other.size:
-        return Difference(one.width * one.height, 255, None)
+        return PixelDifference(one.width * one.height, 255, None)
     levels = differences(one, other)
     counts = levels.histogram()
     most = max(level for level, count in enumerate(counts) if count)
     box = levels.point(lambda level: 255 if level > LEVELS_MAX else 0).getbbox()
     where = None if box is None else tuple(side * CSS_PIXELS_PER_INCH / dpi for side in box)
-    return Difference(sum(counts[LEVELS_MAX + 1 :]), most, where)  # type: ignore[arg-type]  # four of them
+    return PixelDifference(sum(counts[LEVELS_MAX + 1 :]), most, where)  # type: ignore[arg-type]  # four of them
 
 
-def side_by_side(stamped: Image.Image, whole: Image.Image, difference: Difference) -> Image.Image:
+def side_by_side(stamped: Image.Image, whole: Image.Image, difference: PixelDifference) -> Image.Image:
     """The two, and what differs in red on a faint page."""
     faint = Image.blend(whole.convert("L").convert("RGB"), Image.new("RGB", whole.size, "white"), 0.8)
     if stamped.size == whole.size:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.delivery.printing.design.library import Chosen
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.library import DesignVariant
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures, samples
-from services.delivery.printing.tools.proof import Proof
+from services.delivery.printing.tools.proof import DesignProof
 
 DPI = 120
 
 
-def preview(chosen: Chosen, shelf: Shelf, out: Path) -> Iterator[Path]:
+def preview(chosen: DesignVariant, shelf: PlateCache, out: Path) -> Iterator[Path]:
     """Written whole or not at all, so that a viewer that follows the file never sees half of it."""
-    proof = Proof(chosen, samples.facts(chosen.design, chosen.language), shelf)
+    proof = DesignProof(chosen, samples.facts(chosen.design, chosen.language), shelf)
     texts, payload = samples.usual(chosen.design, chosen.language), samples.payload()
     stamped, whole = proof.printed(texts, payload), proof.whole(texts, payload).pdf
     one, other = pictures.raster(stamped, DPI), pictures.raster(whole, DPI)

@@ -12,7 +12,7 @@ from services.delivery import wording
 from services.delivery.documents import SCHEME
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import Design, FieldName
-from services.delivery.printing.design.page import Facts
+from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.wording import moment
 
 EVENING, CLOCK, ZONE = date(2026, 12, 12), "19:30", "Europe/Vienna"
@@ -27,29 +27,29 @@ NAME = "The Very Grand Winter Concert of the Philharmonic Society and its Friend
 VENUE = "Great Hall of the Old Customs House, Upper North Quay 114 to 118, by the back door, first floor, "
 
 
-def facts(design: Design, language: str = "") -> Facts:
+def facts(design: Design, language: str = "") -> CampaignFacts:
     """The campaign of the manifest. Its date is in the design's first language; in the others ours stands for it."""
     said = design.manifest.campaign
     when = moment(EVENING, CLOCK, ZONE, language) if said.when and is_other(design, language) else said.when
-    return Facts(design.name, said.name, when, said.venue, tint(design.name))
+    return CampaignFacts(design.name, said.name, when, said.venue, tint(design.name))
 
 
 def is_other(design: Design, language: str) -> bool:
     return language not in {"", design.manifest.languages[0]}
 
 
-def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, Facts]]:
+def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, CampaignFacts]]:
     """By what is hard about each."""
     usual = facts(design, language)
     yield "the manifest's campaign", usual
     yield (
         "a campaign without date and venue",
-        Facts(usual.campaign_id, usual.name, when="", venue="", tint=usual.tint),
+        CampaignFacts(usual.campaign_id, usual.name, when="", venue="", tint=usual.tint),
     )
     when = moment(
         date(2026, 9, 30), CLOCK, "America/Argentina/ComodRivadavia", language or design.manifest.languages[0]
     )
-    long = Facts(usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint)
+    long = CampaignFacts(usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint)
     yield f"a campaign whose name has {NAME_CHARS} characters", long
 
 

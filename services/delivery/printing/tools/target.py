@@ -12,9 +12,9 @@ from services.delivery.printing.design.library import (
     ALIASES,
     MANIFEST,
     NAME,
-    Chosen,
     Design,
-    Library,
+    DesignLibrary,
+    DesignVariant,
     builtin,
     builtin_names,
     read,
@@ -22,7 +22,7 @@ from services.delivery.printing.design.library import (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class DesignTarget:
     """`folder` None: one of the built-in designs."""
 
     name: str
@@ -33,32 +33,32 @@ class Target:
         return builtin(self.name) if self.folder is None else read(self.folder, self.name)
 
 
-def find(said: str, library: Library) -> Target:
+def find(said: str, library: DesignLibrary) -> DesignTarget:
     """A folder before a name. Raises DesignUnknown."""
     path, named = Path(said), by_name(ALIASES.get(said, said), library)
     if (path / MANIFEST).is_file() or (path.is_dir() and named is None):
-        return Target(path.resolve().name, path.resolve())
+        return DesignTarget(path.resolve().name, path.resolve())
     if named is not None:
         return named
     what = "is a file; name the folder that it stands in" if path.is_file() else "is no folder and no name of a design"
     raise DesignUnknown(f"{said[:200]} {what}; there are {', '.join(library.names())}")
 
 
-def by_name(name: str, library: Library) -> Target | None:
+def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
     if not NAME.fullmatch(name):
         return None
     own = (folder / name for folder in library.folders if (folder / name / MANIFEST).is_file())
     if (folder := next(own, None)) is not None:
-        return Target(name, folder)
-    return Target(name, None) if name in builtin_names() else None
+        return DesignTarget(name, folder)
+    return DesignTarget(name, None) if name in builtin_names() else None
 
 
-def chosen(design: Design, size: str | None, language: str | None) -> list[Chosen]:
+def chosen(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
     """All sizes and languages but for what is asked for. Raises DesignUnknown and DesignUnusable."""
     manifest = design.manifest
     sizes = asked(size, list(manifest.sizes), f"{design.name} has no size")
     languages = asked(language, list(manifest.languages), f"{design.name} has no language")
-    return [Chosen(design, one, other) for one in sizes for other in languages]
+    return [DesignVariant(design, one, other) for one in sizes for other in languages]
 
 
 def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
@@ -69,7 +69,7 @@ def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
     return [name]
 
 
-def listed(library: Library) -> Iterator[dict[str, Any]]:
+def listed(library: DesignLibrary) -> Iterator[dict[str, Any]]:
     """Every design by its name; one that cannot be read says why in the place of its title."""
     for name in library.names():
         target = by_name(name, library)

@@ -9,7 +9,7 @@ from typing import Any
 
 from services.ingest.vendors.shared import exact_json, php_lists
 from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 
 ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
 DIGITS_MAX = 1_000
@@ -79,13 +79,13 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def is_genuine(delivery: Delivery, item: Mapping[str, Any]) -> bool:
+def is_genuine(delivery: WebhookRequest, item: Mapping[str, Any]) -> bool:
     more, text = item.get("additionalData"), signed(item)
     given = more.get("hmacSignature") if isinstance(more, dict) else None
     return text is not None and isinstance(given, str) and hmac_fits(delivery, encoded(given), signed=text)
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
     told = items(delivery.body)
     return bool(told) and all(is_genuine(delivery, item) for item in told)

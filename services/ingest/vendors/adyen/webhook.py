@@ -20,9 +20,9 @@ from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.adyen.items import items, key_of, pieces, spelled, verify
 from services.ingest.vendors.shared.gateway import (
+    CountedAmount,
     Minor,
-    Part,
-    Priced,
+    VendorModel,
     aside,
     blanking,
     in_iso,
@@ -32,7 +32,7 @@ from services.ingest.vendors.shared.gateway import (
     quoted,
     unpriced,
 )
-from services.ingest.vendors.shared.source import Received, Source, bounded
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded
 
 __all__ = ["SOURCE", "identify", "items", "key_of", "normalise", "orders", "verify", "without_cards"]
 
@@ -44,24 +44,24 @@ CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
 
-NOTHING_PRICED = Priced()
+NOTHING_PRICED = CountedAmount()
 
 
-class Amount(Part):
+class AdyenAmount(VendorModel):
     value: Minor
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
     @property
-    def priced(self) -> Priced:
+    def priced(self) -> CountedAmount:
         return priced(in_iso(self.value, self.currency, OWN_DIGITS), self.value, self.currency)
 
 
-class Item(Part):
+class AdyenItem(VendorModel):
     reference: Id = Field(alias="pspReference")
     original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field("", alias="originalReference")
     account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
     order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
-    amount: Amount | None = None
+    amount: AdyenAmount | None = None
     code: Annotated[str, Field(alias="eventCode", pattern=r"^[0-9A-Z_]{1,100}$")]
     success: Annotated[Literal["true", "false"], BeforeValidator(spelled)]
     at: AwareDatetime = Field(alias="eventDate")
@@ -71,7 +71,7 @@ class Item(Part):
         return self.original or self.reference
 
 
-class Step(NamedTuple):
+class AdyenStep(NamedTuple):
     """What an event code says of what it is about, and how far that is by then."""
 
     kind: MovementKind
@@ -81,27 +81,27 @@ class Step(NamedTuple):
     is_of_payment: bool = False  # about the payment itself: named by it
 
 
-REFUSED = Step("failure", 20, "failed")
-STEPS: Mapping[str, Step] = {
-    "AUTHORISATION": Step("authorisation", 20, "done"),
-    "EXPIRE": Step("authorisation", 50, "undone", is_of_payment=True),
-    "CANCELLATION": Step("authorisation", 60, "undone", is_of_payment=True),
-    "TECHNICAL_CANCEL": Step("authorisation", 60, "undone", is_of_payment=True),
-    "CAPTURE": Step("capture", 20, "done", "failed"),
-    "CAPTURE_FAILED": Step("capture", 40, "failed"),
-    "REFUND": Step("refund", 20, "done", "failed"),
-    "CANCEL_OR_REFUND": Step("refund", 20, "done", "failed"),  # which of both stands in no signed field
-    "REFUND_FAILED": Step("refund", 40, "failed"),
-    "REFUNDED_REVERSED": Step("refund", 50, "undone"),
-    "NOTIFICATION_OF_FRAUD": Step("warning", 20, "open"),
-    "REQUEST_FOR_INFORMATION": Step("dispute", 10, "open"),
-    "NOTIFICATION_OF_CHARGEBACK": Step("dispute", 20, "open"),
-    "CHARGEBACK": Step("dispute", 30, "done"),
-    "CHARGEBACK_REVERSED": Step("dispute", 40, "undone"),
-    "SECOND_CHARGEBACK": Step("dispute", 50, "done"),
-    "PREARBITRATION_OPEN": Step("dispute", 60, "open"),
-    "PREARBITRATION_WON": Step("dispute", 70, "undone"),
-    "PREARBITRATION_LOST": Step("dispute", 80, "done"),
+REFUSED = AdyenStep("failure", 20, "failed")
+STEPS: Mapping[str, AdyenStep] = {
+    "AUTHORISATION": AdyenStep("authorisation", 20, "done"),
+    "EXPIRE": AdyenStep("authorisation", 50, "undone", is_of_payment=True),
+    "CANCELLATION": AdyenStep("authorisation", 60, "undone", is_of_payment=True),
+    "TECHNICAL_CANCEL": AdyenStep("authorisation", 60, "undone", is_of_payment=True),
+    "CAPTURE": AdyenStep("capture", 20, "done", "failed"),
+    "CAPTURE_FAILED": AdyenStep("capture", 40, "failed"),
+    "REFUND": AdyenStep("refund", 20, "done", "failed"),
+    "CANCEL_OR_REFUND": AdyenStep("refund", 20, "done", "failed"),  # which of both stands in no signed field
+    "REFUND_FAILED": AdyenStep("refund", 40, "failed"),
+    "REFUNDED_REVERSED": AdyenStep("refund", 50, "undone"),
+    "NOTIFICATION_OF_FRAUD": AdyenStep("warning", 20, "open"),
+    "REQUEST_FOR_INFORMATION": AdyenStep("dispute", 10, "open"),
+    "NOTIFICATION_OF_CHARGEBACK": AdyenStep("dispute", 20, "open"),
+    "CHARGEBACK": AdyenStep("dispute", 30, "done"),
+    "CHARGEBACK_REVERSED": AdyenStep("dispute", 40, "undone"),
+    "SECOND_CHARGEBACK": AdyenStep("dispute", 50, "done"),
+    "PREARBITRATION_OPEN": AdyenStep("dispute", 60, "open"),
+    "PREARBITRATION_WON": AdyenStep("dispute", 70, "undone"),
+    "PREARBITRATION_LOST": AdyenStep("dispute", 80, "done"),
 }
 REVIEWS: Mapping[str, tuple[Word, int]] = {
     "MANUAL_REVIEW_ACCEPT": ("approved", 40),
@@ -144,15 +144,15 @@ def orders(body: bytes) -> Sequence[str | None]:
     return [order_reference(item.get("merchantReference")) for item in items(body)] or (None,)
 
 
-def identify(received: Received, item: Item) -> str:
+def identify(received: ReceivedCallback, item: AdyenItem) -> str:
     return f"{received.source} {item.reference} {item.code} {item.success}"
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     told = items(received.body)
     if len(told) != 1:
         raise CallbackUnreadable(f"the notification has {len(told)} items, and one is read at a time")
-    item = Item.model_validate(told[0])
+    item = AdyenItem.model_validate(told[0])
     key, code = identify(received, item), quoted(item.code)
     if item.code in OTHERS:
         return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
@@ -166,7 +166,7 @@ def normalise(received: Received) -> facts.Callback:
     return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices)
 
 
-def moved(received: Received, item: Item) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
+def moved(received: ReceivedCallback, item: AdyenItem) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
     """Its detail is the event code, for the reason is not signed."""
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
@@ -189,7 +189,7 @@ def moved(received: Received, item: Item) -> tuple[facts.Fact | None, tuple[fact
     return staged(facts.movement_fact(movement), step.stage), unpriced(received, movement, item.code)
 
 
-def review(received: Received, item: Item) -> facts.Fact | None:
+def review(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
     """A rejection stays, whatever is sent again."""
     if item.success != "true":
         return None

@@ -20,7 +20,7 @@ WHOLE = TypeAdapter(int)
 AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
-class Read(NamedTuple):
+class ReadNativeOrder(NamedTuple):
     """`beside`: fields of a Storefront that keep what was written where it is no amount or currency."""
 
     order: NativeOrder
@@ -28,7 +28,7 @@ class Read(NamedTuple):
     notes: list[Note]
 
 
-def read(body: bytes) -> Read:
+def read(body: bytes) -> ReadNativeOrder:
     """Raises ValidationError."""
     try:
         return within_bounds(NativeOrder.model_validate_json(body), {}, [])
@@ -39,7 +39,7 @@ def read(body: bytes) -> Read:
     return within_bounds(NativeOrder.model_validate_json(document), beside, notes)
 
 
-def within_bounds(order: NativeOrder, beside: dict[str, str], notes: list[Note]) -> Read:
+def within_bounds(order: NativeOrder, beside: dict[str, str], notes: list[Note]) -> ReadNativeOrder:
     """The same order when all its amounts and dates are within reason."""
     changes: dict[str, object] = {}
     for name in AMOUNTS:
@@ -61,7 +61,7 @@ def within_bounds(order: NativeOrder, beside: dict[str, str], notes: list[Note])
         notes.append(Note("unreadable-amount", "lines.total_minor"))
     if order.currency not in EXPONENTS and "currency_text" not in beside:
         notes.append(Note("unknown-currency", f"the currency {quoted(order.currency)}"))
-    return Read(order.model_copy(update=changes) if changes else order, beside, notes)
+    return ReadNativeOrder(order.model_copy(update=changes) if changes else order, beside, notes)
 
 
 def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Note]] | None:

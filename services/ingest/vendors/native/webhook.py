@@ -24,7 +24,15 @@ from services.ingest.vendors.native.cards import without_cards
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.money import uncountable
 from services.ingest.vendors.shared.signing import MARK, same
-from services.ingest.vendors.shared.source import Delivery, Received, Source, bounded, distinct, named, status
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    WebhookRequest,
+    bounded,
+    distinct,
+    named,
+    status,
+)
 from services.ingest.vendors.shared.text import clean, email
 
 EVENT_ID_CHARS_MAX = 200
@@ -43,7 +51,7 @@ def key_of(secret: str) -> bytes:
         raise ValueError(f"begins with {MARK}, and no base64 follows") from None
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     headers = delivery.headers
     event, at = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
     if not ID.fullmatch(event) or not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
@@ -59,7 +67,7 @@ def signature(key: bytes, event: bytes, at: bytes, body: bytes) -> bytes:
     return b"v1," + base64.b64encode(hmac.digest(key, b"%b.%b.%b" % (event, at, body), "sha256"))
 
 
-def event_id(delivery: Delivery) -> str:
+def event_id(delivery: WebhookRequest) -> str:
     """Signed, and the same whenever the storefront sends it again."""
     return delivery.headers.get(b"webhook-id", b"").decode("ascii", "replace")
 
@@ -87,14 +95,14 @@ def orders(body: bytes) -> tuple[str | None]:
     return (order_id if is_one else None,)
 
 
-def identify(received: Received, order: NativeOrder) -> str:
+def identify(received: ReceivedCallback, order: NativeOrder) -> str:
     """CloudEvents: source and id together name an event for ever."""
     if len(received.id) > EVENT_ID_CHARS_MAX:
         raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
     return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if b'"specversion"' in received.body:
         event_of_another(received.body)
     order, beside, notes = native_order.read(received.body)

@@ -13,64 +13,66 @@ from services.ingest.vendors.shared.php_lists import as_list
 Text = Annotated[str | None, Field(max_length=10_000)]
 
 
-class Part(BaseModel):
+class PayPalModel(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
-class Money(Part):
+class PayPalMoney(PayPalModel):
     currency_code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     value: Annotated[str, Field(max_length=40)]
 
 
-class Link(Part):
+class PayPalLink(PayPalModel):
     rel: Text = None
     href: Text = None
 
 
-class Disputed(Part):
+class PayPalDisputedTransaction(PayPalModel):
     seller_transaction_id: Text = None
     custom: Text = None
     invoice_number: Text = None
 
 
-class Outcome(Part):
+class PayPalDisputeOutcome(PayPalModel):
     outcome_code: Annotated[str | None, Field(max_length=100)] = None
 
 
-class Unit(Part):
+class PayPalPurchaseUnit(PayPalModel):
     custom_id: Text = None
     invoice_id: Text = None
 
 
-class Supplement(Part):
+class PayPalSupplement(PayPalModel):
     related_ids: dict[str, Any] | None = None
 
 
-class Resource(Part):
+class PayPalResource(PayPalModel):
     """A capture, a refund, an authorisation or a dispute: what is needed of any."""
 
     id: Text = None
     dispute_id: Text = None
     status: Annotated[str | None, Field(max_length=100)] = None
     reason: Annotated[str | None, Field(max_length=200)] = None
-    amount: Money | None = None
-    dispute_amount: Money | None = None
+    amount: PayPalMoney | None = None
+    dispute_amount: PayPalMoney | None = None
     custom_id: Text = None
     invoice_id: Text = None
-    purchase_units: Annotated[list[Unit] | None, BeforeValidator(as_list), Field(max_length=100)] = None
-    disputed_transactions: Annotated[list[Disputed] | None, BeforeValidator(as_list), Field(max_length=100)] = None
-    dispute_outcome: Outcome | None = None
-    supplementary_data: Supplement | None = None
+    purchase_units: Annotated[list[PayPalPurchaseUnit] | None, BeforeValidator(as_list), Field(max_length=100)] = None
+    disputed_transactions: Annotated[
+        list[PayPalDisputedTransaction] | None, BeforeValidator(as_list), Field(max_length=100)
+    ] = None
+    dispute_outcome: PayPalDisputeOutcome | None = None
+    supplementary_data: PayPalSupplement | None = None
     update_time: Annotated[datetime | None, BeforeValidator(readable)] = None
-    links: Annotated[list[Link] | None, BeforeValidator(as_list), Field(max_length=100)] = None
+    links: Annotated[list[PayPalLink] | None, BeforeValidator(as_list), Field(max_length=100)] = None
 
 
-class Head(Part):
+class PayPalEventHead(PayPalModel):
     id: Annotated[str, Field(min_length=1, max_length=100)]
     event_type: Annotated[str, Field(min_length=1, max_length=100)]
 
 
-class Event(Head):
+class PayPalEvent(PayPalEventHead):
     create_time: datetime
     resource_type: Text = None
-    resource: Resource
+    resource: PayPalResource

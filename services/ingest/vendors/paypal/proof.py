@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from services.ingest.vendors.shared.certificates import signer, trusted
-from services.ingest.vendors.shared.source import CertificateNeededError, Delivery
+from services.ingest.vendors.shared.source import CertificateNeededError, WebhookRequest
 from services.runtime import files as bounded
 
 TRANSMISSION_CHARS_MAX = 200
@@ -46,12 +46,12 @@ REPEATS_S = 3 * 24 * 60 * 60.0
 PADDING, HASH = PKCS1v15(), SHA256()
 
 
-def event_id(delivery: Delivery) -> str:
+def event_id(delivery: WebhookRequest) -> str:
     """The transmission, which is signed: it becomes the record's id."""
     return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[:TRANSMISSION_CHARS_MAX]
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
 
     The address of the certificate is judged before anything is asked of it. One that is held and is not good (any more) is
@@ -84,7 +84,7 @@ def signed(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
     return b"%b|%b|%b|%d" % (number, moment, webhook, zlib.crc32(body))
 
 
-def is_recent(moment: bytes, delivery: Delivery) -> bool:
+def is_recent(moment: bytes, delivery: WebhookRequest) -> bool:
     if not MOMENT.fullmatch(moment):
         return False
     try:

@@ -18,11 +18,11 @@ from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.paypal.cards import without_cards
-from services.ingest.vendors.paypal.objects import Event, Head, Money, Resource
+from services.ingest.vendors.paypal.objects import PayPalEvent, PayPalEventHead, PayPalMoney, PayPalResource
 from services.ingest.vendors.paypal.proof import event_id, settled, verify
-from services.ingest.vendors.shared.gateway import Priced, priced, unpriced
+from services.ingest.vendors.shared.gateway import CountedAmount, priced, unpriced
 from services.ingest.vendors.shared.money import EXPONENTS, counted
-from services.ingest.vendors.shared.source import Received, Source, bounded, named, reasonable
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded, named, reasonable
 from services.ingest.vendors.shared.text import clean
 
 __all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
@@ -61,7 +61,7 @@ INVOICE = re.compile(rb'"(?:invoice_id|invoice_number)"\s*:\s*"([0-9A-Za-z_.#-]{
 PAYMENTS_MAX = 10
 
 
-class Moved(NamedTuple):
+class PayPalMovement(NamedTuple):
     """What an event type says of the money. No state: the resource says it."""
 
     kind: MovementKind
@@ -69,21 +69,21 @@ class Moved(NamedTuple):
 
 
 MOVED = {
-    "PAYMENT.AUTHORIZATION.CREATED": Moved("authorisation", "done"),
-    "PAYMENT.AUTHORIZATION.VOIDED": Moved("authorisation", "undone"),
-    "PAYMENT.CAPTURE.PENDING": Moved("capture", "open"),
-    "PAYMENT.CAPTURE.COMPLETED": Moved("capture", "done"),
-    "PAYMENT.CAPTURE.DENIED": Moved("capture", "failed"),
-    "PAYMENT.CAPTURE.DECLINED": Moved("capture", "failed"),
-    "PAYMENT.CAPTURE.REFUNDED": Moved("refund"),
-    "PAYMENT.CAPTURE.REVERSED": Moved("refund"),
-    "PAYMENT.REFUND.PENDING": Moved("refund", "open"),
-    "PAYMENT.REFUND.COMPLETED": Moved("refund", "done"),
-    "PAYMENT.REFUND.FAILED": Moved("refund", "failed"),
-    "PAYMENT.REFUND.CANCELLED": Moved("refund", "failed"),
-    "CUSTOMER.DISPUTE.CREATED": Moved("dispute", "open"),
-    "CUSTOMER.DISPUTE.UPDATED": Moved("dispute", "open"),
-    "CUSTOMER.DISPUTE.RESOLVED": Moved("dispute"),
+    "PAYMENT.AUTHORIZATION.CREATED": PayPalMovement("authorisation", "done"),
+    "PAYMENT.AUTHORIZATION.VOIDED": PayPalMovement("authorisation", "undone"),
+    "PAYMENT.CAPTURE.PENDING": PayPalMovement("capture", "open"),
+    "PAYMENT.CAPTURE.COMPLETED": PayPalMovement("capture", "done"),
+    "PAYMENT.CAPTURE.DENIED": PayPalMovement("capture", "failed"),
+    "PAYMENT.CAPTURE.DECLINED": PayPalMovement("capture", "failed"),
+    "PAYMENT.CAPTURE.REFUNDED": PayPalMovement("refund"),
+    "PAYMENT.CAPTURE.REVERSED": PayPalMovement("refund"),
+    "PAYMENT.REFUND.PENDING": PayPalMovement("refund", "open"),
+    "PAYMENT.REFUND.COMPLETED": PayPalMovement("refund", "done"),
+    "PAYMENT.REFUND.FAILED": PayPalMovement("refund", "failed"),
+    "PAYMENT.REFUND.CANCELLED": PayPalMovement("refund", "failed"),
+    "CUSTOMER.DISPUTE.CREATED": PayPalMovement("dispute", "open"),
+    "CUSTOMER.DISPUTE.UPDATED": PayPalMovement("dispute", "open"),
+    "CUSTOMER.DISPUTE.RESOLVED": PayPalMovement("dispute"),
 }
 
 
@@ -93,25 +93,25 @@ def orders(body: bytes) -> tuple[str | None]:
     return ((found[1] or found[found.lastindex or 1]).decode() if found else None,)
 
 
-def identify(received: Received, event: Head) -> str:
+def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
     """Source and the event's id: the same in every transmission of it."""
     return f"{received.source}:{named(event.id, 'id')}"
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """Only a checksum of the body is signed. So a transmission proves the first body that came with it, and no other."""
     proof = f"{received.source} transmission {received.id}"[:500], hashlib.sha256(received.body).digest()
     return told(received)._replace(proof=proof)
 
 
-def told(received: Received) -> facts.Callback:
-    head = Head.model_validate_json(received.body)
+def told(received: ReceivedCallback) -> facts.ParsedCallback:
+    head = PayPalEventHead.model_validate_json(received.body)
     moved = MOVED.get(head.event_type)
     if moved is None:
         what, is_drift = clean(head.event_type, 100) or "?", not head.event_type.startswith(NOT_PAYMENTS)
         aside = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift)
         return facts.callback(identify(received, head), None, notices=(aside,))
-    event = Event.model_validate_json(received.body)
+    event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
     references = payments(resource, moved.kind)
     order = external(resource)
@@ -129,7 +129,9 @@ def told(received: Received) -> facts.Callback:
     )
 
 
-def movement_of(received: Received, event: Event, moved: Moved, references: list[str]) -> tuple[Movement, list[str]]:
+def movement_of(
+    received: ReceivedCallback, event: PayPalEvent, moved: PayPalMovement, references: list[str]
+) -> tuple[Movement, list[str]]:
     """And the words by which its state could not be told."""
     resource = event.resource
     kind, state, word = judged(event, moved)
@@ -145,22 +147,22 @@ def movement_of(received: Received, event: Event, moved: Moved, references: list
         state=state or "open",
         detail=detail(event),
         at=happened(event),
-        **(Priced() if paid is None else money(paid))._asdict(),
+        **(CountedAmount() if paid is None else money(paid))._asdict(),
     )
     return movement, [] if state else [clean(word, 100) or "?"]
 
 
-def money(paid: Money) -> Priced:
+def money(paid: PayPalMoney) -> CountedAmount:
     found = counted(paid.value, EXPONENTS.get(paid.currency_code))
     return priced(None if found is None else abs(found), paid.value, paid.currency_code)
 
 
-def happened(event: Event) -> datetime:
+def happened(event: PayPalEvent) -> datetime:
     """When the resource was last changed; where that is missing or unreadable, when the event was made."""
     return reasonable(event.resource.update_time) or bounded(event.create_time)
 
 
-def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | None, str]:
+def judged(event: PayPalEvent, moved: PayPalMovement) -> tuple[MovementKind, MovementState | None, str]:
     """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
     resource, word = event.resource, event.resource.status or ""
     is_resolved = moved.kind == "dispute" and word == "RESOLVED"  # which an update may say too, behind the resolution
@@ -174,7 +176,7 @@ def judged(event: Event, moved: Moved) -> tuple[MovementKind, MovementState | No
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
 
 
-def detail(event: Event) -> str:
+def detail(event: PayPalEvent) -> str:
     resource = event.resource
     outcome = resource.dispute_outcome.outcome_code if resource.dispute_outcome else None
     words = [
@@ -186,7 +188,7 @@ def detail(event: Event) -> str:
     return clean(" ".join(word for word in words if word), 200)
 
 
-def above(resource: Resource) -> str | None:
+def above(resource: PayPalResource) -> str | None:
     """Of a refund: its capture, which stands in the link upwards only."""
     for link in resource.links or ():
         path, _, last = (link.href or "").rstrip("/").rpartition("/")
@@ -195,7 +197,7 @@ def above(resource: Resource) -> str | None:
     return None
 
 
-def payments(resource: Resource, kind: MovementKind) -> list[str]:
+def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
     """How the payment is called there, the capture first. What the shop's plugin wrote down is one of them."""
     told: list[object] = []
     if kind == "dispute":
@@ -208,7 +210,7 @@ def payments(resource: Resource, kind: MovementKind) -> list[str]:
     return list(found)[:PAYMENTS_MAX]
 
 
-def external(resource: Resource) -> str | None:
+def external(resource: PayPalResource) -> str | None:
     """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with `order_id`."""
     told = [resource.custom_id, resource.invoice_id]
     told += [text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)]

@@ -19,7 +19,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.verdicts import transition_fact
 from services.ingest.vendors.shared.gateway import named_order
 from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import Delivery, Received, Source, named
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, named
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURE = b"x-riskified-hmac-sha256"
@@ -32,11 +32,11 @@ ORDER = re.compile(rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})
 Text = Annotated[str | None, Field(max_length=100_000)]
 
 
-class Part(BaseModel):
+class RiskifiedModel(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
-class Decided(Part):
+class RiskifiedDecision(RiskifiedModel):
     id: Annotated[str, Field(min_length=1, max_length=200)]
     status: Annotated[str, Field(min_length=1, max_length=40)]
     old_status: Annotated[str | None, Field(max_length=40)] = None
@@ -45,11 +45,11 @@ class Decided(Part):
     risk_score: object = None
 
 
-class Notification(Part):
-    order: Decided
+class RiskifiedNotification(RiskifiedModel):
+    order: RiskifiedDecision
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
     return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
 
@@ -60,7 +60,7 @@ def orders(body: bytes) -> tuple[str | None]:
     return ((found[1] or found[2]).decode() if found else None,)
 
 
-def identify(received: Received, order: Decided) -> str:
+def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
     """Source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
     return (
@@ -68,8 +68,8 @@ def identify(received: Received, order: Decided) -> str:
     )
 
 
-def normalise(received: Received) -> facts.Callback:
-    order = Notification.model_validate_json(received.body).order
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
+    order = RiskifiedNotification.model_validate_json(received.body).order
     key = identify(received, order)
     status = plain(order.status)
     if order.id == "0" and status == "test":

@@ -13,7 +13,7 @@ from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.money import AMOUNT_MAX, EXPONENTS, uncountable
 from services.ingest.vendors.shared.notes import quoted
-from services.ingest.vendors.shared.source import Received
+from services.ingest.vendors.shared.source import ReceivedCallback
 
 __all__ = ["quoted"]
 
@@ -24,7 +24,7 @@ Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
 Text = Annotated[str | None, Field(max_length=10_000)]
 
 
-class Part(BaseModel):
+class VendorModel(BaseModel):
     """What is read of a body; the rest of it may change as the vendor likes."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
@@ -36,12 +36,12 @@ def order_reference(told: object) -> str | None:
     return text if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode()) else None
 
 
-def order_id(received: Received, told: object) -> str | None:
+def order_id(received: ReceivedCallback, told: object) -> str | None:
     reference = order_reference(told)
     return None if reference is None else f"{received.shop}:{reference}"
 
 
-def named_order(received: Received, told: str, what: str) -> str:
+def named_order(received: ReceivedCallback, told: str, what: str) -> str:
     """As `order_id`, of who speaks of nothing but orders."""
     if (found := order_id(received, told)) is None:
         raise CallbackUnreadable(f"{what} can name no order")
@@ -59,7 +59,7 @@ def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
     return None if rest or abs(whole) > AMOUNT_MAX else whole
 
 
-class Priced(NamedTuple):
+class CountedAmount(NamedTuple):
     """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and then the text it came as."""
 
     amount_minor: int | None = None
@@ -67,20 +67,20 @@ class Priced(NamedTuple):
     amount_text: str | None = None
 
 
-def priced(counted: int | None, written: object, currency: str) -> Priced:
+def priced(counted: int | None, written: object, currency: str) -> CountedAmount:
     """`written`: the amount as the gateway wrote it."""
     if counted is not None:
-        return Priced(counted, currency)
-    return Priced(None, currency, uncountable(f"{written} {currency}"))
+        return CountedAmount(counted, currency)
+    return CountedAmount(None, currency, uncountable(f"{written} {currency}"))
 
 
-def aside(received: Received, key: str, kind: str, what: str, *, is_drift: bool) -> facts.Callback:
+def aside(received: ReceivedCallback, key: str, kind: str, what: str, *, is_drift: bool) -> facts.ParsedCallback:
     """Acknowledged, kept whole, and not acted on."""
     notice = facts.Notice(received.source, kind, what, received.body, is_kept=True, is_drift=is_drift)
     return facts.callback(key, None, notices=(notice,))
 
 
-def unpriced(received: Received, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
+def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
     """A movement that lacks its amount, or has one that cannot be counted, is taken without it. `what`: the gateway's word
     for such a one.
     """

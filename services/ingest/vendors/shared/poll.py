@@ -14,7 +14,7 @@ FIRST_DAYS = 2.0
 DAY_S = 86_400.0
 
 
-class Polled(NamedTuple):
+class PollConfig(NamedTuple):
     """A source that is asked, as its settings block says. What is printed of it holds no secret."""
 
     slug: str
@@ -31,7 +31,7 @@ class Polled(NamedTuple):
         return f"Polled({self.slug!r}, {self.url!r})"
 
 
-class Found(NamedTuple):
+class FoundObject(NamedTuple):
     """Something that the vendor answered: it becomes a callback, as if the vendor had called."""
 
     external_id: str | None  # the order's, for the partition
@@ -40,25 +40,25 @@ class Found(NamedTuple):
     topic: str = ""
 
 
-class Page(NamedTuple):
+class PollPage(NamedTuple):
     """One answer. Its cursor is kept in the same commit in which what it found is published."""
 
-    found: Sequence[Found]
+    found: Sequence[FoundObject]
     cursor: str  # JSON; from where the next asking begins
     is_last: bool  # nothing more for now
     warning: str = ""  # a disabled webhook, for example: said loudly, blocks nothing
     is_unchanged: bool = False  # nothing is new: the warning of the last one holds
 
 
-class NonsenseError(ValueError):
+class MalformedAnswerError(ValueError):
     """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may be told."""
 
 
-class TooLargeError(NonsenseError):
+class AnswerTooLargeError(MalformedAnswerError):
     """More than is read of one answer: a smaller page may do."""
 
 
-class MissingError(LookupError):
+class OrderMissingError(LookupError):
     """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are, too)."""
 
 
@@ -69,7 +69,7 @@ class Poll:
     kind: str
     what: str  # "orders", "events", "webhook": one word, part of its cursor's name
     every_s: float
-    read: Callable[[httpx.Client, Polled, str, float], Page]
+    read: Callable[[httpx.Client, PollConfig, str, float], PollPage]
     """One page from a cursor ("" at first), at a time (seconds since 1970). One to three requests. Raises httpx.HTTPError
     (HTTPStatusError by `raise_for_status`), or ValueError when the answer makes no sense.
     """

@@ -1,4 +1,4 @@
-"""How a vendor's answer is read: JSON, of the shape that was asked for, or NonsenseError."""
+"""How a vendor's answer is read: JSON, of the shape that was asked for, or MalformedAnswerError."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import httpx
 import orjson
 
 from services.ingest.vendors.shared import php_lists
-from services.ingest.vendors.shared.poll import NonsenseError, Page
+from services.ingest.vendors.shared.poll import MalformedAnswerError, PollPage
 
 SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
 ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
 def document(answer: httpx.Response) -> Any:
-    """Raises HTTPStatusError for what is no success, and NonsenseError for what is no JSON."""
+    """Raises HTTPStatusError for what is no success, and MalformedAnswerError for what is no JSON."""
     answer.raise_for_status()
     try:
         return orjson.loads(answer.content)
@@ -29,7 +29,7 @@ def document(answer: httpx.Response) -> Any:
     try:  # one text of it may be no Unicode, half of a character: that costs only the row where it stands
         return json.loads(answer.content, parse_constant=none_such)
     except (ValueError, RecursionError):
-        raise NonsenseError("the answer is no JSON") from None
+        raise MalformedAnswerError("the answer is no JSON") from None
 
 
 def none_such(_constant: str) -> NoReturn:
@@ -40,24 +40,24 @@ def body_of(found: Mapping[str, Any], what: str) -> bytes:
     try:
         return orjson.dumps(found)
     except orjson.JSONEncodeError:
-        raise NonsenseError(f"one of the {what} cannot be written as JSON") from None
+        raise MalformedAnswerError(f"one of the {what} cannot be written as JSON") from None
 
 
-class Row(NamedTuple):
+class PageRow(NamedTuple):
     """One of a page that can become a callback."""
 
     id: str
     body: bytes
 
 
-def rows(told: list[Any], what: str) -> tuple[list[Row], str]:
+def rows(told: list[Any], what: str) -> tuple[list[PageRow], str]:
     """Those that can become callbacks, and a warning of the others: none costs its page."""
-    sound, lost = list[Row](), 0
+    sound, lost = list[PageRow](), 0
     for it in told:
         try:
             found = objects([it], what)[0]
-            sound.append(Row(identifier(found, what), body_of(found, what)))
-        except NonsenseError:
+            sound.append(PageRow(identifier(found, what), body_of(found, what)))
+        except MalformedAnswerError:
             lost += 1
     warning = f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out" if lost else ""
     return sound, warning
@@ -72,19 +72,19 @@ def listed(found: object, what: str) -> list[Any]:
     """Some of it may be odd, but not all."""
     rows_found = php_lists.listed(found) if found != {} else None  # an empty list is written as one
     if rows_found is None or (rows_found and not any(isinstance(it, dict) for it in rows_found)):
-        raise NonsenseError(f"the answer is no list of {what}")
+        raise MalformedAnswerError(f"the answer is no list of {what}")
     return rows_found
 
 
 def objects(found: object, what: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(it, dict) for it in found):
-        raise NonsenseError(f"the answer is no list of {what}")
+        raise MalformedAnswerError(f"the answer is no list of {what}")
     return found
 
 
 def identifier(found: Mapping[str, Any], what: str) -> str:
     if not (name := named(found)):
-        raise NonsenseError(f"one of the {what} has no id")
+        raise MalformedAnswerError(f"one of the {what} has no id")
     return name
 
 
@@ -99,7 +99,7 @@ def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
     """What the last page left. "" is nothing, the first time."""
     found = orjson.loads(text) if text else {}
     if not isinstance(found, kind):
-        raise NonsenseError("the cursor is no object")
+        raise MalformedAnswerError("the cursor is no object")
     return found
 
 
@@ -112,7 +112,7 @@ def seconds_of(at: datetime) -> int:
     return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
 
 
-class Webhook(NamedTuple):
+class ListedWebhook(NamedTuple):
     """As a vendor lists it."""
 
     id: str
@@ -120,17 +120,17 @@ class Webhook(NamedTuple):
     state: str
 
 
-def webhook_of(told: Mapping[str, Any], address: str) -> Webhook:
+def webhook_of(told: Mapping[str, Any], address: str) -> ListedWebhook:
     """One whose id is odd is off or on all the same."""
-    return Webhook(named(told) or "?", str(told.get(address, "")), str(told.get("status", "")))
+    return ListedWebhook(named(told) or "?", str(told.get(address, "")), str(told.get("status", "")))
 
 
-def ours(slug: str, webhooks: Iterable[Webhook]) -> list[Webhook]:
+def ours(slug: str, webhooks: Iterable[ListedWebhook]) -> list[ListedWebhook]:
     """Those that tell the door of this source."""
     return [it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
 
 
-def listening(slug: str, webhooks: Iterable[Webhook], enabled: str) -> Page:
+def listening(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> PollPage:
     """Whether one tells the door of this source. Finds nothing but a warning."""
     found = ours(slug, webhooks)
     if not found:
@@ -138,4 +138,4 @@ def listening(slug: str, webhooks: Iterable[Webhook], enabled: str) -> Page:
     else:
         disabled = [it.id for it in found if it.state != enabled]
         warning = f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source" if disabled else ""
-    return Page((), "", is_last=True, warning=warning[:300])
+    return PollPage((), "", is_last=True, warning=warning[:300])

@@ -6,12 +6,12 @@ import base64
 import hmac
 from collections.abc import Sequence
 
-from services.ingest.vendors.shared.source import Delivery
+from services.ingest.vendors.shared.source import WebhookRequest
 
 MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
 
 
-def hmac_fits(delivery: Delivery, given: bytes, *, is_hex: bool = False, signed: bytes | None = None) -> bool:
+def hmac_fits(delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None) -> bool:
     """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
 
     All secrets are tried, so the time tells nothing of which one fits.

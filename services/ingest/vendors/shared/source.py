@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import Callback
+from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors.shared.money import AMOUNT_MAX
 
 EARLIEST, LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 
 
-class Delivery(NamedTuple):
+class WebhookRequest(NamedTuple):
     """A callback as it stands at the door, of a source that the door knows."""
 
     headers: Mapping[bytes, bytes]  # names in lower case
@@ -37,7 +37,7 @@ class CertificateNeededError(Exception):
         self.url = url
 
 
-class Received(NamedTuple):
+class ReceivedCallback(NamedTuple):
     """A callback as it stands in its record."""
 
     source: str
@@ -61,7 +61,7 @@ class Received(NamedTuple):
         return self.orders_of or self.source
 
 
-def _never(_delivery: Delivery) -> bool:
+def _never(_delivery: WebhookRequest) -> bool:
     return False
 
 
@@ -73,7 +73,7 @@ def _unread(_body: bytes) -> Sequence[str | None]:
     return (None,)
 
 
-def _anonymous(_delivery: Delivery) -> str:
+def _anonymous(_delivery: WebhookRequest) -> str:
     return ""
 
 
@@ -99,10 +99,10 @@ class Source:
 
     kind: str  # its name in the sources file
     type: str  # ce_type of its callbacks: stubline.callback.<kind>.v1
-    normalise: Callable[[Received], Callback]
+    normalise: Callable[[ReceivedCallback], ParsedCallback]
     """Its key by `identify`, its order and its facts. Raises ValueError or Poison; pure."""
 
-    verify: Callable[[Delivery], bool] = _never
+    verify: Callable[[WebhookRequest], bool] = _never
     """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may raise CertificateNeededError."""
 
     pieces: Callable[[bytes], Sequence[bytes]] = _whole
@@ -118,7 +118,7 @@ class Source:
     uses_tail: bool = False
     """Whether `verify` reads the path behind the slug. Of every other source such a path is 404."""
 
-    is_ping: Callable[[Delivery], bool] = _never
+    is_ping: Callable[[WebhookRequest], bool] = _never
     """An unsigned greeting that wants an answer and says nothing."""
 
     key_of: Callable[[str], bytes] = str.encode
@@ -127,7 +127,7 @@ class Source:
     without_cards: Callable[[bytes], bytes] = _as_is
     """The verified body without data of a card, which nobody here needs and no letter or log may show."""
 
-    event_id: Callable[[Delivery], str] = _anonymous
+    event_id: Callable[[WebhookRequest], str] = _anonymous
     """How the sender calls this event, where that is signed and the same in every repeat. Else each reception is its own."""
 
     unwrapped: Callable[[bytes], bytes] = _as_is

@@ -21,7 +21,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import named_order
 from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import Delivery, Received, Source, bounded, named
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, bounded, named
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
@@ -43,22 +43,22 @@ Status = Annotated[str | None, Field(max_length=100)]
 Text = Annotated[str | None, Field(max_length=100_000)]
 
 
-class Part(BaseModel):
+class SignifydModel(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
-class Decision(Part):
+class SignifydDecision(SignifydModel):
     checkpointAction: Status = None  # noqa: N815 - Signifyd's spelling
     checkpointActionReason: Text = None  # noqa: N815 - as above
     createdAt: datetime | None = None  # noqa: N815 - as above
     score: object = None
 
 
-class Told(Part):
+class SignifydWebhook(SignifydModel):
     orderId: Id  # noqa: N815 - Signifyd's spelling
     signifydId: Status = None  # noqa: N815 - as above
     caseId: Status = None  # noqa: N815 - as above
-    decision: Decision | None = None
+    decision: SignifydDecision | None = None
     guaranteeDisposition: Status = None  # noqa: N815 - as above
     reviewDisposition: Status = None  # noqa: N815 - as above
     updatedAt: datetime | None = None  # noqa: N815 - as above
@@ -72,7 +72,7 @@ class Told(Part):
         return None if at is None else bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """Base64: HMAC-SHA256(API key of the team, raw body)."""
     named = delivery.options.get("signature_header")
     return hmac_fits(delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES))
@@ -99,15 +99,15 @@ def orders(body: bytes) -> tuple[str | None]:
     return ((found[1] or found[2]).decode() if found else None,)
 
 
-def identify(received: Received, told: Told) -> str:
+def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
     """Source, order, case, checkpoint, and the decision's time."""
     case, at = clean(told.signifydId or told.caseId or "", 100), told.at
     topic = clean(received.topic, 100)
     return f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} {at.isoformat() if at else ''}"
 
 
-def normalise(received: Received) -> facts.Callback:
-    told = Told.model_validate_json(received.body)
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
+    told = SignifydWebhook.model_validate_json(received.body)
     key = identify(received, told)
     words = spoken(told)
     if received.topic == TEST or not words:
@@ -130,7 +130,7 @@ def normalise(received: Received) -> facts.Callback:
     return facts.callback(key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown))
 
 
-def spoken(told: Told) -> list[tuple[str, Word | None]]:
+def spoken(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
     """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds fraud."""
     if told.decision is not None and told.decision.checkpointAction:
         return [meant(told.decision.checkpointAction, ACTIONS)]

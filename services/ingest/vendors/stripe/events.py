@@ -12,11 +12,21 @@ from typing import Any, NamedTuple, TypeVar
 from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
-from services.ingest.rules.refunds import Refunded, refunds_fact
-from services.ingest.vendors.shared.gateway import Priced, in_iso, priced, quoted
-from services.ingest.vendors.shared.source import Received
+from services.ingest.rules.refunds import RefundedTotal, refunds_fact
+from services.ingest.vendors.shared.gateway import CountedAmount, in_iso, priced, quoted
+from services.ingest.vendors.shared.source import ReceivedCallback
 from services.ingest.vendors.shared.text import clean
-from services.ingest.vendors.stripe.objects import Charge, Dispute, Event, Intent, Money, Object, Refund, Review, Warned
+from services.ingest.vendors.stripe.objects import (
+    StripeCharge,
+    StripeDispute,
+    StripeEvent,
+    StripeFraudWarning,
+    StripeMoney,
+    StripeObject,
+    StripePaymentIntent,
+    StripeRefund,
+    StripeReview,
+)
 
 # Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them; ariaries whole.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
@@ -24,32 +34,32 @@ RELEASED_UNTIL = "2025-03-31"  # until this version of its API what is not captu
 NEVER_TAKEN = "expired_uncaptured_charge"
 
 
-class Stage(NamedTuple):
+class PaymentStage(NamedTuple):
     """What a status means, and which of two in the same second came later."""
 
     state: MovementState
     rank: int
 
 
-REFUNDS: Mapping[str, Stage] = {
-    "pending": Stage("open", 30),
-    "requires_action": Stage("open", 31),
-    "succeeded": Stage("done", 50),
-    "canceled": Stage("failed", 70),
-    "failed": Stage("failed", 71),
+REFUNDS: Mapping[str, PaymentStage] = {
+    "pending": PaymentStage("open", 30),
+    "requires_action": PaymentStage("open", 31),
+    "succeeded": PaymentStage("done", 50),
+    "canceled": PaymentStage("failed", 70),
+    "failed": PaymentStage("failed", 71),
 }
-DISPUTES: Mapping[str, Stage] = {
-    "warning_needs_response": Stage("open", 10),  # an inquiry: no money has moved
-    "warning_under_review": Stage("open", 11),
-    "needs_response": Stage("open", 20),
-    "under_review": Stage("open", 21),
-    "warning_closed": Stage("undone", 50),
-    "charge_refunded": Stage("undone", 51),
-    "prevented": Stage("undone", 52),
-    "lost": Stage("done", 60),
-    "won": Stage("undone", 61),
+DISPUTES: Mapping[str, PaymentStage] = {
+    "warning_needs_response": PaymentStage("open", 10),  # an inquiry: no money has moved
+    "warning_under_review": PaymentStage("open", 11),
+    "needs_response": PaymentStage("open", 20),
+    "under_review": PaymentStage("open", 21),
+    "warning_closed": PaymentStage("undone", 50),
+    "charge_refunded": PaymentStage("undone", 51),
+    "prevented": PaymentStage("undone", 52),
+    "lost": PaymentStage("done", 60),
+    "won": PaymentStage("undone", 61),
 }
-UNKNOWN = Stage("open", 40)
+UNKNOWN = PaymentStage("open", 40)
 REVIEWS: Mapping[str, Word] = {
     "approved": "approved",
     "acknowledged": "approved",
@@ -60,25 +70,25 @@ REVIEWS: Mapping[str, Word] = {
 Told = tuple[tuple[facts.Fact, ...], tuple[facts.Notice, ...]]
 
 
-class Telling(NamedTuple):
+class StripeCallback(NamedTuple):
     """An Event and where it came from."""
 
-    received: Received
-    event: Event
+    received: ReceivedCallback
+    event: StripeEvent
 
     def moved(
         self,
-        it: Object,
+        it: StripeObject,
         kind: MovementKind,
-        stage: Stage,
+        stage: PaymentStage,
         minor: int | None = None,
         *,
         detail: str | None = "",
         by_payment: bool = False,
     ) -> facts.Fact:
         payment = next(filter(None, it.references), it.id)
-        currency = it.currency.upper() if isinstance(it, Money) and minor is not None else None
-        money = Priced()
+        currency = it.currency.upper() if isinstance(it, StripeMoney) and minor is not None else None
+        money = CountedAmount()
         if minor is not None and currency is not None:
             money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
         movement = Movement(
@@ -93,14 +103,14 @@ class Telling(NamedTuple):
         )
         return facts.movement_fact(movement, rank=stage.rank)
 
-    def summed(self, it: Charge) -> tuple[facts.Fact, ...]:
+    def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
         """Nothing of a currency that cannot be counted."""
         minor, let_go, currency = it.amount_refunded or 0, released(self.event, it), it.currency.upper()
         refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
         released_minor = in_iso(let_go, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
             return ()
-        told = Refunded(
+        told = RefundedTotal(
             gateway=self.received.source,
             reference=it.id,
             payment=next(filter(None, it.references), it.id),
@@ -115,43 +125,45 @@ class Telling(NamedTuple):
         return (facts.Notice(self.received.source, kind, what, self.received.body),)
 
 
-def captured(to: Telling, it: Intent) -> Told:
+def captured(to: StripeCallback, it: StripePaymentIntent) -> Told:
     minor = it.amount if it.amount_received is None else it.amount_received
-    return (to.moved(it, "capture", Stage("done", 50), minor, by_payment=True),), ()
+    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def authorised(to: Telling, it: Intent) -> Told:
+def authorised(to: StripeCallback, it: StripePaymentIntent) -> Told:
     minor = it.amount if it.amount_capturable is None else it.amount_capturable
-    return (to.moved(it, "authorisation", Stage("done", 50), minor, by_payment=True),), ()
+    return (to.moved(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def failed(to: Telling, it: Intent) -> Told:
+def failed(to: StripeCallback, it: StripePaymentIntent) -> Told:
     code = it.last_payment_error.code if it.last_payment_error else None
-    return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=code, by_payment=True),), ()
+    return (to.moved(it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True),), ()
 
 
-def canceled(to: Telling, it: Intent) -> Told:
-    stage = Stage("undone", 80)
+def canceled(to: StripeCallback, it: StripePaymentIntent) -> Told:
+    stage = PaymentStage("undone", 80)
     return (to.moved(it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True),), ()
 
 
-def charged(to: Telling, it: Charge) -> Told:
+def charged(to: StripeCallback, it: StripeCharge) -> Told:
     """As the intent tells it. Authorised only, as long as nothing is captured."""
     if not it.captured:
-        return (to.moved(it, "authorisation", Stage("done", 50), it.amount, by_payment=True),), ()
+        return (to.moved(it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True),), ()
     minor = it.amount if it.amount_captured is None else it.amount_captured
-    return (to.moved(it, "capture", Stage("done", 50), minor, by_payment=True),), ()
+    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def charge_failed(to: Telling, it: Charge) -> Told:
-    return (to.moved(it, "failure", Stage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),), ()
+def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
+    return (
+        to.moved(it, "failure", PaymentStage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),
+    ), ()
 
 
-def expired(to: Telling, it: Charge) -> Told:
-    return (to.moved(it, "authorisation", Stage("undone", 80), it.amount, by_payment=True),), ()
+def expired(to: StripeCallback, it: StripeCharge) -> Told:
+    return (to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),), ()
 
 
-def charge_refunded(to: Telling, it: Charge) -> Told:
+def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
     """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is all that is told of them."""
     undone = () if it.captured else expired(to, it)[0]
     named = it.refunds.data if it.refunds else ()
@@ -165,7 +177,7 @@ def charge_refunded(to: Telling, it: Charge) -> Told:
     return (*undone, *moved), tuple(it for _, notices in told for it in notices)
 
 
-def released(event: Event, it: Charge) -> int:
+def released(event: StripeEvent, it: StripeCharge) -> int:
     """How much of what is told as refunded was never taken."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0
@@ -173,7 +185,7 @@ def released(event: Event, it: Charge) -> int:
     return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
 
 
-def refunded(to: Telling, it: Refund) -> Told:
+def refunded(to: StripeCallback, it: StripeRefund) -> Told:
     if it.reason == NEVER_TAKEN:
         return (), ()
     status = it.status or "succeeded"
@@ -182,50 +194,52 @@ def refunded(to: Telling, it: Refund) -> Told:
     return (to.moved(it, "refund", stage, it.amount, detail=detail),), notices
 
 
-def disputed(to: Telling, it: Dispute) -> Told:
+def disputed(to: StripeCallback, it: StripeDispute) -> Told:
     stage, notices = _stage(to, "dispute", it.status, DISPUTES)
     return (to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),), notices
 
 
-def _stage(to: Telling, what: str, status: str, known: Mapping[str, Stage]) -> tuple[Stage, tuple[facts.Notice, ...]]:
+def _stage(
+    to: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
+) -> tuple[PaymentStage, tuple[facts.Notice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
     return UNKNOWN, to.unknown("unknown-status", f"the {what} status {quoted(status)}")
 
 
-def warned(to: Telling, it: Warned) -> Told:
+def warned(to: StripeCallback, it: StripeFraudWarning) -> Told:
     """Acted on or overtaken: then it is done."""
-    stage = Stage("open", 30) if it.actionable else Stage("done", 50)
+    stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
     return (to.moved(it, "warning", stage, detail=it.fraud_type),), ()
 
 
-def review_opened(to: Telling, it: Review) -> Told:
+def review_opened(to: StripeCallback, it: StripeReview) -> Told:
     return (_verdict(to, it, "pending", f"opened: {it.opened_reason or ''}", 30),), ()
 
 
-def review_closed(to: Telling, it: Review) -> Told:
+def review_closed(to: StripeCallback, it: StripeReview) -> Told:
     reason = it.closed_reason or ""
     word = REVIEWS.get(reason)
     notices = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
     return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), notices
 
 
-def _verdict(to: Telling, it: Review, word: Word, detail: str, rank: int) -> facts.Fact:
+def _verdict(to: StripeCallback, it: StripeReview, word: Word, detail: str, rank: int) -> facts.Fact:
     verdict = FraudVerdict(source=to.received.source, verdict=word, detail=clean(detail, 200), at=to.event.at)
     return facts.verdict_fact(verdict, rank=rank, about=it.id)
 
 
-def joined(_to: Telling, _it: Object) -> Told:
+def joined(_to: StripeCallback, _it: StripeObject) -> Told:
     """Tells nothing but which payment is of which order."""
     return (), ()
 
 
-Read = Callable[[Telling, Mapping[str, Any]], tuple[Object, Told]]
-Kind = TypeVar("Kind", bound=Object)
+Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, Told]]
+Kind = TypeVar("Kind", bound=StripeObject)
 
 
-def _as(model: type[Kind], tell: Callable[[Telling, Kind], Told]) -> Read:
-    def read(to: Telling, told: Mapping[str, Any]) -> tuple[Object, Told]:
+def _as(model: type[Kind], tell: Callable[[StripeCallback, Kind], Told]) -> Read:
+    def read(to: StripeCallback, told: Mapping[str, Any]) -> tuple[StripeObject, Told]:
         it = model.model_validate(told)
         return it, tell(to, it)
 
@@ -233,25 +247,25 @@ def _as(model: type[Kind], tell: Callable[[Telling, Kind], Told]) -> Read:
 
 
 TYPES: Mapping[str, Read] = {
-    "payment_intent.succeeded": _as(Intent, captured),
-    "payment_intent.amount_capturable_updated": _as(Intent, authorised),
-    "payment_intent.payment_failed": _as(Intent, failed),
-    "payment_intent.canceled": _as(Intent, canceled),
-    "charge.succeeded": _as(Charge, charged),
-    "charge.captured": _as(Charge, charged),
-    "charge.failed": _as(Charge, charge_failed),
-    "charge.expired": _as(Charge, expired),
-    "charge.refunded": _as(Charge, charge_refunded),
+    "payment_intent.succeeded": _as(StripePaymentIntent, captured),
+    "payment_intent.amount_capturable_updated": _as(StripePaymentIntent, authorised),
+    "payment_intent.payment_failed": _as(StripePaymentIntent, failed),
+    "payment_intent.canceled": _as(StripePaymentIntent, canceled),
+    "charge.succeeded": _as(StripeCharge, charged),
+    "charge.captured": _as(StripeCharge, charged),
+    "charge.failed": _as(StripeCharge, charge_failed),
+    "charge.expired": _as(StripeCharge, expired),
+    "charge.refunded": _as(StripeCharge, charge_refunded),
     **dict.fromkeys(
-        ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(Refund, refunded)
+        ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(StripeRefund, refunded)
     ),
     **{
-        f"charge.dispute.{step}": _as(Dispute, disputed)
+        f"charge.dispute.{step}": _as(StripeDispute, disputed)
         for step in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
     },
-    "radar.early_fraud_warning.created": _as(Warned, warned),
-    "radar.early_fraud_warning.updated": _as(Warned, warned),
-    "review.opened": _as(Review, review_opened),
-    "review.closed": _as(Review, review_closed),
-    "checkout.session.completed": _as(Object, joined),
+    "radar.early_fraud_warning.created": _as(StripeFraudWarning, warned),
+    "radar.early_fraud_warning.updated": _as(StripeFraudWarning, warned),
+    "review.opened": _as(StripeReview, review_opened),
+    "review.closed": _as(StripeReview, review_closed),
+    "checkout.session.completed": _as(StripeObject, joined),
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from services.ingest.vendors.shared.gateway import Minor, Part, Reference, Text
+from services.ingest.vendors.shared.gateway import Minor, Reference, Text, VendorModel
 from services.ingest.vendors.shared.php_lists import as_list
 from services.ingest.vendors.shared.source import bounded
 
@@ -15,7 +15,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$")]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=7_258_118_400)]  # until 2200
 
 
-class Object(Part):
+class StripeObject(VendorModel):
     """What a payment, refund, dispute or review has."""
 
     id: Reference
@@ -29,84 +29,84 @@ class Object(Part):
         return [self.payment_intent, self.charge]
 
 
-class Money(Object):
+class StripeMoney(StripeObject):
     amount: Minor
     currency: Currency
 
 
-class Named(Part):
+class StripeReference(VendorModel):
     id: Reference
 
 
-class Failure(Part):
+class StripeFailure(VendorModel):
     code: Text = None
 
 
-class Charges(Part):
-    data: Annotated[tuple[Named, ...], BeforeValidator(as_list)] = ()
+class StripeCharges(VendorModel):
+    data: Annotated[tuple[StripeReference, ...], BeforeValidator(as_list)] = ()
 
 
-class Intent(Money):
+class StripePaymentIntent(StripeMoney):
     amount_received: Minor | None = None
     amount_capturable: Minor | None = None
     latest_charge: Reference | None = None
-    charges: Charges | None = None  # until API version 2022-11-15
-    last_payment_error: Failure | None = None
+    charges: StripeCharges | None = None  # until API version 2022-11-15
+    last_payment_error: StripeFailure | None = None
     cancellation_reason: Text = None
 
     @property
     def references(self) -> list[str | None]:
-        return [self.id, self.latest_charge, *(it.id for it in (self.charges or Charges()).data)]
+        return [self.id, self.latest_charge, *(it.id for it in (self.charges or StripeCharges()).data)]
 
 
-class Refund(Money):
+class StripeRefund(StripeMoney):
     status: Text = None
     reason: Text = None
     failure_reason: Text = None
 
 
-class Refunds(Part):
-    data: Annotated[tuple[Refund, ...], BeforeValidator(as_list)] = ()
+class StripeRefunds(VendorModel):
+    data: Annotated[tuple[StripeRefund, ...], BeforeValidator(as_list)] = ()
 
 
-class Charge(Money):
+class StripeCharge(StripeMoney):
     captured: StrictBool
     amount_captured: Minor | None = None
     amount_refunded: Minor | None = None
     failure_code: Text = None
-    refunds: Refunds | None = None  # until API version 2022-11-15
+    refunds: StripeRefunds | None = None  # until API version 2022-11-15
 
     @property
     def references(self) -> list[str | None]:
         return [self.payment_intent, self.id]
 
 
-class Dispute(Money):
+class StripeDispute(StripeMoney):
     status: Annotated[str, Field(max_length=200)]
     reason: Text = None
 
 
-class Warned(Object):
+class StripeFraudWarning(StripeObject):
     actionable: StrictBool
     fraud_type: Text = None
 
 
-class Review(Object):
+class StripeReview(StripeObject):
     opened_reason: Text = None
     closed_reason: Text = None
 
 
-class Data(Part):
+class StripeEventData(VendorModel):
     object: dict[str, Any]
 
 
-class Event(Part):
+class StripeEvent(VendorModel):
     id: Reference
     type: Annotated[str, Field(min_length=1, max_length=200)]
     api_version: Text = None
     created: Seconds
     livemode: StrictBool
-    data: Data
+    data: StripeEventData
 
     @property
     def at(self) -> datetime:

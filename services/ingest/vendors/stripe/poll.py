@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from services.ingest.rules.polling import PAGE_MAX
-from services.ingest.vendors.shared.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
+from services.ingest.vendors.shared.poll import DAY_S, FoundObject, MalformedAnswerError, Poll, PollConfig, PollPage
 from services.ingest.vendors.shared.poll_answers import (
     SEEN_MAX,
-    Webhook,
+    ListedWebhook,
     cursor_of,
     document,
     kept,
@@ -42,16 +42,16 @@ LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: their clock 
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
-def ask(http: httpx.Client, polled: Polled, path: str, parameters: dict[str, str | int]) -> tuple[list[Any], bool]:
+def ask(http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]) -> tuple[list[Any], bool]:
     """Objects, and whether there are more behind them."""
     answer = http.get(f"{polled.url}/v1/{path}", params=parameters, headers={"Authorization": f"Bearer {polled.key}"})
     told = document(answer)
     if not isinstance(told, dict):
-        raise NonsenseError("the answer is no object")
+        raise MalformedAnswerError("the answer is no object")
     return listed(told.get("data"), path), told.get("has_more") is True
 
 
-def events(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
     """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by it, and what was `seen`;
     whether the endpoint was `off` when it began, and whether it goes over `all`.
     """
@@ -66,16 +66,16 @@ def events(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     seen = dict.fromkeys(at.get("seen", ()))
     sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
     found = {mark(it.id.encode()): it.body for it in sound}
-    new = [Found(None, TYPE, body) for marked, body in found.items() if marked not in seen]
+    new = [FoundObject(None, TYPE, body) for marked, body in found.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     if has_more and told:
         last = next((name for event in reversed(told) if (name := named(event))), None)
         if last is None:
-            raise NonsenseError("no event of a page has an id")
+            raise MalformedAnswerError("no event of a page has an id")
         going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
-        return Page(new, kept(going), is_last=False, warning=warning)
+        return PollPage(new, kept(going), is_last=False, warning=warning)
     begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
-    return Page(new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning)
+    return PollPage(new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning)
 
 
 def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[str, str | int]:
@@ -87,7 +87,7 @@ def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[s
     return wanted
 
 
-def is_on(http: httpx.Client, polled: Polled) -> bool:
+def is_on(http: httpx.Client, polled: PollConfig) -> bool:
     """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then it does."""
     try:
         return any(it.state == ENABLED for it in ours(polled.slug, endpoints(http, polled)))
@@ -106,12 +106,12 @@ def created(event: object) -> int | None:
     return told if isinstance(told, int) and not isinstance(told, bool) else None
 
 
-def endpoints(http: httpx.Client, polled: Polled) -> list[Webhook]:
+def endpoints(http: httpx.Client, polled: PollConfig) -> list[ListedWebhook]:
     told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
     return [webhook_of(it, "url") for it in told if isinstance(it, dict)]
 
 
-def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
+def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
     return listening(polled.slug, endpoints(http, polled), ENABLED)
 
 

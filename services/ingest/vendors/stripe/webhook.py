@@ -13,9 +13,9 @@ from schemas.callbacks import STRIPE
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.gateway import aside, blanking, in_iso, order_id, order_reference, quoted
 from services.ingest.vendors.shared.money import EXPONENTS
-from services.ingest.vendors.shared.source import Delivery, Received, Source
-from services.ingest.vendors.stripe.events import OWN_DIGITS, TYPES, Telling
-from services.ingest.vendors.stripe.objects import Event, Money, Object
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest
+from services.ingest.vendors.stripe.events import OWN_DIGITS, TYPES, StripeCallback
+from services.ingest.vendors.stripe.objects import StripeEvent, StripeMoney, StripeObject
 
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
@@ -39,7 +39,7 @@ def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
     return times[0] if times else b"", [value for name, _, value in parts if name == b"v1"]
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old time is no repeat."""
     at, given = signature(delivery.headers.get(SIGNATURE, b""))
     if not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
@@ -58,12 +58,12 @@ def orders(body: bytes) -> tuple[str | None]:
     return (order_reference(found[1].decode()) if found else None,)
 
 
-def identify(received: Received, event: Event) -> str:
+def identify(received: ReceivedCallback, event: StripeEvent) -> str:
     return f"{received.source} {event.id}"
 
 
-def normalise(received: Received) -> facts.Callback:
-    event = Event.model_validate_json(received.body)
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
+    event = StripeEvent.model_validate_json(received.body)
     key, kind = identify(received, event), quoted(event.type)
     if not event.livemode:
         return aside(received, key, "test-mode", "an event of Stripe's test mode", is_drift=True)
@@ -71,7 +71,7 @@ def normalise(received: Received) -> facts.Callback:
     if read is None:
         is_drift = not event.type.startswith(OTHERS)
         return aside(received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift)
-    it, (moved, notices) = read(Telling(received, event), event.data.object)
+    it, (moved, notices) = read(StripeCallback(received, event), event.data.object)
     notices += uncounted(received, it)
     payments = [facts.payment(received.shop, reference) for reference in it.references if reference]
     if not payments:
@@ -80,9 +80,9 @@ def normalise(received: Received) -> facts.Callback:
     return facts.callback(key, order, payments=payments, moved=moved, notices=notices)
 
 
-def uncounted(received: Received, it: Object) -> tuple[facts.Notice, ...]:
+def uncounted(received: ReceivedCallback, it: StripeObject) -> tuple[facts.Notice, ...]:
     """Of an object whose amounts cannot be counted: its movements keep them as texts."""
-    if not isinstance(it, Money) or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None:
+    if not isinstance(it, StripeMoney) or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None:
         return ()
     what = quoted(it.currency.upper())
     kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"

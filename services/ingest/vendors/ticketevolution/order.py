@@ -26,7 +26,7 @@ from services.ingest.rules import facts
 from services.ingest.vendors.shared.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, uncountable
 from services.ingest.vendors.shared.notes import quoted
 from services.ingest.vendors.shared.php_lists import as_list
-from services.ingest.vendors.shared.source import Received, Source, bounded, distinct, reasonable, status
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded, distinct, reasonable, status
 from services.ingest.vendors.shared.text import clean, email
 
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
@@ -52,35 +52,35 @@ Text = Annotated[str | None, Field(max_length=2_000)]
 Number = Annotated[str | None, Field(max_length=40)]
 
 
-class Part(BaseModel):
+class TicketEvolutionModel(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
-class Address(Part):
+class TicketEvolutionAddress(TicketEvolutionModel):
     address: Text = None
 
 
-class Buyer(Part):
+class TicketEvolutionBuyer(TicketEvolutionModel):
     type: Text = None
     id: Text = None
     name: Text = None
     email: Text = None
-    primary_email_address: Address | None = None
+    primary_email_address: TicketEvolutionAddress | None = None
 
 
-class Event(Part):
+class TicketEvolutionEvent(TicketEvolutionModel):
     id: Text = None
     name: Text = None
 
 
-class TicketGroup(Part):
+class TicketGroup(TicketEvolutionModel):
     remote_id: Text = None
     section: Text = None
     row: Text = None
-    event: Event | None = None
+    event: TicketEvolutionEvent | None = None
 
 
-class Item(Part):
+class TicketEvolutionItem(TicketEvolutionModel):
     id: Id
     quantity: Annotated[int, Field(ge=0, le=1_000_000)]
     price: Number = None
@@ -89,7 +89,7 @@ class Item(Part):
     ticket_group: TicketGroup | None = None
 
 
-class Order(Part):
+class TicketEvolutionOrder(TicketEvolutionModel):
     """An order as Orders / Show gives it: what is needed of it."""
 
     id: Id
@@ -101,17 +101,17 @@ class Order(Part):
     currency: Annotated[str | None, Field(max_length=40)] = None
     total: Number = None
     refunded: Number = None
-    buyer: Buyer
-    items: Annotated[list[Item], BeforeValidator(as_list), Field(max_length=500)]
+    buyer: TicketEvolutionBuyer
+    items: Annotated[list[TicketEvolutionItem], BeforeValidator(as_list), Field(max_length=500)]
 
 
-def identify(received: Received, order: Order) -> str:
+def identify(received: ReceivedCallback, order: TicketEvolutionOrder) -> str:
     return f"{received.source}:{order.id} read {facts.sortable(bounded(order.updated_at))}"
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """Storefront, its status, and of an order that may be checked what the check says."""
-    order = Order.model_validate_json(received.body)
+    order = TicketEvolutionOrder.model_validate_json(received.body)
     at, state, word = bounded(order.updated_at), status(order.seller_state), _word(order)
     key, order_id = identify(received, order), f"{received.shop}:{order.id}"
     notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
@@ -134,14 +134,14 @@ def normalise(received: Received) -> facts.Callback:
     return facts.callback(key, order_id, told, notices=tuple(notices))
 
 
-def channel(buyer: Buyer) -> str:
+def channel(buyer: TicketEvolutionBuyer) -> str:
     """Who is neither of the offices is a client, whatever he is called: his orders are gated."""
     if (buyer.type or "").strip().lower() != OFFICE:
         return "client"
     return "tevo" if buyer.id == TICKET_EVOLUTION else OFFICE
 
 
-def _word(order: Order) -> str | None:
+def _word(order: TicketEvolutionOrder) -> str | None:
     """What the fraud check says of it. Of an office's order the field means nothing, even `declined`."""
     if channel(order.buyer) != "client":
         return None
@@ -162,17 +162,17 @@ def gated(state: str, word: str | None) -> str:
     return GATES.get(word or "", "fraud-unknown")
 
 
-def _verdict(received: Received, word: str | None, at: datetime) -> facts.Fact:
+def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> facts.Fact:
     said = verdict_of(word)
     verdict = FraudVerdict(source=received.source, verdict=said, detail=clean(word or "", 100), at=at)
     return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
 
 
-def _drift(received: Received, what: str) -> facts.Notice:
+def _drift(received: ReceivedCallback, what: str) -> facts.Notice:
     return facts.Notice(received.source, "unknown-status", what, received.body)
 
 
-def storefront(order: Order, told: str, at: datetime) -> Storefront:
+def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefront:
     """Its currency is the dollar where it names none. It tells no time of payment: what is sold is paid, by its last word."""
     written = order.currency or "USD"
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
@@ -200,7 +200,7 @@ def storefront(order: Order, told: str, at: datetime) -> Storefront:
     )
 
 
-def uncounted(received: Received, front: Storefront) -> list[facts.Notice]:
+def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notice]:
     """Of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
@@ -221,10 +221,10 @@ def _created(told: object) -> datetime | None:
         return None
 
 
-def line(item: Item, digits: int | None) -> Line:
+def line(item: TicketEvolutionItem, digits: int | None) -> Line:
     """`product_id` is our own key of the inventory, as it was uploaded."""
     group = item.ticket_group or TicketGroup()
-    event = group.event or Event()
+    event = group.event or TicketEvolutionEvent()
     each = counted(item.price or "0", digits)
     cost = counted(item.cost, digits) if item.cost is not None else None if each is None else each * item.quantity
     if cost is not None and abs(cost) > AMOUNT_MAX:

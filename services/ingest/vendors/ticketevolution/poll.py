@@ -19,7 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from services.clients.ticketevolution import ORDER_BYTES_MAX, PER_PAGE_MAX, TicketEvolution, identified
-from services.ingest.vendors.shared.poll import DAY_S, Found, MissingError, NonsenseError, Page, Poll, Polled
+from services.ingest.vendors.shared.poll import (
+    DAY_S,
+    FoundObject,
+    MalformedAnswerError,
+    OrderMissingError,
+    Poll,
+    PollConfig,
+    PollPage,
+)
 
 URL = "https://api.ticketevolution.com"
 EVERY_S = 300.0  # the vendor asks for 5 to 10 minutes
@@ -27,7 +35,7 @@ LOOK_BACK_S = 900.0
 PAGES_MAX = 500  # of one question; a vendor that never ends is told of
 
 
-class Cursor(BaseModel):
+class PollCursor(BaseModel):
     """Where a round stands. `page` counts within `asks`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -42,7 +50,7 @@ class Cursor(BaseModel):
         return self.model_dump_json()
 
 
-def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+def read(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
     """One page: one request."""
     at = _at(cursor, now, polled.first_days * DAY_S)
     buyers = polled.options.get("direct_buyer_type", "")
@@ -55,22 +63,24 @@ def read(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
     warnings = [f"{lost} orders have no id, are too large, or are no Unicode"] if lost else []
     is_over = len(orders) < PER_PAGE_MAX
     if not is_over and at.page < PAGES_MAX:
-        return Page(found, at.model_copy(update={"page": at.page + 1}).text, is_last=False, warning="; ".join(warnings))
+        return PollPage(
+            found, at.model_copy(update={"page": at.page + 1}).text, is_last=False, warning="; ".join(warnings)
+        )
     if not is_over:
         warnings.append(f"more than {PAGES_MAX} pages: the rest is not read")
     if not at.is_pending_done:
         following = at.model_copy(update={"is_pending_done": True, "page": 1})
     else:  # what was cut off is asked for again
-        following = Cursor(since=at.began if is_over else at.since)
-    return Page(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
+        following = PollCursor(since=at.began if is_over else at.since)
+    return PollPage(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
 
 
-def _at(cursor: str, now: float, first_s: float) -> Cursor:
-    """Raises NonsenseError."""
+def _at(cursor: str, now: float, first_s: float) -> PollCursor:
+    """Raises MalformedAnswerError."""
     try:
-        at = Cursor.model_validate_json(cursor) if cursor else Cursor(since=max(0.0, now - first_s))
+        at = PollCursor.model_validate_json(cursor) if cursor else PollCursor(since=max(0.0, now - first_s))
     except ValidationError:
-        raise NonsenseError("the cursor is none of this poll") from None
+        raise MalformedAnswerError("the cursor is none of this poll") from None
     return at if at.began else at.model_copy(update={"began": now})
 
 
@@ -78,7 +88,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(max(seconds, 0.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _found(orders: Sequence[object]) -> Iterator[Found]:
+def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
     """Each by itself, with its names sorted: the same order is the same body."""
     for order in orders:
         order_id = identified(order)
@@ -87,20 +97,20 @@ def _found(orders: Sequence[object]) -> Iterator[Found]:
         except orjson.JSONEncodeError:
             continue
         if order_id and len(body) <= ORDER_BYTES_MAX:
-            yield Found(order_id, TICKETEVOLUTION_ORDER, body)
+            yield FoundObject(order_id, TICKETEVOLUTION_ORDER, body)
 
 
-def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
-    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises httpx.HTTPError, NonsenseError, or
-    MissingError.
+def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
+    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises httpx.HTTPError, MalformedAnswerError, or
+    OrderMissingError.
     """
     client = TicketEvolution(http, polled.url, polled.key, polled.secret)
     try:
         with sense():
-            return Found(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))
+            return FoundObject(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
-            raise MissingError(f"Ticket Evolution has no order {external_id} for this token") from None
+            raise OrderMissingError(f"Ticket Evolution has no order {external_id} for this token") from None
         raise
 
 
@@ -109,7 +119,7 @@ def sense() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise NonsenseError(str(error)) from None
+        raise MalformedAnswerError(str(error)) from None
 
 
 POLLS = (Poll(kind="ticketevolution", what="orders", every_s=EVERY_S, read=read),)

@@ -24,7 +24,7 @@ from schemas.callbacks import TICKETEVOLUTION
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.signing import same
-from services.ingest.vendors.shared.source import FORM, Delivery, Received, Source
+from services.ingest.vendors.shared.source import FORM, ReceivedCallback, Source, WebhookRequest
 
 ORDER_EVENTS = frozenset({"order_created", "order_accepted", "fraud_response_received", "etickets_finalized"})
 STATES = ("seller_state", "buyer_state", "fraud_check_status")  # of an order, and of nothing else
@@ -39,7 +39,7 @@ FIELDS_MAX = 20
 TEXT_CHARS_MAX = 60
 
 
-class Told(NamedTuple):
+class TicketEvolutionForm(NamedTuple):
     """A form, taken apart."""
 
     group: str  # ties an order to its substitutes; not its id
@@ -49,7 +49,7 @@ class Told(NamedTuple):
     body: Mapping[str, Any]  # empty when there was none
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """The word behind the slug, or the password of basic credentials: whoever knows it is no stranger, and no more."""
     in_path = same(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
     return in_path | same(_password(delivery.headers.get(b"authorization", b"")), delivery.secrets)
@@ -80,7 +80,7 @@ def orders(body: bytes) -> tuple[str | None]:
         return (None,)
 
 
-def parsed(body: bytes) -> Told:
+def parsed(body: bytes) -> TicketEvolutionForm:
     """Raises CallbackUnreadable."""
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
@@ -97,7 +97,7 @@ def parsed(body: bytes) -> Told:
     group, text = fields.get("order_group_id", "").strip(), fields.get("body", "")
     is_catalogue = CATALOGUE_EVENT.fullmatch(event) is not None or (not group and not CATALOGUE_IDS.isdisjoint(fields))
     found = {} if is_catalogue and not text else _loaded(text)
-    return Told(group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found)
+    return TicketEvolutionForm(group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found)
 
 
 def _loaded(text: str) -> Mapping[str, Any]:
@@ -110,7 +110,7 @@ def _loaded(text: str) -> Mapping[str, Any]:
     return found
 
 
-def order_id(told: Told) -> str | None:
+def order_id(told: TicketEvolutionForm) -> str | None:
     """Whose order it is. The body is an order, an item or a shipment of one: what names the order goes before `id`."""
     if told.is_catalogue:
         return None
@@ -132,7 +132,7 @@ def _id(value: object) -> str | None:
     return text if ID.fullmatch(text) else None
 
 
-def identify(received: Received, told: Told) -> str:
+def identify(received: ReceivedCallback, told: TicketEvolutionForm) -> str:
     """There is no delivery id. Group, recipient, type, id, time of change and the words that may change within its second,
     when all are there; else the whole form.
     """
@@ -160,7 +160,7 @@ def _instant(value: object) -> str:
         return ""
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """No fact, whatever it says: an order to be read, or something to be kept."""
     told = parsed(received.body)
     key, event = identify(received, told), _word(told.event)
@@ -185,7 +185,7 @@ def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
     return options
 
 
-def _kept(received: Received, what: str) -> facts.Notice:
+def _kept(received: ReceivedCallback, what: str) -> facts.Notice:
     return facts.Notice(received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False)
 
 

@@ -61,7 +61,7 @@ NO_NUMBER: tuple[()] = ()  # stands for what is none
 TO_UNDERSCORE = str.maketrans(" -", "__")
 
 
-class Extra(NamedTuple):
+class LineMeta(NamedTuple):
     """What a line's meta says. `recipient`: name and address, either may be empty."""
 
     recipient: tuple[str, str] | None = None
@@ -71,10 +71,10 @@ class Extra(NamedTuple):
     is_no_list: bool = False  # it is neither a list nor what PHP makes of one
 
 
-NOTHING, NO_LIST = Extra(), Extra(is_no_list=True)
+NOTHING, NO_LIST = LineMeta(), LineMeta(is_no_list=True)
 
 
-def extra(meta: object) -> Extra:
+def extra(meta: object) -> LineMeta:
     """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
     if not isinstance(meta, list) and (meta := listed(meta)) is None:
         return NO_LIST
@@ -93,7 +93,7 @@ def extra(meta: object) -> Extra:
         return NOTHING
     recipient, nobody = _recipient(said)
     numbers, unusable = _numbers(chosen)
-    return Extra(recipient, numbers, unusable, nobody)
+    return LineMeta(recipient, numbers, unusable, nobody)
 
 
 def _recipient(said: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:

@@ -26,17 +26,17 @@ At = datetime | None
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
 
 
-class Part(BaseModel):
+class WooCommerceModel(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True, hide_input_in_errors=True)
 
 
-class Billing(Part):
+class WooCommerceBilling(WooCommerceModel):
     first_name: Text = None
     last_name: Text = None
     email: Text = None
 
 
-class LineItem(Part):
+class WooCommerceLineItem(WooCommerceModel):
     id: Id
     name: Text = None
     product_id: Id | None = None
@@ -47,11 +47,11 @@ class LineItem(Part):
     meta_data: object = None  # by plugins: read on its own, so that nothing in it costs the order
 
 
-class Refund(Part):
+class WooCommerceRefund(WooCommerceModel):
     total: Amount = None
 
 
-class Told(Part):
+class WooCommerceOrder(WooCommerceModel):
     """An order: what is needed of it."""
 
     id: Id
@@ -62,14 +62,14 @@ class Told(Part):
     date_modified_gmt: At = None
     date_paid_gmt: At = None
     total: Amount = None
-    billing: Billing
-    line_items: Annotated[list[LineItem], Field(max_length=500)]
-    refunds: Annotated[list[Refund] | None, Field(max_length=1_000)] = None
+    billing: WooCommerceBilling
+    line_items: Annotated[list[WooCommerceLineItem], Field(max_length=500)]
+    refunds: Annotated[list[WooCommerceRefund] | None, Field(max_length=1_000)] = None
     transaction_id: Text = None
     meta_data: object = None
 
 
-class Deleted(Part):
+class WooCommerceDeletion(WooCommerceModel):
     """Nothing but an id: what is more than that is another callback with a wrong topic."""
 
     id: Id
@@ -77,22 +77,22 @@ class Deleted(Part):
     line_items: None = None
 
 
-def told(body: bytes) -> tuple[Told, list[Note]]:
+def told(body: bytes) -> tuple[WooCommerceOrder, list[Note]]:
     """The order, and what had to be put right in it. Raises ValidationError, or WebhookRefused."""
     try:
-        return Told.__pydantic_validator__.validate_json(body), []
+        return WooCommerceOrder.__pydantic_validator__.validate_json(body), []
     except ValidationError:
         if said := refusal(body):
             raise WebhookRefused(said) from None
         if (put_right := repaired(body)) is None:
             raise
-    return Told.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
+    return WooCommerceOrder.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
 
 
-def deleted(body: bytes) -> Deleted:
+def deleted(body: bytes) -> WooCommerceDeletion:
     """Raises ValidationError, or WebhookRefused."""
     try:
-        return Deleted.model_validate_json(body)
+        return WooCommerceDeletion.model_validate_json(body)
     except ValidationError:
         if said := refusal(body):
             raise WebhookRefused(said) from None
@@ -196,7 +196,7 @@ def refusal(body: bytes) -> str:
     return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"
 
 
-def modified(order: Told, notes: list[Note]) -> datetime:
+def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
     """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the order was made: then only
     the place in the log orders what the shop says. Notes what is out of bounds.
     """

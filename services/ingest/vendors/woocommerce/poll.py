@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 
 from schemas.callbacks import WOOCOMMERCE
-from services.ingest.vendors.shared.poll import DAY_S, Found, NonsenseError, Page, Poll, Polled
+from services.ingest.vendors.shared.poll import DAY_S, FoundObject, MalformedAnswerError, Poll, PollConfig, PollPage
 from services.ingest.vendors.shared.poll_answers import (
     SEEN_MAX,
-    Webhook,
+    ListedWebhook,
     body_of,
     cursor_of,
     document,
@@ -42,7 +42,7 @@ TOTAL, COUNT = "x-wp-total", re.compile(r"[0-9]{1,6}", re.ASCII)  # of more it i
 
 
 def ask(
-    http: httpx.Client, polled: Polled, path: str, parameters: Mapping[str, str | int] | None = None
+    http: httpx.Client, polled: PollConfig, path: str, parameters: Mapping[str, str | int] | None = None
 ) -> tuple[Any, int]:
     """What it answers, and how many of a list there are, as far as it says so."""
     answer = http.get(f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret))
@@ -50,7 +50,7 @@ def ask(
     return told, int(total) if COUNT.fullmatch(total) else 0
 
 
-def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, status: str) -> Page:
+def read_orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float, *, status: str) -> PollPage:
     """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
     and `began`, and of a second that is gone through by id `second`, `offset` (where the page begins; where it ends on the way
     `back`); `seen`: what was found last, so that an overlap tells nothing anew.
@@ -76,13 +76,13 @@ def read_orders(http: httpx.Client, polled: Polled, cursor: str, now: float, *, 
         page = listed(told, "orders")
         has_more = len(page) >= size or total > offset + size
         following = through(walk, second, offset, size, has_more=has_more, is_back=is_back)
-    found = dict[str, Found]()
+    found = dict[str, FoundObject]()
     sound, warning = rows(page, "orders")
     for name, body in sound:
-        found[mark(body)] = Found(name, WOOCOMMERCE, body, TOPIC)
+        found[mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
     new = [it for marked, it in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    return Page(new, kept(following), is_last="began" not in following, warning=warning)
+    return PollPage(new, kept(following), is_last="began" not in following, warning=warning)
 
 
 def forward(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
@@ -91,12 +91,12 @@ def forward(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[st
     """
     times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):
-        raise NonsenseError("the orders are not sorted by when they were changed")
+        raise MalformedAnswerError("the orders are not sorted by when they were changed")
     last = max([walk["last"], *times])
     if not has_more:  # the end: the next walk begins a little earlier, for what shows up late
         return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
     if not times:
-        raise NonsenseError("no order of a page says when it was changed")
+        raise MalformedAnswerError("no order of a page says when it was changed")
     if times[-1] - 1 > walk["after"]:
         return {**walk, "after": times[-1] - 1, "last": last}
     return {**walk, "last": last, "second": walk["after"] + 1, "offset": 0}
@@ -126,18 +126,18 @@ def gmt(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def orders(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+def orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
     return read_orders(http, polled, cursor, now, status="any")
 
 
-def trash(http: httpx.Client, polled: Polled, cursor: str, now: float) -> Page:
+def trash(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
     """`any` leaves it out."""
     return read_orders(http, polled, cursor, now, status="trash")
 
 
-def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Page:
+def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
-    told = list[Webhook]()
+    told = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
         page = listed(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
         told += [
@@ -150,13 +150,13 @@ def webhook(http: httpx.Client, polled: Polled, _cursor: str, _now: float) -> Pa
     return listening(polled.slug, told, "active")
 
 
-def read_order(http: httpx.Client, polled: Polled, external_id: str) -> Found:
+def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
     if not (external_id.isascii() and external_id.isdigit()):
-        raise NonsenseError("an order's id is a number here")
+        raise MalformedAnswerError("an order's id is a number here")
     order, _ = ask(http, polled, f"/orders/{external_id}")
     if not isinstance(order, dict) or identifier(order, "orders") != external_id:
-        raise NonsenseError("the answer is another order")
-    return Found(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
+        raise MalformedAnswerError("the answer is another order")
+    return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
 
 
 POLLS = (

@@ -19,14 +19,16 @@ from services.ingest.vendors.shared.money import (
 from services.ingest.vendors.shared.notes import Note, quoted
 from services.ingest.vendors.shared.source import distinct, reasonable
 from services.ingest.vendors.shared.text import email, unescaped
-from services.ingest.vendors.woocommerce.lines import Extra
-from services.ingest.vendors.woocommerce.order import LineItem, Refund, Told, offset
+from services.ingest.vendors.woocommerce.lines import LineMeta
+from services.ingest.vendors.woocommerce.order import WooCommerceLineItem, WooCommerceOrder, WooCommerceRefund, offset
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 
 
-def storefront(order: Told, word: str, extras: Sequence[Extra], decimals: int | None, notes: list[Note]) -> bytes:
+def storefront(
+    order: WooCommerceOrder, word: str, extras: Sequence[LineMeta], decimals: int | None, notes: list[Note]
+) -> bytes:
     """`decimals`: how many digits the shop's amounts have, where that is not its currency's own number. What cannot be
     counted is kept as a text, and noted.
     """
@@ -57,7 +59,7 @@ def storefront(order: Told, word: str, extras: Sequence[Extra], decimals: int | 
     return orjson.dumps(front, option=orjson.OPT_UTC_Z)
 
 
-def line(item: LineItem, beside: Extra, digits: int | None, notes: list[Note]) -> dict[str, object]:
+def line(item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Note]) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
     found: dict[str, object] = {
         "line_id": item.id,
@@ -80,7 +82,7 @@ def line(item: LineItem, beside: Extra, digits: int | None, notes: list[Note]) -
 
 
 def beside_amounts(
-    order: Told, front: Mapping[str, object], digits: int | None, decimals: int | None, notes: list[Note]
+    order: WooCommerceOrder, front: Mapping[str, object], digits: int | None, decimals: int | None, notes: list[Note]
 ) -> dict[str, object]:
     """What stands in the place of amounts that cannot be counted, and why."""
     found: dict[str, object] = {}
@@ -106,7 +108,7 @@ def amount_note(what: str, text: str | None) -> Note:
     return Note("unreadable-amount" if text else "missing-field", what)
 
 
-def refunded_minor(refunds: Sequence[Refund], digits: int | None) -> int | None:
+def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:
     """Their sum; None: one of them, or all together, cannot be counted."""
     total = 0
     for it in refunds:

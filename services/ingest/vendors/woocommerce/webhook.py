@@ -16,10 +16,10 @@ from services.ingest.rules import facts
 from services.ingest.vendors.shared.notes import Note
 from services.ingest.vendors.shared.php_lists import listed
 from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import Delivery, Received, Source, status
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, status
 from services.ingest.vendors.woocommerce.cards import without_cards
-from services.ingest.vendors.woocommerce.lines import NOTHING, Extra, extra
-from services.ingest.vendors.woocommerce.order import Deleted, Told, deleted, modified, told
+from services.ingest.vendors.woocommerce.lines import NOTHING, LineMeta, extra
+from services.ingest.vendors.woocommerce.order import WooCommerceDeletion, WooCommerceOrder, deleted, modified, told
 from services.ingest.vendors.woocommerce.storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -38,7 +38,7 @@ PAYMENTS_MAX = 20  # that an order names
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 
-def verify(delivery: Delivery) -> bool:
+def verify(delivery: WebhookRequest) -> bool:
     """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is known as a repeat."""
     return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""))
 
@@ -58,21 +58,21 @@ def orders(body: bytes) -> tuple[str | None]:
     return (found[1].decode() if found else None,)
 
 
-def is_ping(delivery: Delivery) -> bool:
+def is_ping(delivery: WebhookRequest) -> bool:
     """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
     return SIGNATURE not in delivery.headers and PING.fullmatch(delivery.body.strip()) is not None
 
 
-def identify(received: Received, order: Told | Deleted) -> str:
+def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDeletion) -> str:
     """Source, order, topic, and of a full order the second of its clock and its status."""
     name = f"{received.source}:{order.id} {received.topic or 'order'}"
-    if isinstance(order, Deleted):
+    if isinstance(order, WooCommerceDeletion):
         return name
     at = order.date_modified_gmt
     return f"{name} {at.isoformat() if at else ''} {status(order.status)}"
 
 
-def normalise(received: Received) -> facts.Callback:
+def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if received.topic == DELETED:
         gone = deleted(received.body)
         deletion = facts.deletion_fact(received.position, is_deleted=True)
@@ -96,7 +96,7 @@ def normalise(received: Received) -> facts.Callback:
 
 
 def noticed(
-    received: Received, order: Told, extras: Sequence[Extra], notes: Sequence[Note]
+    received: ReceivedCallback, order: WooCommerceOrder, extras: Sequence[LineMeta], notes: Sequence[Note]
 ) -> tuple[facts.Notice, ...]:
     """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood; and fields for whose want
     something else was taken: the order as never refunded, or as changed when it was made.
@@ -114,7 +114,7 @@ def noticed(
     return tuple([facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(found))])
 
 
-def of_extra(it: Extra) -> Iterator[tuple[str, str]]:
+def of_extra(it: LineMeta) -> Iterator[tuple[str, str]]:
     if it.unusable:
         yield "unusable-number", f"line_items.meta_data.{it.unusable}"
     if it.nobody:
@@ -123,7 +123,7 @@ def of_extra(it: Extra) -> Iterator[tuple[str, str]]:
         yield "unreadable-list", "line_items.meta_data"
 
 
-def payments(received: Received, order: Told, notes: list[Note]) -> list[str]:
+def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[Note]) -> list[str]:
     """What the gateway's plugin wrote down of the payment: how it is called there."""
     references: list[object] = [order.transaction_id]
     if order.meta_data:
@@ -139,7 +139,7 @@ def payments(received: Received, order: Told, notes: list[Note]) -> list[str]:
     ]
 
 
-def restored_at(received: Received, order: Told) -> str:
+def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     """The record's position in the log, but not long after the order was last changed, and a restoration changes it.
 
     The topic is not signed: without this an order's old body, sent again as restored, would undo any later deletion.

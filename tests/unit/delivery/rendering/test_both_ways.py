@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from services.delivery.printing.compile.layout import lines_in
 from services.delivery.printing.design.fitting import most
-from services.delivery.printing.stamping import Stamp, normal
+from services.delivery.printing.stamping import PageStamp, normal
 from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (
@@ -172,7 +172,7 @@ def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
 
 def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
     at_work = press("raffle-entry-a5")
-    bare = at_work.writer.write([Stamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about())
+    bare = at_work.writer.write([PageStamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about())
     assert scanned(picture(bare, 150)) == [payload()]
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.design.library import Chosen, Design
-from services.delivery.printing.plate_cache import Shelf, plate_key
-from services.delivery.printing.sandbox.limits import START_S_MAX, Task, compile_apart
+from services.delivery.printing.design.library import Design, DesignVariant
+from services.delivery.printing.plate_cache import PlateCache, plate_key
+from services.delivery.printing.sandbox.limits import START_S_MAX, CompileTask, compile_apart
 from tests.support.rendering import SPRING, made
 
 H1 = "<h1>{{ campaign.name }}</h1>"
 MIB = 2**20
 
 
-def task(design: Design, folder: Path) -> Task:
-    chosen = Chosen(design, "a5", "en")
-    return Task(chosen, SPRING, Shelf(folder), plate_key(chosen, SPRING))
+def task(design: Design, folder: Path) -> CompileTask:
+    chosen = DesignVariant(design, "a5", "en")
+    return CompileTask(chosen, SPRING, PlateCache(folder), plate_key(chosen, SPRING))
 
 
 def refused(design: Design, folder: Path, *, seconds_max: int = 20, mib_max: int = 1_024) -> str:

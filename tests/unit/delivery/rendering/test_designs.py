@@ -17,7 +17,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from services.delivery.errors import DesignUnknown, DesignUnusable
-from services.delivery.printing.design.library import Library, read
+from services.delivery.printing.design.library import DesignLibrary, read
 from services.delivery.printing.design.page import filled
 from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of
 
@@ -402,7 +402,7 @@ def test_editors_copies_and_hidden_files_are_no_part_of_a_design(tmp_path: Path)
 )
 def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path: Path) -> None:
     with pytest.raises(DesignUnknown) as unknown:
-        Library((tmp_path,)).choose(name)
+        DesignLibrary((tmp_path,)).choose(name)
     assert "raffle-entry" in unknown.value.cause or "no name" in unknown.value.cause
 
 
@@ -420,14 +420,14 @@ def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built_in_one(tmp_path: Path) -> None:
-    assert Library((tmp_path,)).choose("plain").design.name == "event-ticket"
+    assert DesignLibrary((tmp_path,)).choose("plain").design.name == "event-ticket"
     made(tmp_path / "plain")
-    assert Library((tmp_path,)).choose("plain").design.manifest.title == "Test"
+    assert DesignLibrary((tmp_path,)).choose("plain").design.manifest.title == "Test"
 
 
 def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) -> None:
     own = made(tmp_path / "e-ticket")
-    library = Library((tmp_path,))
+    library = DesignLibrary((tmp_path,))
     assert library.choose("e-ticket").design.digest == own.digest
     assert library.choose("e-ticket-a5").size == "a5"
     assert library.choose("raffle-entry-phone").size == "phone"
@@ -437,7 +437,7 @@ def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "nl"])
 @pytest.mark.parametrize("sheet", SHEETS[::3])
 def test_a_built_in_design_holds_in_each_of_its_languages(sheet: str, language: str) -> None:
-    chosen = Library().choose(sheet, language)
+    chosen = DesignLibrary().choose(sheet, language)
     laid_out = sheet_of(chosen.design, chosen.size, language).lay({}, None)
     assert len(laid_out.document.pages) == 1
 

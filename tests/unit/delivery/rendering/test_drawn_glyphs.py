@@ -13,7 +13,7 @@ import uharfbuzz as hb
 from PIL import Image
 
 from services.delivery.printing.fonts import fallback, packaged
-from services.delivery.printing.fonts.fallback import EMOJI, FAMILIES, Family
+from services.delivery.printing.fonts.fallback import EMOJI, FAMILIES, FallbackFamily
 from tests.support.outlines import differences, reference, renderers
 from tests.support.rendering import ADA, SPRING, Press, made, press_of
 
@@ -73,7 +73,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
     return press_with
 
 
-def sample(family: Family) -> str:
+def sample(family: FallbackFamily) -> str:
     """Letters that this font is the first to have, evenly spread over all of it; signs if it has no letters."""
     before = FAMILIES[: FAMILIES.index(family)]
     own = [
@@ -91,7 +91,7 @@ def sample(family: Family) -> str:
 
 
 @cache
-def unicodes(family: Family) -> frozenset[int]:
+def unicodes(family: FallbackFamily) -> frozenset[int]:
     return frozenset(fallback.opened(family).unicodes)
 
 
@@ -102,7 +102,7 @@ CASES = [
 ]
 
 
-def face_of(family: Family, weight: int) -> tuple[hb.Face, int | None]:
+def face_of(family: FallbackFamily, weight: int) -> tuple[hb.Face, int | None]:
     """The packaged file itself, and the weight if the file has all of them."""
     if not family.weights:
         return fallback.opened(family), None
@@ -127,7 +127,7 @@ def assert_drawn(pdf: bytes, box: Box, text: str, face: hb.Face, weight: int | N
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize(("family", "name", "weight"), CASES, ids=lambda it: getattr(it, "name", str(it)))
 def test_each_character_of_a_name_has_the_outline_of_its_font(
-    printer: Printer, family: Family, name: str, weight: int
+    printer: Printer, family: FallbackFamily, name: str, weight: int
 ) -> None:
     text = name or sample(family)
     pdf = printer(weight).ours({**ADA, "holder": text})

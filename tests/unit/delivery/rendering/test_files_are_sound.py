@@ -19,8 +19,8 @@ from fontTools.ttLib.sfnt import calcChecksum
 
 from services.delivery.documents import Document
 from services.delivery.printing.fonts import packaged
-from services.delivery.printing.pdf.metadata import About
-from services.delivery.printing.pdf.writer import Writer
+from services.delivery.printing.pdf.metadata import DocumentMetadata
+from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
@@ -182,7 +182,7 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
 @pytest.mark.parametrize("title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"])
 def test_a_title_of_any_letters_is_told_as_it_is(title: str) -> None:
     at_work = press("raffle-entry-a5")
-    pdf = at_work.writer.write([at_work.stamp.page(ADA, payload())], About(title, title, "en", AT))
+    pdf = at_work.writer.write([at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT))
     with pdfs.opened(pdf) as document:
         assert str(document.docinfo["/Title"]) == str(document.docinfo["/Subject"]) == title
         assert pdfs.told(document, "dc:title") == title
@@ -357,4 +357,4 @@ def test_nothing_of_one_order_is_in_anothers_file(at_work: Renderer) -> None:
 
 def test_a_document_without_a_page_is_no_file() -> None:
     with pytest.raises(ValueError, match="one page at least"):
-        Writer(CUPBOARD).write([], about())
+        PdfWriter(CUPBOARD).write([], about())

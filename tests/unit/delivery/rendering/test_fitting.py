@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.delivery.printing.design.fitting import CHARS_MAX, ELLIPSIS, Box, Fitted, Rule, Valign, fit, most, sizes
+from services.delivery.printing.design.fitting import (
+    CHARS_MAX,
+    ELLIPSIS,
+    FieldBox,
+    FittedText,
+    FittingRule,
+    Valign,
+    fit,
+    most,
+    sizes,
+)
 
 SIZE = 10.0
 LETTERS = st.text(st.sampled_from("abi WM-/@_.,é…"), max_size=60)
@@ -28,16 +38,16 @@ def plain(text: str) -> str:
 
 
 @st.composite
-def rules(draw: st.DrawFn) -> Rule:
+def rules(draw: st.DrawFn) -> FittingRule:
     fit_by = draw(st.sampled_from(["ellipsis", "wrap", "shrink"]))
     lines = draw(st.integers(0 if fit_by == "wrap" else 1, 6))
     shrink = draw(st.integers(1, 100)) / 100 if fit_by == "shrink" else 1.0
-    return Rule(fit_by, lines, shrink, draw(st.sampled_from(["top", "middle", "bottom"])))  # type: ignore[arg-type]  # one of the three
+    return FittingRule(fit_by, lines, shrink, draw(st.sampled_from(["top", "middle", "bottom"])))  # type: ignore[arg-type]  # one of the three
 
 
 @st.composite
-def boxes(draw: st.DrawFn) -> Box:
-    return Box(
+def boxes(draw: st.DrawFn) -> FieldBox:
+    return FieldBox(
         width=draw(st.floats(10, 300)),
         height=draw(st.floats(4, 120)),
         size=SIZE,
@@ -46,7 +56,7 @@ def boxes(draw: st.DrawFn) -> Box:
     )
 
 
-def is_within(fitted: Fitted, rule: Rule, box: Box) -> bool:
+def is_within(fitted: FittedText, rule: FittingRule, box: FieldBox) -> bool:
     is_narrow = all(measure(line, fitted.scale) <= box.width + ROUNDING for line in fitted.lines)
     return is_narrow and len(fitted.lines) <= most(rule, box, fitted.scale)
 
@@ -77,12 +87,14 @@ def parts(text: str) -> list[str]:
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_no_line_is_wider_than_its_box_and_there_are_never_more_than_allowed(text: str, rule: Rule, box: Box) -> None:
+def test_no_line_is_wider_than_its_box_and_there_are_never_more_than_allowed(
+    text: str, rule: FittingRule, box: FieldBox
+) -> None:
     assert is_within(fit(text, rule, box, measure), rule, box)
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_nothing_is_lost_unless_it_is_cut(text: str, rule: Rule, box: Box) -> None:
+def test_nothing_is_lost_unless_it_is_cut(text: str, rule: FittingRule, box: FieldBox) -> None:
     fitted = fit(text, rule, box, measure)
     said = "".join(fitted.lines).replace(" ", "")
     if not fitted.is_cut:
@@ -91,7 +103,9 @@ def test_nothing_is_lost_unless_it_is_cut(text: str, rule: Rule, box: Box) -> No
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(text: str, rule: Rule, box: Box) -> None:
+def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(
+    text: str, rule: FittingRule, box: FieldBox
+) -> None:
     fitted = fit(text, rule, box, measure)
     if "".join(fitted.lines).replace(" ", "") != text.replace(" ", ""):
         assert fitted.is_cut
@@ -99,7 +113,7 @@ def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(text: str, 
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_it_has_the_largest_size_at_which_it_is_whole(text: str, rule: Rule, box: Box) -> None:
+def test_it_has_the_largest_size_at_which_it_is_whole(text: str, rule: FittingRule, box: FieldBox) -> None:
     fitted = fit(text, rule, box, measure)
     whole = [scale for scale in sizes(rule) if greedy(text, most(rule, box, scale), box.width, scale)]
     assert fitted.scale == (max(whole) if whole else min(sizes(rule)))
@@ -108,7 +122,7 @@ def test_it_has_the_largest_size_at_which_it_is_whole(text: str, rule: Rule, box
 
 
 @given(rules())
-def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: Rule) -> None:
+def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: FittingRule) -> None:
     told = sizes(rule)
     assert told[0] == 1.0
     assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(told)), "no more than 5 % at once"
@@ -117,14 +131,18 @@ def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: Rule) -> None:
 
 
 @given(st.lists(st.text("abi", min_size=1, max_size=6), max_size=30), rules(), boxes())
-def test_words_keep_their_order_and_are_divided_only_where_they_must_be(words: list[str], rule: Rule, box: Box) -> None:
+def test_words_keep_their_order_and_are_divided_only_where_they_must_be(
+    words: list[str], rule: FittingRule, box: FieldBox
+) -> None:
     fitted = fit(" ".join(words), rule, box, measure)
     if not fitted.is_cut:
         assert " ".join(fitted.lines).split() == words
 
 
 @given(LETTERS.map(plain), rules(), boxes(), st.sampled_from(["top", "middle", "bottom"]))
-def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(text: str, rule: Rule, box: Box, valign: Valign) -> None:
+def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
+    text: str, rule: FittingRule, box: FieldBox, valign: Valign
+) -> None:
     fitted = fit(text, replace(rule, valign=valign), box, measure)
     above = fitted.top
     below = box.height - above - len(fitted.lines) * box.pitch_at(fitted.scale)
@@ -138,22 +156,22 @@ def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(text: str, rule: Ru
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_where_it_stands_does_not_decide_how_it_is_divided(text: str, rule: Rule, box: Box) -> None:
+def test_where_it_stands_does_not_decide_how_it_is_divided(text: str, rule: FittingRule, box: FieldBox) -> None:
     told = {fit(text, replace(rule, valign=valign), box, measure).lines for valign in ("top", "middle", "bottom")}
     assert len(told) == 1
 
 
 @given(LETTERS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))
-def test_in_a_larger_box_it_is_no_smaller(text: str, rule: Rule, box: Box, times: float) -> None:
+def test_in_a_larger_box_it_is_no_smaller(text: str, rule: FittingRule, box: FieldBox, times: float) -> None:
     larger = replace(box, width=box.width * times, height=box.height * times)
     assert fit(text, rule, larger, measure).scale >= fit(text, rule, box, measure).scale
 
 
 @example(
-    " x" * 505, Rule("shrink", 1, 0.01, "top"), Box(191.0, 4.0, SIZE, 8.0, pitch_scales=False)
+    " x" * 505, FittingRule("shrink", 1, 0.01, "top"), FieldBox(191.0, 4.0, SIZE, 8.0, pitch_scales=False)
 )  # all that is tried fits
 @given(ANYTHING, rules(), boxes() | boxes().map(lambda box: replace(box, width=0.5, height=0.5)))
-def test_it_comes_to_an_end_with_anything_in_any_box(text: str, rule: Rule, box: Box) -> None:
+def test_it_comes_to_an_end_with_anything_in_any_box(text: str, rule: FittingRule, box: FieldBox) -> None:
     """Blanks in a row, a box that is narrower than an ellipsis, thousands of letters."""
     fitted = fit(text, rule, box, measure)
     assert len(fitted.lines) <= most(rule, box, fitted.scale)
@@ -170,7 +188,9 @@ def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None
         calls[0] += 1
         return measure(words, scale)
 
-    fitted = fit(text.strip(), Rule("shrink", 8, 0.05, "top"), Box(150, 200, SIZE, 12, pitch_scales=True), counted)
+    fitted = fit(
+        text.strip(), FittingRule("shrink", 8, 0.05, "top"), FieldBox(150, 200, SIZE, 12, pitch_scales=True), counted
+    )
     assert fitted.is_cut
     assert fitted.lines[-1].endswith(ELLIPSIS)
     assert calls[0] < 2_000
@@ -193,11 +213,13 @@ def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None
 def test_names_are_divided_where_a_reader_expects_it(
     text: str, width: float, lines: int, said: tuple[str, ...]
 ) -> None:
-    fitted = fit(text, Rule("wrap", lines, 1.0, "top"), Box(width, 100, SIZE, 12, pitch_scales=True), measure)
+    fitted = fit(
+        text, FittingRule("wrap", lines, 1.0, "top"), FieldBox(width, 100, SIZE, 12, pitch_scales=True), measure
+    )
     assert fitted.lines == said
 
 
 @pytest.mark.parametrize(("pitch_scales", "lines"), [(True, 2), (False, 1)])
 def test_a_line_height_in_pixels_does_not_shrink_with_the_text(pitch_scales: bool, lines: int) -> None:
-    box = Box(width=30, height=14, size=SIZE, pitch=14, pitch_scales=pitch_scales)
-    assert most(Rule("shrink", 4, 0.5, "top"), box, 0.5) == lines
+    box = FieldBox(width=30, height=14, size=SIZE, pitch=14, pitch_scales=pitch_scales)
+    assert most(FittingRule("shrink", 4, 0.5, "top"), box, 0.5) == lines

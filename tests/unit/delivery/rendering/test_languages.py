@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.delivery.documents import Document, document
-from services.delivery.printing.design.library import Library
+from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.deliveries import DRAW, issued
@@ -72,6 +72,6 @@ def test_a_design_in_german_alone_has_german_dates_whatever_its_campaign_says(
     tmp_path: Path, shelf_folder: Path
 ) -> None:
     made(tmp_path / "tor", manifest=('languages = ["en"]', 'languages = ["de"]'))
-    at = renderer(shelf_folder, library=Library((tmp_path,)))
+    at = renderer(shelf_folder, library=DesignLibrary((tmp_path,)))
     for asked in ("", "de", "fr"):
         assert at.language("tor", asked) == "de"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.printing.design.library import Chosen, Design, Library
-from services.delivery.printing.design.page import Facts
-from services.delivery.printing.plate_cache import Shelf, plate_key
-from services.delivery.printing.stamping import OddText
-from services.delivery.printing.tools.checks import Check
+from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant
+from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.plate_cache import PlateCache, plate_key
+from services.delivery.printing.stamping import NotStampable
+from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.samples import texts
 from tests.support.rendering import ADA, SPRING, difference, made, picture, press_of, squeezed, text_of
 
-EMOJI = Facts("gala", "🎤 🎸 🎹 🥁 🎷 🎺 🎻", "", "", "#8c1d40")
+EMOJI = CampaignFacts("gala", "🎤 🎸 🎹 🥁 🎷 🎺 🎻", "", "", "#8c1d40")
 WHEN = "الأربعاء، 30 سبتمبر 2026 في 7:30 م (Europe/Vienna)"
 
 
@@ -22,12 +22,12 @@ def in_language(language: str, folder: Path, *, style: str = "", page: tuple[str
     return made(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
 
 
-def proven(design: Design, facts: Facts, folder: Path) -> list[str]:
+def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
     """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as proven."""
-    chosen = Chosen(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
-    check = Check(Shelf(folder), lambda _: None)
+    chosen = DesignVariant(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
+    check = DesignCheck(PlateCache(folder), lambda _: None)
     faults = [it.text for it in check.campaign(chosen, facts) if it.kind == "fault"]
-    assert Shelf(folder).is_proven(plate_key(chosen, facts)) == (not faults)
+    assert PlateCache(folder).is_proven(plate_key(chosen, facts)) == (not faults)
     return faults
 
 
@@ -45,7 +45,7 @@ def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(language: st
 
 def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -> None:
     press = press_of(in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }"))
-    with pytest.raises(OddText, match="capitals"):
+    with pytest.raises(NotStampable, match="capitals"):
         press.stamp.fitted("holder", "Ágnes")
     said = ADA | {"holder": "Ágnes Ölçer"}
     assert difference(picture(press.ours(said), 144), picture(press.weasyprints(said), 144), 2) == (0, 0)
@@ -54,7 +54,7 @@ def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -
 
 def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> None:
     page = ("</body>", '<p dir="rtl" style="position: absolute; top: 140mm">{{ campaign.when }}</p></body>')
-    facts = Facts("gala", "Gala", WHEN, "", "#8c1d40")
+    facts = CampaignFacts("gala", "Gala", WHEN, "", "#8c1d40")
     design = in_language("ar", tmp_path / "made", page=page)
     press = press_of(design, facts=facts)
     ours, theirs = text_of(press.ours(ADA)), text_of(press.weasyprints(ADA))
@@ -65,8 +65,8 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", ["event-ticket-a4", "event-ticket-a5", "raffle-entry-phone"])
 def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: Path) -> None:
-    chosen = Library().choose(reference)
-    check = Check(Shelf(tmp_path / "shelf"), lambda _: None)
+    chosen = DesignLibrary().choose(reference)
+    check = DesignCheck(PlateCache(tmp_path / "shelf"), lambda _: None)
     assert [it.text for it in check.campaign(chosen, EMOJI) if it.kind == "fault"] == []
 
 

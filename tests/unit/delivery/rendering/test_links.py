@@ -9,7 +9,7 @@ import pikepdf
 import pytest
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.stamping import Stamp
+from services.delivery.printing.stamping import PageStamp
 from tests.support import pdfs
 from tests.support.corpus import ODD
 from tests.support.rendering import ADA, CUPBOARD, Press, about, made, payload, press_of
@@ -86,7 +86,7 @@ def test_a_page_that_is_set_whole_has_the_same_links(name: str, tmp_path: Path) 
 )  # fmt: skip
 def test_a_strangers_text_stays_one_part_of_the_address(text: str, tmp_path: Path) -> None:
     press = linking(tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>')
-    stamped = Stamp(press.plate, CUPBOARD, press.stamp.stencil).page(
+    stamped = PageStamp(press.plate, CUPBOARD, press.stamp.stencil).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )
     (address,) = stamped.links

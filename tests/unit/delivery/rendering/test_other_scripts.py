@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from services.delivery import metrics
 from services.delivery.errors import DesignUnusable
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.design.library import Library
+from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.fonts import fallback
-from services.delivery.sender.telemetry import Narrator
+from services.delivery.sender.telemetry import SenderLoggingTelemetry
 from services.runtime.observability.health import Health
 from services.runtime.observability.metrics import value_of
 from tests.support.corpus import ODD
@@ -74,7 +74,7 @@ def fonts_of(pdf: bytes) -> set[str]:
 
 
 def anew() -> Press:
-    return pressed(Sheet(Library().choose(SHEET), SPRING))
+    return pressed(Sheet(DesignLibrary().choose(SHEET), SPRING))
 
 
 @pytest.mark.feature("SF-054")
@@ -143,7 +143,7 @@ def test_a_campaign_is_called_as_it_likes(script: str) -> None:
 
 
 def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None:
-    sheet = Sheet(Library().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
+    sheet = Sheet(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
     with pytest.raises(DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"):
         pressed(sheet)
 
@@ -178,7 +178,7 @@ def test_a_common_text_reads_no_font_of_another_script() -> None:
 def test_a_letter_that_no_font_has_is_counted_and_told_once_without_its_text() -> None:
     before = value_of(metrics.LACKING.name)
     with capture_logs() as lines:
-        narrator = Narrator(Health())
+        narrator = SenderLoggingTelemetry(Health())
         narrator.lacking("event-ticket", "holder", 3)
         narrator.lacking("event-ticket", "holder", 2)
     assert value_of(metrics.LACKING.name) == before + 5

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.errors import LayoutAway, PlateUnreadable, TextUnprintable
+from services.delivery.errors import LayoutUnavailable, PlateUnreadable, TextUnprintable
 from services.delivery.printing.compile import plates
 from services.delivery.printing.compile.layout import Sheet
 from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.compile.whole_page import set_whole
-from services.delivery.printing.design.library import Chosen, Design, Library
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.sandbox import limits as ceiling
 from services.delivery.printing.sandbox import wire
-from services.delivery.printing.sandbox.layout_worker import Press
-from services.delivery.printing.sandbox.limits import Apart, Ceiling, Task
-from services.delivery.printing.sandbox.wire import Said
+from services.delivery.printing.sandbox.layout_worker import LayoutWorker
+from services.delivery.printing.sandbox.limits import CompileTask, SandboxLimits, SandboxProcess
+from services.delivery.printing.sandbox.wire import WireMessage
 from tests.support.corpus import ODD
 from tests.support.rendering import SPRING, made, paper, pressed, renderer, ticket
 
@@ -40,15 +40,15 @@ class Desk:
     """A design ready for the press, beside what the same texts become when they are set here."""
 
     def __init__(self, design: Design, folder: Path, size: str = "a5") -> None:
-        chosen = Chosen(design, size, "en")
-        self.task = Task(chosen, SPRING, Shelf(folder), plate_key(chosen, SPRING))
+        chosen = DesignVariant(design, size, "en")
+        self.task = CompileTask(chosen, SPRING, PlateCache(folder), plate_key(chosen, SPRING))
         self._sheet = Sheet(chosen, SPRING)
         self.plate = pressed(self._sheet).plate
 
     def here(self, odd: dict[str, str]) -> Plate:
         return set_whole(self._sheet, self.plate, odd, self.task.shelf.kit_of)
 
-    def by(self, press: Press, text: str = ODD["Greek"]) -> Plate:
+    def by(self, press: LayoutWorker, text: str = ODD["Greek"]) -> Plate:
         return press.whole(self.task, self.plate, {"holder": text})
 
 
@@ -65,8 +65,8 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture
-def press() -> Iterator[Press]:
-    it = Press()
+def press() -> Iterator[LayoutWorker]:
+    it = LayoutWorker()
     yield it
     it.close()
 
@@ -87,12 +87,12 @@ def until(done: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-def pid_of(press: Press) -> int:
+def pid_of(press: LayoutWorker) -> int:
     assert press.pid is not None
     return press.pid
 
 
-def meanwhile(press: Press, act: Callable[[int], None]) -> threading.Thread:
+def meanwhile(press: LayoutWorker, act: Callable[[int], None]) -> threading.Thread:
     """To its process, as soon as it is at a job."""
 
     def wait_and_act() -> None:
@@ -106,13 +106,13 @@ def meanwhile(press: Press, act: Callable[[int], None]) -> threading.Thread:
     return thread
 
 
-def test_it_sets_the_same_bytes_as_are_set_here(desk: Desk, press: Press) -> None:
+def test_it_sets_the_same_bytes_as_are_set_here(desk: Desk, press: LayoutWorker) -> None:
     for text in ODD.values():
         for odd in ({"holder": text}, {"number": text, "holder": text[::-1]}):
             assert plates.to_bytes(press.whole(desk.task, desk.plate, odd)) == plates.to_bytes(desk.here(odd))
 
 
-def test_one_process_sets_many_texts_in_many_designs(desk: Desk, press: Press, tmp_path: Path) -> None:
+def test_one_process_sets_many_texts_in_many_designs(desk: Desk, press: LayoutWorker, tmp_path: Path) -> None:
     other = Desk(made(tmp_path / "other", style="h1 { color: red }"), tmp_path / "shelf")
     desk.by(press)
     pid = press.pid
@@ -132,7 +132,7 @@ def test_a_sender_that_meets_no_odd_text_starts_none(shelf_folder: Path) -> None
 
 
 def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(heavy: Desk, desk: Desk) -> None:
-    press = Press(Ceiling(seconds_max=1, wait_s_max=600, bytes_max=1_024 * MIB))
+    press = LayoutWorker(SandboxLimits(seconds_max=1, wait_s_max=600, bytes_max=1_024 * MIB))
     with pytest.raises(TextUnprintable) as told:
         heavy.by(press)
     assert told.value.cause == "heavy: holder: needs more than 1 s or 1,024 MiB to be laid out"
@@ -142,12 +142,12 @@ def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(heavy: De
 
 
 def test_a_process_that_only_waits_is_ended_by_the_clock(desk: Desk) -> None:
-    press = Press()
+    press = LayoutWorker()
     desk.by(press)
     stopped = pid_of(press)
     os.kill(stopped, signal.SIGSTOP)
     assert press._apart is not None
-    press._apart._ceiling = Ceiling(
+    press._apart._ceiling = SandboxLimits(
         wait_s_max=0.2
     )  # of the stopped process alone: the next one may be as slow as it is
     assert desk.by(press, ODD["Arabic"]) == desk.here({"holder": ODD["Arabic"]}), "it was not the text's fault"
@@ -158,8 +158,8 @@ def test_a_process_that_only_waits_is_ended_by_the_clock(desk: Desk) -> None:
 @pytest.mark.slow
 def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(desk: Desk, tmp_path: Path) -> None:
     fat = made(tmp_path / "fat", page=(H1, H1 + HEAVY.replace("1500", "9000")), style=TINY)
-    task = Task(Chosen(fat, "a5", "en"), SPRING, Shelf(tmp_path / "shelf"), "fat")
-    press = Press(Ceiling(bytes_max=345 * MIB))
+    task = CompileTask(DesignVariant(fat, "a5", "en"), SPRING, PlateCache(tmp_path / "shelf"), "fat")
+    press = LayoutWorker(SandboxLimits(bytes_max=345 * MIB))
     with pytest.raises(TextUnprintable, match="fat: holder: needs more than 60 s or 345 MiB"):
         press.whole(task, desk.plate, {"holder": ODD["Greek"]})
     assert desk.by(press) == desk.here({"holder": ODD["Greek"]})
@@ -167,7 +167,7 @@ def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(de
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(heavy: Desk, press: Press) -> None:
+def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(heavy: Desk, press: LayoutWorker) -> None:
     killed: list[int] = []
 
     def kill(pid: int) -> None:
@@ -181,17 +181,19 @@ def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(heav
     assert plates.to_bytes(plate) == plates.to_bytes(heavy.here({"holder": ODD["Greek"]}))
 
 
-def test_killed_each_time_it_is_the_texts_fault(desk: Desk, press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_each_time_it_is_the_texts_fault(
+    desk: Desk, press: LayoutWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[int] = []
-    ask = Apart.ask
+    ask = SandboxProcess.ask
 
-    def killed(self: Apart, said: Said) -> Said:
+    def killed(self: SandboxProcess, said: WireMessage) -> WireMessage:
         started.append(self.pid)
         os.kill(self.pid, signal.SIGKILL)
         return ask(self, said)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Apart, "ask", killed)
+        patched.setattr(SandboxProcess, "ask", killed)
         with pytest.raises(TextUnprintable, match="made: holder"):
             desk.by(press)
     assert len(set(started)) == 2, "once more, and in a process that is new"
@@ -199,7 +201,7 @@ def test_killed_each_time_it_is_the_texts_fault(desk: Desk, press: Press, monkey
     assert desk.by(press) == desk.here({"holder": ODD["Greek"]})
 
 
-def test_what_fails_in_it_is_told_and_it_goes_on(desk: Desk, press: Press) -> None:
+def test_what_fails_in_it_is_told_and_it_goes_on(desk: Desk, press: LayoutWorker) -> None:
     desk.by(press)
     pid = press.pid
     with pytest.raises(TextUnprintable, match="made: nowhere: KeyError"):
@@ -209,20 +211,20 @@ def test_what_fails_in_it_is_told_and_it_goes_on(desk: Desk, press: Press) -> No
 
 
 def test_a_process_that_cannot_start_is_not_the_texts_fault(
-    desk: Desk, press: Press, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, press: LayoutWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(ceiling, "PROGRAM", "services.delivery.printing.nowhere")
-        with pytest.raises(LayoutAway, match=r"ends as it starts.*No module named"):
+        with pytest.raises(LayoutUnavailable, match=r"ends as it starts.*No module named"):
             desk.by(press)
         patched.setattr(sys, "executable", "/nowhere/python")
-        with pytest.raises(LayoutAway, match="no process can be started"):
+        with pytest.raises(LayoutUnavailable, match="no process can be started"):
             desk.by(press)
     assert desk.by(press) == desk.here({"holder": ODD["Greek"]})
 
 
 def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(desk: Desk) -> None:
-    press, pids = Press(jobs_max=2), list[int | None]()
+    press, pids = LayoutWorker(jobs_max=2), list[int | None]()
     for text in (ODD["Greek"], ODD["Arabic"], ODD["Greek"]):
         assert desk.by(press, text) == desk.here({"holder": text})
         pids.append(press.pid)
@@ -233,18 +235,18 @@ def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(desk: Desk
 
 
 def test_one_that_has_grown_is_ended(desk: Desk) -> None:
-    press = Press(resident_bytes_max=MIB)
+    press = LayoutWorker(resident_bytes_max=MIB)
     desk.by(press)
     assert press.pid is None
 
 
-def test_a_face_that_is_gone_is_made_anew(tmp_path: Path, press: Press) -> None:
+def test_a_face_that_is_gone_is_made_anew(tmp_path: Path, press: LayoutWorker) -> None:
     """The press remembers it, and does not write it again."""
     desk = Desk(made(tmp_path / "made"), tmp_path / "shelf")
     desk.by(press)
     for path in (tmp_path / "shelf").glob("*.face"):
         path.unlink()
-    fresh = Task(desk.task.chosen, SPRING, Shelf(tmp_path / "shelf"), desk.task.key)
+    fresh = CompileTask(desk.task.chosen, SPRING, PlateCache(tmp_path / "shelf"), desk.task.key)
     again = press.whole(fresh, desk.plate, {"holder": ODD["Arabic"]})
     assert again.faces
     assert all(fresh.shelf.kit(face) is not None for face in again.faces)
@@ -285,7 +287,7 @@ def test_a_killed_parent_leaves_none_behind(state: str, tmp_path: Path, shelf_fo
     until(lambda: not is_there(pid))
 
 
-def test_it_does_not_obey_what_is_meant_for_its_parent(desk: Desk, press: Press) -> None:
+def test_it_does_not_obey_what_is_meant_for_its_parent(desk: Desk, press: LayoutWorker) -> None:
     """Ctrl-C and a supervisor's SIGTERM go to all processes; the parent finishes the mail in hand."""
     desk.by(press)
     pid = pid_of(press)
@@ -296,7 +298,7 @@ def test_it_does_not_obey_what_is_meant_for_its_parent(desk: Desk, press: Press)
 
 
 def test_a_press_that_is_forgotten_takes_its_process_with_it(desk: Desk) -> None:
-    press = Press()
+    press = LayoutWorker()
     desk.by(press)
     pid = pid_of(press)
     del press
@@ -320,7 +322,9 @@ def test_a_library_for_the_press_is_the_senders_own(tmp_path: Path, shelf_folder
     """What was chosen is laid out, whatever stands in its folder by now."""
     made(tmp_path / "own")
     page = ticket(design="own", holder=ODD["Greek"])
-    at_work = Renderer(Library((tmp_path,)), renderer(shelf_folder, page, library=Library((tmp_path,))).shelf)
+    at_work = Renderer(
+        DesignLibrary((tmp_path,)), renderer(shelf_folder, page, library=DesignLibrary((tmp_path,))).shelf
+    )
     before = at_work.render(paper(page))
     made(tmp_path / "own", style="h1 { color: red }")
     at_work.press.close()

@@ -10,16 +10,16 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
-from schemas.orders import CampaignSaid, Person, TicketsChanged
+from schemas.orders import CampaignSnapshot, Person, TicketsChanged
 from services.delivery.documents import Document, document, documents
 from services.delivery.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing import renderer as module
-from services.delivery.printing.design.library import Library
-from services.delivery.printing.plate_cache import Shelf
+from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.sandbox import child as apart
-from services.delivery.printing.sandbox.layout_worker import Press
-from services.delivery.printing.sandbox.limits import Task
+from services.delivery.printing.sandbox.layout_worker import LayoutWorker
+from services.delivery.printing.sandbox.limits import CompileTask
 from tests.support.corpus import ODD
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import (
@@ -133,7 +133,7 @@ def test_one_page_a_ticket_of_the_right_size_whatever_stands_on_it(
 ) -> None:
     """`plain` is what campaigns of the first release say."""
     long = Person(name="Wolfeschlegelsteinhausenbergerdorff " * 5, email=f"{'a' * 60}@{'b' * 60}.example.org")
-    campaign = CampaignSaid(
+    campaign = CampaignSnapshot(
         campaign_id="spring", version=1, name="A very long name of a draw " * 10, venue="Hall " * 60, design=design
     )
     snapshot = issued("shop:727", 1, *["Active"] * 7, buyer=long)
@@ -248,13 +248,13 @@ def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
 ) -> None:
     asked: list[object] = []
     at_work = renderer(shelf, ticket())
-    whole = Press.whole
+    whole = LayoutWorker.whole
 
     def counted(*given: object) -> object:
         asked.append(given)
         return whole(*given)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(Press, "whole", counted)
+    monkeypatch.setattr(LayoutWorker, "whole", counted)
     pdf = at_work.render(paper(*(ticket(at, holder=ODD["Cyrillic"]) for at in range(5))))
     assert len(asked) == 1
     assert [scanned(picture(pdf, 150, at)) for at in range(5)] == [[payload(at)] for at in range(5)]
@@ -272,23 +272,23 @@ def test_each_page_says_its_own_holder_in_whatever_script(shelf: Path) -> None:
 def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the first who prints of it; the others find the plate."""
 
-    def here(task: Task) -> float:
+    def here(task: CompileTask) -> float:
         apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
         return 0.5
 
     monkeypatch.setattr(module, "compile_apart", here)
     counts = Counts()
-    at_work = Renderer(Library(), Shelf(tmp_path), counts)
+    at_work = Renderer(DesignLibrary(), PlateCache(tmp_path), counts)
     at_work.render(paper(ticket(3)))
     assert counts.plates == 1
     at_work.render(paper(ticket()))
-    Renderer(Library(), Shelf(tmp_path), counts).render(paper(ticket(5)))
+    Renderer(DesignLibrary(), PlateCache(tmp_path), counts).render(paper(ticket(5)))
     assert counts.plates == 1
 
 
 def test_a_bad_design_is_told_at_the_campaigns_start(tmp_path: Path) -> None:
     made(tmp_path / "bad", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
-    at_work = Renderer(Library((tmp_path,)), Shelf(tmp_path / "shelf"))
+    at_work = Renderer(DesignLibrary((tmp_path,)), PlateCache(tmp_path / "shelf"))
     with pytest.raises(DesignUnusable, match=r"bad/page\.html:8: 'nope' is undefined"):
         at_work.render(paper(ticket(design="bad")))
     with pytest.raises(DesignUnknown, match="nowhere"):
@@ -308,11 +308,11 @@ def test_a_document_that_cannot_be_printed_harms_no_other(shelf: Path) -> None:
 def test_an_edited_design_is_another_plate_and_another_key(tmp_path: Path, shelf: Path) -> None:
     own = made(tmp_path / "own")
     page = ticket(design="own")
-    before = renderer(shelf, page, library=Library((tmp_path,)))
+    before = renderer(shelf, page, library=DesignLibrary((tmp_path,)))
     key, file = before.key(paper(page)), before.render(paper(page))
     made(tmp_path / "own", style="h1 { color: red }")
     assert before.render(paper(page)) == file, "an order that is being printed keeps its look"
-    after = renderer(shelf, page, library=Library((tmp_path,)))
+    after = renderer(shelf, page, library=DesignLibrary((tmp_path,)))
     assert after.key(paper(page)) != key
     assert after.render(paper(page)) != file
     assert own.digest != after.library.choose("own").design.digest
@@ -320,7 +320,7 @@ def test_an_edited_design_is_another_plate_and_another_key(tmp_path: Path, shelf
 
 def test_a_design_that_was_mended_is_printed_without_a_new_process(tmp_path: Path) -> None:
     made(tmp_path / "designs" / "door", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
-    at_work = Renderer(Library((tmp_path / "designs",)), Shelf(tmp_path / "shelf"))
+    at_work = Renderer(DesignLibrary((tmp_path / "designs",)), PlateCache(tmp_path / "shelf"))
     with pytest.raises(DesignUnusable, match="nope"):
         at_work.render(paper(ticket(design="door")))
     made(tmp_path / "designs" / "door")

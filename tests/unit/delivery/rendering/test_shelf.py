@@ -16,15 +16,15 @@ from weasyprint.text.ffi import pango
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plate_cache, qr
 from services.delivery.printing.compile import plates
-from services.delivery.printing.compile.layout import Font
-from services.delivery.printing.compile.plates import Blobs, pack
-from services.delivery.printing.design.library import Library
+from services.delivery.printing.compile.layout import PageFont
+from services.delivery.printing.compile.plates import PlateBlobs, pack
+from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.fonts import faces, packaged
-from services.delivery.printing.fonts.faces import Kit
-from services.delivery.printing.plate_cache import Shelf, plate_key
+from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.printing.sandbox import child as apart
-from services.delivery.printing.sandbox.limits import Task
+from services.delivery.printing.sandbox.limits import CompileTask
 from tests.support.corpus import ODD
 from tests.support.rendering import made, paper, press, renderer, ticket
 
@@ -53,7 +53,7 @@ DAMAGES: dict[str, Damage] = {
     "another program's": lambda _: b"\x89PNG\r\n\x1a\n" + bytes(4_000),
     "zeros": lambda content: bytes(len(content)),
     "another release's": lambda content: content.replace(b"-1\n", b"-9\n", 1).replace(b"QRST\x01", b"QRST\x09", 1),
-    "of the same form, but nothing in it": lambda content: pack(content.split(b"\n")[0] + b"\n", {}, Blobs()),
+    "of the same form, but nothing in it": lambda content: pack(content.split(b"\n")[0] + b"\n", {}, PlateBlobs()),
     "a bit changed at the end": flipped(1.0),
     "a bit changed in the middle": flipped(0.5),
     "a bit changed near the beginning": flipped(0.02),
@@ -77,13 +77,13 @@ def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def compile_here(task: Task) -> float:
+def compile_here(task: CompileTask) -> float:
     apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
     return 0.0
 
 
 def fresh(folder: Path) -> Renderer:
-    return Renderer(Library(), Shelf(folder))
+    return Renderer(DesignLibrary(), PlateCache(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,7 +181,7 @@ def test_a_plate_survives_its_bytes() -> None:
 def test_a_face_survives_its_bytes() -> None:
     at_work = press("raffle-entry-a4")
     for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        again: Kit = faces.from_bytes(faces.to_bytes(kit))
+        again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
         assert again == kit
         assert faces.to_bytes(again) == faces.to_bytes(kit)
 
@@ -189,15 +189,15 @@ def test_a_face_survives_its_bytes() -> None:
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
     """The name is printed, and whose design was compiled first must not decide it."""
     content = packaged.font("SourceSansPro-Regular.ttf")
-    names, kits = ["Source Sans Pro", "Mine"], Shelf(tmp_path)
-    for at in (kits, Shelf(tmp_path)):
-        found = [at.kit_of(Font(content, 0, name, is_variable=False), "", frozenset()) for name in names]
+    names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
+    for at in (kits, PlateCache(tmp_path)):
+        found = [at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset()) for name in names]
         assert [kit.family for kit in found] == names
         assert [at.kit(kit.digest) for kit in found] == found
 
 
 def keys(folder: Path) -> dict[str, str]:
-    library = Library()
+    library = DesignLibrary()
     page = ticket(design="e-ticket")
     facts = facts_of(page)
     chosen = library.choose("e-ticket")
@@ -223,7 +223,7 @@ def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
 
 
 def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, facts = Library().choose("e-ticket"), facts_of(ticket())
+    chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
     own, digest = plate_key(chosen, facts), packaged.fonts_digest()
     real = packaged.font
     monkeypatch.setattr(packaged, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf"))
@@ -237,7 +237,7 @@ def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.Monk
 
 def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:
     """A plate decides what is printed: nobody else may write it."""
-    Shelf(tmp_path / "new" / "shelf")
+    PlateCache(tmp_path / "new" / "shelf")
     assert (tmp_path / "new" / "shelf").stat().st_mode & 0o077 == 0
 
 
@@ -263,15 +263,15 @@ def test_what_nobody_loaded_for_long_is_purged_and_made_anew(folder: Path, fille
 def test_what_is_in_use_is_not_purged(folder: Path, filled: Path) -> None:
     aged(folder, 91)
     fresh(folder).render(PAPER)
-    assert Shelf(folder).purge(90) == 0
+    assert PlateCache(folder).purge(90) == 0
     assert {path.name for path in folder.iterdir()} == {path.name for path in filled.iterdir()}
 
 
 def test_what_a_killed_process_left_half_written_is_purged(folder: Path) -> None:
     (folder / ".part-abcd1234").write_bytes(b"half")
-    assert Shelf(folder).purge(1) == 0, "somebody may be writing it"
+    assert PlateCache(folder).purge(1) == 0, "somebody may be writing it"
     aged(folder, 2)
-    assert Shelf(folder).purge(1) > 0
+    assert PlateCache(folder).purge(1) > 0
     assert not (folder / ".part-abcd1234").exists()
 
 
@@ -283,8 +283,10 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
         path.unlink()
     at_work = fresh(folder)
 
-    def robbed(task: Task) -> float:
-        compile_here(Task(task.chosen, task.facts, Shelf(folder), task.key))  # as the other process: a shelf of its own
+    def robbed(task: CompileTask) -> float:
+        compile_here(
+            CompileTask(task.chosen, task.facts, PlateCache(folder), task.key)
+        )  # as the other process: a shelf of its own
         for path in folder.glob("*.face"):
             path.unlink()
         return 0.0
@@ -315,7 +317,7 @@ def test_a_sender_imports_nothing_that_lays_out() -> None:
 
 
 def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    own = Shelf(tmp_path / "shelf")
+    own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf" / f"{'0' * 64}.plate").mkdir()
     with pytest.raises(PlatesFolderUnusable, match=r"shelf cannot be written: .*directory"):
         own.put_plate("0" * 64, press("event-ticket-a5").plate)
@@ -326,7 +328,7 @@ def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o2770])
 def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
     """A campaign may be applied by another user than the senders' own."""
-    own = Shelf(tmp_path / "shelf")
+    own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf").chmod(mode)
     own.put_plate("0" * 64, press("event-ticket-a5").plate)
     assert (tmp_path / "shelf" / f"{'0' * 64}.plate").stat().st_mode & 0o777 == mode & 0o666
