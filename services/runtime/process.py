@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+from services.runtime import failures
 from services.runtime.errors import Fatal
 from services.runtime.kafka.client import KafkaClient
 from services.runtime.loop.context import WorkerContext
@@ -64,7 +65,7 @@ def build(
     )
     return Worker(
         WorkerContext(
-            service, log, ledger, settings, telemetry, fault=connection.classify, clock=time.monotonic, wall=time.time
+            service, log, ledger, settings, telemetry, fault=failures.classify, clock=time.monotonic, wall=time.time
         )
     )
 

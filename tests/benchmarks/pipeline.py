@@ -30,8 +30,8 @@ from schemas import callbacks
 from services.issuer.operate import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
+from services.runtime.admin.migrate import migrate
 from services.runtime.postgres import connection as database
-from services.runtime.postgres.migrate import migrate
 from tests.benchmarks import raw_tickets
 from tests.benchmarks.report import Figure, show
 

@@ -18,7 +18,7 @@ from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged
-from services.runtime.postgres.migrate import migrate
+from services.runtime.admin.migrate import migrate
 from tests.support.deliveries import ROOT, Deliveries, decided, deliveries, issued
 
 pytestmark = pytest.mark.slow

@@ -18,8 +18,8 @@ from services.issuer import cli, worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignCommands, IssuerQueries
 from services.runtime.admin.commands import OperatorCommand
+from services.runtime.failures import FailureKind, classify
 from services.runtime.postgres import connection
-from services.runtime.postgres.connection import Fault, classify
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import DAWN, TIME, Stages, decided, observed, opened, raffle, refused, said
@@ -187,7 +187,7 @@ def concurrently(url: str, batches: list[list[OrderDecided]], workers: int = 4) 
                         found += stages.tickets_said(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
-                        if classify(error) is not Fault.MOMENT:
+                        if classify(error) is not FailureKind.TRANSIENT:
                             raise
         return found
 
@@ -397,7 +397,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
             one.await_waiting(1)
         with pytest.raises(psycopg.Error) as raised:
             late.result(60)
-        assert classify(raised.value) is Fault.MOMENT
+        assert classify(raised.value) is FailureKind.TRANSIENT
         assert isinstance(other.issue(told)[0], Duplicate)
         assert one.tickets() == ["R-0001"]
 

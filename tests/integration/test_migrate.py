@@ -15,11 +15,12 @@ from psycopg.conninfo import make_conninfo
 from schemas import migrations
 from schemas.migrations import Migration, Phase, arrange
 from schemas.topics import MIB, Topic
+from services.runtime import failures
+from services.runtime.admin.migrate import MigrationChanged, applied, migrate, migrate_database
 from services.runtime.errors import BrokerUnavailable
+from services.runtime.failures import FailureKind
 from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
-from services.runtime.postgres.connection import Fault
-from services.runtime.postgres.migrate import MigrationChanged, applied, migrate, migrate_database
 from tests.support.sessions import waiting_sessions
 from tests.support.stack import Servers
 
@@ -243,4 +244,4 @@ def test_a_wait_that_is_cut_short_is_a_moments_fault(
             ) as connection,
         ):
             connection.execute(statement.encode())
-    assert database.classify(raised.value) in {Fault.MOMENT, Fault.SLOW}
+    assert failures.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}

@@ -19,8 +19,8 @@ from deploy.local.launch import __file__ as launch_file
 from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.orders import OrderObserved
+from services.runtime.admin.migrate import migrate
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.postgres.migrate import migrate
 from tests.support.callbacks import record
 from tests.support.door import ROOT
 from tests.support.vendors import fake_woocommerce

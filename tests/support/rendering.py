@@ -17,7 +17,6 @@ from services.delivery.documents import Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
 from services.delivery.printing.compile.layout import PageFont, Sheet
-from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
@@ -27,6 +26,7 @@ from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.plate_cache import PlateCache, plate_key
+from services.delivery.printing.plates import Plate
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.printing.stamping import NotStampable, PageStamp, normal
 from tests.support.corpus import ODD

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 from deploy.local import servers
 from deploy.local.stack import Stack
-from services.runtime.postgres.migrate import migrate
+from services.runtime.admin.migrate import migrate
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ import pytest
 
 from schemas.envelope import Output
 from schemas.orders import order_of
-from services.approval.settings import ApprovalSettings
-from services.approval.settings import policies
+from services.approval.settings import ApprovalSettings, policies
 from services.approval.worker import service as approval
 from services.delivery.settings import DeliverySettings
 from services.delivery.worker import service as delivery

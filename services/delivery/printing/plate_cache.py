@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, TypeVar
 import uharfbuzz as hb
 
 from services.delivery.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
-from services.delivery.printing import qr
-from services.delivery.printing.compile import plates
-from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing import plates, qr
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.fonts import faces, fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.packaged import fonts_digest
+from services.delivery.printing.plates import Plate
 
 if TYPE_CHECKING:
     from services.delivery.printing.compile.layout import (

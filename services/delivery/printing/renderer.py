@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Protocol
 
-from services.delivery.documents import Document
-from services.delivery.documents import TicketPage
+from services.delivery.documents import Document, TicketPage
 from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing import qr
-from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import DesignLibrary, DesignVariant, lookup
 from services.delivery.printing.design.page import CampaignFacts
@@ -20,6 +18,7 @@ from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache, plate_key, versions
+from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
 from services.delivery.printing.sandbox.limits import CompileTask, compile_apart
 from services.delivery.printing.stamping import NotStampable, PageStamp, normal

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 from services.delivery.printing import qr
-from services.delivery.printing.compile.plates import FieldSpot, Plate
 from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
 from services.delivery.printing.design.links import addressed
@@ -17,6 +16,7 @@ from services.delivery.printing.fonts.faces import FaceKit, FaceKits, the_kit
 from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
 from services.delivery.printing.pdf.fonts import resource
 from services.delivery.printing.pdf.writer import StampedPage
+from services.delivery.printing.plates import FieldSpot, Plate
 
 HEX = [b"%04x" % glyph for glyph in range(65_536)]
 LINES_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names

@@ -29,11 +29,10 @@ from services.delivery.sender.store import JobQueue
 from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import FileIndex
-from services.runtime import process
+from services.runtime import failures, process
 from services.runtime.errors import Fatal
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health, HealthServer
-from services.runtime.postgres import connection
 from services.runtime.settings import EX_CONFIG, Servers, load, variable
 from services.runtime.version import CODE_VERSION
 
@@ -186,7 +185,7 @@ def work(
                 0.5 + random.random() / 2
             )
             told.trouble(error, wait_s)
-            told.turned(is_ready=False, why=connection.code_of(error))
+            told.turned(is_ready=False, why=failures.code_of(error))
             means.desk.close()
             ending.wait(wait_s)
 

@@ -12,11 +12,11 @@ from services.delivery.document_cache import CachedDocument
 from services.delivery.errors import MailServerLoginRefused, MailServerUnavailable
 from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
 from services.delivery.sender.store import LeasedBatch, OrderState
+from services.runtime import failures
 from services.runtime.errors import StublineError
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter
-from services.runtime.postgres import connection
 
 OUTCOMES = {
     SendVerdict.ACCEPTED: "accepted",
@@ -186,7 +186,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        code = connection.code_of(error)
+        code = failures.code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}

@@ -12,9 +12,9 @@ from schemas.topics import GROUPS, all_topics
 from services.runtime import settings
 from services.runtime.admin import cli_dead_letters, cli_lanes, cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, ExitCode, Group
+from services.runtime.admin.migrate import migrate as run_migrations
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
-from services.runtime.postgres.migrate import migrate as run_migrations
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.settings import Servers
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.topics import GROUPS
-from services.runtime import settings
+from services.runtime import failures, settings
 from services.runtime.admin.commands import AdminCommands, AdminQueries, CommandResult, OperatorCommand
 from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
 from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
@@ -183,7 +183,7 @@ def _plain(content: object) -> str:
 def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
     """One error of the tree, and how the command ends."""
     if isinstance(error, psycopg.Error):
-        error = database.explained(error)
+        error = failures.explained(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
     return error, ExitCode.AWAY if isinstance(error, BrokerUnavailable | DatabaseUnavailable) else ExitCode.REFUSED

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
+from services.runtime.failures import FailureKind
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
@@ -23,7 +24,6 @@ from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchDone
-from services.runtime.postgres.connection import Fault
 from services.runtime.records import RECORD_BYTES_MAX, Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
 from services.runtime.service import Service
 from services.runtime.text import storable
@@ -48,7 +48,7 @@ def entries_of(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
 
 
 def ask(
-    service: Service[Any, S], fault: Callable[[BaseException], Fault], events: Sequence[Any], session: S
+    service: Service[Any, S], fault: Callable[[BaseException], FailureKind], events: Sequence[Any], session: S
 ) -> list[Outcome]:
     """The handler's answer. Raises RecordsFailed when what it raised is some record's fault."""
     try:
@@ -56,7 +56,7 @@ def ask(
     except (Stop, Transient, Fatal):
         raise
     except Exception as error:
-        if fault(error) is Fault.RECORD:
+        if fault(error) is FailureKind.RECORD:
             raise RecordsFailed from error
         raise
     if len(outcomes) != len(events) or not set(map(type, outcomes)) <= KINDS:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from services.runtime.failures import FailureKind
 from services.runtime.loop.ports import BrokerClient, Ledger
 from services.runtime.observability.telemetry import Telemetry
-from services.runtime.postgres.connection import Fault
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 
@@ -24,6 +24,6 @@ class WorkerContext(Generic[S]):
     ledger: Ledger[S]
     settings: LaneSettings
     telemetry: Telemetry
-    fault: Callable[[BaseException], Fault]
+    fault: Callable[[BaseException], FailureKind]
     clock: Callable[[], float]
     wall: Callable[[], float]

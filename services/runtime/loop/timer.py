@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from schemas.envelope import Output
 from services.runtime.errors import TickFailed
+from services.runtime.failures import FailureKind
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LanesLost
 from services.runtime.loop.context import WorkerContext
@@ -16,7 +17,6 @@ from services.runtime.loop.ports import LaneAdvance, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import BatchDone
-from services.runtime.postgres.connection import Fault
 
 S = TypeVar("S")
 
@@ -75,7 +75,10 @@ class Timer(Generic[S]):
         try:
             outputs = self._transact(lane, work)
         except Exception as error:
-            if self._fault(error) in {Fault.MOMENT, Fault.SLOW}:  # rolled back, and no matter of the lanes with input
+            if self._fault(error) in {
+                FailureKind.TRANSIENT,
+                FailureKind.TOO_SLOW,
+            }:  # rolled back, and no matter of the lanes with input
                 raise TickFailed(describe(error)) from error
             raise
         lane.expected += 1
@@ -102,7 +105,7 @@ class Timer(Generic[S]):
         try:
             return work(transaction, now)
         except Exception as error:
-            if self._fault(error) is Fault.RECORD:
+            if self._fault(error) is FailureKind.RECORD:
                 raise TickFailed(describe(error)) from error
             raise
 

@@ -18,6 +18,7 @@ from services.runtime.errors import (
     TickFailed,
     TopicRecreated,
 )
+from services.runtime.failures import FailureKind, code_of
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.backoff import Backoff
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed, collect, first_stop, halved
@@ -34,7 +35,6 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
-from services.runtime.postgres.connection import Fault, code_of
 from services.runtime.records import TIMER, Dead
 
 S = TypeVar("S")
@@ -231,11 +231,11 @@ class Worker(Generic[S]):
                 return
             except Exception as error:
                 fault = self._fault(error)
-                if fault is Fault.SLOW and sum(len(part.taken) for part in parts) > 1:
+                if fault is FailureKind.TOO_SLOW and sum(len(part.taken) for part in parts) > 1:
                     parts = self._stride.shorten(parts)
                     continue
                 moments += 1
-                if fault not in {Fault.MOMENT, Fault.SLOW} or moments > MOMENTS_MAX:
+                if fault not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW} or moments > MOMENTS_MAX:
                     raise
             else:
                 return
@@ -249,7 +249,7 @@ class Worker(Generic[S]):
             self.assignment.fenced(lost.lanes)
             return [part for part in parts if part.lane.key not in lost.lanes]
         except Exception as error:  # the search itself may last too long
-            if self._fault(error) is Fault.SLOW and sum(len(part.taken) for part in parts) > 1:
+            if self._fault(error) is FailureKind.TOO_SLOW and sum(len(part.taken) for part in parts) > 1:
                 return self._stride.shorten(parts)
             raise
         verdicts |= found

@@ -7,11 +7,11 @@ from collections.abc import Collection, Mapping
 from typing_extensions import override
 
 from services.runtime.errors import LoopFailed, StublineError
+from services.runtime.failures import code_of
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter
 from services.runtime.observability.prometheus import PrometheusTelemetry
-from services.runtime.postgres.connection import code_of
 from services.runtime.records import LaneKey
 
 

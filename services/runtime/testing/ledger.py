@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
+from services.runtime.failures import FailureKind
 from services.runtime.loop.ports import (
     AcquiredLane,
     Acquisition,
@@ -21,7 +22,6 @@ from services.runtime.loop.ports import (
     LockedLanes,
     ReplayRequest,
 )
-from services.runtime.postgres.connection import Fault
 from services.runtime.postgres.ledger import RETRIED_BY_OTHERS
 from services.runtime.records import LaneKey, record_bytes
 
@@ -34,10 +34,10 @@ class ConflictError(Exception):
     """A deadlock or a lock timeout: the moment's."""
 
 
-def fault(error: BaseException) -> Fault:
+def fault(error: BaseException) -> FailureKind:
     if isinstance(error, DatabaseLostError):
-        return Fault.WORLD
-    return Fault.MOMENT if isinstance(error, ConflictError) else Fault.RECORD
+        return FailureKind.UNAVAILABLE
+    return FailureKind.TRANSIENT if isinstance(error, ConflictError) else FailureKind.RECORD
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from schemas.envelope import Output
+from services.runtime import failures
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
@@ -55,7 +56,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str
     )
     log = FakeBrokerClient(broker, service.group)
     worker = Worker(
-        WorkerContext(service, log, ledger, TIMES, Telemetry(), connection.classify, time.monotonic, time.time)
+        WorkerContext(service, log, ledger, TIMES, Telemetry(), failures.classify, time.monotonic, time.time)
     )
     end = time.monotonic() + 30
     asked = "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = 'slow.in.v1'"

@@ -8,63 +8,63 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 from psycopg import errors
 
-from services.runtime.postgres.connection import Fault, classify
+from services.runtime.failures import FailureKind, classify
 
 STATES = {
-    "08006": Fault.WORLD,
-    "53300": Fault.WORLD,
-    "57P01": Fault.WORLD,
-    "57014": Fault.WORLD,
-    "58030": Fault.WORLD,
-    "XX000": Fault.WORLD,
-    "25006": Fault.WORLD,
-    "40001": Fault.MOMENT,
-    "40P01": Fault.MOMENT,
-    "55P03": Fault.MOMENT,
-    "25P03": Fault.MOMENT,
-    "25P04": Fault.SLOW,
-    "22001": Fault.RECORD,
-    "22P05": Fault.RECORD,
-    "23505": Fault.RECORD,
-    "23514": Fault.RECORD,
-    "42P01": Fault.OURS,
-    "42501": Fault.OURS,
-    "28P01": Fault.OURS,
-    "3D000": Fault.OURS,
-    "3F000": Fault.OURS,
-    "0A000": Fault.OURS,
-    "26000": Fault.OURS,
-    "25P02": Fault.OURS,
-    "P0001": Fault.OURS,
+    "08006": FailureKind.UNAVAILABLE,
+    "53300": FailureKind.UNAVAILABLE,
+    "57P01": FailureKind.UNAVAILABLE,
+    "57014": FailureKind.UNAVAILABLE,
+    "58030": FailureKind.UNAVAILABLE,
+    "XX000": FailureKind.UNAVAILABLE,
+    "25006": FailureKind.UNAVAILABLE,
+    "40001": FailureKind.TRANSIENT,
+    "40P01": FailureKind.TRANSIENT,
+    "55P03": FailureKind.TRANSIENT,
+    "25P03": FailureKind.TRANSIENT,
+    "25P04": FailureKind.TOO_SLOW,
+    "22001": FailureKind.RECORD,
+    "22P05": FailureKind.RECORD,
+    "23505": FailureKind.RECORD,
+    "23514": FailureKind.RECORD,
+    "42P01": FailureKind.DEFECT,
+    "42501": FailureKind.DEFECT,
+    "28P01": FailureKind.DEFECT,
+    "3D000": FailureKind.DEFECT,
+    "3F000": FailureKind.DEFECT,
+    "0A000": FailureKind.DEFECT,
+    "26000": FailureKind.DEFECT,
+    "25P02": FailureKind.DEFECT,
+    "P0001": FailureKind.DEFECT,
 }
 
 
 @pytest.mark.parametrize(("state", "fault"), STATES.items())
-def test_each_state_is_somebodys(state: str, fault: Fault) -> None:
+def test_each_state_is_somebodys(state: str, fault: FailureKind) -> None:
     assert classify(errors.lookup(state)("")) is fault
 
 
 @pytest.mark.parametrize(
     ("error", "fault"),
     [
-        (psycopg.OperationalError("the connection is closed"), Fault.WORLD),
-        (errors.ConnectionTimeout("connection timeout expired"), Fault.WORLD),
-        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), Fault.RECORD),
-        (psycopg.ProgrammingError("the query has 1 placeholder but 2 parameters were passed"), Fault.OURS),
-        (psycopg.InterfaceError("the cursor is closed"), Fault.OURS),
-        (ConnectionResetError(), Fault.WORLD),
-        (TimeoutError(), Fault.WORLD),
-        (ValueError(), Fault.RECORD),
-        (RecursionError(), Fault.RECORD),
-        (KeyboardInterrupt(), Fault.OURS),
+        (psycopg.OperationalError("the connection is closed"), FailureKind.UNAVAILABLE),
+        (errors.ConnectionTimeout("connection timeout expired"), FailureKind.UNAVAILABLE),
+        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), FailureKind.RECORD),
+        (psycopg.ProgrammingError("the query has 1 placeholder but 2 parameters were passed"), FailureKind.DEFECT),
+        (psycopg.InterfaceError("the cursor is closed"), FailureKind.DEFECT),
+        (ConnectionResetError(), FailureKind.UNAVAILABLE),
+        (TimeoutError(), FailureKind.UNAVAILABLE),
+        (ValueError(), FailureKind.RECORD),
+        (RecursionError(), FailureKind.RECORD),
+        (KeyboardInterrupt(), FailureKind.DEFECT),
     ],
 )
-def test_without_a_state_the_kind_decides(error: BaseException, fault: Fault) -> None:
+def test_without_a_state_the_kind_decides(error: BaseException, fault: FailureKind) -> None:
     assert classify(error) is fault
 
 
 @given(sampled_from([name for name in dir(errors) if hasattr(getattr(errors, name), "sqlstate")]))
 def test_only_data_and_constraints_are_a_records_fault(name: str) -> None:
     kind = getattr(errors, name)
-    if kind.sqlstate and classify(kind("")) is Fault.RECORD:
+    if kind.sqlstate and classify(kind("")) is FailureKind.RECORD:
         assert kind.sqlstate[:2] in {"22", "23"}

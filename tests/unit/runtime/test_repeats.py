@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.runtime import failures
 from services.runtime.errors import BrokerUnavailable, TickFailed
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, shape
-from services.runtime.postgres import connection
 
 FAIL = ("FAIL", "vm:1#consumer-1", "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ")
 
@@ -89,4 +89,4 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(written
     ],
 )
 def test_whatever_a_loop_waits_for_has_one_code(error: BaseException, code: str) -> None:
-    assert connection.code_of(error) == code
+    assert failures.code_of(error) == code

@@ -12,10 +12,10 @@ import pydyf
 
 from services.delivery.printing.compile.drawing import REFERENCE, DrawnPage, as_bytes, number_of, reached
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.plates import FieldSpot, Hole, Plate, PlatePiece, pieces
 from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
 from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, pieces
 
 PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
 

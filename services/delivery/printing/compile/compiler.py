@@ -13,13 +13,13 @@ from services.delivery.printing.compile.assembling import UnreachedError, assemb
 from services.delivery.printing.compile.drawing import DrawnPage, drawn
 from services.delivery.printing.compile.layout import LaidOut, PageFont, Sheet, lacking
 from services.delivery.printing.compile.places import FieldPlacement
-from services.delivery.printing.compile.plates import FieldSpot, Plate, to_bytes
 from services.delivery.printing.compile.recast import FONT
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
 from services.delivery.printing.design.page import place_of
 from services.delivery.printing.fonts import fallback
 from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.plates import FieldSpot, Plate, to_bytes
 
 GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}

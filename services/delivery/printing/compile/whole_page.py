@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from services.delivery.printing.compile.compiler import PLACEHOLDER, KitOf, blank, plain, pressed
 from services.delivery.printing.compile.layout import Sheet, lines_in
-from services.delivery.printing.compile.plates import FieldSpot, Plate
 from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, FittedText, most, sizes
 from services.delivery.printing.design.page import UnstampableText
+from services.delivery.printing.plates import FieldSpot, Plate
 
 TRIES_MAX = 5  # layouts for one text
 

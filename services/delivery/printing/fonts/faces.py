@@ -19,9 +19,9 @@ import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
 from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.compile.plates import PlateBlobs, pack, unpack
 from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
 from services.delivery.printing.fonts.shaping import Face
+from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-face-2\n"
 # Latin with all European accents, and the signs that stand between words. Combining and right-to-left text is set whole.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
-from services.delivery.printing.compile.plates import Hole, Plate, PlatePiece
 from services.delivery.printing.pdf.metadata import text
+from services.delivery.printing.plates import Hole, Plate, PlatePiece
 
 Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
 

@@ -14,7 +14,6 @@ from functools import partial
 from itertools import chain
 from struct import Struct
 
-from services.delivery.printing.compile.plates import Hole, Plate
 from services.delivery.printing.design.links import action
 from services.delivery.printing.fonts.faces import FaceKits, the_kit
 from services.delivery.printing.fonts.programs import STORED_MAX, stored
@@ -22,6 +21,7 @@ from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource
 from services.delivery.printing.pdf.forms import Form, forms_of
 from services.delivery.printing.pdf.metadata import DocumentMetadata, information, text, xmp
+from services.delivery.printing.plates import Hole, Plate
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5

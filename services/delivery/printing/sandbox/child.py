@@ -13,15 +13,15 @@ import threading
 from pathlib import Path
 
 from services.delivery.errors import DesignUnusable, PlatesFolderUnusable
-from services.delivery.printing.compile import plates
+from services.delivery.printing import plates
 from services.delivery.printing.compile.compiler import compiled
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.plates import Plate
 from services.delivery.printing.compile.whole_page import set_whole
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.plate_cache import PlateCache
+from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire
 from services.delivery.printing.sandbox.limits import SAID_CHARS_MAX, limit, renew
 from services.delivery.printing.sandbox.wire import WireMessage

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable, TextUnprintable
-from services.delivery.printing.compile import plates
-from services.delivery.printing.compile.plates import Plate
+from services.delivery.printing import plates
+from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire
 from services.delivery.printing.sandbox.limits import (
     SECONDS_MAX,

@@ -12,9 +12,9 @@ from struct import Struct
 from typing import Any
 
 from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.compile.plates import PlateBlobs, pack, unpack
 from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-wire-1\n"
 LENGTH = Struct(">I")

@@ -14,14 +14,13 @@ import weasyprint
 from weasyprint.text.ffi import pango
 
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
-from services.delivery.printing import plate_cache, qr
-from services.delivery.printing.compile import plates
+from services.delivery.printing import plate_cache, plates, qr
 from services.delivery.printing.compile.layout import PageFont
-from services.delivery.printing.compile.plates import PlateBlobs, pack
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.fonts import faces, packaged
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plate_cache import PlateCache, plate_key
+from services.delivery.printing.plates import PlateBlobs, pack
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.printing.sandbox import child as apart
 from services.delivery.printing.sandbox.limits import CompileTask
