@@ -26,7 +26,11 @@ def chosen(names: Sequence[str], *, quick: bool) -> list[Expectation]:
     for pattern in names:
         if not fnmatch.filter([it.name for it in everything], pattern):
             raise SystemExit(f"model: there is no run called {pattern}; --list shows them")
-    wanted = [it for it in everything if not names or any(fnmatch.fnmatch(it.name, name) for name in names)]
+    wanted = [
+        it
+        for it in everything
+        if not names or any(fnmatch.fnmatch(it.name, name) for name in names)
+    ]
     return [it for it in wanted if not quick or (it.states or 0) <= QUICK_STATES_MAX]
 
 
@@ -48,24 +52,35 @@ def must(run: Expectation) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m model", description="Checks the protocol of the lanes with TLC.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="runs by name, or by patterns such as 'hold-*'")
-    parser.add_argument("--quick", action="store_true", help=f"only runs of up to {QUICK_STATES_MAX:,} states")
+    parser = argparse.ArgumentParser(
+        prog="python -m model", description="Checks the protocol of the lanes with TLC."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="runs by name, or by patterns such as 'hold-*'"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"only runs of up to {QUICK_STATES_MAX:,} states"
+    )
     parser.add_argument("--list", action="store_true", help="what there is, and what each asks")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once, 2 GB and one core each (default 1)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs at once, 2 GB and one core each (default 1)"
+    )
     wish = parser.parse_args(arguments)
     runs, console = chosen(wish.names, quick=wish.quick), Console(highlight=False, soft_wrap=True)
     if wish.list:
         console.print(listed(runs))
         return 0
     wrong = 0
-    console.print(f"{'run':<26} {'must':<24} {'said':<24} {'states':>10} {'seconds':>8}", style="bold")
+    console.print(
+        f"{'run':<26} {'must':<24} {'said':<24} {'states':>10} {'seconds':>8}", style="bold"
+    )
     for run, seen in answers(runs, wish.jobs):
         fits = seen.fits(run)
         wrong += not fits
         line = f"{run.name:<26} {must(run):<24} {seen.verdict:<24} {seen.states:>10,} {seen.seconds:>8.1f}"
         console.print(
-            line + ("" if fits else f"  <- {run.states or 0:,} states expected"), style=None if fits else "red"
+            line + ("" if fits else f"  <- {run.states or 0:,} states expected"),
+            style=None if fits else "red",
         )
     console.print(f"{len(runs)} runs, {wrong} other than expected")
     return int(wrong > 0)

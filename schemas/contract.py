@@ -20,7 +20,13 @@ from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, Ticke
 
 FOLDER = Path(__file__).with_name("json")
 RELEASED = FOLDER / "released"
-SNAPSHOTS: tuple[type[Snapshot], ...] = (OrderObserved, FraudSignals, OrderDecided, TicketsChanged, DeliveriesChanged)
+SNAPSHOTS: tuple[type[Snapshot], ...] = (
+    OrderObserved,
+    FraudSignals,
+    OrderDecided,
+    TicketsChanged,
+    DeliveriesChanged,
+)
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -63,7 +69,9 @@ class _Comparison:
             yield f"{at}: was {old.get('type')}, is {new.get('type')}"
         yield from self._fields(old, new, at)
         yield from (
-            f"{at}: the word {word!r} is gone" for word in old.get("enum", []) if word not in new.get("enum", [])
+            f"{at}: the word {word!r} is gone"
+            for word in old.get("enum", [])
+            if word not in new.get("enum", [])
         )
         for keyword in ("items", "additionalProperties"):
             if isinstance(old.get(keyword), dict) and isinstance(new.get(keyword), dict):

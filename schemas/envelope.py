@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
 ReadHeaders = Collection[tuple[str, bytes | None]]
 
-EVENT_IDS = UUID("6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10")  # the namespace of every snapshot's id; never changes
+EVENT_IDS = UUID(
+    "6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10"
+)  # the namespace of every snapshot's id; never changes
 CONTENT_TYPE = "application/json"
 STRUCTURED = "application/cloudevents"
 REQUIRED = ("specversion", "id", "source", "type")
@@ -28,7 +30,9 @@ NEWER_RELEASE = frozenset(
     {"enum", "literal_error", "union_tag_invalid"}
 )  # pydantic's names for a word it does not know
 
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # escaped in JSON: a backslash that is not itself escaped
+NUL = re.compile(
+    rb"(?<!\\)(?:\\\\)*\\u0000"
+)  # escaped in JSON: a backslash that is not itself escaped
 
 Slug = Annotated[
     str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -72,9 +76,13 @@ class Snapshot(BaseModel):
 
     writer: Slug
     key: str = Field(min_length=1, max_length=512)
-    generation: int = Field(ge=0, lt=2**63, description="Count of restores from a backup; outranks the sequence.")
+    generation: int = Field(
+        ge=0, lt=2**63, description="Count of restores from a backup; outranks the sequence."
+    )
     sequence: int = Field(
-        ge=1, lt=2**63, description="Place in the writer's history of the key, from 1, without a repeat."
+        ge=1,
+        lt=2**63,
+        description="Place in the writer's history of the key, from 1, without a repeat.",
     )
 
     @property
@@ -99,7 +107,10 @@ class Snapshot(BaseModel):
             ("ce_id", str(self.event_id).encode()),
             ("ce_time", time.encode()),
             ("ce_subject", key),
-            ("ce_sequence", b"%019d.%019d" % (self.generation, self.sequence)),  # sorts as text, as the extension asks
+            (
+                "ce_sequence",
+                b"%019d.%019d" % (self.generation, self.sequence),
+            ),  # sorts as text, as the extension asks
         ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
@@ -113,13 +124,19 @@ class Snapshot(BaseModel):
     @classmethod
     def read_whole(cls, headers: ReadHeaders, value: bytes | None) -> tuple[Self, bytes]:
         """As `read`, and the snapshot's JSON as it came, for who keeps it."""
-        data = (value if _is_plainly(cls.event_type, headers) else _data_of(cls, read_event(headers, value))) or b""
+        data = (
+            value
+            if _is_plainly(cls.event_type, headers)
+            else _data_of(cls, read_event(headers, value))
+        ) or b""
         if b"\\u0000" in data and NUL.search(data):
             raise NotAnEvent("a text holds the character NUL, which no table takes")
         try:
             return cls.model_validate_json(data), data
         except ValidationError as error:
-            raise _fault(cls, error) from None  # pydantic's own text would carry the input into logs and letters
+            raise _fault(
+                cls, error
+            ) from None  # pydantic's own text would carry the input into logs and letters
 
 
 def _is_plainly(event_type: str, headers: ReadHeaders) -> bool:
@@ -180,7 +197,9 @@ class Input:
             "subject": self.key,
             **self.extensions,
         }
-        headers: list[tuple[str, bytes | None]] = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
+        headers: list[tuple[str, bytes | None]] = [
+            (f"ce_{name}", text.encode()) for name, text in attributes.items()
+        ]
         headers.append(("content-type", self.content_type.encode()))
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
@@ -222,12 +241,17 @@ def read_event(headers: ReadHeaders, value: bytes | None) -> CloudEvent:
             attributes["datacontenttype"] = content_type.decode()
         is_structured = content_type.lower().startswith(STRUCTURED.encode())
         event = _structured(value) if is_structured else CloudEvent(attributes, value)
-    except (ValueError, RecursionError) as error:  # json's (deep ones too), base64's and the decoder's
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # json's (deep ones too), base64's and the decoder's
         raise NotAnEvent(str(error)) from None
     if missing := [name for name in REQUIRED if not event.attributes.get(name)]:
         raise NotAnEvent(f"not a CloudEvent: {', '.join(missing)} missing")
     if event.attributes["specversion"] != "1.0":
-        raise NotAnEvent(f"specversion is {event.attributes['specversion']!r}, and this release reads 1.0")
+        raise NotAnEvent(
+            f"specversion is {event.attributes['specversion']!r}, and this release reads 1.0"
+        )
     return event
 
 
@@ -243,7 +267,9 @@ def _structured(value: bytes | None) -> CloudEvent:
     if data is None:
         return CloudEvent(attributes, None)
     as_is = isinstance(data, str) and "json" not in attributes.get("datacontenttype", CONTENT_TYPE)
-    return CloudEvent(attributes, (data if as_is else json.dumps(data, ensure_ascii=False)).encode())
+    return CloudEvent(
+        attributes, (data if as_is else json.dumps(data, ensure_ascii=False)).encode()
+    )
 
 
 def _text(content: object) -> str:
@@ -271,4 +297,8 @@ def _fault(cls: type[Snapshot], error: ValidationError) -> ValueError:
     text = f"{cls.__name__}: " + "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or '.'}: {fault['msg']}" for fault in faults
     )
-    return NewerVocabulary(text) if {fault["type"] for fault in faults} <= NEWER_RELEASE else NotAnEvent(text)
+    return (
+        NewerVocabulary(text)
+        if {fault["type"] for fault in faults} <= NEWER_RELEASE
+        else NotAnEvent(text)
+    )

@@ -17,7 +17,9 @@ class FraudVerdict(SnapshotPart):
     """One checker's last word. Only `approved` and `unchecked` (the shop does not ask him) let an order go."""
 
     source: Source
-    verdict: Word = Field(description="A word of the vendor's that nobody knows is `pending`: it lets nothing go.")
+    verdict: Word = Field(
+        description="A word of the vendor's that nobody knows is `pending`: it lets nothing go."
+    )
     detail: str = Field("", max_length=200, description="The vendor's own words.")
     score: float | None = Field(None, description="The vendor's, on its own scale.")
     at: datetime

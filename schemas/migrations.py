@@ -46,19 +46,25 @@ def arrange(texts: Mapping[str, str]) -> list[Migration]:
     found = []
     for name, text in texts.items():
         if not (match := NAME.fullmatch(name)):
-            raise MigrationsUnreadableError(f"{name} is no migration: call it NNNN_name.pre.sql or NNNN_name.post.sql")
+            raise MigrationsUnreadableError(
+                f"{name} is no migration: call it NNNN_name.pre.sql or NNNN_name.post.sql"
+            )
         found.append(Migration(name, int(match[1]), Phase[match[2].upper()], text))
     numbers = sorted({migration.number for migration in found})
     if numbers != list(range(1, len(numbers) + 1)):
         raise MigrationsUnreadableError(f"the numbers of the migrations have a gap: {numbers}")
-    placed = sorted(found, key=lambda migration: (migration.phase, migration.number, migration.name))
+    placed = sorted(
+        found, key=lambda migration: (migration.phase, migration.number, migration.name)
+    )
     for one, other in pairwise(placed):
         if (one.phase, one.number) == (other.phase, other.number):
             raise MigrationsUnreadableError(f"{one.name} and {other.name} have one number")
     return placed
 
 
-def pending(migrations: Iterable[Migration], applied: Mapping[str, str], *, post: bool) -> list[Migration]:
+def pending(
+    migrations: Iterable[Migration], applied: Mapping[str, str], *, post: bool
+) -> list[Migration]:
     """What is still to be run. A file that was applied with another text is refused: nobody knows what stands there."""
     to_run = []
     for migration in migrations:
@@ -77,7 +83,11 @@ class ChangedMigrationError(ValueError):
 def listing() -> list[Migration]:
     """The project's own."""
     folder = files("schemas").joinpath("migrations")
-    texts = {entry.name: entry.read_text("utf-8") for entry in folder.iterdir() if entry.name.endswith(".sql")}
+    texts = {
+        entry.name: entry.read_text("utf-8")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    }
     texts.pop(ROLES, None)
     return arrange(texts)
 

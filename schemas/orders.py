@@ -17,7 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.envelope import Snapshot
 
 Source = Annotated[
-    str, Field(pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path.")
+    str,
+    Field(
+        pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path."
+    ),
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
 # The door's `?` stands for an id that it could not read.
@@ -28,7 +31,9 @@ TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
 def order_of(key: bytes | None) -> str | None:
     """Whose data a record is, as far as its key tells: what cannot be read is a person's all the same."""
     text = (key or b"").decode("utf-8", "replace")
-    return text if ORDER_ID.fullmatch(text) and text.isprintable() and "\ufffd" not in text else None
+    return (
+        text if ORDER_ID.fullmatch(text) and text.isprintable() and "\ufffd" not in text else None
+    )
 
 
 class SnapshotPart(BaseModel):
@@ -67,11 +72,17 @@ class Line(SnapshotPart):
     name: str = Field("", max_length=300)
     quantity: int = Field(ge=0, le=1_000_000)
     total_minor: int = Field(0, description="0, and no amount, where `total_text` stands.")
-    recipient: Person | None = Field(None, description="Of a gift, who shall hold its tickets. None: the buyer.")
-    numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
-        (), max_length=2_000, description="Ticket numbers that the buyer chose, in the order of the tickets."
+    recipient: Person | None = Field(
+        None, description="Of a gift, who shall hold its tickets. None: the buyer."
     )
-    is_eticket: bool | None = Field(None, description="Whether it is delivered as a file. None: the shop does not say.")
+    numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (),
+        max_length=2_000,
+        description="Ticket numbers that the buyer chose, in the order of the tickets.",
+    )
+    is_eticket: bool | None = Field(
+        None, description="Whether it is delivered as a file. None: the shop does not say."
+    )
     variation_id: str = Field(
         "",
         max_length=64,
@@ -84,18 +95,28 @@ class Line(SnapshotPart):
 class Storefront(SnapshotPart):
     """The order as its shop last told it."""
 
-    status: str = Field(min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix.")
+    status: str = Field(
+        min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix."
+    )
     channel: str = Field(
         "",
         max_length=40,
         description="Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`.",
     )
-    number: str = Field("", max_length=64, description="What the shop prints; may differ from its id.")
+    number: str = Field(
+        "", max_length=64, description="What the shop prints; may differ from its id."
+    )
     currency: Currency = Field(description="ISO 4217. `XXX`, where `currency_text` stands.")
     total_minor: int = Field(description="0, and no amount, where `total_text` stands.")
-    refunded_minor: int = Field(0, ge=0, description="0, and no amount, where `refunded_text` stands.")
-    placed_at: datetime | None = Field(None, description="When the buyer placed it. None: the shop does not say.")
-    paid_at: datetime | None = Field(None, description="When payment was complete; shops keep it on cancelled orders.")
+    refunded_minor: int = Field(
+        0, ge=0, description="0, and no amount, where `refunded_text` stands."
+    )
+    placed_at: datetime | None = Field(
+        None, description="When the buyer placed it. None: the shop does not say."
+    )
+    paid_at: datetime | None = Field(
+        None, description="When payment was complete; shops keep it on cancelled orders."
+    )
     buyer: Person
     lines: tuple[Line, ...] = Field(max_length=500)
     currency_text: UncountableText = None
@@ -118,9 +139,15 @@ class Movement(SnapshotPart):
     """Money of an order that moved at a gateway, or may. Each is known by its kind and the gateway's reference."""
 
     gateway: Source
-    kind: MovementKind = Field(description="`warning`: an issuer's early word of fraud. `dispute`: chargebacks too.")
-    reference: str = Field(min_length=1, max_length=200, description="The gateway's id of the refund, dispute, ...")
-    payment: str = Field(min_length=1, max_length=200, description="The gateway's id of the payment it belongs to.")
+    kind: MovementKind = Field(
+        description="`warning`: an issuer's early word of fraud. `dispute`: chargebacks too."
+    )
+    reference: str = Field(
+        min_length=1, max_length=200, description="The gateway's id of the refund, dispute, ..."
+    )
+    payment: str = Field(
+        min_length=1, max_length=200, description="The gateway's id of the payment it belongs to."
+    )
     state: MovementState = Field(
         description="`open` is not decided, `done` moved the money, `failed` did not, `undone` brought it back."
     )
@@ -128,7 +155,9 @@ class Movement(SnapshotPart):
         None, description="In all, so far, under this reference. None: the gateway does not say."
     )
     currency: Currency | None = None
-    detail: str = Field("", max_length=200, description="The gateway's own words: a reason, a status.")
+    detail: str = Field(
+        "", max_length=200, description="The gateway's own words: a reason, a status."
+    )
     at: datetime
     amount_text: UncountableText = None
 
@@ -147,7 +176,9 @@ class OrderObserved(Snapshot):
     source: Source
     external_id: str = Field(min_length=1, max_length=200)
     storefront: Storefront | None = None
-    reached: dict[str, datetime] = Field(default_factory=dict, description="Status -> the last time it was told.")
+    reached: dict[str, datetime] = Field(
+        default_factory=dict, description="Status -> the last time it was told."
+    )
     is_deleted: bool = False
     movements: tuple[Movement, ...] = Field(
         (), description="What gateways say of its payments, by gateway, kind and reference."
@@ -158,7 +189,11 @@ class OrderObserved(Snapshot):
 
 
 RecipientEmail = Annotated[
-    str | None, Field(max_length=320, description="Of a gift; empty when only a name is known. None: it is no gift.")
+    str | None,
+    Field(
+        max_length=320,
+        description="Of a gift; empty when only a name is known. None: it is no gift.",
+    ),
 ]
 State = Literal["observed", "gated", "released", "refused", "cancelled"]
 
@@ -195,7 +230,9 @@ class OrderDecided(Snapshot):
     refund_due_tickets: int = Field(0, ge=0, description="Beyond tickets_per_order_max.")
 
 
-TicketStatus = Literal["Active", "Won", "Cancelled"]  # SF-038; set by what happens to the order, a draw or a door
+TicketStatus = Literal[
+    "Active", "Won", "Cancelled"
+]  # SF-038; set by what happens to the order, a draw or a door
 
 
 class CampaignSnapshot(SnapshotPart):
@@ -209,7 +246,9 @@ class CampaignSnapshot(SnapshotPart):
     zone: str = Field("UTC", description="IANA.")
     venue: str = ""
     design: str = "plain"
-    language: str = Field("", description="BCP 47, in which its tickets are printed. Empty: the design's first.")
+    language: str = Field(
+        "", description="BCP 47, in which its tickets are printed. Empty: the design's first."
+    )
 
 
 class Ticket(SnapshotPart):
@@ -218,7 +257,12 @@ class Ticket(SnapshotPart):
     ordinal: int = Field(ge=1)
     campaign_id: str
     number: str = Field(min_length=1, max_length=64)
-    code: str = Field(min_length=26, max_length=26, description="128 random bits in base32. Never logged.", repr=False)
+    code: str = Field(
+        min_length=26,
+        max_length=26,
+        description="128 random bits in base32. Never logged.",
+        repr=False,
+    )
     status: TicketStatus
     holder: Person
     recipient_email: RecipientEmail = None

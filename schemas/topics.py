@@ -17,7 +17,9 @@ class Topic:
     key: str
     written_by: str
     partitions: int = 8
-    retention_ms: int = 7 * DAY_MS  # personal data is found and shredded in the database, so the stream forgets it
+    retention_ms: int = (
+        7 * DAY_MS
+    )  # personal data is found and shredded in the database, so the stream forgets it
     max_message_bytes: int = 8 * MIB
     cleanup: str = "delete"
     is_stamped_by_broker: bool = (
@@ -30,7 +32,9 @@ class Group:
     """A consumer group, and so a service: it reads its topics and its own replays."""
 
     name: str
-    topics: tuple[str, ...]  # whoever holds partition 0 of the first one owns the timer: never reorder
+    topics: tuple[
+        str, ...
+    ]  # whoever holds partition 0 of the first one owns the timer: never reorder
 
     @property
     def service(self) -> str:
@@ -73,4 +77,6 @@ def replay_topic(group: str) -> Topic:
 
 def all_topics() -> tuple[Topic, ...]:
     """What an installation needs: the stream, and for each group its dead letters and its replays."""
-    return TOPICS + tuple(topic for group in GROUPS for topic in (dead_topic(group.name), replay_topic(group.name)))
+    return TOPICS + tuple(
+        topic for group in GROUPS for topic in (dead_topic(group.name), replay_topic(group.name))
+    )

@@ -17,12 +17,16 @@ from tests.support.side_by_side import Together
 from tests.support.stack import Databases, Servers, servers_for_tests
 
 # How long an example takes depends on what else the machine does: no test has a deadline, and none is too slow to be drawn.
-hypothesis.settings.register_profile("stubline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "stubline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("stubline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--pick", help="a feature (SF-014), a service (issuer), or words of a test's name or path")
+    parser.addoption(
+        "--pick", help="a feature (SF-014), a service (issuer), or words of a test's name or path"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

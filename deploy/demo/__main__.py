@@ -61,7 +61,9 @@ def main() -> int:
         console.print("starting the door, four workers and two senders ...")
         secret = secrets.token_urlsafe(24)
         sources = folder / "sources.toml"
-        sources.write_text(f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = ["env:DEMO_SHOP_SECRET"]\n')
+        sources.write_text(
+            f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = ["env:DEMO_SHOP_SECRET"]\n'
+        )
         environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
         running = held.enter_context(services(OUTCOME, environment, sources))
         reader = environment_of(servers.environment, "console")
@@ -135,7 +137,9 @@ def play(scene: Scene) -> float:
     begun = time.monotonic()
     store = scene.open_store()
     if store.orders_by_state():
-        raise StackError("the demonstration wants an empty database: its books are about its own evening only")
+        raise StackError(
+            "the demonstration wants an empty database: its books are about its own evening only"
+        )
     try:
         with shown(view, scene.console):
             per_second = min(CALLBACKS_PER_S_MAX, len(evening.callbacks) / EVENING_S)
@@ -166,7 +170,10 @@ def settle(store: Store, begun: float) -> float:
     while time.monotonic() < progress + PATIENCE_S:
         stages = store.stages()
         states = [state for _, state, _ in store.deliveries()]
-        found = tuple(sorted((name, stage.records, stage.lag) for name, stage in stages.items())), tuple(sorted(states))
+        found = (
+            tuple(sorted((name, stage.records, stage.lag) for name, stage in stages.items())),
+            tuple(sorted(states)),
+        )
         if found != last:
             last, progress, quiet_since = found, time.monotonic(), 0.0
         waiting = sum(stage.lag for stage in stages.values()) + states.count("due")

@@ -31,7 +31,11 @@ STORIES = {  # story -> (share, the statuses it goes through)
 }
 REPEATED_SHARE = 0.30
 SWAPPED_SHARE = 0.10
-SENSELESS = (b'{"id": "not a number", "status": 7}', b"[1, 2, 3]", b'{"id": 5, "line_items": "none"')
+SENSELESS = (
+    b'{"id": "not a number", "status": 7}',
+    b"[1, 2, 3]",
+    b'{"id": 5, "line_items": "none"',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,10 @@ def plan(orders: int, seed: int = 1, begins: datetime | None = None) -> Evening:
     """The same seed is the same evening, whatever the machine."""
     draw = random.Random(seed)
     begins = begins or datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
-    made = [_order(draw, 1_000 + number, begins + timedelta(seconds=7 * number)) for number in range(orders)]
+    made = [
+        _order(draw, 1_000 + number, begins + timedelta(seconds=7 * number))
+        for number in range(orders)
+    ]
     queue = list(_mixed(draw, made))
     for body in SENSELESS:
         queue.insert(draw.randrange(len(queue)), Callback("order.updated", body, None))
@@ -93,7 +100,9 @@ def plan(orders: int, seed: int = 1, begins: datetime | None = None) -> Evening:
         if again:  # later, when other things have happened
             places.append((place + draw.uniform(1, 60), replace(callback, completes=False)))
         places.append((place, callback))
-    return Evening(made, [callback for _, callback in sorted(places, key=lambda placed: placed[0])], repeats)
+    return Evening(
+        made, [callback for _, callback in sorted(places, key=lambda placed: placed[0])], repeats
+    )
 
 
 def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
@@ -103,7 +112,9 @@ def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
         Item(order_id * 10 + place, product_id, sku, name, draw.choice([1, 1, 2, 2, 3, 4]), cents)
         for place, (sku, product_id, name, cents) in enumerate(chosen)
     )
-    order = Order(Purchase(order_id, draw.choice(NAMES), f"buyer{order_id}@example.org", items), story)
+    order = Order(
+        Purchase(order_id, draw.choice(NAMES), f"buyer{order_id}@example.org", items), story
+    )
     at, told = begins, False
     for status in STORIES[story][1]:
         at += timedelta(seconds=draw.randint(1, 90))
@@ -113,7 +124,9 @@ def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
         topic = "order.updated" if order.callbacks else "order.created"
         completes = status == "completed" and not told
         told = told or completes
-        order.callbacks.append(Callback(topic, order_body(order.purchase, status, begins, at), order_id, completes))
+        order.callbacks.append(
+            Callback(topic, order_body(order.purchase, status, begins, at), order_id, completes)
+        )
     if len(order.callbacks) > 1 and story != "trashed" and draw.random() < SWAPPED_SHARE:
         order.callbacks.reverse()  # the last is told first: versions, not arrival, decide
     return order

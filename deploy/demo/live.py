@@ -31,17 +31,46 @@ class View:
 
     def draw(self, store: Store) -> Group:
         table = Table(expand=False)
-        for heading in ("stage", "records", "effects", "duplicates", "superseded", "dead", "lag", "records/s"):
-            table.add_column(heading, justify="left" if heading == "stage" else "right", min_width=9)
+        for heading in (
+            "stage",
+            "records",
+            "effects",
+            "duplicates",
+            "superseded",
+            "dead",
+            "lag",
+            "records/s",
+        ):
+            table.add_column(
+                heading, justify="left" if heading == "stage" else "right", min_width=9
+            )
         posted, planned = self.sent()
-        table.add_row("storefront", f"{posted:,} / {planned:,}", "", "", "", "", "", self._rate("storefront", posted))
+        table.add_row(
+            "storefront",
+            f"{posted:,} / {planned:,}",
+            "",
+            "",
+            "",
+            "",
+            "",
+            self._rate("storefront", posted),
+        )
         found = store.stages()
         for name in STAGES:
             if (stage := found.get(f"stubline.{name}")) is None:
                 table.add_row(name, *["-"] * 7)
                 continue
-            numbers = (stage.records, stage.effects, stage.duplicates, stage.superseded, stage.dead, stage.lag)
-            table.add_row(name, *(f"{number:,}" for number in numbers), self._rate(name, stage.records))
+            numbers = (
+                stage.records,
+                stage.effects,
+                stage.duplicates,
+                stage.superseded,
+                stage.dead,
+                stage.lag,
+            )
+            table.add_row(
+                name, *(f"{number:,}" for number in numbers), self._rate(name, stage.records)
+            )
         states = [state for _, state, _ in store.deliveries()]
         mails = f"{states.count('sent'):,} / {len(states):,}"
         table.add_row("mails", mails, "", "", "", "", "", self._rate("mails", states.count("sent")))

@@ -42,7 +42,9 @@ def read_mails(folder: Path) -> Mails:
         accepted += 1
         message: Message = box[key]
         seen.add(str(message["Message-ID"]))
-        first = first or next(iter((*folder.glob(f"new/{key}*"), *folder.glob(f"cur/{key}*"))), None)
+        first = first or next(
+            iter((*folder.glob(f"new/{key}*"), *folder.glob(f"cur/{key}*"))), None
+        )
     return Mails(accepted, len(seen), first)
 
 
@@ -90,7 +92,10 @@ def books(store: Store, evening: Evening, mails: Mails) -> list[Row]:
 def stream(store: Store) -> list[Row]:
     stages = store.stages()
     letters = store.dead_letters()
-    gap, lag = sum(stage.gap for stage in stages.values()), sum(stage.lag for stage in stages.values())
+    gap, lag = (
+        sum(stage.gap for stage in stages.values()),
+        sum(stage.lag for stage in stages.values()),
+    )
     gaps = sum(stage.gaps for stage in stages.values())
     stopped = [text for stage in stages.values() for text in stage.stopped]
     dead = sum(count for _, _, count in letters)
@@ -98,7 +103,12 @@ def stream(store: Store) -> list[Row]:
     return [
         Row("duplicates absorbed", f"{sum(stage.duplicates for stage in stages.values()):,}"),
         Row("superseded", f"{sum(stage.superseded for stage in stages.values()):,}"),
-        Row("dead letters", f"{dead} ({codes})", f"{len(SENSELESS)} senseless bodies", dead == len(SENSELESS)),
+        Row(
+            "dead letters",
+            f"{dead} ({codes})",
+            f"{len(SENSELESS)} senseless bodies",
+            dead == len(SENSELESS),
+        ),
         Row("records without an outcome", f"{gap}", "0", gap == 0),
         Row("offsets stepped over", f"{gaps}", "0", gaps == 0),
         Row("records not yet worked", f"{lag}", "0", lag == 0),

@@ -26,7 +26,9 @@ class Stage:
     dead: int = 0
     lag: int = 0
     gap: int = 0
-    gaps: int = 0  # offsets that were stepped over: holes of the log, of which nothing here makes any
+    gaps: int = (
+        0  # offsets that were stepped over: holes of the log, of which nothing here makes any
+    )
     stopped: list[str] = field(default_factory=list)
 
     @property
@@ -41,9 +43,23 @@ class Store:
 
     def stages(self) -> dict[str, Stage]:
         rows = self.connection.execute(SQL["stages"]).fetchall()
-        ends = BrokerAdmin(self.bootstrap_servers).ends({LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"})
+        ends = BrokerAdmin(self.bootstrap_servers).ends(
+            {LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"}
+        )
         stages: dict[str, Stage] = defaultdict(Stage)
-        for group, topic, partition, offset, effects, duplicates, superseded, dead, gaps, gap, stopped in rows:
+        for (
+            group,
+            topic,
+            partition,
+            offset,
+            effects,
+            duplicates,
+            superseded,
+            dead,
+            gaps,
+            gap,
+            stopped,
+        ) in rows:
             stage = stages[group]
             stage.gap += abs(gap)
             stage.gaps += gaps
@@ -65,7 +81,8 @@ class Store:
     def tickets_by_order(self) -> dict[str, tuple[int, int]]:
         """Order -> (active, ever numbered)."""
         return {
-            order: (active, numbered) for order, active, numbered in self.connection.execute(SQL["tickets_by_order"])
+            order: (active, numbered)
+            for order, active, numbered in self.connection.execute(SQL["tickets_by_order"])
         }
 
     def numbers(self) -> list[tuple[str, int, int, int]]:
@@ -75,14 +92,20 @@ class Store:
         ]
 
     def deliveries(self) -> list[tuple[str, str, float | None]]:
-        return [(order, state, sent_at) for order, state, sent_at in self.connection.execute(SQL["deliveries"])]
+        return [
+            (order, state, sent_at)
+            for order, state, sent_at in self.connection.execute(SQL["deliveries"])
+        ]
 
     def unsent_tickets(self) -> int:
         (found,) = self.connection.execute(SQL["unsent_tickets"]).fetchone() or (0,)
         return int(found)
 
     def dead_letters(self) -> list[tuple[str, str, int]]:
-        return [(group, code, letters) for group, code, letters in self.connection.execute(SQL["dead_letters"])]
+        return [
+            (group, code, letters)
+            for group, code, letters in self.connection.execute(SQL["dead_letters"])
+        ]
 
 
 def open_store(database_url: str, bootstrap_servers: str) -> Store:

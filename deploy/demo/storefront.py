@@ -39,14 +39,18 @@ class Storefront:
             await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
         self.sent += 1
 
-    async def _send(self, callbacks: Sequence[Callback], per_second: float, at_half: Callable[[], None]) -> None:
+    async def _send(
+        self, callbacks: Sequence[Callback], per_second: float, at_half: Callable[[], None]
+    ) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
         begun, tasks = time.monotonic(), set[asyncio.Task[None]]()
         async with httpx.AsyncClient(timeout=30.0) as client:
 
             async def post(callback: Callback, number: int) -> None:
                 async with slots:
-                    await asyncio.gather(*(self._post(client, callback, number) for _ in range(callback.twins)))
+                    await asyncio.gather(
+                        *(self._post(client, callback, number) for _ in range(callback.twins))
+                    )
 
             for number, callback in enumerate(callbacks):
                 await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
@@ -57,6 +61,8 @@ class Storefront:
                     await asyncio.to_thread(at_half)
             await asyncio.gather(*tasks)
 
-    def send(self, callbacks: Sequence[Callback], *, per_second: float, at_half: Callable[[], None]) -> None:
+    def send(
+        self, callbacks: Sequence[Callback], *, per_second: float, at_half: Callable[[], None]
+    ) -> None:
         """Returns when every callback was answered. `at_half` is called once, in between."""
         asyncio.run(self._send(callbacks, per_second, at_half))

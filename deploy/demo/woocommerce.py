@@ -16,7 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 SHOP_OFFSET = timedelta(hours=1)  # the shop's own clock
-PAID = frozenset({"processing", "completed", "refunded", "cancelled"})  # statuses of orders that were paid once
+PAID = frozenset(
+    {"processing", "completed", "refunded", "cancelled"}
+)  # statuses of orders that were paid once
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,10 @@ def _dates(name: str, at: datetime | None) -> dict[str, str | None]:
     if at is None:
         return {f"date_{name}": None, f"date_{name}_gmt": None}
     wanted = "%Y-%m-%dT%H:%M:%S"
-    return {f"date_{name}": (at + SHOP_OFFSET).strftime(wanted), f"date_{name}_gmt": at.strftime(wanted)}
+    return {
+        f"date_{name}": (at + SHOP_OFFSET).strftime(wanted),
+        f"date_{name}_gmt": at.strftime(wanted),
+    }
 
 
 def _php_json(body: dict[str, Any]) -> bytes:

@@ -11,7 +11,11 @@ REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 def stale() -> dict[Path, str]:
     """What each page should say, for those that say otherwise."""
     wanted = {REFERENCE / name: text for name, text in pages().items()}
-    return {path: text for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text}
+    return {
+        path: text
+        for path, text in wanted.items()
+        if not path.exists() or path.read_text("utf-8") != text
+    }
 
 
 def main() -> int:

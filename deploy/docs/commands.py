@@ -32,7 +32,8 @@ def commands_page() -> str:
     )
     text += "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in CODES.items())
     return text + "".join(
-        section(name, command) for name, command in every("stubline", typer.main.get_command(application()))
+        section(name, command)
+        for name, command in every("stubline", typer.main.get_command(application()))
     )
 
 
@@ -47,7 +48,11 @@ def every(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 
 def section(name: str, command: Any) -> str:
     told = re.sub(r"\s+", " ", command.help or "").strip()
-    options = [it for it in command.params if it.param_type_name == "option" and not EVERYWHERE & set(it.opts)]
+    options = [
+        it
+        for it in command.params
+        if it.param_type_name == "option" and not EVERYWHERE & set(it.opts)
+    ]
     words = [usage(it) for it in command.params if it.param_type_name == "argument"]
     words += [f"{it.opts[0]} {it.name.upper()}" for it in options if it.required]
     text = f"\n## {name}\n\n{told}\n\n    {' '.join([name, *words])}\n"

@@ -59,7 +59,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def settings_page() -> str:
     own = sorted(descendants(LaneSettings), key=settings.prefix)
-    others = [kind for kind in descendants(BaseSettings) if not issubclass(kind, LaneSettings) and kind is not Servers]
+    others = [
+        kind
+        for kind in descendants(BaseSettings)
+        if not issubclass(kind, LaneSettings) and kind is not Servers
+    ]
     text = (
         "# Settings\n\nAll settings come from the environment. A service refuses to start (exit code 78, one line) when a "
         "name under its prefix is unknown, and offers the nearest.\n\n## Servers\n\nEverything needs these two; `make` sets "
@@ -72,26 +76,42 @@ def settings_page() -> str:
     )
     text += settings_table(LaneSettings, LaneSettings.model_fields)
     for kind in [*own, *sorted(others, key=settings.prefix)]:
-        fields = {name: it for name, it in kind.model_fields.items() if it is not LaneSettings.model_fields.get(name)}
-        fields = {name: it for name, it in fields.items() if not same(it, LaneSettings.model_fields.get(name))}
+        fields = {
+            name: it
+            for name, it in kind.model_fields.items()
+            if it is not LaneSettings.model_fields.get(name)
+        }
+        fields = {
+            name: it
+            for name, it in fields.items()
+            if not same(it, LaneSettings.model_fields.get(name))
+        }
         if fields:
             text += f"\n## `{settings.prefix(kind)}*`\n\n{inspect.getdoc(kind) or ''}\n\n{settings_table(kind, fields)}"
     return text
 
 
 def same(field: FieldInfo, inherited: FieldInfo | None) -> bool:
-    return inherited is not None and (field.default, field.description) == (inherited.default, inherited.description)
+    return inherited is not None and (field.default, field.description) == (
+        inherited.default,
+        inherited.description,
+    )
 
 
 def descendants(kind: type[BaseSettings]) -> list[type[BaseSettings]]:
     """Only what services declare: tests have settings of their own."""
     below = [it for child in kind.__subclasses__() for it in (child, *descendants(child))]
-    return [it for it in dict.fromkeys(below) if it.__module__.startswith("services.") and it is not LaneSettings]
+    return [
+        it
+        for it in dict.fromkeys(below)
+        if it.__module__.startswith("services.") and it is not LaneSettings
+    ]
 
 
 def settings_table(kind: type[BaseSettings], fields: dict[str, FieldInfo]) -> str:
     rows = [
-        (f"`{shown_name(kind, name)}`", default(it), bounds(it), it.description or "") for name, it in fields.items()
+        (f"`{shown_name(kind, name)}`", default(it), bounds(it), it.description or "")
+        for name, it in fields.items()
     ]
     return table(("name", "default", "bounds", "what turning it means"), rows)
 
@@ -107,14 +127,20 @@ def default(field: FieldInfo) -> str:
 def bounds(field: FieldInfo) -> str:
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = [
-        f"{sign} {getattr(it, name)}" for it in field.metadata for name, sign in signs.items() if hasattr(it, name)
+        f"{sign} {getattr(it, name)}"
+        for it in field.metadata
+        for name, sign in signs.items()
+        if hasattr(it, name)
     ]
     found += [f"`{it.pattern}`" for it in field.metadata if getattr(it, "pattern", None)]
     return ", ".join(found)
 
 
 def metrics_page() -> str:
-    rows = [(f"`{it.name}`", type(it).__name__.lower(), ", ".join(it.labels), it.help) for it in metrics.declared()]
+    rows = [
+        (f"`{it.name}`", type(it).__name__.lower(), ", ".join(it.labels), it.help)
+        for it in metrics.declared()
+    ]
     return (
         "# Metrics\n\nEach process serves them at `/metrics` of its health door, for Prometheus. Sums are raised once a batch, "
         "after its commit; gauges about once a second. Only lanes that the process holds have series there.\n\n"
@@ -123,11 +149,19 @@ def metrics_page() -> str:
 
 
 def topics_page() -> str:
-    readers = {topic.name: [it.name for it in GROUPS if topic.name in it.topics] for topic in all_topics()}
+    readers = {
+        topic.name: [it.name for it in GROUPS if topic.name in it.topics] for topic in all_topics()
+    }
     for group in GROUPS:
         readers[f"{group.name}.replay.v1"].append(group.name)
     rows = [
-        (f"`{it.name}`", it.key, it.written_by, ", ".join(readers[it.name]) or "people and tools", *limits(it))
+        (
+            f"`{it.name}`",
+            it.key,
+            it.written_by,
+            ", ".join(readers[it.name]) or "people and tools",
+            *limits(it),
+        )
         for it in all_topics()
     ]
     return (
@@ -137,7 +171,19 @@ def topics_page() -> str:
         "replay must fit into a topic. The client unpacks a fetched batch whole, and bounds that for zstd alone (100 MB): whoever may "
         "write compressed batches can make a worker need their unpacked size in memory. Replicas: three, or as many as "
         "there are brokers; with three, `min.insync.replicas` is 2.\n\n"
-        + table(("topic", "key", "written by", "read by", "partitions", "kept", "largest record", "stamped by"), rows)
+        + table(
+            (
+                "topic",
+                "key",
+                "written by",
+                "read by",
+                "partitions",
+                "kept",
+                "largest record",
+                "stamped by",
+            ),
+            rows,
+        )
     )
 
 

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from services.delivery.printing.design.library import Design, DesignVariant, builtin, builtin_names, read
+from services.delivery.printing.design.library import (
+    Design,
+    DesignVariant,
+    builtin,
+    builtin_names,
+    read,
+)
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures, samples
 from services.delivery.printing.tools.proof import DesignProof
@@ -29,7 +35,10 @@ GAP, GROUND = 18, (229, 231, 235)
 def sources() -> dict[str, Design]:
     """Picture -> the design that it shows."""
     found = {f"{name}.png": builtin(name) for name in builtin_names()}
-    return found | {"both-ways.png": builtin("event-ticket"), "fits.png": read(HERE / "designs" / "fits")}
+    return found | {
+        "both-ways.png": builtin("event-ticket"),
+        "fits.png": read(HERE / "designs" / "fits"),
+    }
 
 
 def made_from() -> str:
@@ -45,11 +54,18 @@ def drawn(shelf: PlateCache) -> Iterator[tuple[str, Image.Image]]:
             whole = page(DesignProof(sizes[0], samples.facts(design), shelf), FITS_DPI)
             yield name, whole.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), whole.height))
         else:
-            yield name, in_a_row([page(DesignProof(it, samples.facts(design), shelf), DPI) for it in sizes])
+            yield (
+                name,
+                in_a_row(
+                    [page(DesignProof(it, samples.facts(design), shelf), DPI) for it in sizes]
+                ),
+            )
 
 
 def page(proof: DesignProof, dpi: float) -> Image.Image:
-    return pictures.raster(proof.printed(samples.usual(proof.chosen.design), samples.payload()), dpi)
+    return pictures.raster(
+        proof.printed(samples.usual(proof.chosen.design), samples.payload()), dpi
+    )
 
 
 def both_ways(proof: DesignProof) -> Image.Image:
@@ -60,7 +76,10 @@ def both_ways(proof: DesignProof) -> Image.Image:
 
 
 def in_a_row(pages: list[Image.Image]) -> Image.Image:
-    width, height = sum(it.width + GAP for it in pages) + GAP, max(it.height for it in pages) + 2 * GAP
+    width, height = (
+        sum(it.width + GAP for it in pages) + GAP,
+        max(it.height for it in pages) + 2 * GAP,
+    )
     ground, x = Image.new("RGB", (width, height), GROUND), GAP
     for it in pages:
         ground.paste(it, (x, GAP))
@@ -74,7 +93,9 @@ def main() -> int:
         for name, picture in drawn(PlateCache(Path(folder))):
             content = pictures.small_png(picture)
             (PICTURES / name).write_bytes(content)
-            print(f"docs/pictures/{name}: {picture.width} x {picture.height}, {len(content):,} bytes")
+            print(
+                f"docs/pictures/{name}: {picture.width} x {picture.height}, {len(content):,} bytes"
+            )
     (PICTURES / MADE_FROM).write_text(made_from(), "utf-8")
     return 0
 

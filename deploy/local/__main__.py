@@ -17,7 +17,9 @@ from deploy.local.roles import environment_of, environment_of_command
 from deploy.local.stack import STATE, Stack
 
 app = typer.Typer(
-    help="The local stack: Kafka, PostgreSQL and a mail server.", no_args_is_help=True, add_completion=False
+    help="The local stack: Kafka, PostgreSQL and a mail server.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 State = Annotated[Path, typer.Option(help="The stack's folder.")]
 ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -56,7 +58,13 @@ def status(state: State = STATE) -> None:
 def env(state: State = STATE) -> None:
     """Prints KEY=VALUE lines: `export $(make env)` in a shell."""
     found = servers.environment(state)
-    names = (servers.KAFKA, servers.DATABASE, "STUBLINE_DELIVERY_SMTP_URL", servers.FILES, servers.PLATES)
+    names = (
+        servers.KAFKA,
+        servers.DATABASE,
+        "STUBLINE_DELIVERY_SMTP_URL",
+        servers.FILES,
+        servers.PLATES,
+    )
     print("\n".join(f"{name}={found[name]}" for name in names if name in found))
 
 

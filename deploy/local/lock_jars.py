@@ -17,7 +17,9 @@ VERSIONS = [
         "2.25.4",
     ),  # Kafka speaks slf4j and brings log4j, but not what joins them
 ]
-VERAPDF = [("org.verapdf.apps", "greenfield-apps", "1.28.2")]  # one jar that holds all that it needs
+VERAPDF = [
+    ("org.verapdf.apps", "greenfield-apps", "1.28.2")
+]  # one jar that holds all that it needs
 HEADER = "# group:artifact:version and SHA-256 of each jar; made by `make lock`\n"
 
 
@@ -34,9 +36,18 @@ def write_lock(lock: Path, versions: list[tuple[str, str, str]], *options: str) 
         run_maven(folder, "dependency:copy-dependencies", *options, "-DoutputDirectory=jars")
         run_maven(folder, "dependency:list", *options, "-DoutputFile=list")
         coordinates = sorted(
-            set(re.findall(r"^ +([^:\s]+):([^:\s]+):jar:([^:\s]+):", (folder / "list").read_text(), re.MULTILINE))
+            set(
+                re.findall(
+                    r"^ +([^:\s]+):([^:\s]+):jar:([^:\s]+):",
+                    (folder / "list").read_text(),
+                    re.MULTILINE,
+                )
+            )
         )
-        lines = [f"{':'.join(found)} {sha256(folder / 'jars' / '-'.join(found[1:]))}\n" for found in coordinates]
+        lines = [
+            f"{':'.join(found)} {sha256(folder / 'jars' / '-'.join(found[1:]))}\n"
+            for found in coordinates
+        ]
     lock.write_text(HEADER + "".join(lines), "utf-8")
 
 

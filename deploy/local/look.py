@@ -94,14 +94,33 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
     ends = BrokerAdmin(bootstrap_servers).ends(keys - {TIMER})
     table = Table(
-        "group", "topic", "partition", "epoch", "next offset", "lag", "state", title=time.strftime("%H:%M:%S")
+        "group",
+        "topic",
+        "partition",
+        "epoch",
+        "next offset",
+        "lag",
+        "state",
+        title=time.strftime("%H:%M:%S"),
     )
     for lane in lanes:
         extent = ends.get(LaneKey(lane.topic, lane.partition))
-        behind = "no such partition" if extent is None else str(max(0, extent.readable - lane.next_offset))
+        behind = (
+            "no such partition"
+            if extent is None
+            else str(max(0, extent.readable - lane.next_offset))
+        )
         state = lane.stopped_code or ("unpublished" if lane.unpublished else "")
         if extent is not None and extent.readable < extent.high:
-            state = f"{state} waits for an open transaction ({extent.high - extent.readable})".strip()
-        place = (lane.consumer_group, lane.topic, str(lane.partition), str(lane.epoch), str(lane.next_offset))
+            state = (
+                f"{state} waits for an open transaction ({extent.high - extent.readable})".strip()
+            )
+        place = (
+            lane.consumer_group,
+            lane.topic,
+            str(lane.partition),
+            str(lane.epoch),
+            str(lane.next_offset),
+        )
         table.add_row(*place, behind, state)
     Console().print(table)

@@ -32,7 +32,14 @@ class Mail(Server):
     def start(self) -> None:
         if self.running:
             return
-        options = ["--port", str(self.port), "--maildir", str(self.maildir), "--control", str(self._control)]
+        options = [
+            "--port",
+            str(self.port),
+            "--maildir",
+            str(self.maildir),
+            "--control",
+            str(self._control),
+        ]
         command = [sys.executable, "-m", "deploy.local.smtp", *options]
         self.spawn(Plan(command, os.environ, ROOT, signal.SIGTERM))
         self.wait_ready(lambda: listens(self.port))

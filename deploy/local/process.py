@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-CLOSED_FOLDER, CLOSED_FILE, UMASK = 0o700, 0o600, 0o077  # of all that a stack makes: for its owner alone
+CLOSED_FOLDER, CLOSED_FILE, UMASK = (
+    0o700,
+    0o600,
+    0o077,
+)  # of all that a stack makes: for its owner alone
 LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -46,7 +50,9 @@ class Identity:
         return None
 
     def write(self, file: Path) -> None:
-        replace_text(file, json.dumps({"pid": self.pid, "started": self.started, "boot": self.boot}))
+        replace_text(
+            file, json.dumps({"pid": self.pid, "started": self.started, "boot": self.boot})
+        )
 
     @property
     def alive(self) -> bool:
@@ -75,7 +81,12 @@ def freeze(pid: int) -> None:
     """Returns when it stands still, or is gone: the signal alone returns before."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
-    wait_until(f"the halt of process {pid}", lambda: (stat(pid) or ["X"])[0] in "TtZX", seconds=5, pause=0.002)
+    wait_until(
+        f"the halt of process {pid}",
+        lambda: (stat(pid) or ["X"])[0] in "TtZX",
+        seconds=5,
+        pause=0.002,
+    )
 
 
 @cache
@@ -86,7 +97,9 @@ def boot_id() -> str:
 def replace_text(file: Path, text: str, mode: int = CLOSED_FILE) -> None:
     """All of it or what was there before; nobody else may read it."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as out:
+    with os.fdopen(
+        os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
+    ) as out:
         out.write(text)
     new.replace(file)
 
@@ -99,7 +112,9 @@ def closed_folder(folder: Path) -> Path:
     return folder
 
 
-def wait_until(what: str, ready: Callable[[], bool], *, seconds: float, pause: float = 0.03) -> None:
+def wait_until(
+    what: str, ready: Callable[[], bool], *, seconds: float, pause: float = 0.03
+) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
@@ -182,7 +197,9 @@ class Server(ABC):
         identity.write(self.pid_file)
 
     def _fork(self, command: list[str], plan: Plan) -> subprocess.Popen[bytes]:
-        handle = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, CLOSED_FILE)
+        handle = os.open(
+            self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, CLOSED_FILE
+        )
         with os.fdopen(handle, "ab") as log:
             return subprocess.Popen(
                 command,
@@ -206,7 +223,9 @@ class Server(ABC):
     def died(self) -> StackError:
         lines = self.log_file.read_text("utf-8", "replace").splitlines()[-15:]
         return StackError(
-            "\n".join([f"{self.name} ended while it started; the last lines of {self.log_file}:", *lines])
+            "\n".join(
+                [f"{self.name} ended while it started; the last lines of {self.log_file}:", *lines]
+            )
         )
 
     def send(self, number: int) -> None:

@@ -32,7 +32,9 @@ class Program(Server):
 
     public_port = 0
 
-    def __init__(self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]
+    ) -> None:
         """`environment`: all of it; nothing of the caller's own is added."""
         super().__init__(name, state, port, detached=False)
         self._command = [sys.executable, "-m", module]
@@ -53,7 +55,9 @@ class Program(Server):
 
     def is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/readyz", timeout=1
+            ) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -72,7 +76,9 @@ class Services:
     programs: dict[str, Program] = field(default_factory=dict)
     _ports: set[int] = field(default_factory=set)
 
-    def add(self, name: str, module: str, port_variable: str, role: str | None, **settings: str) -> Program:
+    def add(
+        self, name: str, module: str, port_variable: str, role: str | None, **settings: str
+    ) -> Program:
         """`role`: the database's, without its prefix; None for a process that needs no database."""
         port = self._free_port()
         own = environment_of({**os.environ, **self.environment}, role)
@@ -84,7 +90,9 @@ class Services:
         """The webhook endpoint, with a port for the public and another for its health server."""
         public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
         ports = {PUBLIC_PORT: str(public_port)}
-        program = self.add("door", "services.ingest.webhooks", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports)
+        program = self.add(
+            "door", "services.ingest.webhooks", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports
+        )
         program.public_port = public_port
         return program
 
@@ -95,7 +103,9 @@ class Services:
 
     def twin(self, stage: str) -> Program:
         """A second member of a stage's group."""
-        return self.add(f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
+        return self.add(
+            f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage
+        )
 
     def start(self) -> None:
         for program in self.programs.values():
@@ -110,7 +120,9 @@ class Services:
     @property
     def health(self) -> str:
         """Each process's /readyz and /metrics, by its name."""
-        return ", ".join(f"{name} http://127.0.0.1:{it.port}/metrics" for name, it in self.programs.items())
+        return ", ".join(
+            f"{name} http://127.0.0.1:{it.port}/metrics" for name, it in self.programs.items()
+        )
 
     @property
     def door(self) -> str:
@@ -139,7 +151,12 @@ def services(
 def main() -> int:
     """`make run`: all services in the foreground, on the servers that the environment names, until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="make run")
-    parser.add_argument("--sources", type=Path, required=True, help="The shops whose callbacks the door takes (TOML).")
+    parser.add_argument(
+        "--sources",
+        type=Path,
+        required=True,
+        help="The shops whose callbacks the door takes (TOML).",
+    )
     parser.add_argument("--door-port", type=int, default=8080)
     given = parser.parse_args()
     ended = threading.Event()
@@ -155,7 +172,9 @@ def main() -> int:
         )
         while not ended.wait(1.0):
             if gone := [name for name, program in running.programs.items() if not program.running]:
-                raise StackError(f"{', '.join(gone)} ended; its log in {ROOT / '.local' / 'logs'} says why")
+                raise StackError(
+                    f"{', '.join(gone)} ended; its log in {ROOT / '.local' / 'logs'} says why"
+                )
     return 0
 
 

@@ -49,5 +49,7 @@ def may_set(url: str, role: str) -> bool:
         with psycopg.connect(url, connect_timeout=5) as connection:
             row = connection.execute(MAY_SET, [f"stubline_{role}"]).fetchone()
     except psycopg.OperationalError as error:
-        raise StackError(f"the database does not answer: {str(error).partition(chr(10))[0]}") from None
+        raise StackError(
+            f"the database does not answer: {str(error).partition(chr(10))[0]}"
+        ) from None
     return bool(row and row[0])

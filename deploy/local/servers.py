@@ -19,7 +19,9 @@ def named_by_environment() -> bool:
     named = [name for name in (KAFKA, DATABASE) if os.environ.get(name)]
     if len(named) == 1:
         other = DATABASE if named == [KAFKA] else KAFKA
-        raise StackError(f"{named[0]} is set and {other} is not; set both to use your own servers, or none")
+        raise StackError(
+            f"{named[0]} is set and {other} is not; set both to use your own servers, or none"
+        )
     return bool(named)
 
 

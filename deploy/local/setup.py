@@ -26,7 +26,11 @@ LIBRARIES = {  # what WeasyPrint loads, and the package that brings it
     "libfontconfig.so.1": "libfontconfig1",
 }
 FONT_PACKAGE = "fonts-dejavu-core"
-FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("~/.local/share/fonts"))
+FONT_FOLDERS = (
+    Path("/usr/share/fonts"),
+    Path("/usr/local/share/fonts"),
+    Path("~/.local/share/fonts"),
+)
 PIP_TO_UV = {  # pip's configuration -> what uv reads
     "cert": "SSL_CERT_FILE",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -44,7 +48,8 @@ def apt_install(packages: list[str], why: str) -> None:
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
     may = not sudo or (
-        shutil.which("sudo") and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
+        shutil.which("sudo")
+        and subprocess.run([*sudo, "true"], capture_output=True, check=False).returncode == 0
     )
     if not may or shutil.which("apt-get") is None:
         stop(f"{why}; run: sudo {' '.join(command)}")
@@ -59,7 +64,10 @@ def apt_install(packages: list[str], why: str) -> None:
 
 
 def make_venv() -> None:
-    if PYTHON.exists() and subprocess.run([PYTHON, "-c", ""], capture_output=True, check=False).returncode == 0:
+    if (
+        PYTHON.exists()
+        and subprocess.run([PYTHON, "-c", ""], capture_output=True, check=False).returncode == 0
+    ):
         return
     command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
     if subprocess.run(command, capture_output=True, check=False).returncode == 0:
@@ -85,20 +93,35 @@ def uv_environment(pip_config: str) -> dict[str, str]:
             told[PIP_TO_UV[option]] = separator.join(value.strip("'\"").replace("\\n", " ").split())
     if "UV_INDEX_URL" in os.environ:
         told.pop("UV_DEFAULT_INDEX", None)
-    return {**told, **os.environ, "VIRTUAL_ENV": str(VENV), "UV_NO_PROGRESS": "1", "UV_PYTHON": str(PYTHON)}
+    return {
+        **told,
+        **os.environ,
+        "VIRTUAL_ENV": str(VENV),
+        "UV_NO_PROGRESS": "1",
+        "UV_PYTHON": str(PYTHON),
+    }
 
 
 def install() -> None:
     """The locked packages, then the project itself as an editable install; that one asks no index for anything."""
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
-    lock, project = ["--require-hashes", "-r", "requirements/dev.txt"], ["--no-build-isolation", "--no-deps", "-e", "."]
+    lock, project = (
+        ["--require-hashes", "-r", "requirements/dev.txt"],
+        ["--no-build-isolation", "--no-deps", "-e", "."],
+    )
     if subprocess.run([PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode:
         run([str(PYTHON), "-m", "ensurepip"])
-    config = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
+    config = subprocess.run(
+        [*pip, "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
     environment = uv_environment(config)
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--quiet"]
     first = [*pip, "install", "--quiet", "--require-hashes", "-r", "requirements/uv.txt"]
-    if tried(first) and tried([*uv, *lock], environment) and tried([*uv, *project, "--offline"], environment):
+    if (
+        tried(first)
+        and tried([*uv, *lock], environment)
+        and tried([*uv, *project, "--offline"], environment)
+    ):
         return
     print("setup: uv did not get through; pip takes a little longer", flush=True)
     run([*pip, "install", "--quiet", *lock])

@@ -58,7 +58,13 @@ async def serve(port: int, inbox: Inbox) -> None:
     loop = asyncio.get_running_loop()
 
     def connection() -> SMTP:
-        return SMTP(inbox, hostname="localhost", ident="Stubline", enable_SMTPUTF8=True, data_size_limit=MAIL_BYTES_MAX)
+        return SMTP(
+            inbox,
+            hostname="localhost",
+            ident="Stubline",
+            enable_SMTPUTF8=True,
+            data_size_limit=MAIL_BYTES_MAX,
+        )
 
     server = await loop.create_server(connection, HOST, port, reuse_address=True)
     stopped = asyncio.Event()

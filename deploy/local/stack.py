@@ -45,13 +45,19 @@ LOGS_OF_LAST_RUN = STATE / "logs-of-last-run"
 class Stack:
     def __init__(self, state_dir: Path, brokers: int = 1, *, detached: bool = False) -> None:
         self.state_dir = state_dir.resolve()
-        if not self.state_dir.exists() or self.state_dir == STATE or (self.state_dir / "ports.json").exists():
+        if (
+            not self.state_dir.exists()
+            or self.state_dir == STATE
+            or (self.state_dir / "ports.json").exists()
+        ):
             closed_folder(self.state_dir).chmod(CLOSED_FOLDER)  # an earlier release left it open
         numbers = range(1, brokers + 1)
         names = [name for n in numbers for name in (f"kafka-{n}", f"controller-{n}")]
         with self._lock():
             ports = kept_ports(self.state_dir, [*names, "postgres", "smtp"])
-        self.kafka = [Broker(self.state_dir, n, ports, brokers=brokers, detached=detached) for n in numbers]
+        self.kafka = [
+            Broker(self.state_dir, n, ports, brokers=brokers, detached=detached) for n in numbers
+        ]
         self.postgres = Postgres(self.state_dir, ports["postgres"], detached=detached)
         self.smtp = Mail(self.state_dir, ports["smtp"], detached=detached)
 
@@ -131,7 +137,10 @@ class Stack:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -157,7 +166,11 @@ class Stack:
     def _wait_for_cluster(self) -> None:
         """All brokers are known and one is the controller."""
         admin = AdminClient(
-            {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 100}
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "log_level": 0,
+                "reconnect.backoff.max.ms": 100,
+            }
         )
 
         def complete() -> bool:
@@ -171,7 +184,9 @@ class Stack:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Two commands at once do not start two of the same."""
-        handle = os.open(self.state_dir / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, CLOSED_FILE)
+        handle = os.open(
+            self.state_dir / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, CLOSED_FILE
+        )
         with os.fdopen(handle, "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -31,10 +31,16 @@ def look(observed: OrderObserved) -> OrderLook | None:
     if front is None:
         return None
     buyer = front.buyer.email.lower() or front.buyer.name.casefold()
-    lines = sorted((line.product_id or line.sku or line.name, line.quantity) for line in front.lines if line.quantity)
+    lines = sorted(
+        (line.product_id or line.sku or line.name, line.quantity)
+        for line in front.lines
+        if line.quantity
+    )
     times = [*observed.reached.values(), *filter(None, (front.placed_at, front.paid_at))]
     if not (buyer and lines and times):
         return None
     total = front.total_minor if front.total_text is None else front.total_text
-    told = orjson.dumps([observed.source, buyer, front.currency_text or front.currency, total, lines])
+    told = orjson.dumps(
+        [observed.source, buyer, front.currency_text or front.currency, total, lines]
+    )
     return OrderLook(hashlib.sha256(told).digest(), min(times))

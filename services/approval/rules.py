@@ -73,7 +73,9 @@ class PreparedPolicy:
 
 
 def prepare(policy: Policy) -> PreparedPolicy:
-    awaited = "payment" if policy.is_by_payment else "status " + " or ".join(sorted(policy.statuses))
+    awaited = (
+        "payment" if policy.is_by_payment else "status " + " or ".join(sorted(policy.statuses))
+    )
     return PreparedPolicy(policy, policy.version, policy.satisfying, f"waiting for {awaited}")
 
 
@@ -91,13 +93,19 @@ class Decision(NamedTuple):
     refund_due_tickets: int
 
 
-Gate: TypeAlias = Callable[[OrderObserved], Sequence[str]]  # reasons to keep a released order back; none: it may go
+Gate: TypeAlias = Callable[
+    [OrderObserved], Sequence[str]
+]  # reasons to keep a released order back; none: it may go
 
 
-def decide(observed: OrderObserved, prepared: PreparedPolicy, gates: Sequence[Gate] = ()) -> Decision:
+def decide(
+    observed: OrderObserved, prepared: PreparedPolicy, gates: Sequence[Gate] = ()
+) -> Decision:
     """See the module. Gates are asked only about what would be released."""
     state, reasons = judge(observed, prepared)
-    if state == "released" and (held := tuple(reason for gate in gates for reason in gate(observed))):
+    if state == "released" and (
+        held := tuple(reason for gate in gates for reason in gate(observed))
+    ):
         state, reasons = "gated", held
     front = observed.storefront
     if front is None:
@@ -124,7 +132,9 @@ def judge(observed: OrderObserved, prepared: PreparedPolicy) -> tuple[State, tup
     return by_status(status, observed.reached, prepared)
 
 
-def by_status(status: str, told: Mapping[str, datetime], prepared: PreparedPolicy) -> tuple[State, tuple[str, ...]]:
+def by_status(
+    status: str, told: Mapping[str, datetime], prepared: PreparedPolicy
+) -> tuple[State, tuple[str, ...]]:
     """Of a status that does not cancel, and when each was last told."""
     if status in prepared.satisfying:
         return "released", (f"status {status}",)
@@ -139,7 +149,10 @@ def by_status(status: str, told: Mapping[str, datetime], prepared: PreparedPolic
 
 def _latest(told: Mapping[str, datetime], names: frozenset[str]) -> tuple[datetime, str] | None:
     """When one of these statuses was last told; of two at the same instant the greater name, so that the answer is one."""
-    return max(((at, name) for word, at in told.items() if (name := status_of(word)) in names), default=None)
+    return max(
+        ((at, name) for word, at in told.items() if (name := status_of(word)) in names),
+        default=None,
+    )
 
 
 def nothing(lines: Sequence[Line]) -> tuple[LineDecision, ...]:

@@ -10,7 +10,14 @@ from typing import Any
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.approval.rules import PreparedPolicy, policy_of, prepare, status_of, trigger_problems, unlisted
+from services.approval.rules import (
+    PreparedPolicy,
+    policy_of,
+    prepare,
+    status_of,
+    trigger_problems,
+    unlisted,
+)
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
@@ -60,10 +67,16 @@ class Policies:
 
 def policies(settings: ApprovalSettings) -> Policies:
     """Raises ConfigurationError with everything that is wrong, each with its place and its remedy."""
-    custom = frozenset(status_of(word) for word in settings.custom_statuses.split(",") if word.strip())
+    custom = frozenset(
+        status_of(word) for word in settings.custom_statuses.split(",") if word.strip()
+    )
     problems: list[str] = []
-    default = _policy(variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom, problems)
-    warnings = _warnings(variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom)
+    default = _policy(
+        variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom, problems
+    )
+    warnings = _warnings(
+        variable(ApprovalSettings, "issue_when"), settings.issue_when.split(","), custom
+    )
     by_source = {}
     for source, words in _sources(settings.policy_file, problems).items():
         place = f"{settings.policy_file}: sources.{source}.issue_when"
@@ -75,7 +88,9 @@ def policies(settings: ApprovalSettings) -> Policies:
     return Policies(default, by_source, settings.duplicate_window_s, tuple(warnings))
 
 
-def _policy(place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]) -> PreparedPolicy | None:
+def _policy(
+    place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]
+) -> PreparedPolicy | None:
     found = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
     problems.extend(found)
     return None if found else prepare(policy_of(words))
@@ -98,13 +113,19 @@ def _sources(file: str, problems: list[str]) -> dict[str, list[str]]:
     except bounded.FileUnusableError as error:
         problems.append(f"{file}: {error}")
         return {}
-    problems.extend(f"{file}: {key} is no key here; only [sources.NAME] is" for key in document if key != "sources")
+    problems.extend(
+        f"{file}: {key} is no key here; only [sources.NAME] is"
+        for key in document
+        if key != "sources"
+    )
     sources = document.get("sources", {})
     if not isinstance(sources, dict):
         problems.append(f"{file}: sources is a table: [sources.NAME]")
         return {}
     return {
-        name: words for name, table in sources.items() if (words := _words(file, name, table, problems)) is not None
+        name: words
+        for name, table in sources.items()
+        if (words := _words(file, name, table, problems)) is not None
     }
 
 
@@ -113,12 +134,16 @@ def _words(file: str, source: str, table: Any, problems: list[str]) -> list[str]
         problems.append(f"{file}: sources.{source} is a table")
         return None
     problems.extend(
-        f"{file}: sources.{source}.{key} is no key; did you mean issue_when?" for key in table if key != "issue_when"
+        f"{file}: sources.{source}.{key} is no key; did you mean issue_when?"
+        for key in table
+        if key != "issue_when"
     )
     words = table.get("issue_when", [])
     if isinstance(words, str):
         return words.split(",")
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         return words
-    problems.append(f'{file}: sources.{source}.issue_when is a list of statuses, such as ["completed"]')
+    problems.append(
+        f'{file}: sources.{source}.issue_when is a list of statuses, such as ["completed"]'
+    )
     return None

@@ -56,13 +56,19 @@ class ApprovalStore:
 
     def lock_orders(self, order_ids: Sequence[str]) -> tuple[int, dict[str, ApprovalOrderRow]]:
         """The generation, and those that have a row; the others are new."""
-        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
-        return rows[0][0], {row[1]: ApprovalOrderRow._make(row[1:]) for row in rows if row[1] is not None}
+        rows = self.transaction.execute(
+            SQL["lock_orders"], {"order_ids": texts(order_ids)}
+        ).fetchall()
+        return rows[0][0], {
+            row[1]: ApprovalOrderRow._make(row[1:]) for row in rows if row[1] is not None
+        }
 
     def add_orders(self, rows: Sequence[DecidedRow]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
         if self.transaction.execute(SQL["add_orders"], _orders(rows)).rowcount != len(rows):
-            raise SerializationFailure("another lane has just decided one of these orders for the first time")
+            raise SerializationFailure(
+                "another lane has just decided one of these orders for the first time"
+            )
 
     def save_orders(self, rows: Sequence[DecidedRow]) -> None:
         self.transaction.execute(SQL["save_orders"], _orders(rows))

@@ -29,19 +29,26 @@ def parse(record: Record) -> OrderObserved:
 
 
 def handle(
-    batch: Sequence[OrderObserved], transaction: Session, policies: Policies, gates: Sequence[Gate] = ()
+    batch: Sequence[OrderObserved],
+    transaction: Session,
+    policies: Policies,
+    gates: Sequence[Gate] = (),
 ) -> list[Outcome]:
     """One outcome each, in order. Three or four round trips for any size, one when nothing was new."""
     store, order_ids = ApprovalStore(transaction), sorted({observed.key for observed in batch})
     generation, known = store.lock_orders(order_ids)
     rows = {order_id: known.get(order_id) or ApprovalOrderRow(order_id) for order_id in order_ids}
-    outcomes, latest = classify_snapshots(batch, {order_id: row.observed for order_id, row in rows.items()})
+    outcomes, latest = classify_snapshots(
+        batch, {order_id: row.observed for order_id, row in rows.items()}
+    )
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
         saved, said = say(observed, row, generation, policies, gates)
         decided.append(saved)
-        outcomes[place] = Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
+        outcomes[place] = (
+            Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
+        )
     if new := [it for it in decided if it.order_id not in known]:
         store.add_orders(new)
     if changed := [it for it in decided if it.order_id in known]:
@@ -52,7 +59,11 @@ def handle(
 
 
 def say(
-    observed: OrderObserved, row: ApprovalOrderRow, generation: int, policies: Policies, gates: Sequence[Gate]
+    observed: OrderObserved,
+    row: ApprovalOrderRow,
+    generation: int,
+    policies: Policies,
+    gates: Sequence[Gate],
 ) -> tuple[DecidedRow, SerializedSnapshot | None]:
     """The decision as it is kept and, when it differs from the last, as it is said."""
     prepared = policies.of(observed.source)
@@ -77,7 +88,11 @@ def say(
         look=seen,
         alike_s=policies.duplicate_window_s if seen else None,
     )
-    said = SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body) if is_news else None
+    said = (
+        SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body)
+        if is_news
+        else None
+    )
     return saved, said
 
 
@@ -150,6 +165,10 @@ def service(policies: Policies, gates: Sequence[Gate] = ()) -> Service[OrderObse
 
 
 def _handle(
-    batch: Sequence[OrderObserved], transaction: Session, *, policies: Policies, gates: Sequence[Gate]
+    batch: Sequence[OrderObserved],
+    transaction: Session,
+    *,
+    policies: Policies,
+    gates: Sequence[Gate],
 ) -> list[Outcome]:
     return handle(batch, transaction, policies, gates)

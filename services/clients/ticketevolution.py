@@ -58,9 +58,13 @@ class TicketEvolution:
             "direct_buyer_type": direct_buyer_type,
             "updated_at.gte": updated_since,
         }
-        answer = _loaded(self._get("/v9/orders", {name: text for name, text in wanted.items() if text}))
+        answer = _loaded(
+            self._get("/v9/orders", {name: text for name, text in wanted.items() if text})
+        )
         orders = answer.get("orders") if isinstance(answer, dict) else answer
-        if not isinstance(orders, list) or (orders and not any(isinstance(order, dict) for order in orders)):
+        if not isinstance(orders, list) or (
+            orders and not any(isinstance(order, dict) for order in orders)
+        ):
             raise ValueError("the answer holds no list of orders")
         return orders
 
@@ -75,7 +79,9 @@ class TicketEvolution:
 
     def _get(self, path: str, query: Mapping[str, str], bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
         """What is signed is read back from the request that is sent: sorted by name, blanks as plus signs, no port."""
-        request = self.http.build_request("GET", f"{self.url}{path}?{urlencode(sorted(query.items()))}".rstrip("?"))
+        request = self.http.build_request(
+            "GET", f"{self.url}{path}?{urlencode(sorted(query.items()))}".rstrip("?")
+        )
         sent, _, asked = request.url.raw_path.decode("ascii").partition("?")
         request.headers["Accept"] = "application/json"
         request.headers["X-Token"] = self.token

@@ -15,11 +15,21 @@ from services.runtime.admin.cli_support import AsJson
 from services.runtime.text import one_line
 
 app = typer.Typer(no_args_is_help=True)
-orders = typer.Typer(no_args_is_help=True, help="Orders: what is known, decided, issued and delivered.")
+orders = typer.Typer(
+    no_args_is_help=True, help="Orders: what is known, decided, issued and delivered."
+)
 app.add_typer(orders, name="orders")
 
 STATES = get_args(State)
-COLUMNS = ("order_id", "number", "state", "reasons", "refund_due_tickets", "looks_like", "decided_at")
+COLUMNS = (
+    "order_id",
+    "number",
+    "state",
+    "reasons",
+    "refund_due_tickets",
+    "looks_like",
+    "decided_at",
+)
 PARTS = {  # part -> the columns that people see
     "lookalikes": ("order_id", "number", "state", "placed_at"),
     "facts": ("fact", "says", "version"),
@@ -45,28 +55,42 @@ PARTS = {  # part -> the columns that people see
 @orders.command("list")
 def listing(
     *,
-    state: Annotated[str | None, typer.Option(metavar="STATE", help=f"One of {', '.join(STATES)}.")] = None,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help=f"One of {', '.join(STATES)}.")
+    ] = None,
     suspected: Annotated[
-        bool, typer.Option("--suspected-duplicates", help="Only orders that look like another one that stands.")
+        bool,
+        typer.Option(
+            "--suspected-duplicates", help="Only orders that look like another one that stands."
+        ),
     ] = False,
     refund_due: Annotated[
-        bool, typer.Option("--refund-due", help="Only orders that paid for tickets which they cannot get.")
+        bool,
+        typer.Option(
+            "--refund-due", help="Only orders that paid for tickets which they cannot get."
+        ),
     ] = False,
-    orders_max: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
+    orders_max: Annotated[
+        int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Orders, the last decided first, and which others look the same: one buyer, total and lines, placed close together."""
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
     with cli_support.connected() as connection:
-        found = listed(connection, state, orders_max, only_alike=suspected, only_refund_due=refund_due)
+        found = listed(
+            connection, state, orders_max, only_alike=suspected, only_refund_due=refund_due
+        )
     cli_support.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
 
 
 @orders.command()
 def show(
     *,
-    order_id: Annotated[str, typer.Argument(metavar="ORDER", help="SOURCE:EXTERNAL_ID, for example shop:727.")],
+    order_id: Annotated[
+        str, typer.Argument(metavar="ORDER", help="SOURCE:EXTERNAL_ID, for example shop:727.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead letters."""
@@ -78,13 +102,17 @@ def show(
     console = Console(highlight=False)
     reasons = "; ".join(found.get("reasons") or ())
     state = found.get("state") or "not decided yet"
-    console.print(Text(f"{one_line(order_id)}  {state}  {one_line(reasons)}".rstrip(), style="bold"))
+    console.print(
+        Text(f"{one_line(order_id)}  {state}  {one_line(reasons)}".rstrip(), style="bold")
+    )
     if buyer := found.get("buyer"):
         console.print(Text(one_line(f"{buyer.get('name', '')} <{buyer.get('email', '')}>")))
     if due := found["refund_due"]:
         console.print(Text(_refund_due(due), style="bold red"))
     if found.get("incidents"):
-        console.print(Text(one_line(f"incidents: {len(found['incidents'])} keys came with two meanings")))
+        console.print(
+            Text(one_line(f"incidents: {len(found['incidents'])} keys came with two meanings"))
+        )
     for name, columns in PARTS.items():
         if found[name]:
             console.print(Text(f"\n{name}", style="dim"))
@@ -93,14 +121,22 @@ def show(
 
 def _refund_due(rows: list[dict[str, Any]]) -> str:
     """One sentence: how many tickets, and how much money where it is known."""
-    tickets, known = sum(row["tickets"] for row in rows), [row for row in rows if row["amount_minor"] is not None]
+    tickets, known = (
+        sum(row["tickets"] for row in rows),
+        [row for row in rows if row["amount_minor"] is not None],
+    )
     sums: dict[str, int] = {}
     for row in known:
         sums[row["currency"] or ""] = sums.get(row["currency"] or "", 0) + int(row["amount_minor"])
     money = ", ".join(f"{amount} {one_line(currency)}".strip() for currency, amount in sums.items())
     unknown = "" if len(known) == len(rows) else "; the amount of other lines is not known"
-    return f"refund due: {tickets} tickets" + (f", {money} in minor units" if money else "") + unknown
+    return (
+        f"refund due: {tickets} tickets" + (f", {money} in minor units" if money else "") + unknown
+    )
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: "; ".join(map(str, part)) if isinstance(part, list) else part for name, part in row.items()}
+    return {
+        name: "; ".join(map(str, part)) if isinstance(part, list) else part
+        for name, part in row.items()
+    }

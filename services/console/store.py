@@ -11,7 +11,16 @@ from services.runtime.admin.refusals import TargetUnknown
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
-PARTS = ("lookalikes", "facts", "decisions", "tickets", "refund_due", "waiting", "deliveries", "letters")
+PARTS = (
+    "lookalikes",
+    "facts",
+    "decisions",
+    "tickets",
+    "refund_due",
+    "waiting",
+    "deliveries",
+    "letters",
+)
 
 
 class OrderUnknown(TargetUnknown):
@@ -28,7 +37,10 @@ def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     """Everything of an order, by part. Raises OrderUnknown."""
     cursor = connection.cursor(row_factory=dict_row)
     arguments = {"order_id": order_id}
-    head = cursor.execute(SQL["order"], arguments).fetchone() or cursor.execute(SQL["observed"], arguments).fetchone()
+    head = (
+        cursor.execute(SQL["order"], arguments).fetchone()
+        or cursor.execute(SQL["observed"], arguments).fetchone()
+    )
     parts = {name: cursor.execute(SQL[name], arguments).fetchall() for name in PARTS}
     if head is None and not any(parts.values()):
         raise OrderUnknown(order_id)
@@ -45,5 +57,10 @@ def listed(
     only_refund_due: bool = False,
 ) -> list[dict[str, Any]]:
     """The orders that were decided last, each with those that look like it and the tickets that it paid and cannot get."""
-    arguments = {"state": state, "alike": only_alike, "refund_due": only_refund_due, "orders_max": orders_max}
+    arguments = {
+        "state": state,
+        "alike": only_alike,
+        "refund_due": only_refund_due,
+        "orders_max": orders_max,
+    }
     return connection.cursor(row_factory=dict_row).execute(SQL["listed"], arguments).fetchall()

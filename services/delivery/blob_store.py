@@ -22,7 +22,12 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from services.delivery.breaker import CircuitBreaker
-from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesUrlUnusable
+from services.delivery.errors import (
+    BlobStoreUnavailable,
+    FileDamaged,
+    FileMissing,
+    FilesUrlUnusable,
+)
 
 FILE_BYTES_MAX = 256 * 2**20  # more is not ours: the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
@@ -49,7 +54,9 @@ class BlobStore:
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._medium = medium(url)
-        self._breaker = breaker or CircuitBreaker(1, REST_MIN_S, REST_MAX_S, time.monotonic, random.random)
+        self._breaker = breaker or CircuitBreaker(
+            1, REST_MIN_S, REST_MAX_S, time.monotonic, random.random
+        )
 
     def put(self, content: bytes) -> bytes:
         """Its SHA-256, which is its name. Already there: nothing is written; damaged there: it is written anew."""
@@ -134,7 +141,9 @@ class FolderBackend:
 
     def remove(self, name: str) -> None:
         place = self._root / name
-        for part in place.parent.glob(f".{place.name}.*"):  # left by a process that was killed; a young one is at work
+        for part in place.parent.glob(
+            f".{place.name}.*"
+        ):  # left by a process that was killed; a young one is at work
             with suppress(FileNotFoundError):
                 if part.stat().st_mtime < time.time() - PART_AGE_S:
                     part.unlink()
@@ -175,11 +184,15 @@ def medium(url: str) -> BlobBackend:
         try:
             return folder(Path(url).expanduser() if url else default_folder())
         except RuntimeError:
-            raise FilesUrlUnusable("this user has no home; name the folder by its whole path") from None
+            raise FilesUrlUnusable(
+                "this user has no home; name the folder by its whole path"
+            ) from None
     parts = urlsplit(url)
     if parts.scheme == "file":
         if parts.netloc not in {"", "localhost"}:
-            raise FilesUrlUnusable("a folder's URL has three slashes: file:///var/lib/stubline/files")
+            raise FilesUrlUnusable(
+                "a folder's URL has three slashes: file:///var/lib/stubline/files"
+            )
         return folder(Path(unquote(parts.path)))
     if "@" in parts.netloc or "::" in url or not (parts.netloc or parts.scheme == "memory"):
         raise FilesUrlUnusable(
@@ -188,9 +201,13 @@ def medium(url: str) -> BlobBackend:
     try:
         return BucketBackend(url)
     except ImportError as error:
-        raise FilesUrlUnusable(f"{parts.scheme}:// needs a package that is not installed: {error}") from None
+        raise FilesUrlUnusable(
+            f"{parts.scheme}:// needs a package that is not installed: {error}"
+        ) from None
     except Exception as error:  # noqa: BLE001 - as above
-        raise FilesUrlUnusable(f"{parts.scheme}:// cannot be used: {type(error).__name__}") from None
+        raise FilesUrlUnusable(
+            f"{parts.scheme}:// cannot be used: {type(error).__name__}"
+        ) from None
 
 
 def folder(root: Path) -> FolderBackend:
@@ -209,4 +226,6 @@ def folder(root: Path) -> FolderBackend:
 def default_folder() -> Path:
     """As the XDG specification has it: what a program keeps on this machine; a relative path there is none."""
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".local" / "state") / "stubline" / "files"
+    return (
+        (named if named.is_absolute() else Path.home() / ".local" / "state") / "stubline" / "files"
+    )

@@ -35,7 +35,10 @@ COLUMNS = (
     "sent_at",
     "answer",
 )
-States = Annotated[list[str] | None, typer.Option("--state", help="due, sent, cancelled, dead. Several may be named.")]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", help="due, sent, cancelled, dead. Several may be named."),
+]
 
 
 @deliveries.command("list")
@@ -53,7 +56,9 @@ def list_deliveries(
 
 @deliveries.command()
 def show(
-    *, order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")], as_json: AsJson = False
+    *,
+    order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")],
+    as_json: AsJson = False,
 ) -> None:
     """All deliveries of one order, the address that the next mail goes to, and what delivery was last told."""
     with cli_support.connected() as connection:

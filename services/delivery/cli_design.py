@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from services.delivery.printing.tools.target import DesignTarget
 
 design = typer.Typer(
-    no_args_is_help=True, help="Ticket designs: make one, look at it, check it. Needs no database and no broker."
+    no_args_is_help=True,
+    help="Ticket designs: make one, look at it, check it. Needs no database and no broker.",
 )
 LOOK_EVERY_S = 0.3
 COLUMNS = ("name", "title", "version", "sizes", "languages", "from")
@@ -38,23 +39,34 @@ Told = dict[str, Any]
 Which = Annotated[
     str,
     typer.Argument(
-        metavar="FOLDER", help="The design's folder, or the name of a design that `stubline design list` shows."
+        metavar="FOLDER",
+        help="The design's folder, or the name of a design that `stubline design list` shows.",
     ),
 ]
 Size = Annotated[str | None, typer.Option("--size", help="Only this one of the design's sizes.")]
-Language = Annotated[str | None, typer.Option("--language", help="Only this one of the design's languages.")]
+Language = Annotated[
+    str | None, typer.Option("--language", help="Only this one of the design's languages.")
+]
 
 
 @design.command("new")
 def new_design(
     *,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="As campaigns will say it: small letters, digits, hyphens.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="As campaigns will say it: small letters, digits, hyphens."
+        ),
     ],
-    source: Annotated[str, typer.Option("--from", help="The design that it begins as.")] = "event-ticket",
+    source: Annotated[
+        str, typer.Option("--from", help="The design that it begins as.")
+    ] = "event-ticket",
     into: Annotated[
         Path | None,
-        typer.Option("--into", help="Where its folder is made; else STUBLINE_DELIVERY_DESIGNS_FOLDER, or here."),
+        typer.Option(
+            "--into",
+            help="Where its folder is made; else STUBLINE_DELIVERY_DESIGNS_FOLDER, or here.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,13 +80,19 @@ def new_design(
         return
     _say(f"{folder} is there: a copy of {source}. Now:")
     steps = [
-        (f"stubline design preview {folder} --watch", "draws it again with each change that you save"),
+        (
+            f"stubline design preview {folder} --watch",
+            "draws it again with each change that you save",
+        ),
         (f"stubline design check {folder}", "says what is wrong with it, with file and line"),
         (f'design = "{name}"', "in the campaign's file uses it; with a size: " + f'"{name}-a4"'),
     ]
     if not own or folder.parent.resolve() != Path(own).resolve():
         steps.append(
-            (f"STUBLINE_DELIVERY_DESIGNS_FOLDER={folder.parent.resolve()}", "on each sender, and where you apply")
+            (
+                f"STUBLINE_DELIVERY_DESIGNS_FOLDER={folder.parent.resolve()}",
+                "on each sender, and where you apply",
+            )
         )
     width = max(len(step) for step, _ in steps)
     for step, why in steps:
@@ -93,7 +111,9 @@ def list_designs(*, as_json: AsJson = False) -> None:
 
 
 @design.command("check")
-def check_design(*, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False) -> None:
+def check_design(
+    *, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False
+) -> None:
     """Faults and warnings, each with file, line and remedy. Exit code 1: a campaign with this design would be refused.
 
     Every size and language is laid out for usual and for hard campaigns, stamped, and compared with WeasyPrint's own page.
@@ -115,7 +135,9 @@ def check_design(*, folder: Which, size: Size = None, language: Language = None,
         cli_support.write_json({"design": target.name, "findings": rows, **counts})
     else:
         _show(rows)
-        _say(f"{target.name}: {_count(faults, 'fault')}, {_count(len(rows) - faults, 'warning')}{_compared(counts)}")
+        _say(
+            f"{target.name}: {_count(faults, 'fault')}, {_count(len(rows) - faults, 'warning')}{_compared(counts)}"
+        )
     if faults:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -127,9 +149,14 @@ def preview_design(
     size: Size = None,
     language: Language = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where files are written; else `preview` in the design's folder.")
+        Path | None,
+        typer.Option(
+            "--out", help="Where files are written; else `preview` in the design's folder."
+        ),
     ] = None,
-    is_watching: Annotated[bool, typer.Option("--watch", help="Again with each change, until Ctrl-C.")] = False,
+    is_watching: Annotated[
+        bool, typer.Option("--watch", help="Again with each change, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """PDF and PNG of each size: stamped, by WeasyPrint whole, and both side by side with what differs."""
     from services.delivery.printing.tools.watch import watch
@@ -145,13 +172,21 @@ def preview_design(
             raise typer.Exit(ExitCode.REFUSED)
         return
     if target.folder is None:
-        raise typer.BadParameter(f"{target.name} is built in and does not change; `stubline design new` copies it")
+        raise typer.BadParameter(
+            f"{target.name} is built in and does not change; `stubline design new` copies it"
+        )
     _say(f"watching {target.folder}; Ctrl-C ends")
-    watch(target.folder, lambda: _say(f"{time.strftime('%H:%M:%S')}  {_count(draw(), 'fault')}"), _wait)
+    watch(
+        target.folder,
+        lambda: _say(f"{time.strftime('%H:%M:%S')}  {_count(draw(), 'fault')}"),
+        _wait,
+    )
 
 
 @design.command("bench")
-def bench_design(*, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False) -> None:
+def bench_design(
+    *, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False
+) -> None:
     """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three rounds, about a minute."""
     from services.delivery.printing.tools.apart import asked
     from services.delivery.printing.tools.bench import DesignBench
@@ -165,7 +200,9 @@ def bench_design(*, folder: Which, size: Size = None, language: Language = None,
         raise typer.Exit(ExitCode.REFUSED)
     with Console(stderr=True).status(f"{target.name}, {one.size}, {one.language} ..."):
         figures = DesignBench(one, _shelf()).figures()
-    best = {figure.tickets: figure.seconds for figure in figures if figure.what.startswith("stamped")}
+    best = {
+        figure.tickets: figure.seconds for figure in figures if figure.what.startswith("stamped")
+    }
     rows = [
         {
             "what": figure.what,
@@ -177,7 +214,9 @@ def bench_design(*, folder: Which, size: Size = None, language: Language = None,
         for figure in figures
     ]
     if as_json:
-        cli_support.write_json({"design": target.name, "size": one.size, "language": one.language, "figures": rows})
+        cli_support.write_json(
+            {"design": target.name, "size": one.size, "language": one.language, "figures": rows}
+        )
         return
     _say(f"{target.name}, {one.size}, {one.language}; times as fast: stamped, beside that line")
     cli_support.rows(rows, FIGURES, as_json=False)
@@ -191,7 +230,12 @@ def summed(found: Iterable[Told]) -> list[Told]:
         sizes.add(told.get("size", ""))
         languages.add(told.get("language", ""))
     rows = [
-        {"kind": kind, "text": text, "sizes": sorted(sizes - {""}), "languages": sorted(languages - {""})}
+        {
+            "kind": kind,
+            "text": text,
+            "sizes": sorted(sizes - {""}),
+            "languages": sorted(languages - {""}),
+        }
         for (kind, text), (sizes, languages) in where.items()
     ]
     return sorted(rows, key=lambda row: row["kind"] != "fault")
@@ -227,10 +271,14 @@ def _show(rows: Iterable[Told]) -> None:
 def _out(target: DesignTarget, out: Path | None) -> Path:
     """Pictures in the design's folder would be part of the design, but for those in `preview`."""
     if out is None:
-        return target.folder / "preview" if target.folder else Path(f"{target.name}-preview").resolve()
+        return (
+            target.folder / "preview" if target.folder else Path(f"{target.name}-preview").resolve()
+        )
     inside = target.folder is not None and out.resolve().is_relative_to(target.folder)
     if inside and "preview" not in out.resolve().relative_to(target.folder or Path()).parts:
-        raise typer.BadParameter(f"{out} would be part of the design; leave --out out, or name a folder outside of it")
+        raise typer.BadParameter(
+            f"{out} would be part of the design; leave --out out, or name a folder outside of it"
+        )
     return out
 
 

@@ -14,7 +14,13 @@ from typing import Literal, Protocol
 
 from services.delivery.blob_store import BlobStore
 from services.delivery.documents import Document
-from services.delivery.errors import BlobStoreUnavailable, DesignUnusable, FileDamaged, FileMissing, FilesDiffer
+from services.delivery.errors import (
+    BlobStoreUnavailable,
+    DesignUnusable,
+    FileDamaged,
+    FileMissing,
+    FilesDiffer,
+)
 from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
 
@@ -64,15 +70,25 @@ class DocumentCache:
     renderer: DocumentRenderer
     watch: CacheTelemetry
     clock: Callable[[], float]
-    _failed: dict[Look, tuple[DesignUnusable, float]] = field(default_factory=dict)  # until when it is not tried again
+    _failed: dict[Look, tuple[DesignUnusable, float]] = field(
+        default_factory=dict
+    )  # until when it is not tried again
 
     def fetch(self, order_id: str, documents: Sequence[Document]) -> list[CachedDocument]:
         """A file a document, in their sequence. Two round trips for any number; one, when all have been rendered before."""
         keys = [self.renderer.key(document) for document in documents]
         known = self.register().find(keys)
         lost: set[bytes] = set()
-        printed = {key: kept for key, sha256 in known.items() if (kept := self._kept(order_id, sha256, lost))}
-        if missing := {key: document for key, document in zip(keys, documents, strict=True) if key not in printed}:
+        printed = {
+            key: kept
+            for key, sha256 in known.items()
+            if (kept := self._kept(order_id, sha256, lost))
+        }
+        if missing := {
+            key: document
+            for key, document in zip(keys, documents, strict=True)
+            if key not in printed
+        }:
             printed |= self._rendered(order_id, missing, known, lost)
         return [printed[key] for key in keys]
 
@@ -87,11 +103,18 @@ class DocumentCache:
         return None
 
     def _rendered(
-        self, order_id: str, missing: Mapping[bytes, Document], known: Mapping[bytes, bytes], lost: set[bytes]
+        self,
+        order_id: str,
+        missing: Mapping[bytes, Document],
+        known: Mapping[bytes, bytes],
+        lost: set[bytes],
     ) -> dict[bytes, CachedDocument]:
         fresh = {key: self._render(document) for key, document in missing.items()}
         names = {key: hashlib.sha256(pdf).digest() for key, pdf in fresh.items()}
-        rows = [IndexedFile(key, names[key], len(pdf), len(missing[key].pages)) for key, pdf in fresh.items()]
+        rows = [
+            IndexedFile(key, names[key], len(pdf), len(missing[key].pages))
+            for key, pdf in fresh.items()
+        ]
         named = self.register().name(order_id, rows, lost)
         self.watch.named(order_id)
         printed = {}
@@ -108,7 +131,10 @@ class DocumentCache:
         """A design that cannot be printed may take a minute to say so, for each of its campaign's orders: it gets a tenth of
         the time, so that other campaigns go on.
         """
-        begun, look = self.clock(), frozenset((page.design, page.language, page.campaign_id) for page in document.pages)
+        begun, look = (
+            self.clock(),
+            frozenset((page.design, page.language, page.campaign_id) for page in document.pages),
+        )
         error, until = self._failed.get(look, (None, begun))
         if error is not None and begun < until:
             raise type(error)(error.cause)

@@ -69,16 +69,22 @@ class Document:
         return (words.one if count == 1 else words.many).format(count=count, order=self.order)
 
 
-def document(snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken = english) -> Document:
+def document(
+    snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken = english
+) -> Document:
     """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket is never left out."""
     known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
     languages = {
-        name: spoken(known[name].design, known[name].language) if name in known else spoken(DESIGN_DEFAULT, "")
+        name: spoken(known[name].design, known[name].language)
+        if name in known
+        else spoken(DESIGN_DEFAULT, "")
         for name in {ticket.campaign_id for ticket in tickets}
     }
     buyer, count = snapshot.buyer, len(tickets)
     pages = tuple(
-        page(ticket, known.get(ticket.campaign_id), buyer, (at, count), languages[ticket.campaign_id])
+        page(
+            ticket, known.get(ticket.campaign_id), buyer, (at, count), languages[ticket.campaign_id]
+        )
         for at, ticket in enumerate(tickets, 1)
     )
     return Document(
@@ -86,7 +92,9 @@ def document(snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken
         purchaser=plain(snapshot.buyer.name, 200),
         email=plain(snapshot.buyer.email, 320),
         pages=pages,
-        issued_at=min((ticket.issued_at for ticket in tickets), default=datetime(1970, 1, 1, tzinfo=UTC)),
+        issued_at=min(
+            (ticket.issued_at for ticket in tickets), default=datetime(1970, 1, 1, tzinfo=UTC)
+        ),
     )
 
 
@@ -100,7 +108,11 @@ def documents(
 
 
 def page(
-    ticket: Ticket, campaign: CampaignSnapshot | None, buyer: Person, place: tuple[int, int], language: str
+    ticket: Ticket,
+    campaign: CampaignSnapshot | None,
+    buyer: Person,
+    place: tuple[int, int],
+    language: str,
 ) -> TicketPage:
     """`place`: which of how many."""
     words, (at, count) = wording.words(language), place
@@ -129,7 +141,9 @@ def held_by(holder: Person, buyer: Person) -> str:
 def when(campaign: CampaignSnapshot, language: str) -> str:
     if campaign.starts_on is None:
         return ""
-    return plain(wording.moment(campaign.starts_on, campaign.starts_at, campaign.zone, language), 200)
+    return plain(
+        wording.moment(campaign.starts_on, campaign.starts_at, campaign.zone, language), 200
+    )
 
 
 def zone_of(name: str) -> tzinfo:

@@ -73,14 +73,18 @@ class RetriesExhausted(Undeliverable):
     """As many failures, or as old, as the settings allow."""
 
     code = "delivery-gave-up"
-    next_step = f"`stubline dead show ID` quotes the last answer. When its cause is gone, {GIVE_BACK}."
+    next_step = (
+        f"`stubline dead show ID` quotes the last answer. When its cause is gone, {GIVE_BACK}."
+    )
 
 
 class RenderFailed(Undeliverable):
     """The PDF or the mail could not be made of this order."""
 
     code = "delivery-render-failed"
-    next_step = f"A defect of the release, found by this order's data: mend it, deploy, {GIVE_BACK}."
+    next_step = (
+        f"A defect of the release, found by this order's data: mend it, deploy, {GIVE_BACK}."
+    )
 
 
 class TextUnprintable(Undeliverable):
@@ -107,18 +111,14 @@ class MailServerUnavailable(Transient):
     """The mail server does not answer, or closes the door (421). Jobs wait; none is given up for it."""
 
     code = "delivery-server-away"
-    next_step = (
-        "See whether the server of STUBLINE_DELIVERY_SMTP_URL runs and answers. Senders try again by themselves."
-    )
+    next_step = "See whether the server of STUBLINE_DELIVERY_SMTP_URL runs and answers. Senders try again by themselves."
 
 
 class MailServerLoginRefused(Transient):
     """The mail server wants another login than ours (530, 534, 535, 538), or encryption that it does not offer."""
 
     code = "delivery-server-refuses-us"
-    next_step = (
-        "Correct user and password in STUBLINE_DELIVERY_SMTP_URL and start the senders anew. No job is given up for it."
-    )
+    next_step = "Correct user and password in STUBLINE_DELIVERY_SMTP_URL and start the senders anew. No job is given up for it."
 
 
 class SmtpUrlUnusable(Transient):
@@ -226,6 +226,4 @@ class DeliveryOrderUnknown(TargetUnknown):
     """Delivery has never been told of that order."""
 
     code = "delivery-order-unknown"
-    next_step = (
-        "`stubline deliveries list` shows the latest. An order is called `source:external id`, such as `shop:727`."
-    )
+    next_step = "`stubline deliveries list` shows the latest. An order is called `source:external id`, such as `shop:727`."

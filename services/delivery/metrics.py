@@ -19,7 +19,10 @@ JOBS = declare(
     )
 )
 OLDEST_DUE = declare(
-    Gauge("stubline_delivery_oldest_due_seconds", "How long the longest due job has been waiting for a sender.")
+    Gauge(
+        "stubline_delivery_oldest_due_seconds",
+        "How long the longest due job has been waiting for a sender.",
+    )
 )
 ATTEMPTS = declare(
     Counter(
@@ -36,7 +39,10 @@ LOST_LEASES = declare(
     )
 )
 REPEATED = declare(
-    Counter("stubline_delivery_mails_repeated_total", "Mails that were accepted although an earlier copy had been.")
+    Counter(
+        "stubline_delivery_mails_repeated_total",
+        "Mails that were accepted although an earlier copy had been.",
+    )
 )
 FILES = declare(
     Counter(
@@ -85,15 +91,25 @@ LACKING = declare(
 )
 COMPILE_SECONDS = declare(
     Histogram(
-        "stubline_delivery_compile_seconds", "Compiling a design for a campaign: once a campaign, machine and release."
+        "stubline_delivery_compile_seconds",
+        "Compiling a design for a campaign: once a campaign, machine and release.",
     )
 )
 RENDER_SECONDS = declare(
-    Histogram("stubline_delivery_render_seconds", "Making the files of one order that were not in the store yet.")
+    Histogram(
+        "stubline_delivery_render_seconds",
+        "Making the files of one order that were not in the store yet.",
+    )
 )
-MAIL_SECONDS = declare(Histogram("stubline_delivery_mail_seconds", "Handing one mail over, from MAIL to the answer."))
-WAIT_SECONDS = declare(Histogram("stubline_delivery_wait_seconds", "From filing a job to the acceptance of its mail."))
-LETTERS = declare(Counter("stubline_delivery_letters_total", "Jobs given up, by error code.", ("code",)))
+MAIL_SECONDS = declare(
+    Histogram("stubline_delivery_mail_seconds", "Handing one mail over, from MAIL to the answer.")
+)
+WAIT_SECONDS = declare(
+    Histogram("stubline_delivery_wait_seconds", "From filing a job to the acceptance of its mail.")
+)
+LETTERS = declare(
+    Counter("stubline_delivery_letters_total", "Jobs given up, by error code.", ("code",))
+)
 BREAKER = declare(
     Gauge(
         "stubline_delivery_breaker_open",

@@ -44,7 +44,9 @@ def campaign(content: Mapping[str, Any]) -> None:
         renderer = printer.renderer(load(DeliverySettings))
         renderer.check_language(said.design, said.language)
         language = renderer.language(said.design, said.language)
-        chosen, facts = renderer.asked(documents.page(ticket, said, NOBODY.holder, (1, 1), language))
+        chosen, facts = renderer.asked(
+            documents.page(ticket, said, NOBODY.holder, (1, 1), language)
+        )
         if not renderer.shelf.is_proven(plate_key(chosen, facts)):
             prove(chosen, facts, renderer)
     except DesignUnusable as error:
@@ -56,7 +58,18 @@ def prove(chosen: DesignVariant, facts: CampaignFacts, renderer: Renderer) -> No
     target = by_name(chosen.design.name, renderer.library)
     if target is None:
         raise DesignUnusable(f"{chosen.design.name} was there a moment ago and is gone")
-    told = asked("campaign", target, renderer.shelf, size=chosen.size, language=chosen.language, facts=asdict(facts))
+    told = asked(
+        "campaign",
+        target,
+        renderer.shelf,
+        size=chosen.size,
+        language=chosen.language,
+        facts=asdict(facts),
+    )
     if faults := [str(it["text"]) for it in told if it.get("kind") == "fault"]:
-        more = f" (and {len(faults) - 1} more: `stubline design check` tells them)" if len(faults) > 1 else ""
+        more = (
+            f" (and {len(faults) - 1} more: `stubline design check` tells them)"
+            if len(faults) > 1
+            else ""
+        )
         raise DesignUnusable(faults[0] + more)

@@ -28,7 +28,9 @@ def shelf(settings: DeliverySettings) -> PlateCache:
     except RuntimeError:
         raise PlatesFolderUnusable("this user has no home") from None
     if not folder.is_absolute():
-        raise PlatesFolderUnusable("a folder is named by its whole path: a service's place may change")
+        raise PlatesFolderUnusable(
+            "a folder is named by its whole path: a service's place may change"
+        )
     try:
         made = PlateCache(folder)
     except OSError as error:

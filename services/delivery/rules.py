@@ -71,7 +71,9 @@ class FilingResult:
 
     verdicts: list[SnapshotVerdict]
     orders: dict[str, DeliveryOrder]
-    snapshots: dict[str, TicketsChanged] = field(default_factory=dict)  # by order: the tickets' last, if it is new
+    snapshots: dict[str, TicketsChanged] = field(
+        default_factory=dict
+    )  # by order: the tickets' last, if it is new
 
 
 def place(position: Position, last: Position) -> SnapshotVerdict:
@@ -82,7 +84,9 @@ def place(position: Position, last: Position) -> SnapshotVerdict:
 
 def live(snapshot: TicketsChanged) -> frozenset[UUID]:
     """Tickets that a door would let in: active or won."""
-    return frozenset(ticket.ticket_id for ticket in snapshot.tickets if ticket.status != "Cancelled")
+    return frozenset(
+        ticket.ticket_id for ticket in snapshot.tickets if ticket.status != "Cancelled"
+    )
 
 
 def tell(order: DeliveryOrder, told: Told) -> tuple[DeliveryOrder, SnapshotVerdict]:
@@ -100,7 +104,10 @@ def tell(order: DeliveryOrder, told: Told) -> tuple[DeliveryOrder, SnapshotVerdi
         case ReplayedJob():
             if not any(job.job_id == told.job_id and job.state == "dead" for job in order.jobs):
                 return order, SnapshotVerdict.KNOWN
-            woken = (replace(job, state="due") if job.job_id == told.job_id else job for job in order.jobs)
+            woken = (
+                replace(job, state="due") if job.job_id == told.job_id else job
+                for job in order.jobs
+            )
             return replace(order, jobs=tuple(woken)), SnapshotVerdict.APPLIED
 
 
@@ -112,7 +119,9 @@ def judge(batch: Sequence[Told], orders: Mapping[str, DeliveryOrder]) -> FilingR
         found.verdicts.append(verdict)
         if verdict is SnapshotVerdict.APPLIED and isinstance(told, TicketsChanged):
             found.snapshots[told.key] = told
-    found.orders = {key: file(order) if order != orders[key] else order for key, order in found.orders.items()}
+    found.orders = {
+        key: file(order) if order != orders[key] else order for key, order in found.orders.items()
+    }
     return found
 
 
@@ -144,7 +153,9 @@ def standing(job: Job, order: DeliveryOrder) -> Job:
     return replace(job, state="due", is_held=order.decision != "released")
 
 
-def changed_jobs(before: Mapping[str, DeliveryOrder], after: Mapping[str, DeliveryOrder]) -> list[Job]:
+def changed_jobs(
+    before: Mapping[str, DeliveryOrder], after: Mapping[str, DeliveryOrder]
+) -> list[Job]:
     """Those to be written, in the sequence in which everybody locks."""
     known = {job.job_id: job for order in before.values() for job in order.jobs}
     found = [job for order in after.values() for job in order.jobs if known.get(job.job_id) != job]

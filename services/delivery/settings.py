@@ -19,15 +19,26 @@ class DeliverySettings(LaneSettings):
         env_prefix="STUBLINE_DELIVERY_", frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    tick_interval_ms: int = Field(200, ge=50, le=60_000, description="How often changed deliveries are told.")
+    tick_interval_ms: int = Field(
+        200, ge=50, le=60_000, description="How often changed deliveries are told."
+    )
     dirty_orders_max: int = Field(
-        1_000, ge=1, le=10_000, description="Orders whose deliveries one tick tells. The rest waits for the next."
+        1_000,
+        ge=1,
+        le=10_000,
+        description="Orders whose deliveries one tick tells. The rest waits for the next.",
     )
     backlog_high_jobs: int = Field(
-        20_000, ge=10, le=10_000_000, description="From so many open jobs the lanes stop reading; Kafka keeps the rest."
+        20_000,
+        ge=10,
+        le=10_000_000,
+        description="From so many open jobs the lanes stop reading; Kafka keeps the rest.",
     )
     backlog_low_jobs: int = Field(
-        15_000, ge=1, le=10_000_000, description="At so few open jobs they read on. Below the high mark."
+        15_000,
+        ge=1,
+        le=10_000_000,
+        description="At so few open jobs they read on. Below the high mark.",
     )
 
     smtp_url: str = Field(
@@ -45,13 +56,22 @@ class DeliverySettings(LaneSettings):
         10_000, ge=200, le=300_000, description="Longest wait for one answer of the mail server."
     )
     mail_deadline_ms: int = Field(
-        30_000, ge=500, le=600_000, description="Longest dialogue for one mail; then the connection is cut."
+        30_000,
+        ge=500,
+        le=600_000,
+        description="Longest dialogue for one mail; then the connection is cut.",
     )
     mails_per_connection_max: int = Field(
-        100, ge=1, le=10_000, description="A connection is closed after so many: some servers insist."
+        100,
+        ge=1,
+        le=10_000,
+        description="A connection is closed after so many: some servers insist.",
     )
     lease_jobs_max: int = Field(
-        4, ge=1, le=200, description="Jobs a sender takes at once. More saves round trips, and holds more when it dies."
+        4,
+        ge=1,
+        le=200,
+        description="Jobs a sender takes at once. More saves round trips, and holds more when it dies.",
     )
     lease_ms: int = Field(
         60_000,
@@ -79,7 +99,8 @@ class DeliverySettings(LaneSettings):
         "0 keeps all.",
     )
     designs_folder: str = Field(
-        "", description="Your ticket designs, a folder each, the same on all senders. Empty: only the built-in ones."
+        "",
+        description="Your ticket designs, a folder each, the same on all senders. Empty: only the built-in ones.",
     )
     plates_folder: str = Field(
         "",
@@ -97,24 +118,45 @@ class DeliverySettings(LaneSettings):
         "order",
         description="`order`: one PDF with all tickets. `ticket`: one each, all attached; more than 100 are one PDF all the same.",
     )
-    idle_wait_ms: int = Field(250, ge=10, le=60_000, description="How often an idle sender looks for jobs.")
-    retry_min_ms: int = Field(
-        30_000, ge=50, le=3_600_000, description="First wait after a failure; doubles with each. Jitter is added."
+    idle_wait_ms: int = Field(
+        250, ge=10, le=60_000, description="How often an idle sender looks for jobs."
     )
-    retry_max_ms: int = Field(3_600_000, ge=50, le=86_400_000, description="Longest wait between two attempts.")
+    retry_min_ms: int = Field(
+        30_000,
+        ge=50,
+        le=3_600_000,
+        description="First wait after a failure; doubles with each. Jitter is added.",
+    )
+    retry_max_ms: int = Field(
+        3_600_000, ge=50, le=86_400_000, description="Longest wait between two attempts."
+    )
     failures_max: int = Field(
-        20, ge=1, le=1_000, description="So many failures of one mail, and it is a dead letter. A server away is none."
+        20,
+        ge=1,
+        le=1_000,
+        description="So many failures of one mail, and it is a dead letter. A server away is none.",
     )
     age_max_hours: int = Field(
-        96, ge=1, le=720, description="A failure of a job this old makes it a dead letter, however few there were."
+        96,
+        ge=1,
+        le=720,
+        description="A failure of a job this old makes it a dead letter, however few there were.",
     )
     breaker_failures: int = Field(
-        3, ge=1, le=100, description="Failures of the server in a row at which senders leave it alone."
+        3,
+        ge=1,
+        le=100,
+        description="Failures of the server in a row at which senders leave it alone.",
     )
     breaker_min_ms: int = Field(
-        1_000, ge=50, le=600_000, description="First rest of a server that fails; doubles with each vain try."
+        1_000,
+        ge=50,
+        le=600_000,
+        description="First rest of a server that fails; doubles with each vain try.",
     )
-    breaker_max_ms: int = Field(60_000, ge=50, le=3_600_000, description="Longest rest of a server that fails.")
+    breaker_max_ms: int = Field(
+        60_000, ge=50, le=3_600_000, description="Longest rest of a server that fails."
+    )
     sender_health_port: int = Field(
         0,
         ge=0,
@@ -140,7 +182,9 @@ class DeliverySettings(LaneSettings):
         if self.backlog_low_jobs >= self.backlog_high_jobs:
             raise ValueError("backlog_low_jobs must be below backlog_high_jobs")
         if self.lease_ms <= self.mail_deadline_ms:
-            raise ValueError("lease_ms must be above mail_deadline_ms: a mail would outlast its lease")
+            raise ValueError(
+                "lease_ms must be above mail_deadline_ms: a mail would outlast its lease"
+            )
         if self.retry_min_ms > self.retry_max_ms:
             raise ValueError("retry_min_ms must not be above retry_max_ms")
         if self.breaker_min_ms > self.breaker_max_ms:

@@ -97,7 +97,10 @@ class DeliveryStore:
         }
 
     def save_orders(
-        self, orders: Sequence[DeliveryOrder], snapshots: Mapping[str, TicketsChanged], dirty: Iterable[str]
+        self,
+        orders: Sequence[DeliveryOrder],
+        snapshots: Mapping[str, TicketsChanged],
+        dirty: Iterable[str],
     ) -> None:
         changed = set(dirty)
         self.session.execute(
@@ -107,7 +110,9 @@ class DeliveryStore:
                 "tickets_generations": [order.tickets.generation for order in orders],
                 "tickets_sequences": [order.tickets.sequence for order in orders],
                 "snapshots": [
-                    snapshots[order.order_id].model_dump_json() if order.order_id in snapshots else None
+                    snapshots[order.order_id].model_dump_json()
+                    if order.order_id in snapshots
+                    else None
                     for order in orders
                 ],
                 "decision_generations": [order.decided.generation for order in orders],
@@ -191,9 +196,13 @@ class FileIndex:
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """document_key -> SHA-256, of those that have been rendered before."""
-        return dict(self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall())
+        return dict(
+            self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall()
+        )
 
-    def name(self, order_id: str, named: Sequence[IndexedFile], lost: Iterable[bytes]) -> dict[bytes, bytes]:
+    def name(
+        self, order_id: str, named: Sequence[IndexedFile], lost: Iterable[bytes]
+    ) -> dict[bytes, bytes]:
         """What each document is now: what another sender named first stays, unless its content is lost."""
         columns = {
             "order_id": order_id,
@@ -218,10 +227,15 @@ class FileIndex:
 
     def unused(self, keep_days: int, files_max: int) -> list[UnusedFile]:
         asked = {"keep_days": keep_days, "files_max": files_max}
-        return [UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()]
+        return [
+            UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()
+        ]
 
     def forget(self, files: Sequence[UnusedFile]) -> None:
-        columns = {"document_keys": [it.document_key for it in files], "used": [it.used_at for it in files]}
+        columns = {
+            "document_keys": [it.document_key for it in files],
+            "used": [it.used_at for it in files],
+        }
         self.session.execute(SQL["forget_files"], columns)
 
 
@@ -232,7 +246,11 @@ class DeliveryQueries:
     session: Session
 
     def jobs(
-        self, *, order_id: str | None = None, states: Sequence[str] | None = None, jobs_max: int = 50
+        self,
+        *,
+        order_id: str | None = None,
+        states: Sequence[str] | None = None,
+        jobs_max: int = 50,
     ) -> list[Row]:
         asked = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
         return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], asked).fetchall()

@@ -60,7 +60,11 @@ OURS = {
         many="{count} billets, commande {order}",
     ),
     "es": LanguageWords(
-        {"Active": "Vigente", "Won": "Con premio", "Cancelled": "Sin validez"},  # for `entrada` and `boleto` alike
+        {
+            "Active": "Vigente",
+            "Won": "Con premio",
+            "Cancelled": "Sin validez",
+        },  # for `entrada` and `boleto` alike
         position="{at} de {count}",
         more="{campaigns} y más",
         title="{campaigns}: pedido {order}",
@@ -113,7 +117,10 @@ def moment(on: date, at: str | None, zone: str, language: str) -> str:
     if not at:
         return long
     joined = (
-        str(locale.datetime_formats["medium"]).replace("'", "").replace("{1}", long).replace("{0}", clock(at, locale))
+        str(locale.datetime_formats["medium"])
+        .replace("'", "")
+        .replace("{1}", long)
+        .replace("{0}", clock(at, locale))
     )
     return f"{joined} ({zone})"
 

@@ -20,7 +20,10 @@ from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, 
 from services.runtime.service import Service
 
 GROUP = "stubline.delivery"
-TOPICS = (TicketsChanged.topic, OrderDecided.topic)  # the first one's partition 0 owns the timer: never reorder
+TOPICS = (
+    TicketsChanged.topic,
+    OrderDecided.topic,
+)  # the first one's partition 0 owns the timer: never reorder
 JOBS = "@jobs"  # where a job's dead letter says that it comes from
 FILED = "stubline_delivery_jobs_filed_total"
 
@@ -108,10 +111,15 @@ def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
     return [*events, *buried]
 
 
-def speak(spoken: PublishedSnapshot, jobs: Sequence[JobSnapshot]) -> tuple[PublishedSnapshot, DeliveriesChanged | None]:
+def speak(
+    spoken: PublishedSnapshot, jobs: Sequence[JobSnapshot]
+) -> tuple[PublishedSnapshot, DeliveriesChanged | None]:
     """The next word of an order, if it differs from the last."""
     event = DeliveriesChanged(
-        key=spoken.order_id, generation=spoken.generation, sequence=spoken.sequence + 1, jobs=tuple(jobs)
+        key=spoken.order_id,
+        generation=spoken.generation,
+        sequence=spoken.sequence + 1,
+        jobs=tuple(jobs),
     )
     digest = event.digest()
     if digest == spoken.digest:

@@ -21,7 +21,9 @@ def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> 
     source = shop.source
     for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
         order = next(iter(source.orders(piece)), None)
-        yield record(shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id)
+        yield record(
+            shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
+        )
 
 
 def polled(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:

@@ -11,7 +11,10 @@ OBSERVATIONS = declare(
     )
 )
 INCIDENTS = declare(
-    Counter("stubline_ingest_incidents_total", "Callbacks whose key had come with another meaning. They block nothing.")
+    Counter(
+        "stubline_ingest_incidents_total",
+        "Callbacks whose key had come with another meaning. They block nothing.",
+    )
 )
 NOTICES = declare(
     Counter(
@@ -39,7 +42,10 @@ DOOR_CALLBACKS = declare(
     )
 )
 DOOR_IN_FLIGHT = declare(
-    Gauge("stubline_ingest_door_in_flight_callbacks", "Callbacks that are read or wait for Kafka's acknowledgement.")
+    Gauge(
+        "stubline_ingest_door_in_flight_callbacks",
+        "Callbacks that are read or wait for Kafka's acknowledgement.",
+    )
 )
 DOOR_ACKNOWLEDGEMENT = declare(
     Histogram(
@@ -54,7 +60,9 @@ DOOR_CLOCK_SKEW = declare(
         "explains is not counted.",
     )
 )
-DOOR_CONNECTIONS = declare(Gauge("stubline_ingest_door_connections", "Connections that are open at the door."))
+DOOR_CONNECTIONS = declare(
+    Gauge("stubline_ingest_door_connections", "Connections that are open at the door.")
+)
 DOOR_CONNECTIONS_CLOSED = declare(
     Counter(
         "stubline_ingest_door_connections_closed_total",

@@ -20,7 +20,9 @@ def purge(session: Session, days: int) -> int:
     return IngestStore(session).purge_kept(days=days, rows_max=PURGED_ROWS_MAX)
 
 
-def purging(days: int, then: Tick[Session] | None = None, clock: Callable[[], float] = time.monotonic) -> Tick[Session]:
+def purging(
+    days: int, then: Tick[Session] | None = None, clock: Callable[[], float] = time.monotonic
+) -> Tick[Session]:
     """A tick that does this now and then, at once again while there is more; and `then`, every time."""
     due = clock()
 

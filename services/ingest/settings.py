@@ -28,8 +28,12 @@ class IngestSettings(LaneSettings):
         le=3_650,
         description="How long callbacks are kept that nobody acts on: for so long a later release can be given them.",
     )
-    door_host: str = Field("127.0.0.1", description="Where the door listens. 0.0.0.0 in a container.")
-    door_port: int = Field(8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which.")
+    door_host: str = Field(
+        "127.0.0.1", description="Where the door listens. 0.0.0.0 in a container."
+    )
+    door_port: int = Field(
+        8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
+    )
     door_health_port: int = Field(
         0,
         ge=0,
@@ -68,7 +72,10 @@ class IngestSettings(LaneSettings):
         "coming for longest, or is told 503.",
     )
     door_in_flight_bytes_max: int = Field(
-        32 * MIB, ge=MIB, le=512 * MIB, description="Their bytes, which bounds the door's memory. Beyond it the same."
+        32 * MIB,
+        ge=MIB,
+        le=512 * MIB,
+        description="Their bytes, which bounds the door's memory. Beyond it the same.",
     )
     door_source_rate_max: float = Field(
         4_000,
@@ -97,4 +104,6 @@ class IngestSettings(LaneSettings):
         le=50_000,
         description="How long Kafka may take to acknowledge; then 503. Below the 60 s that WooCommerce waits.",
     )
-    door_retry_after_s: int = Field(10, ge=1, le=600, description="What a 503 tells its caller to wait.")
+    door_retry_after_s: int = Field(
+        10, ge=1, le=600, description="What a 503 tells its caller to wait."
+    )

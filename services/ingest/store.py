@@ -27,23 +27,31 @@ class IngestStore:
         """All of them: one without a row knows nothing yet, and will be added."""
         rows = self.session.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         generation = rows[0][0]
-        orders = {name: KnownOrder(name, generation, 0, None, {}, frozenset()) for name in order_ids}
+        orders = {
+            name: KnownOrder(name, generation, 0, None, {}, frozenset()) for name in order_ids
+        }
         for _, name, sequence, digest, facts, incidents in rows:
             if name is not None:
-                orders[name] = KnownOrder(name, generation, sequence, digest, facts_of(facts), _incidents(incidents))
+                orders[name] = KnownOrder(
+                    name, generation, sequence, digest, facts_of(facts), _incidents(incidents)
+                )
         return orders
 
     def lock_payments(self, names: Sequence[str]) -> dict[str, KnownPayment]:
         """All of them, before any order is locked: one without a row is told of for the first time."""
         payments = {name: KnownPayment(name) for name in names}
-        for name, orders, facts in self.session.execute(SQL["lock_payments"], {"payments": texts(names)}):
+        for name, orders, facts in self.session.execute(
+            SQL["lock_payments"], {"payments": texts(names)}
+        ):
             payments[name] = KnownPayment(name, frozenset(orjson.loads(orders)), facts_of(facts))
         return payments
 
     def add_payments(self, payments: Sequence[KnownPayment]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
         if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
-            raise SerializationFailure("another lane was just told of one of these payments for the first time")
+            raise SerializationFailure(
+                "another lane was just told of one of these payments for the first time"
+            )
 
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
         self.session.execute(SQL["save_payments"], _paid(payments))
@@ -85,7 +93,9 @@ class IngestStore:
 
     def purge_kept(self, *, days: int, rows_max: int) -> int:
         """The oldest first. How many went."""
-        return self.session.execute(SQL["purge_kept"], {"days": days, "rows_max": rows_max}).rowcount
+        return self.session.execute(
+            SQL["purge_kept"], {"days": days, "rows_max": rows_max}
+        ).rowcount
 
     def lock_proofs(self, proofs: Sequence[str]) -> None:
         """Before `add_callbacks`, which sees what another lane was shown under them."""
@@ -97,7 +107,9 @@ class IngestStore:
         for told in callbacks:
             if told.proof is None:
                 rows.append((told.key, told.meaning, "", None))
-            elif first.setdefault(*told.proof) == told.proof[1]:  # of the bodies in one batch the first may be proved
+            elif (
+                first.setdefault(*told.proof) == told.proof[1]
+            ):  # of the bodies in one batch the first may be proved
                 rows += [(told.key, told.meaning, *told.proof), (*told.proof, *told.proof)]
         batch = {
             "keys": texts([key for key, _, _, _ in rows]),
@@ -111,7 +123,9 @@ class IngestStore:
     def add_orders(self, orders: Sequence[KnownOrder]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
         if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
-            raise SerializationFailure("another lane was just told of one of these orders for the first time")
+            raise SerializationFailure(
+                "another lane was just told of one of these orders for the first time"
+            )
 
     def save_orders(self, orders: Sequence[KnownOrder]) -> None:
         self.session.execute(SQL["save_orders"], _columns(orders))
@@ -125,7 +139,10 @@ def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
         "digests": blobs([order.digest for order in orders]),
         "facts": texts([written(order.facts) for order in orders]),
         "incidents": texts(
-            [orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING for order in orders]
+            [
+                orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING
+                for order in orders
+            ]
         ),
     }
 
@@ -149,7 +166,8 @@ def written(facts: Mapping[str, Fact]) -> str:
 
 def facts_of(written: str) -> dict[str, Fact]:
     return {
-        name: Fact(name, told["version"], orjson.dumps(told["content"])) for name, told in orjson.loads(written).items()
+        name: Fact(name, told["version"], orjson.dumps(told["content"]))
+        for name, told in orjson.loads(written).items()
     }
 
 

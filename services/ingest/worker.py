@@ -39,9 +39,7 @@ from services.runtime.service import Service, Tick
 GROUP = "stubline.ingest"
 DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
 WRITER, SIGNALLER = "ingest", "ingest.fraud"
-BOUNDS = (
-    f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or {JOINED_MAX} of all its payments"
-)
+BOUNDS = f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or {JOINED_MAX} of all its payments"
 
 
 def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
@@ -54,10 +52,23 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     if proofs := {told.proof[0] for told in batch if told.proof is not None}:
         store.lock_proofs(sorted(proofs))
     verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
-    changed = [order for order in after.values() if order is not before[order.order_id] and order.sequence]
-    save(store, changed, before, [it for it in paid.values() if it is not payments[it.name]], payments)
+    changed = [
+        order for order in after.values() if order is not before[order.order_id] and order.sequence
+    ]
+    save(
+        store,
+        changed,
+        before,
+        [it for it in paid.values() if it is not payments[it.name]],
+        payments,
+    )
     counts = aside(
-        store, [told for told, verdict in zip(batch, verdicts, strict=True) if verdict is CallbackVerdict.APPLIED]
+        store,
+        [
+            told
+            for told, verdict in zip(batch, verdicts, strict=True)
+            if verdict is CallbackVerdict.APPLIED
+        ],
     )
     unsaid = {
         order.order_id: said(order, news(before[order.order_id].facts, order.facts))
@@ -67,8 +78,12 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     # Raised by the runtime after the commit: a counter raised in here would count what may be rolled back.
     counts |= {
         OBSERVATIONS.name: len(unsaid),
-        INCIDENTS.name: sum(len(order.incidents) - len(before[order.order_id].incidents) for order in changed),
-        WAITING.name: sum(not it.orders for it in paid.values() if not payments[it.name].facts and it.facts),
+        INCIDENTS.name: sum(
+            len(order.incidents) - len(before[order.order_id].incidents) for order in changed
+        ),
+        WAITING.name: sum(
+            not it.orders for it in paid.values() if not payments[it.name].facts and it.facts
+        ),
     }
     observe_wait(batch)
     outcomes = list(_outcomes(batch, verdicts, unsaid, paid))
@@ -136,7 +151,11 @@ def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, in
 
 def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
     """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers miss none."""
-    return (observed(order, new), signalled(order)) if any(map(is_verdict, new)) else (observed(order, new),)
+    return (
+        (observed(order, new), signalled(order))
+        if any(map(is_verdict, new))
+        else (observed(order, new),)
+    )
 
 
 def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
@@ -147,14 +166,20 @@ def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
         {
             "source": source,
             "external_id": external_id,
-            "storefront": orjson.Fragment(facts[STOREFRONT].content) if STOREFRONT in facts else None,
-            "reached": {name.removeprefix(REACHED): content for name, content in _contents(order, REACHED)},
+            "storefront": orjson.Fragment(facts[STOREFRONT].content)
+            if STOREFRONT in facts
+            else None,
+            "reached": {
+                name.removeprefix(REACHED): content for name, content in _contents(order, REACHED)
+            },
             "is_deleted": orjson.Fragment(facts[DELETION].content) if DELETION in facts else False,
             "movements": [orjson.Fragment(content) for content in movements(facts)],
             "new": new,
         }
     )
-    return SerializedSnapshot(OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body)
+    return SerializedSnapshot(
+        OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body
+    )
 
 
 def signalled(order: KnownOrder) -> SerializedSnapshot:
@@ -162,12 +187,18 @@ def signalled(order: KnownOrder) -> SerializedSnapshot:
     source, _, external_id = order.order_id.partition(":")
     verdicts = {name: orjson.Fragment(content) for name, content in standing(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
-    return SerializedSnapshot(FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body)
+    return SerializedSnapshot(
+        FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body
+    )
 
 
 def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment]]:
     facts = order.facts
-    return [(name, orjson.Fragment(facts[name].content)) for name in sorted(facts) if name.startswith(prefix)]
+    return [
+        (name, orjson.Fragment(facts[name].content))
+        for name in sorted(facts)
+        if name.startswith(prefix)
+    ]
 
 
 def _outcomes(
@@ -180,13 +211,22 @@ def _outcomes(
         match verdict:
             case CallbackVerdict.APPLIED:
                 # The first callback that changed an order carries its events.
-                yield Effect(tuple(event for name in _concerned(told, payments) for event in unsaid.pop(name, ())))
+                yield Effect(
+                    tuple(
+                        event
+                        for name in _concerned(told, payments)
+                        for event in unsaid.pop(name, ())
+                    )
+                )
             case CallbackVerdict.KNOWN:
                 yield Duplicate()
             case CallbackVerdict.OLDER:
                 yield Superseded()
             case CallbackVerdict.FORGED:
-                yield Dead(ProofReused("what proves it has proved another body before"), subject_key=told.order_id)
+                yield Dead(
+                    ProofReused("what proves it has proved another body before"),
+                    subject_key=told.order_id,
+                )
             case CallbackVerdict.OVERFULL:
                 yield Dead(TooManyFacts(BOUNDS), subject_key=told.order_id)
 
@@ -195,7 +235,9 @@ def _concerned(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> li
     if not told.payments:
         return [] if told.order_id is None else [told.order_id]
     own = () if told.order_id is None else (told.order_id,)
-    return sorted({*own, *(order_id for name in told.payments for order_id in payments[name].orders)})
+    return sorted(
+        {*own, *(order_id for name in told.payments for order_id in payments[name].orders)}
+    )
 
 
 def service(tick: Tick[Session] | None = None) -> Service[ParsedCallback, Session]:

@@ -34,7 +34,11 @@ def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Itera
         if key != "campaign":
             yield f"{key} is no key here; each campaign begins with [[campaign]]"
     entries = document.get("campaign", [])
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(entry, dict) for entry in entries)
+    ):
         yield "it holds no campaign; each begins with [[campaign]]"
         return
     for place, entry in enumerate(entries, 1):
@@ -42,7 +46,11 @@ def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Itera
         strangers = [key for key in entry if key not in KEYS]
         yield from (f"{name}: {key} is no key{_nearest(key)}" for key in strangers)
         try:
-            into.append(CampaignDefinition.model_validate({key: it for key, it in entry.items() if key in KEYS}))
+            into.append(
+                CampaignDefinition.model_validate(
+                    {key: it for key, it in entry.items() if key in KEYS}
+                )
+            )
         except ValidationError as error:
             yield from (f"{name}: {problem}" for problem in _faults(error))
 
@@ -55,5 +63,14 @@ def _nearest(key: str) -> str:
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         key = ".".join(map(str, fault["loc"]))
-        text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-        yield f"{key} is missing" if fault["type"] == "missing" else f"{key} {text[0].lower()}{text[1:]}".strip()
+        text = (
+            fault["msg"]
+            .removeprefix("Value error, ")
+            .removeprefix("Input ")
+            .removeprefix("String ")
+        )
+        yield (
+            f"{key} is missing"
+            if fault["type"] == "missing"
+            else f"{key} {text[0].lower()}{text[1:]}".strip()
+        )

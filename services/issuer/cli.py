@@ -15,12 +15,24 @@ from services.runtime.admin.cli_support import Actor, AsJson, CommandId
 from services.runtime.admin.commands import OperatorCommand
 
 app = typer.Typer(no_args_is_help=True)
-campaigns = typer.Typer(no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take.")
+campaigns = typer.Typer(
+    no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take."
+)
 app.add_typer(campaigns, name="campaigns")
 tickets = typer.Typer(no_args_is_help=True, help="Tickets: who has which number.")
 app.add_typer(tickets, name="tickets")
 
-CAMPAIGNS = ("campaign_id", "name", "status", "mode", "version", "issued", "capacity", "date", "applied_at")
+CAMPAIGNS = (
+    "campaign_id",
+    "name",
+    "status",
+    "mode",
+    "version",
+    "issued",
+    "capacity",
+    "date",
+    "applied_at",
+)
 TICKETS = (
     "order_id",
     "line_id",
@@ -39,7 +51,9 @@ COUNTS = ("issued", "active", "won", "cancelled", "sold_out")
 @campaigns.command("apply")
 def apply_campaigns(
     *,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML; each campaign begins with [[campaign]].")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="TOML; each campaign begins with [[campaign]].")
+    ],
     actor: Actor,
     command_id: CommandId,
     as_json: AsJson = False,
@@ -52,7 +66,10 @@ def apply_campaigns(
     preflight.run_all("campaign", [definition.said() for definition in definitions])
     with cli_support.connected() as connection:
         done = CampaignCommands(connection, OperatorCommand(actor, command_id)).apply(definitions)
-    told = [f"{it['campaign_id']} {it['change']}, version {it['version']}" for it in done.details.get("campaigns", ())]
+    told = [
+        f"{it['campaign_id']} {it['change']}, version {it['version']}"
+        for it in done.details.get("campaigns", ())
+    ]
     due = done.details.get("due_orders", 0)
     sentence = f"{'; '.join(told)}. {f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
     cli_support.told(done, sentence, command_id, as_json=as_json)
@@ -63,12 +80,16 @@ def list_campaigns(*, as_json: AsJson = False) -> None:
     """All campaigns, and how many numbers each has issued."""
     with cli_support.connected() as connection:
         found = IssuerQueries(connection).campaigns()
-    cli_support.rows(found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`")
+    cli_support.rows(
+        found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`"
+    )
 
 
 @campaigns.command("show")
 def show_campaign(
-    *, campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id.")], as_json: AsJson = False
+    *,
+    campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id.")],
+    as_json: AsJson = False,
 ) -> None:
     """One campaign as it was applied, and what became of its numbers."""
     with cli_support.connected() as connection:
@@ -80,7 +101,10 @@ def show_campaign(
         key: found["definition"].get(key, "") for key in CampaignDefinition.model_fields
     }  # of older releases, too
     said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
-    shown = [{"key": key, "content": ", ".join(it) if isinstance(it, list) else it} for key, it in said.items()]
+    shown = [
+        {"key": key, "content": ", ".join(it) if isinstance(it, list) else it}
+        for key, it in said.items()
+    ]
     cli_support.rows(shown, ("key", "content"), as_json=False)
 
 
@@ -89,7 +113,9 @@ def list_tickets(
     *,
     order: Annotated[str | None, typer.Option("--order", help="Its id, such as shop:4711.")] = None,
     campaign: Annotated[str | None, typer.Option("--campaign", help="Its id.")] = None,
-    email: Annotated[str | None, typer.Option("--email", help="The purchaser's; guests too.")] = None,
+    email: Annotated[
+        str | None, typer.Option("--email", help="The purchaser's; guests too.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 200,
     as_json: AsJson = False,
 ) -> None:
@@ -97,5 +123,7 @@ def list_tickets(
     if order is None and campaign is None and email is None:
         raise typer.BadParameter("say --order, --campaign or --email")
     with cli_support.connected() as connection:
-        found = IssuerQueries(connection).tickets(order=order, campaign=campaign, email=email, limit=limit)
+        found = IssuerQueries(connection).tickets(
+            order=order, campaign=campaign, email=email, limit=limit
+        )
     cli_support.rows(found, TICKETS, as_json=as_json, empty="no ticket")

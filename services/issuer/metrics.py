@@ -15,5 +15,8 @@ SOLD_OUT = declare(
     )
 )
 CHANGED = declare(
-    Counter("stubline_issuer_tickets_changed_total", "Tickets that were cancelled or became active again.")
+    Counter(
+        "stubline_issuer_tickets_changed_total",
+        "Tickets that were cancelled or became active again.",
+    )
 )

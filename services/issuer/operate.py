@@ -45,19 +45,40 @@ class CampaignCommands(AdminCommands):
         rows = self.connection.execute(SQL["standing_campaigns"], names).fetchall()
         standing = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
         self._refuse(definitions, standing)
-        done = {definition.id: change(definition, standing.get(definition.id)) for definition in definitions}
-        self._save([definition for definition in definitions if done[definition.id].what != "unchanged"], done)
+        done = {
+            definition.id: change(definition, standing.get(definition.id))
+            for definition in definitions
+        }
+        self._save(
+            [definition for definition in definitions if done[definition.id].what != "unchanged"],
+            done,
+        )
         self.connection.execute(SQL["drop_products"], names)
-        products = [(product, definition.id) for definition in definitions for product in definition.products()]
+        products = [
+            (product, definition.id)
+            for definition in definitions
+            for product in definition.products()
+        ]
         owners = {"campaign_ids": [owner for _, owner in products]}
-        self.connection.execute(SQL["add_products"], _columns([product for product, _ in products]) | owners)
+        self.connection.execute(
+            SQL["add_products"], _columns([product for product, _ in products]) | owners
+        )
         why = {"actor": self.command.actor, "cause": self.command.command_id}
         due = self.connection.execute(SQL["mark_due"], names | why).rowcount
-        told = [{"campaign_id": name, "change": it.what, "version": it.version} for name, it in done.items()]
+        told = [
+            {"campaign_id": name, "change": it.what, "version": it.version}
+            for name, it in done.items()
+        ]
         return {"campaigns": told, "due_orders": due}
 
-    def _refuse(self, definitions: Sequence[CampaignDefinition], standing: Mapping[str, StoredCampaign]) -> None:
-        problems = [f"{it.id}: {reason}" for it in definitions for reason in refusals(it, standing.get(it.id))]
+    def _refuse(
+        self, definitions: Sequence[CampaignDefinition], standing: Mapping[str, StoredCampaign]
+    ) -> None:
+        problems = [
+            f"{it.id}: {reason}"
+            for it in definitions
+            for reason in refusals(it, standing.get(it.id))
+        ]
         wanted = {product: it.id for it in definitions for product in it.products()}
         arguments = _columns(list(wanted)) | {"campaign_ids": [it.id for it in definitions]}
         for owner, source, kind, name in self.connection.execute(SQL["taken_products"], arguments):
@@ -66,7 +87,9 @@ class CampaignCommands(AdminCommands):
         if problems:
             raise CampaignRefused("; ".join(problems))
 
-    def _save(self, definitions: Sequence[CampaignDefinition], done: Mapping[str, CampaignChange]) -> None:
+    def _save(
+        self, definitions: Sequence[CampaignDefinition], done: Mapping[str, CampaignChange]
+    ) -> None:
         if not definitions:
             return
         self.connection.execute(
@@ -99,8 +122,13 @@ class IssuerQueries:
             raise CampaignUnknown(campaign_id)
         return rows[0]
 
-    def tickets(self, *, order: str | None, campaign: str | None, email: str | None, limit: int) -> list[Row]:
-        return self._rows("list_tickets", {"order_id": order, "campaign_id": campaign, "email": email, "limit": limit})
+    def tickets(
+        self, *, order: str | None, campaign: str | None, email: str | None, limit: int
+    ) -> list[Row]:
+        return self._rows(
+            "list_tickets",
+            {"order_id": order, "campaign_id": campaign, "email": email, "limit": limit},
+        )
 
     def _rows(self, name: str, arguments: Mapping[str, Any]) -> list[Row]:
         return self.connection.cursor(row_factory=dict_row).execute(SQL[name], arguments).fetchall()

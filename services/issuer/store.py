@@ -80,12 +80,18 @@ class IssuerStore:
 
     def begin_batch(self) -> TransactionStart:
         """Also keeps campaigns from being applied until the transaction ends."""
-        _, generation, now = self.transaction.execute(SQL["begin_batch"]).fetchone() or (None, 0, NEVER)
+        _, generation, now = self.transaction.execute(SQL["begin_batch"]).fetchone() or (
+            None,
+            0,
+            NEVER,
+        )
         return TransactionStart(generation, now)
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, IssuerOrderRow]:
         """Those that have a row; the others are new."""
-        rows = self.transaction.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
+        rows = self.transaction.execute(
+            SQL["lock_orders"], {"order_ids": texts(order_ids)}
+        ).fetchall()
         return {row[0]: IssuerOrderRow._make(row) for row in rows}
 
     def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[PlannedTicket]]:
@@ -102,7 +108,9 @@ class IssuerStore:
         arguments = {"sources": texts(sources), "kinds": texts(kinds), "contents": texts(contents)}
         names = {"campaign_ids": texts(campaign_ids)}
         rows = self.transaction.execute(SQL["lock_campaigns"], arguments | names).fetchall()
-        owners = {(source, kind, name): row[0] for row in rows for source, kind, name in row[5] or ()}
+        owners = {
+            (source, kind, name): row[0] for row in rows for source, kind, name in row[5] or ()
+        }
         return {row[0]: LockedCampaign(*row[:5]) for row in rows}, owners
 
     def issue_tickets(self, tickets: Sequence[PlannedTicket], why: AuditReason) -> None:
@@ -150,7 +158,10 @@ class IssuerStore:
         )
 
     def drop_waiting(self, order_ids: Sequence[str], kept: Sequence[WaitingLine]) -> None:
-        names = {"kept_order_ids": [line.order_id for line in kept], "kept_line_ids": [line.line_id for line in kept]}
+        names = {
+            "kept_order_ids": [line.order_id for line in kept],
+            "kept_line_ids": [line.line_id for line in kept],
+        }
         self.transaction.execute(SQL["drop_waiting"], {"order_ids": texts(order_ids)} | names)
 
     def keep_waiting(self, lines: Sequence[WaitingLine]) -> None:
@@ -159,7 +170,9 @@ class IssuerStore:
     def add_orders(self, rows: Sequence[SavedOrder]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
         if self.transaction.execute(SQL["add_orders"], _columns(rows)).rowcount != len(rows):
-            raise SerializationFailure("another lane has just worked one of these orders for the first time")
+            raise SerializationFailure(
+                "another lane has just worked one of these orders for the first time"
+            )
 
     def save_orders(self, rows: Sequence[SavedOrder]) -> None:
         self.transaction.execute(SQL["save_orders"], _columns(rows))
@@ -170,13 +183,19 @@ class IssuerStore:
         return [DueOrder._make(row) for row in rows]
 
     def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:
-        return dict(self.transaction.execute(SQL["decisions_of"], {"order_ids": texts(order_ids)}).fetchall())
+        return dict(
+            self.transaction.execute(
+                SQL["decisions_of"], {"order_ids": texts(order_ids)}
+            ).fetchall()
+        )
 
     def drop_due(self, order_ids: Sequence[str]) -> None:
         self.transaction.execute(SQL["drop_due"], {"order_ids": texts(order_ids)})
 
 
-PLAIN = frozenset({"sequence", "generation", "decided_generation", "decided_sequence", "is_waiting", "quantity"})
+PLAIN = frozenset(
+    {"sequence", "generation", "decided_generation", "decided_sequence", "is_waiting", "quantity"}
+)
 
 
 def _columns(rows: Sequence[SavedOrder] | Sequence[WaitingLine]) -> dict[str, Any]:
@@ -184,5 +203,11 @@ def _columns(rows: Sequence[SavedOrder] | Sequence[WaitingLine]) -> dict[str, An
     columns: dict[str, Any] = {}
     for name, content in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):
         plural = "quantities" if name == "quantity" else f"{name}s"
-        columns[plural] = list(content) if name == "digest" else plain(content) if name in PLAIN else texts(content)
+        columns[plural] = (
+            list(content)
+            if name == "digest"
+            else plain(content)
+            if name in PLAIN
+            else texts(content)
+        )
     return columns

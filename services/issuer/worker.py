@@ -14,7 +14,14 @@ from schemas.said import SerializedSnapshot, digest_of, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import IssuePlan, PlanInputs, plan, products_of, tickets_max
 from services.issuer.rules.snapshot import body_of
-from services.issuer.store import ACTOR, AuditReason, IssuerOrderRow, IssuerStore, SavedOrder, TransactionStart
+from services.issuer.store import (
+    ACTOR,
+    AuditReason,
+    IssuerOrderRow,
+    IssuerStore,
+    SavedOrder,
+    TransactionStart,
+)
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
@@ -49,7 +56,10 @@ def codes(count: int) -> Iterator[str]:
     random bytes; all codes of a batch are spelled in two calls.
     """
     drawn = secrets.token_bytes(CODE_CHARS * count)
-    text, ends = drawn.translate(SPELLED).decode(), drawn[CODE_CHARS - 1 :: CODE_CHARS].translate(ENDED).decode()
+    text, ends = (
+        drawn.translate(SPELLED).decode(),
+        drawn[CODE_CHARS - 1 :: CODE_CHARS].translate(ENDED).decode(),
+    )
     return (text[at * CODE_CHARS : (at + 1) * CODE_CHARS - 1] + ends[at] for at in range(count))
 
 
@@ -66,12 +76,16 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
         return outcomes
     # In the order in which they stand in the batch: who came first is served first.
     news = [batch[place] for place in sorted(latest.values())]
-    causes = {it.event.key: event_id(it.event.writer, it.event.key, *it.event.position) for it in news}
+    causes = {
+        it.event.key: event_id(it.event.writer, it.event.key, *it.event.position) for it in news
+    }
     said, counts = work(store, begun, news, rows, AuditReason(ACTOR, causes))
     for order_id, place in latest.items():
         outcomes[place] = Effect(said.get(order_id, ()))
     first = min(latest.values())
-    outcomes[first] = Effect(said.get(batch[first].event.key, ()), counts)  # the sums of the batch, raised once
+    outcomes[first] = Effect(
+        said.get(batch[first].event.key, ()), counts
+    )  # the sums of the batch, raised once
     return outcomes
 
 
@@ -88,15 +102,21 @@ def work(
     held = store.tickets_of(known) if known else {}
     others = sorted({ticket.campaign_id for tickets in held.values() for ticket in tickets})
     campaigns, products = store.lock_campaigns(products_of(events), others)
-    made = plan(events, held, PlanInputs(campaigns, products, codes(tickets_max(events)), begun.now))
+    made = plan(
+        events, held, PlanInputs(campaigns, products, codes(tickets_max(events)), begun.now)
+    )
     saved, said = [], {}
     for decided in news:
         row, waiting = rows[decided.event.key], made.waiting[decided.event.key]
         body = body_of(decided.event, made.held[row.order_id], waiting, campaigns)
-        saved.append(save(decided, row, begun.generation, digest_of(body), is_waiting=bool(waiting)))
+        saved.append(
+            save(decided, row, begun.generation, digest_of(body), is_waiting=bool(waiting))
+        )
         if (sequence := saved[-1].sequence) != row.sequence:
             said[row.order_id] = [
-                SerializedSnapshot(TicketsChanged, WRITER, row.order_id, begun.generation, sequence, body)
+                SerializedSnapshot(
+                    TicketsChanged, WRITER, row.order_id, begun.generation, sequence, body
+                )
             ]
     if new := [it for it in saved if not rows[it.order_id].sequence]:
         store.add_orders(new)
@@ -104,7 +124,9 @@ def work(
         store.save_orders(changed)
     if made.issued:
         store.issue_tickets(made.issued, why)
-        store.advance_campaigns([it for it in campaigns.values() if it.next_index != it.first_index])
+        store.advance_campaigns(
+            [it for it in campaigns.values() if it.next_index != it.first_index]
+        )
     if made.changes:
         store.change_tickets(made.changes, why)
     wait(store, rows, made)
@@ -112,13 +134,27 @@ def work(
 
 
 def save(
-    decided: ReceivedDecision, row: IssuerOrderRow, generation: int, digest: bytes, *, is_waiting: bool
+    decided: ReceivedDecision,
+    row: IssuerOrderRow,
+    generation: int,
+    digest: bytes,
+    *,
+    is_waiting: bool,
 ) -> SavedOrder:
     """A snapshot that differs from the last takes the next sequence."""
     event = decided.event
     sequence = row.sequence + (digest != row.digest)
     place = (event.generation, event.sequence)
-    return SavedOrder(row.order_id, sequence, generation, digest, *place, event.buyer.email, is_waiting, decided.text)
+    return SavedOrder(
+        row.order_id,
+        sequence,
+        generation,
+        digest,
+        *place,
+        event.buyer.email,
+        is_waiting,
+        decided.text,
+    )
 
 
 def wait(store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan) -> None:
@@ -143,7 +179,9 @@ def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Seria
     if not due:
         return []
     actor = due[0].actor
-    due = list(takewhile(lambda it: it.actor == actor, due))  # another operator's come with the next tick
+    due = list(
+        takewhile(lambda it: it.actor == actor, due)
+    )  # another operator's come with the next tick
     order_ids = [it.order_id for it in due]
     begun = store.begin_batch()
     rows = store.lock_orders(sorted(order_ids))
@@ -153,7 +191,9 @@ def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Seria
         for name in order_ids
         if name in texts
     ]
-    said, _ = work(store, begun, news, rows, AuditReason(actor, {it.order_id: str(it.cause) for it in due}))
+    said, _ = work(
+        store, begun, news, rows, AuditReason(actor, {it.order_id: str(it.cause) for it in due})
+    )
     store.drop_due(order_ids)
     return [event for events in said.values() for event in events]
 

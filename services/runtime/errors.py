@@ -25,14 +25,18 @@ class StublineError(Exception):
 
     def __init__(self, cause: str = "") -> None:
         self.cause = cause
-        super().__init__(f"{self.code}: {cause}. {self.next_step}" if cause else f"{self.code}. {self.next_step}")
+        super().__init__(
+            f"{self.code}: {cause}. {self.next_step}" if cause else f"{self.code}. {self.next_step}"
+        )
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if not cls.__dict__.get("code"):
             return  # a branch of the tree
         if cls.code in _CATALOGUE and _CATALOGUE[cls.code].__qualname__ != cls.__qualname__:
-            raise ValueError(f"the error code {cls.code} belongs to {_CATALOGUE[cls.code].__qualname__} already")
+            raise ValueError(
+                f"the error code {cls.code} belongs to {_CATALOGUE[cls.code].__qualname__} already"
+            )
         if not cls.next_step:
             raise ValueError(f"{cls.__name__} does not say what to do: give it a next_step")
         _CATALOGUE[cls.code] = cls
@@ -108,18 +112,14 @@ class ReplayUnknown(Poison):
     """A record of a replay topic that names no letter. Only the runtime writes there."""
 
     code = "replay-without-letter"
-    next_step = (
-        "Find who writes to the replay topic, and take the right away: `stubline dead replay` is the only way in."
-    )
+    next_step = "Find who writes to the replay topic, and take the right away: `stubline dead replay` is the only way in."
 
 
 class DatabaseUnavailable(Transient):
     """PostgreSQL does not answer, or ends our sessions."""
 
     code = "database-away"
-    next_step = (
-        "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by itself; nothing is lost."
-    )
+    next_step = "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by itself; nothing is lost."
 
 
 class DatabaseRefused(Transient):
@@ -186,7 +186,9 @@ class TickFailed(Transient):
     """The service's work without input raised. It is tried again; lanes with input go on."""
 
     code = "tick-failed"
-    next_step = "Read the exception in the log: a defect of the release or a row that it does not expect."
+    next_step = (
+        "Read the exception in the log: a defect of the release or a row that it does not expect."
+    )
 
 
 class BatchUndecided(Transient):
@@ -203,9 +205,7 @@ class LaneFenced(Fenced):
     """The row's epoch or next offset is not ours: another process took the lane, or an operator moved it."""
 
     code = "lane-fenced"
-    next_step = (
-        "None: the owner acquires again. Often: see whether two installations share a consumer group and a database."
-    )
+    next_step = "None: the owner acquires again. Often: see whether two installations share a consumer group and a database."
 
 
 class TopicRecreated(Stop):
@@ -258,7 +258,9 @@ class OutboxUnreadable(Stop):
     """The outputs in the lane's row were written in a format that this release does not know."""
 
     code = "lane-unpublished-unreadable"
-    next_step = "Deploy the release that wrote it, or a newer one. It takes the lane up again by itself."
+    next_step = (
+        "Deploy the release that wrote it, or a newer one. It takes the lane up again by itself."
+    )
 
 
 class FailureRateExceeded(Stop):
@@ -289,4 +291,6 @@ class ProducerFailed(Fatal):
     """The producer reports a fatal error and will never send again; a new process starts with a new one."""
 
     code = "producer-failed"
-    next_step = "None: the supervisor starts the process again, and it publishes what its lanes' rows hold."
+    next_step = (
+        "None: the supervisor starts the process again, and it publishes what its lanes' rows hold."
+    )

@@ -14,7 +14,9 @@ class FailureKind(Enum):
     TRANSIENT = auto()  # roll back and decide anew, then the world's
     TOO_SLOW = auto()  # it lasted too long: roll back, and decide half of it; alone, the moment's
     RECORD = auto()  # bisect, and dead-letter the record that cannot be worked
-    DEFECT = auto()  # a defect of ours or of the installation: back off like the world's; never a dead letter
+    DEFECT = (
+        auto()
+    )  # a defect of ours or of the installation: back off like the world's; never a dead letter
 
 
 WORLD_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
@@ -46,7 +48,11 @@ def code_of(error: BaseException) -> str:
 def explained(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
     """A database's error as one of the tree, without the rows that its DETAIL quotes."""
     cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
-    is_away = classify(error) in {FailureKind.UNAVAILABLE, FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+    is_away = classify(error) in {
+        FailureKind.UNAVAILABLE,
+        FailureKind.TRANSIENT,
+        FailureKind.TOO_SLOW,
+    }
     return DatabaseUnavailable(cause) if is_away else DatabaseRefused(cause)
 
 
@@ -63,5 +69,11 @@ def _by_state(state: str) -> FailureKind:
 
 def _by_type(error: psycopg.Error) -> FailureKind:
     if isinstance(error, psycopg.DataError):
-        return FailureKind.RECORD  # psycopg refuses it before it is sent: a NUL in a text, a date out of range
-    return FailureKind.UNAVAILABLE if isinstance(error, psycopg.OperationalError) else FailureKind.DEFECT
+        return (
+            FailureKind.RECORD
+        )  # psycopg refuses it before it is sent: a NUL in a text, a date out of range
+    return (
+        FailureKind.UNAVAILABLE
+        if isinstance(error, psycopg.OperationalError)
+        else FailureKind.DEFECT
+    )

@@ -28,7 +28,9 @@ class FileUnusableError(ValueError):
 def read_bytes(path: Path, bytes_max: int) -> bytes:
     """The whole content. Raises FileUnusableError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO without a writer opens at once
+        handle = os.open(
+            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        )  # a FIFO without a writer opens at once
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise FileUnusableError("it is no regular file")

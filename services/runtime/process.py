@@ -31,7 +31,11 @@ from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
-EX_OK, EX_FATAL, EX_LEFT = 0, 70, 75  # sysexits.h: done; internal software error; something is left for the next owner
+EX_OK, EX_FATAL, EX_LEFT = (
+    0,
+    70,
+    75,
+)  # sysexits.h: done; internal software error; something is left for the next owner
 
 
 def owner_name() -> str:
@@ -39,7 +43,9 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def session(servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None) -> Session:
+def session(
+    servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None
+) -> Session:
     """`group`: whose rows the session works on, if it is not called as its group is."""
     opened = connection.connect(
         servers.database_url,
@@ -61,11 +67,21 @@ def build(
         service.group, owner_name(), CODE_VERSION, lambda: session(servers, settings, service.group)
     )
     log = KafkaClient(
-        servers.kafka_bootstrap_servers, service.group, owner_name(), delivery_timeout_ms=settings.delivery_timeout_ms
+        servers.kafka_bootstrap_servers,
+        service.group,
+        owner_name(),
+        delivery_timeout_ms=settings.delivery_timeout_ms,
     )
     return Worker(
         WorkerContext(
-            service, log, ledger, settings, telemetry, fault=failures.classify, clock=time.monotonic, wall=time.time
+            service,
+            log,
+            ledger,
+            settings,
+            telemetry,
+            fault=failures.classify,
+            clock=time.monotonic,
+            wall=time.time,
         )
     )
 
@@ -105,7 +121,9 @@ def run(
     health = Health(seconds_max=settings.live_seconds_max)
     port_setting = variable(type(settings), "health_port")
     try:
-        with HealthServer(settings.health_port, health, host=settings.health_host, setting=port_setting) as door:
+        with HealthServer(
+            settings.health_port, health, host=settings.health_host, setting=port_setting
+        ) as door:
             log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
             worker = build(service, load(Servers), settings, telemetry(service.group, health))
             collect_rarely()

@@ -61,7 +61,9 @@ def record_bytes(record: Record) -> int:
         size += sum(len(name) + len(content or b"") for name, content in record.headers)
     if size <= RECORD_BYTES_MAX // 4:
         return size
-    longer = sum(len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in record.headers)
+    longer = sum(
+        len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in record.headers
+    )
     return size + longer
 
 
@@ -108,9 +110,13 @@ class Dead:
 
     error: StublineError
     counts: Mapping[str, int] | None = None
-    subject_key: str | None = None  # whose data it is, if the service knows better than its `subject` does
+    subject_key: str | None = (
+        None  # whose data it is, if the service knows better than its `subject` does
+    )
     unexpected: bool = False  # raised, not returned: counts towards the brake
-    original: TruncatedValue | None = None  # of a record that is kept in part: its letter cannot be replayed
+    original: TruncatedValue | None = (
+        None  # of a record that is kept in part: its letter cannot be replayed
+    )
 
 
 Outcome: TypeAlias = Effect | Duplicate | Superseded | Dead

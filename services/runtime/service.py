@@ -10,7 +10,9 @@ from typing import Generic, TypeAlias, TypeVar
 from services.runtime.records import Dead, Event, Outcome, Record
 
 E = TypeVar("E")  # what parse makes of a record
-S = TypeVar("S")  # the session in which handle works: a database connection inside the lane's transaction
+S = TypeVar(
+    "S"
+)  # the session in which handle works: a database connection inside the lane's transaction
 Tick: TypeAlias = Callable[[datetime, S], Sequence[Event]]
 
 
@@ -30,13 +32,17 @@ class Service(Generic[E, S]):
     """
 
     group: str
-    topics: tuple[str, ...]  # whoever holds partition 0 of the first one owns the timer: never reorder
+    topics: tuple[
+        str, ...
+    ]  # whoever holds partition 0 of the first one owns the timer: never reorder
     parse: Callable[[Record], E | Dead]
     handle: Callable[[Sequence[E], S], list[Outcome]]
     tick: Tick[S] | None = None
     backlog: Callable[[S], str | None] | None = None
     subject: Callable[[Record], str | None] = lambda _record: None
-    broker_stamped: tuple[str, ...] = ()  # topics whose broker must stamp the records: `parse` goes by their time
+    broker_stamped: tuple[
+        str, ...
+    ] = ()  # topics whose broker must stamp the records: `parse` goes by their time
 
     @property
     def replay_topic(self) -> str:

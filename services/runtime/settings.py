@@ -21,8 +21,12 @@ class Servers(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    kafka_bootstrap_servers: str = Field(min_length=1, description="host:port of one or more brokers, with commas.")
-    database_url: str = Field(min_length=1, repr=False, description="PostgreSQL 18 or later, as a libpq URL.")
+    kafka_bootstrap_servers: str = Field(
+        min_length=1, description="host:port of one or more brokers, with commas."
+    )
+    database_url: str = Field(
+        min_length=1, repr=False, description="PostgreSQL 18 or later, as a libpq URL."
+    )
 
 
 class LaneSettings(BaseSettings):
@@ -30,7 +34,9 @@ class LaneSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    batch_records_max: int = Field(1_000, ge=1, le=10_000, description="More gains little and holds the locks longer.")
+    batch_records_max: int = Field(
+        1_000, ge=1, le=10_000, description="More gains little and holds the locks longer."
+    )
     batch_bytes_max: int = Field(
         4 * 2**20,
         ge=2**20,
@@ -38,7 +44,10 @@ class LaneSettings(BaseSettings):
         description="Bytes of input a transaction may take. Bounds memory and `unpublished`.",
     )
     batch_wait_ms: int = Field(
-        20, ge=1, le=1_000, description="How long a batch may wait to fill: what a quiet night pays."
+        20,
+        ge=1,
+        le=1_000,
+        description="How long a batch may wait to fill: what a quiet night pays.",
     )
     acknowledgement_wait_ms: int = Field(
         500,
@@ -53,9 +62,14 @@ class LaneSettings(BaseSettings):
         description="How long a revoked lane may wait for acknowledgements. The others wait with it.",
     )
     stop_deadline_ms: int = Field(
-        10_000, ge=500, le=60_000, description="From SIGTERM to the end. Keep it below the orchestrator's grace period."
+        10_000,
+        ge=500,
+        le=60_000,
+        description="From SIGTERM to the end. Keep it below the orchestrator's grace period.",
     )
-    tick_interval_ms: int = Field(1_000, ge=50, le=60_000, description="How often work with no input is looked for.")
+    tick_interval_ms: int = Field(
+        1_000, ge=50, le=60_000, description="How often work with no input is looked for."
+    )
     controls_interval_ms: int = Field(
         500,
         ge=50,
@@ -68,9 +82,14 @@ class LaneSettings(BaseSettings):
         le=60_000,
         description="How often a lane without records compares its row and the end of its partition.",
     )
-    replay_letters_max: int = Field(200, ge=1, le=5_000, description="Dead letters that one tick gives back.")
+    replay_letters_max: int = Field(
+        200, ge=1, le=5_000, description="Dead letters that one tick gives back."
+    )
     replay_bytes_max: int = Field(
-        4 * 2**20, ge=2**20, le=32 * 2**20, description="Bytes of dead letters that one tick gives back."
+        4 * 2**20,
+        ge=2**20,
+        le=32 * 2**20,
+        description="Bytes of dead letters that one tick gives back.",
     )
     delivery_timeout_ms: int = Field(
         10_000,
@@ -78,7 +97,9 @@ class LaneSettings(BaseSettings):
         le=120_000,
         description="When the producer gives an output up. It is then produced again from the row.",
     )
-    acquire_backoff_min_ms: int = Field(100, ge=10, le=5_000, description="The first wait of a lane that was fenced.")
+    acquire_backoff_min_ms: int = Field(
+        100, ge=10, le=5_000, description="The first wait of a lane that was fenced."
+    )
     acquire_backoff_max_ms: int = Field(
         2_000, ge=100, le=60_000, description="The longest wait of a lane that was fenced."
     )
@@ -94,15 +115,26 @@ class LaneSettings(BaseSettings):
         le=2_500,
         description="How long a batch may be tried in parts, below the transaction's own bound.",
     )
-    brake_window_records: int = Field(200, ge=10, le=10_000, description="The last records that the brake looks at.")
+    brake_window_records: int = Field(
+        200, ge=10, le=10_000, description="The last records that the brake looks at."
+    )
     brake_share: float = Field(
-        0.5, gt=0, le=1, description="Share of unexpected failures in that window at which the service pauses itself."
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of unexpected failures in that window at which the service pauses itself.",
     )
     transaction_timeout_ms: int = Field(
-        3_000, ge=500, le=5_000, description="Longest transaction. Stays below the group's session timeout."
+        3_000,
+        ge=500,
+        le=5_000,
+        description="Longest transaction. Stays below the group's session timeout.",
     )
     idle_in_transaction_ms: int = Field(
-        2_000, ge=200, le=5_000, description="Longest rest inside a transaction, for a process that was stopped there."
+        2_000,
+        ge=200,
+        le=5_000,
+        description="Longest rest inside a transaction, for a process that was stopped there.",
     )
     lock_timeout_ms: int = Field(
         1_500, ge=50, le=5_000, description="Longest wait for a row. Then all is decided anew."
@@ -114,16 +146,21 @@ class LaneSettings(BaseSettings):
         description="When a silent network counts as broken. Stays below the session timeout.",
     )
     health_host: str = Field(
-        "127.0.0.1", description="Where /livez, /readyz and /metrics listen. 0.0.0.0 in a container."
+        "127.0.0.1",
+        description="Where /livez, /readyz and /metrics listen. 0.0.0.0 in a container.",
     )
-    health_port: int = Field(0, ge=0, le=65_535, description="0 takes a free port; the first log line says which.")
+    health_port: int = Field(
+        0, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
+    )
     live_seconds_max: int = Field(
         30,
         ge=2,
         le=600,
         description="A loop that has not turned for so long fails /livez, and is started anew by its keeper.",
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: str = Field(
+        "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
 
     @model_validator(mode="after")
     def _bounds_nest(self) -> Self:
@@ -183,7 +220,9 @@ def _unknown(cls: type[BaseSettings]) -> list[str]:
     if not (own := prefix(cls).upper()):
         return []
     known = [variable(cls, field) for field in cls.model_fields]
-    strangers = sorted(name for name in os.environ if name.upper().startswith(own) and name.upper() not in known)
+    strangers = sorted(
+        name for name in os.environ if name.upper().startswith(own) and name.upper() not in known
+    )
     return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
 
 

@@ -2,7 +2,10 @@
 
 import unicodedata
 
-UNSTORABLE = {0: None, **dict.fromkeys(range(0xD800, 0xE000))}  # NUL and lone surrogates: Postgres refuses both
+UNSTORABLE = {
+    0: None,
+    **dict.fromkeys(range(0xD800, 0xE000)),
+}  # NUL and lone surrogates: Postgres refuses both
 LINES = frozenset("\n\t")
 
 
@@ -16,7 +19,10 @@ def printable(content: bytes | str | None) -> str:
     if content is None:
         return "(none)"
     text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
-    return "".join(c if c in LINES or not unicodedata.category(c).startswith("C") else _spelled(c) for c in text)
+    return "".join(
+        c if c in LINES or not unicodedata.category(c).startswith("C") else _spelled(c)
+        for c in text
+    )
 
 
 def one_line(content: bytes | str | None) -> str:

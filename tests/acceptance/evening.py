@@ -8,7 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from tests.acceptance.laws import check
 from tests.support.stubline import Order, Stubline
 
-STORIES = (("completed",), ("pending", "processing", "completed"), ("completed", "cancelled"), ("pending",))
+STORIES = (
+    ("completed",),
+    ("pending", "processing", "completed"),
+    ("completed", "cancelled"),
+    ("pending",),
+)
 Wanted = list[tuple[Order, int]]  # an order, and how many of its tickets are active in the end
 
 
@@ -32,7 +37,10 @@ def more(stubline: Stubline, wanted: Wanted) -> Callable[[], None]:
 
 
 def expect(
-    stubline: Stubline, wanted: Sequence[tuple[Order, int]], disturbed: Collection[str] = (), holes: int = 0
+    stubline: Stubline,
+    wanted: Sequence[tuple[Order, int]],
+    disturbed: Collection[str] = (),
+    holes: int = 0,
 ) -> None:
     """At rest these orders have what they must have, and the laws of the whole hold."""
     stubline.settle(90)
@@ -42,8 +50,16 @@ def expect(
         names=names,
     )
     found = {row["order_id"]: row["count"] for row in rows}
-    assert {name: found.get(name, 0) for name in names} == {order.order_id: tickets for order, tickets in wanted}
+    assert {name: found.get(name, 0) for name in names} == {
+        order.order_id: tickets for order, tickets in wanted
+    }
     sent = stubline.sent()
-    mails = {order.order_id: len(set(sent.get(order.purchase.email, ()))) for order, tickets in wanted if tickets}
-    assert set(mails.values()) <= {1}, f"one deliberate mail an order, however often it had to be tried: {mails}"
+    mails = {
+        order.order_id: len(set(sent.get(order.purchase.email, ())))
+        for order, tickets in wanted
+        if tickets
+    }
+    assert set(mails.values()) <= {1}, (
+        f"one deliberate mail an order, however often it had to be tried: {mails}"
+    )
     check(stubline, disturbed, holes)

@@ -129,8 +129,12 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
         names=NAMES,
         sent=(),
         logs=read_logs(stubline.store.bootstrap_servers, [topic.name for topic in all_topics()]),
-        lanes=[LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes],
-        letters=[LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters],
+        lanes=[
+            LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes
+        ],
+        letters=[
+            LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
+        ],
         inputs={},
         firsts={},
         snapshots=(),
@@ -144,7 +148,10 @@ def check(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0) -
     """All laws, over all that this pipeline ever did; a failure names each that is broken, with its first cases."""
     whole = found_of(stubline, disturbed, holes)
     if broken := {name: cases for name, law in LAWS.items() if (cases := list(law(whole)))}:
-        lines = [f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8]) for name, cases in broken.items()]
+        lines = [
+            f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
+            for name, cases in broken.items()
+        ]
         raise AssertionError("broken laws\n" + "\n".join(lines))
 
 
@@ -166,7 +173,11 @@ def each_active_ticket_is_in_one_initial_job(whole: Whole) -> Iterator[str]:
 
 def each_job_has_one_mail(whole: Whole) -> Iterator[str]:
     """A repeat has the same Message-ID, and the job knows that there may be one."""
-    mails = Counter(name.strip("<>").partition("@")[0] for names in whole.stubline.sent().values() for name in names)
+    mails = Counter(
+        name.strip("<>").partition("@")[0]
+        for names in whole.stubline.sent().values()
+        for name in names
+    )
     for job in whole.rows(JOBS):
         copies = mails.pop(job["job_id"], 0)
         if not min(job["mails"], 1) <= copies <= job["mails"] + job["unknown_attempts"]:
@@ -185,29 +196,40 @@ def what_was_committed_is_in_the_log(whole: Whole) -> Iterator[str]:
     for kind, schema in WRITERS.items():
         said: dict[str, dict[int, bytes]] = defaultdict(dict)
         for record in whole.lanes.log_of(kind.topic):
-            if record.header("ce_source") != f"/stubline/{schema}".encode() or b"\0" in (record.key or b""):
+            if record.header("ce_source") != f"/stubline/{schema}".encode() or b"\0" in (
+                record.key or b""
+            ):
                 continue  # what a test wrote there
             place, value = json.loads(record.value or b""), record.value or b""
             if said[place["key"]].setdefault(place["sequence"], value) != value:
                 yield f"{schema} says two things as {place['key']} {place['sequence']}"
         rows = {
-            row["order_id"]: row["sequence"] for row in whole.rows(f"select order_id, sequence from {schema}.orders")
+            row["order_id"]: row["sequence"]
+            for row in whole.rows(f"select order_id, sequence from {schema}.orders")
         }
         for order_id in rows.keys() | said.keys():
             places, last = sorted(said.get(order_id, ())), rows.get(order_id, 0)
-            if places != list(range(1, last + 1)) and (kind.topic not in whole.lanes.disturbed or places[-1:] > [last]):
+            if places != list(range(1, last + 1)) and (
+                kind.topic not in whole.lanes.disturbed or places[-1:] > [last]
+            ):
                 yield f"{schema} is at {last} with {order_id}, the log has {places}"
 
 
 def dead_letters_are_the_source_byte_for_byte(whole: Whole) -> Iterator[str]:
     """The row, and its copies in the dead topic."""
-    records = {(it.topic, it.partition, it.offset): it for log in whole.lanes.logs.values() for it in log}
+    records = {
+        (it.topic, it.partition, it.offset): it for log in whole.lanes.logs.values() for it in log
+    }
     for letter in whole.lanes.letters:
         source = records.get((letter.topic, letter.partition, letter.offset))
         if source is None:
             if letter.topic in {lane.topic for lane in whole.lanes.logs} - whole.lanes.disturbed:
                 yield f"{letter} is for no record"
-        elif (letter.key, letter.value, list(letter.headers)) != (source.key, source.value, list(source.headers)):
+        elif (letter.key, letter.value, list(letter.headers)) != (
+            source.key,
+            source.value,
+            list(source.headers),
+        ):
             yield f"{letter} is not {source}"
     for stage in NAMES.groups:
         yield from lane_laws._copies(whole.lanes, stage)
@@ -230,8 +252,12 @@ def what_is_replayed_is_the_source_byte_for_byte(whole: Whole) -> Iterator[str]:
 
 
 def nothing_waits_or_is_stopped(whole: Whole) -> Iterator[str]:
-    yield from (f"{it.group} {it.lane}: {it.stopped_code}" for it in whole.lanes.lanes if it.stopped_code)
-    yield from (f"{it} is on its way" for it in whole.lanes.letters if it.state in {"requested", "replayed"})
+    yield from (
+        f"{it.group} {it.lane}: {it.stopped_code}" for it in whole.lanes.lanes if it.stopped_code
+    )
+    yield from (
+        f"{it} is on its way" for it in whole.lanes.letters if it.state in {"requested", "replayed"}
+    )
     for it in whole.lanes.lanes:
         log: Sequence[Record] = whole.lanes.logs.get(it.lane, ())
         if log and it.next_offset <= log[-1].offset:

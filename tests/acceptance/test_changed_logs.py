@@ -36,9 +36,13 @@ def stack_of_its_own() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def stubline(stack_of_its_own: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
+def stubline(
+    stack_of_its_own: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stubline]:
     """Orders flow through topics as an earlier release made them."""
-    with piped(stack_of_its_own, tmp_path_factory.mktemp("changed"), partitions=BEGUN_WITH) as found:
+    with piped(
+        stack_of_its_own, tmp_path_factory.mktemp("changed"), partitions=BEGUN_WITH
+    ) as found:
         yield found
 
 
@@ -63,7 +67,9 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         migrated = pool.submit(stubline.command, "migrate")
         until("migrated", migrated.done, more(stubline, wanted))
     assert migrated.result().returncode == 0
-    programs["door"].stop()  # a producer asks for a topic's partitions every ten seconds, or when it starts
+    programs[
+        "door"
+    ].stop()  # a producer asks for a topic's partitions every ten seconds, or when it starts
     programs["door"].start()
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
@@ -75,10 +81,15 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
 
 
 def until_caught_up(stubline: Stubline, group: str, topic: str) -> None:
-    lanes = "select count(*) from runtime.lanes where consumer_group = %(group)s and topic = %(topic)s"
+    lanes = (
+        "select count(*) from runtime.lanes where consumer_group = %(group)s and topic = %(topic)s"
+    )
 
     def is_so() -> bool:
-        return stubline.value(lanes, group=group, topic=topic) > BEGUN_WITH and not stubline.store.stages()[group].lag
+        return (
+            stubline.value(lanes, group=group, topic=topic) > BEGUN_WITH
+            and not stubline.store.stages()[group].lag
+        )
 
     until(f"{group} caught up with {topic}", is_so)
 
@@ -105,7 +116,10 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_som
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
     """Each service in turn stands still while one order goes on; then of what it has not read only the last is left."""
-    order, (skipped,) = stubline.paid_order(2), stubline.rows("select sum(gaps)::int as offsets from runtime.lanes")
+    order, (skipped,) = (
+        stubline.paid_order(2),
+        stubline.rows("select sum(gaps)::int as offsets from runtime.lanes"),
+    )
     stubline.tell(order)
     stubline.settle()
     for stage, unread in reversed(tuple(zip(STAGES, FLOW, strict=True))):
@@ -132,13 +146,19 @@ def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None
     """Some lanes of the group at that topic, and for that reason."""
 
     def codes() -> set[str]:
-        lanes = [it for it in stubline.rows(STOPPED) if (it["consumer_group"], it["topic"]) == (group, topic)]
+        lanes = [
+            it
+            for it in stubline.rows(STOPPED)
+            if (it["consumer_group"], it["topic"]) == (group, topic)
+        ]
         return {it["stopped_code"] for it in lanes}
 
     until(f"{group} stops at {topic}", lambda: codes() == {code})
 
 
-def tell_until_it_is_in(stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str) -> None:
+def tell_until_it_is_in(
+    stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str
+) -> None:
     high = end_of(broker, topic)
     stubline.tell(order, status)
     until(f"{topic} has {status}", lambda: end_of(broker, topic) > high)
@@ -148,13 +168,20 @@ def end_of(broker: BrokerAdmin, topic: str) -> int:
     return sum(it.high for it in broker.extents(topic).values())
 
 
-def forget_all_but_the_last(stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order) -> None:
+def forget_all_but_the_last(
+    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order
+) -> None:
     """Of the partitions in which the order stands."""
     logs = read_logs(stubline.store.bootstrap_servers, FLOW)
     lanes = {
-        LaneKey(it.topic, it.partition) for log in logs.values() for it in log if it.key == order.order_id.encode()
+        LaneKey(it.topic, it.partition)
+        for log in logs.values()
+        for it in log
+        if it.key == order.order_id.encode()
     }
     assert {lane.topic for lane in lanes} == set(FLOW)
-    ends = [TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes]
+    ends = [
+        TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes
+    ]
     for answer in admin.delete_records(ends).values():
         answer.result(60)

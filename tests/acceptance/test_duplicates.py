@@ -10,7 +10,9 @@ from tests.support.stubline import Stubline
 @pytest.mark.feature("SF-014")
 @pytest.mark.parametrize("at_once", [False, True], ids=["one after the other", "at once"])
 @pytest.mark.parametrize("times", [2, 5, 100])
-def test_a_callback_sent_many_times_issues_its_tickets_once(stubline: Stubline, times: int, at_once: bool) -> None:
+def test_a_callback_sent_many_times_issues_its_tickets_once(
+    stubline: Stubline, times: int, at_once: bool
+) -> None:
     order = stubline.paid_order(quantity=3)
     stubline.send_callback(order, times=times, at_once=at_once)
     stubline.settle()
@@ -21,7 +23,9 @@ def test_a_callback_sent_many_times_issues_its_tickets_once(stubline: Stubline, 
 
 @pytest.mark.feature("SF-014")
 @pytest.mark.parametrize("victim", ["ingest", "approval", "issuer", "delivery", "sender-1"])
-def test_a_callback_repeated_across_a_kill_issues_its_tickets_once(stubline: Stubline, victim: str) -> None:
+def test_a_callback_repeated_across_a_kill_issues_its_tickets_once(
+    stubline: Stubline, victim: str
+) -> None:
     orders = [stubline.paid_order(quantity=2) for _ in range(20)]
     for number, order in enumerate(orders):
         stubline.send_callback(order)

@@ -29,7 +29,15 @@ IN_TRANSACTIONS = """
 OWNERS = "select distinct owner from runtime.lanes where consumer_group = %(group)s and topic <> '@timer'"
 READ = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
 # What each passes often enough while orders flow. No outputs leave delivery but with its timer, and nobody else's always.
-POINTS = ("transaction_begun", "handle", "committing", "committed", "produced", "published", "delivered")
+POINTS = (
+    "transaction_begun",
+    "handle",
+    "committing",
+    "committed",
+    "produced",
+    "published",
+    "delivered",
+)
 
 
 BURIED = """
@@ -91,7 +99,10 @@ def letters(stubline: Stubline) -> int:
 
 def owned(stubline: Stubline, members: Mapping[str, set[Program]]) -> bool:
     """These and nobody else hold the lanes."""
-    return all(owners(stubline, stage) == {it.pid for it in programs} for stage, programs in members.items())
+    return all(
+        owners(stubline, stage) == {it.pid for it in programs}
+        for stage, programs in members.items()
+    )
 
 
 def test_a_commit_whose_answer_is_lost_counts_once(world: Trapped) -> None:
@@ -112,7 +123,9 @@ def lose(world: Trapped, what: str, turn: int, wanted: Wanted) -> None:
     wanted += evening(world.stubline, orders=4)
     until(
         f"{what} of each are lost, {turn} times",
-        lambda: all((it.answers_lost if what == "answers" else it.commits_lost) >= turn for it in proxies),
+        lambda: all(
+            (it.answers_lost if what == "answers" else it.commits_lost) >= turn for it in proxies
+        ),
         more(world.stubline, wanted),
     )
 
@@ -120,7 +133,9 @@ def lose(world: Trapped, what: str, turn: int, wanted: Wanted) -> None:
 def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: Trapped) -> None:
     before = letters(world.stubline)
     world.set(",".join(f"{point}:raise:{place}" for place, point in enumerate(POINTS, 1)))
-    world.traps["delivery"].set(",".join(f"{point}:raise:{place}" for place, point in enumerate((*POINTS, "tick"), 1)))
+    world.traps["delivery"].set(
+        ",".join(f"{point}:raise:{place}" for place, point in enumerate((*POINTS, "tick"), 1))
+    )
     wanted = sprung(world, dict.fromkeys(STAGES, len(POINTS)) | {"delivery": len(POINTS) + 1})
     expect(world.stubline, wanted)
     assert letters(world.stubline) == before
@@ -128,10 +143,17 @@ def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: T
 
 def test_a_delivery_that_fails_is_made_again(world: Trapped, pipeline_stack: Stack) -> None:
     """The report is an error; then the broker rests for longer than the producers wait, with outputs of each in flight."""
-    stubline, wanted, again = world.stubline, Wanted(), {stage: published_again(world, stage) for stage in STAGES}
+    stubline, wanted, again = (
+        world.stubline,
+        Wanted(),
+        {stage: published_again(world, stage) for stage in STAGES},
+    )
     world.set(",".join(f"delivered:fail:{turn}" for turn in (1, 2, 4)))
     wanted += sprung(world, dict.fromkeys(STAGES, 3))
-    until("published again", lambda: all(published_again(world, stage) > again[stage] for stage in STAGES))
+    until(
+        "published again",
+        lambda: all(published_again(world, stage) > again[stage] for stage in STAGES),
+    )
     again = {stage: published_again(world, stage) for stage in STAGES}
     for stage in reversed(STAGES):
         stop_at(world, stage, "in_flight", wanted)
@@ -143,7 +165,10 @@ def test_a_delivery_that_fails_is_made_again(world: Trapped, pipeline_stack: Sta
         time.sleep(2 * QUICK_DELIVERY_MS / 1_000)
     finally:
         broker.resume()
-    until("published again", lambda: all(published_again(world, stage) > again[stage] for stage in STAGES))
+    until(
+        "published again",
+        lambda: all(published_again(world, stage) > again[stage] for stage in STAGES),
+    )
     expect(stubline, wanted + evening(stubline, orders=4))
 
 
@@ -164,7 +189,10 @@ def test_a_process_stopped_inside_its_transaction_holds_nobody_up(world: Trapped
     for stage in reversed(STAGES):  # the last first: who stands still feeds nobody
         stop_at(world, stage, "transaction_begun", wanted)
     with joined(stubline, "heir") as heirs:
-        until("the heirs hold all lanes", lambda: owned(stubline, {stage: set(it) for stage, it in heirs.items()}))
+        until(
+            "the heirs hold all lanes",
+            lambda: owned(stubline, {stage: set(it) for stage, it in heirs.items()}),
+        )
         assert stubline.value(IN_TRANSACTIONS) == 0, "the rows are free"
         wanted += evening(stubline, orders=8)
         world.set("lost:raise:1")
@@ -183,7 +211,9 @@ def picture(stubline: Stubline, wanted: Wanted) -> dict[str, list[str]]:
     """All that is known of these orders."""
     names = [order.order_id for order, _ in wanted]
     found = {
-        name: sorted(map(str, stubline.rows(f"{statement} where order_id = any(%(names)s)", names=names)))
+        name: sorted(
+            map(str, stubline.rows(f"{statement} where order_id = any(%(names)s)", names=names))
+        )
         for name, statement in PICTURE.items()
     }
     sent = stubline.sent()
@@ -194,7 +224,9 @@ def rewind(stubline: Stubline, lanes: list[dict[str, Any]]) -> None:
     """To their first record, several operators at once."""
     where = [(it["consumer_group"], it["topic"], it["partition"]) for it in lanes]
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda lane: stubline.command("lanes", "rewind", *lane, "--to", 0), where))
+        done = list(
+            pool.map(lambda lane: stubline.command("lanes", "rewind", *lane, "--to", 0), where)
+        )
     assert [it.returncode for it in done] == [0] * len(lanes), done
 
 
@@ -202,20 +234,30 @@ def repeated(stubline: Stubline, lanes: list[dict[str, Any]]) -> bool:
     """Each of these lanes has found nothing new in what it had worked before."""
     key = ("consumer_group", "topic", "partition")
     now = {tuple(it[name] for name in key): it["nothing_new"] for it in stubline.rows(LANES)}
-    return all(now[tuple(it[name] for name in key)] >= it["nothing_new"] + it["next_offset"] for it in lanes)
+    return all(
+        now[tuple(it[name] for name in key)] >= it["nothing_new"] + it["next_offset"]
+        for it in lanes
+    )
 
 
 def test_a_letter_of_each_service_replayed_twice_has_its_effect_once(world: Trapped) -> None:
     """Asked for by two operators at once, again when it is resolved, and its copy read again."""
     stubline, wanted = world.stubline, Wanted()
     world.set("parse:raise:2")
-    until("a letter each", lambda: all(it.sprung() for it in world.traps.values()), more(stubline, wanted))
+    until(
+        "a letter each",
+        lambda: all(it.sprung() for it in world.traps.values()),
+        more(stubline, wanted),
+    )
     stubline.settle()
     buried = [it for it in stubline.rows(BURIED) if it["state"] == "open"]
     assert sorted(it["consumer_group"] for it in buried) == sorted(NAMES.groups.values())
     ids = [it["id"] for it in buried]
     with ThreadPoolExecutor() as pool:
-        codes = [it.returncode for it in pool.map(lambda _: stubline.command("dead", "replay", *ids), range(2))]
+        codes = [
+            it.returncode
+            for it in pool.map(lambda _: stubline.command("dead", "replay", *ids), range(2))
+        ]
     assert 0 in codes
     expect(stubline, wanted)
     assert {it["state"] for it in stubline.rows(BURIED) if it["id"] in ids} == {"resolved"}
@@ -266,8 +308,12 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(stubline
         stubline.post("shop", "order.updated", b'{"id": 1, "status": poison')
         poison(stubline, turn)
     expect(stubline, wanted)
-    assert letters(stubline) - before == 6 * (3 + 3 + 2 * 3 + 3), "three of each topic, in each group that reads it"
-    assert stubline.value("select count(*) from runtime.controls where paused") == 0, "nobody pulled a brake"
+    assert letters(stubline) - before == 6 * (3 + 3 + 2 * 3 + 3), (
+        "three of each topic, in each group that reads it"
+    )
+    assert stubline.value("select count(*) from runtime.controls where paused") == 0, (
+        "nobody pulled a brake"
+    )
 
 
 def poison(stubline: Stubline, turn: int) -> None:
@@ -275,10 +321,18 @@ def poison(stubline: Stubline, turn: int) -> None:
     producer = Producer(producer_settings(stubline.store.bootstrap_servers, "test", 10_000))
     name = f"poison-{turn}\0"
     for topic in READ:
-        headers: list[tuple[str, str | bytes | None]] = [("from", b"\x00\xff"), ("from", None), ("\u00fc", b"2")]
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("from", b"\x00\xff"),
+            ("from", None),
+            ("\u00fc", b"2"),
+        ]
         producer.produce(topic, b"\xff\x00 poison", b"shop:%d" % turn, headers=headers)
         producer.produce(topic, None, None)
-    for event in (observed(name, "completed"), decided(name, 2), issued(f"shop:{name}", 1, "Active")):
+    for event in (
+        observed(name, "completed"),
+        decided(name, 2),
+        issued(f"shop:{name}", 1, "Active"),
+    ):
         output = event.encode(time=TIME)
         producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
     assert producer.flush(10) == 0
@@ -289,11 +343,21 @@ def test_members_of_every_service_that_come_and_go_lose_and_double_nothing(world
     stubline, wanted = world.stubline, Wanted()
     world.set("revoked:raise:1,assigned:raise:1,revoked:raise:2")
     with joined(stubline, "second", "third") as others:
-        until("three hold lanes", lambda: owned(stubline, members(stubline, others)), more(stubline, wanted))
+        until(
+            "three hold lanes",
+            lambda: owned(stubline, members(stubline, others)),
+            more(stubline, wanted),
+        )
         wanted += evening(stubline, orders=8)
-    until("one holds all lanes", lambda: owned(stubline, members(stubline, {})), more(stubline, wanted))
+    until(
+        "one holds all lanes",
+        lambda: owned(stubline, members(stubline, {})),
+        more(stubline, wanted),
+    )
     expect(stubline, wanted)
-    assert all({"revoked:raise", "assigned:raise"} <= set(trap.sprung()) for trap in world.traps.values())
+    assert all(
+        {"revoked:raise", "assigned:raise"} <= set(trap.sprung()) for trap in world.traps.values()
+    )
 
 
 @contextmanager
@@ -302,7 +366,9 @@ def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]
     services = stubline.services
     others = {
         stage: [
-            services.add(f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
+            services.add(
+                f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage
+            )
             for it in names
         ]
         for stage in STAGES

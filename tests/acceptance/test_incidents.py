@@ -23,12 +23,16 @@ def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
 
 def await_ends(stubline: Stubline) -> None:
     until = time.monotonic() + 120
-    while stubline.value("select count(*) from runtime.dead_letters where state in ('requested', 'replayed')"):
+    while stubline.value(
+        "select count(*) from runtime.dead_letters where state in ('requested', 'replayed')"
+    ):
         assert time.monotonic() < until, "a letter that was given back has no end"
         time.sleep(0.1)
 
 
-def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the_tickets(stubline: Stubline) -> None:
+def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the_tickets(
+    stubline: Stubline,
+) -> None:
     orders = [stubline.paid_order(quantity=2) for _ in range(ORDERS)]
     for order in orders:
         drifted = json.loads(order.body)
@@ -39,7 +43,9 @@ def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the
     (incident,) = json.loads(answer.stdout)
     assert (incident["count"], incident["waiting"], incident["source"]) == (ORDERS, ORDERS, "shop")
     assert incident["what"].startswith("line_items.#.quantity: ")
-    for order in orders[1:]:  # a release that reads the new form would say the same of them as of these bytes
+    for order in orders[
+        1:
+    ]:  # a release that reads the new form would say the same of them as of these bytes
         stubline.rows(
             "update runtime.dead_letters set value = %(body)s where subject_key = %(order)s returning id",
             body=order.body,

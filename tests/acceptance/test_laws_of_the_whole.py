@@ -37,7 +37,9 @@ def sabotaged(stubline: Stubline, stage: str, what: str) -> Iterator[Program]:
         program.start_soon()
 
 
-LONG = pytest.mark.chaos  # a minute each: two points run with every change, the others before a release
+LONG = (
+    pytest.mark.chaos
+)  # a minute each: two points run with every change, the others before a release
 
 
 @pytest.mark.parametrize(
@@ -50,13 +52,17 @@ LONG = pytest.mark.chaos  # a minute each: two points run with every change, the
         pytest.param("published", marks=LONG),
     ],
 )
-def test_each_service_killed_at_a_point_loses_and_doubles_nothing(stubline: Stubline, point: str) -> None:
+def test_each_service_killed_at_a_point_loses_and_doubles_nothing(
+    stubline: Stubline, point: str
+) -> None:
     wanted: list[tuple[Order, int]] = []
     for stage in STAGES:
         with sabotaged(stubline, stage, f"{point}:kill:2") as program:
             until = time.monotonic() + 60
             while program.running and time.monotonic() < until:
-                wanted += evening(stubline, orders=2)  # until it has met its trap, however many batches that takes
+                wanted += evening(
+                    stubline, orders=2
+                )  # until it has met its trap, however many batches that takes
                 time.sleep(1.0)
             assert not program.running, f"the trap of {stage} was never reached"
     expect(stubline, wanted)
@@ -97,7 +103,9 @@ def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
 
 
 @pytest.mark.parametrize("server", ["kafka", "postgres"])
-def test_a_server_that_fell_over_is_not_missed(stubline: Stubline, pipeline_stack: Stack, server: str) -> None:
+def test_a_server_that_fell_over_is_not_missed(
+    stubline: Stubline, pipeline_stack: Stack, server: str
+) -> None:
     """The shop asks again after a 503, as this test's does; what was answered with 200 is not lost."""
     found = pipeline_stack.kafka[0] if server == "kafka" else pipeline_stack.postgres
     before = evening(stubline, orders=8)
@@ -129,25 +137,37 @@ def body_of(order: Order, status: str, second: int) -> bytes:
 
 def end_of(stubline: Stubline, order_id: str) -> tuple[str, tuple[str, ...], int]:
     """Its state, its active ordinals by line, and how many of them are in a mail that was sent. Numbers depend on the path."""
-    (decided,) = stubline.rows("select state from approval.orders where order_id = %(o)s", o=order_id)
+    (decided,) = stubline.rows(
+        "select state from approval.orders where order_id = %(o)s", o=order_id
+    )
     active = stubline.rows(
         "select right(line_id, 1) || '/' || ordinal as place, (select count(*) from delivery.job_tickets "
         "join delivery.jobs using (job_id) where job_tickets.ticket_id = tickets.ticket_id and jobs.state = 'sent') as mails "
         "from issuer.tickets where order_id = %(o)s and status = 'Active' order by 1",
         o=order_id,
     )
-    return decided["state"], tuple(row["place"] for row in active), sum(row["mails"] for row in active)
+    return (
+        decided["state"],
+        tuple(row["place"] for row in active),
+        sum(row["mails"] for row in active),
+    )
 
 
-def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(stubline: Stubline) -> None:
+def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(
+    stubline: Stubline,
+) -> None:
     """Sixteen permutations, and each record twice. A trash and a restore have no clock but the log's: they keep their order."""
-    producer = Producer(producer_settings(stubline.services.environment["KAFKA_BOOTSTRAP_SERVERS"], "test", 10_000))
+    producer = Producer(
+        producer_settings(stubline.services.environment["KAFKA_BOOTSTRAP_SERVERS"], "test", 10_000)
+    )
     draw, numbers = random.Random(3), []
     for turn in range(16):
         told = history(stubline)
         numbers.append(next(stubline.numbers) - 1)
         draw.shuffle(told)
-        first, second = sorted(at for at, it in enumerate(told) if it[0] in {"order.deleted", "order.restored"})
+        first, second = sorted(
+            at for at, it in enumerate(told) if it[0] in {"order.deleted", "order.restored"}
+        )
         if told[first][0] == "order.restored":
             told[first], told[second] = told[second], told[first]
         for place, (topic, body, second) in enumerate(itertools.chain(told, told)):
@@ -161,7 +181,9 @@ def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(stubli
                 callbacktopic=topic,
             )
             output = event.encode(time=f"2026-11-20T12:00:{second:02d}.000000Z")
-            producer.produce(output.topic, value=output.value, key=output.key, headers=list(output.headers))
+            producer.produce(
+                output.topic, value=output.value, key=output.key, headers=list(output.headers)
+            )
         producer.flush()
     stubline.settle()
     ends = {end_of(stubline, f"shop:{number}") for number in numbers}

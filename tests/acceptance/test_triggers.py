@@ -20,7 +20,9 @@ def test_completed_is_the_trigger_that_nobody_has_to_set(stubline: Stubline) -> 
     stubline.tell(order, "completed")
     stubline.settle()
     assert len(stubline.tickets_of(order)) == 2
-    assert len(stubline.mails_to(order)) == 1, "issuing leads to sending, and nothing else has to happen"
+    assert len(stubline.mails_to(order)) == 1, (
+        "issuing leads to sending, and nothing else has to happen"
+    )
 
 
 @feature("SF-002", "SF-003")
@@ -46,7 +48,11 @@ def test_payment_alone_is_enough_where_payment_is_the_trigger(stubline: Stubline
 
 @feature("SF-027", "SF-064")
 def test_processing_is_enough_where_processing_is_the_trigger(stubline: Stubline) -> None:
-    held, moved, elsewhere = stubline.order("processing"), stubline.order("processing"), stubline.order("shop")
+    held, moved, elsewhere = (
+        stubline.order("processing"),
+        stubline.order("processing"),
+        stubline.order("shop"),
+    )
     stubline.tell(held, "pending", "on-hold")
     stubline.tell(moved, "pending", "processing")
     stubline.tell(elsewhere, "pending", "processing")
@@ -68,7 +74,14 @@ def test_processing_does_not_issue_where_completed_is_the_trigger(stubline: Stub
 @feature("SF-148", "SF-149", "SF-150", "SF-171")
 @pytest.mark.parametrize(
     ("status", "tickets"),
-    [("pending", 0), ("on-hold", 0), ("failed", 0), ("cancelled", 0), ("processing", 1), ("deposit-paid", 1)],
+    [
+        ("pending", 0),
+        ("on-hold", 0),
+        ("failed", 0),
+        ("cancelled", 0),
+        ("processing", 1),
+        ("deposit-paid", 1),
+    ],
 )
 def test_the_set_of_paid_statuses_is_open(stubline: Stubline, status: str, tickets: int) -> None:
     order = stubline.order("any-paid", RFL=1)
@@ -94,7 +107,9 @@ def test_an_order_that_arrives_already_over_gets_nothing_and_older_news_change_n
 
 @feature("SF-065", "SF-066", "SF-067", "SF-069")
 @pytest.mark.parametrize("over", ["cancelled", "refunded"])
-def test_a_cancelled_order_that_is_restored_gets_the_same_numbers_again(stubline: Stubline, over: str) -> None:
+def test_a_cancelled_order_that_is_restored_gets_the_same_numbers_again(
+    stubline: Stubline, over: str
+) -> None:
     order = stubline.order(RFL=2, DRAW=1)
     stubline.tell(order, "completed")
     stubline.settle()

@@ -34,7 +34,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def pinned(command: Sequence[str], environment: Mapping[str, str], ready: str) -> Iterator[psutil.Process]:
+def pinned(
+    command: Sequence[str], environment: Mapping[str, str], ready: str
+) -> Iterator[psutil.Process]:
     """A server on the last core, until it is left."""
     core = max(psutil.Process().cpu_affinity() or [0])
     child = subprocess.Popen(command, env=dict(environment), stderr=subprocess.DEVNULL)
@@ -62,10 +64,22 @@ def await_answer(url: str) -> None:
             time.sleep(0.1)
 
 
-def load(port: int, seconds: float, kind: str = "woocommerce", rate: float = 0.0) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.benchmarks.http_load", "--port", str(port), "--path", f"/hooks/{kind}"]
+def load(
+    port: int, seconds: float, kind: str = "woocommerce", rate: float = 0.0
+) -> dict[str, float]:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.http_load",
+        "--port",
+        str(port),
+        "--path",
+        f"/hooks/{kind}",
+    ]
     command += ["--kind", kind, "--seconds", str(seconds), "--rate", str(rate)]
-    told: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    told: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    )
     return told
 
 
@@ -82,7 +96,13 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
             options["roots"] = paypal.FILES[-1]
         lines = [f'kind = "{kind}"', f'secrets = ["file:{kind}"]', "rate_max = 1_000_000"]
         blocks.append(
-            "\n".join([f"[sources.{kind}]", *lines, *(f"{name} = {json.dumps(it)}" for name, it in options.items())])
+            "\n".join(
+                [
+                    f"[sources.{kind}]",
+                    *lines,
+                    *(f"{name} = {json.dumps(it)}" for name, it in options.items()),
+                ]
+            )
         )
     sources.write_text("\n".join(blocks), "utf-8")
     return {
@@ -114,7 +134,11 @@ class Seen:
         return [
             Figure(f"door, {kind}, one core", f"{self.rate:,.0f}/s", beside, asked, met),
             Figure(
-                f"door, {kind}, at half of it", f"p99 {p99:.0f} ms", f"{self.rate / 2:,.0f}/s", "< 50 ms", p99 < P99_MS
+                f"door, {kind}, at half of it",
+                f"p99 {p99:.0f} ms",
+                f"{self.rate / 2:,.0f}/s",
+                "< 50 ms",
+                p99 < P99_MS,
             ),
         ]
 
@@ -123,7 +147,9 @@ def measure_door(servers: str, folder: Path, seconds: float, kind: str, seen: Se
     """A process of its own, at full speed and then at half."""
     port, health_port = free_port(), free_port()
     command = [sys.executable, "-m", "tests.benchmarks.door_process"]
-    environment = door_environment(servers, folder, port) | {"STUBLINE_INGEST_DOOR_HEALTH_PORT": str(health_port)}
+    environment = door_environment(servers, folder, port) | {
+        "STUBLINE_INGEST_DOOR_HEALTH_PORT": str(health_port)
+    }
     with pinned(command, environment, f"http://127.0.0.1:{health_port}/readyz") as process:
         seen.full.append(load(port, seconds, kind))
         seen.half.append(load(port, seconds, kind, seen.full[-1]["rate"] / 2))

@@ -15,7 +15,9 @@ import uvloop
 
 from tests.support.vendors import VENDORS
 
-REWRITTEN = frozenset({b"host", b"content-length"})  # a sender's own words for what is ours to say here
+REWRITTEN = frozenset(
+    {b"host", b"content-length"}
+)  # a sender's own words for what is ours to say here
 
 
 def requests(path: str, kind: str, count: int) -> list[bytes]:
@@ -25,16 +27,21 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
     if kind == "woocommerce":
         # A payment's name as Stripe gives it. The sample's many noughts look like a card's number, which costs a closer look.
         order = json.loads(samples[0].body) | {"transaction_id": "ch_3MmlLrLkdIwHu7ix0snN0B15"}
-        order["meta_data"] = [{"id": 13106, "key": "_stripe_intent_id", "value": "pi_3MtwBwLkdIwHu7ix28a3tqPa"}]
+        order["meta_data"] = [
+            {"id": 13106, "key": "_stripe_intent_id", "value": "pi_3MtwBwLkdIwHu7ix28a3tqPa"}
+        ]
         bodies = [
-            json.dumps(order | {"id": 1_000_000 + n, "number": str(n)}, separators=(",", ":")) for n in range(count)
+            json.dumps(order | {"id": 1_000_000 + n, "number": str(n)}, separators=(",", ":"))
+            for n in range(count)
         ]
         samples = [samples[0]._replace(body=body.encode()) for body in bodies]
     made = list[bytes]()
     for sample in samples:
         headers = dict(vendor.sign(sample, vendor.secret, now))
         headers.setdefault(b"content-type", vendor.source.media)
-        lines = [b"%b: %b\r\n" % (name, text) for name, text in headers.items() if name not in REWRITTEN]
+        lines = [
+            b"%b: %b\r\n" % (name, text) for name, text in headers.items() if name not in REWRITTEN
+        ]
         tail = f"/{vendor.tail}" if vendor.tail else ""
         head = f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sample.body)}\r\n"
         made.append(head.encode() + b"".join(lines) + b"\r\n" + sample.body)
@@ -115,7 +122,9 @@ class Load:
 
 
 async def run(given: argparse.Namespace) -> dict[str, float]:
-    load = Load(requests(given.path, given.kind, given.bodies), given.seconds, given.warm, given.rate)
+    load = Load(
+        requests(given.path, given.kind, given.bodies), given.seconds, given.warm, given.rate
+    )
     loop = asyncio.get_running_loop()
     for _ in range(given.connections):
         await loop.create_connection(lambda: Connection(load), "127.0.0.1", given.port)
@@ -134,7 +143,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", required=True)
     parser.add_argument("--kind", default="woocommerce", choices=VENDORS)
-    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="requests a second; 0: as fast as they are answered"
+    )
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--warm", type=float, default=1.0)

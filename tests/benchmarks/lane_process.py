@@ -33,7 +33,9 @@ class Teller(Telemetry):
     @override
     def committed(self, batch: BatchDone) -> None:
         records = batch.effects + batch.duplicates + batch.superseded
-        self._tell(records=records, lanes=[f"{lane.topic}/{lane.partition}" for lane in batch.lanes])
+        self._tell(
+            records=records, lanes=[f"{lane.topic}/{lane.partition}" for lane in batch.lanes]
+        )
 
     @override
     def assigned(self, lanes: Collection[LaneKey]) -> None:

@@ -76,8 +76,20 @@ class Bench:
     def worker(self, group: str, topic: str, to: str = "", batch: int = 1_000) -> Iterator[Told]:
         self.made += 1
         told = Told(self.folder / f"worker-{self.made}.jsonl")
-        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.servers, "DATABASE_URL": self.database_url}
-        command = [sys.executable, "-m", "tests.benchmarks.lane_process", "--group", group, "--topic", topic]
+        environment = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers,
+            "DATABASE_URL": self.database_url,
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.lane_process",
+            "--group",
+            group,
+            "--topic",
+            topic,
+        ]
         command += ["--tell", str(told.path), "--batch", str(batch), *(["--to", to] if to else [])]
         told.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
@@ -98,7 +110,9 @@ class Told:
     def lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        whole = [line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        whole = [
+            line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")
+        ]
         return [json.loads(line) for line in whole]
 
     def commits(self) -> list[dict[str, Any]]:
@@ -111,12 +125,22 @@ class Told:
         until = time.monotonic() + timeout_s
         while sum(line["records"] for line in self.commits()) < records:
             if time.monotonic() > until or self.process.poll() is not None:
-                raise TimeoutError(f"the worker committed {sum(c['records'] for c in self.commits())} of {records}")
+                raise TimeoutError(
+                    f"the worker committed {sum(c['records'] for c in self.commits())} of {records}"
+                )
             time.sleep(0.2)
 
 
 def raw_rate(bench: Bench, topic: str, to: str, records: int) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.raw_process", "--servers", bench.servers, "--topic", topic]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.raw_process",
+        "--servers",
+        bench.servers,
+        "--topic",
+        topic,
+    ]
     command += ["--to", to, "--partitions", str(PARTITIONS), "--records", str(records)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -152,12 +176,33 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
     grown = max(map(growth, residents))
     beside = f"{limit:,.0f}/s raw consume -> produce"
     return [
-        Figure("lane without outputs", f"{least:,.0f}/s", beside, f">= 50 %: {least / limit:.0%}", least >= limit / 2),
         Figure(
-            "lane with an output each", f"{median(outputs):,.0f}/s", beside, f"printed: {median(outputs) / limit:.0%}"
+            "lane without outputs",
+            f"{least:,.0f}/s",
+            beside,
+            f">= 50 %: {least / limit:.0%}",
+            least >= limit / 2,
         ),
-        Figure("resident, lane with outputs", f"{most / 2**20:.0f} MB", "", "< 120 MB", most < RESIDENT_LIMIT),
-        Figure("its growth, a run's middle third to its last", f"{grown:+.1%}", "", f"<= {FLAT:+.0%}", grown <= FLAT),
+        Figure(
+            "lane with an output each",
+            f"{median(outputs):,.0f}/s",
+            beside,
+            f"printed: {median(outputs) / limit:.0%}",
+        ),
+        Figure(
+            "resident, lane with outputs",
+            f"{most / 2**20:.0f} MB",
+            "",
+            "< 120 MB",
+            most < RESIDENT_LIMIT,
+        ),
+        Figure(
+            "its growth, a run's middle third to its last",
+            f"{grown:+.1%}",
+            "",
+            f"<= {FLAT:+.0%}",
+            grown <= FLAT,
+        ),
     ]
 
 
@@ -188,7 +233,11 @@ def steady(bench: Bench, topic: str, per_second: int) -> Iterator[None]:
 def takeover(bench: Bench) -> float:
     """From kill -9 to the first batch of another owner on a lane of the dead one."""
     topic, group = bench.topic(), bench.group()
-    with steady(bench, topic, 1_000), bench.worker(group, topic) as first, bench.worker(group, topic) as second:
+    with (
+        steady(bench, topic, 1_000),
+        bench.worker(group, topic) as first,
+        bench.worker(group, topic) as second,
+    ):
         first.await_records(500)
         second.await_records(500)
         time.sleep(2)
@@ -198,7 +247,9 @@ def takeover(bench: Bench) -> float:
         first.process.kill()
         first.process.wait()
         while True:
-            moved = [c["at"] for c in second.commits() if c["at"] > killed and theirs & set(c["lanes"])]
+            moved = [
+                c["at"] for c in second.commits() if c["at"] > killed and theirs & set(c["lanes"])
+            ]
             if moved:
                 return float(moved[0] - killed)
             if time.time() > killed + 30:
@@ -242,7 +293,13 @@ def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figu
     p99 = percentile(gaps, 0.99)
     longest = f"longest {max(gaps) * 1_000:.0f} ms of {len(gaps)}"
     found.append(
-        Figure("commit gap of unmoved lanes, p99", f"{p99 * 1_000:.0f} ms", longest, "< 250 ms", p99 < GAP_LIMIT_S)
+        Figure(
+            "commit gap of unmoved lanes, p99",
+            f"{p99 * 1_000:.0f} ms",
+            longest,
+            "< 250 ms",
+            p99 < GAP_LIMIT_S,
+        )
     )
     return found
 

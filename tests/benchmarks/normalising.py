@@ -37,7 +37,9 @@ def bodies(count: int) -> list[bytes]:
             "billing": {**SAMPLE["billing"], "email": f"buyer{number}@example.org"},
             "transaction_id": f"ch_{number}",
             "meta_data": paid,
-            "line_items": [{**line, "id": number * 10 + at} for at, line in enumerate(SAMPLE["line_items"])],
+            "line_items": [
+                {**line, "id": number * 10 + at} for at, line in enumerate(SAMPLE["line_items"])
+            ],
         }
         found.append(json.dumps(order, separators=(",", ":")).replace("/", "\\/").encode())
     return found
@@ -83,9 +85,18 @@ def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     asked = f">= {LEAST_PER_SECOND:,}/s"
     return [
         Figure(
-            "normalising, WooCommerce bodies on one core", f"{ours:,.0f}/s", beside, asked, ours >= LEAST_PER_SECOND
+            "normalising, WooCommerce bodies on one core",
+            f"{ours:,.0f}/s",
+            beside,
+            asked,
+            ours >= LEAST_PER_SECOND,
         ),
         Figure("normalising, share of parsing alone", f"{ours / limit:.0%}", beside, "printed"),
         Figure("reading the record too: headers, envelope", f"{whole:,.0f}/s", beside, "printed"),
-        Figure("looking for card data, at the door", f"{1e6 / median(cleaned):.1f} us a body", "", "printed"),
+        Figure(
+            "looking for card data, at the door",
+            f"{1e6 / median(cleaned):.1f} us a body",
+            "",
+            "printed",
+        ),
     ]

@@ -69,10 +69,15 @@ class Site:
     @contextmanager
     def stages(self, *names: str) -> Iterator[dict[str, psutil.Process]]:
         """Processes as an installation runs them, with their default settings."""
-        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.servers, "DATABASE_URL": self.database_url}
+        environment = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers,
+            "DATABASE_URL": self.database_url,
+        }
         environment |= {f"STUBLINE_{name.upper()}_LOG_LEVEL": "ERROR" for name in names}
         running = {
-            name: subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment) for name in names
+            name: subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment)
+            for name in names
         }
         try:
             yield {name: psutil.Process(process.pid) for name, process in running.items()}
@@ -88,9 +93,13 @@ class Site:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             while len(run.ended) < len(processes):
                 now = time.monotonic()
-                gone = [name for name, it in processes.items() if it.status() == psutil.STATUS_ZOMBIE]
+                gone = [
+                    name for name, it in processes.items() if it.status() == psutil.STATUS_ZOMBIE
+                ]
                 if now > until or gone:
-                    raise TimeoutError(f"stages that are through: {sorted(run.ended)}; processes that ended: {gone}")
+                    raise TimeoutError(
+                        f"stages that are through: {sorted(run.ended)}; processes that ended: {gone}"
+                    )
                 for group, effects, others, gap in connection.execute(PROGRESS).fetchall():
                     self._note(run, group.rpartition(".")[2], effects, orders, processes)
                     run.others, run.gap = run.others + others, run.gap + gap
@@ -98,7 +107,9 @@ class Site:
         return run
 
     @staticmethod
-    def _note(run: Run, stage: str, effects: int, orders: int, processes: Mapping[str, psutil.Process]) -> None:
+    def _note(
+        run: Run, stage: str, effects: int, orders: int, processes: Mapping[str, psutil.Process]
+    ) -> None:
         if stage not in processes or not effects:
             return
         run.begun.setdefault(stage, time.monotonic())
@@ -152,7 +163,9 @@ def native(number: int, at: str) -> bytes:
 
 def publish(servers: str, numbers: range, per_second: float | None = None) -> None:
     """As fast as the broker takes them, or paced."""
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"})
+    producer = Producer(
+        {"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"}
+    )
     at = datetime.now(UTC).isoformat()
     begun = time.monotonic()
     for done, number in enumerate(numbers):
@@ -166,7 +179,9 @@ def publish(servers: str, numbers: range, per_second: float | None = None) -> No
         ).encode(time=at)
         while True:
             try:
-                producer.produce(event.topic, value=event.value, key=event.key, headers=list(event.headers))
+                producer.produce(
+                    event.topic, value=event.value, key=event.key, headers=list(event.headers)
+                )
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -195,7 +210,13 @@ def sustained(site: Site, orders: int) -> list[Figure]:
     resident = ", ".join(f"{name} {run.resident[name] / 2**20:.0f} MB" for name in STAGES)
     met = rate >= ORDERS_PER_SECOND
     return [
-        Figure(f"{orders:,} orders, {TICKETS_PER_ORDER} tickets each", f"{rate:,.0f}/s", stages, least, met),
+        Figure(
+            f"{orders:,} orders, {TICKETS_PER_ORDER} tickets each",
+            f"{rate:,.0f}/s",
+            stages,
+            least,
+            met,
+        ),
         Figure(
             "last record to lag zero of all groups",
             f"{drained:.1f} s",

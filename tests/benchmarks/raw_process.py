@@ -17,7 +17,9 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--records", type=int, required=True)
     given = parser.parse_args()
-    consumer = Consumer({"bootstrap.servers": given.servers, "group.id": "raw", "fetch.queue.backoff.ms": 5})
+    consumer = Consumer(
+        {"bootstrap.servers": given.servers, "group.id": "raw", "fetch.queue.backoff.ms": 5}
+    )
     consumer.assign([TopicPartition(given.topic, number, 0) for number in range(given.partitions)])
     producer = Producer(producer_settings(given.servers, "raw", 30_000))
     seen = len(consumer.consume(1, 10.0))

@@ -24,16 +24,23 @@ def rate(url: str, orders: int) -> float:
         connection.execute("create schema raw")
         types = {}
         for table, columns in TABLES.items():
-            connection.execute(f"create table raw.{table} (like issuer.{table} including all)".encode())
+            connection.execute(
+                f"create table raw.{table} (like issuer.{table} including all)".encode()
+            )
             types[table] = _types(connection, table)
             assert {name.strip().strip('"') for name in columns.split(",")} <= types[table].keys()
         connection.execute("checkpoint")
         spent = 0.0
         ids = [
-            row[0] for row in connection.execute("select order_id from issuer.orders order by ctid limit %s", [orders])
+            row[0]
+            for row in connection.execute(
+                "select order_id from issuer.orders order by ctid limit %s", [orders]
+            )
         ]
         for at in range(0, len(ids), ORDERS_PER_BATCH):
-            batch = {table: _read(connection, table, ids[at : at + ORDERS_PER_BATCH]) for table in TABLES}
+            batch = {
+                table: _read(connection, table, ids[at : at + ORDERS_PER_BATCH]) for table in TABLES
+            }
             begun = time.monotonic()
             with connection.transaction():
                 for table, arrays in batch.items():
@@ -61,6 +68,8 @@ def _insert(table: str, types: dict[str, str]) -> bytes:
     plain = [types[name.strip('"')] for name in names]
     texts = {"json", "jsonb", "uuid"}
     arrays = ", ".join(f"%b::{'text' if kind in texts else kind}[]" for kind in plain)
-    chosen = ", ".join(f"c{place}{f'::{kind}' if kind in texts else ''}" for place, kind in enumerate(plain))
+    chosen = ", ".join(
+        f"c{place}{f'::{kind}' if kind in texts else ''}" for place, kind in enumerate(plain)
+    )
     aliases = ", ".join(f"c{place}" for place in range(len(names)))
     return f"insert into raw.{table} ({', '.join(names)}) select {chosen} from unnest({arrays}) as batch ({aliases})".encode()

@@ -36,11 +36,25 @@ from services.delivery.printing.sandbox.layout_worker import LayoutWorker
 from tests.benchmarks.report import Figure, median
 
 DESIGN = "event-ticket"
-TIMES_ONE, TIMES_HUNDRED, LEAST_PER_SECOND, ORDER_MS_MAX, FILE_KB_MAX, GROWTH_MAX = 150, 8, 500, 60, 40, 0.05
+TIMES_ONE, TIMES_HUNDRED, LEAST_PER_SECOND, ORDER_MS_MAX, FILE_KB_MAX, GROWTH_MAX = (
+    150,
+    8,
+    500,
+    60,
+    40,
+    0.05,
+)
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 TURNS = 2_000  # stamped tickets in one measurement
 ODD_GROWTH_MAX, HERE = 0.1, 100
-SCRIPTS = ((0x4E00, 0x9FA5), (0x621, 0x63A), (0x905, 0x939), (0x5D0, 0x5EA), (0x410, 0x44F), (0x1F600, 0x1F64F))
+SCRIPTS = (
+    (0x4E00, 0x9FA5),
+    (0x621, 0x63A),
+    (0x905, 0x939),
+    (0x5D0, 0x5EA),
+    (0x410, 0x44F),
+    (0x1F600, 0x1F64F),
+)
 WHOLE = 8  # WeasyPrint's, one at a time
 TOGETHER = 100
 
@@ -56,7 +70,9 @@ class Shop:
         name = name or f"{self._word().title()} {self._word().title()}"
         pages = tuple(self._page(name, f"{at} of {tickets}") for at in range(1, tickets + 1))
         email = f"{self._word()}@{self._word()}.example"
-        return Document(f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC))
+        return Document(
+            f"{self._number:06d}", name, email, pages, datetime(2026, 11, 21, tzinfo=UTC)
+        )
 
     def _page(self, name: str, position: str) -> TicketPage:
         code = "".join(self._draw.choices(BASE32, k=26))
@@ -78,7 +94,10 @@ class Shop:
         """That cannot be stamped: of one script, now and then with a Latin word."""
         first, last = self._draw.choice(SCRIPTS)
         lengths = [self._draw.randint(2, 9) for _ in range(self._draw.randint(1, 3))]
-        words = ["".join(chr(self._draw.randint(first, last)) for _ in range(length)) for length in lengths]
+        words = [
+            "".join(chr(self._draw.randint(first, last)) for _ in range(length))
+            for length in lengths
+        ]
         return " ".join(words + ["Ada"] * (self._draw.random() < 0.2))
 
     def _word(self) -> str:
@@ -88,7 +107,9 @@ class Shop:
 def by_weasyprint(chosen: DesignVariant, order: Document) -> bytes:
     """All pages of an order in one document, from nothing."""
     page = HTML(
-        string=filled(chosen, facts_of(order.pages[0])), base_url=BASE, url_fetcher=DesignFetcher(chosen.design)
+        string=filled(chosen, facts_of(order.pages[0])),
+        base_url=BASE,
+        url_fetcher=DesignFetcher(chosen.design),
     )
     root = page.etree_element
     root.set("class", f"size-{chosen.size}")
@@ -113,7 +134,9 @@ def fill(section: Element, texts: dict[str, str], payload: str) -> None:
             write(element, FittedText((texts[name],), 1.0, 0.0, 0.0))
         if element.get("data-qr") is not None:
             code = segno.make(payload, error="m", micro=False)
-            matrix = int("".join("".join("1" if dark else "0" for dark in row) for row in code.matrix), 2)
+            matrix = int(
+                "".join("".join("1" if dark else "0" for dark in row) for row in code.matrix), 2
+            )
             draw(element, qr.svg_path(matrix, len(code.matrix)), len(code.matrix), "QR code")
 
 
@@ -161,7 +184,11 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         assert plate is not None
         texts = [shop.odd_name() for _ in range(HERE)]
         fields = ("holder", "purchaser")
-        here_s = seconds(lambda: [set_whole(sheet, plate, dict.fromkeys(fields, text), shelf.kit_of) for text in texts])
+        here_s = seconds(
+            lambda: [
+                set_whole(sheet, plate, dict.fromkeys(fields, text), shelf.kit_of) for text in texts
+            ]
+        )
     grown = at[-1] / at[0] - 1
     beside = f"{HERE / here_s:,.1f}/s in the same process"
     yield Figure("names in other scripts", f"{1 / each_s:,.1f}/s", beside, "printed")
@@ -183,7 +210,10 @@ def codes(shop: Shop) -> Iterator[tuple[str, float]]:
         return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
 
     yield "stencil", each(lambda payload: qr.path(stencil.matrix(payload), stencil.side))
-    yield "segno, fixed mask", each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK))
+    yield (
+        "segno, fixed mask",
+        each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK)),
+    )
     yield "segno", each(lambda payload: segno.make(payload, error="m", micro=False))
 
 
@@ -193,19 +223,29 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         renderer = Renderer(DesignLibrary(), PlateCache(Path(folder)))
         compiled_s = seconds(lambda: renderer.render(shop.order(1)))
-        again_ms = seconds(lambda: Renderer(DesignLibrary(), PlateCache(Path(folder))).render(shop.order(1))) * 1e3
+        again_ms = (
+            seconds(
+                lambda: Renderer(DesignLibrary(), PlateCache(Path(folder))).render(shop.order(1))
+            )
+            * 1e3
+        )
         rates, ones, hundreds, orders_ms = [], [], [], []
         by_weasyprint(chosen, shop.order(1))
         for _ in range(runs):
             rates.append(rate(renderer, shop))
-            ones.append(seconds(lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(WHOLE)]) / WHOLE)
+            ones.append(
+                seconds(lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(WHOLE)])
+                / WHOLE
+            )
             hundreds.append(seconds(lambda: by_weasyprint(chosen, shop.order(TOGETHER))) / TOGETHER)
             large = shop.order(TOGETHER)
             orders_ms.append(seconds(lambda: renderer.render(large)) * 1e3)  # noqa: B023 - called at once
         size_kb = len(renderer.render(shop.order(1))) / 1_000
         large_kb = len(renderer.render(shop.order(TOGETHER))) / 1_000
         resident, grown = growth(renderer, shop, tickets)
-    stamped, one_s, hundred_s, order_ms = (median(values) for values in (rates, ones, hundreds, orders_ms))
+    stamped, one_s, hundred_s, order_ms = (
+        median(values) for values in (rates, ones, hundreds, orders_ms)
+    )
     us, odd_ones = dict(codes(shop)), list(odd(shop, odd_names))
     peers = f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us choosing it"
     return [

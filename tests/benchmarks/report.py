@@ -37,5 +37,7 @@ def show(title: str, figures: Sequence[Figure]) -> None:
         table.add_column(heading, overflow="fold")
     words = {True: "met", False: "[bold red]missed[/]", None: "printed"}
     for figure in figures:
-        table.add_row(figure.what, figure.measured, figure.beside, figure.asked, words[figure.is_met])
+        table.add_row(
+            figure.what, figure.measured, figure.beside, figure.asked, words[figure.is_met]
+        )
     Console(width=160).print(table)

@@ -22,7 +22,9 @@ from tests.support.callbacks import woo_order
 
 SHARE_OF_DUPLICATES, LEAST = 0.3, 0.9
 WAIT_S = 300.0
-Published: TypeAlias = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]  # key, value, headers
+Published: TypeAlias = tuple[
+    bytes, bytes, list[tuple[str, str | bytes | None]]
+]  # key, value, headers
 PROGRESS = """
 select coalesce(sum(effects), 0)::bigint, coalesce(sum(duplicates + superseded), 0)::bigint, coalesce(sum(dead), 0)::bigint
 from runtime.lanes where consumer_group = 'stubline.ingest' and topic <> '@timer'
@@ -60,7 +62,9 @@ def stormy(orders: int, chance: Random) -> list[int]:
 
 
 def publish(servers: str, records: Sequence[Published]) -> None:
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"})
+    producer = Producer(
+        {"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"}
+    )
     for place, (key, value, headers) in enumerate(records):
         while True:
             try:
@@ -92,7 +96,9 @@ def worked(site: Site, before: int, records: int) -> tuple[float, int]:
             time.sleep(0.02)
 
 
-def figures(servers: str, database_url: str, *, orders: int = 60_000, runs: int = 3) -> list[Figure]:
+def figures(
+    servers: str, database_url: str, *, orders: int = 60_000, runs: int = 3
+) -> list[Figure]:
     """On topics that nobody else uses."""
     plain, storm, repeats = list[float](), list[float](), 0
     chance = Random(5)
@@ -110,7 +116,12 @@ def figures(servers: str, database_url: str, *, orders: int = 60_000, runs: int 
     calm, rough = median(plain), median(storm)
     share = rough / calm
     return [
-        Figure("ingest's worker, orders that name their payments", f"{calm:,.0f}/s", "one process", "printed"),
+        Figure(
+            "ingest's worker, orders that name their payments",
+            f"{calm:,.0f}/s",
+            "one process",
+            "printed",
+        ),
         Figure(
             "ingest's worker in a storm of 30 % duplicates",
             f"{rough:,.0f}/s",

@@ -25,7 +25,11 @@ from services.runtime.kafka.topics import BrokerAdmin
 from tests.support.door import ROOT
 from tests.support.proxy import Proxy
 
-WORKER, SENDER, ENDPOINT = "services.approval", "services.delivery.sender", "services.ingest.webhooks"
+WORKER, SENDER, ENDPOINT = (
+    "services.approval",
+    "services.delivery.sender",
+    "services.ingest.webhooks",
+)
 PORTS = {
     WORKER: "STUBLINE_APPROVAL_HEALTH_PORT",
     SENDER: "STUBLINE_DELIVERY_SENDER_HEALTH_PORT",
@@ -50,15 +54,23 @@ class Process:
         self.began = time.monotonic()
         with self._log.open("wb") as out:
             command = [sys.executable, "-m", module]
-            self.child = subprocess.Popen(command, env=dict(environment), cwd=ROOT, stdout=out, stderr=out)
+            self.child = subprocess.Popen(
+                command, env=dict(environment), cwd=ROOT, stdout=out, stderr=out
+            )
 
     def lines(self) -> list[dict[str, Any]]:
         """Raises when one is no JSON: nothing is written past the log."""
-        return [json.loads(line) for line in self._log.read_text("utf-8").splitlines(keepends=True) if line[-1] == "\n"]
+        return [
+            json.loads(line)
+            for line in self._log.read_text("utf-8").splitlines(keepends=True)
+            if line[-1] == "\n"
+        ]
 
     @property
     def health(self) -> str:
-        eventually(f"{self.module} listens", lambda: any("health_port" in it for it in self.lines()))
+        eventually(
+            f"{self.module} listens", lambda: any("health_port" in it for it in self.lines())
+        )
         port = next(it["health_port"] for it in self.lines() if "health_port" in it)
         return f"http://127.0.0.1:{port}"
 
@@ -77,7 +89,11 @@ class Process:
     def until_it_tried(self, times: int) -> None:
         def tried() -> bool:
             told = httpx.get(f"{self.health}/metrics", timeout=10).text.splitlines()
-            counts = [float(line.split()[-1]) for line in told if line.startswith("stubline_service_troubles_total")]
+            counts = [
+                float(line.split()[-1])
+                for line in told
+                if line.startswith("stubline_service_troubles_total")
+            ]
             return sum(counts) >= times
 
         eventually(f"{self.module} tries {times} times", tried)
@@ -91,7 +107,9 @@ class Process:
             for it in self.lines()
             if it["level"] in {"warning", "error"}
         )
-        assert max(counted.values(), default=0) <= 1 + (time.monotonic() - self.began) // 60, counted
+        assert max(counted.values(), default=0) <= 1 + (time.monotonic() - self.began) // 60, (
+            counted
+        )
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +121,9 @@ def topics(bootstrap_servers: str) -> str:
 @contextmanager
 def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iterator[list[Process]]:
     sources = folder / "sources.toml"
-    sources.write_text('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:SHOP_SECRET"]\n', "utf-8")
+    sources.write_text(
+        '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:SHOP_SECRET"]\n', "utf-8"
+    )
     given = {
         **os.environ,
         **dict.fromkeys(PORTS.values(), "0"),
@@ -145,12 +165,19 @@ def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
             process.until_away("database-away")
         command = [str(Path(sys.executable).with_name("stubline")), "status"]
         asked = subprocess.run(
-            command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=ROOT
+            command,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
         )
         assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-away"), asked.stderr
         worker.until_it_tried(8)  # and all of these attempts but the first leave no line
         for process in (worker, sender):
-            assert [it["level"] for it in process.written("waiting", "database-away")] == ["warning"]
+            assert [it["level"] for it in process.written("waiting", "database-away")] == [
+                "warning"
+            ]
             process.repeats_itself_at_most_once_a_minute()
         stack.enter_context(Proxy(database_url, proxy.port))
         for process in (worker, sender):
@@ -184,17 +211,27 @@ def test_without_kafka_a_process_says_so_by_one_code_once_a_minute(
 
 
 @pytest.mark.parametrize(
-    ("module", "variable"), [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_DOOR_PORT")], ids=lambda it: it
+    ("module", "variable"),
+    [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_DOOR_PORT")],
+    ids=lambda it: it,
 )
-def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(tmp_path: Path, module: str, variable: str) -> None:
+def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
+    tmp_path: Path, module: str, variable: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = {variable: str(other.getsockname()[1]), "STUBLINE_DELIVERY_SMTP_URL": "smtp://127.0.0.1:1"}
+        taken = {
+            variable: str(other.getsockname()[1]),
+            "STUBLINE_DELIVERY_SMTP_URL": "smtp://127.0.0.1:1",
+        }
         away = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "KAFKA_BOOTSTRAP_SERVERS": DEAD}
         with running(tmp_path, away | taken, module) as (process,):
             assert process.child.wait(WITHIN_S) == 70
             (line,) = process.lines()
     assert (line["event"], line["code"]) == ("ended by a fatal error", "port-unavailable")
-    assert f"127.0.0.1:{taken[variable]} ({variable}): Address already in use. The text names" in line["error"]
+    assert (
+        f"127.0.0.1:{taken[variable]} ({variable}): Address already in use. The text names"
+        in line["error"]
+    )
 
 
 @pytest.mark.parametrize("module", [WORKER, ENDPOINT])
@@ -210,7 +247,9 @@ def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> N
             b"\x00\r\n",
         ] * 20:
             with socket.create_connection(address) as prober:
-                prober.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with a reset
+                prober.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )  # closes with a reset
                 prober.sendall(request)
         assert httpx.get(f"{process.health}/livez", timeout=10).status_code == 200
         assert {it["component"] for it in process.lines()} <= {"process", "lanes", "kafka", "door"}

@@ -39,12 +39,20 @@ def decisions(outcomes: list[Outcome]) -> list[OrderDecided]:
 @pytest.mark.feature("SF-001", "SF-006", "SF-029")
 def test_a_completed_order_is_released_once(stages: Stages) -> None:
     (decision,) = decisions(stages.approve(observed("1", "pending", "completed", quantity=3)))
-    assert (decision.state, decision.reasons, decision.sequence) == ("released", ("status completed",), 1)
+    assert (decision.state, decision.reasons, decision.sequence) == (
+        "released",
+        ("status completed",),
+        1,
+    )
     assert [(line.quantity, line.holder.email) for line in decision.lines] == [(3, "1@example.org")]
-    assert isinstance(stages.approve(observed("1", "pending", "completed", quantity=3))[0], Duplicate)
+    assert isinstance(
+        stages.approve(observed("1", "pending", "completed", quantity=3))[0], Duplicate
+    )
 
 
-def test_what_is_older_is_superseded_and_what_is_newer_with_nothing_new_is_silent(stages: Stages) -> None:
+def test_what_is_older_is_superseded_and_what_is_newer_with_nothing_new_is_silent(
+    stages: Stages,
+) -> None:
     stages.approve(observed("1", "completed", sequence=5))
     (older,) = stages.approve(observed("1", "pending", sequence=4))
     (newer,) = stages.approve(observed("1", "completed", sequence=6))
@@ -62,7 +70,13 @@ def test_of_a_batch_only_the_newest_observation_of_an_order_is_decided(stages: S
         observed("1", "pending", sequence=2),
         observed("1", "pending", "completed", sequence=3),
     )
-    assert [type(outcome) for outcome in outcomes] == [Effect, Effect, Effect, Superseded, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [
+        Effect,
+        Effect,
+        Effect,
+        Superseded,
+        Duplicate,
+    ]
     assert [(it.key, it.state, it.sequence) for it in decisions(outcomes)] == [
         ("shop:1", "released", 1),
         ("shop:2", "released", 1),
@@ -89,7 +103,9 @@ def test_another_trigger_after_a_restart_changes_which_status_releases(database_
     with opened(database_url, policies(ApprovalSettings(issue_when="approved"))) as stages:
         assert decisions(stages.approve(observed("1", "completed")))[0].state == "observed"
     with opened(database_url, policies(ApprovalSettings(issue_when="completed"))) as stages:
-        assert decisions(stages.approve(observed("1", "completed", sequence=2)))[0].state == "released"
+        assert (
+            decisions(stages.approve(observed("1", "completed", sequence=2)))[0].state == "released"
+        )
 
 
 def test_each_decision_has_a_receipt_that_explains_it(stages: Stages) -> None:
@@ -97,14 +113,20 @@ def test_each_decision_has_a_receipt_that_explains_it(stages: Stages) -> None:
     stages.approve(observed("1", "pending", "completed", sequence=2, quantity=2))
     stages.approve(observed("1", "pending", "completed", sequence=3, quantity=2))
     receipts = stages.rows("select * from approval.receipts order by observed_sequence")
-    assert [(it["observed_sequence"], it["sequence"], it["outcome"]["state"]) for it in receipts] == [
+    assert [
+        (it["observed_sequence"], it["sequence"], it["outcome"]["state"]) for it in receipts
+    ] == [
         (1, 1, "observed"),
         (2, 2, "released"),
         (3, 2, "released"),
     ]
     assert {it["policy_version"] for it in receipts} == {stages.policies.default.version}
     inputs = receipts[1]["inputs"]
-    assert (inputs["status"], inputs["lines"], inputs["issue_when"]) == ("completed", [["1", 2]], ["completed"])
+    assert (inputs["status"], inputs["lines"], inputs["issue_when"]) == (
+        "completed",
+        [["1", 2]],
+        ["completed"],
+    )
     assert sorted(inputs["reached"]) == ["completed", "pending"]
     assert "example.org" not in str(receipts), "a receipt is kept for ever, so it holds no person"
 
@@ -114,11 +136,21 @@ def test_receipts_are_append_only_and_an_observation_is_decided_once(stages: Sta
     assert refused(stages, "update approval.receipts set policy_version = 'x'") == "23001"
     assert refused(stages, "delete from approval.receipts") == "23001"
     assert refused(stages, "truncate approval.receipts") == "23001"
-    assert refused(stages, "insert into approval.receipts select * from approval.receipts") == "23505"
+    assert (
+        refused(stages, "insert into approval.receipts select * from approval.receipts") == "23505"
+    )
 
 
 @pytest.mark.parametrize(
-    "wrong", ["sequence = 0", "state = 'sent'", "state = null", "digest = '\\x00'", "digest = null", "decision = null"]
+    "wrong",
+    [
+        "sequence = 0",
+        "state = 'sent'",
+        "state = null",
+        "digest = '\\x00'",
+        "digest = null",
+        "decision = null",
+    ],
 )
 def test_an_order_that_was_decided_has_said_it(shared: Stages, wrong: str) -> None:
     shared.approve(observed("said", "completed"))

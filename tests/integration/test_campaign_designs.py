@@ -40,7 +40,10 @@ Apply = Callable[..., Answer]
 
 @pytest.fixture
 def apply(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, database_url: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    database_url: str,
 ) -> Apply:
     """`stubline campaigns apply`, of two campaigns: one with the default design, one with this and in this language."""
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -60,7 +63,10 @@ def apply(
 def written(database_url: str) -> dict[str, Any]:
     with psycopg.connect(database_url) as connection:
         tables = ("issuer.campaigns", "issuer.campaign_products", "runtime.audit")
-        counts = {name: connection.execute(f"select count(*) from {name}".encode()).fetchone() for name in tables}
+        counts = {
+            name: connection.execute(f"select count(*) from {name}".encode()).fetchone()
+            for name in tables
+        }
     return {name: row[0] for name, row in counts.items() if row is not None}
 
 
@@ -71,12 +77,16 @@ def test_a_design_that_cannot_be_printed_is_refused_and_nothing_is_written(
     before = written(database_url)
     answer = apply("door")
     assert answer.code == 1
-    assert answer.err.startswith("delivery-design-unusable campaign gala: door/page.html:10: field `holder`")
+    assert answer.err.startswith(
+        "delivery-design-unusable campaign gala: door/page.html:10: field `holder`"
+    )
     assert "stubline design check" in answer.err
     assert written(database_url) == before
 
 
-def test_a_design_that_is_not_there_is_refused_and_nothing_is_written(apply: Apply, database_url: str) -> None:
+def test_a_design_that_is_not_there_is_refused_and_nothing_is_written(
+    apply: Apply, database_url: str
+) -> None:
     before = written(database_url)
     answer = apply("no-such-design")
     assert answer.code == 3
@@ -97,11 +107,15 @@ def test_once_it_is_mended_the_same_file_is_applied_and_its_tickets_find_it_comp
     assert len(list((tmp_path / "plates").glob("*.plate"))) == 2
 
 
-def test_a_language_that_its_design_lacks_is_refused_and_nothing_is_written(apply: Apply, database_url: str) -> None:
+def test_a_language_that_its_design_lacks_is_refused_and_nothing_is_written(
+    apply: Apply, database_url: str
+) -> None:
     before = written(database_url)
     answer = apply("event-ticket", "it")
     assert answer.code == 3
-    assert "campaign gala: event-ticket has no language `it`; it has en, de, fr, es, nl" in answer.err
+    assert (
+        "campaign gala: event-ticket has no language `it`; it has en, de, fr, es, nl" in answer.err
+    )
     assert written(database_url) == before
 
 

@@ -37,7 +37,10 @@ Stubline = Callable[..., Answer]
 
 @pytest.fixture
 def stubline(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], database_url: str, bootstrap_servers: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    database_url: str,
+    bootstrap_servers: str,
 ) -> Stubline:
     """The command, in this process: `migrate` as the owner, everything else with the operators' own role."""
     monkeypatch.setenv("DATABASE_URL", operator := as_role(database_url, "operator"))
@@ -68,7 +71,9 @@ def topic(bootstrap_servers: str, prefix: str) -> Topic:
     return made
 
 
-def add_lane(database_url: str, topic: str, offset: int, *, topic_id: str = "old", code: str | None = None) -> None:
+def add_lane(
+    database_url: str, topic: str, offset: int, *, topic_id: str = "old", code: str | None = None
+) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(
             """
@@ -91,7 +96,12 @@ def add_letter(database_url: str, value: bytes | None, headers: list[tuple[str, 
                 'parse', 'record-unexpected-error', %(text)s, '1')
             returning id
             """,
-            {"key": b"k\x1b]0;x\x07", "value": value, "headers": pack_headers(headers), "text": "boom [bold]\x1b[2J"},
+            {
+                "key": b"k\x1b]0;x\x07",
+                "value": value,
+                "headers": pack_headers(headers),
+                "text": "boom [bold]\x1b[2J",
+            },
         ).fetchone()
     assert row is not None
     return str(row[0])
@@ -128,30 +138,46 @@ def test_status_tells_lag_and_fails_while_a_lane_is_stopped(
     row = next(row for row in healthy.json if row["consumer_group"] == "toy")
     assert (healthy.code, row["lanes"], row["lag"], row["conservation_gap"]) == (0, 1, 3, 0)
     with psycopg.connect(database_url) as connection:
-        connection.execute("update runtime.lanes set stopped_code = 'lane-topic-recreated', stopped_at = now()")
+        connection.execute(
+            "update runtime.lanes set stopped_code = 'lane-topic-recreated', stopped_at = now()"
+        )
     assert stubline("status").code == 1
     assert "lane-topic-recreated" in stubline("lanes", "list").out
 
 
-def test_status_fails_while_records_are_unaccounted_for(stubline: Stubline, database_url: str, topic: Topic) -> None:
+def test_status_fails_while_records_are_unaccounted_for(
+    stubline: Stubline, database_url: str, topic: Topic
+) -> None:
     add_lane(database_url, topic.name, 2)
     with psycopg.connect(database_url) as connection:
         connection.execute("update runtime.lanes set effects = 1")
     answer = stubline("status", "--json")
-    assert (answer.code, next(row for row in answer.json if row["lanes"])["conservation_gap"]) == (1, 1)
+    assert (answer.code, next(row for row in answer.json if row["lanes"])["conservation_gap"]) == (
+        1,
+        1,
+    )
 
 
-def test_a_rewind_and_a_skip_are_checked_against_the_log(stubline: Stubline, topic: Topic, database_url: str) -> None:
+def test_a_rewind_and_a_skip_are_checked_against_the_log(
+    stubline: Stubline, topic: Topic, database_url: str
+) -> None:
     add_lane(database_url, topic.name, 3)
     assert stubline("lanes", "rewind", "toy", topic.name, 0, "--to", 1).code == 0
     assert stubline("lanes", "skip", "toy", topic.name, 0, "--to", 6, "--reason", "why").code == 1
     assert stubline("lanes", "skip", "toy", topic.name, 0, "--to", 5, "--reason", "why").code == 0
     assert stubline("lanes", "skip", "toy", topic.name, 0, "--to", 5).code == 2  # without a reason
     row = stubline("lanes", "list", "--group", "toy", "--json").json[0]
-    assert (row["next_offset"], row["rewound"], row["gaps"], row["conservation_gap"]) == (5, 2, 4, 0)
+    assert (row["next_offset"], row["rewound"], row["gaps"], row["conservation_gap"]) == (
+        5,
+        2,
+        4,
+        0,
+    )
 
 
-def test_a_topic_is_accepted_by_the_id_that_it_has(stubline: Stubline, topic: Topic, database_url: str) -> None:
+def test_a_topic_is_accepted_by_the_id_that_it_has(
+    stubline: Stubline, topic: Topic, database_url: str
+) -> None:
     add_lane(database_url, topic.name, 3, code="lane-topic-recreated")
     assert stubline("lanes", "accept-topic", "toy", topic.name).code == 0
     row = stubline("lanes", "list", "--json").json[0]
@@ -166,7 +192,11 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
     assert stubline("pause", "stubline.issuer").code == 0
     assert stubline("pause", "imgest").code == 3
     rows = {row["consumer_group"]: row for row in stubline("status", "--json").json}
-    assert [rows[f"stubline.{name}"]["paused"] for name in ("ingest", "issuer", "delivery")] == [True, True, False]
+    assert [rows[f"stubline.{name}"]["paused"] for name in ("ingest", "issuer", "delivery")] == [
+        True,
+        True,
+        False,
+    ]
     assert rows["stubline.ingest"]["why"] == "lunch"
 
 
@@ -180,9 +210,13 @@ def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> Non
     assert [(row["actor"], row["what"]) for row in audit] == [("ada", "resume")]
 
 
-def test_what_a_stranger_sent_cannot_act_on_the_terminal(stubline: Stubline, database_url: str) -> None:
+def test_what_a_stranger_sent_cannot_act_on_the_terminal(
+    stubline: Stubline, database_url: str
+) -> None:
     letter = add_letter(
-        database_url, b'\x1b[31m{"a": 1}\x00\xff\r\x9b[2J', [("h\x1b", b"\x1b[2J"), ("h\x1b", b"twice")]
+        database_url,
+        b'\x1b[31m{"a": 1}\x00\xff\r\x9b[2J',
+        [("h\x1b", b"\x1b[2J"), ("h\x1b", b"twice")],
     )
     for command in (
         ("dead", "list"),
@@ -192,7 +226,9 @@ def test_what_a_stranger_sent_cannot_act_on_the_terminal(stubline: Stubline, dat
     ):
         answer = stubline(*command)
         assert answer.code == 0
-        assert not {c for c in answer.out if ord(c) < 32 and c not in "\n\t"} | ({"\x9b", "\x7f"} & set(answer.out))
+        assert not {c for c in answer.out if ord(c) < 32 and c not in "\n\t"} | (
+            {"\x9b", "\x7f"} & set(answer.out)
+        )
     shown = stubline("dead", "show", letter).out
     assert "boom [bold]\\x1b[2J" in shown  # no markup either
     assert shown.count("h\\x1b: ") == 2
@@ -205,14 +241,21 @@ def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_ser
     letter = add_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
     command = [str(Path(sys.executable).with_name("stubline")), "dead", "show", letter, "--raw"]
-    assert subprocess.run(command, env=os.environ | servers, stdout=subprocess.PIPE, check=True).stdout == raw
+    assert (
+        subprocess.run(command, env=os.environ | servers, stdout=subprocess.PIPE, check=True).stdout
+        == raw
+    )
 
 
-def test_letters_are_replayed_and_discarded_by_id_or_by_kind(stubline: Stubline, database_url: str) -> None:
+def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
+    stubline: Stubline, database_url: str
+) -> None:
     letter = add_letter(database_url, None, [])
     assert stubline("dead", "replay").code == 2
     assert stubline("dead", "replay", letter, "--code", "record-unexpected-error").code == 2
-    assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json["letters"] == [letter]
+    assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[
+        "letters"
+    ] == [letter]
     assert stubline("dead", "replay", letter).code == 1  # it is requested already
     assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == letter
     assert stubline("dead", "discard", letter, "--reason", " ").code == 2
@@ -231,7 +274,9 @@ def test_letters_are_replayed_and_discarded_by_id_or_by_kind(stubline: Stubline,
         (("migrate", "--database-only"), 0),
     ],
 )
-def test_exit_codes_are_what_they_say(arguments: tuple[str, ...], code: int, stubline: Stubline) -> None:
+def test_exit_codes_are_what_they_say(
+    arguments: tuple[str, ...], code: int, stubline: Stubline
+) -> None:
     assert stubline(*arguments).code == code
 
 
@@ -253,7 +298,9 @@ def test_servers_that_are_away_and_a_wrong_configuration_have_codes_of_their_own
     assert stubline("lanes", "list").code == 78
 
 
-def test_a_database_that_was_never_migrated_is_said_so(stubline: Stubline, database_url: str) -> None:
+def test_a_database_that_was_never_migrated_is_said_so(
+    stubline: Stubline, database_url: str
+) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("drop schema runtime cascade")
     answer = stubline("status")

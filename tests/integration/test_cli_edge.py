@@ -60,9 +60,15 @@ def test_bytes_that_are_no_utf_8_end_in_one_line_from_the_shell_too() -> None:
         ([b"orders", b"show", b"shop:\xff\xfe"], {}),
         ([b"pause", b"ingest"], {b"STUBLINE_ACTOR": b"\xff"}),
     ):
-        environment = {os.fsencode(name): os.fsencode(it) for name, it in {**os.environ, **AWAY}.items()} | more
+        environment = {
+            os.fsencode(name): os.fsencode(it) for name, it in {**os.environ, **AWAY}.items()
+        } | more
         done = subprocess.run(
-            [os.fsencode(PROGRAM), *arguments], env=environment, capture_output=True, timeout=60, check=False
+            [os.fsencode(PROGRAM), *arguments],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
 
@@ -108,14 +114,21 @@ def test_every_file_that_a_command_reads_is_bounded(
 ) -> None:
     words = [str(FILES[kind](tmp_path)) if it == "FILE" else it for it in command]
     done = subprocess.run(
-        [PROGRAM, *words], env={**os.environ, **AWAY}, capture_output=True, text=True, timeout=60, check=False
+        [PROGRAM, *words],
+        env={**os.environ, **AWAY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", sorted(FILES.keys() - {"deep"}))
-def test_a_secret_that_is_no_file_of_a_few_characters_stops_its_source_alone(kind: str, tmp_path: Path) -> None:
+def test_a_secret_that_is_no_file_of_a_few_characters_stops_its_source_alone(
+    kind: str, tmp_path: Path
+) -> None:
     """`file:/dev/zero` and a FIFO were waited for without an end."""
     sources = tmp_path / "sources.toml"
     secret = FILES[kind](tmp_path)
@@ -147,12 +160,19 @@ def test_what_a_letter_holds_cannot_look_like_a_line_of_the_command(
     with psycopg.connect(database_url) as owner:
         forged = FORGED.encode()
         headers = pack_headers([(f"h{FORGED}", forged)])
-        content = {"key": b"k" + forged, "value": b"v" + forged, "headers": headers, "text": f"boom{FORGED}"}
+        content = {
+            "key": b"k" + forged,
+            "value": b"v" + forged,
+            "headers": headers,
+            "text": f"boom{FORGED}",
+        }
         row = owner.execute(LETTER.encode(), content).fetchone()
         assert row is not None
     assert cli.run(["dead", "show", str(row[0])]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert not [line for line in shown if line.startswith(("state           discarded", "    stubline"))]
+    assert not [
+        line for line in shown if line.startswith(("state           discarded", "    stubline"))
+    ]
     assert "|     stubline dead discard --code all" in shown
     assert cli.run(["dead", "list"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if str(row[0]) in line]

@@ -55,10 +55,16 @@ def restore(door: DoorProcess, order: int) -> None:
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
     """Whether each of its events says that the order is deleted."""
-    session = connection.connect(url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000)
+    session = connection.connect(
+        url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000
+    )
     with session, session.transaction():
-        outcomes = [outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)]
-    return [OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)]
+        outcomes = [
+            outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)
+        ]
+    return [
+        OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
+    ]
 
 
 @pytest.mark.parametrize("first", ["wrong", "right"])
@@ -86,11 +92,18 @@ def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> N
         assert time.monotonic() < until, pair.wrong.log()
         time.sleep(0.05)
     assert len(lines) == 1  # of several callbacks: once a minute
-    while "ok\ndegraded: this machine's clock is at least" not in (ready := pair.wrong.health.get("/readyz")).text:
+    while (
+        "ok\ndegraded: this machine's clock is at least"
+        not in (ready := pair.wrong.health.get("/readyz")).text
+    ):
         assert time.monotonic() < until, ready.text  # it is looked at once a second
         time.sleep(0.05)
     assert ready.status_code == 200
     exposed = pair.wrong.metrics()
-    (skew,) = [float(it.split()[-1]) for it in exposed.splitlines() if it.startswith("stubline_ingest_door_clock_skew")]
+    (skew,) = [
+        float(it.split()[-1])
+        for it in exposed.splitlines()
+        if it.startswith("stubline_ingest_door_clock_skew")
+    ]
     assert SKEW_S - 1 < abs(skew) <= SKEW_S + 1
     assert pair.right.health.get("/readyz").text == "ok\n"

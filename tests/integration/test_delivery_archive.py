@@ -84,7 +84,10 @@ class World:
         return self._held.enter_context(connection.connect(self._url, name="archive"))
 
     def archive(
-        self, printer: Printer, session: Session | None = None, clock: Callable[[], float] = lambda: 0.0
+        self,
+        printer: Printer,
+        session: Session | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> DocumentCache:
         register = FileIndex(session or self.connect())
         return DocumentCache(lambda: register, self.files, printer, self.told, clock)
@@ -94,7 +97,9 @@ class World:
         return FileCleanup(lambda: register, self.files, keep_days, self.told, clock)
 
     def rows(self) -> list[tuple[bytes, bytes]]:
-        return self.session.execute("select document_key, sha256 from delivery.files order by document_key").fetchall()
+        return self.session.execute(
+            "select document_key, sha256 from delivery.files order by document_key"
+        ).fetchall()
 
     def stored(self) -> set[str]:
         return {str(it.relative_to(self.folder)) for it in self.folder.rglob("*") if it.is_file()}
@@ -165,7 +170,9 @@ def test_senders_that_name_the_same_documents_in_another_sequence_never_wait_for
     holder, watcher = world.connect(), world.connect()
     with ThreadPoolExecutor(2) as pool:
         with holder.transaction():
-            holder.execute("select from delivery.files where document_key = %s for update", [low.document_key])
+            holder.execute(
+                "select from delivery.files where document_key = %s for update", [low.document_key]
+            )
             named = []
             for sequence in ([low, high], [high, low]):
                 named.append(pool.submit(FileIndex(world.connect()).name, ORDER, sequence, []))
@@ -191,7 +198,9 @@ def test_what_cannot_be_rendered_leaves_nothing(world: World) -> None:
     assert (world.rows(), world.stored()) == ([], set())
 
 
-def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_campaigns_go_on(world: World) -> None:
+def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_campaigns_go_on(
+    world: World,
+) -> None:
     now, tries = 0.0, 0
 
     def fail() -> None:
@@ -208,13 +217,17 @@ def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_ca
         with pytest.raises(DesignUnusable, match="too much"):
             archive.fetch(ORDER, [paper()])
     assert tries == 6
-    other = replace(paper(), pages=tuple(replace(page, campaign_id="autumn") for page in paper().pages))
+    other = replace(
+        paper(), pages=tuple(replace(page, campaign_id="autumn") for page in paper().pages)
+    )
     with pytest.raises(DesignUnusable):
         archive.fetch(ORDER, [other])
     assert tries == 7  # it is tried at once: another campaign's may be well
 
 
-def test_a_renderer_that_breaks_its_promise_is_told_and_the_first_file_stays_everybodys(world: World) -> None:
+def test_a_renderer_that_breaks_its_promise_is_told_and_the_first_file_stays_everybodys(
+    world: World,
+) -> None:
     [first] = world.archive(Printer()).fetch(ORDER, [paper()])
     together = threading.Barrier(2, timeout=10)
     other = paper("shop:2")
@@ -229,11 +242,16 @@ def test_a_renderer_that_breaks_its_promise_is_told_and_the_first_file_stays_eve
     assert world.is_whole()
 
 
-def test_a_lost_file_that_comes_out_otherwise_takes_its_row_and_nothing_is_left_of_the_old_one(world: World) -> None:
+def test_a_lost_file_that_comes_out_otherwise_takes_its_row_and_nothing_is_left_of_the_old_one(
+    world: World,
+) -> None:
     [before] = world.archive(Printer(salt="old")).fetch(ORDER, [paper()])
     (world.folder / name_of(before.sha256)).write_bytes(b"damaged")
     [after] = world.archive(Printer(salt="new")).fetch(ORDER, [paper()])
-    assert (after.outcome, world.told.codes) == ("healed", ["delivery-file-damaged", "delivery-files-differ"])
+    assert (after.outcome, world.told.codes) == (
+        "healed",
+        ["delivery-file-damaged", "delivery-files-differ"],
+    )
     assert [sha256 for _, sha256 in world.rows()] == [after.sha256]
     assert world.is_whole()
     assert outcomes(world.archive(Printer(salt="newer")), paper()) == ["found"]

@@ -29,7 +29,11 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 
 def resend(world: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
     """As a person asks for it: another job, with the same tickets."""
-    told = {"job_id": uuid4(), "order_id": order_id, "ids": [ticket_id(order_id, at) for at in range(1, tickets + 1)]}
+    told = {
+        "job_id": uuid4(),
+        "order_id": order_id,
+        "ids": [ticket_id(order_id, at) for at in range(1, tickets + 1)],
+    }
     with world.connection.transaction():
         world.connection.execute(
             "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, %(order_id)s, 'resend', 'due')",
@@ -44,17 +48,25 @@ def resend(world: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
 def attached(world: Deliveries) -> list[tuple[str | None, bytes]]:
     """Name and bytes of each file that was mailed."""
     return [
-        (part.get_filename(), part.get_content()) for mail in world.mail.mails() for part in mail.iter_attachments()
+        (part.get_filename(), part.get_content())
+        for mail in world.mail.mails()
+        for part in mail.iter_attachments()
     ]
 
 
 def rows(world: Deliveries) -> list[dict[str, object]]:
-    return world.rows("select document_key, sha256, bytes, pages, order_id from delivery.files order by document_key")
+    return world.rows(
+        "select document_key, sha256, bytes, pages, order_id from delivery.files order by document_key"
+    )
 
 
 def stored(world: Deliveries) -> dict[str, bytes]:
     """What stands in the store, by its name."""
-    return {str(it.relative_to(world.files)): it.read_bytes() for it in world.files.rglob("*") if it.is_file()}
+    return {
+        str(it.relative_to(world.files)): it.read_bytes()
+        for it in world.files.rglob("*")
+        if it.is_file()
+    }
 
 
 def sha256s(world: Deliveries) -> set[bytes]:
@@ -62,7 +74,9 @@ def sha256s(world: Deliveries) -> set[bytes]:
 
 
 @pytest.mark.feature("SF-118")
-def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(world: Deliveries) -> None:
+def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
+    world: Deliveries,
+) -> None:
     world.mail.behave("tempfail")
     world.paid(ORDER)
     for _ in range(2):
@@ -72,20 +86,29 @@ def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
     world.until_sent()
     for mails in (2, 3, 4):
         resend(world)
-        world.until("it was sent again", lambda expected=mails: world.states() == ["sent"] * expected)  # type: ignore[misc]  # bound by its default
+        world.until(
+            "it was sent again", lambda expected=mails: world.states() == ["sent"] * expected
+        )  # type: ignore[misc]  # bound by its default
     assert len(world.rendered()) == 1
     files = {content for _, content in attached(world)}
     assert (len(attached(world)), len(files)) == (4, 1)
     [content] = files
     [row] = rows(world)
     digest = hashlib.sha256(content).digest()
-    assert (row["sha256"], row["bytes"], row["pages"], row["order_id"]) == (digest, len(content), 2, ORDER)
+    assert (row["sha256"], row["bytes"], row["pages"], row["order_id"]) == (
+        digest,
+        len(content),
+        2,
+        ORDER,
+    )
     assert stored(world) == {name_of(digest): content}
     assert sha256s(world) == {digest}
 
 
 @pytest.mark.feature("SF-118")
-def test_a_resend_is_the_same_file_byte_for_byte_even_when_nothing_is_left_of_the_first(world: Deliveries) -> None:
+def test_a_resend_is_the_same_file_byte_for_byte_even_when_nothing_is_left_of_the_first(
+    world: Deliveries,
+) -> None:
     world.paid(ORDER)
     sender = world.start()
     world.until_sent()
@@ -115,7 +138,11 @@ def test_a_file_that_is_lost_or_damaged_is_never_sent_and_is_healed_with_the_sam
     if what == "removed":
         place.unlink()
     else:
-        place.write_bytes({"cut off": content[:-1], "changed": content.replace(b"%PDF", b"%XDF"), "empty": b""}[what])
+        place.write_bytes(
+            {"cut off": content[:-1], "changed": content.replace(b"%PDF", b"%XDF"), "empty": b""}[
+                what
+            ]
+        )
     resend(world)
     world.until_sent()
     assert stored(world) == {name: content}
@@ -147,7 +174,9 @@ def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_t
     assert len(world.rendered()) == (2 if point == "named" else 1)
 
 
-def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(world: Deliveries) -> None:
+def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(
+    world: Deliveries,
+) -> None:
     world.paid("shop:1")
     sender = world.start()
     world.until_sent()
@@ -164,7 +193,9 @@ def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(w
     def keeps_again() -> bool:
         resend(world)
         world.until_sent()
-        return {hashlib.sha256(content).digest() for content in stored(world).values()} == sha256s(world)
+        return {hashlib.sha256(content).digest() for content in stored(world).values()} == sha256s(
+            world
+        )
 
     world.until("it is asked again, and keeps all", keeps_again)
     assert len({content for _, content in attached(world)}) == 2
@@ -210,12 +241,18 @@ def test_one_pdf_a_ticket_where_that_is_asked_for_each_rendered_once(world: Deli
         (1, "shop:728"),
     ]
     assert {content for _, content in attached(world)} == set(stored(world).values())
-    assert len({job["document_sha256"] for job in world.jobs(ORDER)}) == 1  # the resend's is the first one's
-    texts = [body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))]
+    assert (
+        len({job["document_sha256"] for job in world.jobs(ORDER)}) == 1
+    )  # the resend's is the first one's
+    texts = [
+        body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))
+    ]
     assert sum("in the attached 3 PDFs" in " ".join(text.split()) for text in texts) == 2
 
 
-def test_an_order_whose_design_is_missing_waits_and_goes_by_itself_when_it_is_there(world: Deliveries) -> None:
+def test_an_order_whose_design_is_missing_waits_and_goes_by_itself_when_it_is_there(
+    world: Deliveries,
+) -> None:
     world.paid(ORDER, 1, buyer=Person(name="undesigned", email="ada@example.org"))
     world.paid("shop:1", 1)
     sender = world.start()
@@ -235,12 +272,16 @@ def test_a_design_that_stays_missing_makes_a_letter_with_its_own_code_which_can_
     world.paid(ORDER, 1, buyer=Person(name="undesigned", email="ada@example.org"))
     world.start(failures_max=3)
     world.until("the job is dead", lambda: world.states() == ["dead"])
-    [letter] = world.rows('select code, text, key, value, topic, "offset" from runtime.dead_letters')
+    [letter] = world.rows(
+        'select code, text, key, value, topic, "offset" from runtime.dead_letters'
+    )
     assert letter["code"] == "delivery-design-unknown"
     assert "after 3 failures" in letter["text"]
     assert "gala" in letter["text"]
     world.design.touch()
-    world.tell(parse(Record(letter["topic"], 0, letter["offset"], -1, letter["key"], letter["value"], [])))
+    world.tell(
+        parse(Record(letter["topic"], 0, letter["offset"], -1, letter["key"], letter["value"], []))
+    )
     world.until_sent()
 
 
@@ -253,7 +294,9 @@ def test_a_sender_without_a_place_for_files_does_not_start(world: Deliveries) ->
         assert "secret" not in sender.log()
 
 
-def test_what_nobody_used_for_long_is_removed_and_a_resend_is_still_the_same_file(world: Deliveries) -> None:
+def test_what_nobody_used_for_long_is_removed_and_a_resend_is_still_the_same_file(
+    world: Deliveries,
+) -> None:
     first = world.start()
     for number in range(4):
         world.paid(f"shop:{number}", 1)
@@ -263,7 +306,9 @@ def test_what_nobody_used_for_long_is_removed_and_a_resend_is_still_the_same_fil
         "update delivery.files set made_at = made_at - interval '40 days', used_at = used_at - interval '30 days 1 hour'"
         " where order_id <> 'shop:3' returning 1"
     )
-    kept = sha256s(world) - {job["document_sha256"] for number in range(3) for job in world.jobs(f"shop:{number}")}
+    kept = sha256s(world) - {
+        job["document_sha256"] for number in range(3) for job in world.jobs(f"shop:{number}")
+    }
     second = world.start()
     world.until("they are removed", lambda: len(rows(world)) == 1)
     assert {hashlib.sha256(content).digest() for content in stored(world).values()} == kept

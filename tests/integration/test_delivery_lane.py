@@ -34,7 +34,9 @@ def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
 
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:
-    assert [type(it) for it in lane.tell(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))] == [Effect, Effect]
+    assert [
+        type(it) for it in lane.tell(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
+    ] == [Effect, Effect]
     [job] = lane.jobs()
     assert (job["state"], job["is_held"], job["kind"]) == ("due", False, "initial")
     assert job["ticket_ids"] == sorted([ticket_id(ORDER, 1), ticket_id(ORDER, 2)])
@@ -49,13 +51,22 @@ def test_what_is_told_again_or_late_changes_nothing(lane: Deliveries) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_many_orders_told_in_any_order_and_any_batches_end_the_same(lane: Deliveries, seed: int) -> None:
+def test_many_orders_told_in_any_order_and_any_batches_end_the_same(
+    lane: Deliveries, seed: int
+) -> None:
     chance = random.Random(seed)
     told: list[Told] = []
     for number in range(40):
         order_id = f"shop:{number}"
-        told += [decided(order_id, 1, "gated"), decided(order_id, 2), issued(order_id, 1, "Active", "Active")]
-        told += [issued(order_id, 2, "Active", "Cancelled"), issued(order_id, 3, "Active", "Cancelled", "Active")]
+        told += [
+            decided(order_id, 1, "gated"),
+            decided(order_id, 2),
+            issued(order_id, 1, "Active", "Active"),
+        ]
+        told += [
+            issued(order_id, 2, "Active", "Cancelled"),
+            issued(order_id, 3, "Active", "Cancelled", "Active"),
+        ]
     told += chance.choices(told, k=60)
     chance.shuffle(told)
     while told:
@@ -63,7 +74,10 @@ def test_many_orders_told_in_any_order_and_any_batches_end_the_same(lane: Delive
         lane.tell(*told[:size])
         told = told[size:]
     assert lane.unfiled() == []
-    assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {("due", False), ("cancelled", False)}
+    assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {
+        ("due", False),
+        ("cancelled", False),
+    }
     sendable = lane.rows(
         "select count(distinct member.ticket_id) from delivery.job_tickets as member join delivery.jobs using (job_id)"
         " join delivery.orders using (order_id), jsonb_array_elements(tickets -> 'tickets') as ticket"
@@ -77,7 +91,11 @@ def test_a_ticket_cannot_stand_in_two_initial_jobs(lane: Deliveries) -> None:
     lane.paid("shop:2", 1)
     other = lane.jobs("shop:2")[0]["job_id"]
     with pytest.raises(psycopg.errors.UniqueViolation):
-        lane.rows("insert into delivery.job_tickets values (%s, 'initial', %s)", other, ticket_id(ORDER, 1))
+        lane.rows(
+            "insert into delivery.job_tickets values (%s, 'initial', %s)",
+            other,
+            ticket_id(ORDER, 1),
+        )
 
 
 def test_a_job_cannot_be_dead_without_its_letter_or_sent_without_its_time(lane: Deliveries) -> None:
@@ -89,7 +107,11 @@ def test_a_job_cannot_be_dead_without_its_letter_or_sent_without_its_time(lane: 
 
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) -> None:
     def statements(orders: range) -> int:
-        told = [it for n in orders for it in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))]
+        told = [
+            it
+            for n in orders
+            for it in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
+        ]
         counted = Counting(lane.connection)
         with lane.connection.transaction():
             handle(told, counted)  # type: ignore[arg-type]  # a connection that counts
@@ -141,7 +163,9 @@ def test_a_restore_makes_the_next_word_of_a_new_generation(lane: Deliveries) -> 
 def test_a_tick_is_bounded_and_the_longest_waiting_go_first(lane: Deliveries) -> None:
     for number in (3, 1, 2):
         lane.paid(f"shop:{number}", 1)
-    assert [event.encode(time="2026-01-01T00:00:00Z", traceparent=None).key for event in lane.tick(2)] == [
+    assert [
+        event.encode(time="2026-01-01T00:00:00Z", traceparent=None).key for event in lane.tick(2)
+    ] == [
         b"shop:3",
         b"shop:1",
     ]
@@ -200,7 +224,11 @@ def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
 def test_the_store_answers_orders_that_nobody_told_of_as_new(lane: Deliveries) -> None:
     with lane.connection.transaction():
         found = DeliveryStore(lane.connection).load(["shop:9"])
-    assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (frozenset[UUID](), None, ())
+    assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (
+        frozenset[UUID](),
+        None,
+        (),
+    )
 
 
 def test_an_operator_sees_what_waits_and_is_told_when_an_order_is_unknown(

@@ -59,8 +59,15 @@ def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: D
     world.start()
     world.until_sent()
     [pdf] = attached(world)
-    first, second = (" ".join(text_of(pdf, at).split()) for at in range(len(pypdfium2.PdfDocument(pdf))))
-    for words in ("samedi 6 mars 2027, 19:30 (Europe/Dublin)", "21 novembre 2026", "Valable", "1 sur 2"):
+    first, second = (
+        " ".join(text_of(pdf, at).split()) for at in range(len(pypdfium2.PdfDocument(pdf)))
+    )
+    for words in (
+        "samedi 6 mars 2027, 19:30 (Europe/Dublin)",
+        "21 novembre 2026",
+        "Valable",
+        "1 sur 2",
+    ):
         assert words in first
     assert ("Gagnant" in second, "2 sur 2" in second) == (True, True)
     assert language_of(pdf) == "fr"
@@ -70,7 +77,9 @@ def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: D
     assert "Saturday, 6 March 2027" in body.get_content()
 
 
-def test_an_order_keeps_its_file_until_its_own_snapshot_says_the_language(world: Deliveries) -> None:
+def test_an_order_keeps_its_file_until_its_own_snapshot_says_the_language(
+    world: Deliveries,
+) -> None:
     """Applying a language changes no order that is there. Its next snapshot does, as it would with another venue."""
     world.tell(decided(ORDER, 1), told(1, ""))
     world.start()

@@ -32,9 +32,14 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 
 def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
     told = issued(order_id, 1, "Active", buyer=buyer)
-    campaigns = tuple(it.model_copy(update={"campaign_id": campaign_id, "design": design}) for it in told.campaigns)
+    campaigns = tuple(
+        it.model_copy(update={"campaign_id": campaign_id, "design": design})
+        for it in told.campaigns
+    )
     tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in told.tickets)
-    world.tell(decided(order_id, 1), told.model_copy(update={"campaigns": campaigns, "tickets": tickets}))
+    world.tell(
+        decided(order_id, 1), told.model_copy(update={"campaigns": campaigns, "tickets": tickets})
+    )
 
 
 def below(sender: SenderProcess) -> list[psutil.Process]:
@@ -68,7 +73,13 @@ def test_a_press_that_is_killed_costs_no_mail(world: Deliveries) -> None:
     sender = world.start()
     killed = set[int]()
     for at in range(4):
-        paid(world, f"shop:{at}", Person(name=f"{ODD['Arabic']} {at}", email="a@example.org"), "event-ticket", "spring")
+        paid(
+            world,
+            f"shop:{at}",
+            Person(name=f"{ODD['Arabic']} {at}", email="a@example.org"),
+            "event-ticket",
+            "spring",
+        )
         world.until_sent()
         [press] = below(sender)
         killed.add(press.pid)

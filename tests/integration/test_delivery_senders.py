@@ -49,8 +49,16 @@ def test_a_released_order_is_delivered_without_another_word(world: Deliveries) -
     assert numbers(text.get_content()) == {"RFL-0001", "RFL-0002", "RFL-0003"}
     [attached] = mail.iter_attachments()
     assert attached.get_content()[:5] == b"%PDF-"
-    assert (attached.get_content_type(), attached.get_filename()) == ("application/pdf", "tickets-727.pdf")
-    assert (job["attempts"], job["mails"], job["failures"], job["answer"]) == (1, 1, 0, "end: 250 2.0.0 kept")
+    assert (attached.get_content_type(), attached.get_filename()) == (
+        "application/pdf",
+        "tickets-727.pdf",
+    )
+    assert (job["attempts"], job["mails"], job["failures"], job["answer"]) == (
+        1,
+        1,
+        0,
+        "end: 250 2.0.0 kept",
+    )
 
 
 @pytest.mark.parametrize("point", ["taken", "rendered", "handed_over", "answered", "recorded"])
@@ -67,7 +75,9 @@ def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_sa
     ids = world.message_ids()
     assert set(ids) == {f"<{job['job_id']}@localhost.localdomain>" for job in jobs}
     lived_through = point in {"handed_over", "answered"}
-    assert len(ids) in ({2, 3} if lived_through else {2})  # the mail in hand, and no other, may come twice
+    assert len(ids) in (
+        {2, 3} if lived_through else {2}
+    )  # the mail in hand, and no other, may come twice
     # Only where an answer may have been lost is an attempt's end unknown, and only of jobs that were in hand.
     assert sum(job["unknown_attempts"] for job in jobs) == (1 if point == "recorded" else 2)
 
@@ -84,21 +94,30 @@ def test_a_mail_server_that_says_not_now_gets_it_later(world: Deliveries) -> Non
     assert world.jobs()[0]["unknown_attempts"] == 0
 
 
-def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_given_back(world: Deliveries) -> None:
+def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_given_back(
+    world: Deliveries,
+) -> None:
     world.mail.behave("permfail")
     world.start()
     world.paid(ORDER)
     world.until("the job is dead", lambda: world.states() == ["dead"])
     [job] = world.jobs()
     [letter] = world.rows("select * from runtime.dead_letters")
-    assert (letter["id"], letter["topic"], letter["stage"], letter["state"]) == (job["letter_id"], JOBS, "job", "open")
+    assert (letter["id"], letter["topic"], letter["stage"], letter["state"]) == (
+        job["letter_id"],
+        JOBS,
+        "job",
+        "open",
+    )
     assert (letter["code"], letter["subject_key"]) == ("delivery-policy-refused", ORDER)
     assert "550 5.7.1" in letter["text"]
     [copy] = [event for event in world.tick() if isinstance(event, DeadLetteredJob)]
     assert copy.encode(time="", traceparent=None).topic == f"{GROUP}.dead.v1"
     assert [event for event in world.tick() if isinstance(event, DeadLetteredJob)] == []
     world.mail.behave("accept")
-    AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(DeadLetterFilter(ids=[letter["id"]]))
+    AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(
+        DeadLetterFilter(ids=[letter["id"]])
+    )
     world.tell(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert world.message_ids() == [f"<{job['job_id']}@localhost.localdomain>"]
@@ -138,7 +157,9 @@ def test_no_answer_to_the_final_dot_is_an_unknown_end_and_tried_again_with_the_s
     world.until_sent()
     ids = world.message_ids()
     assert set(ids) == {f"<{world.jobs()[0]['job_id']}@localhost.localdomain>"}
-    assert len(ids) >= (2 if behaviour == "swallow" else 1)  # swallowed ones had been kept: the server told nobody
+    assert len(ids) >= (
+        2 if behaviour == "swallow" else 1
+    )  # swallowed ones had been kept: the server told nobody
 
 
 def test_a_mail_server_that_is_away_is_left_alone_and_no_job_pays_for_it(world: Deliveries) -> None:
@@ -152,7 +173,9 @@ def test_a_mail_server_that_is_away_is_left_alone_and_no_job_pays_for_it(world: 
     jobs = world.jobs()
     assert len(world.mail.mails()) == 12
     assert [job["failures"] for job in jobs] == [0] * 12
-    assert sum(job["attempts"] for job in jobs) < 12 + 12  # not each job asked a server that was away
+    assert (
+        sum(job["attempts"] for job in jobs) < 12 + 12
+    )  # not each job asked a server that was away
     assert world.rows("select from runtime.dead_letters") == []
 
 
@@ -162,14 +185,20 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
     world.start(retry_min_ms=1_500, retry_max_ms=1_500)
     world.paid(ORDER)
     world.until("it failed once, and rests", lambda: world.jobs()[0]["failures"] == 1)
-    world.tell(issued(ORDER, 2, "Cancelled", "Cancelled") if why == "tickets" else decided(ORDER, 2, "cancelled"))
+    world.tell(
+        issued(ORDER, 2, "Cancelled", "Cancelled")
+        if why == "tickets"
+        else decided(ORDER, 2, "cancelled")
+    )
     world.mail.behave("accept")
     world.paid("shop:later")
     world.until("the later one is sent", lambda: world.jobs("shop:later")[0]["state"] == "sent")
     passed = "select from delivery.jobs where order_id = %s and next_attempt_at < now() - interval '0.3 s'"
     world.until("its time has come", lambda: bool(world.rows(passed, ORDER)))
     [job] = world.jobs(ORDER)
-    assert (job["state"], job["is_held"]) == (("cancelled", False) if why == "tickets" else ("due", True))
+    assert (job["state"], job["is_held"]) == (
+        ("cancelled", False) if why == "tickets" else ("due", True)
+    )
     assert len(world.mail.mails()) == 1
     world.tell(issued(ORDER, 3, "Active", "Active"), decided(ORDER, 3))
     world.until_sent()  # restored, and never sent before
@@ -181,7 +210,11 @@ def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: 
     sender = world.start(render_ms=1_500)
     world.paid(ORDER)
     world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
-    world.tell(issued(ORDER, 2, "Cancelled", "Cancelled") if why == "tickets" else decided(ORDER, 2, "cancelled"))
+    world.tell(
+        issued(ORDER, 2, "Cancelled", "Cancelled")
+        if why == "tickets"
+        else decided(ORDER, 2, "cancelled")
+    )
     world.until("it was given back", lambda: world.jobs()[0]["lease_owner"] is None)
     [job] = world.jobs()
     assert (job["attempts"], job["unknown_attempts"], job["state"]) == (
@@ -203,7 +236,9 @@ def test_the_latest_word_counts_at_the_moment_of_sending_and_who_stays_behind_is
     assert [job["ticket_ids"] for job in world.jobs()] == [[ticket_id(ORDER, 2)]]
     world.tell(issued(ORDER, 3, "Active", "Active"))
     world.until_sent()
-    texts = [body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))]
+    texts = [
+        body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))
+    ]
     assert sorted(map(sorted, map(numbers, texts))) == [["RFL-0001"], ["RFL-0002"]]
     assert world.unfiled() == []
 
@@ -219,7 +254,9 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
     assert len(world.mail.mails()) == 2
 
 
-def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(world: Deliveries) -> None:
+def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
+    world: Deliveries,
+) -> None:
     desk = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))
     desk.control(GROUP, paused=True, rate=None, reason="mail trouble")
     sender = world.start()
@@ -249,7 +286,10 @@ def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
             world.paid(f"shop:{number}", 1)
             world.tell(issued(f"shop:{number}", 2, "Cancelled"))
         assert len(stages.tickets()) == 50
-    assert (world.jobs(ORDER)[0]["state"], world.mail.mails()) == ("due", [])  # all that while it was rendered
+    assert (world.jobs(ORDER)[0]["state"], world.mail.mails()) == (
+        "due",
+        [],
+    )  # all that while it was rendered
     world.until("the first is sent", lambda: world.jobs(ORDER)[0]["state"] == "sent")
     assert (world.jobs(ORDER)[0]["attempts"], world.jobs(ORDER)[0]["unknown_attempts"]) == (1, 0)
 
@@ -264,7 +304,9 @@ def test_senders_share_the_work_and_no_mail_goes_twice(world: Deliveries) -> Non
     assert {job["attempts"] for job in world.jobs()} == {1}
 
 
-def test_a_sender_that_is_asked_to_stop_finishes_its_mail_and_gives_the_rest_back(world: Deliveries) -> None:
+def test_a_sender_that_is_asked_to_stop_finishes_its_mail_and_gives_the_rest_back(
+    world: Deliveries,
+) -> None:
     sender = world.start(lease_jobs_max=20, render_ms=200)
     for number in range(20):
         world.paid(f"shop:{number}", 1)
@@ -278,9 +320,12 @@ def test_a_sender_that_is_asked_to_stop_finishes_its_mail_and_gives_the_rest_bac
 
 
 @pytest.mark.parametrize(
-    "email", ["", "nobody", "a b@example.org", "ada@example.org\r\nBcc: eve@example.org", "ada@-\x7f.org"]
+    "email",
+    ["", "nobody", "a b@example.org", "ada@example.org\r\nBcc: eve@example.org", "ada@-\x7f.org"],
 )
-def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(world: Deliveries, email: str) -> None:
+def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(
+    world: Deliveries, email: str
+) -> None:
     world.start()
     world.paid(ORDER, 1, buyer=Person(name="Ada", email=email))
     world.until("the job is dead", lambda: world.states() == ["dead"])
@@ -292,12 +337,16 @@ def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(wor
     assert [mail["To"] for mail in world.mail.mails()] == ["Ada <ada@example.org>"]
 
 
-def test_an_order_that_cannot_be_rendered_is_its_own_letter_and_its_neighbours_go(world: Deliveries) -> None:
+def test_an_order_that_cannot_be_rendered_is_its_own_letter_and_its_neighbours_go(
+    world: Deliveries,
+) -> None:
     world.paid(ORDER, 1, buyer=Person(name="unprintable", email="ada@example.org"))
     world.paid("shop:1", 1)
     world.start()
     world.until("both ended", lambda: sorted(world.states()) == ["dead", "sent"])
-    assert world.rows("select code from runtime.dead_letters") == [{"code": "delivery-render-failed"}]
+    assert world.rows("select code from runtime.dead_letters") == [
+        {"code": "delivery-render-failed"}
+    ]
 
 
 def test_a_hostile_name_ends_no_header_and_is_no_markup(world: Deliveries) -> None:
@@ -316,20 +365,34 @@ def test_a_hostile_name_ends_no_header_and_is_no_markup(world: Deliveries) -> No
     assert "\u202e" not in html.get_content()
 
 
-ENCODED = "=?utf-8?Q?=0D=0AContent-Type:_text/html=0D=0A=0D=0A<a_href=3D//evil.example>Pay_here</a>?="
+ENCODED = (
+    "=?utf-8?Q?=0D=0AContent-Type:_text/html=0D=0A=0D=0A<a_href=3D//evil.example>Pay_here</a>?="
+)
 LONG = "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company"
 
 
 @pytest.mark.parametrize("name", [ENCODED, "=?utf-8?Q?=0D=0ABcc:_all=40example.org?=", LONG])
-def test_a_name_is_text_and_writes_neither_headers_nor_addresses(world: Deliveries, name: str) -> None:
+def test_a_name_is_text_and_writes_neither_headers_nor_addresses(
+    world: Deliveries, name: str
+) -> None:
     world.start()
     world.paid(ORDER, 1, buyer=Person(name=name, email="eve@example.org"))
     world.until_sent()
     [mail] = world.mail.mails()
     [to] = mail["To"].addresses
-    assert ("".join(to.display_name.split()), to.addr_spec) == ("".join(name.split()), "eve@example.org")
-    assert (mail["Bcc"], mail.get_content_type(), mail["X-Envelope-To"]) == (None, "multipart/mixed", "eve@example.org")
-    assert [part.get_content_type() for part in mail.iter_parts()] == ["multipart/alternative", "application/pdf"]
+    assert ("".join(to.display_name.split()), to.addr_spec) == (
+        "".join(name.split()),
+        "eve@example.org",
+    )
+    assert (mail["Bcc"], mail.get_content_type(), mail["X-Envelope-To"]) == (
+        None,
+        "multipart/mixed",
+        "eve@example.org",
+    )
+    assert [part.get_content_type() for part in mail.iter_parts()] == [
+        "multipart/alternative",
+        "application/pdf",
+    ]
 
 
 def test_a_mail_that_reads_back_as_another_is_a_letter_and_is_never_sent(world: Deliveries) -> None:
@@ -344,33 +407,49 @@ def test_a_mail_that_reads_back_as_another_is_a_letter_and_is_never_sent(world: 
     assert world.message_ids() == [f"<{world.jobs('shop:1')[0]['job_id']}@localhost.localdomain>"]
 
 
-def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(world: Deliveries) -> None:
+def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(
+    world: Deliveries,
+) -> None:
     world.start()
     world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
     world.until_sent()
     [mail] = world.mail.mails()
-    assert (mail["X-Envelope-To"], mail["To"].addresses[0].addr_spec) == ("info@xn--fa-hia.de", "info@xn--fa-hia.de")
+    assert (mail["X-Envelope-To"], mail["To"].addresses[0].addr_spec) == (
+        "info@xn--fa-hia.de",
+        "info@xn--fa-hia.de",
+    )
     [job] = DeliveryQueries(world.connection).jobs(order_id=ORDER)
     assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
     [shown] = read(world.connection, ORDER)["deliveries"]
-    assert (shown["recipient"], shown["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    assert (shown["recipient"], shown["envelope_recipient"]) == (
+        "info@faß.de",
+        "info@xn--fa-hia.de",
+    )
 
 
-def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(world: Deliveries) -> None:
+def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(
+    world: Deliveries,
+) -> None:
     world.mail.behave("permfail")
     world.start()
     world.paid(ORDER, 1, buyer=Person(name="Ada", email="info@faß.de"))
     world.paid("shop:728", 1, buyer=Person(name="Ada", email="info@i❤.ws"))
     world.until("both jobs are dead", lambda: world.states() == ["dead", "dead"])
     found = {
-        row["code"]: json.loads(row["value"]) for row in world.rows("select code, value from runtime.dead_letters")
+        row["code"]: json.loads(row["value"])
+        for row in world.rows("select code, value from runtime.dead_letters")
     }
     refused, unusable = found["delivery-policy-refused"], found["delivery-recipient-unusable"]
-    assert (refused["recipient"], refused["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
+    assert (refused["recipient"], refused["envelope_recipient"]) == (
+        "info@faß.de",
+        "info@xn--fa-hia.de",
+    )
     assert (unusable["recipient"], unusable["envelope_recipient"]) == ("info@i❤.ws", "")
 
 
-def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(world: Deliveries) -> None:
+def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(
+    world: Deliveries,
+) -> None:
     """Every session is ended while the server takes its time; the sender keeps what it knows and writes it when it can."""
     world.mail.slow(600)
     world.start()

@@ -35,11 +35,28 @@ class Whole:
 
     @property
     def environment(self) -> dict[str, str]:
-        own = {name: content for name, content in os.environ.items() if not name.startswith("STUBLINE_")}
-        return own | {"KAFKA_BOOTSTRAP_SERVERS": self.stack.bootstrap_servers, "DATABASE_URL": self.world.database_url}
+        own = {
+            name: content
+            for name, content in os.environ.items()
+            if not name.startswith("STUBLINE_")
+        }
+        return own | {
+            "KAFKA_BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
+            "DATABASE_URL": self.world.database_url,
+        }
 
     def start_lane(self) -> subprocess.Popen[bytes]:
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        launch = [
+            sys.executable,
+            "-I",
+            "-S",
+            launch_file,
+            "--parent",
+            str(os.getpid()),
+            "--signal",
+            "9",
+            "--",
+        ]
         with (self._folder / f"lane-{len(self._lanes)}.log").open("wb") as log:
             command = [*launch, sys.executable, "-m", "services.delivery"]
             lane = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
@@ -52,7 +69,9 @@ class Whole:
             lane.wait(120)
 
     def publish(self, *told: Snapshot) -> None:
-        producer = Producer({"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"})
+        producer = Producer(
+            {"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"}
+        )
         for event in told:
             output = event.encode(time="2026-11-21T12:00:00Z")
             producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
@@ -61,7 +80,11 @@ class Whole:
     def said(self, topic: str, seconds: float = 120.0) -> list[Any]:
         """The first records of a topic that stand there, as soon as there is one."""
         consumer = Consumer(
-            {"bootstrap.servers": self.stack.bootstrap_servers, "group.id": "looks", "auto.offset.reset": "earliest"}
+            {
+                "bootstrap.servers": self.stack.bootstrap_servers,
+                "group.id": "looks",
+                "auto.offset.reset": "earliest",
+            }
         )
         consumer.subscribe([topic])
         try:
@@ -72,7 +95,9 @@ class Whole:
 
     def stubline(self, *words: str) -> Any:
         command = [str(Path(sys.executable).with_name("stubline")), *words, "--json"]
-        done = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -97,29 +122,41 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     whole.publish(issued(ORDER, 1, "Active", "Active"), decided(ORDER, 1))
     world.until("the job is dead", lambda: world.states() == ["dead"])
     copies = whole.said("stubline.delivery.dead.v1")
-    assert [dict(copy.headers())["stubline-code"] for copy in copies] == [b"delivery-policy-refused"]
+    assert [dict(copy.headers())["stubline-code"] for copy in copies] == [
+        b"delivery-policy-refused"
+    ]
     [first] = world.rows(LETTERS)
     whole.stubline("dead", "replay", str(first["id"]))
     # The job is due again, which is all that its letter asked for; a job that fails again opens a letter of its own.
     states = ["resolved", "open"]
-    world.until("a second letter is open", lambda: [row["state"] for row in world.rows(LETTERS)] == states)
+    world.until(
+        "a second letter is open", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+    )
     second = world.rows(LETTERS)[1]
     world.mail.behave("accept")
     whole.stubline("dead", "replay", str(second["id"]))
     world.until_sent()
     states = ["resolved", "resolved"]
-    world.until("both letters are resolved", lambda: [row["state"] for row in world.rows(LETTERS)] == states)
+    world.until(
+        "both letters are resolved", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+    )
     assert len(world.mail.mails()) == 1
 
     events = [
-        DeliveriesChanged.read(record.headers(), record.value()) for record in whole.said(DeliveriesChanged.topic)
+        DeliveriesChanged.read(record.headers(), record.value())
+        for record in whole.said(DeliveriesChanged.topic)
     ]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    world.until("all is said", lambda: world.rows("select from delivery.orders where dirty_since is not null") == [])
+    world.until(
+        "all is said",
+        lambda: world.rows("select from delivery.orders where dirty_since is not null") == [],
+    )
     shown = whole.stubline("deliveries", "show", ORDER)
     assert (shown["buyer_email"], shown["decision"]) == ("ada@example.org", "released")
     assert [job["standing"] for job in shown["jobs"]] == ["sent"]
-    assert [job["order_id"] for job in whole.stubline("deliveries", "list", "--state", "sent")] == [ORDER]
+    assert [job["order_id"] for job in whole.stubline("deliveries", "list", "--state", "sent")] == [
+        ORDER
+    ]
     gaps = "select coalesce(sum(abs(conservation_gap)), 0)::int as gap from runtime.lanes"
     assert world.rows(gaps) == [{"gap": 0}]
     lane.terminate()

@@ -39,12 +39,16 @@ def at(second: int) -> str:
 
 def risk(status: str, before: str | None, second: int = 0) -> Record:
     body = riskified_vendor.decision(status, before)
-    return record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop", at=at(second))
+    return record(
+        body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop", at=at(second)
+    )
 
 
 def sign(action: str, second: int = 0) -> Record:
     body = signifyd_vendor.decision(action, at(second))
-    return record(body, kind=signifyd.SOURCE.type, source="signifyd", orders_of="shop", at=at(second))
+    return record(
+        body, kind=signifyd.SOURCE.type, source="signifyd", orders_of="shop", at=at(second)
+    )
 
 
 def order() -> Record:
@@ -69,19 +73,33 @@ def test_a_verdict_that_overtakes_its_order_is_said_and_kept(session: Session) -
     early = work(session, risk("approved", "submitted"))
     observed, said = events(early)
     assert isinstance(observed, OrderObserved)  # nothing is known but that somebody checks it
-    assert (observed.storefront, observed.new) == (None, ("verdict:riskified|submitted>approved/approved",))
+    assert (observed.storefront, observed.new) == (
+        None,
+        ("verdict:riskified|submitted>approved/approved",),
+    )
     assert isinstance(said, FraudSignals)
-    assert (said.key, said.source, said.external_id, said.sequence) == ("shop:727", "shop", "727", 1)
+    assert (said.key, said.source, said.external_id, said.sequence) == (
+        "shop:727",
+        "shop",
+        "727",
+        1,
+    )
     (observed,) = events(work(session, order()))
     assert isinstance(observed, OrderObserved)
     assert observed.sequence == 2
     assert observed.storefront is not None
-    assert words(work(session, sign("ACCEPT"))) == [{"riskified": "approved", "signifyd": "approved"}]
+    assert words(work(session, sign("ACCEPT"))) == [
+        {"riskified": "approved", "signifyd": "approved"}
+    ]
 
 
-def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(session: Session) -> None:
+def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(
+    session: Session,
+) -> None:
     work(session, order())
-    outcomes = work(session, risk("submitted", None), sign("HOLD"), risk("approved", "submitted", 1))
+    outcomes = work(
+        session, risk("submitted", None), sign("HOLD"), risk("approved", "submitted", 1)
+    )
     assert words(outcomes) == [{"riskified": "approved", "signifyd": "pending"}]
     (observed,) = [it for it in events(outcomes) if isinstance(it, OrderObserved)]
     assert {name.partition(":")[0] for name in observed.new} == {"verdict"}
@@ -97,9 +115,13 @@ def test_a_decision_changes_and_its_replay_changes_nothing(session: Session) -> 
     assert words(work(session, risk("declined", "approved", 10))) == [{"riskified": "declined"}]
     replayed = work(session, risk("approved", "submitted", 600))
     assert [type(it) for it in replayed] == [Duplicate]
-    assert words(work(session, sign("REJECT", 10))) == [{"riskified": "declined", "signifyd": "declined"}]
+    assert words(work(session, sign("REJECT", 10))) == [
+        {"riskified": "declined", "signifyd": "declined"}
+    ]
     assert [type(it) for it in work(session, sign("ACCEPT", 5))] == [Superseded]
-    assert words(work(session, sign("ACCEPT", 20))) == [{"riskified": "declined", "signifyd": "approved"}]
+    assert words(work(session, sign("ACCEPT", 20))) == [
+        {"riskified": "declined", "signifyd": "approved"}
+    ]
 
 
 def test_an_honest_later_approval_releases(session: Session) -> None:
@@ -117,7 +139,9 @@ def test_words_that_nobody_knows_are_pending_and_told_to_a_person(session: Sessi
 
 def test_what_nobody_acts_on_is_kept_whole(session: Session) -> None:
     kind = "stubline.callback.paypal.v1"
-    work(session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727"))
+    work(
+        session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
+    )
     found = session.execute(b"select source, what, body from ingest.kept").fetchall()
     noticed = session.execute(b"select count(*) from ingest.notices").fetchall()
     session.rollback()
@@ -127,7 +151,9 @@ def test_what_nobody_acts_on_is_kept_whole(session: Session) -> None:
 
 def test_a_test_notification_leaves_no_order(session: Session) -> None:
     body = riskified_vendor.VENDOR.samples["test"].body
-    outcomes = work(session, record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop"))
+    outcomes = work(
+        session, record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop")
+    )
     assert not list(events(outcomes))
     found = session.execute(b"select count(*) from ingest.orders").fetchall()
     session.rollback()
@@ -135,7 +161,9 @@ def test_a_test_notification_leaves_no_order(session: Session) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(session: Session, is_first: bool) -> None:
+def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(
+    session: Session, is_first: bool
+) -> None:
     """The event names no order: shop and PayPal agree on the capture alone."""
     shop = record(woo_order(transaction_id="42311647XV020574X", meta_data=[]))
     bodies = (paypal.event(paypal.CAPTURE, custom_id=None, invoice_id=None), paypal.DISPUTE)
@@ -145,7 +173,12 @@ def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(sess
         for n, body in enumerate(bodies)
     ]
     batches = [paid, [shop]] if is_first else [[shop], paid]
-    said = [it for batch in batches for it in events(work(session, *batch)) if isinstance(it, OrderObserved)]
+    said = [
+        it
+        for batch in batches
+        for it in events(work(session, *batch))
+        if isinstance(it, OrderObserved)
+    ]
     assert [(it.kind, it.state, it.amount_minor) for it in said[-1].movements] == [
         ("capture", "done", 1500),
         ("dispute", "open", 1500),
@@ -158,7 +191,10 @@ def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session)
     genuine, other = PAYPAL.samples["captured"], PAYPAL.samples["refunded in part"]
     first = PAYPAL.record(genuine)
     forged = PAYPAL.record(other)
-    as_if = [(name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text) for name, text in forged.headers]
+    as_if = [
+        (name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text)
+        for name, text in forged.headers
+    ]
     forged = forged._replace(headers=as_if)
     for batches in ([[first], [forged], [forged]], [[first, forged]]):
         session.execute(b"truncate ingest.orders, ingest.callbacks, ingest.payments")
@@ -168,15 +204,31 @@ def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session)
         for it in outcomes[1:]:
             assert isinstance(it, Dead)
             assert it.error.code == "ingest-proof-reused"
-        assert [type(it) for it in work(session, first, forged, first)] == [Duplicate, Dead, Duplicate]
+        assert [type(it) for it in work(session, first, forged, first)] == [
+            Duplicate,
+            Dead,
+            Duplicate,
+        ]
         assert [type(it) for it in work(session, forged, first)] == [Dead, Duplicate]
-    repeated = PAYPAL.record(genuine)._replace(headers=[*first.headers, ("ce_id", b"another-transmission-of-it")])
+    repeated = PAYPAL.record(genuine)._replace(
+        headers=[*first.headers, ("ce_id", b"another-transmission-of-it")]
+    )
     assert [type(it) for it in work(session, repeated)] == [Duplicate]
 
 
-def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(session: Session) -> None:
-    other, first = PAYPAL.record(PAYPAL.samples["approved by the buyer"]), PAYPAL.record(PAYPAL.samples["captured"])
-    as_if = [(name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text) for name, text in other.headers]
-    outcomes = work(session, first) + work(session, other._replace(headers=as_if)) + work(session, other)
+def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(
+    session: Session,
+) -> None:
+    other, first = (
+        PAYPAL.record(PAYPAL.samples["approved by the buyer"]),
+        PAYPAL.record(PAYPAL.samples["captured"]),
+    )
+    as_if = [
+        (name, dict(first.headers)["ce_id"]) if name == "ce_id" else (name, text)
+        for name, text in other.headers
+    ]
+    outcomes = (
+        work(session, first) + work(session, other._replace(headers=as_if)) + work(session, other)
+    )
     assert [type(it) for it in outcomes] == [Effect, Dead, Effect]
     assert session.execute(b"select count(*) from ingest.kept").fetchall() == [(1,)]

@@ -64,10 +64,17 @@ class World:
         self._capsys.readouterr()
         return Answer(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
 
-    def bury(self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object) -> None:
+    def bury(
+        self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
+    ) -> None:
         """So many letters of a cause; `{}` is another number in each."""
         like = like or record(woo_order())
-        about = {"group": GROUP, "topic": TOPIC, "topic_id": uuid4().hex, "code": "ingest-callback-unreadable"}
+        about = {
+            "group": GROUP,
+            "topic": TOPIC,
+            "topic_id": uuid4().hex,
+            "code": "ingest-callback-unreadable",
+        }
         said = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
         self.session.execute(ADD.encode(), {**about, **said, "text": text, "times": times, **other})
 
@@ -95,7 +102,9 @@ class World:
 
 
 @pytest.fixture
-def world(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+def world(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[World]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
     monkeypatch.setenv("COLUMNS", "200")
@@ -103,7 +112,9 @@ def world(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         yield World(session, capsys)
 
 
-def unknown(number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True) -> ParsedCallback:
+def unknown(
+    number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True
+) -> ParsedCallback:
     """A callback of a type that this release does not know, as a source tells it."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
     notice = Notice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
@@ -124,7 +135,9 @@ def test_ten_thousand_letters_of_one_cause_are_one_incident(world: World) -> Non
     assert f"stubline incidents resolve {found['id']} --replay" in shown.out
     assert "deploy a release that reads it" in shown.out
     assert world("dead", "show", found["example"]).code == 0
-    assert world("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+    assert (
+        world("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+    )
 
 
 def test_two_sources_two_causes_and_two_codes_are_not_one(world: World) -> None:
@@ -141,9 +154,16 @@ def test_a_source_is_told_by_the_header_and_not_by_the_shop_it_serves(world: Wor
     gateway = record(woo_order(), source="stripe-eu", orders_of="shop")
     assert (gateway.key or b"").startswith(b"shop:")
     world.bury(1, like=gateway)
-    world.bury(1, like=gateway._replace(headers=[], key=b"stripe-eu:1"))  # a structured event: only the key tells
-    world.bury(1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None))
-    assert sorted((it["source"], it["count"]) for it in world.incidents()) == [("?", 1), ("stripe-eu", 2)]
+    world.bury(
+        1, like=gateway._replace(headers=[], key=b"stripe-eu:1")
+    )  # a structured event: only the key tells
+    world.bury(
+        1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None)
+    )
+    assert sorted((it["source"], it["count"]) for it in world.incidents()) == [
+        ("?", 1),
+        ("stripe-eu", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -187,9 +207,9 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: W
     found, command = world.only(), uuid4()
     incident = IncidentQueries(world.session).incident(found["id"])
     desk = IncidentCommands(world.session, OperatorCommand("ada", command))
-    assert desk.resolve_part(ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None).details[
-        "goes_on"
-    ]
+    assert desk.resolve_part(
+        ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None
+    ).details["goes_on"]
     world.session.execute(
         b"""
         update runtime.dead_letters set state = 'open', updated_at = now()
@@ -216,7 +236,9 @@ def test_letters_that_are_given_back_are_an_incident_until_they_have_ended(world
 def test_a_discard_closes_what_waits_and_keeps_the_reason(world: World) -> None:
     world.bury(3)
     assert world.resolve(world.only(), "--discard").code == 2
-    assert world.resolve(world.only(), "--discard", "--reason", "test traffic").json["concerned"] == 3
+    assert (
+        world.resolve(world.only(), "--discard", "--reason", "test traffic").json["concerned"] == 3
+    )
     assert world.rows("select distinct state, reason, actor from runtime.dead_letters") == [
         ("discarded", "test traffic", "ada")
     ]
@@ -241,11 +263,16 @@ def test_what_is_not_there_or_makes_no_sense_is_refused_with_its_code(world: Wor
     assert world("incidents", "resolve", "0123456789ab", "--replay").code == 3
     world.bury(1)
     refused = world.resolve(world.only(), "--seen", "--reason", "fine")
-    assert (refused.code, json.loads(refused.err)["error"]["code"]) == (1, "incident-choice-refused")
+    assert (refused.code, json.loads(refused.err)["error"]["code"]) == (
+        1,
+        "incident-choice-refused",
+    )
     assert world.rows("select count(*) from runtime.audit") == [(0,)]
 
 
-def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(world: World) -> None:
+def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
+    world: World,
+) -> None:
     for number in range(3):
         world.notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
     world.session.execute(
@@ -265,7 +292,9 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
     assert world.rows("select count(*) from ingest.kept") == [(12,)]
     world.notice(unknown(99, word="charge.v1"))
     assert world.only()["count"] == 33
-    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json["already_done"]
+    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
+        "already_done"
+    ]
     assert world.only()["state"] == "open"
 
 
@@ -283,7 +312,9 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(w
         ("unusable-recipient", "the buyer holds"),
     ],
 )
-def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World, kind: str, what: str) -> None:
+def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(
+    world: World, kind: str, what: str
+) -> None:
     told = Notice("shop", kind, "said of it")
     with world.session.transaction():
         IngestStore(world.session).add_notices({told: (1, "shop:1")})
@@ -292,24 +323,34 @@ def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(world: World,
     assert "nothing is lost" not in step
 
 
-def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown(world: World) -> None:
+def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown(
+    world: World,
+) -> None:
     world.notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
     found, command = world.only(), uuid4()
     answer = world.resolve(found, "--replay", "--command-id", command)
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert world.states() == {"requested": KEPT_OF_PART + 20}
-    assert world.rows("select (select count(*) from ingest.kept), (select count(*) from ingest.callbacks)") == [(0, 0)]
+    assert world.rows(
+        "select (select count(*) from ingest.kept), (select count(*) from ingest.callbacks)"
+    ) == [(0, 0)]
     assert world.resolve(found, "--replay", "--command-id", command).json["already_done"]
     assert world.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(world.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
-    assert replays[7]._replace(letter_id=None) == original._replace(timestamp_ms=replays[7].timestamp_ms)
-    assert [type(it) for it in world.notice(unknown(7))] == [Effect]  # as the worker would judge it again
+    assert replays[7]._replace(letter_id=None) == original._replace(
+        timestamp_ms=replays[7].timestamp_ms
+    )
+    assert [type(it) for it in world.notice(unknown(7))] == [
+        Effect
+    ]  # as the worker would judge it again
     assert world.rows("select key from ingest.kept") == [("pay:evt_7",)]
     assert "unknown-type" in [it["kind"] for it in world.incidents()]
     world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert world.resolve(found, "--replay").json["concerned"] == 1
-    again = world.rows("""select "offset", attempts, code from runtime.dead_letters where state = 'requested'""")
+    again = world.rows(
+        """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
+    )
     assert again == [(7, 2, "ingest-callback-kept")]  # the same letter: it is the same record
 
 
@@ -326,7 +367,10 @@ def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None
         b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', 'pay:evt_3')"
     )
     assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
-    assert world.rows("select key from ingest.kept order by key") == [("pay:evt_0",), ("pay:evt_2",)]
+    assert world.rows("select key from ingest.kept order by key") == [
+        ("pay:evt_0",),
+        ("pay:evt_2",),
+    ]
 
 
 def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -> None:
@@ -340,7 +384,12 @@ def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -
     tell(3, "15.00")
     tell(1, "15.00", "other")
     found = world.only()
-    assert (found["kind"], found["source"], found["count"], found["waiting"]) == ("two-meanings", "shop", 2, 0)
+    assert (found["kind"], found["source"], found["count"], found["waiting"]) == (
+        "two-meanings",
+        "shop",
+        2,
+        0,
+    )
     assert "stubline orders show shop:2" in world("incidents", "show", found["id"]).out
     assert world.resolve(found, "--seen", "--reason", "their plugin").code == 0
     assert world.incidents() == []
@@ -375,5 +424,9 @@ def test_a_letter_with_the_longest_cause_and_many_headers_is_stored(world: World
     """What groups letters stands in an index, and an index takes no long row."""
     long = "".join(chr(0x4E00 + n) for n in range(2_000))
     headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]
-    world.bury(1, text=long, like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()))
+    world.bury(
+        1,
+        text=long,
+        like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()),
+    )
     assert world.only()["what"] == long[:300]

@@ -125,13 +125,19 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
     work(session, record(b'{"id":727}', topic="order.deleted", at="2026-11-20T15:30:00.000000Z"))
     replayed = work(session, record(old, topic="order.restored", at="2026-11-20T15:31:00.000000Z"))
     assert said(replayed) == []
-    assert rows(session, "select facts -> 'deletion' ->> 'content' from ingest.orders") == [("true",)]
+    assert rows(session, "select facts -> 'deletion' ->> 'content' from ingest.orders") == [
+        ("true",)
+    ]
     restored = woo_order(status="completed", date_modified_gmt="2026-11-20T15:31:30")
-    (event,) = said(work(session, record(restored, topic="order.restored", at="2026-11-20T15:32:00.000000Z")))
+    (event,) = said(
+        work(session, record(restored, topic="order.restored", at="2026-11-20T15:32:00.000000Z"))
+    )
     assert not event.is_deleted
 
 
-def test_two_lanes_that_tell_of_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
+def test_two_lanes_that_tell_of_one_order_wait_for_each_other(
+    database_url: str, session: Session
+) -> None:
     """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
     work(session, told("pending", 1))
     held = IngestStore(session)
@@ -199,7 +205,9 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
         told("completed", 3),
         told("cancelled", 3),
         trashed(at="2026-11-20T16:00:00.000000Z"),
-        record(woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"),
+        record(
+            woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"
+        ),
     ]
     ends, chance = set(), Random(7)
     for telling in [sent, *(chance.sample(sent + sent, 12) for _ in range(20))]:
@@ -219,13 +227,25 @@ def test_one_key_with_two_meanings_is_noted_and_blocks_nothing(session: Session)
     ((incidents,),) = rows(session, "select incidents from ingest.orders")
     assert incidents == ["shop:727 order.updated 2026-11-20T15:28:08 completed"]
     assert rows(session, "select count(*) from ingest.callbacks") == [(2,)]
-    assert metrics.value_of("stubline_ingest_incidents_total") == before  # the runtime raises it, after its commit
+    assert (
+        metrics.value_of("stubline_ingest_incidents_total") == before
+    )  # the runtime raises it, after its commit
     assert (outcomes[1].counts or {})["stubline_ingest_incidents_total"] == 1
 
 
-def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(session: Session) -> None:
-    batch = [told("completed"), told("completed", source="other"), native(native_order(source="third"), source="third")]
-    assert [event.key for event in said(work(session, *batch))] == ["shop:727", "other:727", "third:727"]
+def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(
+    session: Session,
+) -> None:
+    batch = [
+        told("completed"),
+        told("completed", source="other"),
+        native(native_order(source="third"), source="third"),
+    ]
+    assert [event.key for event in said(work(session, *batch))] == [
+        "shop:727",
+        "other:727",
+        "third:727",
+    ]
 
 
 def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session: Session) -> None:
@@ -240,10 +260,20 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        worker.handle([vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
-        assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments", "add_orders"]
+        worker.handle(
+            [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted
+        )  # type: ignore[arg-type]  # it only counts
+        assert counted.statements == [
+            "lock_payments",
+            "lock_orders",
+            "add_callbacks",
+            "add_payments",
+            "add_orders",
+        ]
         counted.statements.clear()
-        worker.handle([vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted)  # type: ignore[arg-type]  # it only counts
+        worker.handle(
+            [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted
+        )  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 
@@ -259,14 +289,18 @@ class Counting:
         return self._session.execute(statement, arguments)
 
 
-def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(session: Session) -> None:
+def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
+    session: Session,
+) -> None:
     work(session, *(told(f"status-{n}", n % 60) for n in range(99)))
     outcomes = work(session, told("one-more"), told("completed", order=1))
     assert kinds(outcomes) == [Dead, Effect]
     assert isinstance(outcomes[0], Dead)
     assert outcomes[0].subject_key == "shop:727"
     assert outcomes[0].error.code == "ingest-order-overfull"
-    assert "shop" not in outcomes[0].error.cause  # the same words for every order: they are one incident
+    assert (
+        "shop" not in outcomes[0].error.cause
+    )  # the same words for every order: they are one incident
 
 
 @pytest.mark.parametrize(

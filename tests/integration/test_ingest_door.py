@@ -28,8 +28,12 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
-def shared_door(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorProcess]:
-    with DoorProcess(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")) as opened:
+def shared_door(
+    bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DoorProcess]:
+    with DoorProcess(
+        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")
+    ) as opened:
         yield opened
 
 
@@ -75,8 +79,14 @@ def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(door: DoorProces
 def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
     assert door.send(body(1)).status_code == 200
     assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
-    orders = {(it := vendors.read(record)).order_id: [fact.name for fact in it.facts] for record in door.kept()}
-    assert orders == {f"{door.slug}:1": ["storefront", "reached:processing"], f"{door.slug}:2": ["deletion"]}
+    orders = {
+        (it := vendors.read(record)).order_id: [fact.name for fact in it.facts]
+        for record in door.kept()
+    }
+    assert orders == {
+        f"{door.slug}:1": ["storefront", "reached:processing"],
+        f"{door.slug}:2": ["deletion"],
+    }
 
 
 @pytest.mark.parametrize("secret", [OLD_SECRET, SECRET])
@@ -84,7 +94,9 @@ def test_both_secrets_are_valid_while_one_is_replaced(door: DoorProcess, secret:
     assert door.send(body(), secret=secret).status_code == 200
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}'])
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}']
+)
 def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
     door: DoorProcess, nonsense: bytes
 ) -> None:
@@ -112,7 +124,12 @@ def test_refusals_are_problems_and_keep_nothing(door: DoorProcess) -> None:
     is_problem(post(path, content=sent, headers=good | {"Content-Type": "text/plain"}), 415)
     is_problem(post(path, content=sent, headers=good | {"Content-Encoding": "gzip"}), 415)
     is_problem(post(path, data={"webhook_id": "12", "more": "1"}), 415)
-    is_problem(post(path, content=sent, headers=good | {"X-WC-Webhook-Signature": signature(sent, "wrong")}), 401)
+    is_problem(
+        post(
+            path, content=sent, headers=good | {"X-WC-Webhook-Signature": signature(sent, "wrong")}
+        ),
+        401,
+    )
     is_problem(post(path, content=sent + b" ", headers=good), 401)
     is_problem(post(path, content=sent, headers={"Content-Type": "application/json"}), 401)
     bare = post(f"{path}-bare", content=sent, headers=good)
@@ -137,10 +154,14 @@ def test_a_body_is_refused_while_it_is_read_and_not_after(door: DoorProcess) -> 
     assert len(door.kept()) == 1
 
 
-def test_a_body_that_does_not_arrive_is_not_waited_for(bootstrap_servers: str, prefix: str, tmp_path: Path) -> None:
+def test_a_body_that_does_not_arrive_is_not_waited_for(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> None:
     with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=200) as door:
         with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
-            head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head = (
+                f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            )
             raw.sendall(head.encode() + b"Content-Length: 10\r\n\r\nabc")
             assert raw.recv(4_096).startswith(b"HTTP/1.1 408 ")
         assert door.send(body()).status_code == 200
@@ -151,19 +172,33 @@ def test_no_secret_no_signature_and_no_body_reaches_the_log(own_door: DoorProces
     own_door.send(sent)
     own_door.send(sent, secret="wrong")
     own_door.send(b"the-note-of-a-customer")
-    until("a line counts the wrong signature", lambda: "callbacks with a wrong signature" in own_door.log())
+    until(
+        "a line counts the wrong signature",
+        lambda: "callbacks with a wrong signature" in own_door.log(),
+    )
     assert own_door.stop() == 0
     log = own_door.log()
     assert not [
-        it for it in (SECRET, "the-note-of-a-customer", signature(sent, SECRET), signature(sent, "wrong")) if it in log
+        it
+        for it in (
+            SECRET,
+            "the-note-of-a-customer",
+            signature(sent, SECRET),
+            signature(sent, "wrong"),
+        )
+        if it in log
     ]
 
 
 def test_what_the_door_did_is_told(own_door: DoorProcess) -> None:
     own_door.send(body())
     own_door.send(body(), secret="wrong")
-    own_door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0')
-    own_door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0')
+    own_door.until_metric(
+        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0'
+    )
+    own_door.until_metric(
+        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0'
+    )
     told = own_door.metrics()
     assert 'stubline_ingest_door_sources{state="refused"} 1.0' in told
     assert "stubline_ingest_door_acknowledgement_seconds_count 1.0" in told
@@ -177,7 +212,9 @@ class Storm:
         self.taken: set[bytes] = set()
         self.refused: list[httpx.Response] = []
         self._door, self._stopping, self._lock = door, threading.Event(), threading.Lock()
-        self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(senders)]
+        self._threads = [
+            threading.Thread(target=self._send, args=(number,)) for number in range(senders)
+        ]
 
     def _send(self, sender: int) -> None:
         with httpx.Client(base_url=self._door.client.base_url, timeout=30) as client:
@@ -186,7 +223,9 @@ class Storm:
                 number += 1
                 sent = body(number)
                 try:
-                    answer = client.post(f"/hooks/{self._door.slug}", content=sent, headers=signed(sent, SECRET))
+                    answer = client.post(
+                        f"/hooks/{self._door.slug}", content=sent, headers=signed(sent, SECRET)
+                    )
                 except httpx.HTTPError:
                     time.sleep(0.05)
                     continue
@@ -205,7 +244,9 @@ class Storm:
     def until(self, count: int, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while len(self.taken) < count:
-            assert time.monotonic() < end, f"{len(self.taken)} of {count} taken, {len(self.refused)} refused"
+            assert time.monotonic() < end, (
+                f"{len(self.taken)} of {count} taken, {len(self.refused)} refused"
+            )
             time.sleep(0.02)
 
     def __exit__(self, *_: object) -> None:
@@ -224,7 +265,9 @@ def nothing_is_lost(door: DoorProcess, storm: Storm) -> None:
 def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000) as door:
+    with DoorProcess(
+        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
+    ) as door:
         with Storm(door) as storm:
             storm.until(50)
             stack.kafka[0].pause()
@@ -253,7 +296,9 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
 def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000) as door:
+    with DoorProcess(
+        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
+    ) as door:
         with Storm(door) as storm:
             storm.until(50)
             stack.kafka[0].stop(immediate=True)
@@ -304,7 +349,11 @@ def test_more_than_fits_is_told_to_come_again(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_in_flight_max=4, door_acknowledgement_wait_ms=50_000
+        bootstrap_servers,
+        prefix,
+        tmp_path,
+        door_in_flight_max=4,
+        door_acknowledgement_wait_ms=50_000,
     ) as door:
         stack.kafka[0].pause()
         try:
@@ -331,21 +380,37 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
         answers = [own.send(body(number)) for number in range(1, 21)]
         codes = [it.status_code for it in answers]
         assert codes.count(200) + codes.count(429) == 20
-        assert 6 <= codes.count(200) <= 6 + 3 * (time.monotonic() - began) + 1  # twice its rate at once, then its rate
+        assert (
+            6 <= codes.count(200) <= 6 + 3 * (time.monotonic() - began) + 1
+        )  # twice its rate at once, then its rate
         for slow in (it for it in answers if it.status_code == 429):
-            assert (slow.headers["retry-after"], slow.json()["detail"]) == ("1", "this source is too fast")
+            assert (slow.headers["retry-after"], slow.json()["detail"]) == (
+                "1",
+                "this source is too fast",
+            )
         until("its rate lets one in", lambda: own.send(body(99)).status_code == 200)
         assert len(own.kept()) == codes.count(200) + 1
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("STUBLINE_INGEST_DOOR_PROT", "STUBLINE_INGEST_DOOR_PORT"), ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read")],
+    [
+        ("STUBLINE_INGEST_DOOR_PROT", "STUBLINE_INGEST_DOOR_PORT"),
+        ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read"),
+    ],
 )
-def test_a_wrong_configuration_ends_the_start_with_one_line(tmp_path: Path, name: str, says: str) -> None:
-    environment = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "PATH": "", name: str(tmp_path / "none")}
+def test_a_wrong_configuration_ends_the_start_with_one_line(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "PATH": "",
+        name: str(tmp_path / "none"),
+    }
     command = [sys.executable, "-m", "services.ingest.webhooks"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == 78
     assert says in done.stderr
     assert done.stderr.count("\n") == 1

@@ -24,7 +24,10 @@ def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorPr
 
 
 REQUEST = b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n"
-AT_ONCE, ROUNDS = 8, 60  # fewer at once than may wait; together more answers than fit into the system's buffers
+AT_ONCE, ROUNDS = (
+    8,
+    60,
+)  # fewer at once than may wait; together more answers than fit into the system's buffers
 
 
 @contextmanager
@@ -43,7 +46,9 @@ def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
             for one in opened:
                 with suppress(BlockingIOError, ConnectionError):
                     one.send(REQUEST * AT_ONCE)
-            for _ in range(AT_ONCE):  # each takes the endpoint's loop at least one turn, as each answer does
+            for _ in range(
+                AT_ONCE
+            ):  # each takes the endpoint's loop at least one turn, as each answer does
                 with suppress(httpx.HTTPError):
                     door.client.get("/livez")
         yield opened
@@ -108,7 +113,10 @@ def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(door: DoorP
     for _ in range(30):
         assert door.send(b"{}", secret="nobody's").status_code == 401
         assert door.metrics()
-    until("each is in a line", lambda: sum(int(str(it["count"])) for it in wrong_signatures(door)) == 30)
+    until(
+        "each is in a line",
+        lambda: sum(int(str(it["count"])) for it in wrong_signatures(door)) == 30,
+    )
     assert len(wrong_signatures(door)) <= time.monotonic() - began + 1
 
 

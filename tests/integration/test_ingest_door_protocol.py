@@ -21,13 +21,19 @@ from tests.support.door import SECRET, DoorProcess
 
 BODY = json.dumps(woo_order(id=727)).encode()
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
-RESIDENT_RATIO_MAX = 3  # bytes that the process grows by, for each byte that was sent and is not refused
+RESIDENT_RATIO_MAX = (
+    3  # bytes that the process grows by, for each byte that was sent and is not refused
+)
 SLACK_BYTES = 12 * MIB  # of the allocator and of a read buffer for each connection
 
 
 @pytest.fixture(scope="module")
-def shared(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorProcess]:
-    with DoorProcess(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")) as opened:
+def shared(
+    bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DoorProcess]:
+    with DoorProcess(
+        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")
+    ) as opened:
         yield opened
 
 
@@ -66,7 +72,11 @@ def answer(opened: socket.socket) -> bytes:
         while part := opened.recv(65_536):
             found += part
             before, _, after = found.partition(b"\r\n\r\n")
-            length = [line for line in before.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            length = [
+                line
+                for line in before.lower().split(b"\r\n")
+                if line.startswith(b"content-length:")
+            ]
             if length and len(after) >= int(length[0].partition(b":")[2]):
                 break
     return found
@@ -115,12 +125,19 @@ def test_what_nobody_signed_costs_little_more_memory_than_it_has_bytes(
 ) -> None:
     begin, rest, count = CASES[kind]
     with DoorProcess(bootstrap_servers, prefix, tmp_path) as door, ExitStack() as stack:
-        assert exchanged(door, head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY) == 200
+        assert (
+            exchanged(
+                door, head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+            )
+            == 200
+        )
         before, taken, most = resident(door), 0, 0
         for _ in range(count):
             opened = stack.enter_context(connected(door))
             framing = () if kind.startswith(("headers", "a header")) else (CHUNKED,)
-            taken += sent_whole(opened, head(door, b"Content-Type: application/json", *framing) + begin + rest)
+            taken += sent_whole(
+                opened, head(door, b"Content-Type: application/json", *framing) + begin + rest
+            )
             most = max(most, resident(door))
         assert door.health.get("/livez").status_code == 200
         most = max(most, resident(door))
@@ -128,7 +145,9 @@ def test_what_nobody_signed_costs_little_more_memory_than_it_has_bytes(
         assert most - before < min(RESIDENT_RATIO_MAX * taken, 64 * MIB) + SLACK_BYTES
 
 
-def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_a_few_wait(door: DoorProcess) -> None:
+def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_a_few_wait(
+    door: DoorProcess,
+) -> None:
     """Each waits for its turn as some kilobytes of objects, and is sent as 40 bytes."""
     whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     before = resident(door)
@@ -146,7 +165,11 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
 
 def test_a_request_that_is_refused_is_answered_after_those_before_it(door: DoorProcess) -> None:
     whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
-    for wrong in (b"\x00 nonsense\r\n\r\n", head(door) + b"a:b\r\n" * 200, head(door, CHUNKED) + b"\r\nzz\r\n"):
+    for wrong in (
+        b"\x00 nonsense\r\n\r\n",
+        head(door) + b"a:b\r\n" * 200,
+        head(door, CHUNKED) + b"\r\nzz\r\n",
+    ):
         with connected(door) as opened:
             sent_whole(opened, whole + wrong)
             assert status(opened) == 200
@@ -180,7 +203,11 @@ def test_header_lines_are_counted(door: DoorProcess, lines: int, code: int) -> N
 def test_trailers_are_read_past_and_bounded(door: DoorProcess, trailers: bytes, code: int) -> None:
     body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + trailers + b"\r\n"
     with connected(door) as opened:
-        for part in (head(door, *genuine(), CHUNKED) + b"\r\n", body[: len(body) // 2], body[len(body) // 2 :]):
+        for part in (
+            head(door, *genuine(), CHUNKED) + b"\r\n",
+            body[: len(body) // 2],
+            body[len(body) // 2 :],
+        ):
             sent_whole(opened, part)
         assert status(opened) == code
 
@@ -235,7 +262,9 @@ def test_a_path_below_a_source_that_reads_none_is_not_found(door: DoorProcess, t
 )
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_an_upgrade_that_is_not_known_is_ignored(door: DoorProcess, offer: bytes, framing: str, in_parts: bool) -> None:
+def test_an_upgrade_that_is_not_known_is_ignored(
+    door: DoorProcess, offer: bytes, framing: str, in_parts: bool
+) -> None:
     chunked = framing == "chunked"
     framed = CHUNKED if chunked else b"Content-Length: %d" % len(BODY)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
@@ -263,12 +292,17 @@ def test_an_upgrade_moves_no_boundary_between_requests(door: DoorProcess) -> Non
 
 def test_who_waits_for_100_is_told_to_go_on(door: DoorProcess) -> None:
     with connected(door) as opened:
-        opened.sendall(head(door, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue") + b"\r\n")
+        opened.sendall(
+            head(door, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue")
+            + b"\r\n"
+        )
         assert opened.recv(4_096) == b"HTTP/1.1 100 Continue\r\n\r\n"
         opened.sendall(BODY)
         assert status(opened) == 200
     with connected(door) as opened:  # and who would be refused is not
-        opened.sendall(head(door, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n")
+        opened.sendall(
+            head(door, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n"
+        )
         assert status(opened) == 404
 
 
@@ -287,7 +321,9 @@ def test_curl_that_offers_http_2_is_served(door: DoorProcess, tmp_path: Path) ->
     more = [it for name, text in signed(BODY, SECRET).items() for it in ("-H", f"{name}: {text}")]
     url = f"{door.client.base_url}/hooks/{door.slug}"
     command = ["curl", "-s", "--http2", "-w", "%{http_code}", "-o", "/dev/null", *more]
-    done = subprocess.run([*command, "--data-binary", f"@{sent}", url], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, "--data-binary", f"@{sent}", url], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "200", done.stderr
 
 
@@ -301,7 +337,9 @@ public class Post { public static void main(String[] given) throws Exception {
 """
 
 
-@pytest.mark.skipif(not (shutil.which("javac") and shutil.which("java")), reason="no JDK is installed")
+@pytest.mark.skipif(
+    not (shutil.which("javac") and shutil.which("java")), reason="no JDK is installed"
+)
 def test_javas_own_client_is_served(door: DoorProcess, tmp_path: Path) -> None:
     """It offers h2c by default. Its bytes are also those of the first offer above, for machines without a compiler."""
     source, sent = tmp_path / "Post.java", tmp_path / "body"

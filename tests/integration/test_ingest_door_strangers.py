@@ -24,7 +24,9 @@ HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"
 @pytest.fixture
 def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
     bounds = {"door_headers_wait_ms": 1_000, "door_connections_max": 20, "door_source_rate_max": 5}
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=500, **bounds) as opened:
+    with DoorProcess(
+        bootstrap_servers, prefix, tmp_path, door_body_wait_ms=500, **bounds
+    ) as opened:
         yield opened
 
 
@@ -73,7 +75,9 @@ def closed(door: DoorProcess, outcome: str) -> float:
 def counted(door: DoorProcess, outcome: str) -> float:
     name = f'stubline_ingest_door_connections_closed_total{{outcome="{outcome}"}} '
     told = door.metrics()
-    return sum(float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name))
+    return sum(
+        float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name)
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,9 @@ def counted(door: DoorProcess, outcome: str) -> float:
     ],
     ids=["nothing", "headers", "blank", "blank-after", "second", "body-of-what-was-answered"],
 )
-def test_who_does_not_come_to_a_request_is_closed(door: DoorProcess, sent: bytes, drip: bytes) -> None:
+def test_who_does_not_come_to_a_request_is_closed(
+    door: DoorProcess, sent: bytes, drip: bytes
+) -> None:
     with connected(door, sent) as opened:
         assert 0.5 < closed_after(opened, drip) < 30
     assert closed(door, "slow") == 1
@@ -104,8 +110,12 @@ def test_who_was_answered_may_ask_again_for_longer(door: DoorProcess) -> None:
             time.sleep(wait)
 
 
-@pytest.mark.parametrize("sent", [b"", HALF, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["none", "half", "idle"])
-def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(door: DoorProcess, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"", HALF, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["none", "half", "idle"]
+)
+def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(
+    door: DoorProcess, sent: bytes
+) -> None:
     with many(door, 60, sent):
         time.sleep(0.2)
         assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
@@ -117,7 +127,9 @@ def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(door: Doo
 @contextmanager
 def files_max(door: DoorProcess, most: int) -> Iterator[None]:
     """The door may have so many files open, meanwhile."""
-    children = subprocess.run(["pgrep", "-P", str(door.child.pid)], capture_output=True, text=True, check=False)
+    children = subprocess.run(
+        ["pgrep", "-P", str(door.child.pid)], capture_output=True, text=True, check=False
+    )
     pids = (door.child.pid, *map(int, children.stdout.split()))
     before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
     for pid in pids:
@@ -136,14 +148,18 @@ def await_said(door: DoorProcess, event: str) -> None:
         time.sleep(0.05)
 
 
-def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(door: DoorProcess) -> None:
+def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(
+    door: DoorProcess,
+) -> None:
     """70 less what the process needs is fewer than the fixture lets in."""
     with files_max(door, 70), many(door, 200, HALF):
         await_said(door, "file descriptors bound the connections")
         assert genuine(door) == 200
 
 
-def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_some(door: DoorProcess) -> None:
+def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_some(
+    door: DoorProcess,
+) -> None:
     with files_max(door, 3):  # fewer than it has open: none is left, whoever connects or leaves
         await_said(door, "no file descriptor is left")
     assert genuine(door) == 200
@@ -151,7 +167,9 @@ def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_
 
 @pytest.mark.parametrize("in_parts", [False, True])
 def test_headers_are_bounded_in_size(door: DoorProcess, in_parts: bool) -> None:
-    large = HALF + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 1_000) for number in range(70)) + b"\r\n"
+    large = (
+        HALF + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 1_000) for number in range(70)) + b"\r\n"
+    )
     with connected(door, b"" if in_parts else large) as opened:
         for at in range(0, len(large) - 2 if in_parts else 0, 10_000):
             opened.sendall(large[:-2][at : at + 10_000])
@@ -164,11 +182,16 @@ def test_headers_are_bounded_in_size(door: DoorProcess, in_parts: bool) -> None:
 
 
 def pings(door: DoorProcess) -> set[int]:
-    return {door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code for _ in range(60)}
+    return {
+        door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code
+        for _ in range(60)
+    }
 
 
 def forms(door: DoorProcess) -> set[int]:
-    return {door.client.post(f"/hooks/{door.slug}", data={"x": "12"}).status_code for _ in range(60)}
+    return {
+        door.client.post(f"/hooks/{door.slug}", data={"x": "12"}).status_code for _ in range(60)
+    }
 
 
 def unsigned(door: DoorProcess) -> set[int]:
@@ -199,7 +222,14 @@ def huge(door: DoorProcess) -> set[int]:
 
 @pytest.mark.parametrize(
     ("flood", "told"),
-    [(pings, {200}), (forms, {415}), (unsigned, {401}), (slow, {408}), (gone, set()), (huge, {413})],
+    [
+        (pings, {200}),
+        (forms, {415}),
+        (unsigned, {401}),
+        (slow, {408}),
+        (gone, set()),
+        (huge, {413}),
+    ],
 )
 def test_strangers_use_up_nothing_of_a_sources_rate(
     door: DoorProcess, flood: Callable[[DoorProcess], set[int]], told: set[int]
@@ -217,7 +247,9 @@ def refilled(began: float) -> float:
     return 5 * (time.monotonic() - began) + 1
 
 
-def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(door: DoorProcess) -> None:
+def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(
+    door: DoorProcess,
+) -> None:
     """WooCommerce signs no time: whoever has seen one delivery can send it for ever."""
     assert genuine(door, 1) == 200
     began = time.monotonic()
@@ -227,8 +259,13 @@ def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(door
     assert [genuine(door, number) for number in range(2, 10)] == [200] * 8
 
 
-def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(door: DoorProcess) -> None:
-    codes = [door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code for _ in range(400)]
+def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(
+    door: DoorProcess,
+) -> None:
+    codes = [
+        door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code
+        for _ in range(400)
+    ]
     assert codes.count(200) >= 100
     assert codes.count(429) > 0
     assert genuine(door) == 200

@@ -22,7 +22,17 @@ from services.runtime.failures import FailureKind, classify
 from services.runtime.postgres import connection
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
-from tests.support.stages import DAWN, TIME, Stages, decided, observed, opened, raffle, refused, said
+from tests.support.stages import (
+    DAWN,
+    TIME,
+    Stages,
+    decided,
+    observed,
+    opened,
+    raffle,
+    refused,
+    said,
+)
 
 
 @pytest.fixture
@@ -57,15 +67,21 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
         value = (said.value or b"").replace(b'"key":"shop:1"', nobody)
         with pytest.raises(NotAnEvent):
             worker.parse(Record(OrderDecided.topic, 0, 0, 0, None, value, said.headers))
-    columns = "ticket_id, line_id, ordinal, campaign_id, holder_name, holder_email, product_id, reason"
+    columns = (
+        "ticket_id, line_id, ordinal, campaign_id, holder_name, holder_email, product_id, reason"
+    )
     by_hand = f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', '', '', 'sold_out')"
     assert refused(shared, by_hand) == "23502"  # null in a column that has to say something
     assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
 
 @pytest.mark.feature("SF-030", "SF-031", "SF-032", "SF-070", "SF-148", "SF-171")
-@pytest.mark.parametrize("status", ["pending", "on-hold", "failed", "cancelled", "refunded", "trash"])
-def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(shared: Stages, status: str) -> None:
+@pytest.mark.parametrize(
+    "status", ["pending", "on-hold", "failed", "cancelled", "refunded", "trash"]
+)
+def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(
+    shared: Stages, status: str
+) -> None:
     (event,) = shared.tell(observed(status, status))
     assert (event.tickets, event.unissued, event.sequence) == ((), (), 1)
     assert [shared.tickets(status, it) for it in ("Active", "Cancelled")] == [[], []]
@@ -73,7 +89,9 @@ def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(share
 
 @pytest.mark.feature("SF-065", "SF-066", "SF-067", "SF-069", "SF-040", "SF-091")
 @pytest.mark.parametrize("fall", ["cancelled", "refunded"])
-def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(stages: Stages, fall: str) -> None:
+def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
+    stages: Stages, fall: str
+) -> None:
     (first,) = stages.tell(observed("1", "processing", "completed", quantity=2))
     (fallen,) = stages.tell(observed("1", "processing", "completed", fall, quantity=2, sequence=2))
     assert {ticket.status for ticket in fallen.tickets} == {"Cancelled"}
@@ -91,7 +109,9 @@ def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
 
 
 @pytest.mark.feature("SF-070", "SF-071", "SF-067")
-def test_a_deleted_order_has_no_active_ticket_and_comes_back_from_the_trash_with_the_same(stages: Stages) -> None:
+def test_a_deleted_order_has_no_active_ticket_and_comes_back_from_the_trash_with_the_same(
+    stages: Stages,
+) -> None:
     stages.tell(observed("1", "completed", quantity=2))
     stages.tell(observed("1", "completed", quantity=2, sequence=2, is_deleted=True))
     assert (stages.tickets("1"), stages.tickets("1", "Cancelled")) == ([], ["R-0001", "R-0002"])
@@ -113,10 +133,14 @@ def test_positions_decide_between_news_copies_and_what_is_late(stages: Stages) -
 
 
 @pytest.mark.feature("SF-090")
-def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_caused_it(stages: Stages) -> None:
+def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_caused_it(
+    stages: Stages,
+) -> None:
     decision = decided("1", 2)
     stages.issue(decision)
-    rows = stages.rows("select audit.*, tickets.issued_at from issuer.audit join issuer.tickets using (ticket_id)")
+    rows = stages.rows(
+        "select audit.*, tickets.issued_at from issuer.audit join issuer.tickets using (ticket_id)"
+    )
     assert len(rows) == 2
     assert {(row["to_status"], row["from_status"], row["actor"], row["cause"]) for row in rows} == {
         ("Active", None, "stubline.issuer", decision.event_id)
@@ -134,12 +158,22 @@ COPY = (
 
 @pytest.mark.feature("SF-033", "SF-089", "SF-139", "SF-167")
 @pytest.mark.parametrize("same", ["ordinal", "index", "number", "code", "ticket_id"])
-def test_the_database_refuses_a_second_of_what_there_may_be_one_of(shared: Stages, same: str) -> None:
+def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
+    shared: Stages, same: str
+) -> None:
     shared.issue(decided(f"same-{same}", 1))
-    other = {"ticket_id": str(uuid4()), "ordinal": 2, "index": 10**6, "number": "R-X", "code": "A" * 26}
+    other = {
+        "ticket_id": str(uuid4()),
+        "ordinal": 2,
+        "index": 10**6,
+        "number": "R-X",
+        "code": "A" * 26,
+    }
 
     def copy(but: str) -> str:
-        changes = ", ".join(f'"{name}": "{content}"' for name, content in other.items() if name != but)
+        changes = ", ".join(
+            f'"{name}": "{content}"' for name, content in other.items() if name != but
+        )
         return COPY.replace("{order}", f"same-{same}").replace("{changes}", f"{{{changes}}}")
 
     assert refused(shared, copy(same)) == "23505"
@@ -164,18 +198,27 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(shared: Stage
 )
 def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str) -> None:
     shared.issue(decided("state", 1))
-    assert refused(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'") == "23514"
+    assert (
+        refused(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'")
+        == "23514"
+    )
 
 
 @pytest.mark.parametrize(
-    "wrong", ["next_index = 4", "capacity = 1", "capacity = null", "mode = 'random'", "key = '\\x00'"]
+    "wrong",
+    ["next_index = 4", "capacity = 1", "capacity = null", "mode = 'random'", "key = '\\x00'"],
 )
 def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) -> None:
     shared.issue(decided("full", 2, sku="FULL"))
-    assert refused(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'") == "23514"
+    assert (
+        refused(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'")
+        == "23514"
+    )
 
 
-def concurrently(url: str, batches: list[list[OrderDecided]], workers: int = 4) -> list[TicketsChanged]:
+def concurrently(
+    url: str, batches: list[list[OrderDecided]], workers: int = 4
+) -> list[TicketsChanged]:
     """As many processes of the group would, each with a share of the batches; what is a moment's fault is done again."""
 
     def work(share: list[list[OrderDecided]]) -> list[TicketsChanged]:
@@ -192,11 +235,17 @@ def concurrently(url: str, batches: list[list[OrderDecided]], workers: int = 4) 
         return found
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(itertools.chain.from_iterable(pool.map(work, [batches[at::workers] for at in range(workers)])))
+        return list(
+            itertools.chain.from_iterable(
+                pool.map(work, [batches[at::workers] for at in range(workers)])
+            )
+        )
 
 
 @pytest.mark.feature("SF-041", "SF-158", "SF-167", "SF-014")
-def test_many_workers_on_one_campaign_give_no_number_twice_and_leave_no_gap(database_url: str) -> None:
+def test_many_workers_on_one_campaign_give_no_number_twice_and_leave_no_gap(
+    database_url: str,
+) -> None:
     batches = [[decided(f"{batch}-{order}", 2) for order in range(20)] for batch in range(24)]
     doubled = [batch for batch in batches for _ in range(2)]  # each batch reaches two workers
     with opened(database_url) as stages:
@@ -213,7 +262,9 @@ def test_many_workers_on_one_campaign_give_no_number_twice_and_leave_no_gap(data
 def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_the_next_one_is_refused(
     database_url: str,
 ) -> None:
-    batches = [[decided(f"{batch}-{order}", 2) for order in range(11)] for batch in range(24)]  # 528 for 500 numbers
+    batches = [
+        [decided(f"{batch}-{order}", 2) for order in range(11)] for batch in range(24)
+    ]  # 528 for 500 numbers
     with opened(database_url) as stages:
         stages.apply(raffle(mode="shuffled", capacity=500, start=500, prefix=""))
         events = concurrently(database_url, batches)
@@ -224,12 +275,16 @@ def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_th
         assert {it.reason for event in events for it in event.unissued} == {"sold_out"}
         (event,) = stages.tickets_said(stages.issue(decided("late", 1)))
         assert ([it.reason for it in event.unissued], event.tickets) == (["sold_out"], ())
-        assert stages.rows("select count(*) from issuer.tickets where reason = 'sold_out'") == [{"count": 29}]
+        assert stages.rows("select count(*) from issuer.tickets where reason = 'sold_out'") == [
+            {"count": 29}
+        ]
 
 
 @pytest.mark.feature("SF-161", "SF-044")
 @pytest.mark.parametrize("mode", ["sequential", "shuffled"])
-def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(database_url: str, mode: str) -> None:
+def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
+    database_url: str, mode: str
+) -> None:
     """Rolled back before the commit, and committed but not known to be: both end with the same ticket and number."""
     batch = [decided(str(order), 2) for order in range(20)]
     with opened(database_url) as stages:
@@ -243,7 +298,9 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(datab
         assert {type(outcome) for outcome in stages.issue(*batch)} == {Duplicate}
 
     def numbers(events: list[TicketsChanged]) -> list[tuple[str, str]]:
-        return [(str(ticket.ticket_id), ticket.number) for event in events for ticket in event.tickets]
+        return [
+            (str(ticket.ticket_id), ticket.number) for event in events for ticket in event.tickets
+        ]
 
     assert numbers(again) == numbers(lost)
 
@@ -259,7 +316,9 @@ def test_two_runs_with_the_same_orders_give_different_numbers(database_url: str)
     assert len(set(runs[0]) & set(runs[1])) < 3
 
 
-def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_first(database_url: str) -> None:
+def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_first(
+    database_url: str,
+) -> None:
     with opened(database_url) as stages:
         for order in ("3", "1", "2"):
             (event,) = stages.tickets_said(stages.issue(decided(order, 1)))
@@ -274,7 +333,9 @@ def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_
         assert {row["actor"] for row in stages.rows("select actor from issuer.audit")} == {"tester"}
 
 
-def test_a_waiting_order_that_falls_before_its_campaign_comes_gets_nothing(database_url: str) -> None:
+def test_a_waiting_order_that_falls_before_its_campaign_comes_gets_nothing(
+    database_url: str,
+) -> None:
     with opened(database_url) as stages:
         stages.issue(decided("1", 2))
         stages.issue(decided("1", 0, sequence=2))
@@ -291,7 +352,10 @@ def test_orders_of_a_closed_campaign_are_held_and_issued_when_it_opens(database_
         assert [(it.reason, it.quantity) for it in event.unissued] == [("campaign_closed", 2)]
         assert stages.apply(raffle()).details["due_orders"] == 1
         (event,) = stages.tick()
-        assert ([ticket.number for ticket in event.tickets], event.unissued) == (["R-0001", "R-0002"], ())
+        assert ([ticket.number for ticket in event.tickets], event.unissued) == (
+            ["R-0001", "R-0002"],
+            (),
+        )
 
 
 def test_a_due_order_that_changed_meanwhile_gets_what_was_last_decided(database_url: str) -> None:
@@ -308,7 +372,9 @@ def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         with one.session.transaction():
             decision = decided("1", 1)
-            worker.handle([worker.ReceivedDecision(decision, decision.model_dump_json())], one.session)
+            worker.handle(
+                [worker.ReceivedDecision(decision, decision.model_dump_json())], one.session
+            )
             applied = pool.submit(other.apply, raffle())
             one.await_waiting(1)
         assert applied.result(60).details["due_orders"] == 1
@@ -323,7 +389,12 @@ def test_a_tick_takes_no_more_tickets_than_it_has_time_for_and_at_least_one_orde
         for order, quantity in (("1", 2), ("2", 3), ("3", 9), ("4", 1)):
             stages.issue(decided(order, quantity))
         stages.apply(raffle())
-        assert [[event.external_id for event in stages.tick()] for _ in range(4)] == [["1", "2"], ["3"], ["4"], []]
+        assert [[event.external_id for event in stages.tick()] for _ in range(4)] == [
+            ["1", "2"],
+            ["3"],
+            ["4"],
+            [],
+        ]
         assert len(stages.tickets()) == 15
 
 
@@ -333,18 +404,24 @@ def test_a_tick_with_nothing_due_is_one_statement(stages: Stages) -> None:
 
 
 @pytest.mark.feature("SF-157")
-def test_mode_start_and_range_are_fixed_once_tickets_exist_and_nothing_of_the_file_is_applied(stages: Stages) -> None:
+def test_mode_start_and_range_are_fixed_once_tickets_exist_and_nothing_of_the_file_is_applied(
+    stages: Stages,
+) -> None:
     stages.issue(decided("1", 3))
     for changed in ({"mode": "shuffled", "capacity": 10}, {"start": 5}, {"capacity": 2}):
         with pytest.raises(CampaignRefused):
             stages.apply(raffle(id="new", skus=["NEW"]), raffle(**changed))
-    assert [row["campaign_id"] for row in stages.rows("select campaign_id from issuer.campaigns")] == ["raffle"]
+    assert [
+        row["campaign_id"] for row in stages.rows("select campaign_id from issuer.campaigns")
+    ] == ["raffle"]
 
 
 def test_a_prefix_that_changes_leaves_printed_numbers_as_they_are(stages: Stages) -> None:
     stages.issue(decided("1", 1))
     done = stages.apply(raffle(prefix="X-", padding=2))
-    assert done.details["campaigns"] == [{"campaign_id": "raffle", "change": "changed", "version": 2}]
+    assert done.details["campaigns"] == [
+        {"campaign_id": "raffle", "change": "changed", "version": 2}
+    ]
     stages.issue(decided("1", 2, sequence=2))
     assert stages.tickets() == ["R-0001", "X-02"]
 
@@ -354,26 +431,35 @@ def test_a_product_belongs_to_one_campaign_and_can_be_moved_in_one_file(stages: 
         stages.apply(raffle(id="other"))
     stages.apply(raffle(id="other"), raffle(skus=["OLD"]))
     stages.issue(decided("1", 1))
-    assert {row["campaign_id"] for row in stages.rows("select campaign_id from issuer.tickets")} == {"other"}
+    assert {
+        row["campaign_id"] for row in stages.rows("select campaign_id from issuer.tickets")
+    } == {"other"}
     insert = "insert into issuer.campaign_products values ('shop', 'sku', 'RFL', 'raffle')"
     assert refused(stages, insert) == "23505"
 
 
 def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Stages) -> None:
     desk = CampaignCommands(stages.session, OperatorCommand("ada", uuid4()))
-    assert (desk.apply([raffle(venue="Hall")]).already, desk.apply([raffle(venue="Hall")]).already) == (False, True)
+    assert (
+        desk.apply([raffle(venue="Hall")]).already,
+        desk.apply([raffle(venue="Hall")]).already,
+    ) == (False, True)
     (row,) = stages.rows("select actor, details from runtime.audit where actor = 'ada'")
     assert row["details"]["done"]["campaigns"][0]["version"] == 2
 
 
 @pytest.mark.feature("SF-039", "SF-140", "SF-164", "SF-165", "SF-166")
-def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_codes(stages: Stages) -> None:
+def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_codes(
+    stages: Stages,
+) -> None:
     stages.issue(decided("1", 2), decided("2", 1))
     reader = IssuerQueries(stages.session)
 
     def numbers(**asked: str | None) -> list[str]:
         given = {"order": None, "campaign": None, "email": None} | asked
-        found = reader.tickets(order=given["order"], campaign=given["campaign"], email=given["email"], limit=10)
+        found = reader.tickets(
+            order=given["order"], campaign=given["campaign"], email=given["email"], limit=10
+        )
         assert not any("code" in row for row in found)
         return [row["number"] for row in found]
 

@@ -38,11 +38,16 @@ def told_by_shop(order: int) -> ParsedCallback:
 
 def told_by_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
     return facts.callback(
-        f"gate {order} {reference}", None, payments=[f"shop/pi_{order:0>16}"], moved=(movement(reference),)
+        f"gate {order} {reference}",
+        None,
+        payments=[f"shop/pi_{order:0>16}"],
+        moved=(movement(reference),),
     )
 
 
-def lane(url: str, batches: Sequence[Sequence[ParsedCallback]], outcomes: list[Outcome], again: list[int]) -> None:
+def lane(
+    url: str, batches: Sequence[Sequence[ParsedCallback]], outcomes: list[Outcome], again: list[int]
+) -> None:
     """As the runtime: what met another lane is done once more."""
     with connection.connect(url, name="lane", autocommit=False) as opened:
         for batch in batches:
@@ -76,7 +81,9 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     threads = []
     for told in (shop, gateway, [*gateway[::2], *shop[::2]]):
         mixed = chance.sample(told, len(told))
-        threads.append(threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again)))
+        threads.append(
+            threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
+        )
     for it in threads:
         it.start()
     for it in threads:
@@ -85,7 +92,9 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     found = rows(session, "select order_id, facts::text from ingest.orders")
     assert len(found) == ORDERS
     for _, written in found:
-        assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(written).keys()
+        assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(
+            written
+        ).keys()
     last = {event.key: event for event in sorted(said(outcomes), key=lambda event: event.sequence)}
     assert all(len(event.movements) == 2 for event in last.values())
 
@@ -97,12 +106,16 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     chance, outcomes, again = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
-        it = facts.callback(f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),))
+        it = facts.callback(
+            f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),)
+        )
         return it._replace(proof=(f"gate transmission {number}", it.meaning))
 
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
-        threading.Thread(target=lane, args=(database_url, cut(chance.sample(told, ORDERS), 20), outcomes, again))
+        threading.Thread(
+            target=lane, args=(database_url, cut(chance.sample(told, ORDERS), 20), outcomes, again)
+        )
         for told in lanes
     ]
     for it in threads:
@@ -117,7 +130,9 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
     early = work_callbacks(session, told_by_gateway(7))
     assert kinds(early) == [Effect]
     assert said(early) == []
-    assert rows(session, "select payment, orders::text from ingest.payments") == [("shop/pi_0000000000000007", "[]")]
+    assert rows(session, "select payment, orders::text from ingest.payments") == [
+        ("shop/pi_0000000000000007", "[]")
+    ]
     (event,) = said(work(session, record(woo_order(id=7), order="7")))
     assert [(it.kind, it.amount_minor) for it in event.movements] == [("refund", 500)]
     assert event.sequence == 1
@@ -125,15 +140,23 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
 
 def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     strange = Notice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
-    plain = Notice("gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_drift=False)
-    told = [facts.callback(f"gate {n}", None, notices=(strange if n % 2 else plain,)) for n in range(6)]
+    plain = Notice(
+        "gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_drift=False
+    )
+    told = [
+        facts.callback(f"gate {n}", None, notices=(strange if n % 2 else plain,)) for n in range(6)
+    ]
     assert kinds(work_callbacks(session, *told)) == [Effect] * 6
     work_callbacks(session, *told)  # sent again: known
-    assert rows(session, "select what, sum(count)::int from ingest.notices group by what") == [(strange.what, 3)]
+    assert rows(session, "select what, sum(count)::int from ingest.notices group by what") == [
+        (strange.what, 3)
+    ]
     assert rows(session, "select count(*), count(distinct body) from ingest.kept") == [(6, 2)]
 
 
-def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(session: Session) -> None:
+def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(
+    session: Session,
+) -> None:
     told = [facts.callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
     work_callbacks(session, told[0])
     work_callbacks(session, told[0], told[1])
@@ -147,7 +170,9 @@ def work_callbacks(session: Session, *told: ParsedCallback) -> list[Outcome]:
 
 
 @pytest.mark.parametrize("size", [1, 300])
-def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(session: Session, size: int) -> None:
+def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
+    session: Session, size: int
+) -> None:
     counted = Counting(session)
     told = [told_by_gateway(order) for order in range(size)]
     worker.handle(told, counted)  # type: ignore[arg-type]  # it only counts
@@ -167,7 +192,10 @@ def test_the_wait_from_the_door_to_the_order_is_measured(session: Session) -> No
     before = measured("count"), measured("sum")
     took = datetime.now(UTC) - timedelta(seconds=5)
     at = took.isoformat(timespec="microseconds")[:26] + "Z"
-    late, later = (record(woo_order(id=order), order=str(order), at=it) for order, it in ((8, at), (9, AT_ONCE)))
+    late, later = (
+        record(woo_order(id=order), order=str(order), at=it)
+        for order, it in ((8, at), (9, AT_ONCE))
+    )
     work(session, late, later)
     assert measured("count") == before[0] + 1  # of the oldest of the batch
     assert 5 <= measured("sum") - before[1] < 20

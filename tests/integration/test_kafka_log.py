@@ -49,18 +49,25 @@ def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
     """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came after `start_at`, and won."""
-    log, named = KafkaClient(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000), Named()
+    log, named = (
+        KafkaClient(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000),
+        Named(),
+    )
     log.subscribe([filled], named)
     seen: dict[LaneKey, list[int]] = {}
     until = time.monotonic() + 15
-    while sum(map(len, seen.values())) < PARTITIONS * (RECORDS - START) and time.monotonic() < until:
+    while (
+        sum(map(len, seen.values())) < PARTITIONS * (RECORDS - START) and time.monotonic() < until
+    ):
         for lane, records in log.fetch(100, 0.02).records.items():
             seen.setdefault(lane, []).extend(record.offset for record in records)
         for lane in named.new:
             log.start_at(lane, START)
         named.new.clear()
     log.close(1.0)
-    assert seen == {LaneKey(filled, partition): list(range(START, RECORDS)) for partition in range(PARTITIONS)}
+    assert seen == {
+        LaneKey(filled, partition): list(range(START, RECORDS)) for partition in range(PARTITIONS)
+    }
 
 
 def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
@@ -93,7 +100,9 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     assert (len(read), more) == (RECORDS, [RECORDS, RECORDS + 1, RECORDS + 2])
 
 
-def drain(log: KafkaClient, named: Named, lane: LaneKey, count: int, seconds: float = 15.0) -> list[int]:
+def drain(
+    log: KafkaClient, named: Named, lane: LaneKey, count: int, seconds: float = 15.0
+) -> list[int]:
     """Offsets of what comes of one lane, until there are so many or the time is over. New lanes begin at 0."""
     offsets: list[int] = []
     until = time.monotonic() + seconds

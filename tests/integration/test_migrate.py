@@ -79,7 +79,8 @@ def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[
             "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
         ).fetchall()
     assert [row[0] for row in found] == [
-        f"stubline_{name}" for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
+        f"stubline_{name}"
+        for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
     ]
 
 
@@ -87,7 +88,11 @@ def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, pre
     """The statement looks, finds none, and meets the other's row only when it writes."""
     migrate_database(empty, BASE)
     roles = migrations.roles().replace("stubline_", f"{prefix}_")
-    with psycopg.connect(empty) as slow, psycopg.connect(empty, autocommit=True) as fast, ThreadPoolExecutor(1) as pool:
+    with (
+        psycopg.connect(empty) as slow,
+        psycopg.connect(empty, autocommit=True) as fast,
+        ThreadPoolExecutor(1) as pool,
+    ):
         slow.execute(f"create role {prefix}_ingest".encode())
         made = pool.submit(fast.execute, roles.encode())
         while not waiting_sessions(slow):
@@ -123,11 +128,15 @@ def test_a_file_that_waits_for_its_table_lets_others_pass(empty: str) -> None:
         ThreadPoolExecutor(1) as pool,
     ):
         reader.execute("select * from runtime.lanes")  # an open transaction: it holds the table
-        waiting = pool.submit(migrate_database, empty, next_file("alter table runtime.lanes add column toy int;"))
+        waiting = pool.submit(
+            migrate_database, empty, next_file("alter table runtime.lanes add column toy int;")
+        )
         while not waiting_sessions(other):
             assert not waiting.done()
         other.execute("set lock_timeout = '5s'")
-        other.execute("select count(*) from runtime.lanes")  # it queued behind the migration, until that gave way
+        other.execute(
+            "select count(*) from runtime.lanes"
+        )  # it queued behind the migration, until that gave way
         assert not waiting.done()
         reader.rollback()
         assert len(waiting.result(60)) == 1
@@ -153,19 +162,26 @@ def test_a_services_role_may_do_its_work_and_no_more(database_url: str) -> None:
 
 
 def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix: str) -> None:
-    topics = [Topic(f"{prefix}.a.v1", "key", "test", partitions=3), Topic(f"{prefix}.b.v1", "key", "test")]
+    topics = [
+        Topic(f"{prefix}.a.v1", "key", "test", partitions=3),
+        Topic(f"{prefix}.b.v1", "key", "test"),
+    ]
     broker = BrokerAdmin(bootstrap_servers)
     assert {finding.found for finding in broker.repair(topics)} == {"missing"}
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
-    assert {name: it.partitions for name, it in broker.standing(topic.name for topic in topics).items()} == {
+    assert {
+        name: it.partitions for name, it in broker.standing(topic.name for topic in topics).items()
+    } == {
         f"{prefix}.a.v1": 3,
         f"{prefix}.b.v1": 8,
     }
 
 
 def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, prefix: str) -> None:
-    small = Topic(f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB)
+    small = Topic(
+        f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB
+    )
     wanted = replace(small, partitions=4, retention_ms=60_000, max_message_bytes=8 * MIB)
     broker = BrokerAdmin(bootstrap_servers)
     broker.repair([small])
@@ -182,7 +198,11 @@ def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, pr
 def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, prefix: str) -> None:
     name = f"{prefix}.a.v1"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    config = {"retention.ms": "60000", "max.message.bytes": str(20 * MIB), "cleanup.policy": "delete"}
+    config = {
+        "retention.ms": "60000",
+        "max.message.bytes": str(20 * MIB),
+        "cleanup.policy": "delete",
+    }
     admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
     broker = BrokerAdmin(bootstrap_servers)
     broker.extents(name)  # until it is known
@@ -193,7 +213,9 @@ def test_a_topic_that_keeps_for_ever_is_a_finding(bootstrap_servers: str, prefix
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
     broker = BrokerAdmin(bootstrap_servers)
     broker.repair([replace(topic, retention_ms=-1)])
-    assert broker.compare([topic]) == [TopicDifference(topic.name, "retention.ms", str(topic.retention_ms), "-1")]
+    assert broker.compare([topic]) == [
+        TopicDifference(topic.name, "retention.ms", str(topic.retention_ms), "-1")
+    ]
 
 
 def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> None:
@@ -230,7 +252,10 @@ def test_a_connection_bounds_all_its_waits(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("transaction_timeout_ms", "lock_ms", "statement"),
-    [(200, 1_500, "select pg_sleep(2)"), (3_000, 100, "select * from runtime.generation for update")],
+    [
+        (200, 1_500, "select pg_sleep(2)"),
+        (3_000, 100, "select * from runtime.generation for update"),
+    ],
 )
 def test_a_wait_that_is_cut_short_is_a_moments_fault(
     transaction_timeout_ms: int, lock_ms: int, statement: str, database_url: str
@@ -240,7 +265,10 @@ def test_a_wait_that_is_cut_short_is_a_moments_fault(
         with (
             pytest.raises(psycopg.Error) as raised,
             database.connect(
-                database_url, name="law", transaction_timeout_ms=transaction_timeout_ms, lock_ms=lock_ms
+                database_url,
+                name="law",
+                transaction_timeout_ms=transaction_timeout_ms,
+                lock_ms=lock_ms,
             ) as connection,
         ):
             connection.execute(statement.encode())

@@ -65,8 +65,14 @@ def fresh(connection: Connection[TupleRow], command_id: UUID | None = None) -> A
     return AdminCommands(connection, OperatorCommand("ada", command_id or uuid4()))
 
 
-def lane(connection: Connection[TupleRow], key: LaneKey = LANE, group: str = GROUP) -> dict[str, Any]:
-    return next(row for row in AdminQueries(connection).lanes(group) if (row["topic"], row["partition"]) == key)
+def lane(
+    connection: Connection[TupleRow], key: LaneKey = LANE, group: str = GROUP
+) -> dict[str, Any]:
+    return next(
+        row
+        for row in AdminQueries(connection).lanes(group)
+        if (row["topic"], row["partition"]) == key
+    )
 
 
 def audits(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
@@ -74,7 +80,11 @@ def audits(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
 
 
 def add_letter(
-    connection: Connection[TupleRow], state: str = "open", *, code: str = "toy-broken", group: str = GROUP
+    connection: Connection[TupleRow],
+    state: str = "open",
+    *,
+    code: str = "toy-broken",
+    group: str = GROUP,
 ) -> UUID:
     row = (
         connection.cursor(row_factory=dict_row)
@@ -86,7 +96,13 @@ def add_letter(
             'handle', %(code)s, 'it broke', '1', %(state)s, case when %(state)s = 'discarded' then 'useless' end)
         returning id
         """,
-            {"group": group, "code": code, "state": state, "value": b"x", "hash": hashlib.sha256(b"x").digest()},
+            {
+                "group": group,
+                "code": code,
+                "state": state,
+                "value": b"x",
+                "hash": hashlib.sha256(b"x").digest(),
+            },
         )
         .fetchone()
     )
@@ -105,18 +121,37 @@ def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
     desk.rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     after = lane(connection)
     changed = {name for name in after if after[name] != before[name]}
-    assert changed == {"epoch", "next_offset", "rewound", "stopped_code", "stopped_at", "updated_at"}
-    assert (after["epoch"], after["next_offset"], after["rewound"], after["stopped_code"]) == (8, 40, 60, None)
+    assert changed == {
+        "epoch",
+        "next_offset",
+        "rewound",
+        "stopped_code",
+        "stopped_at",
+        "updated_at",
+    }
+    assert (after["epoch"], after["next_offset"], after["rewound"], after["stopped_code"]) == (
+        8,
+        40,
+        60,
+        None,
+    )
     assert after["conservation_gap"] == before["conservation_gap"] == 0
     assert lane(connection, group="other.group")["epoch"] == 1
 
 
-def test_a_rewind_to_where_the_lane_is_only_starts_it_again(connection: Connection[TupleRow]) -> None:
+def test_a_rewind_to_where_the_lane_is_only_starts_it_again(
+    connection: Connection[TupleRow],
+) -> None:
     fresh(connection).rewind(GROUP, LANE, to=100, extent=None)
     fresh(connection).rewind(GROUP, TIMER, to=55, extent=None)
     for key, epoch, offset in ((LANE, 8, 100), (TIMER, 5, 55)):
         row = lane(connection, key)
-        assert (row["epoch"], row["next_offset"], row["rewound"], row["stopped_code"]) == (epoch, offset, 0, None)
+        assert (row["epoch"], row["next_offset"], row["rewound"], row["stopped_code"]) == (
+            epoch,
+            offset,
+            0,
+            None,
+        )
 
 
 @pytest.mark.parametrize(
@@ -149,16 +184,30 @@ def test_a_rewind_that_makes_no_sense_changes_nothing(
 def test_a_skip_counts_what_it_leaves_out(
     to: int | None, lands: int, connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
-    done = desk.skip(GROUP, LANE, to=to, extent=PartitionExtent(130, 200), reason="retention took them")
+    done = desk.skip(
+        GROUP, LANE, to=to, extent=PartitionExtent(130, 200), reason="retention took them"
+    )
     row = lane(connection)
-    assert (row["epoch"], row["next_offset"], row["gaps"], row["conservation_gap"]) == (8, lands, 5 + lands - 100, 0)
+    assert (row["epoch"], row["next_offset"], row["gaps"], row["conservation_gap"]) == (
+        8,
+        lands,
+        5 + lands - 100,
+        0,
+    )
     assert (row["stopped_code"], row["unpublished_bytes"]) == (None, 7)
-    assert done.details["lanes"] == [{"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}]
+    assert done.details["lanes"] == [
+        {"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}
+    ]
     assert audits(connection)[0]["details"]["done"]["reason"] == "retention took them"
 
 
 @pytest.mark.parametrize(
-    ("to", "extent"), [(99, PartitionExtent(0, 200)), (201, PartitionExtent(0, 200)), (None, PartitionExtent(0, 200))]
+    ("to", "extent"),
+    [
+        (99, PartitionExtent(0, 200)),
+        (201, PartitionExtent(0, 200)),
+        (None, PartitionExtent(0, 200)),
+    ],
 )
 def test_a_skip_never_goes_back_nor_beyond_the_end(
     to: int | None, extent: PartitionExtent, desk: AdminCommands
@@ -171,23 +220,31 @@ def test_a_topic_that_was_made_again_begins_at_its_first_record(
     connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
     """One lane was ahead of the new topic's first record, the other behind it: both are accounted for."""
-    desk.accept_topic(GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)})
+    desk.accept_topic(
+        GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)}
+    )
     rows = [lane(connection, LaneKey(LANE.topic, number)) for number in (0, 1)]
     assert [(row["topic_id"], row["next_offset"], row["rewound"], row["gaps"]) for row in rows] == [
         ("new", 0, 100, 5),
         ("new", 35, 0, 15),
     ]
     assert [row["conservation_gap"] for row in rows] == [0, 0]
-    assert lane(connection, group="other.group")["topic_id"] == "old"  # each group decides for itself
+    assert (
+        lane(connection, group="other.group")["topic_id"] == "old"
+    )  # each group decides for itself
     with pytest.raises(NothingToAccept):
         fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4)})
 
 
 def test_a_command_that_is_sent_again_changes_nothing(connection: Connection[TupleRow]) -> None:
     command_id = uuid4()
-    first = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+    first = fresh(connection, command_id).rewind(
+        GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+    )
     before = lane(connection)
-    again = fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+    again = fresh(connection, command_id).rewind(
+        GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+    )
     assert (first.already, again.already) == (False, True)
     assert again.details == first.details
     assert lane(connection) == before
@@ -225,24 +282,37 @@ def test_a_command_id_is_for_one_command(connection: Connection[TupleRow]) -> No
     assert lane(connection)["next_offset"] == 40
 
 
-def test_a_command_that_dies_before_its_commit_was_never_sent(connection: Connection[TupleRow]) -> None:
+def test_a_command_that_dies_before_its_commit_was_never_sent(
+    connection: Connection[TupleRow],
+) -> None:
     command_id = uuid4()
 
     def send_and_die() -> None:
         with connection.transaction():
-            fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+            fresh(connection, command_id).rewind(
+                GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+            )
             raise psycopg.Rollback
 
     send_and_die()
     assert audits(connection) == []
-    assert not fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200)).already
+    assert (
+        not fresh(connection, command_id)
+        .rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+        .already
+    )
 
 
 def test_controls_are_set_and_keep_what_was_not_named(connection: Connection[TupleRow]) -> None:
     fresh(connection).control(GROUP, paused=False, rate=50, reason=None)
     fresh(connection).control(GROUP, paused=True, rate=None, reason="lunch")
     row = AdminQueries(connection).controls()[0]
-    assert (row["paused"], row["rate_limit_per_s"], row["reason"], row["actor"]) == (True, 50, "lunch", "ada")
+    assert (row["paused"], row["rate_limit_per_s"], row["reason"], row["actor"]) == (
+        True,
+        50,
+        "lunch",
+        "ada",
+    )
     fresh(connection).control(GROUP, paused=False, rate=0, reason=None)
     row = AdminQueries(connection).controls()[0]
     assert (row["paused"], row["rate_limit_per_s"], row["reason"]) == (False, None, None)
@@ -267,7 +337,10 @@ def test_a_letters_state_says_what_may_be_done(
     def discard(desk: AdminCommands, choice: DeadLetterFilter) -> CommandResult:
         return desk.discard(choice, "useless")
 
-    for allowed, act, becomes in ((replayable, AdminCommands.replay, "requested"), (discardable, discard, "discarded")):
+    for allowed, act, becomes in (
+        (replayable, AdminCommands.replay, "requested"),
+        (discardable, discard, "discarded"),
+    ):
         letter = add_letter(connection, state)
         if allowed:
             act(fresh(connection), DeadLetterFilter(ids=[letter]))
@@ -287,7 +360,9 @@ def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[T
     assert states(connection)[one] == "open"
 
 
-def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(connection: Connection[TupleRow]) -> None:
+def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
+    connection: Connection[TupleRow],
+) -> None:
     mine = [add_letter(connection) for _ in range(3)]
     others = [
         add_letter(connection, code="toy-other"),

@@ -74,16 +74,28 @@ def shop(status: str = "completed", reference: str = PI, **more: object) -> Reco
 
 
 def stripe(
-    kind: str, name: str, *, second: int = 0, event_id: str = "", reception_id: str = "a-1", **changes: object
+    kind: str,
+    name: str,
+    *,
+    second: int = 0,
+    event_id: str = "",
+    reception_id: str = "a-1",
+    **changes: object,
 ) -> Record:
     """An Event of a payment that names no order, unless the test says so."""
     it = told(name, **{"metadata": {}, **changes})
     body = event(kind, it, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
-    return VENDORS["stripe"].record(Sample(json.dumps(body).encode()), slug="stripe", reception_id=reception_id)
+    return VENDORS["stripe"].record(
+        Sample(json.dumps(body).encode()), slug="stripe", reception_id=reception_id
+    )
 
 
 def adyen(code: str, reference: str = PAYMENT, **changes: object) -> Record:
-    it = item(eventCode=code, **changes) if reference == PAYMENT else modified(code, reference, **changes)
+    it = (
+        item(eventCode=code, **changes)
+        if reference == PAYMENT
+        else modified(code, reference, **changes)
+    )
     return VENDORS["adyen"].record(notification(it), slug="adyen")
 
 
@@ -96,7 +108,9 @@ def said_but_its_place(observed: OrderObserved) -> dict[str, object]:
 
 
 def emptied(session: Session) -> None:
-    session.execute(b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.notices, ingest.kept")
+    session.execute(
+        b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.notices, ingest.kept"
+    )
     session.commit()
 
 
@@ -135,7 +149,9 @@ def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
     assert sum(it.amount_minor or 0 for it in observed.movements if it.kind == "refund") == 750
 
 
-def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_comes_first(session: Session) -> None:
+def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_comes_first(
+    session: Session,
+) -> None:
     """As every refund of a charge comes in the versions of Stripe's API from 2022-11-15 to 2024-10-28."""
     history = [
         shop(),
@@ -163,9 +179,15 @@ def test_a_dispute_that_is_won_is_undone(session: Session) -> None:
 
 
 def test_an_early_fraud_warning_reaches_the_order_by_its_payment(session: Session) -> None:
-    heard = one_by_one(session, [shop(), stripe("radar.early_fraud_warning.created", "early_fraud_warning")])
+    heard = one_by_one(
+        session, [shop(), stripe("radar.early_fraud_warning.created", "early_fraud_warning")]
+    )
     (warning,) = heard.orders[-1].movements
-    assert (warning.kind, warning.state, warning.detail) == ("warning", "open", "made_with_stolen_card")
+    assert (warning.kind, warning.state, warning.detail) == (
+        "warning",
+        "open",
+        "made_with_stolen_card",
+    )
     assert heard.signals == []
 
 
@@ -176,12 +198,18 @@ def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session)
     )
     heard = one_by_one(session, [shop(), opened_, closed, opened_])
     name = "stripe:prv_0000000000000001"
-    assert [{key: it.verdict for key, it in signal.verdicts.items()} for signal in heard.signals] == [
+    assert [
+        {key: it.verdict for key, it in signal.verdicts.items()} for signal in heard.signals
+    ] == [
         {name: "pending"},
         {name: "approved"},
     ]
     assert [it.key for it in heard.signals] == ["shop:727", "shop:727"]
-    assert [it.sequence for it in heard.orders] == [1, 2, 3]  # every sequence is observed too: no reader misses one
+    assert [it.sequence for it in heard.orders] == [
+        1,
+        2,
+        3,
+    ]  # every sequence is observed too: no reader misses one
     emptied(session)
     early = one_by_one(session, [closed, opened_, shop()])
     assert [it.verdicts[name].verdict for it in early.signals] == ["approved"]
@@ -191,7 +219,10 @@ def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session)
 @pytest.mark.parametrize("times", [2, 5, 100])
 def test_a_payment_told_many_times_is_one_movement(session: Session, times: int) -> None:
     work(session, shop())
-    copies = [stripe("payment_intent.succeeded", "payment_intent", reception_id=f"r-{n}") for n in range(times)]
+    copies = [
+        stripe("payment_intent.succeeded", "payment_intent", reception_id=f"r-{n}")
+        for n in range(times)
+    ]
     at_once = work(session, *copies)
     spaced = one_by_one(session, copies[:5])
     assert [type(it) for it in at_once.outcomes] == [Effect] + [Duplicate] * (times - 1)
@@ -215,7 +246,9 @@ def test_two_events_for_one_change_say_one_thing(session: Session) -> None:
 
 
 def test_a_payment_that_names_its_order_waits_for_nothing(session: Session) -> None:
-    (observed,) = work(session, stripe("charge.succeeded", "charge", metadata={"order_id": "727"})).orders
+    (observed,) = work(
+        session, stripe("charge.succeeded", "charge", metadata={"order_id": "727"})
+    ).orders
     assert observed.storefront is None
     assert movements(observed) == [("capture", PI, "done", 1500)]
     later = one_by_one(session, [stripe("charge.dispute.created", "dispute"), shop(reference="")])
@@ -237,7 +270,12 @@ def test_adyen_meets_its_order_both_ways_and_keeps_the_last_stage(session: Sessi
     history = [
         adyen("AUTHORISATION", merchantReference=""),
         order,
-        adyen("REFUND", "REF0000000000001", merchantReference="", amount={"currency": "EUR", "value": 500}),
+        adyen(
+            "REFUND",
+            "REF0000000000001",
+            merchantReference="",
+            amount={"currency": "EUR", "value": 500},
+        ),
         adyen("CHARGEBACK", "DIS0000000000001", merchantReference=""),
         adyen("CHARGEBACK_REVERSED", "DIS0000000000001", merchantReference=""),
     ]
@@ -264,7 +302,9 @@ def test_a_chargeback_sent_again_with_a_false_date_changes_nothing(session: Sess
     ]
 
 
-def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counted(session: Session) -> None:
+def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counted(
+    session: Session,
+) -> None:
     sent = [
         stripe("ledger.rewritten", "payment_intent"),
         stripe("customer.created", "payment_intent"),
@@ -273,7 +313,9 @@ def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counte
     ]
     assert work(session, *sent).orders == []
     kept = session.execute(b"select body from ingest.kept order by key").fetchall()
-    noticed = session.execute(b"select source, kind, what from ingest.notices order by source").fetchall()
+    noticed = session.execute(
+        b"select source, kind, what from ingest.notices order by source"
+    ).fetchall()
     session.rollback()
     assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)
     assert noticed == [
@@ -298,4 +340,8 @@ def test_approval_still_decides_on_orders_that_gateways_speak_of(stages: Stages)
         for output in outputs_of(stages.approve(observed))
     ]
     assert len(heard.orders) == 4
-    assert decided == ["observed", "observed", "released"]  # a dispute alone changes no decision yet
+    assert decided == [
+        "observed",
+        "observed",
+        "released",
+    ]  # a dispute alone changes no decision yet

@@ -83,7 +83,9 @@ def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
     return found, failures, trouble
 
 
-def test_what_a_webhook_lost_is_found_and_said_like_a_callback(poller: Poller, shop: FakeWooCommerce) -> None:
+def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
+    poller: Poller, shop: FakeWooCommerce
+) -> None:
     for number in range(1, 251):
         shop.put(number, NOW - 600 + number)
     shop.put(300, NOW - 60, "trash")
@@ -91,7 +93,10 @@ def test_what_a_webhook_lost_is_found_and_said_like_a_callback(poller: Poller, s
     assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
     events = said(poller.judge(found))
     assert len(events) == 251
-    assert {event.storefront.status for event in events if event.storefront} == {"completed", "trash"}
+    assert {event.storefront.status for event in events if event.storefront} == {
+        "completed",
+        "trash",
+    }
     assert poller.again() == []  # what an overlap shows again is known
     shop.put(7, NOW - 30, "refunded")
     (event,) = said(poller.judge(poller.again()))
@@ -102,12 +107,17 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
     for number in range(1, 121):
         shop.put(number, NOW - 600 + number // 40)
     topics = ("order.created", "order.updated")
-    came = [record(shop.body(number), topic=topics[number % 2], order=str(number)) for number in shop.orders]
+    came = [
+        record(shop.body(number), topic=topics[number % 2], order=str(number))
+        for number in shop.orders
+    ]
     assert len(said(poller.judge(came))) == 120
     outcomes = poller.judge(poller.settle())
     assert len(outcomes) == 120
     assert {type(it) for it in outcomes} == {Duplicate}
-    assert poller.rows("select count(*) from ingest.orders where sequence <> 1 or incidents::text <> '[]'") == [(0,)]
+    assert poller.rows(
+        "select count(*) from ingest.orders where sequence <> 1 or incidents::text <> '[]'"
+    ) == [(0,)]
 
 
 def test_a_page_that_dies_between_its_reading_and_the_commit_is_asked_again(
@@ -124,7 +134,9 @@ def test_a_page_that_dies_between_its_reading_and_the_commit_is_asked_again(
     assert killed.records == []
 
 
-def test_a_tick_that_is_rolled_back_loses_no_callback(poller: Poller, shop: FakeWooCommerce) -> None:
+def test_a_tick_that_is_rolled_back_loses_no_callback(
+    poller: Poller, shop: FakeWooCommerce
+) -> None:
     for number in range(1, 151):
         shop.put(number, NOW - 600 + number)
     poller.tick()
@@ -134,7 +146,9 @@ def test_a_tick_that_is_rolled_back_loses_no_callback(poller: Poller, shop: Fake
         poller.await_answers()
         poller.tick()
         poller.await_answers()
-    assert set(keys(poller.records + poller.settle())) == {f"shop:{number}" for number in range(1, 151)}
+    assert set(keys(poller.records + poller.settle())) == {
+        f"shop:{number}" for number in range(1, 151)
+    }
 
 
 def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
@@ -151,7 +165,9 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
         ticks.append(len(poller.records))
         assert len(ticks) < 200
     assert len(set(ticks)) > 5
-    assert len(keys(poller.records)) <= 120  # a last part that is rolled back costs the page once more
+    assert (
+        len(keys(poller.records)) <= 120
+    )  # a last part that is rolled back costs the page once more
 
 
 def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
@@ -163,8 +179,12 @@ def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
     poller.tick()
     poller.await_answers()
     assert 0 < poller.tick() < 30  # and dies
-    shop.orders = {number: it for number, it in shop.orders.items() if number > 10}  # the page begins elsewhere now
-    assert set(keys(Poller(session, poller.shops).settle())) == {f"shop:{number}" for number in range(11, 31)}
+    shop.orders = {
+        number: it for number, it in shop.orders.items() if number > 10
+    }  # the page begins elsewhere now
+    assert set(keys(Poller(session, poller.shops).settle())) == {
+        f"shop:{number}" for number in range(11, 31)
+    }
 
 
 @pytest.mark.parametrize(
@@ -186,11 +206,15 @@ def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
     poller = Poller(session, [woo_shop(shop)])
     shop.behave(way)
     assert keys(poller.settle()) in ([], ["shop:1"])  # whichever poll it met
-    failed = poller.rows("select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0")
+    failed = poller.rows(
+        "select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
+    )
     assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
     poller.again()
     assert keys(poller.records) == ["shop:1"]
-    assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [(0,)]
+    assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [
+        (0,)
+    ]
 
 
 @pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])
@@ -200,7 +224,9 @@ def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
     shop.behave(wait)
     poller.settle()
     assert len(shop.asked) == 1
-    ((seconds,),) = poller.rows("select extract(epoch from rests_until - now())::float8 from ingest.polled_sources")
+    ((seconds,),) = poller.rows(
+        "select extract(epoch from rests_until - now())::float8 from ingest.polled_sources"
+    )
     assert 60 < seconds <= 70 or 3_500 < seconds <= 3_600
     assert poller.tick() == 0
     assert not poller.reader.busy
@@ -221,12 +247,18 @@ def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
     session.commit()
     poller.settle()
     assert len(shop.asked) == 4  # the trial failed, and closes it again
-    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [(4, True)]
+    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [
+        (4, True)
+    ]
     assert keys(poller.again()) == ["shop:1"]
-    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [(0, False)]
+    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [
+        (0, False)
+    ]
 
 
-def test_refused_credentials_rest_loudly_until_the_next_start(session: Session, shop: FakeWooCommerce) -> None:
+def test_refused_credentials_rest_loudly_until_the_next_start(
+    session: Session, shop: FakeWooCommerce
+) -> None:
     shop.put(1, NOW - 60)
     wrong = Poller(session, [woo_shop(shop, secret="cs_revoked")])
     assert wrong.settle() == []
@@ -264,12 +296,16 @@ def test_a_shop_with_etags_is_told_what_is_known_and_says_that_nothing_changed(
     asked = len(shop.asked)
     assert poller.again() == []
     later = shop.asked[asked:]
-    assert {it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")} == {'W/"'}
+    assert {
+        it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")
+    } == {'W/"'}
     shop.put(1, NOW - 60, "refunded")
     assert keys(poller.again()) == ["shop:1"]
 
 
-def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Session, payments: FakeStripe) -> None:
+def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(
+    session: Session, payments: FakeStripe
+) -> None:
     poller = Poller(session, [stripe_shop(payments)])
     names = [payments.put(NOW - 600 + number) for number in range(250)]
     payments.delivered = set(names[::2])
@@ -280,7 +316,10 @@ def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Se
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"
     assert kinds(poller.judge(found)) == [Effect] * 125
     called = record(
-        json.dumps(payments.body(names[1], NOW - 599)).encode(), kind=STRIPE, source="payments", orders_of="shop"
+        json.dumps(payments.body(names[1], NOW - 599)).encode(),
+        kind=STRIPE,
+        source="payments",
+        orders_of="shop",
     )
     assert kinds(poller.judge([called])) == [Duplicate]  # the webhook came after all
     assert poller.again() == []
@@ -288,12 +327,19 @@ def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(session: Se
     assert len(poller.again()) == 1
 
 
-def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost(session: Session) -> None:
+def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost(
+    session: Session,
+) -> None:
     """Ticket Evolution through everything: two ways in, one order each, and nothing twice."""
     with FakeTicketEvolution() as vendor:
         polled = PollConfig("tevo", vendor.url, TOKEN, SECRET)
-        poller = Poller(session, [SourceConfig("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)])
-        told, lost = (tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None) for number in (101, 102))
+        poller = Poller(
+            session, [SourceConfig("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)]
+        )
+        told, lost = (
+            tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None)
+            for number in (101, 102)
+        )
         assert poller.settle() == []
         vendor.put(told)
         poller.judge([TEVO.record(Sample(form(told, "order_created", "seller")), slug="tevo")])
@@ -343,17 +389,25 @@ def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
     assert poller.rows("select asked, done from ingest.reads") == [(2, 2)]
 
 
-def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(session: Session, poller: Poller) -> None:
+def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(
+    session: Session, poller: Poller
+) -> None:
     ask_for(session, "shop:404")
     for tries in range(1, 6):
         assert poller.settle() == []
-        assert poller.rows("select failures, done from ingest.reads") == [(tries, 0) if tries < 5 else (0, 1)]
+        assert poller.rows("select failures, done from ingest.reads") == [
+            (tries, 0) if tries < 5 else (0, 1)
+        ]
         session.execute(b"update ingest.reads set next_at = now()")
         session.commit()
-    assert poller.rows("select kind, encode(example, 'escape') from ingest.notices") == [("order-missing", "404")]
+    assert poller.rows("select kind, encode(example, 'escape') from ingest.notices") == [
+        ("order-missing", "404")
+    ]
 
 
-def test_two_processes_never_move_a_cursor_twice_from_the_same_place(database_url: str, shop: FakeWooCommerce) -> None:
+def test_two_processes_never_move_a_cursor_twice_from_the_same_place(
+    database_url: str, shop: FakeWooCommerce
+) -> None:
     """As when the timer changes hands: the former one's answer comes late."""
     for number in range(1, 301):
         shop.put(number, NOW - 600 + number)

@@ -65,7 +65,9 @@ def ask_for(session: Session, *order_ids: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ["\0", "x\0y", "\ud800", "\n", "x" * 201])
-def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(session: Session, shop: OddShop, odd: str) -> None:
+def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(
+    session: Session, shop: OddShop, odd: str
+) -> None:
     shop.webhooks[0] |= {"id": odd, "status": "disabled"}
     shop.odd = {"id": odd, **LARGE}
     shop.put(1, NOW - 60)
@@ -114,16 +116,22 @@ def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_ch
     poller.settle()
     poller.again()
     poller.again()
-    assert any(it.headers.get("if-none-match") for it in shop.asked if it.path.endswith("/webhooks"))
+    assert any(
+        it.headers.get("if-none-match") for it in shop.asked if it.path.endswith("/webhooks")
+    )
     ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
-    assert poller.rows("select sum(count)::int from ingest.notices where kind = 'webhook-disabled'") == [(3,)]
+    assert poller.rows(
+        "select sum(count)::int from ingest.notices where kind = 'webhook-disabled'"
+    ) == [(3,)]
     shop.webhooks[0]["status"] = "active"
     poller.again()
     assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
 
 
-def test_an_order_that_is_too_large_is_told_of_without_its_card_data(poller: Poller, shop: OddShop) -> None:
+def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
+    poller: Poller, shop: OddShop
+) -> None:
     shop.odd = {"meta_data": [CARD], **LARGE}
     shop.put(1, NOW - 60)
     poller.settle()
@@ -132,12 +140,16 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(poller: Pol
     assert b"4111111111111111" not in bytes(example)
 
 
-def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(poller: Poller, shop: OddShop) -> None:
+def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(
+    poller: Poller, shop: OddShop
+) -> None:
     shop.odd = {"note": "z" * 400_000}
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.settle()
-    assert poller.rows("select trouble from ingest.polls where failures > 0") == [("the answer is too large",)]
+    assert poller.rows("select trouble from ingest.polls where failures > 0") == [
+        ("the answer is too large",)
+    ]
     poller.again()
     poller.again()
     assert set(keys(poller)) == {f"shop:{number}" for number in range(1, 61)}
@@ -154,12 +166,14 @@ def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
     shop.behave("", "429 70")
     poller.settle()
     assert keys(poller) == ["shop:1"]
-    assert poller.rows("select failures, rests_until > now() + interval '50 s' from ingest.polled_sources") == [
-        (1, True)
-    ]
+    assert poller.rows(
+        "select failures, rests_until > now() + interval '50 s' from ingest.polled_sources"
+    ) == [(1, True)]
 
 
-def test_refused_credentials_are_not_tried_with_every_order_that_waits(session: Session, shop: OddShop) -> None:
+def test_refused_credentials_are_not_tried_with_every_order_that_waits(
+    session: Session, shop: OddShop
+) -> None:
     Poller(session, [woo_shop(shop)]).settle()
     wrong, asked = Poller(session, [woo_shop(shop, secret="cs_revoked")]), len(shop.asked)
     ask_for(session, *(f"shop:{number}" for number in range(1, 31)))
@@ -175,6 +189,8 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(session: 
 
 
 def poller_waits(session: Session) -> int:
-    ((count,),) = session.execute(b"select count(*) from ingest.reads where asked > done").fetchall()
+    ((count,),) = session.execute(
+        b"select count(*) from ingest.reads where asked > done"
+    ).fetchall()
     session.rollback()
     return int(count)

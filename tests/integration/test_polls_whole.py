@@ -57,10 +57,22 @@ class Whole:
             "SHOP_KEY": fake_woocommerce.KEY,
             "SHOP_SECRET": fake_woocommerce.SECRET,
         }
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        launch = [
+            sys.executable,
+            "-I",
+            "-S",
+            launch_file,
+            "--parent",
+            str(os.getpid()),
+            "--signal",
+            "9",
+            "--",
+        ]
         with (self._folder / f"worker-{len(self._workers)}.log").open("wb") as log:
             command = [*launch, sys.executable, "-m", "services.ingest"]
-            self._workers.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log))
+            self._workers.append(
+                subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+            )
 
     def kill(self) -> None:
         self._workers[-1].kill()
@@ -72,7 +84,9 @@ class Whole:
             worker.wait(120)
 
     def log(self) -> str:
-        return "".join(it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log")))
+        return "".join(
+            it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log"))
+        )
 
     def rows(self, statement: str) -> list[Any]:
         with psycopg.connect(self.stack.database_url, autocommit=True) as connection:
@@ -87,7 +101,10 @@ class Whole:
 
     def observed(self) -> int:
         return sum(
-            it.high - it.low for it in BrokerAdmin(self.stack.bootstrap_servers).extents(OrderObserved.topic).values()
+            it.high - it.low
+            for it in BrokerAdmin(self.stack.bootstrap_servers)
+            .extents(OrderObserved.topic)
+            .values()
         )
 
     def until(self, what: str, ready: Callable[[], bool]) -> None:
@@ -98,8 +115,14 @@ class Whole:
 
     def tell(self, number: int) -> None:
         """As the door publishes the shop's callback."""
-        told = record(json.dumps(self.shop.body(number)).encode(), order=str(number), reception_id=f"r-{number}")
-        producer = Producer({"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"})
+        told = record(
+            json.dumps(self.shop.body(number)).encode(),
+            order=str(number),
+            reception_id=f"r-{number}",
+        )
+        producer = Producer(
+            {"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"}
+        )
         producer.produce(told.topic, told.value, told.key, headers=list(told.headers))
         assert producer.flush(20) == 0
 

@@ -19,7 +19,10 @@ from services.runtime.postgres.session import SessionBoundsIgnored
 from services.runtime.process import EX_FATAL
 
 HOST = "127.0.0.1"
-PLAIN, NO_TLS = 196_608, {80_877_103, 80_877_104}  # protocol 3.0; the requests for TLS and for GSSAPI
+PLAIN, NO_TLS = (
+    196_608,
+    {80_877_103, 80_877_104},
+)  # protocol 3.0; the requests for TLS and for GSSAPI
 REFUSAL = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
 
@@ -58,7 +61,9 @@ class Pooler:
                 client.sendall(b"E" + struct.pack("!i", len(REFUSAL) + 4) + REFUSAL)
                 client.close()
                 return
-            told = b"".join(name + b"\0" + content + b"\0" for name, content in named.items()) + b"\0"
+            told = (
+                b"".join(name + b"\0" + content + b"\0" for name, content in named.items()) + b"\0"
+            )
             server = socket.create_connection(self._target, 5)
             self._open.append(server)
             server.sendall(struct.pack("!ii", len(told) + 8, PLAIN) + told)
@@ -94,7 +99,9 @@ def test_a_session_that_lost_its_bounds_is_refused_and_says_which(database_url: 
     assert "lock_timeout is 0 ms, not 1500 ms" in refused.value.cause
 
 
-def test_a_pooler_that_refuses_our_options_is_told_from_a_database_that_is_away(database_url: str) -> None:
+def test_a_pooler_that_refuses_our_options_is_told_from_a_database_that_is_away(
+    database_url: str,
+) -> None:
     with (
         pooled(database_url, is_refusing=True) as url,
         pytest.raises(SessionBoundsIgnored, match="unsupported startup"),
@@ -103,7 +110,9 @@ def test_a_pooler_that_refuses_our_options_is_told_from_a_database_that_is_away(
 
 
 def test_a_session_whose_bounds_are_its_own_is_taken(database_url: str) -> None:
-    with database.connect(database_url, name="law", lock_ms=77, transaction_timeout_ms=0) as session:
+    with database.connect(
+        database_url, name="law", lock_ms=77, transaction_timeout_ms=0
+    ) as session:
         assert session.execute("show lock_timeout").fetchone() == ("77ms",)
 
 
@@ -112,7 +121,11 @@ def test_a_service_behind_such_a_pooler_ends_with_the_code(
     database_url: str, bootstrap_servers: str, *, is_refusing: bool
 ) -> None:
     with pooled(database_url, is_refusing=is_refusing) as url:
-        environment = {**os.environ, "DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
+        environment = {
+            **os.environ,
+            "DATABASE_URL": url,
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        }
         done = subprocess.run(
             [sys.executable, "-m", "services.issuer"],
             env=environment, capture_output=True, text=True, timeout=120, check=False,

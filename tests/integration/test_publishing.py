@@ -17,7 +17,9 @@ from tests.support.door import ROOT, DoorProcess
 HOW_TO = (ROOT / "docs/how-to/publish-orders-yourself.md").read_text("utf-8")
 
 
-def test_the_how_tos_producer_sends_what_ingest_reads(bootstrap_servers: str, tmp_path: Path) -> None:
+def test_the_how_tos_producer_sends_what_ingest_reads(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
     slug = f"t{secrets.token_hex(4)}"
     (tmp_path / "order.json").write_text(json.dumps(native_order(source=slug)), "utf-8")
@@ -50,4 +52,7 @@ def test_the_how_tos_order_is_good() -> None:
         timeout=60,
     )
     assert answer.returncode == 0
-    assert answer.stdout.decode().splitlines()[0] == "good: order myshop:727, says storefront, reached:completed"
+    assert (
+        answer.stdout.decode().splitlines()[0]
+        == "good: order myshop:727, says storefront, reached:completed"
+    )

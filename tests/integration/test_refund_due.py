@@ -31,7 +31,9 @@ def stubline(
 ) -> Callable[..., str]:
     """The command as operators run it; what it prints."""
     monkeypatch.setenv("DATABASE_URL", as_role(database_url, "operator"))
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # no command of this module asks it
+    monkeypatch.setenv(
+        "KAFKA_BOOTSTRAP_SERVERS", "localhost:1"
+    )  # no command of this module asks it
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> str:
@@ -53,11 +55,18 @@ def line(number: int, quantity: int, total: str, sku: str = "RFL-SPRING") -> dic
     }
 
 
-def place(stages: Stages, *lines: dict[str, Any], second: int = 0, status: str = "completed") -> None:
+def place(
+    stages: Stages, *lines: dict[str, Any], second: int = 0, status: str = "completed"
+) -> None:
     """One order of the shop through ingest, approval and issuer, as it stands in that second."""
     at = AT.format(second)
     body = woo_order(
-        id=727, number="727", status=status, date_created_gmt=at, date_modified_gmt=at, line_items=list(lines)
+        id=727,
+        number="727",
+        status=status,
+        date_created_gmt=at,
+        date_modified_gmt=at,
+        line_items=list(lines),
     )
     with stages.session.transaction():
         told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
@@ -72,7 +81,11 @@ def test_the_tickets_beyond_the_most_of_an_order_are_shown_with_their_money(
     stages.apply(raffle(skus=["RFL-SPRING"]))
     place(stages, line(1, 1_000_000, "5000000.00"))
     shown = json.loads(stubline("orders", "show", "shop:727", "--json"))
-    assert (shown["state"], len(shown["tickets"]), shown["refund_due_tickets"]) == ("released", 2_000, 998_000)
+    assert (shown["state"], len(shown["tickets"]), shown["refund_due_tickets"]) == (
+        "released",
+        2_000,
+        998_000,
+    )
     assert shown["refund_due"] == [
         {
             "line_id": "1",
@@ -82,7 +95,9 @@ def test_the_tickets_beyond_the_most_of_an_order_are_shown_with_their_money(
             "currency": "EUR",
         }
     ]
-    assert "refund due: 998000 tickets, 499000000 EUR in minor units" in stubline("orders", "show", "shop:727")
+    assert "refund due: 998000 tickets, 499000000 EUR in minor units" in stubline(
+        "orders", "show", "shop:727"
+    )
     (listed,) = json.loads(stubline("orders", "list", "--refund-due", "--json"))
     assert (listed["order_id"], listed["refund_due_tickets"]) == ("shop:727", 998_000)
     assert "998000" in stubline("orders", "list")
@@ -91,10 +106,16 @@ def test_the_tickets_beyond_the_most_of_an_order_are_shown_with_their_money(
 def test_what_is_sold_out_is_refund_due_too_and_a_line_bears_its_own_share(
     stages: Stages, stubline: Callable[..., str]
 ) -> None:
-    stages.apply(raffle(skus=["RFL-SPRING"], capacity=3), raffle(id="draw", name="Draw", skus=["DRAW"], prefix="D-"))
+    stages.apply(
+        raffle(skus=["RFL-SPRING"], capacity=3),
+        raffle(id="draw", name="Draw", skus=["DRAW"], prefix="D-"),
+    )
     place(stages, line(1, 5, "10.01"), line(2, 1_998, "1998.00", "DRAW"))
     shown = json.loads(stubline("orders", "show", "shop:727", "--json"))
-    found = [(it["line_id"], it["reason"], it["tickets"], it["amount_minor"]) for it in shown["refund_due"]]
+    found = [
+        (it["line_id"], it["reason"], it["tickets"], it["amount_minor"])
+        for it in shown["refund_due"]
+    ]
     assert found == [("1", "sold_out", 2, 401), ("2", "over_order_limit", 3, 300)]
     assert shown["refund_due_tickets"] == 5
 

@@ -103,7 +103,9 @@ def test_every_table_with_groups_is_secured_by_row(database_url: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("table", sorted(ROWS))
-def test_a_service_reads_and_changes_the_rows_of_its_own_group_alone(filled: str, service: str, table: str) -> None:
+def test_a_service_reads_and_changes_the_rows_of_its_own_group_alone(
+    filled: str, service: str, table: str
+) -> None:
     own, name = f"stubline.{service}", sql.Identifier("runtime", table)
     with psycopg.connect(as_role(filled, service), autocommit=True) as session:
         seen = session.execute(sql.SQL("select consumer_group from {}").format(name)).fetchall()
@@ -115,11 +117,15 @@ def test_a_service_reads_and_changes_the_rows_of_its_own_group_alone(filled: str
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(ROWS[table].encode(), {"group": other})
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                session.execute(sql.SQL("update {} set consumer_group = {}").format(name, sql.Literal(other)))
+                session.execute(
+                    sql.SQL("update {} set consumer_group = {}").format(name, sql.Literal(other))
+                )
 
 
 @pytest.mark.parametrize("table", sorted(ROWS))
-def test_operators_change_the_rows_of_all_groups_and_the_console_only_reads_them(filled: str, table: str) -> None:
+def test_operators_change_the_rows_of_all_groups_and_the_console_only_reads_them(
+    filled: str, table: str
+) -> None:
     name = sql.Identifier("runtime", table)
     change = sql.SQL("update {} set updated_at = now()").format(name)
     with psycopg.connect(as_role(filled, "operator"), autocommit=True) as session:
@@ -137,7 +143,9 @@ def test_the_policy_of_a_lane_is_one_comparison_with_a_constant(filled: str) -> 
         session.execute("set enable_seqscan = off")
         for name in ("lock_lanes", "advance_lanes"):
             statement = numbered(statements[name].decode().partition("*/")[2])
-            comment_free = "\n".join(line for line in statement.splitlines() if not line.startswith("--"))
+            comment_free = "\n".join(
+                line for line in statement.splitlines() if not line.startswith("--")
+            )
             rows = session.execute(f"explain (generic_plan) {comment_free}".encode()).fetchall()
             plan = "\n".join(row[0] for row in rows)
             assert "lanes_pkey" in plan
@@ -156,10 +164,19 @@ def login(owner: psycopg.Connection, url: str, name: str, *roles: str) -> str:
 
 @pytest.mark.parametrize(
     ("module", "roles"),
-    [("services.issuer", ("approval",)), ("services.issuer", ()), ("services.delivery.sender", ("issuer", "console"))],
+    [
+        ("services.issuer", ("approval",)),
+        ("services.issuer", ()),
+        ("services.delivery.sender", ("issuer", "console")),
+    ],
 )
 def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
-    database_url: str, bootstrap_servers: str, prefix: str, tmp_path: Path, module: str, roles: tuple[str, ...]
+    database_url: str,
+    bootstrap_servers: str,
+    prefix: str,
+    tmp_path: Path,
+    module: str,
+    roles: tuple[str, ...],
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         try:
@@ -188,11 +205,15 @@ def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
     assert "Traceback" not in told
 
 
-def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(database_url: str, prefix: str) -> None:
+def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(
+    database_url: str, prefix: str
+) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         check_role(owner, "stubline.issuer")
         try:
-            with connection.connect(login(owner, database_url, f"{prefix}_login", "issuer"), name="law") as session:
+            with connection.connect(
+                login(owner, database_url, f"{prefix}_login", "issuer"), name="law"
+            ) as session:
                 check_role(session, "stubline.issuer")
                 with pytest.raises(DatabaseRoleMissing):
                     check_role(session, "stubline.approval")
@@ -200,11 +221,15 @@ def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(database_url:
             owner.execute(f"drop role if exists {prefix}_login".encode())
 
 
-def test_a_service_that_comes_before_the_first_migration_is_not_refused(database_url: str, prefix: str) -> None:
+def test_a_service_that_comes_before_the_first_migration_is_not_refused(
+    database_url: str, prefix: str
+) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("drop schema runtime cascade")
         try:
-            with connection.connect(login(owner, database_url, f"{prefix}_login"), name="law") as session:
+            with connection.connect(
+                login(owner, database_url, f"{prefix}_login"), name="law"
+            ) as session:
                 check_role(session, "stubline.issuer")
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())

@@ -46,7 +46,9 @@ def test_a_record_comes_back_as_it_was_sent(bootstrap_servers: str, prefix: str)
     consumer.assign([TopicPartition(topic, 0, 0)])
     records = consumer.consume(1, 10)
     consumer.close()
-    assert [(r.key(), r.value(), r.headers()) for r in records] == [(b"key", b"value", [("name", b"\x00\xff")])]
+    assert [(r.key(), r.value(), r.headers()) for r in records] == [
+        (b"key", b"value", [("name", b"\x00\xff")])
+    ]
 
 
 def test_each_test_has_a_migrated_database_that_syncs_to_disk(database_url: str) -> None:
@@ -92,7 +94,9 @@ def message(subject: str) -> EmailMessage:
 def test_an_accepted_mail_can_be_read(mail: Mail) -> None:
     with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client:
         client.send_message(message("kept"))
-    assert [(m["Subject"], m["X-Envelope-To"]) for m in mail.mails()] == [("kept", "holder@example.org")]
+    assert [(m["Subject"], m["X-Envelope-To"]) for m in mail.mails()] == [
+        ("kept", "holder@example.org")
+    ]
 
 
 def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
@@ -108,7 +112,10 @@ def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
             client.send_message(message("kept without an answer"))
     assert [m["Subject"] for m in mail.mails()] == ["kept without an answer"]
     mail.behave("hang")
-    with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client, pytest.raises(smtplib.SMTPServerDisconnected):
+    with (
+        smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client,
+        pytest.raises(smtplib.SMTPServerDisconnected),
+    ):
         client.send_message(message("no answer"))
 
 
@@ -127,7 +134,9 @@ def test_a_server_started_by_a_thread_outlives_the_thread(mail: Mail) -> None:
 def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> None:
     command = [sys.executable, "-c", OWNER]
     with (
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as owner,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as owner,
         contextlib.ExitStack() as last,
     ):
         last.callback(owner.kill)
@@ -136,12 +145,21 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
         servers = [found for pid in pids if (found := Identity.of(int(pid))) is not None]
         assert len(servers) == 3
         children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", ",".join(pids)], capture_output=True, text=True, check=True
+            ["ps", "-o", "pid=", "--ppid", ",".join(pids)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
-        servers += [found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None]
+        servers += [
+            found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None
+        ]
         owner.send_signal(death)
         owner.wait(120)
-        wait_until("the end of all servers", lambda: not any(server.alive for server in servers), seconds=10)
+        wait_until(
+            "the end of all servers",
+            lambda: not any(server.alive for server in servers),
+            seconds=10,
+        )
     if death is signal.SIGINT:
         assert not Path(folder).exists()
 
@@ -162,7 +180,9 @@ def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack
     try:
         with contextlib.ExitStack() as last, Stack(folder) as made:
             last.callback(made.postgres.remove)  # after the stack has stopped
-            program = Program("lane", "services.issuer", folder, 0, {**os.environ, **made.environment})
+            program = Program(
+                "lane", "services.issuer", folder, 0, {**os.environ, **made.environment}
+            )
             program.start_soon()
             last.callback(program.stop, immediate=True)
             with smtplib.SMTP("127.0.0.1", made.smtp.port, timeout=5) as client:

@@ -9,7 +9,12 @@ from confluent_kafka import Producer
 
 from schemas.topics import Topic
 from services.runtime.kafka.client import KafkaClient
-from services.runtime.kafka.topics import LOG_APPEND_TIME, TIMESTAMP_TYPE, BrokerAdmin, TopicDifference
+from services.runtime.kafka.topics import (
+    LOG_APPEND_TIME,
+    TIMESTAMP_TYPE,
+    BrokerAdmin,
+    TopicDifference,
+)
 from services.runtime.loop.ports import FetchResult
 from tests.integration.test_kafka_log import Named
 
@@ -37,9 +42,14 @@ def fetched(servers: str, topic: str, count: int) -> list[FetchResult]:
     return found
 
 
-def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(bootstrap_servers: str, prefix: str) -> None:
+def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(
+    bootstrap_servers: str, prefix: str
+) -> None:
     claimed_ms = round(time.time() * 1_000) - AN_HOUR_MS
-    broker, producer = BrokerAdmin(bootstrap_servers), Producer({"bootstrap.servers": bootstrap_servers})
+    broker, producer = (
+        BrokerAdmin(bootstrap_servers),
+        Producer({"bootstrap.servers": bootstrap_servers}),
+    )
     before = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
     wanted = replace(before, is_stamped_by_broker=True)
     broker.repair([before])
@@ -53,6 +63,8 @@ def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(bootstrap_ser
     assert producer.flush(WAIT_S) == 0
     fetches = fetched(bootstrap_servers, before.name, 2)
     assert {topic for it in fetches for topic in it.stamped_by_producers} == {before.name}
-    claimed, stamped = [record for it in fetches for records in it.records.values() for record in records]
+    claimed, stamped = [
+        record for it in fetches for records in it.records.values() for record in records
+    ]
     assert claimed.timestamp_ms == claimed_ms
     assert stamped.timestamp_ms >= began_ms - 60_000

@@ -14,7 +14,9 @@ import services
 from services.runtime.postgres import statements as sql
 from tests.support.stack import Databases
 
-PLANNED = re.compile(r"(select|insert|update|delete|with|merge|values)\b", re.IGNORECASE)  # the rest defines something
+PLANNED = re.compile(
+    r"(select|insert|update|delete|with|merge|values)\b", re.IGNORECASE
+)  # the rest defines something
 COMMENT = re.compile(r"/\*.*?\*/|--[^\n]*", re.DOTALL)
 PARAMETER = re.compile(r"%\((\w+)\)[sbt]")
 
@@ -32,7 +34,9 @@ def statements() -> dict[str, str]:
 def numbered(statement: str) -> str:
     """Psycopg's parameters as the server's own: the same name is the same number."""
     names = list(dict.fromkeys(PARAMETER.findall(statement)))
-    return PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
+    return PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", statement).replace(
+        "%%", "%"
+    )
 
 
 STATEMENTS = {name: text for name, text in statements().items() if PLANNED.match(text)}
@@ -46,7 +50,9 @@ def connection(databases: Databases) -> Iterator[psycopg.Connection]:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_the_server_can_plan_it(name: str, connection: psycopg.Connection) -> None:
-    plan = connection.execute(f"explain (generic_plan) {numbered(STATEMENTS[name])}".encode()).fetchall()
+    plan = connection.execute(
+        f"explain (generic_plan) {numbered(STATEMENTS[name])}".encode()
+    ).fetchall()
     assert plan
 
 

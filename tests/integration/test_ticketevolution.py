@@ -63,7 +63,11 @@ def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
         for it in outcomes
         for event in (it.outputs if isinstance(it, Effect) else ())
     ]
-    return [OrderObserved.read(it.headers, it.value) for it in outputs if it.topic == OrderObserved.topic]
+    return [
+        OrderObserved.read(it.headers, it.value)
+        for it in outputs
+        if it.topic == OrderObserved.topic
+    ]
 
 
 def rows(session: Session, statement: str) -> list[Any]:
@@ -72,20 +76,30 @@ def rows(session: Session, statement: str) -> list[Any]:
     return found
 
 
-def webhook(told: dict[str, Any], event: str = "order_created", recipient: str = "seller", **more: Any) -> Record:
+def webhook(
+    told: dict[str, Any], event: str = "order_created", recipient: str = "seller", **more: Any
+) -> Record:
     return VENDOR.record(Sample(form(told, event, recipient)), slug="tevo", **more)
 
 
 def published(found: FoundObject) -> Record:
     """As the reader of polls publishes it."""
-    return callbacks.record(found.body, kind=found.type, source="tevo", order=str(found.external_id))
+    return callbacks.record(
+        found.body, kind=found.type, source="tevo", order=str(found.external_id)
+    )
 
 
 def asked(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
     """What stands in ingest.reads, read at the vendor."""
-    wanted = [order_id.partition(":")[2] for (order_id,) in rows(session, "select order_id from ingest.reads")]
+    wanted = [
+        order_id.partition(":")[2]
+        for (order_id,) in rows(session, "select order_id from ingest.reads")
+    ]
     with httpx.Client(timeout=5) as http:
-        return [published(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it)) for it in wanted]
+        return [
+            published(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
+            for it in wanted
+        ]
 
 
 def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
@@ -100,17 +114,23 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
 
 
 @pytest.mark.feature("SF-187", "SF-191")
-def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(session: Session, vendor: FakeTicketEvolution) -> None:
+def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
+    session: Session, vendor: FakeTicketEvolution
+) -> None:
     truth = order(updated_at="2026-11-20T15:29:00Z", **ACCEPTED)
     vendor.put(truth)
     lie = {**truth, "buyer": {"type": "Client"}, "items": []}
-    assert said(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []  # nothing of it is believed
+    assert (
+        said(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []
+    )  # nothing of it is believed
     reads = asked(session, vendor)
     assert len(reads) == 1
     (event,) = said(work(session, *reads))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
-    assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [("58222", 2, True)]
+    assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [
+        ("58222", 2, True)
+    ]
     found = polled(vendor)
     assert len(found) == 1
     assert [type(it) for it in work(session, *found, *found, *reads)] == [Duplicate] * 3
@@ -119,7 +139,9 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(session: Session
 
 
 @pytest.mark.feature("SF-191")
-def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(session: Session, vendor: FakeTicketEvolution) -> None:
+def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
+    session: Session, vendor: FakeTicketEvolution
+) -> None:
     """And the webhook, when it comes late after all, has it read once more and changes nothing."""
     told = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
     vendor.put(told)
@@ -134,21 +156,26 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(session: Session, 
 
 @pytest.mark.feature("SF-190")
 def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
-    buyer, unknown = webhook(order(), "order_accepted", "buyer"), webhook(order(), "order_teleported")
+    buyer, unknown = (
+        webhook(order(), "order_accepted", "buyer"),
+        webhook(order(), "order_teleported"),
+    )
     assert said(work(session, buyer, unknown)) == []
     assert rows(session, "select what, body from ingest.kept order by what") == [
         ("order_teleported", unknown.value),
         ("to us as a buyer: order_accepted", buyer.value),
     ]
-    assert rows(session, "select kind, what, sum(count) from ingest.notices group by kind, what") == [
-        ("unknown-type", "order_teleported", 1)
-    ]
+    assert rows(
+        session, "select kind, what, sum(count) from ingest.notices group by kind, what"
+    ) == [("unknown-type", "order_teleported", 1)]
     assert rows(session, "select order_id from ingest.reads") == [("tevo:10324712",)]
     assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]
 
 
 @pytest.mark.feature("SF-199")
-def test_a_fraud_word_that_comes_late_is_superseded(session: Session, vendor: FakeTicketEvolution) -> None:
+def test_a_fraud_word_that_comes_late_is_superseded(
+    session: Session, vendor: FakeTicketEvolution
+) -> None:
     client = {"seller_state": "accepted"}
     histories = [
         ("2026-11-20T15:00:01Z", "pending"),
@@ -161,7 +188,10 @@ def test_a_fraud_word_that_comes_late_is_superseded(session: Session, vendor: Fa
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
         reads += asked(session, vendor)
     outcomes = work(session, reads[2], reads[1], reads[0])
-    assert [type(it) for it in outcomes[1:]] == [Effect, Superseded]  # that it was pending once is news, once
+    assert [type(it) for it in outcomes[1:]] == [
+        Effect,
+        Superseded,
+    ]  # that it was pending once is news, once
     (event,) = said(outcomes)
     assert event.storefront is not None
     assert event.storefront.status == "accepted"
@@ -180,7 +210,9 @@ class TicketDoor(DoorProcess):
         return f"{self.client.base_url}/hooks/{self.slug}".replace("//hooks", "/hooks")
 
     def post(self, body: bytes, tail: str = WORD) -> httpx.Response:
-        return self.client.post(f"/hooks/{self.slug}/{tail}", content=body, headers={"Content-Type": FORM})
+        return self.client.post(
+            f"/hooks/{self.slug}/{tail}", content=body, headers={"Content-Type": FORM}
+        )
 
 
 @pytest.fixture
@@ -190,13 +222,20 @@ def door(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
 
 
 @pytest.mark.feature("SF-189", "SF-196")
-def test_the_door_answers_before_anything_is_done_with_it(door: TicketDoor, vendor: FakeTicketEvolution) -> None:
+def test_the_door_answers_before_anything_is_done_with_it(
+    door: TicketDoor, vendor: FakeTicketEvolution
+) -> None:
     """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become dead letters."""
     vendor.fail(Answer(hangs=True))
     begin = time.monotonic()
     assert vendor.tell(f"{door.address}/{WORD}", order()).status_code == 200
     assert time.monotonic() - begin < 20  # the vendor would hang for longer
-    assert vendor.tell(door.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer").status_code == 200
+    assert (
+        vendor.tell(
+            door.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer"
+        ).status_code
+        == 200
+    )
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         assert door.post(broken).status_code == 200
     assert vendor.asked == []
@@ -216,7 +255,12 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
 ) -> None:
     """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by another door, the issuer's."""
     told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
-    shop = SourceConfig(slug, vendors.KINDS["ticketevolution"], (), polled=PollConfig(slug, vendor.url, TOKEN, SECRET))
+    shop = SourceConfig(
+        slug,
+        vendors.KINDS["ticketevolution"],
+        (),
+        polled=PollConfig(slug, vendor.url, TOKEN, SECRET),
+    )
     poller = Poller(session, [shop])
     vendor.put(told)
     found = poller.settle()
@@ -228,7 +272,9 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     else:
         outcomes = poller.judge(webhooks) + poller.judge(poller.settle()) + poller.judge(found)
     assert [(it.key, it.sequence) for it in said(outcomes)] == [(f"{slug}:10324712", 1)]
-    assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [(f"{slug}:10324712", 1, [])]
+    assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [
+        (f"{slug}:10324712", 1, [])
+    ]
     door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0')
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
@@ -244,6 +290,9 @@ def test_a_stranger_is_refused_and_the_word_stays_out_of_the_log(door: TicketDoo
     assert door.client.post(f"/hooks/{door.slug}/{WORD}", json=order()).status_code == 415
     assert door.post(body).status_code == 200
     assert len(door.kept()) == 1
-    until("a line counts the wrong signatures", lambda: "callbacks with a wrong signature" in door.log())
+    until(
+        "a line counts the wrong signatures",
+        lambda: "callbacks with a wrong signature" in door.log(),
+    )
     assert door.stop() == 0
     assert WORD not in door.log()

@@ -40,7 +40,9 @@ def shared(databases: Databases) -> Iterator[Stages]:
         yield found
 
 
-def told(status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any) -> Record:
+def told(
+    status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any
+) -> Record:
     at = MINUTE.format(minute)
     times = {"date_created_gmt": at, "date_modified_gmt": at}
     body = woo_order(id=order, number=str(order), status=status, **times | changes)
@@ -49,7 +51,9 @@ def told(status: str, minute: int = 0, order: int = 727, topic: str = "order.upd
 
 def trashed(minute: int, order: int = 727) -> Record:
     body = json.dumps({"id": order}).encode()
-    return record(body, order=str(order), topic="order.deleted", at=f"{MINUTE.format(minute)}.500000Z")
+    return record(
+        body, order=str(order), topic="order.deleted", at=f"{MINUTE.format(minute)}.500000Z"
+    )
 
 
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
@@ -60,7 +64,12 @@ def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
 
 def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
     """One after the other through the three stages; what the issuer says of each."""
-    return [event for it in records for observed in observe(stages, it) for event in stages.tell(observed)]
+    return [
+        event
+        for it in records
+        for observed in observe(stages, it)
+        for event in stages.tell(observed)
+    ]
 
 
 def state_of(stages: Stages, order: int) -> tuple[str, list[str]]:
@@ -76,15 +85,26 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
     """Two entries for the buyer and one as a gift, of which only an address is told; the mail is the buyer's."""
     (observed,) = observe(stages, told("completed"))
     assert observed.storefront is not None
-    assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [None, "bob@example.org"]
+    assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [
+        None,
+        "bob@example.org",
+    ]
     (event,) = stages.tell(observed)
     ada = ("Ada Example", "ada@example.org")
-    assert [(it.holder.name, it.holder.email) for it in event.tickets] == [ada, ada, ("", "bob@example.org")]
+    assert [(it.holder.name, it.holder.email) for it in event.tickets] == [
+        ada,
+        ada,
+        ("", "bob@example.org"),
+    ]
     assert [it.recipient_email for it in event.tickets] == [None, None, "bob@example.org"]
     kept = stages.rows("select recipient_email from issuer.tickets order by line_id, ordinal")
     assert [it["recipient_email"] for it in kept] == [None, None, "bob@example.org"]
     printed = documents.document(event, event.tickets)
-    assert [page.holder for page in printed.pages] == ["Ada Example", "Ada Example", "bob@example.org"]
+    assert [page.holder for page in printed.pages] == [
+        "Ada Example",
+        "Ada Example",
+        "bob@example.org",
+    ]
     assert (printed.purchaser, printed.email) == ada
 
 
@@ -97,14 +117,18 @@ def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) ->
     assert (before.number, before.code) == (after.number, after.code)
     assert (before.holder.name, after.holder.name) == ("Ada Example", "Bob")
     assert (before.recipient_email, after.recipient_email) == (None, "bob@example.org")
-    (nameless,) = through(stages, told("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))]))
+    (nameless,) = through(
+        stages, told("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
+    )
     assert [it.recipient_email for it in nameless.tickets] == [""]
     (own,) = through(stages, told("completed", 3, line_items=[line(1)]))
     assert [(it.holder.name, it.recipient_email) for it in own.tickets] == [("Ada Example", None)]
 
 
 def test_a_gift_of_a_buyer_without_a_name_is_printed_with_no_ones_name(stages: Stages) -> None:
-    (event,) = through(stages, told("completed", line_items=[line(1)], billing={"email": "ada@example.org"}))
+    (event,) = through(
+        stages, told("completed", line_items=[line(1)], billing={"email": "ada@example.org"})
+    )
     assert documents.document(event, event.tickets).pages[0].holder == ""
 
 
@@ -113,21 +137,36 @@ def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None
     shirt = line(2, quantity=3, product_id=11, sku="SHIRT")
     (event,) = through(shared, told("completed", order=95, line_items=[line(1, quantity=2), shirt]))
     assert [it.line_id for it in event.tickets] == ["1", "1"]
-    assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [("2", 3, "no_campaign")]
+    assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [
+        ("2", 3, "no_campaign")
+    ]
     assert [it["sku"] for it in read(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
 def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> None:
     """Both lines have their product's id and SKU; only the variation says which was bought."""
-    child, adult = (line(at, product_id=11, sku="", variation_id=variation) for at, variation in ((1, 17), (2, 18)))
+    child, adult = (
+        line(at, product_id=11, sku="", variation_id=variation)
+        for at, variation in ((1, 17), (2, 18))
+    )
     (event,) = through(stages, told("completed", line_items=[child, adult]))
-    assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign"), ("2", "no_campaign")]
-    assert {it["variation_id"] for it in read(stages.session, "shop:727")["waiting"]} == {"17", "18"}
+    assert [(it.line_id, it.reason) for it in event.unissued] == [
+        ("1", "no_campaign"),
+        ("2", "no_campaign"),
+    ]
+    assert {it["variation_id"] for it in read(stages.session, "shop:727")["waiting"]} == {
+        "17",
+        "18",
+    }
     stages.apply(
-        raffle(id="children", skus=[], variation_ids=["17"]), raffle(id="adults", skus=[], variation_ids=["18"])
+        raffle(id="children", skus=[], variation_ids=["17"]),
+        raffle(id="adults", skus=[], variation_ids=["18"]),
     )
     (event,) = stages.tick()
-    assert [(it.line_id, it.campaign_id) for it in event.tickets] == [("1", "children"), ("2", "adults")]
+    assert [(it.line_id, it.campaign_id) for it in event.tickets] == [
+        ("1", "children"),
+        ("2", "adults"),
+    ]
 
 
 @pytest.mark.feature("SF-031", "SF-032")
@@ -142,7 +181,9 @@ def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_te
 
 
 @pytest.mark.feature("SF-070")
-def test_a_body_with_nothing_but_an_id_cancels_every_ticket_each_time_the_order_is_trashed(stages: Stages) -> None:
+def test_a_body_with_nothing_but_an_id_cancels_every_ticket_each_time_the_order_is_trashed(
+    stages: Stages,
+) -> None:
     through(stages, told("completed"))
     numbers = stages.tickets()
     for minute in (10, 20):
@@ -188,7 +229,9 @@ def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -
 
 @pytest.mark.feature("SF-021")
 @pytest.mark.parametrize("places", list(permutations(range(3))), ids=str)
-def test_suspected_duplicates_name_each_other_whichever_came_first(database_url: str, places: tuple[int, ...]) -> None:
+def test_suspected_duplicates_name_each_other_whichever_came_first(
+    database_url: str, places: tuple[int, ...]
+) -> None:
     bodies = [twin(1, 0), twin(2, 20), twin(3, 40, total="99.00")]
     with opened(database_url) as stages:
         through(stages, *[bodies[place] for place in places])
@@ -199,7 +242,9 @@ def test_suspected_duplicates_name_each_other_whichever_came_first(database_url:
 
 @pytest.mark.feature("SF-021")
 @pytest.mark.parametrize("end", ["cancelled", "trash"])
-def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(stages: Stages, end: str) -> None:
+def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(
+    stages: Stages, end: str
+) -> None:
     through(stages, twin(1), twin(2, 1))
     through(stages, trashed(2, 1) if end == "trash" else twin(1, 2, end))
     assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": []}
@@ -232,20 +277,29 @@ def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_u
 
 def test_one_shop_never_looks_like_another(stages: Stages) -> None:
     through(stages, twin(1))
-    elsewhere = record(woo_order(id=1, status="pending", date_paid_gmt=None), source="other", order="1")
+    elsewhere = record(
+        woo_order(id=1, status="pending", date_paid_gmt=None), source="other", order="1"
+    )
     through(stages, elsewhere)
     assert alike(stages) == {"shop:1": [], "other:1": []}
 
 
-@pytest.mark.parametrize("wrong", ["fingerprint = '\\x00'", "placed_at = null", "alike_s = 0", "fingerprint = null"])
+@pytest.mark.parametrize(
+    "wrong", ["fingerprint = '\\x00'", "placed_at = null", "alike_s = 0", "fingerprint = null"]
+)
 def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))
-    assert refused(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'") == "23514"
+    assert (
+        refused(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'") == "23514"
+    )
 
 
 @pytest.mark.feature("SF-021")
 def test_the_command_lists_what_looks_alike(
-    stages: Stages, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    stages: Stages,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # nobody asks it

@@ -19,7 +19,9 @@ def shared(databases: Databases) -> Iterator[Stages]:
         yield found
 
 
-def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_themselves(shared: Stages) -> None:
+def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_themselves(
+    shared: Stages,
+) -> None:
     """WooCommerce's Product Bundles: the container has the price, its parts are lines with a total of zero."""
     container = line(1, ("_bundled_items", ["a"]), product_id=50, sku="BUNDLE", total="30.00")
     part = line(2, ("_bundled_by", "a"), quantity=3, total="0.00", subtotal="0.00", price=0)
@@ -35,9 +37,13 @@ def test_a_line_whose_product_was_deleted_costs_the_others_nothing(shared: Stage
     assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign")]
 
 
-def test_a_line_that_is_added_after_completion_gets_its_tickets_and_the_others_keep_theirs(shared: Stages) -> None:
+def test_a_line_that_is_added_after_completion_gets_its_tickets_and_the_others_keep_theirs(
+    shared: Stages,
+) -> None:
     (first,) = through(shared, told("completed", order=803, line_items=[line(1)]))
-    (second,) = through(shared, told("completed", 1, order=803, line_items=[line(1), line(2, quantity=2)]))
+    (second,) = through(
+        shared, told("completed", 1, order=803, line_items=[line(1), line(2, quantity=2)])
+    )
     assert [it.line_id for it in second.tickets] == ["1", "2", "2"]
     assert second.tickets[0].number == first.tickets[0].number
     assert len({it.number for it in second.tickets}) == 3

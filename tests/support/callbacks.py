@@ -24,7 +24,9 @@ def woo_order(**changes: object) -> dict[str, Any]:
     paid: dict[str, Any] = {}
     if "id" in changes:
         paid["transaction_id"] = f"ch_{changes['id']!s:0>16}"
-        paid["meta_data"] = [{"id": 13106, "key": "_stripe_intent_id", "value": f"pi_{changes['id']!s:0>16}"}]
+        paid["meta_data"] = [
+            {"id": 13106, "key": "_stripe_intent_id", "value": f"pi_{changes['id']!s:0>16}"}
+        ]
     return {**SAMPLE, **paid, **changes}
 
 

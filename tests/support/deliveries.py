@@ -63,7 +63,10 @@ def ticket(order_id: str, ordinal: int, status: str = "Active", holder: Person =
             "ordinal": ordinal,
             "campaign_id": "spring",
             "number": f"RFL-{ordinal:04}",
-            "code": f"{ordinal:0>26}".replace("0", "A").replace("1", "B").replace("8", "C").replace("9", "D"),
+            "code": f"{ordinal:0>26}".replace("0", "A")
+            .replace("1", "B")
+            .replace("8", "C")
+            .replace("9", "D"),
             "status": status,
             "holder": holder,
             "issued_at": ISSUED,
@@ -72,7 +75,12 @@ def ticket(order_id: str, ordinal: int, status: str = "Active", holder: Person =
 
 
 def issued(
-    order_id: str, sequence: int, *statuses: str, buyer: Person = ADA, holder: Person | None = None, generation: int = 1
+    order_id: str,
+    sequence: int,
+    *statuses: str,
+    buyer: Person = ADA,
+    holder: Person | None = None,
+    generation: int = 1,
 ) -> TicketsChanged:
     """The issuer's snapshot: one status a ticket, by ordinal; `-` for one that was never issued."""
     source, _, external = order_id.partition(":")
@@ -86,11 +94,15 @@ def issued(
         number=external,
         buyer=buyer,
         campaigns=(DRAW,),
-        tickets=tuple(ticket(order_id, n, status, holder or buyer) for n, status in told if status != "-"),
+        tickets=tuple(
+            ticket(order_id, n, status, holder or buyer) for n, status in told if status != "-"
+        ),
     )
 
 
-def decided(order_id: str, sequence: int, state: str = "released", generation: int = 1) -> OrderDecided:
+def decided(
+    order_id: str, sequence: int, state: str = "released", generation: int = 1
+) -> OrderDecided:
     source, _, external = order_id.partition(":")
     return OrderDecided.model_validate(
         {
@@ -110,7 +122,17 @@ class SenderProcess:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.log_file = log
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        launch = [
+            sys.executable,
+            "-I",
+            "-S",
+            launch_file,
+            "--parent",
+            str(os.getpid()),
+            "--signal",
+            "9",
+            "--",
+        ]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
                 [*launch, sys.executable, "-m", "tests.support.sender_process"],
@@ -169,7 +191,9 @@ class Deliveries:
     @property
     def connection(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
+            self._connection = psycopg.connect(
+                self.database_url, autocommit=True, connect_timeout=5
+            )
         return self._connection
 
     def close(self) -> None:
@@ -199,19 +223,28 @@ class Deliveries:
             "DATABASE_URL": as_role(self.database_url, "delivery"),
             "STUBLINE_DELIVERY_SMTP_URL": self.mail.url,
             "STUBLINE_DELIVERY_FILES_URL": str(self.files),
-            "STUBLINE_DELIVERY_PLATES_FOLDER": str(STATE / "plates"),  # compiled once, and not by each test
+            "STUBLINE_DELIVERY_PLATES_FOLDER": str(
+                STATE / "plates"
+            ),  # compiled once, and not by each test
             "SENDER_AT": at,
             "SENDER_RENDER_MS": str(render_ms),
             "SENDER_RENDERED": str(self.folder / "rendered"),
             "SENDER_DESIGN": str(self.design),
-            **{f"STUBLINE_DELIVERY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
+            **{
+                f"STUBLINE_DELIVERY_{name.upper()}": str(value)
+                for name, value in {**QUICK, **settings}.items()
+            },
         }
         sender = SenderProcess(environment, self.folder / f"sender-{len(self.senders)}.log")
         self.senders.append(sender)
         return sender
 
     def rows(self, statement: str, *arguments: object) -> list[dict[str, Any]]:
-        return self.connection.cursor(row_factory=dict_row).execute(statement.encode(), arguments).fetchall()
+        return (
+            self.connection.cursor(row_factory=dict_row)
+            .execute(statement.encode(), arguments)
+            .fetchall()
+        )
 
     def jobs(self, order_id: str | None = None) -> list[dict[str, Any]]:
         return self.rows(

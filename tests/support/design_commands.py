@@ -29,9 +29,13 @@ Stubline = Callable[..., Answer]
 
 def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
     """A design that holds for every name of a campaign, but for one change."""
-    return rendering.made(folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes)
+    return rendering.made(
+        folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes
+    )
 
 
 def findings(design: Design, plates: Path, size: str | None = None) -> list[DesignFinding]:
     """As the command's process finds them, in this one."""
-    return list(DesignCheck(PlateCache(plates), lambda _: None).run(design, chosen(design, size, None)))
+    return list(
+        DesignCheck(PlateCache(plates), lambda _: None).run(design, chosen(design, size, None))
+    )

@@ -31,7 +31,13 @@ class DoorProcess:
     """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends with its test, by any death."""
 
     def __init__(
-        self, servers: str, slug: str, folder: Path, *, clock_ahead_s: float = 0.0, **settings: object
+        self,
+        servers: str,
+        slug: str,
+        folder: Path,
+        *,
+        clock_ahead_s: float = 0.0,
+        **settings: object,
     ) -> None:
         """`clock_ahead_s`: how far its machine's clock is ahead of everybody else's."""
         self.slug, self._servers, self._folder = slug, servers, folder
@@ -40,8 +46,15 @@ class DoorProcess:
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"
         shop = f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
-        sources.write_text(shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n', "utf-8")
-        given = {"SOURCES_FILE": sources, "DOOR_PORT": 0, **{name.upper(): it for name, it in settings.items()}}
+        sources.write_text(
+            shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n',
+            "utf-8",
+        )
+        given = {
+            "SOURCES_FILE": sources,
+            "DOOR_PORT": 0,
+            **{name.upper(): it for name, it in settings.items()},
+        }
         self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": servers,
@@ -52,10 +65,23 @@ class DoorProcess:
 
     def start(self, *, await_ready: bool = True) -> None:
         self.log_file = self._folder / f"door-{time.monotonic_ns()}.log"  # of this start alone
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        launch = [
+            sys.executable,
+            "-I",
+            "-S",
+            launch_file,
+            "--parent",
+            str(os.getpid()),
+            "--signal",
+            "9",
+            "--",
+        ]
         with self.log_file.open("ab") as out:
             self.child = subprocess.Popen(
-                [*launch, sys.executable, "-m", *self._module], stderr=out, env=self.environment, cwd=ROOT
+                [*launch, sys.executable, "-m", *self._module],
+                stderr=out,
+                env=self.environment,
+                cwd=ROOT,
             )
         until = time.monotonic() + START_S
         while not (opened := [line for line in self.said() if line.get("event") == "opened"]):
@@ -63,7 +89,9 @@ class DoorProcess:
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{opened[-1]['port']}", timeout=30)
-        self.health = httpx.Client(base_url=f"http://127.0.0.1:{opened[-1]['health_port']}", timeout=30)
+        self.health = httpx.Client(
+            base_url=f"http://127.0.0.1:{opened[-1]['health_port']}", timeout=30
+        )
         while await_ready and self.health.get("/readyz").status_code != 200:
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
@@ -75,7 +103,10 @@ class DoorProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.client.close()
         self.health.close()
@@ -85,13 +116,17 @@ class DoorProcess:
 
     def mark(self) -> None:
         """What is kept from now on counts."""
-        self.begin = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
+        self.begin = {
+            number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()
+        }
 
     def send(
         self, body: bytes, *, topic: str = "order.updated", secret: str = SECRET, **headers: str
     ) -> httpx.Response:
         more = {name.replace("_", "-"): text for name, text in headers.items()}
-        return self.client.post(f"/hooks/{self.slug}", content=body, headers=signed(body, secret, topic) | more)
+        return self.client.post(
+            f"/hooks/{self.slug}", content=body, headers=signed(body, secret, topic) | more
+        )
 
     def stop(self) -> int:
         self.child.send_signal(signal.SIGTERM)
@@ -117,17 +152,27 @@ class DoorProcess:
         return self.log_file.read_text("utf-8", "replace")
 
     def said(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [
+            json.loads(line)
+            for line in self.log().splitlines()
+            if line.startswith("{") and line.endswith("}")
+        ]
 
     def kept(self) -> list[Record]:
         """What stands in Kafka of this door's shop since the mark."""
         ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
-        settings = {"bootstrap.servers": self._servers, "group.id": "door tests", "enable.auto.commit": False}
+        settings = {
+            "bootstrap.servers": self._servers,
+            "group.id": "door tests",
+            "enable.auto.commit": False,
+        }
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})
         found: list[Record] = []
         try:
-            consumer.assign([TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted])
+            consumer.assign(
+                [TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted]
+            )
             until = time.monotonic() + 120
             while wanted:
                 assert time.monotonic() < until

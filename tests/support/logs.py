@@ -22,7 +22,9 @@ def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, 
     return read_lanes(bootstrap_servers, {lane: (it.low, it.high) for lane, it in extents.items()})
 
 
-def read_lanes(bootstrap_servers: str, ends: Mapping[LaneKey, tuple[int, int]]) -> dict[LaneKey, list[Record]]:
+def read_lanes(
+    bootstrap_servers: str, ends: Mapping[LaneKey, tuple[int, int]]
+) -> dict[LaneKey, list[Record]]:
     """These partitions, whose (low, high) were seen before."""
     logs: dict[LaneKey, list[Record]] = {lane: [] for lane in ends}
     wanted = {lane for lane, (low, high) in ends.items() if high > low}
@@ -42,6 +44,8 @@ def read_lanes(bootstrap_servers: str, ends: Mapping[LaneKey, tuple[int, int]]) 
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
-            for lane, records in sorted_out([it for it in messages if it.error() is None]).records.items():
+            for lane, records in sorted_out(
+                [it for it in messages if it.error() is None]
+            ).records.items():
                 logs[lane] += records
     return logs

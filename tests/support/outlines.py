@@ -44,7 +44,10 @@ class Contours(BasePen):  # type: ignore[misc]  # fontTools ships no types
         for at in range(1, STEPS + 1):
             t = at / STEPS
             parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-            x, y = (sum(w * p[i] for w, p in zip(parts, (begin, pt1, pt2, pt3), strict=True)) for i in (0, 1))
+            x, y = (
+                sum(w * p[i] for w, p in zip(parts, (begin, pt1, pt2, pt3), strict=True))
+                for i in (0, 1)
+            )
             self.found[-1].append((x, y))
 
 
@@ -56,7 +59,9 @@ class Reference:
     boxes: Sequence[Box]
 
 
-def reference(face: hb.Face, text: str, em: float, *, weight: int | None = None, language: str = "en") -> Reference:
+def reference(
+    face: hb.Face, text: str, em: float, *, weight: int | None = None, language: str = "en"
+) -> Reference:
     """`em`: pixels of the font's size. `weight`: of a variable font."""
     font, buffer = hb.Font(face), hb.Buffer()
     if weight is not None:
@@ -72,7 +77,12 @@ def reference(face: hb.Face, text: str, em: float, *, weight: int | None = None,
         pen = Contours()
         font.draw_glyph_with_pen(info.codepoint, pen)
         dx, dy = x + place.x_offset, place.y_offset
-        glyphs.append([[((px + dx) * scale, -(py + dy) * scale) for px, py in contour] for contour in pen.found])
+        glyphs.append(
+            [
+                [((px + dx) * scale, -(py + dy) * scale) for px, py in contour]
+                for contour in pen.found
+            ]
+        )
         x += place.x_advance
     image, (left, top) = filled([contour for glyph in glyphs for contour in glyph])
     boxes = [bounds(glyph) for glyph in glyphs if glyph]
@@ -101,7 +111,9 @@ def filled(contours: Sequence[Sequence[Point]]) -> tuple[Image.Image, Point]:
 
 
 def area(points: Sequence[Point]) -> float:
-    return sum(x * v - u * y for (x, y), (u, v) in zip(points, [*points[1:], points[0]], strict=True))
+    return sum(
+        x * v - u * y for (x, y), (u, v) in zip(points, [*points[1:], points[0]], strict=True)
+    )
 
 
 def renderers(pdf: bytes, dpi: float) -> Iterator[tuple[str, Image.Image]]:
@@ -127,7 +139,9 @@ def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
     for box in wanted.boxes:
         place = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
         one, other = ours.crop(place), theirs.crop(place)
-        found.append(darkness(ImageChops.invert(ImageChops.difference(one, other))) / max(1, darkness(other)))
+        found.append(
+            darkness(ImageChops.invert(ImageChops.difference(one, other))) / max(1, darkness(other))
+        )
     return found
 
 

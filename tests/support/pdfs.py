@@ -16,7 +16,10 @@ from fontTools.ttLib import TTFont
 BFCHAR = re.compile(rb"<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]*)>")
 BFRANGE = re.compile(rb"<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]+)>\s*<([0-9a-fA-F]*)>")
 
-NAMESPACES = {"dc": "http://purl.org/dc/elements/1.1/", "pdfuaid": "http://www.aiim.org/pdfua/ns/id/"}
+NAMESPACES = {
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "pdfuaid": "http://www.aiim.org/pdfua/ns/id/",
+}
 Id = tuple[int, int]
 Line = tuple[float, float, tuple[tuple[int, int], ...]]
 
@@ -36,16 +39,26 @@ class Embedded:
     widths: dict[int, float]
     program: TTFont
     is_plain: bool  # codes are glyphs; else it is WeasyPrint's own, for letters that no font has
-    numbers: bytes  # two bytes a code: which glyph of the program it is; empty where they are the same
+    numbers: (
+        bytes  # two bytes a code: which glyph of the program it is; empty where they are the same
+    )
 
     def name_of(self, glyph: int) -> str:
-        number = int.from_bytes(self.numbers[2 * glyph : 2 * glyph + 2], "big") if self.numbers else glyph
+        number = (
+            int.from_bytes(self.numbers[2 * glyph : 2 * glyph + 2], "big")
+            if self.numbers
+            else glyph
+        )
         name: str = self.program.getGlyphOrder()[number]
         return name
 
     def advance(self, glyph: int) -> float:
         """In thousandths of the size, of the program itself."""
-        return 1000 * self.program["hmtx"].metrics[self.name_of(glyph)][0] / self.program["head"].unitsPerEm  # type: ignore[no-any-return]  # fontTools' tables have no types
+        return (
+            1000
+            * self.program["hmtx"].metrics[self.name_of(glyph)][0]
+            / self.program["head"].unitsPerEm
+        )  # type: ignore[no-any-return]  # fontTools' tables have no types
 
     def has_outline(self, glyph: int) -> bool:
         if "glyf" not in self.program:
@@ -55,7 +68,10 @@ class Embedded:
 
 
 def fonts_of(page: pikepdf.Page) -> dict[str, Embedded]:
-    return {name: embedded(font) for name, font in page.Resources.get("/Font", pikepdf.Dictionary()).items()}
+    return {
+        name: embedded(font)
+        for name, font in page.Resources.get("/Font", pikepdf.Dictionary()).items()
+    }
 
 
 def embedded(font: pikepdf.Object) -> Embedded:
@@ -67,14 +83,17 @@ def embedded(font: pikepdf.Object) -> Embedded:
     is_plain = isinstance(font.Encoding, pikepdf.Name) and font.Encoding == "/Identity-H"
     numbers = inner.get("/CIDToGIDMap", pikepdf.Name("/Identity"))
     packed = numbers.read_bytes() if isinstance(numbers, pikepdf.Stream) else b""
-    return Embedded(unicode_of(font.ToUnicode.read_bytes()), widths_of(list(inner.W)), program, is_plain, packed)
+    return Embedded(
+        unicode_of(font.ToUnicode.read_bytes()), widths_of(list(inner.W)), program, is_plain, packed
+    )
 
 
 def unicode_of(cmap: bytes) -> dict[int, str]:
     said: dict[int, str] = {}
     for block in re.findall(rb"beginbfchar(.*?)endbfchar", cmap, re.DOTALL):
         said |= {
-            int(glyph, 16): bytes.fromhex(text.decode()).decode("utf-16-be") for glyph, text in BFCHAR.findall(block)
+            int(glyph, 16): bytes.fromhex(text.decode()).decode("utf-16-be")
+            for glyph, text in BFCHAR.findall(block)
         }
     for block in re.findall(rb"beginbfrange(.*?)endbfrange", cmap, re.DOTALL):
         for first, last, text in BFRANGE.findall(block):
@@ -112,7 +131,10 @@ def glyphs_of(page: pikepdf.Page) -> set[tuple[str, int]]:
             for part in operands[0]:
                 if isinstance(part, pikepdf.String):
                     codes = bytes(part)
-                    found |= {(font, int.from_bytes(codes[at : at + 2], "big")) for at in range(0, len(codes), 2)}
+                    found |= {
+                        (font, int.from_bytes(codes[at : at + 2], "big"))
+                        for at in range(0, len(codes), 2)
+                    }
     return found
 
 
@@ -121,7 +143,9 @@ def marks_of(page: pikepdf.Page) -> list[int]:
     return [
         int(operands[1].MCID)
         for operator, operands in operators(page)
-        if operator == "BDC" and isinstance(operands[1], pikepdf.Dictionary) and "/MCID" in operands[1]
+        if operator == "BDC"
+        and isinstance(operands[1], pikepdf.Dictionary)
+        and "/MCID" in operands[1]
     ]
 
 
@@ -189,7 +213,9 @@ def moves(parts: Any) -> Iterator[tuple[int, int]]:
     for part in parts:
         if isinstance(part, pikepdf.String):
             codes = bytes(part)
-            yield from ((int.from_bytes(codes[at : at + 2], "big"), 0) for at in range(0, len(codes), 2))
+            yield from (
+                (int.from_bytes(codes[at : at + 2], "big"), 0) for at in range(0, len(codes), 2)
+            )
         elif round(float(part)):
             yield -1, round(1000 * float(part))
 

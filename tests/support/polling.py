@@ -25,11 +25,15 @@ WAIT_S = 120.0
 
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> SourceConfig:
-    polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(**more)
+    polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
+        **more
+    )
     return SourceConfig(slug, vendors.KINDS["woocommerce"], (), polled=polled)
 
 
-def stripe_shop(vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop") -> SourceConfig:
+def stripe_shop(
+    vendor: FakeStripe, slug: str = "payments", orders_of: str = "shop"
+) -> SourceConfig:
     return SourceConfig(
         slug,
         vendors.KINDS["stripe"],
@@ -67,7 +71,9 @@ class Poller:
             at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
             output = event.encode(time=at, traceparent=None)
             assert output.topic == TOPIC
-            self.records.append(Record(TOPIC, 0, len(self.records), 0, output.key, output.value, output.headers))
+            self.records.append(
+                Record(TOPIC, 0, len(self.records), 0, output.key, output.value, output.headers)
+            )
         return len(events)
 
     def await_answers(self) -> None:

@@ -47,7 +47,10 @@ class Proxy:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with suppress(OSError):
             self._door.shutdown(socket.SHUT_RDWR)
@@ -62,7 +65,9 @@ class Proxy:
         with suppress(OSError):
             while True:
                 client, _ = self._door.accept()
-                threading.Thread(target=self._serve, args=(client,), name="proxy connection", daemon=True).start()
+                threading.Thread(
+                    target=self._serve, args=(client,), name="proxy connection", daemon=True
+                ).start()
 
     def _serve(self, client: socket.socket) -> None:
         try:

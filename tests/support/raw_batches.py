@@ -26,16 +26,28 @@ def blanks_that_cannot_be_unpacked(key: bytes, blanks: int, *, records: int = 1)
     for number in range(records):
         before = b"\0" + _varint(0) + _varint(number) + _varint(len(key)) + key + _varint(blanks)
         after = _varint(0)  # no headers
-        pieces += [_raw(_varint(len(before) + blanks + len(after)) + before), _run_of(b" ", blanks), _raw(after)]
+        pieces += [
+            _raw(_varint(len(before) + blanks + len(after)) + before),
+            _run_of(b" ", blanks),
+            _raw(after),
+        ]
     window_of_128_kib = bytes([0x00, 7 << 3])
-    frame = struct.pack("<I", ZSTD_MAGIC) + window_of_128_kib + b"".join(pieces) + _block(b"", RAW_BLOCK, 0, last=True)
+    frame = (
+        struct.pack("<I", ZSTD_MAGIC)
+        + window_of_128_kib
+        + b"".join(pieces)
+        + _block(b"", RAW_BLOCK, 0, last=True)
+    )
     return batch(frame, compression=ZSTD, records=records)
 
 
 def batch(content: bytes, *, compression: int, records: int) -> bytes:
     """A record batch of format 2 around records that are already packed."""
     now = int(time.time() * 1_000)
-    checked = struct.pack(">hiqqqhii", compression, records - 1, now, now, NO_PRODUCER, -1, -1, records) + content
+    checked = (
+        struct.pack(">hiqqqhii", compression, records - 1, now, now, NO_PRODUCER, -1, -1, records)
+        + content
+    )
     rest = struct.pack(">ibI", -1, 2, _crc32c(checked)) + checked
     return struct.pack(">qi", 0, len(rest)) + rest
 
@@ -58,14 +70,21 @@ def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
 def _answer(servers: str, topic: str, partition: int, packed: bytes) -> tuple[int, int]:
     """One request: the broker's error code, and the batch's first offset."""
     body = struct.pack(">hhi", -1, ACKS_ALL, TIMEOUT_MS)  # no transactional id
-    body += struct.pack(">i", 1) + _text(topic) + struct.pack(">iii", 1, partition, len(packed)) + packed
+    body += (
+        struct.pack(">i", 1)
+        + _text(topic)
+        + struct.pack(">iii", 1, partition, len(packed))
+        + packed
+    )
     request = struct.pack(">hhi", PRODUCE, PRODUCE_VERSION, 1) + _text("stubline-test") + body
     host, _, port = servers.partition(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
         (length,) = struct.unpack(">i", _received(connection, 4))
         answer = _received(connection, length)
-    at = 4 + 4 + 2 + len(topic) + 4 + 4  # correlation id, topics, the topic's name, partitions, the partition
+    at = (
+        4 + 4 + 2 + len(topic) + 4 + 4
+    )  # correlation id, topics, the topic's name, partitions, the partition
     error, offset = struct.unpack_from(">hq", answer, at)
     return int(error), int(offset)
 

@@ -36,7 +36,11 @@ SIZES = ("a5", "a4", "phone")
 SHEETS = tuple(f"{design}-{size}" for design in DESIGNS for size in SIZES)
 AT = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
 SPRING = CampaignFacts(
-    "spring", "Spring Draw", "Saturday, 6 March 2027, 19:30 (Europe/Dublin)", "Example Hall, Dublin", "#8c1d40"
+    "spring",
+    "Spring Draw",
+    "Saturday, 6 March 2027, 19:30 (Europe/Dublin)",
+    "Example Hall, Dublin",
+    "#8c1d40",
 )
 ADA = {
     "number": "R-000123",
@@ -69,7 +73,9 @@ class Cupboard:
     def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if digest not in self.kits:
-            self.kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
+            self.kits[digest] = faces.compiled(
+                font.content, font.index, font.family, characters, tags
+            )
         return self.kits[digest]
 
 
@@ -118,12 +124,16 @@ class Press:
         if key not in self.tried:
             fitted, odd = self.given(texts)
             short = {name: text[:CHARS_MAX] for name, text in odd.items()}
-            trial = FittingTrial(self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules))
+            trial = FittingTrial(
+                self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules)
+            )
             self.tried[key] = trial.fitted()
         return self.tried[key]
 
 
-def written(sheet: Sheet, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]) -> bytes:
+def written(
+    sheet: Sheet, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]
+) -> bytes:
     pdf: bytes = sheet.lay(given, square).document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
     return pdf
 
@@ -143,14 +153,23 @@ def press(reference: str, facts: CampaignFacts = SPRING) -> Press:
     return pressed(Sheet(DesignLibrary().choose(reference), facts))
 
 
-def press_of(design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING) -> Press:
+def press_of(
+    design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING
+) -> Press:
     """Of a design that a test made. Raises what a check raises."""
     return pressed(sheet_of(design, size, language, facts))
 
 
-def sheet_of(design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING) -> Sheet:
+def sheet_of(
+    design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING
+) -> Sheet:
     manifest = design.manifest
-    return Sheet(DesignVariant(design, size or next(iter(manifest.sizes)), language or manifest.languages[0]), facts)
+    return Sheet(
+        DesignVariant(
+            design, size or next(iter(manifest.sizes)), language or manifest.languages[0]
+        ),
+        facts,
+    )
 
 
 MANIFEST = """\
@@ -234,7 +253,10 @@ def ticket(at: int = 0, /, **changes: str) -> TicketPage:
 
 
 def paper(
-    *pages: TicketPage, order: str = "7001", purchaser: str = "Grace Hopper", email: str = "g@example.org"
+    *pages: TicketPage,
+    order: str = "7001",
+    purchaser: str = "Grace Hopper",
+    email: str = "g@example.org",
 ) -> Document:
     return Document(order, purchaser, email, pages, AT)
 
@@ -242,7 +264,9 @@ def paper(
 # One that is stamped, and one that WeasyPrint has to set, twice.
 SAMPLES = {
     "one": paper(ticket()),
-    "all set whole": paper(*(ticket(at, holder=ODD[name]) for at, name in enumerate(("Cyrillic", "Greek")))),
+    "all set whole": paper(
+        *(ticket(at, holder=ODD[name]) for at, name in enumerate(("Cyrillic", "Greek")))
+    ),
 }
 
 
@@ -254,12 +278,16 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
         key = plate_key(chosen, facts)
         if made.shelf.plate(key) is None:
             modules = made.shelf.stencil().side
-            made.shelf.put_plate(key, compiler.compiled(Sheet(chosen, facts), made.shelf.kit_of, modules=modules))
+            made.shelf.put_plate(
+                key, compiler.compiled(Sheet(chosen, facts), made.shelf.kit_of, modules=modules)
+            )
     return made
 
 
 def picture(pdf: bytes, dpi: float, page: int = 0) -> Image.Image:
-    shown: Image.Image = pypdfium2.PdfDocument(pdf)[page].render(scale=dpi / 72).to_pil().convert("RGB")
+    shown: Image.Image = (
+        pypdfium2.PdfDocument(pdf)[page].render(scale=dpi / 72).to_pil().convert("RGB")
+    )
     return shown
 
 
@@ -276,7 +304,9 @@ def difference(one: Image.Image, other: Image.Image, tolerance: int) -> tuple[in
         return 0, 0
     red, green, blue = differing.crop(box).split()
     counts = ImageChops.lighter(ImageChops.lighter(red, green), blue).histogram()
-    return max((level for level, count in enumerate(counts) if count), default=0), sum(counts[tolerance + 1 :])
+    return max((level for level, count in enumerate(counts) if count), default=0), sum(
+        counts[tolerance + 1 :]
+    )
 
 
 def text_of(pdf: bytes, page: int = 0) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing_extensions import override
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-TOGETHER = ("tests/acceptance/", "tests/protocol/laws/")  # share one pipeline; wait together for sessions to end
+TOGETHER = (
+    "tests/acceptance/",
+    "tests/protocol/laws/",
+)  # share one pipeline; wait together for sessions to end
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # its base has no types

@@ -74,11 +74,15 @@ class Databases:
         return make_conninfo(self.url, dbname=name)
 
     def _create(self, name: str, template: str) -> None:
-        statement = sql.SQL("create database {} template {}").format(sql.Identifier(name), sql.Identifier(template))
+        statement = sql.SQL("create database {} template {}").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
         self._execute(statement)
 
     def _drop(self, name: str) -> None:
-        self._execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+        self._execute(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+        )
 
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:

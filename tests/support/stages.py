@@ -13,7 +13,15 @@ import psycopg
 from psycopg.rows import dict_row
 
 from schemas.envelope import Output, Snapshot
-from schemas.orders import DecidedLine, Line, OrderDecided, OrderObserved, Person, Storefront, TicketsChanged
+from schemas.orders import (
+    DecidedLine,
+    Line,
+    OrderDecided,
+    OrderObserved,
+    Person,
+    Storefront,
+    TicketsChanged,
+)
 from services.approval import worker as approval
 from services.approval.settings import ApprovalSettings, Policies, policies
 from services.issuer import worker as issuer
@@ -42,7 +50,12 @@ def said(outcomes: Sequence[Outcome]) -> list[Output]:
 
 
 def observed(
-    order: str, *history: str, sequence: int = 1, quantity: int = 1, is_deleted: bool = False, **more: Any
+    order: str,
+    *history: str,
+    sequence: int = 1,
+    quantity: int = 1,
+    is_deleted: bool = False,
+    **more: Any,
 ) -> OrderObserved:
     """As ingest tells an order whose shop told these statuses, a minute apart; none: only a deletion is known."""
     at = {status: DAWN + timedelta(minutes=place) for place, status in enumerate(history)}
@@ -66,7 +79,9 @@ def observed(
 
 def decided(order: str, quantity: int, *, sequence: int = 1, sku: str = "RFL") -> OrderDecided:
     buyer = Person(name="Ada Example", email=f"{order}@example.org")
-    line = DecidedLine(line_id="1", product_id="7", sku=sku, name="Raffle", quantity=quantity, holder=buyer)
+    line = DecidedLine(
+        line_id="1", product_id="7", sku=sku, name="Raffle", quantity=quantity, holder=buyer
+    )
     return OrderDecided(
         key=f"shop:{order}",
         generation=1,
@@ -80,7 +95,14 @@ def decided(order: str, quantity: int, *, sequence: int = 1, sku: str = "RFL") -
 
 
 def raffle(**changed: Any) -> CampaignDefinition:
-    content = {"id": "raffle", "name": "Raffle", "sources": ["shop"], "skus": ["RFL"], "prefix": "R-", "padding": 4}
+    content = {
+        "id": "raffle",
+        "name": "Raffle",
+        "sources": ["shop"],
+        "skus": ["RFL"],
+        "prefix": "R-",
+        "padding": 4,
+    }
     return CampaignDefinition.model_validate(content | changed)
 
 
@@ -115,8 +137,14 @@ class Stages:
     def apply(self, *definitions: CampaignDefinition) -> CommandResult:
         return CampaignCommands(self.session, OperatorCommand("tester", uuid4())).apply(definitions)
 
-    def rows(self, statement: str, arguments: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
-        return self.session.cursor(row_factory=dict_row).execute(statement.encode(), arguments).fetchall()
+    def rows(
+        self, statement: str, arguments: Mapping[str, object] | None = None
+    ) -> list[dict[str, Any]]:
+        return (
+            self.session.cursor(row_factory=dict_row)
+            .execute(statement.encode(), arguments)
+            .fetchall()
+        )
 
     def tickets(self, order: str | None = None, status: str = "Active") -> list[str]:
         """Numbers, by order, line and ordinal."""

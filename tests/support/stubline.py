@@ -67,7 +67,9 @@ class Stubline:
     store: Store
     mail: Mail
     database_url: str
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(int(time.time()) % 100_000 * 1_000))
+    numbers: Iterator[int] = field(
+        default_factory=lambda: itertools.count(int(time.time()) % 100_000 * 1_000)
+    )
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
     _heads: dict[Path, EmailMessage] = field(
         default_factory=dict
@@ -83,7 +85,12 @@ class Stubline:
             for place, (sku, quantity) in enumerate((quantities or {"RFL": 1}).items())
         )
         created = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-        return Order(source, Purchase(number, "Ada Example", f"buyer{number}@example.org", items), created, created)
+        return Order(
+            source,
+            Purchase(number, "Ada Example", f"buyer{number}@example.org", items),
+            created,
+            created,
+        )
 
     def paid_order(self, quantity: int = 1, *, sku: str = "RFL", source: str = "shop") -> Order:
         """Completed, and not yet told."""
@@ -113,7 +120,9 @@ class Stubline:
     def restore(self, order: Order) -> None:
         self.post(order.source, "order.restored", order.body)
 
-    def post(self, source: str, topic: str, body: bytes, *, times: int = 1, at_once: bool = False) -> None:
+    def post(
+        self, source: str, topic: str, body: bytes, *, times: int = 1, at_once: bool = False
+    ) -> None:
         url, signed = f"{self.services.door}/hooks/{source}", headers(SECRET, topic, body)
 
         def once(_number: int) -> int:
@@ -151,11 +160,15 @@ class Stubline:
             self.store = open_store(self.database_url, self.store.bootstrap_servers)
             return {"database": 1}
         due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
-        untold = self.value("select count(*) from delivery.orders where dirty_since is not null")  # the next tick's
+        untold = self.value(
+            "select count(*) from delivery.orders where dirty_since is not null"
+        )  # the next tick's
         return found | ({"jobs": due} if due else {}) | ({"untold": untold} if untold else {})
 
     def rows(self, statement: str, **arguments: object) -> list[dict[str, Any]]:
-        with psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection:
+        with psycopg.connect(
+            self.database_url, row_factory=dict_row, autocommit=True
+        ) as connection:
             return connection.execute(statement.encode(), arguments).fetchall()
 
     def value(self, statement: str, **arguments: object) -> int:
@@ -172,12 +185,16 @@ class Stubline:
         )
 
     def state_of(self, order: Order) -> str | None:
-        rows = self.rows("select state from approval.orders where order_id = %(order)s", order=order.order_id)
+        rows = self.rows(
+            "select state from approval.orders where order_id = %(order)s", order=order.order_id
+        )
         return rows[0]["state"] if rows else None
 
     def mails_to(self, order: Order) -> list[EmailMessage]:
         self.sent()
-        files = [file for file, head in self._heads.items() if order.purchase.email in str(head["To"])]
+        files = [
+            file for file, head in self._heads.items() if order.purchase.email in str(head["To"])
+        ]
         return [PARSER.parsebytes(file.read_bytes()) for file in files]
 
     def sent(self) -> dict[str, list[str]]:
@@ -195,8 +212,12 @@ class Stubline:
     def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """`stubline ...`, as a process of its own."""
         program = [str(Path(sys.executable).with_name("stubline")), *map(str, arguments)]
-        environment = environment_of_command({**os.environ, **self.services.environment}, str(arguments[0]))
-        return subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        environment = environment_of_command(
+            {**os.environ, **self.services.environment}, str(arguments[0])
+        )
+        return subprocess.run(
+            program, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
 
     def conservation_gap(self) -> int:
         """Records without an outcome, and offsets stepped over, of which this log has none."""
@@ -281,7 +302,9 @@ def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Itera
         "STUBLINE_DELIVERY_RETRY_MIN_MS": "200",
     }
     if partitions is not None:
-        BrokerAdmin(stack.bootstrap_servers).repair([replace(topic, partitions=partitions) for topic in all_topics()])
+        BrokerAdmin(stack.bootstrap_servers).repair(
+            [replace(topic, partitions=partitions) for topic in all_topics()]
+        )
     migrate = ["migrate"] if partitions is None else ["migrate", "--database-only"]
     for command in (migrate, ["campaigns", "apply", str(files["campaigns"])]):
         program = str(Path(sys.executable).with_name("stubline"))

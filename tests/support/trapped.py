@@ -15,7 +15,9 @@ from tests.support.proxy import Proxy
 from tests.support.stubline import Stubline
 
 SENDERS = ("sender-1", "sender-2")
-QUICK_DELIVERY_MS = 1_000  # of a producer that gives an output up; the services' own default is ten times that
+QUICK_DELIVERY_MS = (
+    1_000  # of a producer that gives an output up; the services' own default is ten times that
+)
 DEFAULT_DELIVERY_MS = 10_000
 
 
@@ -56,7 +58,10 @@ class Trapped:
 
 
 def until(
-    what: str, done: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None, seconds: float = 300
+    what: str,
+    done: Callable[[], bool],
+    meanwhile: Callable[[], object] = lambda: None,
+    seconds: float = 300,
 ) -> None:
     """Waits for it, and does something between two looks; else it fails and says what for."""
     end = time.monotonic() + seconds
@@ -71,12 +76,20 @@ def trapped(stubline: Stubline, folder: Path) -> Iterator[Trapped]:
     """They are started anew with traps and networks, and afterwards as they were."""
     programs = stubline.services.programs
     with ExitStack() as stack:
-        proxies = {name: stack.enter_context(Proxy(stubline.database_url)) for name in (*STAGES, *SENDERS)}
-        found = Trapped(stubline, {stage: Trap(folder / f"{stage}.trap") for stage in STAGES}, proxies)
+        proxies = {
+            name: stack.enter_context(Proxy(stubline.database_url)) for name in (*STAGES, *SENDERS)
+        }
+        found = Trapped(
+            stubline, {stage: Trap(folder / f"{stage}.trap") for stage in STAGES}, proxies
+        )
 
         def start(name: str, *, is_trapped: bool) -> None:
             url = proxies[name].url(stubline.database_url) if is_trapped else stubline.database_url
-            settings, module, arguments = {"DATABASE_URL": url}, f"services.{name}", tuple[str, ...]()
+            settings, module, arguments = (
+                {"DATABASE_URL": url},
+                f"services.{name}",
+                tuple[str, ...](),
+            )
             if name in SENDERS:
                 module = "services.delivery.sender"
             else:

@@ -21,13 +21,27 @@ def faults(files: Mapping[str, bytes], folder: Path) -> dict[str, list[str]]:
     for at, pdf in enumerate(files.values()):
         (folder / f"{at}.pdf").write_bytes(pdf)
     jars = fetched(STATE / "verapdf", VERAPDF_LOCK)
-    command = [find_java(), "-Djava.awt.headless=true", "-cp", f"{jars}/*", MAIN, "--flavour", "ua1"]
+    command = [
+        find_java(),
+        "-Djava.awt.headless=true",
+        "-cp",
+        f"{jars}/*",
+        MAIN,
+        "--flavour",
+        "ua1",
+    ]
     paths = [str(folder / f"{at}.pdf") for at in range(len(files))]
     done = subprocess.run(
-        [*command, "--format", "text", "-v", *paths], capture_output=True, text=True, check=False, cwd=folder
+        [*command, "--format", "text", "-v", *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
     )
     found = list(VERDICT.finditer(done.stdout))
-    assert len(found) == len(files), f"veraPDF gave {len(found)} verdicts of {len(files)}:\n{done.stdout}{done.stderr}"
+    assert len(found) == len(files), (
+        f"veraPDF gave {len(found)} verdicts of {len(files)}:\n{done.stdout}{done.stderr}"
+    )
     names, told = list(files), dict[str, list[str]]()
     for at, verdict in enumerate(found):
         end = found[at + 1].start() if at + 1 < len(found) else len(done.stdout)

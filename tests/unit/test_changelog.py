@@ -11,7 +11,9 @@ KINDS = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text("utf-8"),
 
 def test_every_fragment_has_an_issue_and_a_kind() -> None:
     names = [path.name for path in FOLDER.iterdir() if path.name != "README.md"]
-    assert [name for name in names if not re.fullmatch(rf"\d+\.({'|'.join(KINDS)})\.md", name)] == []
+    assert [
+        name for name in names if not re.fullmatch(rf"\d+\.({'|'.join(KINDS)})\.md", name)
+    ] == []
 
 
 def test_every_fragment_is_one_paragraph() -> None:

@@ -23,7 +23,9 @@ RUNBOOK = (ROOT / "deploy" / "runbooks" / "errors.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^##? |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 import_everything()
-CODES = sorted(code for code, kind in catalogue().items() if kind.__module__.startswith("services."))
+CODES = sorted(
+    code for code, kind in catalogue().items() if kind.__module__.startswith("services.")
+)
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:
@@ -37,7 +39,9 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
 def test_every_error_has_a_section_with_all_its_parts(code: str) -> None:
     section = SECTIONS.get(code, "")
     assert [
-        heading for heading in HEADINGS if not re.search(rf"^\*\*{heading}\.\*\*\s+[^*\s]", section, re.MULTILINE)
+        heading
+        for heading in HEADINGS
+        if not re.search(rf"^\*\*{heading}\.\*\*\s+[^*\s]", section, re.MULTILINE)
     ] == []
 
 
@@ -47,8 +51,14 @@ def test_no_section_is_left_of_an_error_that_is_gone() -> None:
 
 def told() -> Iterator[str]:
     """Each command that a page, a next step or a help text tells its reader to type."""
-    texts = {path.name: path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md") if path.name != "commands.md"}
-    texts |= {path.name: path.read_text("utf-8") for path in (ROOT / "deploy" / "runbooks").rglob("*.md")}
+    texts = {
+        path.name: path.read_text("utf-8")
+        for path in (ROOT / "docs").rglob("*.md")
+        if path.name != "commands.md"
+    }
+    texts |= {
+        path.name: path.read_text("utf-8") for path in (ROOT / "deploy" / "runbooks").rglob("*.md")
+    }
     texts |= {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
     texts |= {code: kind.next_step for code, kind in catalogue().items()}
     for text in texts.values():

@@ -21,7 +21,9 @@ MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 500, 500, 40
 # path, or path and function: (its lines now, why). Larger fails; smaller asks to lower the number here.
 EXCEPTIONS: dict[str, tuple[int, str]] = {}
 
-BUSINESS = frozenset({"order", "orders", "ticket", "tickets", "campaign", "campaigns", "buyer", "holder", "invoice"})
+BUSINESS = frozenset(
+    {"order", "orders", "ticket", "tickets", "campaign", "campaigns", "buyer", "holder", "invoice"}
+)
 STORES = frozenset(
     {"store.py", "ledger.py", "operate.py", "migrate.py", "session.py"}
 )  # the only modules that may load statements
@@ -38,12 +40,24 @@ REGISTRY = re.compile(
 MACHINE = re.compile(r"(?<![\w.$~-])/(?:root|home/\w+|work|Users/\w+)/[\w.-]")
 # "XXX", quoted, is ISO 4217's code for no currency.
 UNFINISHED = re.compile(r"\b(TODO|FIXME|(?<![\x22`])XXX|HACK|NotImplementedError)\b")
-BARE_IGNORE = re.compile(r"# noqa(?!: [A-Z]+\d+(?:, ?[A-Z]+\d+)* - \S)|# type: ignore(?!\[[\w, -]+\]  ?# \S)")
+BARE_IGNORE = re.compile(
+    r"# noqa(?!: [A-Z]+\d+(?:, ?[A-Z]+\d+)* - \S)|# type: ignore(?!\[[\w, -]+\]  ?# \S)"
+)
 
 
 def tracked(*patterns: str) -> list[Path]:
     """Files of the project as git knows them, new ones too: nobody's caches, no virtual environment."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *patterns,
+    ]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return sorted({ROOT / name for name in listed if (ROOT / name).is_file()})
 
@@ -110,7 +124,9 @@ def identifiers(path: Path) -> Iterator[str]:
 
 
 def test_the_runtime_knows_no_business_word() -> None:
-    runtime_sql = [path for path in SQL if "services/runtime/" in named(path) or path.name.startswith("0001_")]
+    runtime_sql = [
+        path for path in SQL if "services/runtime/" in named(path) or path.name.startswith("0001_")
+    ]
     spoken = {
         f"{named(path)}: {identifier}"
         for path in [*RUNTIME, *runtime_sql]
@@ -147,14 +163,20 @@ def test_sql_stands_in_sql_files() -> None:
 
 
 def test_statements_are_loaded_by_stores_only() -> None:
-    loading = [path for path in OURS if re.search(r"^\w+ = sql\.load\(", path.read_text("utf-8"), re.MULTILINE)]
+    loading = [
+        path
+        for path in OURS
+        if re.search(r"^\w+ = sql\.load\(", path.read_text("utf-8"), re.MULTILINE)
+    ]
     assert loading
     assert [named(path) for path in loading if path.name not in STORES] == []
 
 
 def test_sql_files_stand_with_their_store_or_among_the_migrations() -> None:
     astray = [
-        named(p) for p in SQL if p.parent.name not in {"queries", "migrations"} and not named(p).startswith("tests/")
+        named(p)
+        for p in SQL
+        if p.parent.name not in {"queries", "migrations"} and not named(p).startswith("tests/")
     ]
     assert not astray
 
@@ -165,7 +187,9 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
         f"{named(path)}: {found[0]}"
         for path in SQL
         if path.parent.name == "queries"
-        for found in re.finditer(r"%\(\w+\)[sbt](?!::\w)", re.sub(r"--.*", "", path.read_text("utf-8")))
+        for found in re.finditer(
+            r"%\(\w+\)[sbt](?!::\w)", re.sub(r"--.*", "", path.read_text("utf-8"))
+        )
     ]
     assert not bare
 
@@ -173,7 +197,10 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
 def test_every_setting_of_a_lane_is_read_somewhere() -> None:
     """One that nobody reads is a promise that nobody keeps."""
     read = {
-        word for path in RUNTIME if path.name != "settings.py" for word in re.findall(r"\w+", path.read_text("utf-8"))
+        word
+        for path in RUNTIME
+        if path.name != "settings.py"
+        for word in re.findall(r"\w+", path.read_text("utf-8"))
     }
     assert set(LaneSettings.model_fields) - read == set()
 
@@ -193,7 +220,9 @@ def test_no_mocks() -> None:
             and (node.module or "").startswith(("unittest.mock", "mock", "pytest_mock"))
         )
         or (
-            isinstance(node, ast.ImportFrom) and node.module == "unittest" and any(a.name == "mock" for a in node.names)
+            isinstance(node, ast.ImportFrom)
+            and node.module == "unittest"
+            and any(a.name == "mock" for a in node.names)
         )
     ]
     assert not mocking
@@ -202,8 +231,14 @@ def test_no_mocks() -> None:
 def deadlines(path: Path) -> Iterator[int]:
     """Lines at which hypothesis is given a deadline: for one test or for a profile."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Call) and any(keyword.arg == "deadline" for keyword in node.keywords):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if isinstance(node, ast.Call) and any(
+            keyword.arg == "deadline" for keyword in node.keywords
+        ):
+            called = (
+                node.func.attr
+                if isinstance(node.func, ast.Attribute)
+                else getattr(node.func, "id", "")
+            )
             if called in {"settings", "register_profile"}:
                 yield node.lineno
 
@@ -218,7 +253,11 @@ def test_no_test_has_a_deadline_for_an_example() -> None:
 
 @pytest.mark.parametrize(
     ("what", "pattern"),
-    [("a registry's address", REGISTRY), ("a path of one machine", MACHINE), ("unfinished work", UNFINISHED)],
+    [
+        ("a registry's address", REGISTRY),
+        ("a path of one machine", MACHINE),
+        ("unfinished work", UNFINISHED),
+    ],
 )
 def test_no_file_holds(what: str, pattern: re.Pattern[str]) -> None:
     found = []
@@ -227,7 +266,8 @@ def test_no_file_holds(what: str, pattern: re.Pattern[str]) -> None:
             continue
         text = path.read_text("utf-8", errors="replace")
         found += [
-            f"{named(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}" for match in pattern.finditer(text)
+            f"{named(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
+            for match in pattern.finditer(text)
         ]
     assert not found, what
 
@@ -251,7 +291,11 @@ def test_no_service_imports_another() -> None:
             continue
         for module in imports(path):
             target = module.split(".")
-            if target[0] == "services" and len(target) > 1 and target[1] not in {parts[1], "runtime"}:
+            if (
+                target[0] == "services"
+                and len(target) > 1
+                and target[1] not in {parts[1], "runtime"}
+            ):
                 crossing.append(f"{named(path)} imports {module}")
     assert not crossing
 
@@ -269,7 +313,8 @@ def test_every_service_states_its_guarantee() -> None:
         if path.name == "__init__.py" and path.parent.parent == ROOT / "services":
             told = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             assert all(
-                re.search(rf"^{word} ", told, re.MULTILINE) for word in ("In", "Out", "Owns", "Crash", "Does not")
+                re.search(rf"^{word} ", told, re.MULTILINE)
+                for word in ("In", "Out", "Owns", "Crash", "Does not")
             ), named(path)
 
 

@@ -17,11 +17,15 @@ def test_every_configuration_has_an_expectation() -> None:
 
 def test_what_the_readme_says_of_states_is_what_is_expected() -> None:
     rows = re.findall(
-        r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \|", (HERE / "README.md").read_text("utf-8"), re.MULTILINE
+        r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \|",
+        (HERE / "README.md").read_text("utf-8"),
+        re.MULTILINE,
     )
     told: dict[str, int | None] = {}
     for names, counts in rows:
-        numbers = [int(count.replace(",", "")) for count in re.findall(r"\d{1,3}(?:,\d{3})*", counts)]
+        numbers = [
+            int(count.replace(",", "")) for count in re.findall(r"\d{1,3}(?:,\d{3})*", counts)
+        ]
         told.update(zip(re.findall(r"[\w-]+", names), numbers, strict=True))
     assert told == {run.name: run.states for run in RUNS.values() if run.verdict == HOLDS}
 
@@ -35,7 +39,10 @@ def test_a_configuration_that_holds_says_so() -> None:
 @pytest.mark.parametrize(
     ("told", "meant"),
     [
-        ("Error: Invariant I1_NotLost is violated.\nError: The behavior up to this point is:", "I1_NotLost"),
+        (
+            "Error: Invariant I1_NotLost is violated.\nError: The behavior up to this point is:",
+            "I1_NotLost",
+        ),
         ("Error: Action property Epochs is violated.", "Epochs"),
         ("Error: Temporal properties were violated.\n", "temporal"),
         ("Error: Deadlock reached.", "deadlock"),
@@ -48,7 +55,10 @@ def test_what_tlc_says_is_understood(told: str, meant: str) -> None:
 
 def test_no_answer_is_none() -> None:
     assert verdict("java.lang.OutOfMemoryError").startswith("no verdict")
-    assert states("331 states generated, 110,788 distinct states found, 0 states left on queue.") == 110_788
+    assert (
+        states("331 states generated, 110,788 distinct states found, 0 states left on queue.")
+        == 110_788
+    )
 
 
 @pytest.mark.slow

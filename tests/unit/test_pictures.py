@@ -15,7 +15,9 @@ BYTES_MAX = 60_000
 
 def test_the_pictures_show_the_designs_as_they_are() -> None:
     """Their bytes depend on the machine, what they were made from does not."""
-    assert (PICTURES / MADE_FROM).read_text("utf-8") == made_from(), "run `python -m deploy.docs.pictures`"
+    assert (PICTURES / MADE_FROM).read_text("utf-8") == made_from(), (
+        "run `python -m deploy.docs.pictures`"
+    )
 
 
 def test_every_picture_is_one_and_small() -> None:

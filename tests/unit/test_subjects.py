@@ -20,10 +20,27 @@ from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeBrokerClient, FakeClock, FakeDatabase, FakeLedger, fault
+from services.runtime.testing import (
+    FakeBroker,
+    FakeBrokerClient,
+    FakeClock,
+    FakeDatabase,
+    FakeLedger,
+    fault,
+)
 
-NAMES = [(b"shop:727", "shop:727"), ("shop:straße-1".encode(), "shop:straße-1"), (b"shop:?", None), (b"shop:a b", None)]
-SERVICES = [INGEST, approval(policies(ApprovalSettings())), issuer(10), delivery(DeliverySettings())]
+NAMES = [
+    (b"shop:727", "shop:727"),
+    ("shop:straße-1".encode(), "shop:straße-1"),
+    (b"shop:?", None),
+    (b"shop:a b", None),
+]
+SERVICES = [
+    INGEST,
+    approval(policies(ApprovalSettings())),
+    issuer(10),
+    delivery(DeliverySettings()),
+]
 
 
 def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None]:
@@ -52,7 +69,8 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda it: it.group)
 @pytest.mark.parametrize(
-    ("key", "subject"), [(b"shop:727", "shop:727"), (b"shop:?", None), (b"\xff\x00", None), (None, None)]
+    ("key", "subject"),
+    [(b"shop:727", "shop:727"), (b"shop:?", None), (b"\xff\x00", None), (None, None)],
 )
 def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
     service: Service[Any, Any], key: bytes | None, subject: str | None
@@ -62,7 +80,17 @@ def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
 
 
 @pytest.mark.parametrize(
-    "key", [b"", b":", b"shop:", b"shop:7 2", b"shop:7\n", b"Shop:7", b"s" * 33 + b":7", b"shop:" + b"7" * 201]
+    "key",
+    [
+        b"",
+        b":",
+        b"shop:",
+        b"shop:7 2",
+        b"shop:7\n",
+        b"Shop:7",
+        b"s" * 33 + b":7",
+        b"shop:" + b"7" * 201,
+    ],
 )
 def test_a_key_that_is_no_order_names_nobody(key: bytes) -> None:
     assert order_of(key) is None

@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FORMAT = 3  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
-PANGO = ("libpango-1.0-0", "pango-1.0-0", "pango-1.0", "libpango-1.0.so.0", "libpango-1.0.dylib", "libpango-1.0-0.dll")
+PANGO = (
+    "libpango-1.0-0",
+    "pango-1.0-0",
+    "pango-1.0",
+    "libpango-1.0.so.0",
+    "libpango-1.0.dylib",
+    "libpango-1.0-0.dll",
+)
 DAY_S = 86_400.0
 OURS = re.compile(
     r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
@@ -52,7 +59,8 @@ def versions() -> str:
 def libraries() -> str:
     """WeasyPrint is asked without being imported."""
     others = (
-        metadata.version(name) for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2", *fallback.PACKAGES)
+        metadata.version(name)
+        for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2", *fallback.PACKAGES)
     )
     return " ".join([metadata.version("weasyprint"), str(pango_version()), *others])
 
@@ -105,7 +113,10 @@ class PlateCache:
         return self.plate(key) is not None and self._load(f"{key}.proven", bytes) is not None
 
     def kit(self, digest: str) -> FaceKit | None:
-        if digest not in self._kits and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None:
+        if (
+            digest not in self._kits
+            and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None
+        ):
             self._kits[digest] = found
         return self._kits.get(digest)
 
@@ -114,7 +125,9 @@ class PlateCache:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if (found := self.kit(digest)) is not None:
             return found
-        made = self._kits[digest] = faces.compiled(font.content, font.index, font.family, characters, tags)
+        made = self._kits[digest] = faces.compiled(
+            font.content, font.index, font.family, characters, tags
+        )
         self._put(f"{digest}.face", faces.to_bytes(made))
         return made
 
@@ -166,10 +179,14 @@ class PlateCache:
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
             with os.fdopen(handle, "wb") as file:
-                os.fchmod(handle, self.folder.stat().st_mode & 0o666)  # whoever may look into the folder
+                os.fchmod(
+                    handle, self.folder.stat().st_mode & 0o666
+                )  # whoever may look into the folder
                 file.write(seal(name, content) + content)
             Path(temporary).replace(self.folder / name)
         except OSError as error:
             if temporary is not None:
                 Path(temporary).unlink(missing_ok=True)
-            raise PlatesFolderUnusable(f"{self.folder} cannot be written: {error.strerror}") from None
+            raise PlatesFolderUnusable(
+                f"{self.folder} cannot be written: {error.strerror}"
+            ) from None

@@ -15,7 +15,12 @@ from services.delivery.printing.design.fitting import FieldBox, FittingRule
 MAGIC = b"stubline-plate-2\n"
 
 # What stands in a hole: an object of the plate that all pages share, one that each page has of its own, or of the document.
-Hole = tuple[Literal["shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"], int]
+Hole = tuple[
+    Literal[
+        "shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"
+    ],
+    int,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,9 @@ class Plate:
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
     content: tuple[bytes | str, ...]
-    rare: tuple[tuple[str, int], ...]  # face and glyph: what the page's own text shows beside the common glyphs
+    rare: tuple[
+        tuple[str, int], ...
+    ]  # face and glyph: what the page's own text shows beside the common glyphs
     spots: Mapping[str, FieldSpot]
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
@@ -136,14 +143,30 @@ PLAIN = (
     "links",
     "lacking",
 )
-PLAIN_OF_SPOT = ("name", "field", "x", "y", "baseline", "height", "align", "letter", "upper", "features", "face")
+PLAIN_OF_SPOT = (
+    "name",
+    "field",
+    "x",
+    "y",
+    "baseline",
+    "height",
+    "align",
+    "letter",
+    "upper",
+    "features",
+    "face",
+)
 
 
 def to_bytes(plate: Plate) -> bytes:
     blobs = PlateBlobs()
 
     def piece(it: PlatePiece) -> list[Any]:
-        return [blobs.add(b"\0".join(it.texts)), it.holes, None if it.stream is None else blobs.add(it.stream)]
+        return [
+            blobs.add(b"\0".join(it.texts)),
+            it.holes,
+            None if it.stream is None else blobs.add(it.stream),
+        ]
 
     head = {name: getattr(plate, name) for name in PLAIN} | {
         "shared": [piece(it) for it in plate.shared],

@@ -21,7 +21,9 @@ from zlib import crc32
 import segno
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"  # of QR's alphanumeric mode, in the order of its values
-VALUES = bytes(ALPHABET.find(chr(byte)) % 256 for byte in range(256))  # by character; not found is -1, so UNKNOWN
+VALUES = bytes(
+    ALPHABET.find(chr(byte)) % 256 for byte in range(256)
+)  # by character; not found is -1, so UNKNOWN
 UNKNOWN = 255
 
 # Of 600 random codes of tickets, by segno's own evaluation of the finished symbol: mask 3 has the lowest mean penalty
@@ -34,7 +36,9 @@ SIDE_KEPT_MAX = 17 + 4 * VERSION_MAX
 PAIR_BITS, SINGLE_BITS = 11, 6
 
 MAGIC, FORMAT = b"QRST", 1
-HEAD = struct.Struct(">4sBBBcH")  # magic, format, version, mask, error level, length; then base and basis; then CRC-32
+HEAD = struct.Struct(
+    ">4sBBBcH"
+)  # magic, format, version, mask, error level, length; then base and basis; then CRC-32
 CRC_BYTES = 4
 
 RECTANGLE = b"%d %d %d 1 re\n"  # x, y, width
@@ -69,17 +73,27 @@ class QrStencil:
     def matrix(self, payload: str) -> int:
         """Bit for bit what segno draws. A refusal tells nothing of the payload but the one character that is wrong."""
         if len(payload) != self.length:
-            raise ValueError(f"the stencil is for {self.length} characters, and the payload has {len(payload)}")
-        values = payload.encode("ascii", "replace").translate(VALUES)  # by "?", which is outside the alphabet too
+            raise ValueError(
+                f"the stencil is for {self.length} characters, and the payload has {len(payload)}"
+            )
+        values = payload.encode("ascii", "replace").translate(
+            VALUES
+        )  # by "?", which is outside the alphabet too
         if UNKNOWN in values:
             at = values.index(UNKNOWN)
-            raise ValueError(f"character {at + 1}, {payload[at]!r}, is outside QR's alphanumeric alphabet")
-        if self.length % 2:  # a single last character stands for its value, as the second of a pair does behind a zero
+            raise ValueError(
+                f"character {at + 1}, {payload[at]!r}, is outside QR's alphanumeric alphabet"
+            )
+        if (
+            self.length % 2
+        ):  # a single last character stands for its value, as the second of a pair does behind a zero
             values = values[:-1] + b"\0" + values[-1:]
         # All pairs in one sum, 16 bits each: 45 times the first value, and the second; no carry, it is 2024 at most.
         both = int.from_bytes(values, "little")
         numbers = 45 * (both & self.firsts) + (both >> 8 & self.firsts)
-        return reduce(xor, map(getitem, self.tables, numbers.to_bytes(len(values), "little")), self.base)
+        return reduce(
+            xor, map(getitem, self.tables, numbers.to_bytes(len(values), "little")), self.base
+        )
 
     def to_bytes(self) -> bytes:
         head = HEAD.pack(MAGIC, FORMAT, self.version, self.mask, self.error.encode(), self.length)
@@ -93,36 +107,52 @@ class QrStencil:
             raise ValueError("these bytes are no stencil")
         _, written, version, mask, error, length = HEAD.unpack_from(data)
         if written != FORMAT:
-            raise ValueError(f"the stencil is of format {written}, and this release reads format {FORMAT}")
+            raise ValueError(
+                f"the stencil is of format {written}, and this release reads format {FORMAT}"
+            )
         side, end = _side(version), len(data) - CRC_BYTES
         size = len(_octets(0, side))
         if end != HEAD.size + size * (1 + _bits(length)):
-            raise ValueError(f"a stencil for {length} characters in version {version} has not {len(data)} bytes")
+            raise ValueError(
+                f"a stencil for {length} characters in version {version} has not {len(data)} bytes"
+            )
         if crc32(data[:end]) != int.from_bytes(data[end:], "big"):
-            raise ValueError("the stencil has another checksum than was written: its bytes were changed")
+            raise ValueError(
+                "the stencil has another checksum than was written: its bytes were changed"
+            )
         starts = range(HEAD.size, end, size)
-        base, *basis = (int.from_bytes(data[at : at + size], "big") >> _padding(side) for at in starts)
+        base, *basis = (
+            int.from_bytes(data[at : at + size], "big") >> _padding(side) for at in starts
+        )
         return QrStencil(length, error.decode(), version, mask, base, tuple(basis))
 
 
-def stencil(length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK) -> QrStencil:
+def stencil(
+    length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
+) -> QrStencil:
     """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and its bytes kept."""
     if length < 1:
         raise ValueError(f"a stencil is for at least one character, not {length}")
 
     def made(payload: str, version: int | None) -> segno.QRCode:
-        return segno.make(payload, error, version, mode="alphanumeric", mask=mask, micro=False, boost_error=False)
+        return segno.make(
+            payload, error, version, mode="alphanumeric", mask=mask, micro=False, boost_error=False
+        )
 
     blank = made("0" * length, None)
     version = int(blank.version)
     if version > VERSION_MAX:
-        raise ValueError(f"{length} characters need version {version}, and stencils go up to {VERSION_MAX}")
+        raise ValueError(
+            f"{length} characters need version {version}, and stencils go up to {VERSION_MAX}"
+        )
     base = _packed(blank)
     basis = tuple(base ^ _packed(made(payload, version)) for payload in _single_bits(length))
     learnt = QrStencil(length, error, version, mask, base, basis)
     witness = (ALPHABET[::-1] * length)[:length]
     if learnt.matrix(witness) != _packed(made(witness, version)):
-        raise RuntimeError("segno's codes are no longer a constant XOR their data bits: there is no stencil of them")
+        raise RuntimeError(
+            "segno's codes are no longer a constant XOR their data bits: there is no stencil of them"
+        )
     return learnt
 
 
@@ -157,7 +187,9 @@ class _QrStrip(dict[int, bytes]):
         self.side, self.at = side, at
 
     def __missing__(self, bits: int) -> bytes:
-        self[bits] = lines = b"".join(RECTANGLE % run for run in _runs_of_strip(bits, self.at, self.side))
+        self[bits] = lines = b"".join(
+            RECTANGLE % run for run in _runs_of_strip(bits, self.at, self.side)
+        )
         return lines
 
 

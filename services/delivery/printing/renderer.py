@@ -51,7 +51,9 @@ class Renderer:
     narrator: RenderTelemetry = field(default_factory=NoRenderTelemetry)
     press: LayoutWorker = field(default_factory=LayoutWorker)
     _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
-    _stamps: LruCache[object, PageStamp] = field(init=False, default_factory=lambda: LruCache(most=STAMPS_MAX))
+    _stamps: LruCache[object, PageStamp] = field(
+        init=False, default_factory=lambda: LruCache(most=STAMPS_MAX)
+    )
     _stencil: qr.QrStencil | None = field(init=False, default=None)
     _writer: PdfWriter = field(init=False)
 
@@ -64,7 +66,11 @@ class Renderer:
         told = hashlib.sha256(f"{versions()}\0{about}".encode())
         for page in document.pages:
             chosen = self._chosen(page)
-            said = [plate_key(chosen, facts_of(page)), *texts_of(document, page).values(), page.payload]
+            said = [
+                plate_key(chosen, facts_of(page)),
+                *texts_of(document, page).values(),
+                page.payload,
+            ]
             told.update("\0".join(said).encode())
             told.update(b"\1")
         return told.digest()
@@ -72,7 +78,9 @@ class Renderer:
     def render(self, document: Document) -> bytes:
         pages = [self._page(document, page) for page in document.pages]
         language = pages[0].plate.language if pages else "en"
-        about = DocumentMetadata(document.title, document.subject, language, document.issued_at.astimezone(UTC))
+        about = DocumentMetadata(
+            document.title, document.subject, language, document.issued_at.astimezone(UTC)
+        )
         return self._writer.write(pages, about)
 
     def language(self, design: str, asked: str) -> str:
@@ -85,7 +93,9 @@ class Renderer:
         chosen = self._choose(design, asked)
         languages = chosen.design.manifest.languages
         if asked and lookup(asked, languages) is None:
-            raise DesignUnknown(f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}")
+            raise DesignUnknown(
+                f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}"
+            )
 
     def asked(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
         """What a page is compiled from."""
@@ -109,7 +119,9 @@ class Renderer:
         def make() -> PageStamp:
             plate = self._on_shelf(key)
             if plate is None:
-                self.narrator.compiled(self._compiled(CompileTask(chosen, facts, self.shelf, key), page))
+                self.narrator.compiled(
+                    self._compiled(CompileTask(chosen, facts, self.shelf, key), page)
+                )
                 plate = self._on_shelf(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
@@ -121,13 +133,19 @@ class Renderer:
         try:
             return compile_apart(task)
         except DesignUnusable:
-            self._choices.pop((page.design, page.language), None)  # nothing was printed of it: mended, it is read anew
+            self._choices.pop(
+                (page.design, page.language), None
+            )  # nothing was printed of it: mended, it is read anew
             raise
 
     def _on_shelf(self, key: str) -> Plate | None:
         """With all its faces, which the shelf then remembers: a plate in use needs the disk no more."""
         plate = self.shelf.plate(key)
-        return None if plate is None or any(self.shelf.kit(face) is None for face in plate.faces) else plate
+        return (
+            None
+            if plate is None or any(self.shelf.kit(face) is None for face in plate.faces)
+            else plate
+        )
 
     def _whole(self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]) -> PageStamp:
         """A plate with the odd texts set in it; the order's other tickets use it too."""
@@ -144,7 +162,9 @@ class Renderer:
             plate = self.press.whole(CompileTask(chosen, facts, self.shelf, key), stamp.plate, odd)
             for name, text in odd.items():
                 if letters := lacking_in(text, plate):
-                    self.narrator.lacking(chosen.design.name, stamp.plate.spots[name].field, letters)
+                    self.narrator.lacking(
+                        chosen.design.name, stamp.plate.spots[name].field, letters
+                    )
             return PageStamp(plate, self.shelf, self._own_stencil())
 
         return self._stamps.get_or((key, *sorted(odd.items())), make)
@@ -168,11 +188,17 @@ class Renderer:
 
 def lacking_in(text: str, plate: Plate) -> int:
     """How many of its letters no font has, as the field says them or in capitals."""
-    return sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text) if plate.lacking else 0
+    return (
+        sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text)
+        if plate.lacking
+        else 0
+    )
 
 
 def facts_of(page: TicketPage) -> CampaignFacts:
-    return CampaignFacts(page.campaign_id, page.campaign, page.when, page.venue, tint(page.campaign_id))
+    return CampaignFacts(
+        page.campaign_id, page.campaign, page.when, page.venue, tint(page.campaign_id)
+    )
 
 
 def texts_of(document: Document, page: TicketPage) -> dict[str, str]:

@@ -67,7 +67,9 @@ class PageStamp:
                 found = self._field(spot, texts[spot.field])
                 parts.append(found.operators)
                 rare |= found.rare
-        return StampedPage(self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts))
+        return StampedPage(
+            self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts)
+        )
 
     def _links(self, texts: Mapping[str, str]) -> tuple[bytes, ...]:
         return tuple(addressed(address, texts) for address in self.plate.links)
@@ -124,7 +126,9 @@ class PageStamp:
             if glyphs is None:
                 raise NotStampable(spot.name, "glyphs")
             spare = spot.box.width - glyphs.width
-            x = spot.x + (spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0)
+            x = spot.x + (
+                spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0
+            )
             written = shown(glyphs, kit, int(fitted.size * UNITS) / UNITS)
             parts.append(b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n" % (x, y, written))
             shown_glyphs.update(glyphs.ids)

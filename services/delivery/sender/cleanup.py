@@ -45,7 +45,9 @@ class FileCleanup:
                 self._next_at = now + FULL_INTERVAL_S
 
     def _purge(self) -> None:
-        with suppress(OSError, PlatesFolderUnusable):  # a folder that is away is a trouble of printing, and told there
+        with suppress(
+            OSError, PlatesFolderUnusable
+        ):  # a folder that is away is a trouble of printing, and told there
             if gone := self.plates():
                 self.telemetry.plates_removed(gone)
 

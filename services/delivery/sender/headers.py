@@ -15,8 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from services.delivery.errors import MailUnsound
 
 LINE_CHARS = 78
-VALUE_CHARS = LINE_CHARS - len("Reply-To: ")  # on the first line, after the longest name of a folded header
-WORD_BYTES = 39  # of UTF-8 in one encoded word, whose line may have 76 characters: 12 of frame, 52 of Base64
+VALUE_CHARS = LINE_CHARS - len(
+    "Reply-To: "
+)  # on the first line, after the longest name of a folded header
+WORD_BYTES = (
+    39  # of UTF-8 in one encoded word, whose line may have 76 characters: 12 of frame, 52 of Base64
+)
 FOLD = "\r\n "
 PRINTABLE = re.compile(r"[ -~]*")
 BREAKS = re.compile(r"[\r\n\0]")
@@ -58,7 +62,11 @@ def block(headers: Iterable[Header]) -> bytes:
 
 def _is_plain(content: str) -> bool:
     """Whether the text can stand as it is: a reader decodes no part of it and drops no blank of it."""
-    return PRINTABLE.fullmatch(content) is not None and "=?" not in content and content == content.strip(" ")
+    return (
+        PRINTABLE.fullmatch(content) is not None
+        and "=?" not in content
+        and content == content.strip(" ")
+    )
 
 
 def _lines(words: Sequence[str]) -> Iterator[str]:

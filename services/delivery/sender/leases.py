@@ -20,7 +20,12 @@ class LeaseRenewer:
     """
 
     def __init__(
-        self, desk: JobQueue, *, lease_s: float, work_s_max: float, clock: Callable[[], float] = time.monotonic
+        self,
+        desk: JobQueue,
+        *,
+        lease_s: float,
+        work_s_max: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk, self._lease_s, self._work_s_max, self._clock = desk, lease_s, work_s_max, clock
         self._held: dict[LeasedJob, float] = {}
@@ -60,7 +65,10 @@ class LeaseRenewer:
                 continue
             try:
                 self._desk.renew(jobs, self._lease_s)
-            except (psycopg.Error, Fatal) as error:  # the sender itself meets what is fatal, and ends for it
+            except (
+                psycopg.Error,
+                Fatal,
+            ) as error:  # the sender itself meets what is fatal, and ends for it
                 log.warning("leases not renewed", error=logs.describe(error))
                 self._desk.close()
         self._desk.close()

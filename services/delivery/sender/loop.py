@@ -62,7 +62,9 @@ class Sender:
 
     def __init__(self, means: SenderContext, is_ending: Callable[[], bool]) -> None:
         self._means, self._is_ending = means, is_ending
-        self._ends: deque[tuple[LeasedJob, Callable[[], None]]] = deque()  # what happened, and is not yet written
+        self._ends: deque[tuple[LeasedJob, Callable[[], None]]] = (
+            deque()
+        )  # what happened, and is not yet written
         self._is_paused = False
         self._controls_at = self._standing_at = float("-inf")
 
@@ -72,8 +74,14 @@ class Sender:
         self.write_ends()
         self._look_around()
         means.telemetry.server(means.channel.where.name, means.breaker.openness)
-        allowed = 0 if self._is_paused or self._is_ending() else means.breaker.allows(means.lease_jobs_max)
-        means.telemetry.turned(is_ready=means.breaker.openness < 1, why="" if allowed else self._why())
+        allowed = (
+            0
+            if self._is_paused or self._is_ending()
+            else means.breaker.allows(means.lease_jobs_max)
+        )
+        means.telemetry.turned(
+            is_ready=means.breaker.openness < 1, why="" if allowed else self._why()
+        )
         if not allowed:
             return False
         taken = means.desk.take(allowed, means.lease_s)
@@ -110,7 +118,12 @@ class Sender:
     def _work(self, waiting: deque[PlannedSend]) -> None:
         means = self._means
         try:
-            while waiting and not self._is_ending() and means.breaker.allows(1) and not self._is_paused:
+            while (
+                waiting
+                and not self._is_ending()
+                and means.breaker.allows(1)
+                and not self._is_paused
+            ):
                 work = waiting.popleft()
                 means.heart.begin(work.intent.job)
                 self._do(work)
@@ -137,7 +150,10 @@ class Sender:
         except psycopg.Error:
             self._give_back([job])  # nothing was tried
             raise
-        except (DesignUnusable, Transient) as error:  # people can mend it, and none of it is this order's fault
+        except (
+            DesignUnusable,
+            Transient,
+        ) as error:  # people can mend it, and none of it is this order's fault
             means.telemetry.unprintable(job, error)
             self._fail(job, f"not sent: {error.code}: {error.cause}", SendVerdict.RETRY, error)
             return
@@ -147,7 +163,10 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - a stranger's data may do anything to a renderer
             means.telemetry.unexpected(job, error)
             self._fail(
-                job, "not sent: it could not be rendered", SendVerdict.REFUSED, RenderFailed(logs.describe(error))
+                job,
+                "not sent: it could not be rendered",
+                SendVerdict.REFUSED,
+                RenderFailed(logs.describe(error)),
             )
             return
         if self._is_still_ours(job):
@@ -175,14 +194,21 @@ class Sender:
         if verdict is SendVerdict.ACCEPTED:
             self._ends.append((job, lambda: self._accept(job, answer, sha256)))
         else:
-            self._fail(job, str(answer), verdict, refusal(answer) if verdict is SendVerdict.REFUSED else None)
+            self._fail(
+                job,
+                str(answer),
+                verdict,
+                refusal(answer) if verdict is SendVerdict.REFUSED else None,
+            )
 
     def _pack(self, work: PlannedSend) -> tuple[OutgoingMail, bytes]:
         job, means = work.intent.job, self._means
         recipient = address(work.intent.recipient)
         begun = means.clock()
         spoken = means.archive.renderer.language
-        printed = means.archive.fetch(job.order_id, documents(work.snapshot, work.intent.tickets, means.per, spoken))
+        printed = means.archive.fetch(
+            job.order_id, documents(work.snapshot, work.intent.tickets, means.per, spoken)
+        )
         means.telemetry.rendered(job, printed, means.clock() - begun)
         mail = compose(
             document(work.snapshot, work.intent.tickets),
@@ -192,26 +218,38 @@ class Sender:
             letterhead=means.letterhead,
             now=datetime.now(UTC),
         )
-        return OutgoingMail(means.letterhead.address, recipient, str(job.job_id), mail), digest(printed)
+        return OutgoingMail(means.letterhead.address, recipient, str(job.job_id), mail), digest(
+            printed
+        )
 
     def _accept(self, job: LeasedJob, answer: SmtpReply, sha256: bytes) -> None:
         mails, waited_s = self._means.desk.accepted(job, answer, sha256)
         self._means.telemetry.accepted(mails, waited_s)
 
-    def _fail(self, job: LeasedJob, said: str, verdict: SendVerdict, error: StublineError | None) -> None:
+    def _fail(
+        self, job: LeasedJob, said: str, verdict: SendVerdict, error: StublineError | None
+    ) -> None:
         """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what its letter says, if it has
         one at all.
         """
         means = self._means
         is_failure = verdict in {SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSED}
         failures = job.failures + is_failure
-        wait_s = means.patience.wait_s(max(1, failures), means.chance()) if is_failure else means.breaker.wait_s
+        wait_s = (
+            means.patience.wait_s(max(1, failures), means.chance())
+            if is_failure
+            else means.breaker.wait_s
+        )
 
         def bury(now: datetime) -> StublineError | None:
             if verdict is SendVerdict.REFUSED:
                 return error
             ceiling = means.patience.ceiling(job, said, now) if is_failure else None
-            return type(error)(ceiling.cause) if ceiling and isinstance(error, DesignUnusable) else ceiling
+            return (
+                type(error)(ceiling.cause)
+                if ceiling and isinstance(error, DesignUnusable)
+                else ceiling
+            )
 
         def write() -> None:
             buried = means.desk.failed(

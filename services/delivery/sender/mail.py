@@ -82,19 +82,29 @@ def compose(
     ]
     texts, files = bodies(document, len(pdfs)), named_files(document.order, pdfs)
     mail = headers.block(head) + body(texts, files, boundary=boundary_of(texts))
-    readback.check(mail, readback.ExpectedMail([name for name, _ in head], mailboxes, about, texts, files))
+    readback.check(
+        mail, readback.ExpectedMail([name for name, _ in head], mailboxes, about, texts, files)
+    )
     return mail
 
 
 def bodies(document: Document, files: int) -> tuple[str, str]:
     """The text and the HTML of a mail."""
     shown = document.pages[:TICKETS_SHOWN_MAX]
-    what = {"document": document, "shown": shown, "more": len(document.pages) - len(shown), "files": files}
+    what = {
+        "document": document,
+        "shown": shown,
+        "more": len(document.pages) - len(shown),
+        "files": files,
+    }
     return templates.fill("mail.txt", **what), templates.fill("mail.html", **what)
 
 
 def named_files(order: str, pdfs: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    return [(file_name(order, number if len(pdfs) > 1 else None), pdf) for number, pdf in enumerate(pdfs, 1)]
+    return [
+        (file_name(order, number if len(pdfs) > 1 else None), pdf)
+        for number, pdf in enumerate(pdfs, 1)
+    ]
 
 
 def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary: str) -> bytes:
@@ -105,11 +115,16 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
     beside = EmailMessage(policy=WIRE)
     beside.set_content(texts[0])
     beside.add_alternative(texts[1], subtype="html")
-    parts = [beside.as_bytes().removesuffix(b"\r\n"), *(attachment(name, content) for name, content in files)]
+    parts = [
+        beside.as_bytes().removesuffix(b"\r\n"),
+        *(attachment(name, content) for name, content in files),
+    ]
     mark = b"--" + boundary.encode("ascii")
     return b"".join(
         [
-            f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode("ascii"),
+            f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode(
+                "ascii"
+            ),
             *(mark + b"\r\n" + part + b"\r\n" for part in parts),
             mark + b"--\r\n",
         ]
@@ -123,7 +138,9 @@ def boundary_of(texts: tuple[str, str]) -> str:
 
 def attachment(name: str, content: bytes) -> bytes:
     encoded = b2a_base64(content, newline=False)
-    lines = b"\r\n".join(encoded[at : at + BASE64_LINE_CHARS] for at in range(0, len(encoded), BASE64_LINE_CHARS))
+    lines = b"\r\n".join(
+        encoded[at : at + BASE64_LINE_CHARS] for at in range(0, len(encoded), BASE64_LINE_CHARS)
+    )
     head = (
         "Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n"
         f'Content-Disposition: attachment; filename="{name}"\r\nMIME-Version: 1.0\r\n\r\n'
@@ -133,8 +150,14 @@ def attachment(name: str, content: bytes) -> bytes:
 
 def subject(document: Document) -> str:
     count = len(document.pages)
-    about = plain(document.campaigns[0], 80) if len(document.campaigns) == 1 else f"{len(document.campaigns)} campaigns"
-    return f"Your {'ticket' if count == 1 else f'{count} tickets'}: {about} (order {document.order})"
+    about = (
+        plain(document.campaigns[0], 80)
+        if len(document.campaigns) == 1
+        else f"{len(document.campaigns)} campaigns"
+    )
+    return (
+        f"Your {'ticket' if count == 1 else f'{count} tickets'}: {about} (order {document.order})"
+    )
 
 
 def file_name(order: str, number: int | None) -> str:

@@ -38,7 +38,11 @@ from services.runtime.version import CODE_VERSION
 
 GROUP = "stubline.delivery"  # whose controls a sender obeys, and whose letters it writes
 SECOND = 1_000
-SETTING_OF = {SmtpUrlUnusable: "smtp_url", FilesUrlUnusable: "files_url", PlatesFolderUnusable: "plates_folder"}
+SETTING_OF = {
+    SmtpUrlUnusable: "smtp_url",
+    FilesUrlUnusable: "files_url",
+    PlatesFolderUnusable: "plates_folder",
+}
 
 
 def build(
@@ -55,7 +59,9 @@ def build(
     owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
 
     def desk(name: str) -> JobQueue:
-        return JobQueue(lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP)
+        return JobQueue(
+            lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP
+        )
 
     own = desk("sender")
 
@@ -66,7 +72,9 @@ def build(
         desk=own,
         channel=channel(settings, where),
         breaker=breaker(settings),
-        heart=LeaseRenewer(desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND),
+        heart=LeaseRenewer(
+            desk("heart"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND
+        ),
         patience=patience(settings),
         letterhead=letterhead(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
@@ -82,7 +90,10 @@ def build(
 
 
 def janitor(
-    settings: DeliverySettings, register: Callable[[], FileIndex], files: BlobStore, telemetry: SenderTelemetry
+    settings: DeliverySettings,
+    register: Callable[[], FileIndex],
+    files: BlobStore,
+    telemetry: SenderTelemetry,
 ) -> FileCleanup:
     def plates() -> int:
         return shelf(settings).purge(settings.plates_keep_days)
@@ -121,10 +132,16 @@ def run(
     """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given back."""
     logs.configure(f"{GROUP}.sender", level=settings.log_level)
     log = logs.get("process")
-    health = Health(seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND))
+    health = Health(
+        seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND)
+    )
     told = telemetry(health)
     try:
-        where, files, renderer = destination(settings.smtp_url), BlobStore(settings.files_url), printer(settings, told)
+        where, files, renderer = (
+            destination(settings.smtp_url),
+            BlobStore(settings.files_url),
+            printer(settings, told),
+        )
     except (SmtpUrlUnusable, FilesUrlUnusable, PlatesFolderUnusable) as error:
         name = variable(DeliverySettings, SETTING_OF[type(error)])
         print(f"configuration: {name}: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
@@ -143,9 +160,21 @@ def run(
             host=settings.health_host,
             setting=variable(DeliverySettings, "sender_health_port"),
         ) as door:
-            log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid(), destination=where.name)
+            log.info(
+                "started",
+                health_port=door.port,
+                version=CODE_VERSION,
+                pid=os.getpid(),
+                destination=where.name,
+            )
             sender, means = build(
-                settings, load(Servers), where, files, telemetry=told, renderer=renderer, is_ending=ending.is_set
+                settings,
+                load(Servers),
+                where,
+                files,
+                telemetry=told,
+                renderer=renderer,
+                is_ending=ending.is_set,
             )
             is_clean = sends(sender, means, settings, told, ending)
     except Fatal as error:
@@ -155,7 +184,11 @@ def run(
 
 
 def sends(
-    sender: Sender, means: SenderContext, settings: DeliverySettings, told: SenderTelemetry, ending: threading.Event
+    sender: Sender,
+    means: SenderContext,
+    settings: DeliverySettings,
+    told: SenderTelemetry,
+    ending: threading.Event,
 ) -> bool:
     """Until it is asked to end. Whether nothing is left to be written."""
     means.heart.start()
@@ -169,7 +202,11 @@ def sends(
 
 
 def work(
-    sender: Sender, means: SenderContext, settings: DeliverySettings, told: SenderTelemetry, ending: threading.Event
+    sender: Sender,
+    means: SenderContext,
+    settings: DeliverySettings,
+    told: SenderTelemetry,
+    ending: threading.Event,
 ) -> None:
     """Turn after turn; the database's trouble is waited out."""
     vain = 0

@@ -30,7 +30,12 @@ PART_HEADERS = {  # of each kind of part, in any order, each once
     "multipart/alternative": {"content-type", "mime-version"},
     "text/plain": {"content-type", "content-transfer-encoding"},
     "text/html": {"content-type", "content-transfer-encoding", "mime-version"},
-    "application/pdf": {"content-type", "content-transfer-encoding", "content-disposition", "mime-version"},
+    "application/pdf": {
+        "content-type",
+        "content-transfer-encoding",
+        "content-disposition",
+        "mime-version",
+    },
 }
 
 
@@ -54,7 +59,10 @@ def check(mail: bytes, meant: ExpectedMail) -> None:
         raise MailUnsound(f"a line is longer than {LINE_BYTES_MAX} bytes")
     parsed = _parsed(head + separator)
     found = parsed.keys()
-    if found[: len(meant.names)] != list(meant.names) or sorted(found[len(meant.names) :]) != BODY_HEADERS:
+    if (
+        found[: len(meant.names)] != list(meant.names)
+        or sorted(found[len(meant.names) :]) != BODY_HEADERS
+    ):
         raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
     for name, (shown, address) in meant.mailboxes.items():
         _check_mailbox(name, _unfolded(parsed, name), shown, address)
@@ -103,7 +111,9 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
     """Return what stands between the boundaries. Nothing may stand before the first and after the last."""
     mark = b"--" + (parsed.get_boundary() or "").encode("ascii", "replace")
     first, last = mark + b"\r\n", b"\r\n" + mark + b"--\r\n"
-    if parsed.get_content_type() != "multipart/mixed" or not (body.startswith(first) and body.endswith(last)):
+    if parsed.get_content_type() != "multipart/mixed" or not (
+        body.startswith(first) and body.endswith(last)
+    ):
         raise MailUnsound("the body is not multipart/mixed between its boundaries")
     parts = body[len(first) : -len(last)].split(b"\r\n" + first)
     if body.count(mark) != len(parts) + 1:
@@ -114,7 +124,11 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
 def _check_body(parts: Sequence[bytes], meant: ExpectedMail) -> None:
     """multipart/alternative (plain, HTML), then the files in their order."""
     beside = list(_parsed(parts[0]).walk())
-    if [part.get_content_type() for part in beside] != ["multipart/alternative", "text/plain", "text/html"]:
+    if [part.get_content_type() for part in beside] != [
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+    ]:
         raise MailUnsound("the parts of the body are others")
     if beside[0].preamble or (beside[0].epilogue or "").strip():
         raise MailUnsound("something stands outside the texts of the body")
@@ -133,7 +147,11 @@ def _check_file(part: bytes, file_name: str, content: bytes) -> None:
     parsed = _parsed(head + separator)
     _check_part(parsed)
     encoding = parsed["Content-Transfer-Encoding"]
-    if (parsed.get_content_type(), encoding, parsed.get_filename()) != ("application/pdf", "base64", file_name):
+    if (parsed.get_content_type(), encoding, parsed.get_filename()) != (
+        "application/pdf",
+        "base64",
+        file_name,
+    ):
         raise MailUnsound("an attachment has another name or form")
     try:
         found = a2b_base64(payload.replace(b"\r\n", b""), strict_mode=True)
@@ -145,7 +163,11 @@ def _check_file(part: bytes, file_name: str, content: bytes) -> None:
 
 def _check_part(part: Message) -> None:
     names = [name.lower() for name in part.keys()]  # noqa: SIM118 - a Message iterates its keys only by `keys`
-    if part.defects or len(set(names)) != len(names) or not set(names) <= PART_HEADERS[part.get_content_type()]:
+    if (
+        part.defects
+        or len(set(names)) != len(names)
+        or not set(names) <= PART_HEADERS[part.get_content_type()]
+    ):
         raise MailUnsound(f"a part of the body has the headers {', '.join(names)}"[:300])
 
 

@@ -25,8 +25,12 @@ from services.delivery.errors import (
     Undeliverable,
 )
 
-ADDRESS = re.compile(r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}")
-DOMAIN = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+ADDRESS = re.compile(
+    r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}"
+)
+DOMAIN = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+)
 MAILBOX = re.compile(
     r"(?P<bare>[^\s<>]+)|(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^\"<>@]*?))\s*<(?P<address>[^\s<>]+)>"
 )
@@ -80,9 +84,13 @@ class SendIntent:
         return self.job.ticket_ids - {ticket.ticket_id for ticket in self.tickets}
 
 
-def intend(job: LeasedJob, decision: str | None, snapshot: TicketsChanged) -> SendIntent | SkipReason:
+def intend(
+    job: LeasedJob, decision: str | None, snapshot: TicketsChanged
+) -> SendIntent | SkipReason:
     """At the moment of acting, by the latest of both writers."""
-    tickets = tuple(it for it in snapshot.tickets if it.ticket_id in job.ticket_ids and it.status != "Cancelled")
+    tickets = tuple(
+        it for it in snapshot.tickets if it.ticket_id in job.ticket_ids and it.status != "Cancelled"
+    )
     if not tickets:
         return SkipReason.CANCELLED
     if decision != "released":
@@ -99,7 +107,11 @@ class SendVerdict(Enum):
     NOT_OUR_LOGIN = auto()  # the server, so every mail; somebody has to mend it
 
 
-SILENCE: dict[Stage, SendVerdict] = {"connect": SendVerdict.AWAY, "login": SendVerdict.AWAY, "end": SendVerdict.UNKNOWN}
+SILENCE: dict[Stage, SendVerdict] = {
+    "connect": SendVerdict.AWAY,
+    "login": SendVerdict.AWAY,
+    "end": SendVerdict.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,9 @@ def judge(answer: SmtpReply) -> SendVerdict:
     elif answer.stage == "login":
         verdict = SendVerdict.NOT_OUR_LOGIN
     elif answer.stage == "rcpt" and answer.code == OVER_QUOTA:
-        verdict = SendVerdict.RETRY  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
+        verdict = (
+            SendVerdict.RETRY
+        )  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
     elif answer.code // 100 == 5:
         verdict = SendVerdict.REFUSED
     elif answer.code // 100 == 2:
@@ -149,7 +163,11 @@ def refusal(answer: SmtpReply) -> Undeliverable:
     enhanced = answer.enhanced
     if enhanced and enhanced[:2] == (5, 7):
         return PolicyRefused(str(answer))
-    if answer.code in NO_SUCH_BOX or (enhanced and enhanced[:2] == (5, 1)) or (answer.code == 550 and not enhanced):
+    if (
+        answer.code in NO_SUCH_BOX
+        or (enhanced and enhanced[:2] == (5, 1))
+        or (answer.code == 550 and not enhanced)
+    ):
         return AddressRefused(str(answer))
     if answer.code in NOT_UNDERSTOOD:
         return DialogueRefused(str(answer))
@@ -176,7 +194,9 @@ class RetryPolicy:
         if failures >= self.failures_max:
             return RetriesExhausted(f"after {failures} failures; the last: {last}")
         if age >= self.age_max:
-            return RetriesExhausted(f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}")
+            return RetriesExhausted(
+                f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}"
+            )
         return None
 
 
@@ -184,13 +204,19 @@ def address(text: str) -> str:
     """Return the address as SMTP takes it, its domain in ASCII. Raises RecipientUnusable."""
     local, _, given = text.rpartition("@")
     if not ADDRESS.fullmatch(text) or not local.isascii():
-        raise RecipientUnusable("the order has no e-mail address" if not text else "the text is no e-mail address")
+        raise RecipientUnusable(
+            "the order has no e-mail address" if not text else "the text is no e-mail address"
+        )
     if "=?" in local:
-        raise RecipientUnusable("the text before the @ looks like an encoded word, which mail readers decode")
+        raise RecipientUnusable(
+            "the text before the @ looks like an encoded word, which mail readers decode"
+        )
     try:
         return f"{local}@{domain(given)}"
     except UnicodeError as error:
-        raise RecipientUnusable(f"the domain of the e-mail address cannot be one: {error}") from None
+        raise RecipientUnusable(
+            f"the domain of the e-mail address cannot be one: {error}"
+        ) from None
 
 
 def domain(given: str) -> str:
@@ -218,8 +244,12 @@ def parse_mailbox(text: str) -> tuple[str, str]:
     match = MAILBOX.fullmatch(text.strip())
     if match is None:
         raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
-    name = match["name"] or "" if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
+    name = (
+        match["name"] or "" if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
+    )
     try:
         return name, address(match["bare"] or match["address"])
     except RecipientUnusable as error:
-        raise ValueError(f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}") from None
+        raise ValueError(
+            f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}"
+        ) from None

@@ -53,7 +53,9 @@ def destination(url: str) -> SmtpServer:
     except ValueError:
         raise SmtpUrlUnusable("it cannot be read as a URL") from None
     if parts.scheme not in PORTS or not parts.hostname:
-        raise SmtpUrlUnusable("it is not set" if not url else "it does not begin with smtp:// or smtps:// and a host")
+        raise SmtpUrlUnusable(
+            "it is not set" if not url else "it does not begin with smtp:// or smtps:// and a host"
+        )
     if set(options) - {"starttls"} or options.get("starttls", "required") != "required":
         raise SmtpUrlUnusable("the only option is ?starttls=required")
     try:
@@ -68,7 +70,9 @@ def destination(url: str) -> SmtpServer:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
-    if found.password and not (found.is_encrypted or found.wants_starttls or is_this_machine(found.host)):
+    if found.password and not (
+        found.is_encrypted or found.wants_starttls or is_this_machine(found.host)
+    ):
         raise SmtpUrlUnusable("it would send a password in the clear")
     return found
 
@@ -138,12 +142,21 @@ class NoReply(Exception):
 class SmtpChannel:
     """One connection, used for several mails. It is opened when a mail comes, and closed at the first doubt."""
 
-    def __init__(self, where: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int) -> None:
-        self.where, self._timeout_s, self._deadline_s, self._mails_max = where, timeout_s, deadline_s, mails_max
+    def __init__(
+        self, where: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int
+    ) -> None:
+        self.where, self._timeout_s, self._deadline_s, self._mails_max = (
+            where,
+            timeout_s,
+            deadline_s,
+            mails_max,
+        )
         self._smtp: smtplib.SMTP | None = None
         self._mails = 0
 
-    def send(self, parcel: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None) -> SmtpReply:
+    def send(
+        self, parcel: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None
+    ) -> SmtpReply:
         """The answer to the final dot, or the first that ended the dialogue. Silence is an answer with code 0."""
         if self._mails >= self._mails_max:
             self.close()
@@ -229,7 +242,9 @@ class SmtpChannel:
         smtp = (StrictSmtpOverTls if where.is_encrypted else StrictSmtp)(where, self._timeout_s)
         self._smtp = smtp  # already now: the deadline has to reach its socket
         self._say("connect", lambda: smtp.connect(where.host, where.port), OK)
-        if smtp.sock is not None:  # else the final dot waits 40 ms for the acknowledgement of what stands before it
+        if (
+            smtp.sock is not None
+        ):  # else the final dot waits 40 ms for the acknowledgement of what stands before it
             smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return smtp
 
@@ -244,7 +259,9 @@ class SmtpChannel:
             if self.where.user:
                 smtp.login(self.where.user, self.where.password)
         except smtplib.SMTPResponseException as error:
-            raise self._ended(SmtpReply("login", error.smtp_code, readable(error.smtp_error))) from None
+            raise self._ended(
+                SmtpReply("login", error.smtp_code, readable(error.smtp_error))
+            ) from None
         except smtplib.SMTPNotSupportedError as error:
             raise self._ended(SmtpReply("login", 530, told(error))) from None
         except (OSError, smtplib.SMTPException) as error:

@@ -85,15 +85,27 @@ class JobQueue:
             self._write(work, refrained, lease_s)
         return LeasedBatch(work, len(refrained), lost, len(rows))
 
-    def _write(self, work: Sequence[PlannedSend], refrained: Sequence[tuple[UUID, SkipReason]], lease_s: float) -> None:
+    def _write(
+        self,
+        work: Sequence[PlannedSend],
+        refrained: Sequence[tuple[UUID, SkipReason]],
+        lease_s: float,
+    ) -> None:
         if work:
             ids = [it.intent.job.job_id for it in work]
             recipients = [storable(it.intent.recipient, 320) for it in work]
             columns = {"job_ids": ids, "recipients": recipients}
             columns["envelope_recipients"] = [it.intent.envelope_recipient for it in work]
             self._do("write_intents", columns | {"lease_s": lease_s})
-        if left := [(it.intent.job.job_id, ticket) for it in work for ticket in sorted(it.intent.left_behind)]:
-            self._do("leave_behind", {"job_ids": [job for job, _ in left], "ticket_ids": [it for _, it in left]})
+        if left := [
+            (it.intent.job.job_id, ticket)
+            for it in work
+            for ticket in sorted(it.intent.left_behind)
+        ]:
+            self._do(
+                "leave_behind",
+                {"job_ids": [job for job, _ in left], "ticket_ids": [it for _, it in left]},
+            )
         if refrained:
             columns = {
                 "job_ids": [job_id for job_id, _ in refrained],
@@ -107,14 +119,23 @@ class JobQueue:
         return bool(self._rows("hold_lease", lease(job) | {"lease_s": lease_s}))
 
     def renew(self, jobs: Sequence[LeasedJob], lease_s: float) -> None:
-        columns = {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]}
+        columns = {
+            "job_ids": [job.job_id for job in jobs],
+            "attempts": [job.attempt for job in jobs],
+        }
         self._do("renew_leases", columns | {"lease_s": lease_s})
 
-    def accepted(self, job: LeasedJob, answer: SmtpReply, document_sha256: bytes) -> tuple[int, float]:
+    def accepted(
+        self, job: LeasedJob, answer: SmtpReply, document_sha256: bytes
+    ) -> tuple[int, float]:
         """How often its mail has been accepted by now, and how long the job took since it was filed."""
         with self.session.transaction():
             self._rows("touch_order", {"order_id": job.order_id})
-            said = {"job_id": job.job_id, "answer": storable(str(answer)), "document_sha256": document_sha256}
+            said = {
+                "job_id": job.job_id,
+                "answer": storable(str(answer)),
+                "document_sha256": document_sha256,
+            }
             row = self._rows("record_accepted", said)[0]
         return int(row["mails"]), float(row["waited_s"])
 
@@ -131,21 +152,32 @@ class JobQueue:
         """Due again behind a wait; or, when `bury` at the database's time says so, dead with its letter."""
         with self.session.transaction():
             now = self._rows("touch_order", {"order_id": job.order_id})[0]["at"]
-            said = {"answer": storable(answer, 500), "is_failure": is_failure, "is_unknown": is_unknown}
+            said = {
+                "answer": storable(answer, 500),
+                "is_failure": is_failure,
+                "is_unknown": is_unknown,
+            }
             if not self._rows("record_failure", lease(job) | said | {"wait_s": wait_s}):
                 return None  # another's by now: what he does ends it
             error = bury(now)
             return error if error is not None and self._bury(job, error) else None
 
     def _bury(self, job: LeasedJob, error: StublineError) -> bool:
-        told = {"code": error.code, "text": storable(error.cause or error.code), "code_version": CODE_VERSION}
+        told = {
+            "code": error.code,
+            "text": storable(error.cause or error.code),
+            "code_version": CODE_VERSION,
+        }
         letters = self._rows("add_letter", lease(job) | told)
         if letters:
             self._do("bury", {"job_id": job.job_id, "letter_id": letters[0]["id"]})
         return bool(letters)
 
     def give_back(self, jobs: Sequence[LeasedJob]) -> None:
-        self._do("give_back", {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]})
+        self._do(
+            "give_back",
+            {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]},
+        )
 
     def is_paused(self) -> bool:
         return bool(self._rows("is_paused", {})[0]["exists"])
@@ -157,7 +189,9 @@ class JobQueue:
 
     def _rows(self, name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         cursor = self.session.cursor(row_factory=dict_row)
-        return cursor.execute(SQL[name], {"owner": self.owner, "group": self.group, **arguments}).fetchall()
+        return cursor.execute(
+            SQL[name], {"owner": self.owner, "group": self.group, **arguments}
+        ).fetchall()
 
     def _do(self, name: str, arguments: Mapping[str, Any]) -> None:
         self.session.execute(SQL[name], {"owner": self.owner, "group": self.group, **arguments})

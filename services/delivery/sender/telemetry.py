@@ -54,7 +54,9 @@ class SenderTelemetry:
     def handed_over(self, job: LeasedJob) -> None:
         """The final dot is sent; its answer has not been read."""
 
-    def answered(self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float) -> None:
+    def answered(
+        self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float
+    ) -> None:
         """The answer is known here, and not yet in the database."""
 
     def recorded(self, job: LeasedJob) -> None:
@@ -89,7 +91,9 @@ class SenderLoggingTelemetry(SenderTelemetry):
         self._log, self._health = logs.get("sender"), health
         self._openness, self._repeats = 0.0, RepeatLimiter()
         self._was_ready: tuple[bool, str] | None = None
-        self._lacking = set[tuple[str, str]]()  # what was told once: a design's fields are few, its texts are not
+        self._lacking = set[
+            tuple[str, str]
+        ]()  # what was told once: a design's fields are few, its texts are not
 
     @override
     def taken(self, taken: LeasedBatch) -> None:
@@ -113,7 +117,9 @@ class SenderLoggingTelemetry(SenderTelemetry):
         metrics.LACKING.add(letters)
         if (design, field) not in self._lacking:
             self._lacking.add((design, field))
-            self._log.warning("characters that no font has are printed as U+FFFD", design=design, field=field)
+            self._log.warning(
+                "characters that no font has are printed as U+FFFD", design=design, field=field
+            )
 
     @override
     def compiled(self, seconds: float) -> None:
@@ -125,18 +131,25 @@ class SenderLoggingTelemetry(SenderTelemetry):
         self._health.beat()
         for outcome, files in Counter(file.outcome for file in printed).items():
             metrics.FILES.add(files, outcome=outcome)
-            metrics.FILE_BYTES.add(sum(len(it.pdf) for it in printed if it.outcome == outcome), outcome=outcome)
+            metrics.FILE_BYTES.add(
+                sum(len(it.pdf) for it in printed if it.outcome == outcome), outcome=outcome
+            )
         if any(file.outcome != "found" for file in printed):
             metrics.RENDER_SECONDS.observe(seconds)
 
     @override
-    def answered(self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float) -> None:
+    def answered(
+        self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float
+    ) -> None:
         self._health.beat()
         metrics.ATTEMPTS.add(outcome=OUTCOMES[verdict])
         if verdict is SendVerdict.ACCEPTED:
             metrics.MAIL_SECONDS.observe(seconds)
             return
-        codes = {SendVerdict.AWAY: MailServerUnavailable.code, SendVerdict.NOT_OUR_LOGIN: MailServerLoginRefused.code}
+        codes = {
+            SendVerdict.AWAY: MailServerUnavailable.code,
+            SendVerdict.NOT_OUR_LOGIN: MailServerLoginRefused.code,
+        }
         where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
         self._log.warning(
             "mail not accepted",
@@ -167,7 +180,8 @@ class SenderLoggingTelemetry(SenderTelemetry):
         metrics.BREAKER.set(openness, destination=destination)
         if (openness == 1) != (self._openness == 1):
             self._log.warning(
-                "mail server is left alone" if openness == 1 else "mail server is tried", destination=destination
+                "mail server is left alone" if openness == 1 else "mail server is tried",
+                destination=destination,
             )
         self._openness = openness
 
@@ -199,12 +213,16 @@ class SenderLoggingTelemetry(SenderTelemetry):
     @override
     def unprintable(self, job: LeasedJob, error: StublineError) -> None:
         where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
-        self._log.warning("not printed, tried again later", **where, code=error.code, error=error.cause)
+        self._log.warning(
+            "not printed, tried again later", **where, code=error.code, error=error.cause
+        )
 
     @override
     def file_trouble(self, order_id: str, error: StublineError) -> None:
         metrics.FILE_TROUBLES.add(code=error.code)
-        self._log.warning("trouble with a stored file", key=order_id, code=error.code, error=error.cause)
+        self._log.warning(
+            "trouble with a stored file", key=order_id, code=error.code, error=error.cause
+        )
 
     @override
     def files_removed(self, files: int) -> None:

@@ -19,7 +19,10 @@ def environment() -> ImmutableSandboxedEnvironment:
         if entry.name[-3:] != ".py" and entry.is_file()
     }
     made = ImmutableSandboxedEnvironment(
-        loader=DictLoader(texts), autoescape=select_autoescape(["html"]), undefined=StrictUndefined, trim_blocks=False
+        loader=DictLoader(texts),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=False,
     )
     made.filters.update(tint=tint)
     return made

@@ -77,7 +77,9 @@ def sending_of(text: bytes, key: str | None) -> EventDraft:
     if "payload" in told or "headers" in told:
         return _recorded(told, key)
     if "specversion" in told:
-        return EventDraft(key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key))
+        return EventDraft(
+            key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key)
+        )
     return EventDraft(
         key or _key(told),
         [
@@ -95,12 +97,21 @@ def sending_of(text: bytes, key: str | None) -> EventDraft:
 
 def _recorded(told: Mapping[str, Any], key: str | None) -> EventDraft:
     names, payload = told.get("headers") or [], told.get("payload")
-    if not isinstance(names, list) or len(names) % 2 or not all(isinstance(it, str | None) for it in names):
-        raise NotAFileOfOneError("`headers` is a list of names and contents in turn, as `kcat -J` writes it")
+    if (
+        not isinstance(names, list)
+        or len(names) % 2
+        or not all(isinstance(it, str | None) for it in names)
+    ):
+        raise NotAFileOfOneError(
+            "`headers` is a list of names and contents in turn, as `kcat -J` writes it"
+        )
     if not isinstance(payload, str | None):
-        raise NotAFileOfOneError("`payload` is the record's value as a text, as `kcat -J` writes it")
+        raise NotAFileOfOneError(
+            "`payload` is the record's value as a text, as `kcat -J` writes it"
+        )
     headers: Headers = [
-        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1])) for at in range(0, len(names), 2)
+        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1]))
+        for at in range(0, len(names), 2)
     ]
     return EventDraft(str(key or told.get("key") or ""), headers, sent(payload or ""))
 
@@ -125,13 +136,19 @@ def _missing(key: str | None) -> tuple[str, ...]:
 def judged(sending: EventDraft, now: datetime) -> EventCheck:
     """What ingest would make of it: nothing is sent, and no server is asked."""
     if len(sending.value) > RECORD_BYTES_MAX:
-        return EventCheck(sending, None, f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}")
+        return EventCheck(
+            sending,
+            None,
+            f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
+        )
     try:
         callback = vendors.read(sending.record())
     except NotAnEvent as error:
         return EventCheck(sending, None, f"not-an-event: {error}")
     except Poison as error:
-        wanted = f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
+        wanted = (
+            f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
+        )
         return EventCheck(sending, None, f"{error.code}: {error.cause}{wanted}")
     return EventCheck(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
 
@@ -145,7 +162,11 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
     newest = _newest(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else that is said of this order counts"
-    is_structured = (dict(sending.headers).get("content-type") or b"").lower().startswith(b"application/cloudevents")
+    is_structured = (
+        (dict(sending.headers).get("content-type") or b"")
+        .lower()
+        .startswith(b"application/cloudevents")
+    )
     if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
         yield "ce_time is missing: nobody can tell later when it was sent"
     yield from islice(_unread(sending.value), WARNINGS_MAX)
@@ -154,7 +175,10 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
 def _newest(callback: ParsedCallback) -> datetime | None:
     """By the order's own clock. What other sources say is not versioned by a time alone."""
     try:
-        return max((datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts), default=None)
+        return max(
+            (datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts),
+            default=None,
+        )
     except ValueError:
         return None
 
@@ -174,7 +198,9 @@ def _unread(value: bytes) -> Iterator[str]:
     parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
     parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
     for where, part, model in parts:
-        for name in sorted(part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()):
+        for name in sorted(
+            part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()
+        ):
             yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
 
 

@@ -23,7 +23,10 @@ from services.runtime.settings import EX_CONFIG, ConfigurationError, load
 from services.runtime.text import one_line
 
 app = typer.Typer(no_args_is_help=True)
-sources = typer.Typer(no_args_is_help=True, help="Sources: which shops the door serves, and why it does not serve one.")
+sources = typer.Typer(
+    no_args_is_help=True,
+    help="Sources: which shops the door serves, and why it does not serve one.",
+)
 app.add_typer(sources, name="sources")
 app.add_typer(cli_incidents.app, name="incidents")
 
@@ -56,11 +59,13 @@ def check_event(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="JSON: an order, a structured CloudEvent, or `kcat -J`'s record. - is stdin."
+            metavar="FILE",
+            help="JSON: an order, a structured CloudEvent, or `kcat -J`'s record. - is stdin.",
         ),
     ],
     key: Annotated[
-        str | None, typer.Option("--key", help="The record's key; else the one that it has to have.")
+        str | None,
+        typer.Option("--key", help="The record's key; else the one that it has to have."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -103,7 +108,11 @@ def _tell(found: EventCheck) -> None:
         facts = ", ".join(fact.name for fact in found.callback.facts)
         lines = [f"good: order {found.callback.order_id}, says {facts}"]
         if "headers" in found.sending.supplied:
-            headers = [f"{name}: {(text or b'').decode()}" for name, text in found.sending.headers if name != "ce_id"]
+            headers = [
+                f"{name}: {(text or b'').decode()}"
+                for name, text in found.sending.headers
+                if name != "ce_id"
+            ]
             lines.append(
                 f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and {'; '.join(headers)}"
             )
@@ -117,7 +126,9 @@ def _tell(found: EventCheck) -> None:
 def _read(file: Path | None) -> list[SourceConfig]:
     path = file or load(IngestSettings).sources_file
     if path is None:
-        raise typer.BadParameter("STUBLINE_INGEST_SOURCES_FILE is not set; name the file with --file")
+        raise typer.BadParameter(
+            "STUBLINE_INGEST_SOURCES_FILE is not set; name the file with --file"
+        )
     try:
         return list(sources_file.read(path).values())
     except ConfigurationError as error:
@@ -126,8 +137,13 @@ def _read(file: Path | None) -> list[SourceConfig]:
 
 
 def _show(found: list[SourceConfig], *, as_json: bool) -> None:
-    settings, doubts = load(IngestSettings), sources_file.doubts({shop.slug: shop for shop in found})
-    cli_support.rows([_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json)
+    settings, doubts = (
+        load(IngestSettings),
+        sources_file.doubts({shop.slug: shop for shop in found}),
+    )
+    cli_support.rows(
+        [_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json
+    )
 
 
 def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dict[str, Any]:
@@ -139,7 +155,12 @@ def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dic
         "secrets": ", ".join(shop.names),
         "rate_max": shop.rate_max or settings.door_source_rate_max,
         "poll": polled(shop),
-        "why": "; ".join(filter(None, (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt))),
+        "why": "; ".join(
+            filter(
+                None,
+                (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt),
+            )
+        ),
     }
 
 

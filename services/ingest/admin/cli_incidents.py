@@ -13,7 +13,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from services.ingest.admin.incidents import IncidentCommands, IncidentQueries, ResolutionMethod, ways
+from services.ingest.admin.incidents import (
+    IncidentCommands,
+    IncidentQueries,
+    ResolutionMethod,
+    ways,
+)
 from services.ingest.rules.incidents import Evidence, Incident
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId
@@ -22,12 +27,24 @@ from services.runtime.errors import catalogue
 from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
-    no_args_is_help=True, help="Incidents: what goes wrong with callbacks, one line for each cause; and its replay."
+    no_args_is_help=True,
+    help="Incidents: what goes wrong with callbacks, one line for each cause; and its replay.",
 )
 
 SHOWN_CHARS_MAX = 4_000
 COLUMNS = ("count", "waiting", "state", "first_at", "last_at", "source", "kind", "what", "id")
-ABOUT = ("id", "source", "count", "waiting", "replaying", "state", "first_at", "last_at", "evidence", "example")
+ABOUT = (
+    "id",
+    "source",
+    "count",
+    "waiting",
+    "replaying",
+    "state",
+    "first_at",
+    "last_at",
+    "evidence",
+    "example",
+)
 MEANWHILE = {
     Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not know of them it leaves out. "
     "Deploy a release that knows it.",
@@ -62,9 +79,7 @@ OF_KIND = {  # notices that are not about words
     "order-missing": "Nothing acts on it: a callback without proof told of an order that its source does not have. Many of them: "
     "somebody else knows the word in the address, so replace it.",
 }
-KEPT = (
-    "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
-)
+KEPT = "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
 WOULD = {
     (
         Evidence.LETTERS,
@@ -99,22 +114,32 @@ class IncidentState(StrEnum):
     ALL = "all"
 
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="An incident, by the id that the list shows.")]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="An incident, by the id that the list shows.")
+]
 
 
 @app.command("list")
 def list_incidents(
     *,
-    source: Annotated[str | None, typer.Option("--source", help="Only incidents of this source.")] = None,
-    state: Annotated[IncidentState, typer.Option("--state", help="open, resolved, all.")] = IncidentState.OPEN,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Only incidents of this source.")
+    ] = None,
+    state: Annotated[
+        IncidentState, typer.Option("--state", help="open, resolved, all.")
+    ] = IncidentState.OPEN,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Those that happened most often first. Waiting: letters that somebody has to decide about."""
     with cli_support.connected() as connection:
         found = IncidentQueries(connection).incidents().values()
     rows = [
-        asdict(it) for it in found if state in (IncidentState.ALL, it.state) and (source is None or it.source == source)
+        asdict(it)
+        for it in found
+        if state in (IncidentState.ALL, it.state) and (source is None or it.source == source)
     ]
     cli_support.rows(rows[:limit], COLUMNS, as_json=as_json, empty="no incidents")
 
@@ -124,7 +149,10 @@ def show(
     *,
     incident_id: Id,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only the example's bytes, as they are, for a file or another program.")
+        bool,
+        typer.Option(
+            "--raw", help="Only the example's bytes, as they are, for a file or another program."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -132,12 +160,23 @@ def show(
     with cli_support.connected() as connection:
         reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
-        example, words, kept = reader.example(incident), reader.words(incident), reader.kept(incident)
+        example, words, kept = (
+            reader.example(incident),
+            reader.words(incident),
+            reader.kept(incident),
+        )
     if raw:
         sys.stdout.buffer.write(example)
     elif as_json:
-        more = {"words": words, "kept": kept, "next_step": _next_step(incident, kept), "resolve": _commands(incident)}
-        cli_support.write_json(asdict(incident) | more | {"example_bytes": base64.b64encode(example).decode()})
+        more = {
+            "words": words,
+            "kept": kept,
+            "next_step": _next_step(incident, kept),
+            "resolve": _commands(incident),
+        }
+        cli_support.write_json(
+            asdict(incident) | more | {"example_bytes": base64.b64encode(example).decode()}
+        )
     else:
         _describe(incident, example, words, kept)
 
@@ -147,19 +186,29 @@ def resolve(
     *,
     incident_id: Id,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Give its letters, or its kept callbacks, back to be worked.")
+        bool,
+        typer.Option(
+            "--replay", help="Give its letters, or its kept callbacks, back to be worked."
+        ),
     ] = False,
-    discard: Annotated[bool, typer.Option("--discard", help="Close its letters; they stay readable.")] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Close its letters; they stay readable.")
+    ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Close it until it comes again.")] = False,
     reason: Annotated[
-        str | None, typer.Option("--reason", help="Why; stands in the audit. --discard and --seen need it.")
+        str | None,
+        typer.Option("--reason", help="Why; stands in the audit. --discard and --seen need it."),
     ] = None,
     actor: Actor,
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
     """Resolves an incident in one of three ways. Without one it says what each would do, and changes nothing."""
-    chosen = [how for how, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True) if is_chosen]
+    chosen = [
+        how
+        for how, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True)
+        if is_chosen
+    ]
     if len(chosen) > 1:
         raise typer.BadParameter("choose one of --replay, --discard and --seen")
     if not chosen:
@@ -169,7 +218,9 @@ def resolve(
     if how is not ResolutionMethod.REPLAY and not (reason or "").strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.connected() as connection:
-        done = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(incident_id, how, reason)
+        done = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(
+            incident_id, how, reason
+        )
     sentence = DONE[how].format(concerned=done.details["concerned"], what="callbacks")
     cli_support.told(done, sentence, command_id, as_json=as_json)
 
@@ -186,7 +237,9 @@ def _offer(incident_id: str, *, as_json: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
     console.print(
-        Text(f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is resolved by")
+        Text(
+            f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is resolved by"
+        )
     )
     for offer in offers:
         console.print(Text(f"\n    {offer['command']}"))
@@ -236,14 +289,20 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
     console.print(Text(_next_step(incident, kept)), end="\n\n")
     told = asdict(incident)
     for name in ABOUT:
-        console.print(Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(told[name]))
+        console.print(
+            Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(told[name])
+        )
     for row in words:
-        console.print(Text(f"{row['count']:>8} times    ", style="dim"), Text(one_line(row["words"])))
+        console.print(
+            Text(f"{row['count']:>8} times    ", style="dim"), Text(one_line(row["words"]))
+        )
     text = quoted(example)
     console.print(Text(f"\nexample, {len(example)} bytes: {_look(incident)}", style="dim"))
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
-        console.print(Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim"))
+        console.print(
+            Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim")
+        )
     for offer in _offers(incident, kept):
         console.print(Text(f"\n    {offer['command']}"))
         console.print(Text(f"{offer['does']}."))

@@ -84,7 +84,9 @@ class IncidentQueries:
         """How it was told, before what varies was folded; the most frequent first."""
         if incident.evidence is Evidence.ORDERS:
             return []
-        name = "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
+        name = (
+            "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
+        )
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
@@ -99,29 +101,51 @@ class IncidentQueries:
 
     def kept(self, incident: Incident) -> int:
         """How many of its callbacks are kept, for nobody acted on them."""
-        found = self._rows("count_kept", arguments(incident)) if incident.evidence is Evidence.NOTICES else []
+        found = (
+            self._rows("count_kept", arguments(incident))
+            if incident.evidence is Evidence.NOTICES
+            else []
+        )
         return int(found[0]["count"]) if found else 0
 
     def _letters(self) -> Iterable[EvidenceRow]:
         for row in self._rows("letters_by_cause", {"group": GROUP}):
             said = row["source"]
             is_open = bool(row["waiting"] or row["replaying"])
-            numbers = {name: row[name] for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")}
+            numbers = {
+                name: row[name]
+                for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")
+            }
             yield EvidenceRow(
-                Evidence.LETTERS, source_of(said), row["code"], row["cause"], origin=said, is_open=is_open, **numbers
+                Evidence.LETTERS,
+                source_of(said),
+                row["code"],
+                row["cause"],
+                origin=said,
+                is_open=is_open,
+                **numbers,
             )
 
     def _notices(self) -> Iterable[EvidenceRow]:
         for row in self._rows("notices_by_words", {}):
-            yield EvidenceRow(Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])})
+            yield EvidenceRow(
+                Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
+            )
 
     def _orders(self) -> Iterable[EvidenceRow]:
-        seen: Mapping[str, datetime] = {row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})}
+        seen: Mapping[str, datetime] = {
+            row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})
+        }
         for row in self._rows("orders_with_two_meanings", {}):
             seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
             is_open = seen_at is None or row["last_at"] > seen_at
             yield EvidenceRow(
-                Evidence.ORDERS, kind=TWO_MEANINGS, what=SAME_KEY, origin=row["source"], is_open=is_open, **row
+                Evidence.ORDERS,
+                kind=TWO_MEANINGS,
+                what=SAME_KEY,
+                origin=row["source"],
+                is_open=is_open,
+                **row,
             )
 
     def _rows(self, name: str, given: Mapping[str, Any]) -> list[Row]:
@@ -132,27 +156,44 @@ class IncidentQueries:
 class IncidentCommands(AdminCommands):
     """What resolves incidents."""
 
-    def resolve(self, incident_id: str, how: ResolutionMethod, reason: str | None = None) -> CommandResult:
+    def resolve(
+        self, incident_id: str, how: ResolutionMethod, reason: str | None = None
+    ) -> CommandResult:
         """Its details: how many letters or kept callbacks it concerned, by this sending and all before it."""
         wanted, first = ResolutionRequest(incident_id, how, reason), self.command.command_id
         incident = IncidentQueries(self.connection).incidents().get(incident_id)
         already, total, until = True, 0, None
         for part in count():
-            of_part = self.command._replace(command_id=uuid5(first, f"part {part}") if part else first)
+            of_part = self.command._replace(
+                command_id=uuid5(first, f"part {part}") if part else first
+            )
             done = replace(self, command=of_part).resolve_part(wanted, incident, part, until)
-            already, total, until = already and done.already, total + done.details["concerned"], done.details["until"]
+            already, total, until = (
+                already and done.already,
+                total + done.details["concerned"],
+                done.details["until"],
+            )
             if not done.details["goes_on"]:
                 break
-        return CommandResult(already, {"incident": incident_id, "how": how.value, "concerned": total})
+        return CommandResult(
+            already, {"incident": incident_id, "how": how.value, "concerned": total}
+        )
 
     def resolve_part(
         self, wanted: ResolutionRequest, incident: Incident | None, part: int, until: str | None
     ) -> CommandResult:
         """`until`: what the first part said; later ones leave what came or failed since."""
-        asked = {"incident": wanted.incident_id, "how": wanted.how.value, "reason": wanted.reason, "part": part}
+        asked = {
+            "incident": wanted.incident_id,
+            "how": wanted.how.value,
+            "reason": wanted.reason,
+            "part": part,
+        }
         return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
 
-    def _resolve(self, wanted: ResolutionRequest, incident: Incident | None, until: str | None) -> Row:
+    def _resolve(
+        self, wanted: ResolutionRequest, incident: Incident | None, until: str | None
+    ) -> Row:
         begun = until or self._moment()
         if incident is None and until is None:
             raise IncidentUnknown(wanted.incident_id)
@@ -184,7 +225,9 @@ class IncidentCommands(AdminCommands):
 
     def _give_kept(self, incident: Incident, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
-        kept = self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
+        kept = (
+            self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
+        )
         if kept:
             self._ask(GROUP, [_letter(row, incident) for row in kept])
         return len(kept)
@@ -210,7 +253,9 @@ def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:
 def refuse(incident: Incident, how: ResolutionMethod) -> None:
     if how not in (possible := ways(incident)):
         told = " or ".join(f"--{way}" for way in possible)
-        raise IncidentChoiceRefused(f"{incident.id} is of {incident.evidence}: it is resolved by {told}")
+        raise IncidentChoiceRefused(
+            f"{incident.id} is of {incident.evidence}: it is resolved by {told}"
+        )
 
 
 def arguments(incident: Incident) -> Row:
@@ -237,4 +282,6 @@ def _letter(kept: Row, incident: Incident) -> DeadLetter:
     )
     topic_id = f"kept:{hashlib.sha256(kept['key'].encode()).hexdigest()}"
     text = f"{incident.kind}: {incident.what}"
-    return DeadLetter(record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key))
+    return DeadLetter(
+        record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key)
+    )

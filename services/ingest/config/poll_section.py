@@ -70,17 +70,27 @@ def credential(text: str, name: str) -> str:
 
 def address(said: object, where: str) -> str:
     """https, and http only to this machine itself: credentials go with every request."""
-    wrong = ConfigurationError(f'{where}: url = "https://..." is where its API is, without credentials, ? and #')
+    wrong = ConfigurationError(
+        f'{where}: url = "https://..." is where its API is, without credentials, ? and #'
+    )
     if not isinstance(said, str):
         raise wrong
     try:
         url = httpx.URL(said)
     except (httpx.InvalidURL, ValueError):
         raise wrong from None
-    if url.scheme not in {"https", "http"} or not url.host or url.userinfo or url.query or url.fragment:
+    if (
+        url.scheme not in {"https", "http"}
+        or not url.host
+        or url.userinfo
+        or url.query
+        or url.fragment
+    ):
         raise wrong
     if url.scheme == "http" and not is_loopback(url.host):
-        raise ConfigurationError(f"{where}: url is http, which tells credentials to everybody on the way: https")
+        raise ConfigurationError(
+            f"{where}: url is http, which tells credentials to everybody on the way: https"
+        )
     return said.rstrip("/")
 
 
@@ -91,7 +101,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def number(block: Mapping[str, Any], name: str, where: str, *, least: float, most: float) -> float | None:
+def number(
+    block: Mapping[str, Any], name: str, where: str, *, least: float, most: float
+) -> float | None:
     if (said := block.get(name)) is None:
         return None
     if isinstance(said, bool) or not isinstance(said, int | float) or not least <= said <= most:

@@ -101,7 +101,9 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         raise ConfigurationError(f"{where} is no table")
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ConfigurationError(f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}")
+        raise ConfigurationError(
+            f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}"
+        )
     source = KINDS[kind]
     _known(entry, (*FIELDS, *source.options), where)
     secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
@@ -119,7 +121,9 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
     return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
 
 
-def _polled(shop: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path) -> SourceConfig:
+def _polled(
+    shop: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path
+) -> SourceConfig:
     """With how it is polled, or why it is not: its callbacks come in all the same."""
     where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
     poll_section.check(kind, block, where)
@@ -130,7 +134,9 @@ def _polled(shop: SourceConfig, block: Any, environment: Mapping[str, str], fold
 
     mine = {"slug": shop.slug, "orders_of": shop.orders_of}
     try:
-        polled = poll_section.read(kind, block, where, referred=referred, options=shop.options, **mine)
+        polled = poll_section.read(
+            kind, block, where, referred=referred, options=shop.options, **mine
+        )
     except LookupError as error:
         return replace(shop, poll_refused=str(error.args[0]))
     return replace(shop, polled=polled)
@@ -141,7 +147,9 @@ def _secrets(
 ) -> tuple[tuple[bytes, ...], tuple[str, ...], str | None]:
     """The keys, where they are, and why they cannot be used: then none of them is."""
     if not isinstance(wanted, list) or not 1 <= len(wanted) <= SECRETS_MAX:
-        raise ConfigurationError(f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH")
+        raise ConfigurationError(
+            f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH"
+        )
     secrets, problems = list[bytes](), list[str]()
     for name in wanted:
         try:
@@ -163,13 +171,19 @@ def _orders_of(source: Source, said: object, where: str) -> str:
     if said is None and not source.needs_shop:
         return ""
     if not source.needs_shop:
-        raise ConfigurationError(f"{where}: a {source.kind} tells its own orders, so orders_of says nothing")
+        raise ConfigurationError(
+            f"{where}: a {source.kind} tells its own orders, so orders_of says nothing"
+        )
     if not isinstance(said, str) or not SLUG.fullmatch(said):
-        raise ConfigurationError(f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of')
+        raise ConfigurationError(
+            f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of'
+        )
     return said
 
 
-def _options(source: Source, entry: Mapping[str, object], where: str, folder: Path) -> Mapping[str, str]:
+def _options(
+    source: Source, entry: Mapping[str, object], where: str, folder: Path
+) -> Mapping[str, str]:
     given = {name: _option(entry[name], name, where) for name in source.options if name in entry}
     try:
         return source.settle(given, folder)
@@ -187,7 +201,9 @@ def _rate(said: object, where: str) -> float | None:
     if said is None:
         return None
     if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0.1 <= said <= RATE_MAX:
-        raise ConfigurationError(f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}")
+        raise ConfigurationError(
+            f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}"
+        )
     return float(said)
 
 
@@ -222,7 +238,9 @@ def guessable(name: object) -> str:
 def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or too long."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
-        raise ConfigurationError(f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file")
+        raise ConfigurationError(
+            f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file"
+        )
     kind, _, at = name.partition(":")
     if kind == "env":
         secret = environment.get(at, "")
@@ -233,7 +251,9 @@ def _referred(name: object, where: str, environment: Mapping[str, str], folder: 
             raise LookupError(f"{name} cannot be used: {error}") from None
     if not secret.strip():
         raise LookupError(f"{name} is missing or empty")
-    if not secret.isascii() and any("\ud800" <= it <= "\udfff" for it in secret):  # bytes that Python could not read
+    if not secret.isascii() and any(
+        "\ud800" <= it <= "\udfff" for it in secret
+    ):  # bytes that Python could not read
         raise LookupError(f"{name} is no UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
@@ -242,7 +262,9 @@ def _referred(name: object, where: str, environment: Mapping[str, str], folder: 
 
 def _known(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
     if strangers := [name for name in table if name not in names]:
-        raise ConfigurationError(f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}")
+        raise ConfigurationError(
+            f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}"
+        )
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

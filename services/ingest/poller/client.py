@@ -57,7 +57,9 @@ class DeadlineNetwork(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         left = self.left(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(super().connect_tcp(host, port, left, local_address, socket_options), self)
+        return DeadlineStream(
+            super().connect_tcp(host, port, left, local_address, socket_options), self
+        )
 
 
 class DeadlineStream(httpcore.NetworkStream):
@@ -80,10 +82,15 @@ class DeadlineStream(httpcore.NetworkStream):
 
     @override
     def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         left = self._network.left(timeout, httpcore.ConnectTimeout)
-        return DeadlineStream(self._inner.start_tls(ssl_context, server_hostname, left), self._network)
+        return DeadlineStream(
+            self._inner.start_tls(ssl_context, server_hostname, left), self._network
+        )
 
     @override
     def get_extra_info(self, info: str) -> Any:
@@ -93,9 +100,20 @@ class DeadlineStream(httpcore.NetworkStream):
 class VendorHttpClient(httpx.Client):
     """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx does."""
 
-    def __init__(self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S) -> None:
-        agent = {"User-Agent": f"stubline/{CODE_VERSION}", "Accept": "application/json", "Accept-Encoding": "identity"}
-        super().__init__(timeout=wait_s, follow_redirects=False, headers=agent, limits=httpx.Limits(max_connections=2))
+    def __init__(
+        self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S
+    ) -> None:
+        agent = {
+            "User-Agent": f"stubline/{CODE_VERSION}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        super().__init__(
+            timeout=wait_s,
+            follow_redirects=False,
+            headers=agent,
+            limits=httpx.Limits(max_connections=2),
+        )
         self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
         self._known: Mapping[str, str] = {}
         self._answers = 0
@@ -142,5 +160,9 @@ class VendorHttpClient(httpx.Client):
                     raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
         finally:
             answer.close()
-        headers = [it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"]  # which may be any bytes
-        return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
+        headers = [
+            it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"
+        ]  # which may be any bytes
+        return httpx.Response(
+            answer.status_code, headers=headers, content=bytes(body), request=answer.request
+        )

@@ -43,7 +43,9 @@ class PollRequest(NamedTuple):
     kind: str
     polled: PollConfig
     what: str = ""  # which poll, or
-    reads: Sequence[tuple[str, int, int]] = ()  # orders to read: external id, how often asked for, how often failed
+    reads: Sequence[
+        tuple[str, int, int]
+    ] = ()  # orders to read: external id, how often asked for, how often failed
     cursor: str = ""
     tags: Mapping[str, str] = {}
     until: float = 0.0  # monotonic: later it may be somebody else's to ask
@@ -71,7 +73,9 @@ class PollResult:
     """What became of asking."""
 
     ask: PollRequest
-    page: PollPage | PollFailure | None = None  # None: it asked for orders, or nothing was asked any more
+    page: PollPage | PollFailure | None = (
+        None  # None: it asked for orders, or nothing was asked any more
+    )
     readings: Sequence[OrderReading] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
@@ -143,7 +147,9 @@ class PollWorkers:
                 answer = self._answered(ask)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
                 self._log.exception("a poll met a defect", source=ask.polled.slug, what=ask.what)
-                answer = PollResult(ask, PollFailure(PollProblem.NONSENSE, f"a defect: {type(error).__name__}"))
+                answer = PollResult(
+                    ask, PollFailure(PollProblem.NONSENSE, f"a defect: {type(error).__name__}")
+                )
             with self._lock:
                 self._answers[ask.polled.slug] = answer
 
@@ -157,9 +163,13 @@ class PollWorkers:
         if ask.reads:
             return PollResult(ask, readings=self._orders(client, ask))
         page = self._page(client, ask, ask.tags)
-        return PollResult(ask, page, tags=client.tags if isinstance(page, PollPage) and is_rest(ask, page) else {})
+        return PollResult(
+            ask, page, tags=client.tags if isinstance(page, PollPage) and is_rest(ask, page) else {}
+        )
 
-    def _page(self, client: VendorHttpClient, ask: PollRequest, tags: Mapping[str, str]) -> PollPage | PollFailure:
+    def _page(
+        self, client: VendorHttpClient, ask: PollRequest, tags: Mapping[str, str]
+    ) -> PollPage | PollFailure:
         client.begin(tags)
         slug = ask.polled.slug
         size = self._sizes.get(slug, PAGE_MAX)
@@ -187,13 +197,18 @@ class PollWorkers:
             client.begin({})
             try:
                 found: FoundObject | PollFailure = (
-                    read(client, ask.polled, order) if read else PollFailure(PollProblem.MISSING, "")
+                    read(client, ask.polled, order)
+                    if read
+                    else PollFailure(PollProblem.MISSING, "")
                 )
                 POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 found = self._failed(ask, error)
             came.append(OrderReading(order, asked, failures, found))
-            if isinstance(found, PollFailure) and found.trouble not in {PollProblem.MISSING, PollProblem.NONSENSE}:
+            if isinstance(found, PollFailure) and found.trouble not in {
+                PollProblem.MISSING,
+                PollProblem.NONSENSE,
+            }:
                 break
         return came
 
@@ -201,7 +216,12 @@ class PollWorkers:
         failure = failed(error, self._wall())
         POLL_REQUESTS.add(1, source=ask.polled.slug, outcome=failure.trouble.value)
         say = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
-        say("a poll has no answer", source=ask.polled.slug, what=ask.what or "reads", why=failure.text)
+        say(
+            "a poll has no answer",
+            source=ask.polled.slug,
+            what=ask.what or "reads",
+            why=failure.text,
+        )
         return failure
 
 
@@ -214,7 +234,10 @@ def failed(error: Exception, now: float) -> PollFailure:
     """Httpx's own texts name addresses, with what stands in them."""
     match error:
         case httpx.HTTPStatusError():
-            return refused(error.response.status_code, retry_after(error.response.headers.get("retry-after", ""), now))
+            return refused(
+                error.response.status_code,
+                retry_after(error.response.headers.get("retry-after", ""), now),
+            )
         case httpx.TransportError():
             return PollFailure(PollProblem.AWAY, type(error).__name__)
         case OrderMissingError():
@@ -228,8 +251,12 @@ def failed(error: Exception, now: float) -> PollFailure:
 def refused(status: int, wait_s: float | None) -> PollFailure:
     text = f"it answers {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return PollFailure(PollProblem.DENIED, f"{text}: the credentials are not taken, or may not read this")
-    if status == HTTPStatus.TOO_MANY_REQUESTS or (wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE):
+        return PollFailure(
+            PollProblem.DENIED, f"{text}: the credentials are not taken, or may not read this"
+        )
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (
+        wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE
+    ):
         return PollFailure(PollProblem.SLOWED, text, wait_s)
     if status in GONE:
         return PollFailure(PollProblem.MISSING, text)

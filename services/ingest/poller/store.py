@@ -73,11 +73,15 @@ class PollStore:
 
     def find_failures(self, sources: Sequence[str]) -> dict[str, int]:
         """In a row, of each source."""
-        return dict(self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall())
+        return dict(
+            self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall()
+        )
 
     def find_due(self, names: Sequence[Name]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due"], _names(names))
-        return [DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows]
+        return [
+            DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
+        ]
 
     def find_reads(self, sources: Sequence[str], reads_max: int) -> list[DueRead]:
         wanted = {"sources": texts(sources), "reads_max": reads_max}
@@ -107,7 +111,9 @@ class PollStore:
         self.session.execute(SQL["save_failure"], _name(name) | told | {"wait_s": rest.poll_s})
 
     def save_source(self, source: str, failures: int, wait_s: float) -> None:
-        self.session.execute(SQL["save_source"], {"source": source, "failures": failures, "wait_s": wait_s})
+        self.session.execute(
+            SQL["save_source"], {"source": source, "failures": failures, "wait_s": wait_s}
+        )
 
     def answer_reads(self, answered: Mapping[str, int]) -> None:
         """Orders, each with how often it had been asked for when its reading began."""
@@ -123,11 +129,15 @@ class PollStore:
         self.session.execute(SQL["put_off_reads"], batch)
 
     def tell_polls(self, names: Sequence[Name]) -> list[SourcePollState]:
-        return [SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))]
+        return [
+            SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))
+        ]
 
     def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
         """That wait, by source."""
-        return dict(self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall())
+        return dict(
+            self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall()
+        )
 
 
 def _name(name: Name) -> dict[str, object]:
@@ -135,4 +145,7 @@ def _name(name: Name) -> dict[str, object]:
 
 
 def _names(names: Sequence[Name]) -> dict[str, str]:
-    return {"sources": texts([source for source, _ in names]), "whats": texts([what for _, what in names])}
+    return {
+        "sources": texts([source for source, _ in names]),
+        "whats": texts([what for _, what in names]),
+    }

@@ -13,10 +13,23 @@ from schemas.topics import MIB
 from services.ingest import callbacks
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_RESTING, READS_WAITING
-from services.ingest.poller.reader import GOOD_FOR_S, PollFailure, PollRequest, PollResult, PollWorkers
+from services.ingest.poller.reader import (
+    GOOD_FOR_S,
+    PollFailure,
+    PollRequest,
+    PollResult,
+    PollWorkers,
+)
 from services.ingest.poller.store import Name, PollStore
 from services.ingest.rules.facts import Notice
-from services.ingest.rules.polling import READ_TRIES_MAX, PollDelay, PollProblem, after_failure, interval, turns
+from services.ingest.rules.polling import (
+    READ_TRIES_MAX,
+    PollDelay,
+    PollProblem,
+    after_failure,
+    interval,
+    turns,
+)
 from services.ingest.settings import ROOM_BYTES
 from services.ingest.store import WHAT_CHARS_MAX
 from services.ingest.store import IngestStore as Inbox
@@ -56,14 +69,22 @@ class PollScheduler:
     ) -> None:
         self._log = logs.get("polls")
         self._active = {
-            slug: PolledSource(it, it.polled) for slug, it in sorted(shops.items()) if it.polled is not None
+            slug: PolledSource(it, it.polled)
+            for slug, it in sorted(shops.items())
+            if it.polled is not None
         }
         self._refused = [slug for slug, shop in shops.items() if shop.poll_refused is not None]
         for slug in self._refused:
             self._log.error("a source is not polled", source=slug, why=shops[slug].poll_refused)
-        self._vendors = {slug: VENDORS[active.shop.source.kind] for slug, active in self._active.items()}
-        self._names: list[Name] = [(slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls]
-        self._readers = [slug for slug, vendor in self._vendors.items() if vendor.read_order is not None]
+        self._vendors = {
+            slug: VENDORS[active.shop.source.kind] for slug, active in self._active.items()
+        }
+        self._names: list[Name] = [
+            (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
+        ]
+        self._readers = [
+            slug for slug, vendor in self._vendors.items() if vendor.read_order is not None
+        ]
         self._reader = reader or PollWorkers(forget=forget)
         self._chance, self._clock = chance, clock
         self._read_last = set[str]()
@@ -96,8 +117,12 @@ class PollScheduler:
             if room <= 0:
                 break
             try:
-                said, room, is_done = self._take_one(store, answer, failures.get(answer.ask.polled.slug, 0), room)
-            except Exception:  # kept, it would fail every tick, and with it the polls of all other sources
+                said, room, is_done = self._take_one(
+                    store, answer, failures.get(answer.ask.polled.slug, 0), room
+                )
+            except (
+                Exception
+            ):  # kept, it would fail every tick, and with it the polls of all other sources
                 self._reader.done(answer)
                 raise
             events += said
@@ -105,7 +130,9 @@ class PollScheduler:
                 self._reader.done(answer)
         return events
 
-    def _take_one(self, store: PollStore, answer: PollResult, failed: int, room: int) -> tuple[list[Event], int, bool]:
+    def _take_one(
+        self, store: PollStore, answer: PollResult, failed: int, room: int
+    ) -> tuple[list[Event], int, bool]:
         """What it says, the room that is left, and whether it is done with. `failed`: how often in a row its source had."""
         said, is_done = list[Event](), True
         if isinstance(answer.page, PollPage):
@@ -118,7 +145,9 @@ class PollScheduler:
             store.save_source(answer.ask.polled.slug, 0, 0.0)
         return said, room, is_done
 
-    def _say(self, store: PollStore, answer: PollResult, page: PollPage, room: int) -> tuple[list[Event], int, bool]:
+    def _say(
+        self, store: PollStore, answer: PollResult, page: PollPage, room: int
+    ) -> tuple[list[Event], int, bool]:
         """As much of a page as there is room for; its cursor moves with the last of it."""
         ask, name = answer.ask, (answer.ask.polled.slug, answer.ask.what)
         stored = store.lock_poll(name)
@@ -149,11 +178,17 @@ class PollScheduler:
         found = found._replace(body=shop.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
             key = f"{slug}:{found.external_id or '?'}"
-            notice(store, Notice(slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body), key)
+            notice(
+                store,
+                Notice(slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body),
+                key,
+            )
             return []
         return list(callbacks.polled(shop, found))
 
-    def _fail(self, store: PollStore, answer: PollResult, failure: PollFailure, source_failures: int) -> None:
+    def _fail(
+        self, store: PollStore, answer: PollResult, failure: PollFailure, source_failures: int
+    ) -> None:
         name = (answer.ask.polled.slug, answer.ask.what)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != answer.ask.cursor:
@@ -176,7 +211,9 @@ class PollScheduler:
                 self._denied_until[source] = self._clock() + rest.poll_s
             if came.trouble is PollProblem.MISSING and rest.failures >= READ_TRIES_MAX:
                 answered[order_id] = asked
-                told = Notice(source, "order-missing", "an order that it told of is not there", order.encode())
+                told = Notice(
+                    source, "order-missing", "an order that it told of is not there", order.encode()
+                )
                 notice(store, told, order_id)
                 continue
             put_off[order_id] = rest
@@ -190,7 +227,11 @@ class PollScheduler:
     def _rest(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
         chance = self._chance()
         return after_failure(
-            failure.trouble, failures, source_failures, retry_after_s=failure.retry_after_s, chance=chance
+            failure.trouble,
+            failures,
+            source_failures,
+            retry_after_s=failure.retry_after_s,
+            chance=chance,
         )
 
     def _rest_source(self, store: PollStore, source: str, rest: PollDelay, failures: int) -> None:
@@ -198,17 +239,26 @@ class PollScheduler:
             store.save_source(source, rest.source_failures, rest.source_s)
         if rest.source_s:
             self._log.warning(
-                "a source is left alone", source=source, seconds=round(rest.source_s), failures=failures + 1
+                "a source is left alone",
+                source=source,
+                seconds=round(rest.source_s),
+                failures=failures + 1,
             )
 
     def _ask(self, store: PollStore) -> None:
-        due = {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
+        due = (
+            {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
+        )
         reads: dict[str, list[tuple[str, int, int]]] = {}
         readers = [slug for slug in self._readers if slug not in self._denied]
         for it in store.find_reads(readers, READS_MAX) if readers else ():
-            reads.setdefault(it.source, []).append((it.order_id.partition(":")[2], it.asked, it.failures))
+            reads.setdefault(it.source, []).append(
+                (it.order_id.partition(":")[2], it.asked, it.failures)
+            )
         until = self._clock() + GOOD_FOR_S
-        for source, name in turns([(it[0], it) for it in due], reads, self._reader.busy, self._read_last):
+        for source, name in turns(
+            [(it[0], it) for it in due], reads, self._reader.busy, self._read_last
+        ):
             polled, kind = self._active[source].polled, self._vendors[source].kind
             if name is None:
                 self._read_last.add(source)
@@ -216,7 +266,11 @@ class PollScheduler:
             else:
                 self._read_last.discard(source)
                 poll = due[name]
-                self._reader.ask(PollRequest(kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until))
+                self._reader.ask(
+                    PollRequest(
+                        kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
+                    )
+                )
 
     @property
     def _denied(self) -> set[str]:
@@ -225,7 +279,11 @@ class PollScheduler:
 
     def _tell(self, store: PollStore) -> None:
         told = store.tell_polls(self._names) if self._names else []
-        resting = Counter({it.source: it.resting for it in told}) + Counter(self._refused) + Counter(self._denied)
+        resting = (
+            Counter({it.source: it.resting for it in told})
+            + Counter(self._refused)
+            + Counter(self._denied)
+        )
         POLLS_RESTING.set_all({(slug,): resting[slug] for slug in {*self._active, *self._refused}})
         POLL_WARNINGS.set_all({(it.source,): it.warnings for it in told})
         POLL_AGE.set_all({(it.source,): it.age_s for it in told})
@@ -239,12 +297,17 @@ def is_answered(answer: PollResult) -> bool:
     if not said:
         return isinstance(answer.page, PollPage)
     last = said[-1]
-    is_left = isinstance(last, PollFailure) and last.trouble in {PollProblem.AWAY, PollProblem.SLOWED}
+    is_left = isinstance(last, PollFailure) and last.trouble in {
+        PollProblem.AWAY,
+        PollProblem.SLOWED,
+    }
     return any(isinstance(came, FoundObject) for came in said) and not is_left
 
 
 def notice(store: PollStore, told: Notice, key: str) -> None:
-    Inbox(store.session).add_notices({told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))})
+    Inbox(store.session).add_notices(
+        {told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))}
+    )
 
 
 def forget() -> None:

@@ -11,7 +11,13 @@ from typing import NamedTuple
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, Storefront
 
-STOREFRONT, REACHED, DELETION, MOVED, VERDICT = "storefront", "reached:", "deletion", "moved:", "verdict:"
+STOREFRONT, REACHED, DELETION, MOVED, VERDICT = (
+    "storefront",
+    "reached:",
+    "deletion",
+    "moved:",
+    "verdict:",
+)
 RANKS = {  # of two statuses in the same second the greater came later: terminal ones are last
     **dict.fromkeys(("new", "auto-draft", "draft", "checkout-draft"), 0),
     "pending": 10,
@@ -19,7 +25,9 @@ RANKS = {  # of two statuses in the same second the greater came later: terminal
     "failed": 30,  # a payment that failed is tried again
     "processing": 50,
     "completed": 60,
-    **dict.fromkeys(("fraud-pending", "fraud-unknown"), 65),  # a gate that closes and one that opens: it is closed
+    **dict.fromkeys(
+        ("fraud-pending", "fraud-unknown"), 65
+    ),  # a gate that closes and one that opens: it is closed
     "cancelled": 70,
     "refunded": 80,
     "trash": 90,
@@ -30,7 +38,9 @@ RANK_RESTORED, RANK_DELETED = 0, 90
 # hash follows the rank at once, is the older one of a tie.
 TIE, TIE_BY_SUM = "p", "s"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMESTAMP_MS_MAX = 253_402_300_800_000  # the year 10000, as in the letters' rows: a producer may claim any time
+TIMESTAMP_MS_MAX = (
+    253_402_300_800_000  # the year 10000, as in the letters' rows: a producer may claim any time
+)
 
 
 class Fact(NamedTuple):
@@ -61,7 +71,9 @@ class Notice(NamedTuple):
 
     source: str
     kind: str  # "unknown-type", "unknown-status": one word for programs
-    what: str  # which one, in words that are the same for all of its kind: they are counted together
+    what: (
+        str  # which one, in words that are the same for all of its kind: they are counted together
+    )
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on: it is kept whole
     is_drift: bool = True  # a person should look at it; else it is only kept
@@ -82,7 +94,9 @@ class ParsedCallback(NamedTuple):
     """
 
     key: str  # its name, the same whenever its source sends it again
-    meaning: bytes  # SHA-256 of all that it says: other bytes that say the same are the same callback
+    meaning: (
+        bytes  # SHA-256 of all that it says: other bytes that say the same are the same callback
+    )
     order_id: str | None  # None: it names only payments
     facts: tuple[Fact, ...] = ()
     payments: tuple[str, ...] = ()  # as `payment` names them
@@ -92,12 +106,16 @@ class ParsedCallback(NamedTuple):
     ] = ()  # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
     notices: tuple[Notice, ...] = ()
     received: str = ""  # when the door took it, as its record says
-    proof: tuple[str, bytes] | None = None  # what proved it, by name, and SHA-256 of the one body that it may prove
+    proof: tuple[str, bytes] | None = (
+        None  # what proved it, by name, and SHA-256 of the one body that it may prove
+    )
 
 
 def sortable(at: datetime) -> str:
     """The same instant is the same text, and later ones sort behind it."""
-    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[:26] + "Z"
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[
+        :26
+    ] + "Z"
 
 
 @lru_cache(1_024)
@@ -120,12 +138,18 @@ def reached(status: str) -> str:
     return REACHED + status
 
 
-def storefront_facts(order: Storefront, modified_at: datetime, at_position: str = "") -> tuple[Fact, Fact]:
+def storefront_facts(
+    order: Storefront, modified_at: datetime, at_position: str = ""
+) -> tuple[Fact, Fact]:
     """The order as its source shows it, and that its status was reached by then. See `written_facts`."""
-    return written_facts(order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position)
+    return written_facts(
+        order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position
+    )
 
 
-def written_facts(storefront: bytes, status: str, modified_at: datetime, at_position: str = "") -> tuple[Fact, Fact]:
+def written_facts(
+    storefront: bytes, status: str, modified_at: datetime, at_position: str = ""
+) -> tuple[Fact, Fact]:
     """Facts of a Storefront that is already serialized, byte for byte as the model does it.
 
     `at_position`: of the record, when its source sends an order as it stands at the sending. Of two that agree in time
@@ -145,7 +169,9 @@ def reached_fact(status: str, at: datetime) -> Fact:
     told = sortable(at)
     said = b'"%b"' % told.encode()
     return Fact(
-        reached(status), f"{told}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(said).hexdigest()}", said
+        reached(status),
+        f"{told}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(said).hexdigest()}",
+        said,
     )
 
 
@@ -166,7 +192,9 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, told)
 
 
-def verdict_fact(verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = "") -> Fact:
+def verdict_fact(
+    verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
+) -> Fact:
     """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can have several.
     `at_position`: as in `written_facts`.
     """

@@ -76,7 +76,9 @@ def source_of(said: str) -> str:
 
 def name_of(kind: str, source: str, what: str) -> str:
     """The same for ever, and in every installation."""
-    return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[:ID_CHARS]
+    return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[
+        :ID_CHARS
+    ]
 
 
 def gathered(told: Iterable[EvidenceRow]) -> dict[str, Incident]:

@@ -18,7 +18,9 @@ from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, fo
 FACTS_MAX = 100  # that are told of an order itself: its statuses, for the rest is two
 MOVED_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
 JOINED_MAX = 300  # of all payments that an order ever named
-ORDERS_MAX = 20  # that one payment is joined to; a "payment" of more is a word that a shop writes everywhere
+ORDERS_MAX = (
+    20  # that one payment is joined to; a "payment" of more is a word that a shop writes everywhere
+)
 INCIDENTS_MAX = 100  # kept of an order; more of them say nothing new
 
 
@@ -71,7 +73,9 @@ def judge(
     return told, CallbackVerdict.KNOWN if known else CallbackVerdict.OLDER
 
 
-def _incidents(order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]) -> frozenset[str]:
+def _incidents(
+    order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
+) -> frozenset[str]:
     if meanings and callback.meaning not in meanings and len(order.incidents) < INCIDENTS_MAX:
         return order.incidents | {callback.key}
     return order.incidents
@@ -81,7 +85,9 @@ def learnt(order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[st
     """The same one when there is nothing to keep."""
     if facts is order.facts and incidents is order.incidents:
         return order
-    return KnownOrder(order.order_id, order.generation, order.sequence, order.digest, facts, incidents)
+    return KnownOrder(
+        order.order_id, order.generation, order.sequence, order.digest, facts, incidents
+    )
 
 
 def judge_joined(
@@ -100,7 +106,10 @@ def judge_joined(
         facts = fold(order.facts, callback.facts if order_id in own else ())
         facts = fold(facts, callback.moved)
         for payment in paid:
-            if order_id in payment.orders and len(facts) + len(payment.facts) <= JOINED_MAX + FACTS_MAX:
+            if (
+                order_id in payment.orders
+                and len(facts) + len(payment.facts) <= JOINED_MAX + FACTS_MAX
+            ):
                 facts = fold(facts, payment.facts.values())
         after[order_id] = learnt(order, facts, _incidents(order, callback, meanings))
     if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(
@@ -121,7 +130,10 @@ def judge_joined(
 
 def is_overfull(facts: Mapping[str, Fact]) -> bool:
     """By an order's own facts alone: a gateway that tells too much must not cost the shop's word."""
-    return len(facts) > FACTS_MAX and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
+    return (
+        len(facts) > FACTS_MAX
+        and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
+    )
 
 
 def is_crowded(order: KnownOrder, before: KnownOrder) -> bool:
@@ -139,14 +151,18 @@ def _told(payment: KnownPayment, callback: ParsedCallback, own: frozenset[str]) 
     return KnownPayment(payment.name, orders, facts)
 
 
-def _is_known(callback: ParsedCallback, orders: Mapping[str, KnownOrder], paid: Sequence[KnownPayment]) -> bool:
+def _is_known(
+    callback: ParsedCallback, orders: Mapping[str, KnownOrder], paid: Sequence[KnownPayment]
+) -> bool:
     places = [payment.facts for payment in paid]
     if callback.order_id is not None:
         told = orders[callback.order_id].facts
         if any(told[fact.name].digest != fact.digest for fact in callback.facts):
             return False
         places.append(told)
-    return all(known[fact.name].digest == fact.digest for fact in callback.moved for known in places)
+    return all(
+        known[fact.name].digest == fact.digest for fact in callback.moved for known in places
+    )
 
 
 def judge_all(
@@ -186,7 +202,11 @@ def judge_all(
             paid.update(moved)
         meanings.add(told.meaning)
         verdicts.append(verdict)
-    return JudgedBatch(verdicts, {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()}, paid)
+    return JudgedBatch(
+        verdicts,
+        {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()},
+        paid,
+    )
 
 
 def spoken(order: KnownOrder, before: KnownOrder) -> KnownOrder:
@@ -194,26 +214,39 @@ def spoken(order: KnownOrder, before: KnownOrder) -> KnownOrder:
     if order.facts is before.facts or not has_news(before.facts, order.facts):
         return order
     return KnownOrder(
-        order.order_id, order.generation, order.sequence + 1, digest(order.facts), order.facts, order.incidents
+        order.order_id,
+        order.generation,
+        order.sequence + 1,
+        digest(order.facts),
+        order.facts,
+        order.incidents,
     )
 
 
 def digest(facts: Mapping[str, Fact]) -> bytes:
     """Of what an order says: names and contents, not versions."""
-    return hashlib.sha256("\0".join(f"{name}\0{facts[name].digest}" for name in sorted(facts)).encode()).digest()
+    return hashlib.sha256(
+        "\0".join(f"{name}\0{facts[name].digest}" for name in sorted(facts)).encode()
+    ).digest()
 
 
 def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
     if after is before:
         return False
-    return not before or any(name not in before or before[name].digest != fact.digest for name, fact in after.items())
+    return not before or any(
+        name not in before or before[name].digest != fact.digest for name, fact in after.items()
+    )
 
 
 def news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
     """The facts whose content differs: without one there is no event. A newer version of the same content is no news."""
     if not before:
         return sorted(after)
-    return sorted(name for name, fact in after.items() if name not in before or before[name].digest != fact.digest)
+    return sorted(
+        name
+        for name, fact in after.items()
+        if name not in before or before[name].digest != fact.digest
+    )
 
 
 def is_verdict(name: str) -> bool:

@@ -13,7 +13,11 @@ DENIED_S = 3_600.0  # until credentials that were refused are tried again
 RETRY_AFTER_MAX_S = 3_600.0  # longer than that nobody is obeyed
 OPENS_AFTER = 3  # failures of a source in a row, whatever was asked
 JITTER = 0.1
-PAGE_MAX, PAGE_MIN, PAGE_GROWTH = 100, 5, 2  # of a list; what was too much at once is asked for in smaller parts
+PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
+    100,
+    5,
+    2,
+)  # of a list; what was too much at once is asked for in smaller parts
 READ_TRIES_MAX = 5  # of an order that its source does not have
 
 K = TypeVar("K")
@@ -65,7 +69,13 @@ def after_failure(
             source_failures += 1
             is_open = source_failures >= OPENS_AFTER
             rests_s = backoff(source_failures, chance) if is_open else 0.0
-            return PollDelay(waits_s, failures, max(rests_s, retry_after_s or 0.0), source_failures, is_resting=False)
+            return PollDelay(
+                waits_s,
+                failures,
+                max(rests_s, retry_after_s or 0.0),
+                source_failures,
+                is_resting=False,
+            )
         case PollProblem.SLOWED:
             wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
             return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
@@ -94,7 +104,10 @@ def retry_after(text: str, now: float) -> float | None:
 
 
 def turns(
-    polls: Iterable[tuple[str, K]], reads: Collection[str], busy: Collection[str], read_last: Collection[str]
+    polls: Iterable[tuple[str, K]],
+    reads: Collection[str],
+    busy: Collection[str],
+    read_last: Collection[str],
 ) -> list[tuple[str, K | None]]:
     """What each source is asked now, one thing at a time: of what is due (longest first) the first, or (None) its reads.
     Where both are due they take turns.

@@ -48,7 +48,9 @@ def movements(facts: Mapping[str, Fact]) -> list[bytes]:
         named = _named(told, total)
         if (let_go := _let_go(named, total["released_minor"])) is not None:
             del told[let_go], named[let_go]
-        rest = total["refunded_minor"] - sum(it["amount_minor"] or 0 for it in named.values() if _is_in(it, total))
+        rest = total["refunded_minor"] - sum(
+            it["amount_minor"] or 0 for it in named.values() if _is_in(it, total)
+        )
         if rest > 0:
             told[name] = _unnamed(total, rest)
     return [told[name] for name in sorted(told)]
@@ -56,7 +58,9 @@ def movements(facts: Mapping[str, Fact]) -> list[bytes]:
 
 def _named(told: Mapping[str, bytes], total: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The refunds of the same payment, by their facts."""
-    refunds = {name: orjson.loads(it) for name, it in told.items() if name.startswith(_prefix(total))}
+    refunds = {
+        name: orjson.loads(it) for name, it in told.items() if name.startswith(_prefix(total))
+    }
     return {name: it for name, it in refunds.items() if it["payment"] == total["payment"]}
 
 
@@ -66,7 +70,11 @@ def _prefix(total: Mapping[str, Any]) -> str:
 
 def _let_go(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
     """The refund by which the part was let go: the first of its amount. It is told while a charge is captured, and once."""
-    alike = [(it["at"], name) for name, it in named.items() if it["amount_minor"] == released_minor and _is_good(it)]
+    alike = [
+        (it["at"], name)
+        for name, it in named.items()
+        if it["amount_minor"] == released_minor and _is_good(it)
+    ]
     return min(alike)[1] if released_minor and alike else None
 
 

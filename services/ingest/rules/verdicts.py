@@ -18,7 +18,9 @@ from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules.facts import EPOCH, VERDICT, Fact
 
 SEVERITY: dict[Word, int] = {"unchecked": 10, "approved": 10, "pending": 50, "declined": 90}
-TRANSITION = re.compile(r"verdict:([a-z0-9-]{1,32})\|([a-z]{0,20})>([a-z]{1,20})/(declined|pending|approved)", re.ASCII)
+TRANSITION = re.compile(
+    r"verdict:([a-z0-9-]{1,32})\|([a-z]{0,20})>([a-z]{1,20})/(declined|pending|approved)", re.ASCII
+)
 FAR_US = 10**16  # beyond every time that a record can have
 
 
@@ -61,7 +63,10 @@ def end_of(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
     left = {before for before, after, _, _ in chain if before != after}
     ends = [it for it in chain if it[1] not in left] or chain
     worst = max(SEVERITY[word] for _, _, word, _ in ends)
-    return min((fact for _, _, word, fact in ends if SEVERITY[word] == worst), key=lambda fact: fact.version)
+    return min(
+        (fact for _, _, word, fact in ends if SEVERITY[word] == worst),
+        key=lambda fact: fact.version,
+    )
 
 
 def _word(text: str) -> Word:

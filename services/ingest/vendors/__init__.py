@@ -29,16 +29,27 @@ DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 
 def _found() -> dict[str, Source]:
     """Every source that a module of a vendor's folder declares, by its kind."""
-    names = [found.name for found in pkgutil.walk_packages(__path__, f"{__name__}.") if found.name.count(".") == DEPTH]
+    names = [
+        found.name
+        for found in pkgutil.walk_packages(__path__, f"{__name__}.")
+        if found.name.count(".") == DEPTH
+    ]
     modules = [import_module(name) for name in names]
-    declared = [found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)]
+    declared = [
+        found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)
+    ]
     return {source.kind: source for source in declared}
 
 
 ALL = _found()
 SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
-KINDS = {kind: source for kind, source in ALL.items() if source.comes_to_the_door}  # by the name in the sources file
-ORDERS_OF, DECIMALS = "ordersof", "decimals"  # extensions that the webhook endpoint sets, from the sources file
+KINDS = {
+    kind: source for kind, source in ALL.items() if source.comes_to_the_door
+}  # by the name in the sources file
+ORDERS_OF, DECIMALS = (
+    "ordersof",
+    "decimals",
+)  # extensions that the webhook endpoint sets, from the sources file
 DIGIT = re.compile(r"[0-8]", re.ASCII)
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
@@ -74,7 +85,10 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
         pack_headers(record.headers),
     )
     return callback._replace(
-        notices=tuple(notice._replace(origin=origin) if notice.is_kept else notice for notice in callback.notices)
+        notices=tuple(
+            notice._replace(origin=origin) if notice.is_kept else notice
+            for notice in callback.notices
+        )
     )
 
 
@@ -82,7 +96,9 @@ def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
     """The parts of an event by which a callback is judged."""
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
-        raise NotAnEvent(f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>")
+        raise NotAnEvent(
+            f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>"
+        )
     attributes = event.attributes
     orders_of = attributes.get(ORDERS_OF, "")
     if orders_of and not SLUG.fullmatch(orders_of):
@@ -106,6 +122,9 @@ def told(error: ValidationError) -> str:
     """What is wrong, without what was sent: names of fields and pydantic's words."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, it['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {it['msg']}" for it in faults[:FAULTS_MAX]
+        f"{'.'.join(map(str, it['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {it['msg']}"
+        for it in faults[:FAULTS_MAX]
     ]
-    return "; ".join(lines) + (f"; and {len(faults) - FAULTS_MAX} more" if len(faults) > FAULTS_MAX else "")
+    return "; ".join(lines) + (
+        f"; and {len(faults) - FAULTS_MAX} more" if len(faults) > FAULTS_MAX else ""
+    )

@@ -35,9 +35,15 @@ def _found() -> dict[str, PollableVendor]:
     """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
     vendors = dict[str, PollableVendor]()
     for folder in pkgutil.iter_modules(package.__path__):
-        if not folder.ispkg or importlib.util.find_spec(f"{package.__name__}.{folder.name}.poll") is None:
+        if (
+            not folder.ispkg
+            or importlib.util.find_spec(f"{package.__name__}.{folder.name}.poll") is None
+        ):
             continue
-        module, name = importlib.import_module(f"{package.__name__}.{folder.name}.poll"), folder.name
+        module, name = (
+            importlib.import_module(f"{package.__name__}.{folder.name}.poll"),
+            folder.name,
+        )
         if polls := getattr(module, "POLLS", None):
             vendors[name] = PollableVendor(
                 name,

@@ -57,7 +57,9 @@ def refuse(why: str) -> NoReturn:
 def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
     """The shops of the sources file, and which of them are not served, said loudly."""
     if settings.sources_file is None:
-        refuse("STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their secrets")
+        refuse(
+            "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their secrets"
+        )
     try:
         found = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
@@ -66,7 +68,9 @@ def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
         if shop.refused is not None:
             logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
     for slug, why in sources_file.doubts(found).items():
-        logs.get("door").warning("a source may speak of orders that nobody tells", source=slug, why=why)
+        logs.get("door").warning(
+            "a source may speak of orders that nobody tells", source=slug, why=why
+        )
     states = Counter("refused" if shop.refused else "served" for shop in found.values())
     for state in ("refused", "served"):
         DOOR_SOURCES.set(states[state], state=state)
@@ -91,7 +95,9 @@ async def serve(
 
     publisher = published_by(settings, servers, broke, wall)
     callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
-    connections = OpenConnections(settings.door_connections_max, settings.door_headers_wait_ms / 1_000)
+    connections = OpenConnections(
+        settings.door_connections_max, settings.door_headers_wait_ms / 1_000
+    )
     server = WebhookServer(configured(WebhookApp(callbacks, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -103,13 +109,18 @@ async def serve(
     stands.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if broken:
-        logs.get("door").error("ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0])
+        logs.get("door").error(
+            "ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0]
+        )
         return EX_FATAL
     return EX_OK
 
 
 def published_by(
-    settings: IngestSettings, servers: str, on_fatal: Callable[[str], None], wall: Callable[[], float]
+    settings: IngestSettings,
+    servers: str,
+    on_fatal: Callable[[str], None],
+    wall: Callable[[], float],
 ) -> CallbackPublisher:
     return CallbackPublisher(
         servers,
@@ -123,7 +134,9 @@ def published_by(
     )
 
 
-def configured(api: WebhookApp, settings: IngestSettings, connections: OpenConnections) -> uvicorn.Config:
+def configured(
+    api: WebhookApp, settings: IngestSettings, connections: OpenConnections
+) -> uvicorn.Config:
     return uvicorn.Config(
         api,
         http=connections.protocol(),
@@ -154,7 +167,9 @@ def listen(settings: IngestSettings) -> socket.socket:
         raise unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
 
 
-def main(certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time) -> int:
+def main(
+    certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time
+) -> int:
     """`certificates`: those that are known before any was fetched. `wall`: the time of day, in seconds since 1970."""
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
@@ -176,7 +191,15 @@ def main(certificates: CertificateCache | None = None, wall: Callable[[], float]
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
         logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
         code = uvloop.run(
-            serve(settings, servers, found, listening, certificates or CertificateCache(), wall=wall, health=health)
+            serve(
+                settings,
+                servers,
+                found,
+                listening,
+                certificates or CertificateCache(),
+                wall=wall,
+                health=health,
+            )
         )
     logs.get("door").info("closed", is_clean=code == EX_OK)
     return code

@@ -27,25 +27,38 @@ class ProblemError(Exception):
     def answer(self) -> WebhookAnswer:
         document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
         body = json.dumps(document).encode()
-        more = [(name.replace("_", "-").encode(), text.encode()) for name, text in self.headers.items()]
-        fixed = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+        more = [
+            (name.replace("_", "-").encode(), text.encode()) for name, text in self.headers.items()
+        ]
+        fixed = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+        ]
         return WebhookAnswer(self.status.value, fixed + more, body)
 
 
 def taken(body: bytes) -> WebhookAnswer:
     """What a vendor reads as: it is kept."""
     return WebhookAnswer(
-        200, [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))], body
+        200,
+        [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))],
+        body,
     )
 
 
 def too_fast() -> ProblemError:
-    return ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close")
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
+    )
 
 
 def too_large(most: int) -> ProblemError:
-    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes", connection="close")
+    return ProblemError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes", connection="close"
+    )
 
 
 def come_again(why: str, after_s: int) -> ProblemError:
-    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=str(after_s), connection="close")
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=str(after_s), connection="close"
+    )

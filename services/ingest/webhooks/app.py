@@ -26,7 +26,14 @@ from services.ingest.config.sources_file import PREFIX, SourceConfig
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.settings import IngestSettings
 from services.ingest.vendors.shared.source import FORM, CertificateNeededError, WebhookRequest
-from services.ingest.webhooks.answers import ProblemError, WebhookAnswer, come_again, taken, too_fast, too_large
+from services.ingest.webhooks.answers import (
+    ProblemError,
+    WebhookAnswer,
+    come_again,
+    taken,
+    too_fast,
+    too_large,
+)
 from services.ingest.webhooks.bodies import FULL, RequestBodies
 from services.ingest.webhooks.certificates import CertificateCache
 from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
@@ -54,7 +61,8 @@ class WebhookHandler:
         self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
         self._bodies = RequestBodies(settings)
         self._paces = {
-            shop.slug: SourceRateLimits(shop.rate_max or settings.door_source_rate_max) for shop in shops.values()
+            shop.slug: SourceRateLimits(shop.rate_max or settings.door_source_rate_max)
+            for shop in shops.values()
         }
         self._greetings = {slug: TokenBucket(GREETINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
@@ -73,13 +81,19 @@ class WebhookHandler:
             self._log.exception("a callback met a defect", error=type(error).__name__)
             answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
         self._answered[shop.slug if shop else UNKNOWN, answer.status] += 1
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+        )
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _answer(self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive) -> WebhookAnswer:
+    async def _answer(
+        self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive
+    ) -> WebhookAnswer:
         headers = dict(scope["headers"])  # of two of one name the last counts
         if shop is None:
-            raise ProblemError(HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close")
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close"
+            )
         media = self._check(shop, scope["method"], headers)
         with self._bodies.place() as body:
             delivery = self._delivery(shop, tail, headers, await self._bodies.read(receive, body))
@@ -93,10 +107,14 @@ class WebhookHandler:
             self._paces[shop.slug].taken(delivery.body)
         return self._answers[shop.slug]
 
-    def _delivery(self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes) -> WebhookRequest:
+    def _delivery(
+        self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes
+    ) -> WebhookRequest:
         tolerance_s = self._settings.door_clock_tolerance_s
         known = self._certificates.known
-        return WebhookRequest(headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known)
+        return WebhookRequest(
+            headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known
+        )
 
     async def _is_genuine(self, shop: SourceConfig, delivery: WebhookRequest) -> bool:
         try:
@@ -116,7 +134,12 @@ class WebhookHandler:
     def _check(self, shop: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
         """What can be refused before the body is read. The media type, if nothing is."""
         if method != "POST":
-            raise ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, "callbacks are POST", allow="POST", connection="close")
+            raise ProblemError(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                "callbacks are POST",
+                allow="POST",
+                connection="close",
+            )
         if shop.refused is not None:
             raise self._come_again("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -130,18 +153,26 @@ class WebhookHandler:
                 connection="close",
             )
         length = headers.get(b"content-length", b"0")
-        if len(length) > 12 or (length.isdigit() and int(length) > self._settings.door_body_bytes_max):
+        if len(length) > 12 or (
+            length.isdigit() and int(length) > self._settings.door_body_bytes_max
+        ):
             raise too_large(self._settings.door_body_bytes_max)
         if not self._bodies.has_room():
             raise self._come_again(FULL)
         now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
-        if not (self._greetings[shop.slug].take(now) if is_greeting else self._paces[shop.slug].has_room(now)):
+        if not (
+            self._greetings[shop.slug].take(now)
+            if is_greeting
+            else self._paces[shop.slug].has_room(now)
+        ):
             raise too_fast()
         return media
 
     def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookAnswer:
         if not shop.source.is_ping(delivery):
-            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}")
+            raise ProblemError(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}"
+            )
         return self._answers[shop.slug]
 
     async def _publish(self, shop: SourceConfig, delivery: WebhookRequest) -> None:
@@ -153,9 +184,13 @@ class WebhookHandler:
         try:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
-                for record in records(shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id)
+                for record in records(
+                    shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id
+                )
             ]
-            await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))  # which hears all of them
+            await (
+                awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
+            )  # which hears all of them
         except BrokerDidNotTakeError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
@@ -204,7 +239,11 @@ def said(trouble: str | None) -> Response:
 
 
 async def problem(_request: Request, error: Exception) -> Response:
-    status = HTTPStatus(error.status_code) if isinstance(error, HTTPException) else HTTPStatus.INTERNAL_SERVER_ERROR
+    status = (
+        HTTPStatus(error.status_code)
+        if isinstance(error, HTTPException)
+        else HTTPStatus.INTERNAL_SERVER_ERROR
+    )
     return rendered(ProblemError(status, "POST /hooks/{source} and /livez are all there is"))
 
 

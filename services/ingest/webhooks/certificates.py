@@ -42,7 +42,9 @@ class CertificateCache:
         self._fetched = dict.fromkeys(self.known, clock())
         self._proved: set[str] = set()
         self._failed: dict[str, float] = {}  # the oldest first
-        self._asked: dict[str, asyncio.Task[bool]] = {}  # callbacks that wait for the same one fetch it once
+        self._asked: dict[
+            str, asyncio.Task[bool]
+        ] = {}  # callbacks that wait for the same one fetch it once
         self._waiting = 0
         self._pace = TokenBucket(ASKED_PER_S, burst_s=ASKED_MAX / ASKED_PER_S)
         self._log = logs.get("door")
@@ -80,9 +82,18 @@ class CertificateCache:
         try:
             async with asyncio.timeout(WAIT_S):
                 found = await self._read(url)
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError, TimeoutError, OSError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            httpx.StreamError,
+            ValueError,
+            TimeoutError,
+            OSError,
+        ) as error:
             self._note_failure(url)
-            self._log.warning("a vendor's certificate cannot be fetched", url=url, error=type(error).__name__)
+            self._log.warning(
+                "a vendor's certificate cannot be fetched", url=url, error=type(error).__name__
+            )
             return url in self.known
         if url not in self.known and len(self.known) >= KEPT_MAX:
             self._give_up_one()
@@ -108,8 +119,12 @@ class CertificateCache:
         """Bounded in size, and never unpacked; no redirect leads elsewhere."""
         if self._client is None:
             # In a thread, for it reads the authorities of this machine: the door goes on meanwhile.
-            self._client = await asyncio.to_thread(httpx.AsyncClient, timeout=WAIT_S, follow_redirects=False)
-        async with self._client.stream("GET", url, headers={"accept-encoding": "identity"}) as answer:
+            self._client = await asyncio.to_thread(
+                httpx.AsyncClient, timeout=WAIT_S, follow_redirects=False
+            )
+        async with self._client.stream(
+            "GET", url, headers={"accept-encoding": "identity"}
+        ) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise ValueError(f"answered {answer.status_code}")
             if answer.headers.get("content-encoding", "identity") != "identity":

@@ -39,9 +39,16 @@ class OpenConnections:
         clock: Callable[[], float] = time.monotonic,
         descriptors: Callable[[], int] = descriptors,
     ) -> None:
-        self._wanted, self._wait_s, self._clock, self._descriptors = wanted, headers_wait_s, clock, descriptors
+        self._wanted, self._wait_s, self._clock, self._descriptors = (
+            wanted,
+            headers_wait_s,
+            clock,
+            descriptors,
+        )
         self._open = set[HttpConnection]()
-        self._waiting = dict[HttpConnection, float]()  # until when; the same wait for all, so the first is the oldest
+        self._waiting = dict[
+            HttpConnection, float
+        ]()  # until when; the same wait for all, so the first is the oldest
         self._idle = dict[HttpConnection, None]()
         self._unread = dict[HttpConnection, float]()  # until when their answers may lie here
         self._coming = dict[HttpConnection, None]()  # their bodies, the first that began first
@@ -152,9 +159,13 @@ class OpenConnections:
         """By what the process may have open now, which can be changed while it runs."""
         most = max(1, min(self._wanted, self._descriptors() - DESCRIPTORS_RESERVE))
         if most < self._wanted and most != self._most:
-            self._log.warning("file descriptors bound the connections", most=most, wanted=self._wanted)
+            self._log.warning(
+                "file descriptors bound the connections", most=most, wanted=self._wanted
+            )
         self._most = most
         try:
             os.close(os.dup(2))
         except OSError as error:  # whoever connects is dropped by the event loop without a word
-            self._log.error("no file descriptor is left", open=len(self._open), error=error.strerror)
+            self._log.error(
+                "no file descriptor is left", open=len(self._open), error=error.strerror
+            )

@@ -21,12 +21,16 @@ HEADER_LINES_MAX = 100  # a line of 4 bytes costs about 150 bytes as Python obje
 TRAILERS_BYTES_MAX = 8 * 1_024  # trailers are read past and never kept
 TARGET_BYTES_MAX = 8 * 1_024  # of a request line: the path with its query
 PIPELINED_MAX = 16  # requests that wait behind the one that is being answered
-REQUEST_BYTES_MAX = 8 * MIB  # as sent: a body in small chunks is larger than the body, and what stands behind it counts
+REQUEST_BYTES_MAX = (
+    8 * MIB
+)  # as sent: a body in small chunks is larger than the body, and what stands behind it counts
 CLOSING = b"content-length: 0\r\nconnection: close\r\n\r\n"
 FIELDS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + CLOSING
 BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\n" + CLOSING
 TARGET_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + CLOSING
-QUIET = logging.getLogger("uvicorn.connections")  # a line for each request of nonsense would let strangers fill the log
+QUIET = logging.getLogger(
+    "uvicorn.connections"
+)  # a line for each request of nonsense would let strangers fill the log
 QUIET.setLevel(logging.ERROR)
 
 
@@ -64,11 +68,15 @@ class HttpConnection(HttpToolsProtocol):
         self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._is_deaf = False
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0
-        self._answered: RequestResponseCycle | None = None  # of several that were sent at once: uvicorn knows the last
+        self._answered: RequestResponseCycle | None = (
+            None  # of several that were sent at once: uvicorn knows the last
+        )
 
     @property
     def is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
+        cycle: RequestResponseCycle | None = (
+            self.cycle
+        )  # None before the first request, whatever uvicorn's types say
         return cycle is not None and not cycle.response_complete
 
     @property
@@ -107,13 +115,19 @@ class HttpConnection(HttpToolsProtocol):
         self._feed(data)
         if self._is_over:
             return
-        if self._is_in_trailers:  # a line without an end is not reported by the parser, which keeps it
-            self._trailer_bytes += self._chunk if self._was_in_trailers else self._chunk - 1 - data.rfind(b"\n")
+        if (
+            self._is_in_trailers
+        ):  # a line without an end is not reported by the parser, which keeps it
+            self._trailer_bytes += (
+                self._chunk if self._was_in_trailers else self._chunk - 1 - data.rfind(b"\n")
+            )
         if self._bytes > (HEADERS_BYTES_MAX if self._is_in_headers else REQUEST_BYTES_MAX):
             self._refuse(FIELDS_TOO_LARGE if self._is_in_headers else BODY_TOO_LARGE)
         elif self._is_in_trailers and self._trailer_bytes > TRAILERS_BYTES_MAX:
             self._refuse(FIELDS_TOO_LARGE)
-        elif self._is_in_headers or not self.is_answering:  # of what was answered bytes may still come, or blank lines
+        elif (
+            self._is_in_headers or not self.is_answering
+        ):  # of what was answered bytes may still come, or blank lines
             self.among.wait(self)
 
     def _feed(self, data: bytes) -> None:
@@ -131,11 +145,15 @@ class HttpConnection(HttpToolsProtocol):
             return
         else:
             return
-        self._feed_without_upgrade(rest)  # not while an error is handled: it would become the cause of the next one
+        self._feed_without_upgrade(
+            rest
+        )  # not while an error is handled: it would become the cause of the next one
 
     def _feed_without_upgrade(self, rest: bytes) -> None:
         """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be told so."""
-        head = without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        head = without_upgrade(
+            self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
+        )
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(head)
@@ -162,7 +180,10 @@ class HttpConnection(HttpToolsProtocol):
         if not self._is_in_headers:
             self._trailer_lines += 1
             self._trailer_fields_bytes += len(name) + len(value)
-            if self._trailer_lines > HEADER_LINES_MAX or self._trailer_fields_bytes > TRAILERS_BYTES_MAX:
+            if (
+                self._trailer_lines > HEADER_LINES_MAX
+                or self._trailer_fields_bytes > TRAILERS_BYTES_MAX
+            ):
                 raise LimitExceededError(FIELDS_TOO_LARGE)
             return
         if len(self.headers) >= HEADER_LINES_MAX:

@@ -71,7 +71,9 @@ class CallbackPublisher:
         self._told: deque[Acknowledgement] = deque()
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._is_doubted = False  # the client lost all its connections: it is asked, also when nobody publishes
+        self._is_doubted = (
+            False  # the client lost all its connections: it is asked, also when nobody publishes
+        )
         self._trouble: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
         self._log, self._repeats = logs.get("door"), RepeatLimiter()
@@ -123,7 +125,9 @@ class CallbackPublisher:
     def _poll(self) -> None:
         probed = 0.0
         while not self._stopping:
-            if (self._trouble is not None or self._is_doubted) and time.monotonic() - probed > PROBE_S:
+            if (
+                self._trouble is not None or self._is_doubted
+            ) and time.monotonic() - probed > PROBE_S:
                 self._is_doubted = False
                 self._probe()
                 probed = time.monotonic()
@@ -134,7 +138,9 @@ class CallbackPublisher:
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
         except KafkaException as error:
-            self._trouble = f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
+            self._trouble = (
+                f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
+            )
             return
         if found.error is None:
             self._trouble = None
@@ -144,7 +150,12 @@ class CallbackPublisher:
         self._trouble = f"{code}: {self._topic}: {found.error.name()}"
 
     def _delivered(
-        self, since: float, produced_at: float, future: asyncio.Future[None], error: KafkaError | None, message: Message
+        self,
+        since: float,
+        produced_at: float,
+        future: asyncio.Future[None],
+        error: KafkaError | None,
+        message: Message,
     ) -> None:
         stamped_by, logged_ms = message.timestamp()
         is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
@@ -187,7 +198,12 @@ class CallbackPublisher:
         self._skew.measured(seconds)
         DOOR_CLOCK_SKEW.set(seconds)
         if self._skew.is_to_be_reported(time.monotonic()):
-            self._log.warning("clock skew", code=ClockSkewed.code, error=self._skew.warning, skew_s=round(seconds, 3))
+            self._log.warning(
+                "clock skew",
+                code=ClockSkewed.code,
+                error=self._skew.warning,
+                skew_s=round(seconds, 3),
+            )
 
     async def _sweep(self) -> None:
         """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall wait in vain."""
@@ -197,8 +213,13 @@ class CallbackPublisher:
             while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
                 _, future = self._waiting.popleft()
                 if not future.done():
-                    if self._trouble is None and (suppressed := self._repeats.due(BrokerUnavailable.code)) is not None:
+                    if (
+                        self._trouble is None
+                        and (suppressed := self._repeats.due(BrokerUnavailable.code)) is not None
+                    ):
                         more = {"waited_s": self._wait_s, "suppressed": suppressed}
-                        self._log.warning("kafka does not acknowledge", code=BrokerUnavailable.code, **more)
+                        self._log.warning(
+                            "kafka does not acknowledge", code=BrokerUnavailable.code, **more
+                        )
                     self._trouble = f"{BrokerUnavailable.code}: Kafka did not acknowledge within {self._wait_s:g} s"
                     future.set_exception(BrokerDidNotTakeError(self._trouble))

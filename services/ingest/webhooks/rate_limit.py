@@ -49,7 +49,9 @@ class SourceRateLimits:
     rate_max: float
     _new: TokenBucket = field(init=False)
     _again: TokenBucket = field(init=False)
-    _taken: dict[int, None] = field(init=False, default_factory=dict)  # by a hash that differs in each process
+    _taken: dict[int, None] = field(
+        init=False, default_factory=dict
+    )  # by a hash that differs in each process
 
     def __post_init__(self) -> None:
         self._new, self._again = TokenBucket(self.rate_max), TokenBucket(self.rate_max)

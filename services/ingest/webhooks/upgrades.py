@@ -7,7 +7,9 @@ from collections.abc import Iterable
 OFFERS = frozenset({b"upgrade", b"http2-settings"})
 
 
-def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+def without_upgrade(
+    method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+) -> bytes:
     """The request's head, ready to be parsed. Headers that frame the body stay as they were."""
     lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
     for name, value in headers:

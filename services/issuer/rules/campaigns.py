@@ -35,9 +35,15 @@ class CampaignDefinition(BaseModel):
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     name: str = Field(min_length=1, max_length=200)
     sources: tuple[Source, ...] = Field(min_length=1, max_length=100)
-    skus: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field((), max_length=1_000)
-    product_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field((), max_length=1_000)
-    variation_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field((), max_length=1_000)
+    skus: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
+        (), max_length=1_000
+    )
+    product_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), max_length=1_000
+    )
+    variation_ids: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), max_length=1_000
+    )
     mode: Mode = "sequential"
     prefix: str = Field("", max_length=20)
     start: int = Field(1, ge=0, le=10**12, strict=True)
@@ -72,7 +78,9 @@ class CampaignDefinition(BaseModel):
         if tag and not LANGUAGE.fullmatch(tag):
             raise ValueError("is no language tag (BCP 47); say one such as de or pt-BR")
         language, *others = tag.lower().split("-")
-        cased = (it.title() if len(it) == 4 else it.upper() if len(it) == 2 else it for it in others)
+        cased = (
+            it.title() if len(it) == 4 else it.upper() if len(it) == 2 else it for it in others
+        )
         return "-".join([language, *cased])
 
     @field_validator("sources", "skus", "product_ids", "variation_ids")
@@ -87,21 +95,29 @@ class CampaignDefinition(BaseModel):
         if not self.skus and not self.product_ids and not self.variation_ids:
             raise ValueError("matches nothing: give it skus, product_ids or variation_ids")
         if self.mode == "shuffled" and self.capacity is None:
-            raise ValueError("is shuffled, so it needs a capacity: numbers are drawn from a range that has an end")
+            raise ValueError(
+                "is shuffled, so it needs a capacity: numbers are drawn from a range that has an end"
+            )
         return self
 
     def content(self) -> dict[str, Any]:
         """As it is kept and compared: a version says another content."""
         unsaid = {name for name in ("language", "variation_ids") if not getattr(self, name)}
-        return self.model_dump(mode="json", exclude=unsaid)  # as releases without them keep it: their versions stand
+        return self.model_dump(
+            mode="json", exclude=unsaid
+        )  # as releases without them keep it: their versions stand
 
     def said(self) -> dict[str, Any]:
         """What orders will say of it, to those who print."""
         told = {"campaign_id": self.id, "starts_on": self.date, "starts_at": self.time}
-        return told | {key: getattr(self, key) for key in ("name", "zone", "venue", "design", "language")}
+        return told | {
+            key: getattr(self, key) for key in ("name", "zone", "venue", "design", "language")
+        }
 
     def products(self) -> set[Product]:
-        named = [("sku", sku) for sku in self.skus] + [("product_id", product) for product in self.product_ids]
+        named = [("sku", sku) for sku in self.skus] + [
+            ("product_id", product) for product in self.product_ids
+        ]
         named += [("variation_id", variation) for variation in self.variation_ids]
         return {(source, kind, name) for source in self.sources for kind, name in named}
 
@@ -138,7 +154,10 @@ def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) ->
     for key in ("mode", "start"):
         if (new := getattr(definition, key)) != before[key]:
             yield f"{key} is {before[key]} and stays so, for {issued} numbers are issued; {new} needs a campaign of its own"
-    if definition.mode == before["mode"] == "shuffled" and definition.capacity != before["capacity"]:
+    if (
+        definition.mode == before["mode"] == "shuffled"
+        and definition.capacity != before["capacity"]
+    ):
         yield (
             f"capacity is {before['capacity']} and stays so: the numbers of a shuffled campaign are a permutation of its "
             f"range, and {issued} are issued; more numbers need a campaign of their own"

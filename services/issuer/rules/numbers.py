@@ -41,5 +41,6 @@ def _feistel(place: int, a: int, b: int, key: bytes) -> int:
 def _mix(key: bytes, turn: int, half: int) -> int:
     """Sixteen bytes, so that the remainder of any half is even to the last bit that matters."""
     return int.from_bytes(
-        blake2s(half.to_bytes(8, "big"), digest_size=16, key=key, salt=bytes((turn,))).digest(), "big"
+        blake2s(half.to_bytes(8, "big"), digest_size=16, key=key, salt=bytes((turn,))).digest(),
+        "big",
     )

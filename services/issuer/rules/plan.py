@@ -18,7 +18,9 @@ from schemas.said import uuid5_text
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.numbers import format_number, permute
 
-TICKET_IDS = bytes.fromhex("2c2f7f4be1b55cf0a2d75e0cf6f2c6aa")  # the namespace of every ticket's id; never changes
+TICKET_IDS = bytes.fromhex(
+    "2c2f7f4be1b55cf0a2d75e0cf6f2c6aa"
+)  # the namespace of every ticket's id; never changes
 ACTIVE, WON, CANCELLED = "Active", "Won", "Cancelled"
 SOLD_OUT, NO_CAMPAIGN, CLOSED = "sold_out", "no_campaign", "campaign_closed"
 
@@ -68,7 +70,9 @@ class LockedCampaign:
             "venue": content["venue"],
             "design": content["design"],
         }
-        if language := content.get("language"):  # unsaid, orders say the same as before there were any: no news
+        if language := content.get(
+            "language"
+        ):  # unsaid, orders say the same as before there were any: no news
             told["language"] = language
         self.said = orjson.Fragment(orjson.dumps(told))
 
@@ -148,7 +152,9 @@ def tickets_max(decisions: Iterable[OrderDecided]) -> int:
 
 
 def plan(
-    decisions: Sequence[OrderDecided], held: Mapping[str, Sequence[PlannedTicket]], given: PlanInputs
+    decisions: Sequence[OrderDecided],
+    held: Mapping[str, Sequence[PlannedTicket]],
+    given: PlanInputs,
 ) -> IssuePlan:
     """`held`: the rows that orders have already. Each order stands in the batch once."""
     made = IssuePlan()
@@ -157,7 +163,9 @@ def plan(
     return made
 
 
-def _order(decision: OrderDecided, before: Sequence[PlannedTicket], given: PlanInputs, made: IssuePlan) -> None:
+def _order(
+    decision: OrderDecided, before: Sequence[PlannedTicket], given: PlanInputs, made: IssuePlan
+) -> None:
     rows: dict[str, dict[int, PlannedTicket]] = {}
     for ticket in before:
         rows.setdefault(ticket.line_id, {})[ticket.ordinal] = ticket
@@ -186,7 +194,9 @@ def _by_id(lines: Sequence[DecidedLine]) -> dict[str, DecidedLine]:
     for line in lines:
         known = found.get(line.line_id)
         found[line.line_id] = (
-            line if known is None else line.model_copy(update={"quantity": known.quantity + line.quantity})
+            line
+            if known is None
+            else line.model_copy(update={"quantity": known.quantity + line.quantity})
         )
     return found
 
@@ -201,7 +211,9 @@ def _settled(ticket: PlannedTicket, line: DecidedLine | None, made: IssuePlan) -
     if wanted == ticket.status and holds == held:
         return ticket
     name, email, recipient_email = holds
-    after = ticket._replace(status=wanted, holder_name=name, holder_email=email, recipient_email=recipient_email)
+    after = ticket._replace(
+        status=wanted, holder_name=name, holder_email=email, recipient_email=recipient_email
+    )
     made.changes.append(TicketChange(after, ticket.status if wanted != ticket.status else None))
     return after
 
@@ -218,7 +230,14 @@ def _issue(
     campaign = campaign_of(decision.source, line, given)
     if campaign is None or campaign.content["status"] == "closed":
         reason = NO_CAMPAIGN if campaign is None else CLOSED
-        names = (decision.key, line.line_id, decision.source, line.sku, line.product_id, line.variation_id)
+        names = (
+            decision.key,
+            line.line_id,
+            decision.source,
+            line.sku,
+            line.product_id,
+            line.variation_id,
+        )
         waiting.append(WaitingLine(*names, len(missing), reason))
         return
     for ordinal in missing:
@@ -247,7 +266,11 @@ def _issue(
 
 def campaign_of(source: str, line: DecidedLine, given: PlanInputs) -> LockedCampaign | None:
     """By the variation's id, the product's, then the SKU: an id is the shop's own name for one thing, a SKU may be shared."""
-    named = (("variation_id", line.variation_id), ("product_id", line.product_id), ("sku", line.sku))
+    named = (
+        ("variation_id", line.variation_id),
+        ("product_id", line.product_id),
+        ("sku", line.sku),
+    )
     found = (given.products.get((source, kind, name)) for kind, name in named if name)
     owner = next(filter(None, found), None)
     return given.campaigns[owner] if owner else None

@@ -27,9 +27,13 @@ def body_of(
             "external_id": decision.external_id,
             "number": decision.number,
             "buyer": {"name": buyer.name, "email": buyer.email},
-            "campaigns": [campaigns[name].said for name in sorted({ticket.campaign_id for ticket in tickets})],
+            "campaigns": [
+                campaigns[name].said for name in sorted({ticket.campaign_id for ticket in tickets})
+            ],
             "tickets": [_ticket(ticket) for ticket in tickets],
-            "unissued": _unissued(decision, held, waiting) if waiting or len(tickets) < len(held) else [],
+            "unissued": _unissued(decision, held, waiting)
+            if waiting or len(tickets) < len(held)
+            else [],
             "refund_due_tickets": decision.refund_due_tickets,
         }
     )
@@ -48,7 +52,9 @@ def _ticket(ticket: PlannedTicket) -> dict[str, Any]:
         "product_id": ticket.product_id,
         "issued_at": ticket.issued_at,
     }
-    if ticket.recipient_email is not None:  # unsaid, other orders say the same as before there were gifts: no news
+    if (
+        ticket.recipient_email is not None
+    ):  # unsaid, other orders say the same as before there were gifts: no news
         told["recipient_email"] = ticket.recipient_email
     return told
 

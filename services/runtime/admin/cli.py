@@ -37,7 +37,10 @@ STATUS = (
     "why",
 )
 Rate = Annotated[
-    float | None, typer.Option("--rate", min=0, help="Records a second for the whole service; 0 lifts the limit.")
+    float | None,
+    typer.Option(
+        "--rate", min=0, help="Records a second for the whole service; 0 lifts the limit."
+    ),
 ]
 Why = Annotated[str | None, typer.Option("--reason", help="Why; shown by `stubline status`.")]
 
@@ -46,17 +49,23 @@ Why = Annotated[str | None, typer.Option("--reason", help="Why; shown by `stubli
 def migrate(
     *,
     post: Annotated[
-        bool, typer.Option("--post", help="Also what may run only when no old release runs any more.")
+        bool,
+        typer.Option("--post", help="Also what may run only when no old release runs any more."),
     ] = False,
-    database_only: Annotated[bool, typer.Option("--database-only", help="Leave the broker's topics alone.")] = False,
+    database_only: Annotated[
+        bool, typer.Option("--database-only", help="Leave the broker's topics alone.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Brings database, roles and topics to what this release needs. Safe to run again, and twice at once."""
     servers = settings.load(Servers)
-    report = run_migrations(servers.database_url, None if database_only else servers.kafka_bootstrap_servers, post=post)
+    report = run_migrations(
+        servers.database_url, None if database_only else servers.kafka_bootstrap_servers, post=post
+    )
     done = [{"what": "database", "name": name, "change": "applied"} for name in report.applied]
     done += [
-        {"what": "topic", "name": it.topic, "change": f"{it.what}: {it.found} -> {it.should}"} for it in report.topics
+        {"what": "topic", "name": it.topic, "change": f"{it.what}: {it.found} -> {it.should}"}
+        for it in report.topics
     ]
     cli_support.rows(done, ("what", "name", "change"), as_json=as_json, empty="nothing to do")
 
@@ -66,7 +75,10 @@ def check_topics(*, as_json: AsJson = False) -> None:
     """Compares the broker's topics with what is needed. Exit code 1: something differs; `stubline migrate` mends it."""
     findings = [finding._asdict() for finding in cli_support.broker().compare(all_topics())]
     cli_support.rows(
-        findings, ("topic", "what", "should", "found"), as_json=as_json, empty="all topics are as they should be"
+        findings,
+        ("topic", "what", "should", "found"),
+        as_json=as_json,
+        empty="all topics are as they should be",
     )
     if findings:
         raise typer.Exit(ExitCode.REFUSED)
@@ -80,11 +92,20 @@ def restored(*, actor: Actor, command_id: CommandId, as_json: AsJson = False) ->
     """
     with cli_support.desk(actor, command_id) as desk:
         done = desk.restored()
-    cli_support.told(done, f"The generation is {done.details.get('generation')}.", command_id, as_json=as_json)
+    cli_support.told(
+        done, f"The generation is {done.details.get('generation')}.", command_id, as_json=as_json
+    )
 
 
 @app.command()
-def pause(*, group: Group, actor: Actor, command_id: CommandId, reason: Why = None, as_json: AsJson = False) -> None:
+def pause(
+    *,
+    group: Group,
+    actor: Actor,
+    command_id: CommandId,
+    reason: Why = None,
+    as_json: AsJson = False,
+) -> None:
     """Stops a service within a second, until it is resumed. Kafka keeps what comes."""
     with cli_support.desk(actor, command_id) as desk:
         name = cli_support.group_of(desk.connection, group)
@@ -94,7 +115,13 @@ def pause(*, group: Group, actor: Actor, command_id: CommandId, reason: Why = No
 
 @app.command()
 def resume(
-    *, group: Group, actor: Actor, command_id: CommandId, rate: Rate = None, reason: Why = None, as_json: AsJson = False
+    *,
+    group: Group,
+    actor: Actor,
+    command_id: CommandId,
+    rate: Rate = None,
+    reason: Why = None,
+    as_json: AsJson = False,
 ) -> None:
     """Lets a service go on, if asked at a limited rate."""
     with cli_support.desk(actor, command_id) as desk:
@@ -102,7 +129,10 @@ def resume(
         done = desk.control(name, paused=False, rate=rate, reason=reason)
     limit = done.details.get("rate_limit_per_s")
     cli_support.told(
-        done, f"{name} goes on{f', at {limit:g} records a second' if limit else ''}.", command_id, as_json=as_json
+        done,
+        f"{name} goes on{f', at {limit:g} records a second' if limit else ''}.",
+        command_id,
+        as_json=as_json,
     )
 
 
@@ -116,7 +146,10 @@ def audit(
     with cli_support.reader() as reader:
         found = reader.audit(limit)
     cli_support.rows(
-        found, ("at", "actor", "what", "details", "command_id"), as_json=as_json, empty="nobody changed anything"
+        found,
+        ("at", "actor", "what", "details", "command_id"),
+        as_json=as_json,
+        empty="nobody changed anything",
     )
 
 
@@ -129,7 +162,8 @@ def status(*, as_json: AsJson = False) -> None:
     away: BrokerUnavailable | None = None
     try:
         ends = _ends(
-            BrokerAdmin(servers.kafka_bootstrap_servers), {LaneKey(it["topic"], it["partition"]) for it in lanes}
+            BrokerAdmin(servers.kafka_bootstrap_servers),
+            {LaneKey(it["topic"], it["partition"]) for it in lanes},
         )
     except BrokerUnavailable as error:
         ends, away = None, error
@@ -169,7 +203,9 @@ def summary(
                 "lag": None if ends is None else _lag(mine, ends),
                 "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
-                "open_letters": sum(it["letters"] for it in letters if it["consumer_group"] == name),
+                "open_letters": sum(
+                    it["letters"] for it in letters if it["consumer_group"] == name
+                ),
                 "paused": control.get("paused", False),
                 "rate_limit_per_s": control.get("rate_limit_per_s"),
                 "code": control.get("code") if control.get("paused") else None,

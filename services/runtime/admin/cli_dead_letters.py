@@ -19,7 +19,8 @@ from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
-    no_args_is_help=True, help="Dead letters: look, give back to their own group, or close with a reason."
+    no_args_is_help=True,
+    help="Dead letters: look, give back to their own group, or close with a reason.",
 )
 
 SHOWN_CHARS_MAX = 4_000
@@ -36,18 +37,38 @@ COLUMNS = (
     "created_at",
     "text",
 )
-ABOUT = ("consumer_group", "topic", "partition", "offset", "record_time", "stage", "state", "attempts", "created_at")
+ABOUT = (
+    "consumer_group",
+    "topic",
+    "partition",
+    "offset",
+    "record_time",
+    "stage",
+    "state",
+    "attempts",
+    "created_at",
+)
 ALSO = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "actor")
 
 Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="Letters, by id.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the oldest first.")]
-States = Annotated[list[str] | None, typer.Option("--state", help="open, requested, replayed, resolved, discarded.")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the oldest first.")
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", help="open, requested, replayed, resolved, discarded."),
+]
 
 
 @app.command("list")
 def list_letters(
-    *, group: GroupOption = None, code: Code = None, state: States = None, limit: Limit = 50, as_json: AsJson = False
+    *,
+    group: GroupOption = None,
+    code: Code = None,
+    state: States = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:
     """The oldest first. Without --state: those that are not closed."""
     with cli_support.connected() as connection:
@@ -64,7 +85,10 @@ def show(
     *,
     letter_id: Annotated[UUID, typer.Argument(metavar="ID")],
     raw: Annotated[
-        bool, typer.Option("--raw", help="Only the record's bytes, as they are, for a file or another program.")
+        bool,
+        typer.Option(
+            "--raw", help="Only the record's bytes, as they are, for a file or another program."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -93,7 +117,9 @@ def replay(
 ) -> None:
     """Gives letters back to their own group: by id, or all that --group and --code name."""
     with cli_support.desk(actor, command_id) as desk:
-        done = desk.replay(_choice(desk, ids=ids, group=group, code=code, states=state, limit=limit))
+        done = desk.replay(
+            _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit)
+        )
     count = len(done.details.get("letters", ()))
     cli_support.told(
         done,
@@ -106,7 +132,9 @@ def replay(
 @app.command()
 def discard(
     *,
-    reason: Annotated[str, typer.Option("--reason", help="Why; stands in the letter and in the audit.")],
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; stands in the letter and in the audit.")
+    ],
     actor: Actor,
     command_id: CommandId,
     ids: Ids = None,
@@ -120,8 +148,15 @@ def discard(
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.desk(actor, command_id) as desk:
-        done = desk.discard(_choice(desk, ids=ids, group=group, code=code, states=state, limit=limit), reason)
-    cli_support.told(done, f"{len(done.details.get('letters', ()))} letters are closed.", command_id, as_json=as_json)
+        done = desk.discard(
+            _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit), reason
+        )
+    cli_support.told(
+        done,
+        f"{len(done.details.get('letters', ()))} letters are closed.",
+        command_id,
+        as_json=as_json,
+    )
 
 
 def _choice(
@@ -136,13 +171,21 @@ def _choice(
     if bool(ids) == bool(group or code):
         raise typer.BadParameter("name letters by their ids, or by --group and --code")
     chosen = cli_support.group_of(desk.connection, group) if group else None
-    return DeadLetterFilter(ids or None, chosen, code, states or ["open"], len(ids) if ids else limit)
+    return DeadLetterFilter(
+        ids or None, chosen, code, states or ["open"], len(ids) if ids else limit
+    )
 
 
 def _encoded(letter: dict[str, Any]) -> dict[str, Any]:
     """Bytes as base64: JSON has no bytes, and what a stranger sent need not be text."""
-    encoded = {name: base64.b64encode(it).decode() if isinstance(it, bytes) else it for name, it in letter.items()}
-    headers = [[name, base64.b64encode(content or b"").decode()] for name, content in unpack_headers(letter["headers"])]
+    encoded = {
+        name: base64.b64encode(it).decode() if isinstance(it, bytes) else it
+        for name, it in letter.items()
+    }
+    headers = [
+        [name, base64.b64encode(content or b"").decode()]
+        for name, content in unpack_headers(letter["headers"])
+    ]
     return encoded | {"headers": headers, "next_step": _next_step(letter["code"])}
 
 
@@ -152,20 +195,28 @@ def _describe(letter: dict[str, Any]) -> None:
     console.print(Text(_next_step(letter["code"])), end="\n\n")
     for name in (*ABOUT, *ALSO):
         if letter[name] is not None:
-            console.print(Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(letter[name]))
+            console.print(
+                Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(letter[name])
+            )
     console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(letter["key"])))
     for name, content in unpack_headers(letter["headers"]):
-        console.print(Text(f"{'header':<16}", style="dim"), Text(f"{one_line(name)}: {one_line(content)}"))
+        console.print(
+            Text(f"{'header':<16}", style="dim"), Text(f"{one_line(name)}: {one_line(content)}")
+        )
     value = letter["value"]
     text = quoted(value)
     kept = len(value or b"")
     size, part = kept, ""
     if letter["value_bytes"] is not None:
         size, part = letter["value_bytes"], f", of which the first {kept} are kept"
-    console.print(Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim"))
+    console.print(
+        Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim")
+    )
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
-        console.print(Text(f"... cut here; whole: stubline dead show --raw {letter['id']}", style="dim"))
+        console.print(
+            Text(f"... cut here; whole: stubline dead show --raw {letter['id']}", style="dim")
+        )
 
 
 def _next_step(code: str) -> str:

@@ -14,7 +14,9 @@ from services.runtime.admin.refusals import TopicUnknown
 from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.records import TIMER, LaneKey
 
-app = typer.Typer(no_args_is_help=True, help="Lanes: where each stands, and how a stopped one goes on.")
+app = typer.Typer(
+    no_args_is_help=True, help="Lanes: where each stands, and how a stopped one goes on."
+)
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="As `stubline lanes list` shows it.")]
 Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
@@ -32,7 +34,10 @@ def list_lanes(*, group: GroupOption = None, as_json: AsJson = False) -> None:
         chosen = cli_support.group_of(connection, group) if group else None
         lanes = AdminQueries(connection).lanes(chosen)
     cli_support.rows(
-        lanes, (*POSITION, *OUTCOMES, *STATE), as_json=as_json, empty="no lane yet: no service has run here"
+        lanes,
+        (*POSITION, *OUTCOMES, *STATE),
+        as_json=as_json,
+        empty="no lane yet: no service has run here",
     )
 
 
@@ -43,7 +48,10 @@ def rewind(
     topic: Topic,
     partition: Partition,
     to: Annotated[
-        int, typer.Option("--to", min=0, help="The offset to read from. Where the lane is: only starts it again.")
+        int,
+        typer.Option(
+            "--to", min=0, help="The offset to read from. Where the lane is: only starts it again."
+        ),
     ],
     actor: Actor,
     command_id: CommandId,
@@ -54,7 +62,9 @@ def rewind(
     extent = _extent(lane)
     with cli_support.desk(actor, command_id) as desk:
         done = desk.rewind(cli_support.group_of(desk.connection, group), lane, to=to, extent=extent)
-    cli_support.told(done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json)
+    cli_support.told(
+        done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json
+    )
 
 
 @app.command()
@@ -68,7 +78,9 @@ def skip(
     command_id: CommandId,
     to: Annotated[
         int | None,
-        typer.Option("--to", min=0, help="The offset to go on at; else the first that the topic still holds."),
+        typer.Option(
+            "--to", min=0, help="The offset to go on at; else the first that the topic still holds."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,8 +88,12 @@ def skip(
     lane = LaneKey(topic, partition)
     extent = _extent(lane)
     with cli_support.desk(actor, command_id) as desk:
-        done = desk.skip(cli_support.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason)
-    moved = "".join(f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ()))
+        done = desk.skip(
+            cli_support.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason
+        )
+    moved = "".join(
+        f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ())
+    )
     cli_support.told(done, moved, command_id, as_json=as_json)
 
 
@@ -88,20 +104,27 @@ def list_outputs(
     topic: Topic,
     partition: Partition,
     raw: Annotated[
-        int | None, typer.Option("--raw", metavar="N", min=0, help="Only the value of output N, as it is, for a file.")
+        int | None,
+        typer.Option(
+            "--raw", metavar="N", min=0, help="Only the value of output N, as it is, for a file."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy before one is dropped."""
     with cli_support.connected() as connection:
-        outputs = AdminQueries(connection).outputs(cli_support.group_of(connection, group), LaneKey(topic, partition))
+        outputs = AdminQueries(connection).outputs(
+            cli_support.group_of(connection, group), LaneKey(topic, partition)
+        )
     if raw is None:
         found = [described(number, output) for number, output in enumerate(outputs)]
         cli_support.rows(found, OUTPUT, as_json=as_json, empty="the row holds no outputs")
     elif raw < len(outputs):
         sys.stdout.buffer.write(outputs[raw].value or b"")
     else:
-        raise typer.BadParameter(f"the row holds {len(outputs)} outputs, numbered from 0", param_hint="--raw")
+        raise typer.BadParameter(
+            f"the row holds {len(outputs)} outputs, numbered from 0", param_hint="--raw"
+        )
 
 
 @app.command("drop-output")
@@ -111,7 +134,10 @@ def drop_output(
     topic: Topic,
     partition: Partition,
     number: Annotated[
-        int, typer.Option("--number", min=0, help="Which one, as `stubline lanes outputs` numbers them.")
+        int,
+        typer.Option(
+            "--number", min=0, help="Which one, as `stubline lanes outputs` numbers them."
+        ),
     ],
     reason: Reason,
     actor: Actor,
@@ -124,12 +150,17 @@ def drop_output(
         done = desk.drop_output(cli_support.group_of(desk.connection, group), lane, number, reason)
     left = done.details.get("left")
     cli_support.told(
-        done, f"Dropped; {left} outputs of {topic}/{partition} are published.", command_id, as_json=as_json
+        done,
+        f"Dropped; {left} outputs of {topic}/{partition} are published.",
+        command_id,
+        as_json=as_json,
     )
 
 
 @app.command("accept-topic")
-def accept_topic(*, group: Group, topic: Topic, actor: Actor, command_id: CommandId, as_json: AsJson = False) -> None:
+def accept_topic(
+    *, group: Group, topic: Topic, actor: Actor, command_id: CommandId, as_json: AsJson = False
+) -> None:
     """Begins a topic that was deleted and made again at its first record."""
     broker = cli_support.broker()
     standing = broker.standing([topic]).get(topic)
@@ -137,9 +168,13 @@ def accept_topic(*, group: Group, topic: Topic, actor: Actor, command_id: Comman
         raise TopicUnknown(topic)
     extents = broker.extents(topic)
     with cli_support.desk(actor, command_id) as desk:
-        done = desk.accept_topic(cli_support.group_of(desk.connection, group), topic, standing.topic_id, extents)
+        done = desk.accept_topic(
+            cli_support.group_of(desk.connection, group), topic, standing.topic_id, extents
+        )
     lanes = len(done.details.get("lanes", ()))
-    cli_support.told(done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json)
+    cli_support.told(
+        done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json
+    )
 
 
 def _extent(lane: LaneKey) -> PartitionExtent | None:

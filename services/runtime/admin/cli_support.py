@@ -25,7 +25,12 @@ from rich.text import Text
 
 from schemas.topics import GROUPS
 from services.runtime import failures, settings
-from services.runtime.admin.commands import AdminCommands, AdminQueries, CommandResult, OperatorCommand
+from services.runtime.admin.commands import (
+    AdminCommands,
+    AdminQueries,
+    CommandResult,
+    OperatorCommand,
+)
 from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
 from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
 from services.runtime.kafka.topics import BrokerAdmin
@@ -65,12 +70,20 @@ Actor = Annotated[
     ),
 ]
 Group = Annotated[
-    str, typer.Argument(metavar="GROUP", help="A consumer group; `ingest` is short for `stubline.ingest`.")
+    str,
+    typer.Argument(
+        metavar="GROUP", help="A consumer group; `ingest` is short for `stubline.ingest`."
+    ),
 ]
 GroupOption = Annotated[str | None, typer.Option("--group", help="Only this consumer group.")]
 CommandId = Annotated[
     UUID,
-    typer.Option("--command-id", default_factory=uuid4, show_default="new", help="The same id again changes nothing."),
+    typer.Option(
+        "--command-id",
+        default_factory=uuid4,
+        show_default="new",
+        help="The same id again changes nothing.",
+    ),
 ]
 
 
@@ -81,7 +94,9 @@ def unusable_argument(arguments: Sequence[str]) -> str | None:
     for name, word in named:
         if len(word) > ARGUMENT_CHARS_MAX:
             return f"{name} is longer than {ARGUMENT_CHARS_MAX} characters"
-        if any("\ud800" <= it <= "\udfff" for it in word):  # how Python keeps bytes that are no UTF-8
+        if any(
+            "\ud800" <= it <= "\udfff" for it in word
+        ):  # how Python keeps bytes that are no UTF-8
             return f"{name} is no UTF-8"
         if any(unicodedata.category(it) == "Cc" and it not in "\n\t" for it in word):
             return f"{name} holds a control character"
@@ -90,7 +105,9 @@ def unusable_argument(arguments: Sequence[str]) -> str | None:
 
 @contextmanager
 def connected() -> Iterator[Connection[TupleRow]]:
-    with database.connect(settings.load(settings.Servers).database_url, name="stubline tool") as connection:
+    with database.connect(
+        settings.load(settings.Servers).database_url, name="stubline tool"
+    ) as connection:
         yield connection
 
 
@@ -119,7 +136,13 @@ def broker() -> BrokerAdmin:
     return BrokerAdmin(settings.load(settings.Servers).kafka_bootstrap_servers)
 
 
-def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str = "none") -> None:
+def rows(
+    found: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    empty: str = "none",
+) -> None:
     """A table of these columns for people; for programs every column there is."""
     if as_json:
         write_json([dict(row) for row in found])
@@ -167,7 +190,9 @@ def told(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool)
         write_json({"command_id": str(command_id), "already_done": done.already, **done.details})
         return
     text = "already done; nothing was changed" if done.already else sentence
-    Console(soft_wrap=True).print(Text(one_line(text)), Text(f"(command {command_id})", style="dim"))
+    Console(soft_wrap=True).print(
+        Text(one_line(text)), Text(f"(command {command_id})", style="dim")
+    )
 
 
 def write_json(content: object) -> None:
@@ -177,7 +202,9 @@ def write_json(content: object) -> None:
 def _plain(content: object) -> str:
     if isinstance(content, datetime):
         return content.isoformat()
-    return content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else str(content)
+    return (
+        content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else str(content)
+    )
 
 
 def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
@@ -186,7 +213,9 @@ def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, Exit
         error = failures.explained(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
-    return error, ExitCode.AWAY if isinstance(error, BrokerUnavailable | DatabaseUnavailable) else ExitCode.REFUSED
+    return error, ExitCode.AWAY if isinstance(
+        error, BrokerUnavailable | DatabaseUnavailable
+    ) else ExitCode.REFUSED
 
 
 def report(error: StublineError, *, as_json: bool) -> None:
@@ -195,6 +224,8 @@ def report(error: StublineError, *, as_json: bool) -> None:
         problem = {"code": error.code, "cause": error.cause, "next_step": error.next_step}
         print(json.dumps({"error": problem}), file=sys.stderr)  # noqa: T201 - this is what the command is for
         return
-    console = Console(stderr=True, highlight=False, soft_wrap=True)  # a command must stay in one piece, to be pasted
+    console = Console(
+        stderr=True, highlight=False, soft_wrap=True
+    )  # a command must stay in one piece, to be pasted
     console.print(Text(error.code, style="bold red"), Text(one_line(error.cause)))
     console.print(Text(error.next_step))

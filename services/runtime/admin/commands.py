@@ -86,13 +86,17 @@ class AdminCommands:
     connection: Connection[TupleRow]
     command: OperatorCommand
 
-    def rewind(self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None) -> CommandResult:
+    def rewind(
+        self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None
+    ) -> CommandResult:
         """Back to an offset that the log still holds, or to where it is: that only starts a stopped lane again."""
 
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
             if to > row.next_offset:
-                raise MoveRefused(f"the lane is at {row.next_offset}: {to} lies ahead, so that is a skip")
+                raise MoveRefused(
+                    f"the lane is at {row.next_offset}: {to} lies ahead, so that is a skip"
+                )
             if to < row.next_offset:
                 _within(lane, to, extent)
             return self._move(group, lane.topic, [(row, to, row.topic_id)])
@@ -100,7 +104,13 @@ class AdminCommands:
         return self._act("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
 
     def skip(
-        self, group: str, lane: LaneKey, *, to: int | None, extent: PartitionExtent | None, reason: str
+        self,
+        group: str,
+        lane: LaneKey,
+        *,
+        to: int | None,
+        extent: PartitionExtent | None,
+        reason: str,
     ) -> CommandResult:
         """Forward, over records that get no outcome here. Without an offset: to the first one that the log still holds."""
 
@@ -110,11 +120,15 @@ class AdminCommands:
             if target is None or extent is None:
                 raise TopicUnknown(f"{lane.topic}/{lane.partition}")
             if target < row.next_offset:
-                raise MoveRefused(f"the lane is at {row.next_offset}: {target} lies behind, so that is a rewind")
+                raise MoveRefused(
+                    f"the lane is at {row.next_offset}: {target} lies behind, so that is a rewind"
+                )
             _within(lane, target, extent)
             return self._move(group, lane.topic, [(row, target, row.topic_id)]) | {"reason": reason}
 
-        return self._act("lanes skip", {"group": group, "lane": list(lane), "to": to, "reason": reason}, work)
+        return self._act(
+            "lanes skip", {"group": group, "lane": list(lane), "to": to, "reason": reason}, work
+        )
 
     def accept_topic(
         self, group: str, topic: str, topic_id: str, extents: Mapping[int, PartitionExtent]
@@ -126,7 +140,9 @@ class AdminCommands:
             if not lanes:
                 raise NothingToAccept(f"{group} {topic}: id {topic_id}")
             lows = {number: extent.low for number, extent in extents.items()}
-            return self._move(group, topic, [(lane, lows.get(lane.partition, 0), topic_id) for lane in lanes])
+            return self._move(
+                group, topic, [(lane, lows.get(lane.partition, 0), topic_id) for lane in lanes]
+            )
 
         return self._act("lanes accept-topic", {"group": group, "topic": topic}, work)
 
@@ -139,12 +155,18 @@ class AdminCommands:
             if row is None:
                 raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
             if row[1] != OutputRefused.code:
-                raise OutputDropRefused(f"{lane.topic}/{lane.partition} is not stopped with {OutputRefused.code}")
+                raise OutputDropRefused(
+                    f"{lane.topic}/{lane.partition} is not stopped with {OutputRefused.code}"
+                )
             outputs = outbox.decode(row[0])
             if number >= len(outputs) or not row[2].startswith(f"output {number}: "):
-                raise OutputDropRefused(f"the lane stands still for another one: {storable(row[2], KEY_CHARS_MAX)}")
+                raise OutputDropRefused(
+                    f"the lane stands still for another one: {storable(row[2], KEY_CHARS_MAX)}"
+                )
             dropped = outputs.pop(number)
-            self.connection.execute(SQL["replace_outputs"], where | {"outputs": outbox.encode(outputs)})
+            self.connection.execute(
+                SQL["replace_outputs"], where | {"outputs": outbox.encode(outputs)}
+            )
             return {"dropped": described(number, dropped), "left": len(outputs)}
 
         asked = {"group": group, "lane": list(lane), "number": number, "reason": reason}
@@ -159,10 +181,22 @@ class AdminCommands:
 
         return self._act("restored", {}, work)
 
-    def control(self, group: str, *, paused: bool, rate: float | None, reason: str | None) -> CommandResult:
+    def control(
+        self, group: str, *, paused: bool, rate: float | None, reason: str | None
+    ) -> CommandResult:
         def work() -> Row:
-            asked = {"group": group, "paused": paused, "rate": rate, "reason": reason, "actor": self.command.actor}
-            row = self.connection.cursor(row_factory=dict_row).execute(SQL["set_controls"], asked).fetchone()
+            asked = {
+                "group": group,
+                "paused": paused,
+                "rate": rate,
+                "reason": reason,
+                "actor": self.command.actor,
+            }
+            row = (
+                self.connection.cursor(row_factory=dict_row)
+                .execute(SQL["set_controls"], asked)
+                .fetchone()
+            )
             return dict(row or {})
 
         asked = {"group": group, "rate": rate, "reason": reason}
@@ -175,7 +209,12 @@ class AdminCommands:
         return self._letters("dead discard", choice, "discarded", DISCARDABLE, reason)
 
     def _letters(
-        self, what: str, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None
+        self,
+        what: str,
+        choice: DeadLetterFilter,
+        state: str,
+        allowed: Sequence[str],
+        reason: str | None,
     ) -> CommandResult:
         ids = None if choice.ids is None else sorted(choice.ids)
         named = None if ids is None else [str(letter) for letter in ids]
@@ -189,18 +228,29 @@ class AdminCommands:
         }
         return self._act(what, asked, lambda: self._change(choice, state, allowed, reason))
 
-    def _change(self, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None) -> Row:
+    def _change(
+        self, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None
+    ) -> Row:
         """Inside a command: the letters, in their new state."""
         ids = None if choice.ids is None else sorted(choice.ids)
-        wanted = {"ids": ids, "group": choice.group, "code": choice.code, "states": list(choice.states)}
+        wanted = {
+            "ids": ids,
+            "group": choice.group,
+            "code": choice.code,
+            "states": list(choice.states),
+        }
         bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
         chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
         if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
         if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
             raise DeadLetterStateRefused(", ".join(wrong))
-        letters = [letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"]
-        if ids is not None and (kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))):
+        letters = [
+            letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"
+        ]
+        if ids is not None and (
+            kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))
+        ):
             raise DeadLetterNotReplayable(", ".join(map(str, kept_in_part)))
         change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
@@ -226,7 +276,11 @@ class AdminCommands:
                     )
                 return CommandResult(already=True, details=earlier[2])
             details = work()
-            row = {"actor": self.command.actor, "what": what, "details": Jsonb({"asked": asked, "done": details})}
+            row = {
+                "actor": self.command.actor,
+                "what": what,
+                "details": Jsonb({"asked": asked, "done": details}),
+            }
             self.connection.execute(SQL["add_audit"], command | row)
         return CommandResult(already=False, details=details)
 
@@ -248,7 +302,12 @@ class AdminCommands:
         }
         self.connection.execute(SQL["move_lanes"], change)
         lanes = [
-            {"partition": lane.partition, "from": lane.next_offset, "to": to, "stopped": lane.stopped_code}
+            {
+                "partition": lane.partition,
+                "from": lane.next_offset,
+                "to": to,
+                "stopped": lane.stopped_code,
+            }
             for lane, to, _ in moves
         ]
         return {"lanes": lanes}
@@ -268,7 +327,9 @@ def described(number: int, output: Output) -> Row:
 
 def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
     if lane == TIMER:
-        raise MoveRefused("the timer counts ticks, which nobody can bring back: only to where it is")
+        raise MoveRefused(
+            "the timer counts ticks, which nobody can bring back: only to where it is"
+        )
     if extent is None:
         raise TopicUnknown(f"{lane.topic}/{lane.partition}")
     if not extent.low <= to <= extent.high:
@@ -301,7 +362,12 @@ class AdminQueries:
         return self._rows("list_controls", {})
 
     def letters(self, choice: DeadLetterFilter) -> list[Row]:
-        asked = {"group": choice.group, "code": choice.code, "states": list(choice.states), "limit": choice.limit}
+        asked = {
+            "group": choice.group,
+            "code": choice.code,
+            "states": list(choice.states),
+            "limit": choice.limit,
+        }
         return self._rows("list_letters", asked)
 
     def letter(self, letter_id: UUID) -> Row:

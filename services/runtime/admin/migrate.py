@@ -34,18 +34,14 @@ class DatabaseTooOld(Fatal):
     """The server lacks what the statements use."""
 
     code = "database-too-old"
-    next_step = (
-        "Stubline needs PostgreSQL 18 or later (`uuidv7()`). Upgrade the server, or point DATABASE_URL at another."
-    )
+    next_step = "Stubline needs PostgreSQL 18 or later (`uuidv7()`). Upgrade the server, or point DATABASE_URL at another."
 
 
 class MigrationChanged(Fatal):
     """A file that was applied has another text now: nobody can say what the database looks like."""
 
     code = "migration-changed"
-    next_step = (
-        "Put the file back as it was released (`git log -- schemas/migrations`), and write the change as a new file."
-    )
+    next_step = "Put the file back as it was released (`git log -- schemas/migrations`), and write the change as a new file."
 
 
 class MigrationBusy(Fatal):
@@ -74,7 +70,9 @@ def migrate(
     applied = migrate_database(database_url, migrations.listing(), post=post)
     made: list[TopicDifference] = []
     if kafka_bootstrap_servers is not None:
-        made = BrokerAdmin(kafka_bootstrap_servers).repair(all_topics() if topics is None else topics)
+        made = BrokerAdmin(kafka_bootstrap_servers).repair(
+            all_topics() if topics is None else topics
+        )
     return MigrationReport(applied, made)
 
 
@@ -106,7 +104,9 @@ def _turn(url: str) -> Iterator[Connection[TupleRow]]:
         url, name="stubline migrate", transaction_timeout_ms=0, idle_ms=0, lock_ms=LOCK_WAIT_MS
     ) as connection:
         if connection.info.server_version < database.MIN_VERSION:
-            raise DatabaseTooOld(f"the server is PostgreSQL {connection.info.server_version // 10_000}")
+            raise DatabaseTooOld(
+                f"the server is PostgreSQL {connection.info.server_version // 10_000}"
+            )
         until = monotonic() + TURN_WAIT_S
         while connection.execute(SQL["try_migration_lock"]).fetchone() != (True,):
             if monotonic() > until:
@@ -130,7 +130,9 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
     with connection.transaction():
         connection.execute(migration.text.encode())
         connection.execute(SQL["create_migrations_table"])
-        connection.execute(SQL["add_migration"], {"name": migration.name, "sha256": migration.sha256})
+        connection.execute(
+            SQL["add_migration"], {"name": migration.name, "sha256": migration.sha256}
+        )
 
 
 def _grant(connection: Connection[TupleRow]) -> None:

@@ -17,9 +17,7 @@ class CommandReused(CommandRefused):
     """The command id belongs to another command, so it cannot say whether this one was carried out."""
 
     code = "command-id-reused"
-    next_step = (
-        "Leave `--command-id` out, or give each command its own. The same id is for the same command sent again."
-    )
+    next_step = "Leave `--command-id` out, or give each command its own. The same id is for the same command sent again."
 
 
 class GroupUnknown(TargetUnknown):
@@ -40,9 +38,7 @@ class TopicUnknown(TargetUnknown):
     """The broker has no such topic or partition."""
 
     code = "topic-unknown"
-    next_step = (
-        "`stubline topics check` compares the broker with what is needed, `stubline migrate` makes what is missing."
-    )
+    next_step = "`stubline topics check` compares the broker with what is needed, `stubline migrate` makes what is missing."
 
 
 class DeadLetterUnknown(TargetUnknown):

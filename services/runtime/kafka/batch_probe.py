@@ -16,7 +16,9 @@ DEADLINE_S = 5.0
 LOGGER = logging.getLogger("kafka")
 
 
-def batch_end(servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S) -> int | None:
+def batch_end(
+    servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
+) -> int | None:
     """The first offset after the batch that holds `offset`, or None if it was not found in time.
 
     Whoever asks for any offset of a batch is given the whole of it, and the client's error carries the first offset of

@@ -92,13 +92,18 @@ def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) ->
 class KafkaClient:
     """See ports.Log. Used by one thread."""
 
-    def __init__(self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int) -> None:
+    def __init__(
+        self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int
+    ) -> None:
         self._consumer = Consumer(consumer_settings(servers, group, client_id), logger=LOGGER)
         self._producer = Producer(
-            producer_settings(servers, client_id, delivery_timeout_ms) | {"error_cb": self._producer_said},
+            producer_settings(servers, client_id, delivery_timeout_ms)
+            | {"error_cb": self._producer_said},
             logger=LOGGER,
         )
-        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": client_id}, logger=LOGGER)
+        self._admin = AdminClient(
+            {"bootstrap.servers": servers, "client.id": client_id}, logger=LOGGER
+        )
         self._servers = servers
         self._buffer_wait_s = delivery_timeout_ms / 1_000
         self._fatal: str | None = None
@@ -128,7 +133,9 @@ class KafkaClient:
 
         self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
 
-    def _tell(self, listen: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]) -> None:
+    def _tell(
+        self, listen: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]
+    ) -> None:
         """An exception that left a callback would make the client go on at the group's offset: it is kept for `fetch`."""
         try:
             listen(_lanes(partitions))
@@ -137,7 +144,9 @@ class KafkaClient:
 
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         try:
-            messages = self._consumer.consume(records_max, max(timeout_s, 0.0))  # below zero it would wait for ever
+            messages = self._consumer.consume(
+                records_max, max(timeout_s, 0.0)
+            )  # below zero it would wait for ever
         except (KafkaException, RuntimeError) as error:
             raise BrokerUnavailable(f"consume: {error}") from error
         self._admin.poll(0)  # hands on what it logs, which would be kept in memory until then
@@ -179,7 +188,11 @@ class KafkaClient:
         while True:
             try:
                 self._producer.produce(
-                    output.topic, value=output.value, key=output.key, headers=headers, on_delivery=delivered
+                    output.topic,
+                    value=output.value,
+                    key=output.key,
+                    headers=headers,
+                    on_delivery=delivered,
                 )
             except BufferError:  # the queue is full: the broker is slower than we are
                 deadline = deadline or time.monotonic() + self._buffer_wait_s
@@ -207,7 +220,9 @@ class KafkaClient:
 
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(*lane), timeout=ASK_TIMEOUT_S)
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(*lane), timeout=ASK_TIMEOUT_S
+            )
         except (KafkaException, TypeError) as error:
             raise BrokerUnavailable(f"ends of {lane}: {error}") from error
         return low, high
@@ -217,7 +232,9 @@ class KafkaClient:
         try:
             asked = (
                 self._admin.list_offsets(
-                    wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_TIMEOUT_S
+                    wanted,
+                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    request_timeout=ASK_TIMEOUT_S,
                 )
                 if wanted
                 else {}
@@ -226,7 +243,11 @@ class KafkaClient:
             raise BrokerUnavailable(f"list offsets: {error}") from error
 
         def answers() -> Mapping[LaneKey, int]:
-            known = ((at, future) for at, future in asked.items() if future.done() and future.exception() is None)
+            known = (
+                (at, future)
+                for at, future in asked.items()
+                if future.done() and future.exception() is None
+            )
             return {LaneKey(at.topic, at.partition): future.result().offset for at, future in known}
 
         return answers
@@ -236,7 +257,9 @@ class KafkaClient:
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         try:
-            asked = self._admin.describe_topics(TopicCollection(sorted(topics)), request_timeout=ASK_TIMEOUT_S)
+            asked = self._admin.describe_topics(
+                TopicCollection(sorted(topics)), request_timeout=ASK_TIMEOUT_S
+            )
         except KafkaException as error:
             raise BrokerUnavailable(f"describe topics: {error}") from error
 
@@ -262,7 +285,9 @@ class KafkaClient:
 
     def hint(self, positions: Mapping[LaneKey, int]) -> None:
         try:
-            self._consumer.store_offsets(offsets=[TopicPartition(*lane, offset) for lane, offset in positions.items()])
+            self._consumer.store_offsets(
+                offsets=[TopicPartition(*lane, offset) for lane, offset in positions.items()]
+            )
         except KafkaException:
             return  # no longer assigned: its next owner gives its own
 

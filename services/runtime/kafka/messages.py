@@ -79,12 +79,16 @@ def sorted_out(messages: Sequence[Any]) -> FetchResult:
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
             fetch.stamped_by_producers.add(topic)
         # As Record(...), at half its cost.
-        found.append(new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None)))
+        found.append(
+            new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))
+        )
     fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
     return fetch
 
 
-def _sort_error(fetch: FetchResult, topic: str | None, partition: int | None, error: KafkaError) -> None:
+def _sort_error(
+    fetch: FetchResult, topic: str | None, partition: int | None, error: KafkaError
+) -> None:
     """Raises ConsumerFailed. An error without a topic is the whole membership's."""
     lane = None if topic is None or partition is None else LaneKey(topic, partition)
     if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name

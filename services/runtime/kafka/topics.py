@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -80,9 +86,7 @@ class BrokerRefused(StublineError):
     """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does not take."""
 
     code = "broker-refuses"
-    next_step = (
-        "The text names what it refused. Give our user the right (`kafka-acls.sh`), or have an administrator do it."
-    )
+    next_step = "The text names what it refused. Give our user the right (`kafka-acls.sh`), or have an administrator do it."
 
 
 class BrokerAdmin:
@@ -91,7 +95,9 @@ class BrokerAdmin:
     def __init__(self, servers: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._servers = servers
         self._timeout_s = timeout_s
-        self._admin = AdminClient({"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 0})
+        self._admin = AdminClient(
+            {"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 0}
+        )
 
     def brokers(self) -> int:
         try:
@@ -101,10 +107,17 @@ class BrokerAdmin:
 
     def standing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
         """Topics as they are. Those that do not exist are left out."""
-        answers = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s)
-        found = {name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART) for name, answer in answers.items()}
+        answers = self._admin.describe_topics(
+            TopicCollection(list(names)), request_timeout=self._timeout_s
+        )
+        found = {
+            name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
+            for name, answer in answers.items()
+        }
         return {
-            name: TopicDescription(str(it.topic_id), len(it.partitions)) for name, it in found.items() if it is not None
+            name: TopicDescription(str(it.topic_id), len(it.partitions))
+            for name, it in found.items()
+            if it is not None
         }
 
     def extents(self, topic: str) -> dict[int, PartitionExtent]:
@@ -112,16 +125,23 @@ class BrokerAdmin:
         if (standing := self.standing([topic]).get(topic)) is None:
             return {}
         partitions = [TopicPartition(topic, number) for number in range(standing.partitions)]
-        low, high = (self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        low, high = (
+            self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
         stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
         return {
-            number: PartitionExtent(low[number], high[number], stable[number]) for number in range(standing.partitions)
+            number: PartitionExtent(low[number], high[number], stable[number])
+            for number in range(standing.partitions)
         }
 
     def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
         """Of these partitions, at once and without their begins; those that do not exist are left out."""
         standing = self.standing({lane.topic for lane in lanes}) if lanes else {}
-        there = [it for it in lanes if it.topic in standing and it.partition < standing[it.topic].partitions]
+        there = [
+            it
+            for it in lanes
+            if it.topic in standing and it.partition < standing[it.topic].partitions
+        ]
         if not there:
             return {}
         partitions = [TopicPartition(*lane) for lane in there]
@@ -135,7 +155,10 @@ class BrokerAdmin:
         spec: OffsetSpec,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> dict[int, int]:
-        return {lane.partition: offset for lane, offset in self._offsets_of(partitions, spec, isolation).items()}
+        return {
+            lane.partition: offset
+            for lane, offset in self._offsets_of(partitions, spec, isolation).items()
+        }
 
     def _offsets_of(
         self, partitions: list[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel
@@ -143,13 +166,20 @@ class BrokerAdmin:
         until = monotonic() + self._timeout_s
         while True:
             answers = self._admin.list_offsets(
-                dict.fromkeys(partitions, spec), isolation_level=isolation, request_timeout=self._timeout_s
+                dict.fromkeys(partitions, spec),
+                isolation_level=isolation,
+                request_timeout=self._timeout_s,
             )
-            found = {LaneKey(at.topic, at.partition): self._answer(answer, *MOVING) for at, answer in answers.items()}
+            found = {
+                LaneKey(at.topic, at.partition): self._answer(answer, *MOVING)
+                for at, answer in answers.items()
+            }
             if all(found.values()):
                 return {lane: answer.offset for lane, answer in found.items()}
             if monotonic() > until:
-                raise BrokerUnavailable(f"{self._servers}: partitions of {partitions[0].topic} have no leader")
+                raise BrokerUnavailable(
+                    f"{self._servers}: partitions of {partitions[0].topic} have no leader"
+                )
             sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
@@ -163,7 +193,9 @@ class BrokerAdmin:
                 findings.append(TopicDifference(topic.name, "topic", "exists", "missing"))
                 continue
             if (has := standing[topic.name].partitions) < topic.partitions:
-                findings.append(TopicDifference(topic.name, "partitions", str(topic.partitions), str(has)))
+                findings.append(
+                    TopicDifference(topic.name, "partitions", str(topic.partitions), str(has))
+                )
             findings += differences(topic, settings[topic.name], replicas)
         return findings
 
@@ -181,17 +213,31 @@ class BrokerAdmin:
     def _mend(self, wanted: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
         replicas = min(REPLICAS_MAX, self.brokers())
         missing = [wanted[finding.topic] for finding in findings if finding.what == "topic"]
-        new = [NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas)) for it in missing]
+        new = [
+            NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas))
+            for it in missing
+        ]
         # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so that is safe.
-        grown = [NewPartitions(f.topic, wanted[f.topic].partitions) for f in findings if f.what == "partitions"]
+        grown = [
+            NewPartitions(f.topic, wanted[f.topic].partitions)
+            for f in findings
+            if f.what == "partitions"
+        ]
         changed: dict[str, list[ConfigEntry]] = {}
         for finding in findings:
             if finding.what not in ("topic", "partitions"):
-                entry = ConfigEntry(finding.what, finding.should, incremental_operation=AlterConfigOpType.SET)
+                entry = ConfigEntry(
+                    finding.what, finding.should, incremental_operation=AlterConfigOpType.SET
+                )
                 changed.setdefault(finding.topic, []).append(entry)
-        resources = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=it) for name, it in changed.items()]
+        resources = [
+            ConfigResource(ResourceType.TOPIC, name, incremental_configs=it)
+            for name, it in changed.items()
+        ]
         answers: list[Future[Any]] = []
-        answers += self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else []
+        answers += (
+            self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else []
+        )
         answers += self._admin.create_partitions(grown).values() if grown else []
         answers += self._admin.incremental_alter_configs(resources).values() if resources else []
         for answer in answers:
@@ -202,9 +248,13 @@ class BrokerAdmin:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
         answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
-        known = {resource.name: self._answer(answer, *MOVING) for resource, answer in answers.items()}
+        known = {
+            resource.name: self._answer(answer, *MOVING) for resource, answer in answers.items()
+        }
         return {
-            topic: {name: entry.value for name, entry in it.items()} for topic, it in known.items() if it is not None
+            topic: {name: entry.value for name, entry in it.items()}
+            for topic, it in known.items()
+            if it is not None
         }
 
     def _answer(self, answer: Future[Any], *harmless: int) -> Any:
@@ -218,7 +268,11 @@ class BrokerAdmin:
     def _trouble(self, error: KafkaException) -> StublineError:
         fault = error.args[0]
         text = f"{self._servers}: {fault.str()}"
-        return BrokerUnavailable(text) if fault.retriable() or fault.name() in AWAY else BrokerRefused(text)
+        return (
+            BrokerUnavailable(text)
+            if fault.retriable() or fault.name() in AWAY
+            else BrokerRefused(text)
+        )
 
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
@@ -239,7 +293,11 @@ def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[T
     findings = []
     for setting, should in should_be(topic, replicas).items():
         has = found[setting]
-        enough = int(has) >= int(should) if setting in ("max.message.bytes", "min.insync.replicas") else has == should
+        enough = (
+            int(has) >= int(should)
+            if setting in ("max.message.bytes", "min.insync.replicas")
+            else has == should
+        )
         if not enough:
             findings.append(TopicDifference(topic.name, setting, should, has))
     return findings

@@ -25,8 +25,12 @@ class Assignment(Generic[S]):
         self._log, self._ledger, self._publisher = means.log, means.ledger, publisher
         self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
         self.lanes: dict[LaneKey, Lane] = {}
-        self.is_silent = False  # the service is paused: a lane may be acquired, but nothing is fetched
-        self.is_member = False  # the group has named lanes for us, perhaps none, since nobody doubted it
+        self.is_silent = (
+            False  # the service is paused: a lane may be acquired, but nothing is fetched
+        )
+        self.is_member = (
+            False  # the group has named lanes for us, perhaps none, since nobody doubted it
+        )
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self.lanes.values())
@@ -49,7 +53,9 @@ class Assignment(Generic[S]):
         for lane in going:
             lane.prepared.clear()
         try:
-            self._publisher.await_answers(going, 0.0, until=self._clock() + self._settings.revoke_deadline_ms / 1_000)
+            self._publisher.await_answers(
+                going, 0.0, until=self._clock() + self._settings.revoke_deadline_ms / 1_000
+            )
             self._publisher.settle(going)
         finally:
             self._drop(lanes)
@@ -121,7 +127,9 @@ class Assignment(Generic[S]):
         """Also asks after stopped lanes, in case an operator has resolved them."""
         now = self._clock()
         due = sorted(
-            key for key, lane in self.lanes.items() if lane.state is not LaneState.RUNNING and lane.acquire_at <= now
+            key
+            for key, lane in self.lanes.items()
+            if lane.state is not LaneState.RUNNING and lane.acquire_at <= now
         )
         if not due:
             return
@@ -129,10 +137,15 @@ class Assignment(Generic[S]):
         known = [key for key in due if key.topic in topic_ids]
         acquired = self._ledger.acquire(known) if known else Acquisition({}, {}, frozenset())
         if acquired.missing:
-            found = {k: (topic_ids[k.topic], 0 if k == TIMER else self._log.bounds(k)[0]) for k in acquired.missing}
+            found = {
+                k: (topic_ids[k.topic], 0 if k == TIMER else self._log.bounds(k)[0])
+                for k in acquired.missing
+            }
             self._ledger.add_lanes(found)
             more = self._ledger.acquire(sorted(acquired.missing))
-            acquired = Acquisition(acquired.held | more.held, acquired.stopped | more.stopped, more.missing)
+            acquired = Acquisition(
+                acquired.held | more.held, acquired.stopped | more.stopped, more.missing
+            )
         for key in due:
             self._begin(self.lanes[key], acquired, topic_ids)
 
@@ -148,7 +161,9 @@ class Assignment(Generic[S]):
         elif lane.key in acquired.stopped:
             if lane.state is not LaneState.STOPPED:
                 lane.halt(acquired.stopped[lane.key])
-                self._telemetry.stopped(lane.key, acquired.stopped[lane.key], "stopped before, and not resolved")
+                self._telemetry.stopped(
+                    lane.key, acquired.stopped[lane.key], "stopped before, and not resolved"
+                )
             lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         else:  # its row is being committed by somebody, or its topic is gone
             lane.acquire_at = self._clock() + self._backoff(lane)
@@ -161,7 +176,10 @@ class Assignment(Generic[S]):
             self.halt(lane, error)
             return
         if held.topic_id != topic_id:
-            self.halt(lane, TopicRecreated(f"{lane.key.topic} had the id {held.topic_id} and has {topic_id}"))
+            self.halt(
+                lane,
+                TopicRecreated(f"{lane.key.topic} had the id {held.topic_id} and has {topic_id}"),
+            )
             return
         if lane.key != TIMER:
             self._start(lane, held.next_offset)

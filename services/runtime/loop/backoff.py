@@ -20,7 +20,9 @@ class Backoff:
         """Another trouble. The answer is how long to wait, with jitter."""
         self.troubles += 1
         self.code = code
-        wait = min(self._longest_s, 0.1 * float(1 << min(self.troubles - 1, 10))) * random.uniform(0.5, 1.0)
+        wait = min(self._longest_s, 0.1 * float(1 << min(self.troubles - 1, 10))) * random.uniform(
+            0.5, 1.0
+        )
         self._away_until = now + wait
         self._calm_at = self._away_until + wait + CALM_S
         return wait

@@ -42,7 +42,8 @@ def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[Lan
     the next transaction, where those that have waited longest come first.
     """
     ready = sorted(
-        (lane for lane in lanes if lane.may_commit and _takeable(lane)), key=lambda lane: (lane.commit_at, lane.key)
+        (lane for lane in lanes if lane.may_commit and _takeable(lane)),
+        key=lambda lane: (lane.commit_at, lane.key),
     )
     parts: list[LaneSlice] = []
     for index, lane in enumerate(ready):

@@ -31,7 +31,9 @@ class PoisonBisector(Generic[S]):
         """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
         until = self._clock() + self._deadline_s
         suspects = [
-            entry for entry in entries_of(parts) if entry.place not in verdicts and not isinstance(entry.event, Dead)
+            entry
+            for entry in entries_of(parts)
+            if entry.place not in verdicts and not isinstance(entry.event, Dead)
         ]
         found: dict[RecordPosition, Dead] = {}
         with self._ledger.transaction() as transaction:
@@ -50,7 +52,9 @@ class PoisonBisector(Generic[S]):
                     untried += _halves(group)
         return found
 
-    def _try(self, transaction: Transaction[S], group: Sequence[PreparedRecord]) -> BaseException | None:
+    def _try(
+        self, transaction: Transaction[S], group: Sequence[PreparedRecord]
+    ) -> BaseException | None:
         try:
             with transaction.trial():
                 events = [entry.event for entry in group]
@@ -58,7 +62,9 @@ class PoisonBisector(Generic[S]):
         except RecordsFailed as error:
             return error.__cause__
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
-        return too_large(said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs)
+        return too_large(
+            said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs
+        )
 
     def _verdict(self, entry: PreparedRecord, error: BaseException) -> Dead:
         if isinstance(error, Poison):

@@ -27,7 +27,9 @@ class FailureRateBreaker:
             for flag in flags:  # a batch is longer than the window, and good records at its end hide none before them
                 ahead.append(flag)
                 if flag and sum(ahead) >= self._limit:
-                    raise FailureRateExceeded(f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly")
+                    raise FailureRateExceeded(
+                        f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly"
+                    )
         return flags
 
     def note(self, flags: Sequence[bool]) -> None:

@@ -24,13 +24,26 @@ from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchDone
-from services.runtime.records import RECORD_BYTES_MAX, Dead, Duplicate, Effect, LaneKey, Outcome, Record, Superseded
+from services.runtime.records import (
+    RECORD_BYTES_MAX,
+    Dead,
+    Duplicate,
+    Effect,
+    LaneKey,
+    Outcome,
+    Record,
+    Superseded,
+)
 from services.runtime.service import Service
 from services.runtime.text import storable
 
 S = TypeVar("S")
-OUTPUT_BYTES_MAX = RECORD_BYTES_MAX - 2**17  # key and value; with its headers it is a record that its readers take
-BATCH_BYTES_MAX = 64 * 2**20  # of all outputs of a transaction: they wait in memory and in `unpublished`
+OUTPUT_BYTES_MAX = (
+    RECORD_BYTES_MAX - 2**17
+)  # key and value; with its headers it is a record that its readers take
+BATCH_BYTES_MAX = (
+    64 * 2**20
+)  # of all outputs of a transaction: they wait in memory and in `unpublished`
 TEXT_CHARS_MAX = 2_000
 KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
 
@@ -48,7 +61,10 @@ def entries_of(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
 
 
 def ask(
-    service: Service[Any, S], fault: Callable[[BaseException], FailureKind], events: Sequence[Any], session: S
+    service: Service[Any, S],
+    fault: Callable[[BaseException], FailureKind],
+    events: Sequence[Any],
+    session: S,
 ) -> list[Outcome]:
     """The handler's answer. Raises RecordsFailed when what it raised is some record's fault."""
     try:
@@ -71,8 +87,14 @@ def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
         size = len(output.value or b"") + len(output.key or b"")
         total += size
         if size > OUTPUT_BYTES_MAX:
-            return OutputTooLarge(f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}")
-    return OutputTooLarge(f"{total} bytes in all, of {BATCH_BYTES_MAX}") if total > BATCH_BYTES_MAX else None
+            return OutputTooLarge(
+                f"{size} bytes for {output.topic}, which takes {OUTPUT_BYTES_MAX}"
+            )
+    return (
+        OutputTooLarge(f"{total} bytes in all, of {BATCH_BYTES_MAX}")
+        if total > BATCH_BYTES_MAX
+        else None
+    )
 
 
 class BatchCommitter(Generic[S]):
@@ -82,7 +104,9 @@ class BatchCommitter(Generic[S]):
         self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
         self._brake, self._telemetry, self._clock = brake, means.telemetry, means.clock
 
-    def commit(self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead]) -> CommittedBatch:
+    def commit(
+        self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead]
+    ) -> CommittedBatch:
         """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may have come
         after the commit was sent: then nobody knows, and the lanes have to be acquired again.
         """
@@ -215,20 +239,30 @@ def _check_counts(outcomes: Sequence[Outcome]) -> None:
         metrics.check_counts(dict.fromkeys(names, 1))
 
 
-def _live_letters(transaction: Transaction[Any], entries: Sequence[PreparedRecord]) -> frozenset[UUID]:
+def _live_letters(
+    transaction: Transaction[Any], entries: Sequence[PreparedRecord]
+) -> frozenset[UUID]:
     """Letters whose replay is still wanted, locked before any work is done for them (model/: rule 22)."""
     asked = {entry.record.letter_id for entry in entries} - {None}
-    return transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id)) if asked else frozenset()
+    return (
+        transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id))
+        if asked
+        else frozenset()
+    )
 
 
-def _letter(entry: PreparedRecord, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]) -> DeadLetter:
+def _letter(
+    entry: PreparedRecord, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]
+) -> DeadLetter:
     record = entry.record
     found = tracing.parse(record.header(tracing.HEADER))
     stage = "parse" if isinstance(entry.event, Dead) else "handle"
     text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
     whose = dead.subject_key or subject(record)
     trace_id = found.trace_id if found else None
-    return DeadLetter(record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original)
+    return DeadLetter(
+        record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original
+    )
 
 
 def _advances(
@@ -253,11 +287,19 @@ def _advances(
     return rows
 
 
-def _done(keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, seconds: float) -> BatchDone:
+def _done(
+    keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, seconds: float
+) -> BatchDone:
     kinds = Counter(map(type, outcomes))
     counts: Counter[str] = Counter()
     for outcome in outcomes:
         if outcome.counts:
             counts.update(outcome.counts)
-    dead = Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead)) if kinds[Dead] else {}
-    return BatchDone(keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts)
+    dead = (
+        Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead))
+        if kinds[Dead]
+        else {}
+    )
+    return BatchDone(
+        keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts
+    )

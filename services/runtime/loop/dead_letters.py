@@ -13,7 +13,9 @@ from services.runtime.records import Record
 _LENGTHS = struct.Struct(">Ii")
 
 LETTER_ID = "stubline-letter-id"
-TOPIC, PARTITION, OFFSET, TIME = (f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp"))
+TOPIC, PARTITION, OFFSET, TIME = (
+    f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp")
+)
 REPLAY_HEADERS_BYTES_MAX = 2**12  # of these five
 _OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
@@ -22,7 +24,9 @@ def pack_headers(headers: ReadHeaders) -> bytes:
     """Names may repeat, values be any bytes or null, so no JSON: (u32 length, i32 length or -1, name, value) each."""
     return b"".join(
         _LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
-        for name, value in ((text.encode("utf-8", "surrogatepass"), content) for text, content in headers)
+        for name, value in (
+            (text.encode("utf-8", "surrogatepass"), content) for text, content in headers
+        )
     )
 
 
@@ -38,7 +42,9 @@ def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
     return headers
 
 
-def dead_output(topic: str, group: str, letter: DeadLetter, letter_id: UUID, attempts: int) -> Output:
+def dead_output(
+    topic: str, group: str, letter: DeadLetter, letter_id: UUID, attempts: int
+) -> Output:
     """The letter for people and tools: the source's bytes and headers, and text headers that say why.
 
     `__dlq.errors.*` are the names of Kafka's own share groups (KIP-1191), so that tools for those read ours.
@@ -57,7 +63,10 @@ def dead_output(topic: str, group: str, letter: DeadLetter, letter_id: UUID, att
         "__dlq.errors.delivery.count": str(attempts),
         "__dlq.errors.message": f"{letter.code}: {letter.text}",
     }
-    headers = [*record.headers, *((name, text.encode("utf-8", "replace")) for name, text in said.items())]
+    headers = [
+        *record.headers,
+        *((name, text.encode("utf-8", "replace")) for name, text in said.items()),
+    ]
     return Output(topic, record.key, record.value, headers)
 
 
@@ -72,7 +81,10 @@ def replay_output(topic: str, replay: ReplayRequest) -> Output:
         TIME: str(record.timestamp_ms),
     }
     return Output(
-        topic, record.key, record.value, [*record.headers, *((name, text.encode()) for name, text in said.items())]
+        topic,
+        record.key,
+        record.value,
+        [*record.headers, *((name, text.encode()) for name, text in said.items())],
     )
 
 
@@ -87,7 +99,9 @@ def replayed(record: Record) -> Record:
             timestamp_ms=int(said[TIME]),
             key=record.key,
             value=record.value,
-            headers=record.headers[: -len(_OWN)],  # ours stand last, so a source's header of the same name survives
+            headers=record.headers[
+                : -len(_OWN)
+            ],  # ours stand last, so a source's header of the same name survives
             letter_id=UUID(said[LETTER_ID].decode()),
         )
     except (KeyError, ValueError) as error:

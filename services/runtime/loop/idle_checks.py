@@ -41,7 +41,9 @@ class IdleChecks(Generic[S]):
         self._ends: Callable[[], Mapping[LaneKey, int]] = dict
         self._heard: Mapping[LaneKey, int] = {}
         self._tried: dict[LaneKey, Reassignment] = {}
-        self._waited: frozenset[LaneKey] = frozenset()  # lanes that stood before an open transaction when asked last
+        self._waited: frozenset[LaneKey] = (
+            frozenset()
+        )  # lanes that stood before an open transaction when asked last
         self._input_topics = frozenset(means.service.input_topics)
         self.refused = InputAccess(means, assignment)
         self._stamps = TimestampChecks(means.service.broker_stamped, means.telemetry, means.clock)
@@ -78,10 +80,13 @@ class IdleChecks(Generic[S]):
         topic_ids = self._log.topic_ids(self._input_topics)()
         self.refused.compare(topic_ids.keys())
         for lane in lanes:
-            found = topic_ids.get(lane.key.topic, lane.topic_id)  # a topic that is gone: the group takes the lane away
+            found = topic_ids.get(
+                lane.key.topic, lane.topic_id
+            )  # a topic that is gone: the group takes the lane away
             if found != lane.topic_id:
                 self._assignment.halt(
-                    lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}")
+                    lane,
+                    TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"),
                 )
 
     def _compare_ends(self, running: list[Lane]) -> None:
@@ -93,7 +98,10 @@ class IdleChecks(Generic[S]):
         quiet = {
             lane.key: lane
             for lane in running
-            if lane.state is LaneState.RUNNING and lane.key != TIMER and not lane.prepared and not lane.outbox
+            if lane.state is LaneState.RUNNING
+            and lane.key != TIMER
+            and not lane.prepared
+            and not lane.outbox
         }
         self._heard = self._ends()
         for key, end in self._heard.items():
@@ -104,16 +112,25 @@ class IdleChecks(Generic[S]):
                 self._assignment.again(lane, f"nothing comes although the partition ends at {end}")
         self._tails = {key: lane.tail for key, lane in quiet.items()}
         self._ends = self._log.ask_ends(self._tails.keys())
-        self._tried = {key: tried for key, tried in self._tried.items() if self._tails.get(key) == tried.tail}
+        self._tried = {
+            key: tried for key, tried in self._tried.items() if self._tails.get(key) == tried.tail
+        }
 
     def _step_over(self, running: list[Lane], now: float) -> None:
         """Commits holes at the ends of partitions, so that a log that ends in markers is no lag. The same compare as for
         records; all that the rows hold is acknowledged.
         """
-        over = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.hole_at_end]
+        over = [
+            lane
+            for lane in running
+            if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.hole_at_end
+        ]
         if not over:
             return
-        rows = [LaneAdvance(lane.claim, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0) for lane in over]
+        rows = [
+            LaneAdvance(lane.claim, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0)
+            for lane in over
+        ]
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim for lane in over])
             if not locked.lost:
@@ -137,7 +154,13 @@ class IdleChecks(Generic[S]):
         return True
 
     def _clear(self, running: list[Lane], now: float) -> None:
-        self.clear([lane for lane in running if not lane.prepared and now - lane.commit_at > self._interval_s])
+        self.clear(
+            [
+                lane
+                for lane in running
+                if not lane.prepared and now - lane.commit_at > self._interval_s
+            ]
+        )
 
     def clear(self, lanes: list[Lane]) -> None:
         """Empties what is acknowledged out of the rows (model/: rule 8)."""
@@ -150,7 +173,11 @@ class IdleChecks(Generic[S]):
         lag: dict[LaneKey, tuple[int, float]] = {}
         waits: dict[LaneKey, int] = {}
         for lane in self._assignment:
-            if lane.state is not LaneState.RUNNING or lane.key == TIMER or (ends := self._log.ends(lane.key)) is None:
+            if (
+                lane.state is not LaneState.RUNNING
+                or lane.key == TIMER
+                or (ends := self._log.ends(lane.key)) is None
+            ):
                 continue
             stable, at = self._heard.get(lane.key), lane.expected if lane.prepared else lane.read_to
             if stable is not None and stable <= at < ends[1]:
@@ -160,7 +187,10 @@ class IdleChecks(Generic[S]):
                 end = max(ends[1], stable or 0)
             behind = max(0, end - at)
             known = behind and lane.last_timestamp_ms >= 0
-            lag[lane.key] = (behind, max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0)
+            lag[lane.key] = (
+                behind,
+                max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0,
+            )
         stopped = [lane.key for lane in self._assignment if lane.state is LaneState.STOPPED]
         # Twice in a row: a record that came between the two questions looks like an open transaction for a moment.
         uncommitted = {key: count for key, count in waits.items() if key in self._waited}

@@ -25,12 +25,19 @@ class InputAccess(Generic[S]):
     """
 
     def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._assignment, self._topics, self._telemetry = assignment, means.service.input_topics, means.telemetry
+        self._assignment, self._topics, self._telemetry = (
+            assignment,
+            means.service.input_topics,
+            means.telemetry,
+        )
         self._wait_s = means.settings.idle_check_ms / 1_000
         self._membership = ""
         self._lanes: dict[LaneKey, str] = {}
         self._asked = set[LaneKey]()  # anew, and not refused since
-        self._missing: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())  # now, and when asked before
+        self._missing: tuple[frozenset[str], frozenset[str]] = (
+            frozenset(),
+            frozenset(),
+        )  # now, and when asked before
         self._told: Transient | None = None
 
     @property
@@ -53,7 +60,11 @@ class InputAccess(Generic[S]):
 
     def ask_again(self) -> None:
         """Now and then: of lanes that were asked for before and not refused since, nothing is withheld."""
-        self._lanes = {key: text for key, text in self._lanes.items() if key not in self._asked and self._is_ours(key)}
+        self._lanes = {
+            key: text
+            for key, text in self._lanes.items()
+            if key not in self._asked and self._is_ours(key)
+        }
         self._asked = set(self._lanes)
         for key in self._lanes:
             self._assignment.from_tail(self._assignment.lanes[key])

@@ -14,7 +14,9 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
-UNREADABLE_REPORTS = 3  # at one offset, before it is believed: a damaged answer would not be damaged again
+UNREADABLE_REPORTS = (
+    3  # at one offset, before it is believed: a damaged answer would not be damaged again
+)
 
 
 class InputHealth(Generic[S]):
@@ -56,7 +58,14 @@ class InputHealth(Generic[S]):
         if lane.unreadable < UNREADABLE_REPORTS:
             return
         next_offset = self._log.unreadable_to(lane.key, lane.tail)
-        how_far = "where the batch ends was not found" if next_offset is None else f"go on at {next_offset}"
+        how_far = (
+            "where the batch ends was not found"
+            if next_offset is None
+            else f"go on at {next_offset}"
+        )
         self._assignment.halt(
-            lane, RecordUnreadable(f"{lane.key.topic} {lane.key.partition} at {lane.tail}, {how_far}: {text}")
+            lane,
+            RecordUnreadable(
+                f"{lane.key.topic} {lane.key.partition} at {lane.tail}, {how_far}: {text}"
+            ),
         )

@@ -61,7 +61,9 @@ class PendingAcks:
     def __init__(self, total: int, since: float) -> None:
         self.total, self.remaining, self.since = total, total, since
         self.error: StublineError | None = None
-        self.failed: int | None = None  # the place in the row of the output whose delivery failed first
+        self.failed: int | None = (
+            None  # the place in the row of the output whose delivery failed first
+        )
 
     def answer(self, error: StublineError | None, place: int = 0) -> None:
         """A failed delivery is not an acknowledgement."""
@@ -87,7 +89,9 @@ class Lane:
     # Two assignments met no record from the one offset to the other, which is the partition's end.
     empty: tuple[int, int] = NO_HOLE
     unreadable: int = 0  # times in a row that the client could not read what stands at tail
-    in_doubt: bool = False  # it was ours and was forgotten: its row may hold outputs that nobody has published
+    in_doubt: bool = (
+        False  # it was ours and was forgotten: its row may hold outputs that nobody has published
+    )
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
     acquire_at: float = 0.0  # not before this time of the loop's clock
     acquire_tries: int = 0

@@ -52,7 +52,9 @@ def decode(stored: bytes | None) -> list[Output]:
     if not stored:
         return []
     if stored[:1] != VERSION:
-        raise OutboxUnreadable(f"the row's outputs have format version {stored[0]}, this release reads 1")
+        raise OutboxUnreadable(
+            f"the row's outputs have format version {stored[0]}, this release reads 1"
+        )
     try:
         return list(_outputs(memoryview(zlib.decompress(stored[1:]))))
     except (zlib.error, struct.error, UnicodeDecodeError) as error:

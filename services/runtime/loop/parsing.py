@@ -8,7 +8,14 @@ from itertools import takewhile
 from typing import Any
 
 from schemas.envelope import NewerVocabulary, NotAnEvent
-from services.runtime.errors import NewerRelease, NotAnEventError, Poison, RecordTooLarge, Stop, UnexpectedError
+from services.runtime.errors import (
+    NewerRelease,
+    NotAnEventError,
+    Poison,
+    RecordTooLarge,
+    Stop,
+    UnexpectedError,
+)
 from services.runtime.loop import dead_letters
 from services.runtime.loop.lane import Lane, PreparedRecord
 from services.runtime.observability.logs import describe
@@ -23,13 +30,19 @@ from services.runtime.records import (
     record_bytes,
 )
 
-VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = 2**16, 2**14, 2**10  # of a record that is too large
+VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = (
+    2**16,
+    2**14,
+    2**10,
+)  # of a record that is too large
 
 
 class RecordParser:
     """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts their lane."""
 
-    def __init__(self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry) -> None:
+    def __init__(
+        self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry
+    ) -> None:
         self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
 
     def prepare(self, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
@@ -79,7 +92,11 @@ class RecordParser:
 
     def _read(self, record: Record) -> tuple[Record, Any]:
         if record.headers is UNREADABLE_HEADERS:
-            return record, Dead(NotAnEventError("the name of a header is not UTF-8, so no header can be read or kept"))
+            return record, Dead(
+                NotAnEventError(
+                    "the name of a header is not UTF-8, so no header can be read or kept"
+                )
+            )
         return record, self._event(record)
 
     def _event(self, record: Record) -> Any:
@@ -118,7 +135,9 @@ def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
 
     def fits(header: tuple[str, bytes | None]) -> bool:
         nonlocal room
-        room -= HEADER_BYTES + len(header[0].encode("utf-8", "surrogatepass")) + len(header[1] or b"")
+        room -= (
+            HEADER_BYTES + len(header[0].encode("utf-8", "surrogatepass")) + len(header[1] or b"")
+        )
         return room >= 0
 
     kept = record._replace(

@@ -47,7 +47,9 @@ class OutputPublisher:
             if outbox is None:
                 continue
             if isinstance(outbox.error, Stop):
-                settled.refused.append((lane, OutputRefused(f"output {outbox.failed}: {outbox.error.cause}")))
+                settled.refused.append(
+                    (lane, OutputRefused(f"output {outbox.failed}: {outbox.error.cause}"))
+                )
             elif outbox.error is not None:
                 settled.again.append(lane)
             elif outbox.remaining == 0:
@@ -55,10 +57,14 @@ class OutputPublisher:
                 self._done(lane)
         return settled
 
-    def await_answers(self, lanes: Sequence[Lane], wait_s: float, until: float | None = None) -> None:
+    def await_answers(
+        self, lanes: Sequence[Lane], wait_s: float, until: float | None = None
+    ) -> None:
         """Until all is acknowledged, or an outbox is older than `wait_s`: then its lane is left out. `until`: a fixed end."""
         while waiting := [
-            lane.outbox for lane in lanes if lane.outbox and lane.outbox.remaining and not lane.outbox.error
+            lane.outbox
+            for lane in lanes
+            if lane.outbox and lane.outbox.remaining and not lane.outbox.error
         ]:
             end = until if until is not None else max(outbox.since for outbox in waiting) + wait_s
             left = end - self._clock()

@@ -14,7 +14,11 @@ class Throttle(Generic[S]):
     """Reads the controls twice a second, so that they act within one. A process takes its lanes' share of the rate."""
 
     def __init__(self, means: WorkerContext[S]) -> None:
-        self._backlog, self._ledger, self._telemetry = means.service.backlog, means.ledger, means.telemetry
+        self._backlog, self._ledger, self._telemetry = (
+            means.service.backlog,
+            means.ledger,
+            means.telemetry,
+        )
         self._clock, self._interval_s = means.clock, means.settings.controls_interval_ms / 1_000
         self._next = float("-inf")
         self._paused, self._why = False, ""

@@ -35,7 +35,11 @@ class Timer(Generic[S]):
         self._tick_at = 0.0 if means.service.tick is not None else float("inf")
 
     def due(self, lane: Lane | None) -> bool:
-        return lane is not None and lane.may_commit and self._clock() >= min(self._replay_at, self._tick_at)
+        return (
+            lane is not None
+            and lane.may_commit
+            and self._clock() >= min(self._replay_at, self._tick_at)
+        )
 
     def tick(self, lane: Lane) -> list[Output] | None:
         """Outputs of what it committed, to be published; None when there was nothing to commit, so that the row still holds
@@ -53,12 +57,16 @@ class Timer(Generic[S]):
 
     def _replay(self, lane: Lane) -> list[Output] | None:
         try:
-            outputs = self._commit(lane, self._take_letters) if self._ledger.letters_requested() else None
+            outputs = (
+                self._commit(lane, self._take_letters) if self._ledger.letters_requested() else None
+            )
         except TickFailed:
             self._replay_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
             raise
         # After a slice the next one goes as soon as this one is acknowledged.
-        self._replay_at = self._clock() + (0.0 if outputs else self._settings.tick_interval_ms / 1_000)
+        self._replay_at = self._clock() + (
+            0.0 if outputs else self._settings.tick_interval_ms / 1_000
+        )
         return outputs
 
     def _tick(self, lane: Lane) -> list[Output]:
@@ -70,7 +78,9 @@ class Timer(Generic[S]):
         self._tick_at = self._clock() + self._settings.tick_interval_ms / 1_000
         return outputs
 
-    def _commit(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
+    def _commit(
+        self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]
+    ) -> list[Output]:
         begun = self._clock()
         try:
             outputs = self._transact(lane, work)
@@ -83,10 +93,14 @@ class Timer(Generic[S]):
             raise
         lane.expected += 1
         lane.commit_at = self._clock()
-        self._telemetry.committed(BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {}))
+        self._telemetry.committed(
+            BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {})
+        )
         return outputs
 
-    def _transact(self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]) -> list[Output]:
+    def _transact(
+        self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]
+    ) -> list[Output]:
         with self._ledger.transaction() as transaction:
             locked = transaction.lock([lane.claim])
             if locked.lost:
@@ -99,7 +113,10 @@ class Timer(Generic[S]):
         return outputs
 
     def _guarded(
-        self, work: Callable[[Transaction[S], datetime], list[Output]], transaction: Transaction[S], now: datetime
+        self,
+        work: Callable[[Transaction[S], datetime], list[Output]],
+        transaction: Transaction[S],
+        now: datetime,
     ) -> list[Output]:
         """What raises by a fault of its own harms neither the lanes with input nor the other kind of work."""
         try:
@@ -110,10 +127,14 @@ class Timer(Generic[S]):
             raise
 
     def _take_letters(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
-        taken = transaction.take_requested(self._settings.replay_letters_max, self._settings.replay_bytes_max)
+        taken = transaction.take_requested(
+            self._settings.replay_letters_max, self._settings.replay_bytes_max
+        )
         return [dead_letters.replay_output(self._service.replay_topic, replay) for replay in taken]
 
     def _work(self, transaction: Transaction[S], now: datetime) -> list[Output]:
-        events = self._service.tick(now, transaction.session) if self._service.tick is not None else ()
+        events = (
+            self._service.tick(now, transaction.session) if self._service.tick is not None else ()
+        )
         time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         return [event.encode(time=time, traceparent=str(tracing.new())) for event in events]

@@ -14,7 +14,9 @@ AGAIN_S = 60.0
 class TimestampChecks:
     """Reports such topics at most once a minute. Nothing is stopped for it: the records are worked as they are."""
 
-    def __init__(self, topics: Collection[str], telemetry: Telemetry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, topics: Collection[str], telemetry: Telemetry, clock: Callable[[], float]
+    ) -> None:
         self._topics, self._telemetry, self._clock = frozenset(topics), telemetry, clock
         self._next = float("-inf")
 

@@ -21,7 +21,14 @@ from services.runtime.errors import (
 from services.runtime.failures import FailureKind, code_of
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.backoff import Backoff
-from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed, collect, first_stop, halved
+from services.runtime.loop.batch import (
+    LaneSlice,
+    LanesLost,
+    RecordsFailed,
+    collect,
+    first_stop,
+    halved,
+)
 from services.runtime.loop.batch_size import AdaptiveBatchSize
 from services.runtime.loop.bisect import PoisonBisector
 from services.runtime.loop.breaker import FailureRateBreaker
@@ -51,8 +58,12 @@ class Worker(Generic[S]):
         self._telemetry, self._fault, self._clock = means.telemetry, means.fault, means.clock
         self._publisher = OutputPublisher(means.log, means.telemetry, means.clock)
         self.assignment = Assignment(means, self._publisher)
-        self._intake = RecordParser(means.service.parse, means.service.replay_topic, means.telemetry)
-        self._brake = FailureRateBreaker(means.settings.brake_window_records, means.settings.brake_share)
+        self._intake = RecordParser(
+            means.service.parse, means.service.replay_topic, means.telemetry
+        )
+        self._brake = FailureRateBreaker(
+            means.settings.brake_window_records, means.settings.brake_share
+        )
         self._decider = BatchCommitter(means, self._brake)
         self._blame = PoisonBisector(means)
         self._pace = Throttle(means)
@@ -79,7 +90,9 @@ class Worker(Generic[S]):
 
     def _turn(self) -> None:
         if rest := self._outage.rest(self._clock()):
-            self._watch.heard(self._log.fetch(1, min(REST_S, rest)))  # stay in the group; all lanes are paused
+            self._watch.heard(
+                self._log.fetch(1, min(REST_S, rest))
+            )  # stay in the group; all lanes are paused
             return
         if self._must_reconnect:
             self._ledger.reconnect()
@@ -88,8 +101,12 @@ class Worker(Generic[S]):
         self._apply_pause()
         fetch = self._fetch()
         self._watch.heard(fetch)
-        busy = {key.topic for key in fetch.records} | {lane.key.topic for lane in self.assignment if lane.prepared}
-        topic_ids = self._log.topic_ids(busy - {TIMER.topic}) if busy else dict  # asked now, read before the commit
+        busy = {key.topic for key in fetch.records} | {
+            lane.key.topic for lane in self.assignment if lane.prepared
+        }
+        topic_ids = (
+            self._log.topic_ids(busy - {TIMER.topic}) if busy else dict
+        )  # asked now, read before the commit
         self._prepare(fetch)
         self._log.deliveries(0)
         self._settle()
@@ -124,7 +141,11 @@ class Worker(Generic[S]):
     def _apply_pause(self) -> None:
         self.assignment.is_silent = self._pace.paused
         if self._pace.paused != self._was_paused:
-            running = [lane.key for lane in self.assignment if lane.state is LaneState.RUNNING and lane.key != TIMER]
+            running = [
+                lane.key
+                for lane in self.assignment
+                if lane.state is LaneState.RUNNING and lane.key != TIMER
+            ]
             if running:
                 (self._log.pause if self._pace.paused else self._log.resume)(running)
             if not self._pace.paused:
@@ -149,7 +170,11 @@ class Worker(Generic[S]):
 
     def _hushed(self, timeout_s: float) -> FetchResult:
         """The group is listened to while no record may come."""
-        running = [lane.key for lane in self.assignment if lane.state is LaneState.RUNNING and lane.key != TIMER]
+        running = [
+            lane.key
+            for lane in self.assignment
+            if lane.state is LaneState.RUNNING and lane.key != TIMER
+        ]
         if running:
             self._log.pause(running)
         fetch = self._log.fetch(1, timeout_s)
@@ -176,7 +201,9 @@ class Worker(Generic[S]):
     def _settle(self) -> None:
         settled = self._publisher.settle(self.assignment)
         if settled.again:
-            self.assignment.forget([lane.key for lane in settled.again], self._settings.acquire_backoff_min_ms / 1_000)
+            self.assignment.forget(
+                [lane.key for lane in settled.again], self._settings.acquire_backoff_min_ms / 1_000
+            )
         for lane, error in settled.refused:
             self.assignment.halt(lane, error)
         self.assignment.take_back()
@@ -206,7 +233,8 @@ class Worker(Generic[S]):
                 same.append(part)
             elif found is not None:
                 self.assignment.halt(
-                    lane, TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}")
+                    lane,
+                    TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"),
                 )
             else:  # deleted; if it is made again, acquiring it compares
                 self.assignment.fenced([lane.key])
@@ -235,13 +263,18 @@ class Worker(Generic[S]):
                     parts = self._stride.shorten(parts)
                     continue
                 moments += 1
-                if fault not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW} or moments > MOMENTS_MAX:
+                if (
+                    fault not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+                    or moments > MOMENTS_MAX
+                ):
                     raise
             else:
                 return
         raise BatchUndecided(f"{sum(len(part.taken) for part in parts)} records, {TRIES_MAX} tries")
 
-    def _find(self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]) -> list[LaneSlice]:
+    def _find(
+        self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]
+    ) -> list[LaneSlice]:
         """Adds the guilty to `verdicts`; if they fail only together, half of them is tried alone."""
         try:
             found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
@@ -249,7 +282,10 @@ class Worker(Generic[S]):
             self.assignment.fenced(lost.lanes)
             return [part for part in parts if part.lane.key not in lost.lanes]
         except Exception as error:  # the search itself may last too long
-            if self._fault(error) is FailureKind.TOO_SLOW and sum(len(part.taken) for part in parts) > 1:
+            if (
+                self._fault(error) is FailureKind.TOO_SLOW
+                and sum(len(part.taken) for part in parts) > 1
+            ):
                 return self._stride.shorten(parts)
             raise
         verdicts |= found
@@ -290,7 +326,9 @@ class Worker(Generic[S]):
             lane.prepared.clear()
         self._publisher.await_answers(lanes, 0.0, until=deadline - 1.0)
         self._publisher.settle(lanes)
-        with suppress(Exception):  # only a courtesy: else the next owner publishes again what is acknowledged
+        with suppress(
+            Exception
+        ):  # only a courtesy: else the next owner publishes again what is acknowledged
             self._watch.clear(lanes)
         left = [lane for lane in lanes if lane.outbox is not None or lane.in_doubt]
         self._log.close(max(0.0, deadline - self._clock()))

@@ -38,7 +38,9 @@ class HealthStatus(NamedTuple):
 class Health:
     """Written by the loop, read by the door's threads; each field is replaced whole, so no lock is needed."""
 
-    def __init__(self, *, seconds_max: float = 30.0, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, *, seconds_max: float = 30.0, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._clock = clock
         self._seconds_max = seconds_max
         self._beaten_at = clock()
@@ -55,7 +57,8 @@ class Health:
         seconds = self._clock() - self._beaten_at
         if seconds > self._seconds_max:
             return HealthStatus(
-                ok=False, reason=f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s are allowed"
+                ok=False,
+                reason=f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s are allowed",
             )
         return HealthStatus(ok=True, reason="")
 
@@ -79,13 +82,17 @@ class QuietHttpServer(ThreadingHTTPServer):
 class HealthServer:
     """A tiny HTTP server in threads of its own. `with Door(...) as door:` or `start` and `stop`."""
 
-    def __init__(self, port: int, health: Health, *, host: str = "127.0.0.1", setting: str = "") -> None:
+    def __init__(
+        self, port: int, health: Health, *, host: str = "127.0.0.1", setting: str = ""
+    ) -> None:
         """`setting`: where the port stands, for whoever reads that it is taken."""
         try:
             self._server = QuietHttpServer((host, port), _handler(health))
         except OSError as error:
             raise unavailable(host, port, setting, error) from None
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), name="health", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
+        )
 
     @property
     def port(self) -> int:
@@ -105,14 +112,19 @@ class HealthServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
 
 def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
     named = f" ({setting})" if setting else ""
-    return PortUnavailable(f"{host}:{port}{named}: {os.strerror(error.errno) if error.errno else error}")
+    return PortUnavailable(
+        f"{host}:{port}{named}: {os.strerror(error.errno) if error.errno else error}"
+    )
 
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
@@ -128,9 +140,15 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
                 case "/readyz":
                     self._say(health.readyz())
                 case "/metrics":
-                    self._send(HTTPStatus.OK, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition())
+                    self._send(
+                        HTTPStatus.OK,
+                        "text/plain; version=0.0.4; charset=utf-8",
+                        metrics.exposition(),
+                    )
                 case _:
-                    self._problem(HTTPStatus.NOT_FOUND, "/livez, /readyz and /metrics are all there is")
+                    self._problem(
+                        HTTPStatus.NOT_FOUND, "/livez, /readyz and /metrics are all there is"
+                    )
 
         def _say(self, answer: HealthStatus) -> None:
             if answer.ok:

@@ -22,7 +22,9 @@ class LoggedCause:
 class RepeatLimiter:
     """Used by any thread."""
 
-    def __init__(self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._interval_s, self._clock = interval_s, clock
         self._written: dict[Hashable, LoggedCause] = {}
         self._lock = threading.Lock()

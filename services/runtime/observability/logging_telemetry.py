@@ -41,7 +41,9 @@ class LoggingTelemetry(PrometheusTelemetry):
     def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
         super().acquired(lane, epoch, offset, published_again)
         where = {"topic": lane.topic, "partition": lane.partition}
-        self._log.info("lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again)
+        self._log.info(
+            "lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again
+        )
 
     @override
     def revoked(self, lanes: Collection[LaneKey]) -> None:
@@ -59,17 +61,27 @@ class LoggingTelemetry(PrometheusTelemetry):
     @override
     def stopped(self, lane: LaneKey, code: str, text: str) -> None:
         super().stopped(lane, code, text)
-        self._log.error("lane stopped", topic=lane.topic, partition=lane.partition, code=code, error=text)
+        self._log.error(
+            "lane stopped", topic=lane.topic, partition=lane.partition, code=code, error=text
+        )
 
     @override
     def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
         super().assigned_again(lane, offset, why)
-        self._log.warning("lane assigned again", topic=lane.topic, partition=lane.partition, offset=offset, why=why)
+        self._log.warning(
+            "lane assigned again",
+            topic=lane.topic,
+            partition=lane.partition,
+            offset=offset,
+            why=why,
+        )
 
     @override
     def hole_doubted(self, lane: LaneKey, offset: int) -> None:
         super().hole_doubted(lane, offset)
-        self._log.debug("possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset)
+        self._log.debug(
+            "possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset
+        )
 
     @override
     def jumped(self, lane: LaneKey, offset: int) -> None:
@@ -90,7 +102,9 @@ class LoggingTelemetry(PrometheusTelemetry):
     ) -> None:
         super().gauges(lag, unacknowledged, stopped, uncommitted)
         for lane in uncommitted.keys() - self._waiting:
-            self._log.info("lane waits for an open transaction", topic=lane.topic, partition=lane.partition)
+            self._log.info(
+                "lane waits for an open transaction", topic=lane.topic, partition=lane.partition
+            )
         self._waiting = frozenset(uncommitted)
 
     @override
@@ -109,12 +123,16 @@ class LoggingTelemetry(PrometheusTelemetry):
 
     @override
     def warned(self, error: StublineError) -> None:
-        self._log.warning("not as it should be", code=error.code, error=error.cause, next_step=error.next_step)
+        self._log.warning(
+            "not as it should be", code=error.code, error=error.cause, next_step=error.next_step
+        )
 
     @override
     def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
         topic, partition, offset = record_at
-        self._log.error("record failed", topic=topic, partition=partition, offset=offset, exc_info=error)
+        self._log.error(
+            "record failed", topic=topic, partition=partition, offset=offset, exc_info=error
+        )
 
     @override
     def paused(self, *, is_paused: bool, why: str) -> None:
@@ -126,7 +144,12 @@ class LoggingTelemetry(PrometheusTelemetry):
         super().conservation(gaps)
         for lane, gap in gaps.items():
             if gap:
-                self._log.error("records without an outcome", topic=lane.topic, partition=lane.partition, gap=gap)
+                self._log.error(
+                    "records without an outcome",
+                    topic=lane.topic,
+                    partition=lane.partition,
+                    gap=gap,
+                )
 
 
 def _named(lanes: Collection[LaneKey]) -> list[str]:

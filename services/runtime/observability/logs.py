@@ -83,7 +83,8 @@ def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """The last gate: contents and secrets are named but not shown, and no text can break the line or the reader."""
     return {
-        storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field) for name, field in event.items()
+        storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field)
+        for name, field in event.items()
     }
 
 

@@ -12,11 +12,40 @@ from typing import TypeVar
 import prometheus_client as prometheus
 
 LABELS = frozenset(
-    {"group", "topic", "partition", "outcome", "code", "source", "service", "state", "kind", "status", "destination"}
+    {
+        "group",
+        "topic",
+        "partition",
+        "outcome",
+        "code",
+        "source",
+        "service",
+        "state",
+        "kind",
+        "status",
+        "destination",
+    }
 )
 NAME = re.compile(r"stubline_[a-z0-9]+(_[a-z0-9]+)*")
 NO_BASE_UNIT = re.compile(r"_(ms|millis|milliseconds|minutes|hours|kb|mb|kilobytes|percent)(_|$)")
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0)
+SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    120.0,
+    600.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +56,9 @@ class _Metric:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or NO_BASE_UNIT.search(self.name):
-            raise ValueError(f"{self.name}: a name is stubline_<what>_<base unit>, in seconds, bytes or a count")
+            raise ValueError(
+                f"{self.name}: a name is stubline_<what>_<base unit>, in seconds, bytes or a count"
+            )
         if not self.help.endswith("."):
             raise ValueError(f"{self.name}: its help is a sentence")
         if strange := set(self.labels) - LABELS:
@@ -86,7 +117,9 @@ P = TypeVar("P", prometheus.Counter, prometheus.Gauge, prometheus.Histogram)
 
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no dashboard of ours reads
 _REGISTRY = prometheus.CollectorRegistry()
-_DECLARED: dict[str, tuple[Metric, prometheus.Counter | prometheus.Gauge | prometheus.Histogram]] = {}
+_DECLARED: dict[
+    str, tuple[Metric, prometheus.Counter | prometheus.Gauge | prometheus.Histogram]
+] = {}
 
 
 class UndeclaredMetric(ValueError):

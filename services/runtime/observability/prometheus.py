@@ -20,16 +20,34 @@ RECORDS = declare(
         ("group", "outcome"),
     )
 )
-OUTPUTS = declare(Counter("stubline_lane_outputs_total", "Events that were committed to be published.", ("group",)))
-BATCHES = declare(Counter("stubline_lane_batches_total", "Committed transactions of lanes.", ("group",)))
+OUTPUTS = declare(
+    Counter(
+        "stubline_lane_outputs_total", "Events that were committed to be published.", ("group",)
+    )
+)
+BATCHES = declare(
+    Counter("stubline_lane_batches_total", "Committed transactions of lanes.", ("group",))
+)
 BATCH_SECONDS = declare(
-    Histogram("stubline_lane_batch_seconds", "From the begin of a lane transaction to its commit's answer.", ("group",))
+    Histogram(
+        "stubline_lane_batch_seconds",
+        "From the begin of a lane transaction to its commit's answer.",
+        ("group",),
+    )
 )
 DEAD = declare(
-    Counter("stubline_dead_letters_total", "Records that became dead letters, by error code.", ("group", "code"))
+    Counter(
+        "stubline_dead_letters_total",
+        "Records that became dead letters, by error code.",
+        ("group", "code"),
+    )
 )
 LAG_RECORDS = declare(
-    Gauge("stubline_lane_lag_records", "Records between a lane's position and the end of its partition.", LANE)
+    Gauge(
+        "stubline_lane_lag_records",
+        "Records between a lane's position and the end of its partition.",
+        LANE,
+    )
 )
 LAG_SECONDS = declare(
     Gauge(
@@ -39,7 +57,11 @@ LAG_SECONDS = declare(
     )
 )
 UNACKNOWLEDGED = declare(
-    Gauge("stubline_lane_unacknowledged", "Committed outputs that the broker has not acknowledged yet.", LANE)
+    Gauge(
+        "stubline_lane_unacknowledged",
+        "Committed outputs that the broker has not acknowledged yet.",
+        LANE,
+    )
 )
 UNCOMMITTED = declare(
     Gauge(
@@ -50,14 +72,24 @@ UNCOMMITTED = declare(
 )
 CONSERVATION_GAP = declare(
     Gauge(
-        "stubline_lane_conservation_gap", "Consumed records less those with an outcome. Must read zero, always.", LANE
+        "stubline_lane_conservation_gap",
+        "Consumed records less those with an outcome. Must read zero, always.",
+        LANE,
     )
 )
 STOPPED = declare(
-    Gauge("stubline_lane_stopped", "Lanes of this process that wait for a decision: `stubline lanes list`.", ("group",))
+    Gauge(
+        "stubline_lane_stopped",
+        "Lanes of this process that wait for a decision: `stubline lanes list`.",
+        ("group",),
+    )
 )
 ACQUIRED = declare(
-    Counter("stubline_lane_acquired_total", "Lanes taken over, by assignment or after a doubt.", ("group",))
+    Counter(
+        "stubline_lane_acquired_total",
+        "Lanes taken over, by assignment or after a doubt.",
+        ("group",),
+    )
 )
 FENCED = declare(
     Counter(
@@ -81,10 +113,18 @@ REDELIVERIES = declare(
     )
 )
 PAUSED = declare(
-    Gauge("stubline_service_paused", "1 while the service is paused, by an operator or by its brake.", ("group",))
+    Gauge(
+        "stubline_service_paused",
+        "1 while the service is paused, by an operator or by its brake.",
+        ("group",),
+    )
 )
 TROUBLES = declare(
-    Counter("stubline_service_troubles_total", "Times the loop had to wait for the database or the broker.", ("group",))
+    Counter(
+        "stubline_service_troubles_total",
+        "Times the loop had to wait for the database or the broker.",
+        ("group",),
+    )
 )
 
 
@@ -151,7 +191,9 @@ class PrometheusTelemetry(Telemetry):
     ) -> None:
         LAG_RECORDS.set_all({self._labels(lane): records for lane, (records, _) in lag.items()})
         LAG_SECONDS.set_all({self._labels(lane): seconds for lane, (_, seconds) in lag.items()})
-        UNACKNOWLEDGED.set_all({self._labels(lane): outputs for lane, outputs in unacknowledged.items()})
+        UNACKNOWLEDGED.set_all(
+            {self._labels(lane): outputs for lane, outputs in unacknowledged.items()}
+        )
         STOPPED.set(len(stopped), group=self._group)
         UNCOMMITTED.set_all({self._labels(lane): records for lane, records in uncommitted.items()})
 

@@ -9,7 +9,9 @@ import re
 from typing import NamedTuple
 
 HEADER = "traceparent"
-TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
+)
 AS_WE_WRITE_IT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01

@@ -16,7 +16,11 @@ def texts(elements: Sequence[str | None]) -> str:
     if not elements:
         return "{}"
     if None in elements:
-        return "{" + ",".join([NULL if it is None else '"' + _escaped(it) + '"' for it in elements]) + "}"
+        return (
+            "{"
+            + ",".join([NULL if it is None else '"' + _escaped(it) + '"' for it in elements])
+            + "}"
+        )
     joined = "\0".join(elements)  # type: ignore[arg-type]  # none of them is None
     if joined.count("\0") != len(elements) - 1:  # one holds a NUL itself
         return '{"' + '","'.join([_escaped(it or "") for it in elements]) + '"}'
@@ -32,7 +36,9 @@ def plain(elements: Sequence[int | bool | str | None]) -> str:
 
 def blobs(elements: Sequence[bytes | None]) -> str:
     """Bytes, by their hexadecimal digits."""
-    return "{" + ",".join([NULL if it is None else '"\\\\x' + it.hex() + '"' for it in elements]) + "}"
+    return (
+        "{" + ",".join([NULL if it is None else '"\\\\x' + it.hex() + '"' for it in elements]) + "}"
+    )
 
 
 def _escaped(text: str) -> str:

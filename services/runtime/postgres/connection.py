@@ -37,7 +37,9 @@ def connect(
     }
     conninfo = make_conninfo(
         url,
-        options=" ".join([str(given), *(f"-c {key}={value}" for key, value in settings.items())]).strip(),
+        options=" ".join(
+            [str(given), *(f"-c {key}={value}" for key, value in settings.items())]
+        ).strip(),
         application_name=name,
         client_encoding="UTF8",
         connect_timeout=max(

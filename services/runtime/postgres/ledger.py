@@ -29,12 +29,17 @@ from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
 
 SQL = statements.load(__package__)
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may claim any time
-RETRIED_BY_OTHERS = frozenset({"lane-newer-release", "lane-unpublished-unreadable"})  # another process may know more
+RETRIED_BY_OTHERS = frozenset(
+    {"lane-newer-release", "lane-unpublished-unreadable"}
+)  # another process may know more
 Session: TypeAlias = Connection[TupleRow]
 
 
 def _keys(lanes: Sequence[LaneKey]) -> dict[str, Any]:
-    return {"topics": [lane.topic for lane in lanes], "partitions": [lane.partition for lane in lanes]}
+    return {
+        "topics": [lane.topic for lane in lanes],
+        "partitions": [lane.partition for lane in lanes],
+    }
 
 
 def _claims(claims: Sequence[ExpectedLane]) -> dict[str, Any]:
@@ -52,20 +57,27 @@ class PostgresTransaction:
     def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
         arguments = _keys([c.lane for c in claims]) | {"group": self._group}
         rows = self.session.execute(SQL["lock_lanes"], arguments).fetchall()
-        found = {LaneKey(topic, partition): (epoch, offset) for topic, partition, epoch, offset, _ in rows}
+        found = {
+            LaneKey(topic, partition): (epoch, offset)
+            for topic, partition, epoch, offset, _ in rows
+        }
         lost = frozenset(c.lane for c in claims if found.get(c.lane) != (c.epoch, c.next_offset))
         at: datetime = rows[0][4] if rows else datetime.min.replace(tzinfo=UTC)
         return LockedLanes(lost, at)
 
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        return frozenset(row[0] for row in self.session.execute(SQL["lock_letters"], {"ids": list(ids)}))
+        return frozenset(
+            row[0] for row in self.session.execute(SQL["lock_letters"], {"ids": list(ids)})
+        )
 
     def resolve_letters(self, ids: Sequence[UUID]) -> None:
         self.session.execute(SQL["resolve_letters"], {"ids": list(ids)})
 
     def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
         ids, codes, texts = zip(*failures, strict=True)
-        self.session.execute(SQL["reopen_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)})
+        self.session.execute(
+            SQL["reopen_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)}
+        )
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
         records = [letter.record for letter in letters]
@@ -73,7 +85,9 @@ class PostgresTransaction:
             "topics": [r.topic for r in records],
             "partitions": [r.partition for r in records],
             "offsets": [r.offset for r in records],
-            "timestamps_ms": [r.timestamp_ms if 0 <= r.timestamp_ms < TIME_MS_MAX else None for r in records],
+            "timestamps_ms": [
+                r.timestamp_ms if 0 <= r.timestamp_ms < TIME_MS_MAX else None for r in records
+            ],
             "keys": [r.key for r in records],
             "values": [r.value for r in records],
             "value_bytes": [letter.original and letter.original.value_bytes for letter in letters],
@@ -90,15 +104,24 @@ class PostgresTransaction:
             SQL["add_letters"], columns | {"group": self._group, "code_version": self._code_version}
         ).fetchall()
         stored = {
-            (topic, partition, offset): (letter_id, attempts) for topic, partition, offset, letter_id, attempts in rows
+            (topic, partition, offset): (letter_id, attempts)
+            for topic, partition, offset, letter_id, attempts in rows
         }
         return [stored[r.topic, r.partition, r.offset] for r in records]
 
     def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
-        bounds = {"group": self._group, "letters_max": letters_max, "bytes_max": bytes_max, "largest": RECORD_BYTES_MAX}
+        bounds = {
+            "group": self._group,
+            "letters_max": letters_max,
+            "bytes_max": bytes_max,
+            "largest": RECORD_BYTES_MAX,
+        }
         rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
         return [
-            ReplayRequest(letter_id, Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)))
+            ReplayRequest(
+                letter_id,
+                Record(topic, partition, offset, timestamp, key, value, unpack_headers(headers)),
+            )
             for letter_id, topic, partition, offset, timestamp, key, value, headers in sorted(
                 rows, key=lambda row: row[0]
             )
@@ -110,7 +133,15 @@ class PostgresTransaction:
             yield
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:
-        names = ("next_offset", "unpublished", "gaps", "effects", "duplicates", "superseded", "dead")
+        names = (
+            "next_offset",
+            "unpublished",
+            "gaps",
+            "effects",
+            "duplicates",
+            "superseded",
+            "dead",
+        )
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in names}
         columns["next_offsets"] = columns.pop("next_offset")
         arguments = _claims([row.claim for row in rows]) | columns | {"group": self._group}
@@ -124,11 +155,20 @@ class PostgresTransaction:
 class PostgresLedger:
     """One connection, one group. After a lost connection `reconnect` makes the next one."""
 
-    def __init__(self, group: str, owner: str, code_version: str, connect: Callable[[], Session]) -> None:
+    def __init__(
+        self, group: str, owner: str, code_version: str, connect: Callable[[], Session]
+    ) -> None:
         """`connect` opens a connection with every wait bounded (database.connect)."""
-        self._group, self._owner, self._code_version, self._connect = group, owner, code_version, connect
+        self._group, self._owner, self._code_version, self._connect = (
+            group,
+            owner,
+            code_version,
+            connect,
+        )
         self._session: Session | None = None
-        self._refused: dict[LaneKey, str] = {}  # lanes that this process itself stopped for want of knowledge
+        self._refused: dict[
+            LaneKey, str
+        ] = {}  # lanes that this process itself stopped for want of knowledge
 
     @property
     def session(self) -> Session:
@@ -142,7 +182,9 @@ class PostgresLedger:
         stopped: dict[LaneKey, str] = {}
         for topic, partition, code, _owner in known:
             lane = LaneKey(topic, partition)
-            if code is not None and (code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code):
+            if code is not None and (
+                code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code
+            ):
                 stopped[lane] = code
         there = {LaneKey(row[0], row[1]) for row in known}
         free = sorted(there - stopped.keys())
@@ -154,8 +196,13 @@ class PostgresLedger:
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
         found = list(lanes.values())
-        columns = {"topic_ids": [topic_id for topic_id, _ in found], "first_offsets": [offset for _, offset in found]}
-        self.session.execute(SQL["add_lanes"], _keys(list(lanes)) | columns | {"group": self._group})
+        columns = {
+            "topic_ids": [topic_id for topic_id, _ in found],
+            "first_offsets": [offset for _, offset in found],
+        }
+        self.session.execute(
+            SQL["add_lanes"], _keys(list(lanes)) | columns | {"group": self._group}
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
@@ -165,7 +212,9 @@ class PostgresLedger:
         try:
             yield PostgresTransaction(session, self._group, self._code_version)
         finally:
-            with suppress(psycopg.OperationalError):  # gone: the server has rolled back, and the error before it counts
+            with suppress(
+                psycopg.OperationalError
+            ):  # gone: the server has rolled back, and the error before it counts
                 if not session.closed:
                     session.rollback()
                     session.autocommit = True
@@ -184,7 +233,12 @@ class PostgresLedger:
     def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
         if code in RETRIED_BY_OTHERS:
             self._refused[claim.lane] = code
-        who = {"group": self._group, "topic": claim.lane.topic, "partition": claim.lane.partition, "owner": self._owner}
+        who = {
+            "group": self._group,
+            "topic": claim.lane.topic,
+            "partition": claim.lane.partition,
+            "owner": self._owner,
+        }
         what = {"epoch": claim.epoch, "expected": claim.next_offset, "code": code, "text": text}
         self.session.execute(SQL["stop_lane"], who | what)
 

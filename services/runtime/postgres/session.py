@@ -56,7 +56,9 @@ def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None
 def refused_by_pooler(error: psycopg.OperationalError) -> SessionBoundsIgnored | None:
     """The error of a pooler that refuses the session because it carries `options`."""
     text = str(error)
-    return SessionBoundsIgnored(text.strip().partition("\n")[0]) if REFUSED_BY_POOLER in text else None
+    return (
+        SessionBoundsIgnored(text.strip().partition("\n")[0]) if REFUSED_BY_POOLER in text else None
+    )
 
 
 def check_role(connection: Connection[Any], group: str) -> None:
@@ -65,4 +67,6 @@ def check_role(connection: Connection[Any], group: str) -> None:
     row = connection.execute(SQL["sees_group"], {"role": role}).fetchone()
     if row is not None and not row[0]:
         connection.close()
-        raise DatabaseRoleMissing(f"the login {row[1]} does not have the role {role}, so it sees no row of {group}")
+        raise DatabaseRoleMissing(
+            f"the login {row[1]} does not have the role {role}, so it sees no row of {group}"
+        )

@@ -7,13 +7,21 @@ from importlib.resources import files
 def load(package: str) -> dict[str, bytes]:
     """Read at import, so a broken file stops the process at once and not in the night."""
     statements: dict[str, bytes] = {}
-    queries = [entry for entry in files(package).joinpath("queries").iterdir() if entry.name.endswith(".sql")]
+    queries = [
+        entry
+        for entry in files(package).joinpath("queries").iterdir()
+        if entry.name.endswith(".sql")
+    ]
     for file in sorted(queries, key=lambda entry: entry.name):
-        preamble, *parts = re.split(r"^-- name: (\w+)$", file.read_text("utf-8"), flags=re.MULTILINE)
+        preamble, *parts = re.split(
+            r"^-- name: (\w+)$", file.read_text("utf-8"), flags=re.MULTILINE
+        )
         if preamble.strip():
             raise ValueError(f"{file.name}: text stands before the first `-- name:` line")
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             if name in statements:
                 raise ValueError(f"{file.name}: {name} is named twice in {package}")
-            statements[name] = f"/* {package}.{name} */{body}".encode()  # so pg_stat_activity and the log show the name
+            statements[name] = (
+                f"/* {package}.{name} */{body}".encode()
+            )  # so pg_stat_activity and the log show the name
     return statements

@@ -7,7 +7,13 @@ over this and over the real ones (tests/protocol/laws); what the fake cannot do 
 
 from services.runtime.testing.broker import FakeBroker, FakeBrokerClient
 from services.runtime.testing.clock import FakeClock
-from services.runtime.testing.ledger import DatabaseLostError, FakeDatabase, FakeLedger, FakeSession, fault
+from services.runtime.testing.ledger import (
+    DatabaseLostError,
+    FakeDatabase,
+    FakeLedger,
+    FakeSession,
+    fault,
+)
 
 __all__ = [
     "DatabaseLostError",

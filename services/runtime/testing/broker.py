@@ -38,7 +38,9 @@ class FakeBroker:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
         self.is_away = False
-        self.unreadable: dict[LaneKey, tuple[int, int]] = {}  # a batch that no client can unpack: its offsets
+        self.unreadable: dict[
+            LaneKey, tuple[int, int]
+        ] = {}  # a batch that no client can unpack: its offsets
         self.forbidden: set[str] = set()  # topics and groups that nobody may read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests rest on the wire until `land`
@@ -67,7 +69,15 @@ class FakeBroker:
         entries = topic.partitions[partition]
         at = int(self.clock() * 1_000)
         entries.append(
-            Record(output.topic, partition, len(entries), at, output.key, output.value, list(output.headers))
+            Record(
+                output.topic,
+                partition,
+                len(entries),
+                at,
+                output.key,
+                output.value,
+                list(output.headers),
+            )
         )
         return LaneKey(output.topic, partition)
 
@@ -79,7 +89,12 @@ class FakeBroker:
         self.topics[lane.topic].low[lane.partition] = before
 
     def records(self, topic: str) -> list[Record]:
-        return [record for entries in self.topics[topic].partitions for record in entries if record is not None]
+        return [
+            record
+            for entries in self.topics[topic].partitions
+            for record in entries
+            if record is not None
+        ]
 
     def land(self, copies: int = 1) -> None:
         """What rests on the wire arrives, perhaps twice; only the first arrival is answered."""
@@ -123,7 +138,11 @@ class FakeBroker:
 
     def is_free(self, group: str, lane: LaneKey, log: FakeBrokerClient) -> bool:
         """No living member still holds it: a lane moves only once it is given back."""
-        others = (member for member in self._members[group].values() if member.log is not log and not member.expired)
+        others = (
+            member
+            for member in self._members[group].values()
+            if member.log is not log and not member.expired
+        )
         return not any(lane in member.owned for member in others)
 
 
@@ -153,12 +172,12 @@ class FakeBrokerClient:
         if self.group in self.broker.forbidden and not self._positions:
             self.broker.clock.sleep(timeout_s)
             told, self._was_told = self._was_told, True  # once, as the client
-            return FetchResult() if told else FetchResult(refused={None: "group authorization failed"})
+            return (
+                FetchResult() if told else FetchResult(refused={None: "group authorization failed"})
+            )
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
-            self._is_zombie = (
-                True  # the first fetch after a long rest still gives what the client had, and says nothing
-            )
+            self._is_zombie = True  # the first fetch after a long rest still gives what the client had, and says nothing
             return self._take(records_max, timeout_s)
         self._hear(member)
         return self._take(records_max, timeout_s)
@@ -178,7 +197,9 @@ class FakeBrokerClient:
             finally:
                 member.owned -= gone
                 self._forget(gone)
-        if new := {lane for lane in target - member.owned if self.broker.is_free(self.group, lane, self)}:
+        if new := {
+            lane for lane in target - member.owned if self.broker.is_free(self.group, lane, self)
+        }:
             member.owned |= new
             self._paused |= new
             listener.assigned(sorted(new))
@@ -193,7 +214,12 @@ class FakeBrokerClient:
         fetch = FetchResult()
         for lane, position in sorted(self._positions.items()):
             topic = self.broker.topics.get(lane.topic)
-            if lane in self._paused or lane in self._deaf or topic is None or lane.partition >= len(topic.partitions):
+            if (
+                lane in self._paused
+                or lane in self._deaf
+                or topic is None
+                or lane.partition >= len(topic.partitions)
+            ):
                 continue
             if lane.topic in self.broker.forbidden:
                 if (lane, position) not in self._told:  # said once, then silence
@@ -204,19 +230,26 @@ class FakeBrokerClient:
             if not low <= position <= len(entries):
                 if (lane, position) not in self._told:  # as above
                     self._told.add((lane, position))
-                    fetch.out_of_range[lane] = f"offset {position} is not in {low} to {len(entries)}"
+                    fetch.out_of_range[lane] = (
+                        f"offset {position} is not in {low} to {len(entries)}"
+                    )
                 continue
             bad = self.broker.unreadable.get(lane, (len(entries), len(entries)))
             if bad[0] <= position < bad[1]:
                 fetch.unreadable[lane] = f"cannot unpack the batch at {bad[0]}"
                 continue
             last = bad[0] if position < bad[0] else len(entries)
-            found = [record for record in entries[position:last] if record is not None][:records_max]
+            found = [record for record in entries[position:last] if record is not None][
+                :records_max
+            ]
             if found:
                 records_max -= len(found)
                 self._positions[lane] = found[-1].offset + 1
                 fetch.records[lane] = found
-            if not any(entries[self._positions[lane] :]) and (lane, -len(entries)) not in self._told:
+            if (
+                not any(entries[self._positions[lane] :])
+                and (lane, -len(entries)) not in self._told
+            ):
                 self._told.add((lane, -len(entries)))  # once, as above
                 self._positions[lane] = len(entries)
                 fetch.ends[lane] = len(entries)
@@ -272,7 +305,11 @@ class FakeBrokerClient:
 
     def _true_ends(self, lane: LaneKey) -> tuple[int, int] | None:
         topic = self.broker.topics.get(lane.topic)
-        return None if topic is None else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
+        return (
+            None
+            if topic is None
+            else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
+        )
 
     def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
         found = {} if self.broker.is_away else {lane: self._true_ends(lane) for lane in lanes}
@@ -291,12 +328,20 @@ class FakeBrokerClient:
         def answers() -> Mapping[str, str]:
             if self.broker.is_away:
                 raise BrokerUnavailable("describe topics: no answer")
-            return {name: self.broker.topics[name].topic_id for name in topics if name in self.broker.topics}
+            return {
+                name: self.broker.topics[name].topic_id
+                for name in topics
+                if name in self.broker.topics
+            }
 
         return answers
 
     def lanes_total(self) -> int:
-        return sum(len(self.broker.topics[name].partitions) for name in self.topics if name in self.broker.topics)
+        return sum(
+            len(self.broker.topics[name].partitions)
+            for name in self.topics
+            if name in self.broker.topics
+        )
 
     def hint(self, positions: Mapping[LaneKey, int]) -> None:
         self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}

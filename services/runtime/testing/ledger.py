@@ -93,10 +93,16 @@ class FakeDatabase:
     generation: int = 1
     commits: int = 0
     is_away: bool = False
-    answers_lost: int = 0  # of the next commits: they happen, and the process is told that the world is away
-    commits_refused: int = 0  # of the next commits: they do not happen, and the process is told the same
+    answers_lost: int = (
+        0  # of the next commits: they happen, and the process is told that the world is away
+    )
+    commits_refused: int = (
+        0  # of the next commits: they do not happen, and the process is told the same
+    )
     conflicts: int = 0  # of the next commits: rolled back as the moment's
-    locked: set[LaneKey] = field(default_factory=set)  # rows that somebody holds: acquiring leaves them out
+    locked: set[LaneKey] = field(
+        default_factory=set
+    )  # rows that somebody holds: acquiring leaves them out
 
     def ask(self) -> None:
         if self.is_away:
@@ -121,18 +127,25 @@ class FakeTransaction:
         self._database, self._group = database, group
         self._rows, self._letters = dict(database.rows), copy.deepcopy(database.letters)
         self._groups = dict(database.letter_groups)
-        self.session = FakeSession(copy.deepcopy(database.tables), datetime.now(UTC), database.generation)
+        self.session = FakeSession(
+            copy.deepcopy(database.tables), datetime.now(UTC), database.generation
+        )
 
     def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
         self._database.ask()
-        return LockedLanes(frozenset(claim.lane for claim in claims if not self._as_claimed(claim)), self.session.now)
+        return LockedLanes(
+            frozenset(claim.lane for claim in claims if not self._as_claimed(claim)),
+            self.session.now,
+        )
 
     def _as_claimed(self, claim: ExpectedLane) -> bool:
         row = self._rows.get((self._group, claim.lane))
         return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
 
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        return frozenset(i for i in ids if i in self._letters and self._letters[i].state == "replayed")
+        return frozenset(
+            i for i in ids if i in self._letters and self._letters[i].state == "replayed"
+        )
 
     def resolve_letters(self, ids: Sequence[UUID]) -> None:
         for letter_id in self.lock_letters(ids):
@@ -150,7 +163,10 @@ class FakeTransaction:
     def _add(self, letter: DeadLetter) -> tuple[UUID, int]:
         place = (letter.topic_id, *letter.record[:3])
         for letter_id, row in self._letters.items():
-            if self._groups[letter_id] == self._group and (row.letter.topic_id, *row.letter.record[:3]) == place:
+            if (
+                self._groups[letter_id] == self._group
+                and (row.letter.topic_id, *row.letter.record[:3]) == place
+            ):
                 row.attempts, row.code = row.attempts + 1, letter.code
                 row.state = row.state if row.state in {"resolved", "discarded"} else "open"
                 return letter_id, row.attempts
@@ -163,7 +179,11 @@ class FakeTransaction:
         taken: list[ReplayRequest] = []
         size = 0
         for letter_id, row in self._letters.items():
-            if row.state != "requested" or self._groups[letter_id] != self._group or len(taken) >= letters_max:
+            if (
+                row.state != "requested"
+                or self._groups[letter_id] != self._group
+                or len(taken) >= letters_max
+            ):
                 continue
             if taken and size >= bytes_max:
                 break
@@ -207,7 +227,11 @@ class FakeTransaction:
         if database.conflicts:
             database.conflicts -= 1
             raise ConflictError("deadlock detected")
-        database.rows, database.letters, database.letter_groups = self._rows, self._letters, self._groups
+        database.rows, database.letters, database.letter_groups = (
+            self._rows,
+            self._letters,
+            self._groups,
+        )
         database.tables = self.session.tables
         database.commits += 1
         if database.answers_lost:
@@ -232,10 +256,14 @@ class FakeLedger:
             if row is None or lane in self.database.locked:
                 continue
             code = row.stopped_code
-            if code is not None and (code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code):
+            if code is not None and (
+                code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code
+            ):
                 stopped[lane] = code
                 continue
-            row = self.database.rows[self._group, lane] = replace(row, epoch=row.epoch + 1, stopped_code=None)
+            row = self.database.rows[self._group, lane] = replace(
+                row, epoch=row.epoch + 1, stopped_code=None
+            )
             held[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.unpublished)
         return Acquisition(held, stopped, frozenset(missing))
 
@@ -259,7 +287,11 @@ class FakeLedger:
 
     def conservation(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, int]:
         rows = self.database.rows
-        return {lane: rows[self._group, lane].conservation_gap for lane in lanes if (self._group, lane) in rows}
+        return {
+            lane: rows[self._group, lane].conservation_gap
+            for lane in lanes
+            if (self._group, lane) in rows
+        }
 
     def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
         self.database.ask()
@@ -272,7 +304,9 @@ class FakeLedger:
         self.database.ask()
         if self._as_claimed(claim):
             row = self.database.rows[self._group, claim.lane]
-            self.database.rows[self._group, claim.lane] = replace(row, epoch=row.epoch + 1, stopped_code=code)
+            self.database.rows[self._group, claim.lane] = replace(
+                row, epoch=row.epoch + 1, stopped_code=code
+            )
 
     def controls(self) -> Controls:
         self.database.ask()
@@ -284,7 +318,10 @@ class FakeLedger:
 
     def letters_requested(self) -> bool:
         letters = self.database.letters.items()
-        return any(row.state == "requested" and self.database.letter_groups[i] == self._group for i, row in letters)
+        return any(
+            row.state == "requested" and self.database.letter_groups[i] == self._group
+            for i, row in letters
+        )
 
     def backlog(self, ask: Callable[[FakeSession], str | None]) -> str | None:
         return ask(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))

@@ -46,7 +46,9 @@ def rested(run: Run) -> None:
 
 
 def stopped_inside_its_transaction(run: Run) -> None:
-    member = run.start(run.chance.choice(run.stages), at=f"transaction_begun:stop:{run.chance.randint(1, 6)}")
+    member = run.start(
+        run.chance.choice(run.stages), at=f"transaction_begun:stop:{run.chance.randint(1, 6)}"
+    )
     run.feed(4.0, until=lambda: member.is_stopped)
     run.feed(run.chance.choice((1.0, 8.0)))
     member.resume()
@@ -108,7 +110,11 @@ def rewound(run: Run) -> None:
     """By an operator, to anywhere that the log still holds."""
     for _ in range(run.chance.randint(1, 3)):
         stage = run.chance.choice(run.stages)
-        lanes = [it for it in run.world.lanes(stage) if it.lane.topic in run.world.names.own_inputs[stage]]
+        lanes = [
+            it
+            for it in run.world.lanes(stage)
+            if it.lane.topic in run.world.names.own_inputs[stage]
+        ]
         if lanes:
             it = run.chance.choice(lanes)
             run.world.rewind(stage, it.lane, run.chance.randint(it.first_offset, it.next_offset))
@@ -138,7 +144,9 @@ def partitions_added(run: Run) -> None:
 
 def letters_replayed(run: Run) -> None:
     """With a release that can work some of them."""
-    run.world.send(*poisoned(story(run.turn, 60, 20, name=f"letter{run.turn}"), run.turn, share=0.2))
+    run.world.send(
+        *poisoned(story(run.turn, 60, 20, name=f"letter{run.turn}"), run.turn, share=0.2)
+    )
     run.world.settle(60)
     for member in run.members("first"):
         member.stop()

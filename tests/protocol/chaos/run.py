@@ -43,7 +43,9 @@ class Run:
 
     stages = ("first", "second")
 
-    def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, chance: random.Random) -> None:
+    def __init__(
+        self, world: KafkaWorld, stack: Stack, proxy: Proxy, chance: random.Random
+    ) -> None:
         self.world, self.stack, self.proxy, self.chance = world, stack, proxy, chance
         self.turn = 0
         self._fed = 0
@@ -97,7 +99,11 @@ class Run:
         except NotAtRestError as error:
             return time.monotonic() - began, [f"no rest: {str(error)[:3_000]}"]
         recovery_s = time.monotonic() - began
-        return recovery_s, [f"{law}: {case}" for law, cases in broken(self.world.evidence()).items() for case in cases]
+        return recovery_s, [
+            f"{law}: {case}"
+            for law, cases in broken(self.world.evidence()).items()
+            for case in cases
+        ]
 
 
 @contextmanager
@@ -125,7 +131,9 @@ def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) ->
                 while time.monotonic() < end:
                     with one_world(stack, databases, chance) as current:
                         play_rounds(current, waiting, tallies, end, tell)
-            except StackError as error:  # a machine too busy for its servers proves nothing about us
+            except (
+                StackError
+            ) as error:  # a machine too busy for its servers proves nothing about us
                 tell(f"new servers, for the old ones did not come back: {str(error)[:200]}")
             else:
                 databases.close()
@@ -133,21 +141,29 @@ def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) ->
 
 
 def play_rounds(
-    current: Run, waiting: list[Fault], tallies: dict[str, Tally], end: float, tell: Callable[[str], None]
+    current: Run,
+    waiting: list[Fault],
+    tallies: dict[str, Tally],
+    end: float,
+    tell: Callable[[str], None],
 ) -> None:
     """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law that follows."""
     for _ in range(ROUNDS_OF_A_WORLD):
         if time.monotonic() > end:
             return
         if not waiting:
-            waiting += current.chance.sample(FAULTS, len(FAULTS))  # each once before any comes again
+            waiting += current.chance.sample(
+                FAULTS, len(FAULTS)
+            )  # each once before any comes again
         fault = waiting.pop()
         recovery_s, cases = current.play(fault)
         tally = tallies[fault.__name__]
         tally.runs += 1
         tally.violations += len(cases)
         tally.recoveries_s.append(recovery_s)
-        tell(f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, {len(cases)} violations")
+        tell(
+            f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, {len(cases)} violations"
+        )
         for case in cases[:5]:
             tell(f"    {case}")
         if cases:

@@ -32,14 +32,22 @@ def alone(law: F) -> F:
 
 def is_real(item: pytest.Item) -> bool:
     """On Kafka, by its own choice or as one of two worlds."""
-    if not isinstance(item, pytest.Function) or item.path.parent != LAWS or "kafka_world" not in item.fixturenames:
+    if (
+        not isinstance(item, pytest.Function)
+        or item.path.parent != LAWS
+        or "kafka_world" not in item.fixturenames
+    ):
         callspec = getattr(item, "callspec", None)
         return callspec is not None and callspec.params.get("world") == "kafka"
     return True
 
 
 def runs_alongside(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and is_real(item) and not item.function.__dict__.get("alone")
+    return (
+        isinstance(item, pytest.Function)
+        and is_real(item)
+        and not item.function.__dict__.get("alone")
+    )
 
 
 class Alongside:
@@ -49,12 +57,20 @@ class Alongside:
         self._servers, self._databases = servers, databases
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="law")
-        self._answers = {item.nodeid: self._pool.submit(self._play, item) for item in items if runs_alongside(item)}
+        self._answers = {
+            item.nodeid: self._pool.submit(self._play, item)
+            for item in items
+            if runs_alongside(item)
+        }
 
     def _play(self, item: pytest.Item) -> None:
         assert isinstance(item, pytest.Function)
         callspec = getattr(item, "callspec", None)
-        arguments = {name: it for name, it in callspec.params.items() if name != "world"} if callspec else {}
+        arguments = (
+            {name: it for name, it in callspec.params.items() if name != "world"}
+            if callspec
+            else {}
+        )
         with self._lock:
             database = self._databases.new()
             url = database.__enter__()

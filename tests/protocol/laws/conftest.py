@@ -15,7 +15,9 @@ from tests.support.stack import Databases, Servers
 
 
 @pytest.fixture(scope="session")
-def alongside(request: pytest.FixtureRequest, servers: Servers, databases: Databases) -> Iterator[Alongside]:
+def alongside(
+    request: pytest.FixtureRequest, servers: Servers, databases: Databases
+) -> Iterator[Alongside]:
     found = Alongside(request.session.items, servers, databases)
     yield found
     found.close()
@@ -29,7 +31,9 @@ def kafka_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kafk
         yield None
         return
     others.wait_for_all()
-    servers, url, prefix = (request.getfixturevalue(name) for name in ("servers", "database_url", "prefix"))
+    servers, url, prefix = (
+        request.getfixturevalue(name) for name in ("servers", "database_url", "prefix")
+    )
     with KafkaWorld(servers, url, prefix, tmp_path) as world:
         yield world
 

@@ -31,7 +31,12 @@ from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.sabotage import QuietSaboteur, Sabotage, Switches
 from tests.protocol.toy.service import STAGES, Release
 
-QUICK = {"idle_check_ms": 400, "tick_interval_ms": 200, "controls_interval_ms": 200, "outage_backoff_max_ms": 1_000}
+QUICK = {
+    "idle_check_ms": 400,
+    "tick_interval_ms": 200,
+    "controls_interval_ms": 200,
+    "outage_backoff_max_ms": 1_000,
+}
 
 
 class KilledError(BaseException):
@@ -42,7 +47,12 @@ class FakeMember:
     """See world.Member."""
 
     def __init__(
-        self, stage: str, name: str, worker: Worker[FakeSession], log: FakeBrokerClient, told: QuietSaboteur
+        self,
+        stage: str,
+        name: str,
+        worker: Worker[FakeSession],
+        log: FakeBrokerClient,
+        told: QuietSaboteur,
     ) -> None:
         self.stage, self.name = stage, name
         self.worker, self.log, self.told = worker, log, told
@@ -89,7 +99,9 @@ class FakeWorld:
 
     # Members.
 
-    def start(self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object) -> FakeMember:
+    def start(
+        self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
+    ) -> FakeMember:
         group = NAMES.groups[stage]
         log, told = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
         known: dict[str, Any] = {**QUICK, **settings}
@@ -135,31 +147,59 @@ class FakeWorld:
                 self.turn()
 
     def _unsettled(self) -> list[str]:
-        rows = {(group, lane): row for (group, lane), row in self.database.rows.items() if row.stopped_code is None}
-        waits = [f"{lane} has unpublished outputs" for (_, lane), row in rows.items() if row.unpublished is not None]
+        rows = {
+            (group, lane): row
+            for (group, lane), row in self.database.rows.items()
+            if row.stopped_code is None
+        }
+        waits = [
+            f"{lane} has unpublished outputs"
+            for (_, lane), row in rows.items()
+            if row.unpublished is not None
+        ]
         letters = self.database.letters.items()
-        waits += [f"letter {key} is {it.state}" for key, it in letters if it.state in {"requested", "replayed"}]
-        waits += [f"{row.key} is due" for row in self.database.tables.get("firsts", {}).values() if row.is_due]
+        waits += [
+            f"letter {key} is {it.state}"
+            for key, it in letters
+            if it.state in {"requested", "replayed"}
+        ]
+        waits += [
+            f"{row.key} is due"
+            for row in self.database.tables.get("firsts", {}).values()
+            if row.is_due
+        ]
         for stage, group in NAMES.groups.items():
             for topic in (*NAMES.own_inputs[stage], NAMES.replay[stage]):
                 found = self.broker.topics.get(topic)
                 for partition, entries in enumerate(found.partitions if found else []):
                     row = self.database.rows.get((group, LaneKey(topic, partition)))
                     last = max((it.offset for it in entries if it is not None), default=-1)
-                    if (row is None and entries) or (row and not row.stopped_code and row.next_offset <= last):
-                        waits.append(f"{group} {topic}/{partition} is at {row and row.next_offset} of {last + 1}")
+                    if (row is None and entries) or (
+                        row and not row.stopped_code and row.next_offset <= last
+                    ):
+                        waits.append(
+                            f"{group} {topic}/{partition} is at {row and row.next_offset} of {last + 1}"
+                        )
         return waits
 
     # What comes in.
 
     def send(
-        self, *inputs: Input, topic: str | None = None, partition: int | None = None, headers: Headers = ()
+        self,
+        *inputs: Input,
+        topic: str | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
     ) -> None:
         for told in inputs:
             where = topic or self.names.inputs[sum(told.id.encode()) % 2]
-            self._append(Sent(where, 0, 0, told.key.encode(), told.value(), headers, told), partition)
+            self._append(
+                Sent(where, 0, 0, told.key.encode(), told.value(), headers, told), partition
+            )
 
-    def send_bytes(self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()) -> None:
+    def send_bytes(
+        self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
+    ) -> None:
         self._append(Sent(topic, 0, 0, key, value, headers, None), None)
 
     def _append(self, record: Sent, partition: int | None) -> None:
@@ -207,7 +247,9 @@ class FakeWorld:
         self.database.move(NAMES.groups[stage], lane, to)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
-        self.database.move(NAMES.groups[stage], lane, self.broker.topics[lane.topic].low[lane.partition])
+        self.database.move(
+            NAMES.groups[stage], lane, self.broker.topics[lane.topic].low[lane.partition]
+        )
 
     def accept_topic(self, stage: str, topic: str) -> None:
         group, topic_id = NAMES.groups[stage], self.broker.topics[topic].topic_id
@@ -302,9 +344,15 @@ class FakeWorld:
             lanes=self._lanes(),
             letters=self._letters(),
             inputs=tables.get("inputs", {}),
-            firsts={key: replace(row, generation=generation) for key, row in tables.get("firsts", {}).items()},
+            firsts={
+                key: replace(row, generation=generation)
+                for key, row in tables.get("firsts", {}).items()
+            },
             snapshots=[Spoken(*place) for place in tables.get("snapshots", {}).values()],
-            seconds={key: replace(row, generation=generation) for key, row in tables.get("seconds", {}).items()},
+            seconds={
+                key: replace(row, generation=generation)
+                for key, row in tables.get("seconds", {}).items()
+            },
             disturbed=frozenset(self._disturbed),
             was_mended=self._was_mended,
         )

@@ -48,7 +48,12 @@ from tests.support.stack import Servers
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "tests" / "toy" / "schema.sql"
-QUICK = {"idle_check_ms": 400, "tick_interval_ms": 200, "controls_interval_ms": 200, "outage_backoff_max_ms": 1_000}
+QUICK = {
+    "idle_check_ms": 400,
+    "tick_interval_ms": 200,
+    "controls_interval_ms": 200,
+    "outage_backoff_max_ms": 1_000,
+}
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
     select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
@@ -84,10 +89,18 @@ class KafkaWorld:
         partitions: int = 2,
     ) -> None:
         self.names = Names(prefix)
-        self.bootstrap_servers, self.database_url, self._folder = servers.bootstrap_servers, database_url, folder
+        self.bootstrap_servers, self.database_url, self._folder = (
+            servers.bootstrap_servers,
+            database_url,
+            folder,
+        )
         self._servers, self.partitions = servers, partitions
-        self.proxy: Proxy | None = None  # through which members that are started from now on reach the database
-        self.mutation = ""  # of members that are started from now on: a name in tests/protocol/toy/mutate.py
+        self.proxy: Proxy | None = (
+            None  # through which members that are started from now on reach the database
+        )
+        self.mutation = (
+            ""  # of members that are started from now on: a name in tests/protocol/toy/mutate.py
+        )
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
@@ -114,7 +127,10 @@ class KafkaWorld:
         return Topic(name, "key", "tests", partitions=1 if name in single else self.partitions)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for member in self.members:
             if member.is_alive:
@@ -162,7 +178,10 @@ class KafkaWorld:
             "TOY_MENDED": "1" if release.is_mended else "",
             "TOY_TICKS": "1" if release.ticks else "",
             "TOY_MUTATION": self.mutation,
-            **{f"STUBLINE_TOY_{name.upper()}": str(value) for name, value in {**QUICK, **settings}.items()},
+            **{
+                f"STUBLINE_TOY_{name.upper()}": str(value)
+                for name, value in {**QUICK, **settings}.items()
+            },
         }
         self._was_mended |= release.is_mended
         member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
@@ -182,7 +201,11 @@ class KafkaWorld:
     # What is sent.
 
     def send(
-        self, *inputs: Input, topic: str | None = None, partition: int | None = None, headers: Headers = ()
+        self,
+        *inputs: Input,
+        topic: str | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
     ) -> None:
         for told in inputs:
             where = topic or self.names.inputs[sum(told.id.encode()) % 2]
@@ -199,18 +222,28 @@ class KafkaWorld:
             )
         self._flush()
 
-    def send_bytes(self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()) -> None:
+    def send_bytes(
+        self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
+    ) -> None:
         self._produce(Sent(topic, NO_PARTITION, 0, key, value, headers, None))
         self._flush()
 
     def send_in_transaction(self, *inputs: Input, topic: str, abort: bool = False) -> None:
         """Kafka's own transactions: nobody of ours uses them, and their markers take offsets."""
-        settings = {"bootstrap.servers": self.bootstrap_servers, "transactional.id": f"{uuid4()}", "log_level": 0}
+        settings = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "transactional.id": f"{uuid4()}",
+            "log_level": 0,
+        }
         producer, placed = Producer(settings), list[Sent]()
         producer.init_transactions(20)
         producer.begin_transaction()
         for told in inputs:
-            self._produce(Sent(topic, NO_PARTITION, 0, told.key.encode(), told.value(), (), told), producer, placed)
+            self._produce(
+                Sent(topic, NO_PARTITION, 0, told.key.encode(), told.value(), (), told),
+                producer,
+                placed,
+            )
         producer.flush(20)
         if abort:
             producer.abort_transaction(20)
@@ -218,13 +251,17 @@ class KafkaWorld:
         producer.commit_transaction(20)
         self._sent += placed
 
-    def _produce(self, record: Sent, producer: Producer | None = None, placed: list[Sent] | None = None) -> None:
+    def _produce(
+        self, record: Sent, producer: Producer | None = None, placed: list[Sent] | None = None
+    ) -> None:
         producer, placed = producer or self._producer, self._sent if placed is None else placed
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 raise KafkaException(error)
-            placed.append(record._replace(partition=message.partition() or 0, offset=message.offset() or 0))
+            placed.append(
+                record._replace(partition=message.partition() or 0, offset=message.offset() or 0)
+            )
 
         producer.produce(
             record.topic,
@@ -278,14 +315,23 @@ class KafkaWorld:
     def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
         """Somebody else has a right to read it, so we have none."""
         assert self._stack.kafka  # other servers need not keep rights
-        who = (kind, name, ResourcePatternType.LITERAL, "User:somebody-else", "*", AclOperation.READ)
+        who = (
+            kind,
+            name,
+            ResourcePatternType.LITERAL,
+            "User:somebody-else",
+            "*",
+            AclOperation.READ,
+        )
         right = AclBinding(*who, AclPermissionType.ALLOW)
         for answer in self.admin.create_acls([right]).values():
             answer.result(60)
         try:
             yield
         finally:
-            for answer in self.admin.delete_acls([AclBindingFilter(*who, AclPermissionType.ALLOW)]).values():
+            for answer in self.admin.delete_acls(
+                [AclBindingFilter(*who, AclPermissionType.ALLOW)]
+            ).values():
                 answer.result(60)
 
     def segment_of(self, lane: LaneKey) -> Path:
@@ -305,11 +351,15 @@ class KafkaWorld:
         self._disturbed.add(lane.topic)
 
     def add_partitions(self, total: int) -> None:
-        grown = [NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())]
+        grown = [
+            NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())
+        ]
         for answer in self.admin.create_partitions(grown).values():
             answer.result(60)
         topics = [new.topic for new in grown]
-        self.until("partitions", lambda: all(self._partitions_of(topic) == total for topic in topics))
+        self.until(
+            "partitions", lambda: all(self._partitions_of(topic) == total for topic in topics)
+        )
         self.partitions = total
         self._producer = self._new_producer()  # one that knows them at once
 
@@ -333,13 +383,18 @@ class KafkaWorld:
 
     def accept_topic(self, stage: str, topic: str) -> None:
         standing = self.broker.standing([topic])[topic]
-        self._desk.accept_topic(self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic))
+        self._desk.accept_topic(
+            self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic)
+        )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
         self._desk.control(self.names.groups[stage], paused=paused, rate=rate, reason="the laws")
 
     def is_paused(self, stage: str) -> bool:
-        found = self.rows("select paused from runtime.controls where consumer_group = %s", self.names.groups[stage])
+        found = self.rows(
+            "select paused from runtime.controls where consumer_group = %s",
+            self.names.groups[stage],
+        )
         return bool(found and found[0][0])
 
     def ask_for(self, letters: Sequence[UUID]) -> None:
@@ -375,7 +430,9 @@ class KafkaWorld:
                 waits = self._unsettled()
             except (psycopg.OperationalError, KafkaException, BrokerUnavailable) as error:
                 waits = [f"{error}"]
-                self.admin = self._new_admin()  # the old one may keep asking with a leader's epoch that is over
+                self.admin = (
+                    self._new_admin()
+                )  # the old one may keep asking with a leader's epoch that is over
 
     def _unsettled(self) -> list[str]:
         """Rows first, then the ends of the logs: what the rows have published by then is in the ends."""
@@ -387,7 +444,9 @@ class KafkaWorld:
         ]
         waits += [
             f"letter {it[0]} is {it[1]}"
-            for it in self.rows("select id, state from runtime.dead_letters where state in ('requested', 'replayed')")
+            for it in self.rows(
+                "select id, state from runtime.dead_letters where state in ('requested', 'replayed')"
+            )
         ]
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
         return waits or self._behind(rows)
@@ -405,18 +464,31 @@ class KafkaWorld:
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
         """(low, high) of every partition, in three questions."""
         standing = self.broker.standing(self.names.topics)
-        lanes = [LaneKey(topic, number) for topic, it in standing.items() for number in range(it.partitions)]
-        low, high = (self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+        lanes = [
+            LaneKey(topic, number)
+            for topic, it in standing.items()
+            for number in range(it.partitions)
+        ]
+        low, high = (
+            self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
+        )
         return {lane: (low[lane], high[lane]) for lane in lanes}
 
     def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
-        asked = self.admin.list_offsets({TopicPartition(*lane): spec for lane in lanes}, request_timeout=10)
-        return {LaneKey(place.topic, place.partition): answer.result(60).offset for place, answer in asked.items()}
+        asked = self.admin.list_offsets(
+            {TopicPartition(*lane): spec for lane in lanes}, request_timeout=10
+        )
+        return {
+            LaneKey(place.topic, place.partition): answer.result(60).offset
+            for place, answer in asked.items()
+        }
 
     def _lanes(self) -> list[LaneFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
         rows = cursor.execute(LANES.encode(), [list(self.names.groups.values())]).fetchall()
-        return [LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in rows]
+        return [
+            LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in rows
+        ]
 
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == self.names.groups[stage]]
@@ -431,12 +503,20 @@ class KafkaWorld:
 
     def records(self, topic: str) -> list[Record]:
         """Everything that a topic holds."""
-        return [record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log]
+        return [
+            record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log
+        ]
 
     def evidence(self) -> Evidence:
-        firsts = self.database.cursor(row_factory=class_row(First)).execute(FIRSTS.encode()).fetchall()
-        seconds = self.database.cursor(row_factory=class_row(Second)).execute(SECONDS.encode()).fetchall()
-        spoken = self.rows("select key, generation, sequence, state, children, total, confirmed from toy.snapshots")
+        firsts = (
+            self.database.cursor(row_factory=class_row(First)).execute(FIRSTS.encode()).fetchall()
+        )
+        seconds = (
+            self.database.cursor(row_factory=class_row(Second)).execute(SECONDS.encode()).fetchall()
+        )
+        spoken = self.rows(
+            "select key, generation, sequence, state, children, total, confirmed from toy.snapshots"
+        )
         return Evidence(
             names=self.names,
             sent=self._sent,
@@ -459,4 +539,6 @@ class KafkaWorld:
         for member in self.members:
             member.dump()
         time.sleep(0.2)
-        return "\n".join(f"--- {member.log_file.name}\n{member.log()[-1500:]}" for member in self.members)
+        return "\n".join(
+            f"--- {member.log_file.name}\n{member.log()[-1500:]}" for member in self.members
+        )

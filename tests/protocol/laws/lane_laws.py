@@ -20,7 +20,10 @@ def broken(evidence: Evidence) -> dict[str, list[str]]:
 def check(evidence: Evidence) -> None:
     """All laws; a failure names each law that is broken, with its first cases."""
     if found := broken(evidence):
-        lines = [f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8]) for name, cases in found.items()]
+        lines = [
+            f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
+            for name, cases in found.items()
+        ]
         raise AssertionError("broken laws\n" + "\n".join(lines))
 
 
@@ -40,11 +43,14 @@ def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
 
 
 def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
-    resolved = {(it.topic, it.partition, it.offset) for it in evidence.letters if it.state == "resolved"}
+    resolved = {
+        (it.topic, it.partition, it.offset) for it in evidence.letters if it.state == "resolved"
+    }
     return {
         it.told.id: it.told
         for it in evidence.sent
-        if it.told is not None and (not evidence.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
+        if it.told is not None
+        and (not evidence.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
     }
 
 
@@ -56,7 +62,9 @@ def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
     effects = sum(it.effects for it in evidence.lanes_of("first") if it.lane.topic in fed)
     if effects != (wanted := len(wanted_inputs(evidence))):
         yield f"{effects} effects for {wanted} inputs"
-    dead = sum(it.dead for it in evidence.lanes_of("first") if it.lane.topic in evidence.names.inputs)
+    dead = sum(
+        it.dead for it in evidence.lanes_of("first") if it.lane.topic in evidence.names.inputs
+    )
     if dead != (wanted := sum(evidence.is_poison(it) for it in evidence.sent)):
         yield f"{dead} dead for {wanted} poisonous records"
 
@@ -72,12 +80,19 @@ def sequences_have_no_gap_and_no_repeat(evidence: Evidence) -> Iterator[str]:
 
 def what_a_writer_knows_it_has_said(evidence: Evidence) -> Iterator[str]:
     """Its row and its last snapshot agree."""
-    last = {it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))}
+    last = {
+        it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
+    }
     for key, row in evidence.firsts.items():
         if (it := last.get(key)) is None:
             if row.said is not None:
                 yield f"{key} claims to have spoken"
-        elif (row.state, row.children, row.total, row.confirmed) != (it.state, it.children, it.total, it.confirmed):
+        elif (row.state, row.children, row.total, row.confirmed) != (
+            it.state,
+            it.children,
+            it.total,
+            it.confirmed,
+        ):
             yield f"{key} is {row} and said {it}"
 
 
@@ -99,7 +114,10 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
         ):
             yield f"{place} says {said} and was committed as {it}"
     if evidence.names.said["first"] not in evidence.disturbed:
-        yield from (f"{place} was committed and is not in the log" for place in sorted(committed.keys() - published))
+        yield from (
+            f"{place} was committed and is not in the log"
+            for place in sorted(committed.keys() - published)
+        )
 
 
 def what_the_second_stage_says_is_in_the_log(evidence: Evidence) -> Iterator[str]:
@@ -120,7 +138,9 @@ def what_the_second_stage_says_is_in_the_log(evidence: Evidence) -> Iterator[str
 
 def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iterator[str]:
     """State, active children, last sequence; and what stage two answers has come back."""
-    last = {it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))}
+    last = {
+        it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
+    }
     for key, it in last.items():
         row = evidence.seconds.get(key)
         active = it.children if it.state == "released" else ()
@@ -133,7 +153,9 @@ def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iter
             it.sequence,
         ):
             yield f"{key} is {row} and should be {it}"
-        elif (first := evidence.firsts[key]).answer_sequence != row.sequence or first.confirmed != row.active:
+        elif (
+            first := evidence.firsts[key]
+        ).answer_sequence != row.sequence or first.confirmed != row.active:
             yield f"{key} was answered by {row}, and the first stage has {first}"
     yield from (f"{key} was never spoken of" for key in evidence.seconds.keys() - last.keys())
 
@@ -178,11 +200,15 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
         said = FirstSaid.read(record.headers, record.value)
         where[said.key].add(LaneKey(record.topic, record.partition))
         place, before = (said.generation, said.sequence), last.get(said.key, (0, 0))
-        wanted["effects" if place > before else "duplicates" if place == before else "superseded"] += 1
+        wanted[
+            "effects" if place > before else "duplicates" if place == before else "superseded"
+        ] += 1
         last[said.key] = max(place, before)
     if any(len(lanes) > 1 for lanes in where.values()):
         return  # a key in two partitions: either may have been read first
-    rows = [it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.said["first"]]
+    rows = [
+        it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.said["first"]
+    ]
     for name in ("effects", "duplicates", "superseded"):
         if (found := sum(getattr(row, name) for row in rows)) != wanted[name]:
             yield f"{found} {name}, the log makes it {wanted[name]}"
@@ -190,7 +216,11 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
 
 def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
     """One row for each poisonous record and for no other; copies in the dead topic, at least one, each the same."""
-    letters = {(it.topic, it.partition, it.offset): it for it in evidence.letters if it.group.endswith(".first")}
+    letters = {
+        (it.topic, it.partition, it.offset): it
+        for it in evidence.letters
+        if it.group.endswith(".first")
+    }
     for sent in evidence.sent:
         letter = letters.pop((sent.topic, sent.partition, sent.offset), None)
         if evidence.is_poison(sent) and letter is None and sent.topic not in evidence.disturbed:
@@ -209,7 +239,9 @@ def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[st
 
 
 def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
-    letters = {str(it.id): it for it in evidence.letters if it.group == evidence.names.groups[stage]}
+    letters = {
+        str(it.id): it for it in evidence.letters if it.group == evidence.names.groups[stage]
+    }
     uncopied = set(letters)
     for copy in evidence.log_of(evidence.names.dead[stage]):
         letter_id = (copy.header("stubline-letter-id") or b"").decode()
@@ -225,9 +257,18 @@ def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
 
 def _is_copy(copy: Record, letter: LetterFacts) -> bool:
     source = list(letter.headers)
-    where = {"topic": letter.topic, "partition": str(letter.partition), "offset": str(letter.offset)}
+    where = {
+        "topic": letter.topic,
+        "partition": str(letter.partition),
+        "offset": str(letter.offset),
+    }
     said = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
-    return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (letter.key, letter.value, source, where)
+    return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (
+        letter.key,
+        letter.value,
+        source,
+        where,
+    )
 
 
 def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
@@ -240,7 +281,11 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
                 yield f"{copy} replays no letter"
                 continue
             source = list(letter.headers)
-            if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (letter.key, letter.value, source):
+            if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (
+                letter.key,
+                letter.value,
+                source,
+            ):
                 yield f"{copy} is not {letter}"
 
 
@@ -251,9 +296,16 @@ def nothing_waits(evidence: Evidence) -> Iterator[str]:
         if it.has_unpublished and it.stopped_code is None:
             yield f"{it.group} {it.lane} may have unpublished outputs"
         log = evidence.logs.get(it.lane)
-        if log and it.lane != TIMER and it.stopped_code is None and it.next_offset <= log[-1].offset:
+        if (
+            log
+            and it.lane != TIMER
+            and it.stopped_code is None
+            and it.next_offset <= log[-1].offset
+        ):
             yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
-    yield from (f"{it} is on its way" for it in evidence.letters if it.state in ("requested", "replayed"))
+    yield from (
+        f"{it} is on its way" for it in evidence.letters if it.state in ("requested", "replayed")
+    )
     yield from (f"{key} is due" for key, row in evidence.firsts.items() if row.is_due and rows)
 
 

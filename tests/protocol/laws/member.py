@@ -25,7 +25,17 @@ class Process:
     def __init__(self, stage: str, environment: Mapping[str, str], log: Path) -> None:
         self.stage, self.log_file = stage, log
         self.is_sabotaged = bool(environment["TOY_AT"])
-        launch = [sys.executable, "-I", "-S", launch_file, "--parent", str(os.getpid()), "--signal", "9", "--"]
+        launch = [
+            sys.executable,
+            "-I",
+            "-S",
+            launch_file,
+            "--parent",
+            str(os.getpid()),
+            "--signal",
+            "9",
+            "--",
+        ]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
                 [*launch, sys.executable, "-m", "tests.protocol.toy", stage],

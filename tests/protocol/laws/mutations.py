@@ -200,7 +200,9 @@ def work_of_lost_lanes_is_kept(patch: Patch) -> None:
     def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
         advance(self, [row for row in rows if self._as_claimed(row.claim)])
 
-    patch.setattr(FakeTransaction, "lock", lambda self, _claims: LockedLanes(frozenset(), self.session.now))
+    patch.setattr(
+        FakeTransaction, "lock", lambda self, _claims: LockedLanes(frozenset(), self.session.now)
+    )
     patch.setattr(FakeTransaction, "advance", some)
 
 
@@ -258,7 +260,9 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
             lane.prepared, lane.tail = prepared, prepared[-1].offset + 1
 
     patch.setattr(Assignment, "revoked", dropping)
-    patch.setattr(Worker, "_still_same", lambda _self, parts, _ids: parts)  # its ids are asked for what was fetched
+    patch.setattr(
+        Worker, "_still_same", lambda _self, parts, _ids: parts
+    )  # its ids are asked for what was fetched
     patch.setattr(Assignment, "_hold", holding)
 
 
@@ -278,7 +282,12 @@ def letters_have_no_copies(patch: Patch) -> None:
     bury = BatchCommitter._bury
 
     def buried(
-        self: BatchCommitter[Any], transaction: Any, parts: Any, entries: Any, outcomes: Any, _outputs: Any
+        self: BatchCommitter[Any],
+        transaction: Any,
+        parts: Any,
+        entries: Any,
+        outcomes: Any,
+        _outputs: Any,
     ) -> None:
         bury(self, transaction, parts, entries, outcomes, {})
 
@@ -287,14 +296,18 @@ def letters_have_no_copies(patch: Patch) -> None:
 
 def the_timer_has_no_owner(patch: Patch) -> None:
     """18."""
-    patch.setattr(Assignment, "_and_timer", lambda _self, of: [lane for lane in of if lane != TIMER])
+    patch.setattr(
+        Assignment, "_and_timer", lambda _self, of: [lane for lane in of if lane != TIMER]
+    )
 
 
 def offsets_are_believed(patch: Patch) -> None:
     """19: the expected offset follows what is fetched."""
     prepare = RecordParser.prepare
 
-    def believing(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def believing(
+        self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
+    ) -> bool:
         for record in records:
             lane.holes = {lane.tail: record.offset}
             prepare(self, lane, [record])
@@ -306,9 +319,13 @@ def offsets_are_believed(patch: Patch) -> None:
 def smaller_offsets_are_worked(patch: Patch) -> None:
     """19: what was seen before is worked again."""
 
-    def anything(self: RecordParser, lane: Lane, records: Sequence[Record], _end: int | None = None) -> bool:
+    def anything(
+        self: RecordParser, lane: Lane, records: Sequence[Record], _end: int | None = None
+    ) -> bool:
         for record in records:
-            lane.prepared.append(PreparedRecord(lane.key, record.offset, record, self._event(record), 0, 0))
+            lane.prepared.append(
+                PreparedRecord(lane.key, record.offset, record, self._event(record), 0, 0)
+            )
             lane.tail = record.offset + 1
         return True
 
@@ -332,7 +349,9 @@ def holes_are_believed_once(patch: Patch) -> None:
     """19: what one assignment meets first is the log's word."""
     prepare = RecordParser.prepare
 
-    def trusting(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def trusting(
+        self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
+    ) -> bool:
         if records and records[0].offset > lane.tail:
             lane.holes = {lane.tail: records[0].offset}
         return prepare(self, lane, records, end)
@@ -344,7 +363,9 @@ def ends_are_believed_once(patch: Patch) -> None:
     """19: where a client first reports the end of a partition, there is the end."""
     prepare = RecordParser.prepare
 
-    def trusting(self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
+    def trusting(
+        self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
+    ) -> bool:
         if end is not None and not records:
             lane.holes = {lane.tail: end}
         return prepare(self, lane, records, end)
@@ -395,8 +416,12 @@ def replays_are_in_memory_only(patch: Patch) -> None:
 
 def everything_is_said_again(patch: Patch) -> None:
     """24: a snapshot after every effect."""
-    patch.setattr(FirstSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode())
-    patch.setattr(SecondSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode())
+    patch.setattr(
+        FirstSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+    )
+    patch.setattr(
+        SecondSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+    )
 
 
 MUTATIONS = (
@@ -408,7 +433,12 @@ MUTATIONS = (
         an_end_without_a_beginning_is_ignored,
         fake.test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves,
     ),
-    Mutation(5, equal_is_older, lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing, ("published",)),
+    Mutation(
+        5,
+        equal_is_older,
+        lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing,
+        ("published",),
+    ),
     Mutation(
         6,
         rows_begin_at_the_end,
@@ -416,50 +446,105 @@ MUTATIONS = (
     ),
     Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_answer_is_lost_counts_once),
     Mutation(
-        8, outputs_are_not_kept, lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing, ("committed",)
+        8,
+        outputs_are_not_kept,
+        lanes.test_a_process_killed_at_any_point_loses_and_doubles_nothing,
+        ("committed",),
     ),
-    Mutation(8, commits_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
-    Mutation(8, heirs_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
-    Mutation(8, rows_are_emptied_early, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied),
+    Mutation(
+        8,
+        commits_do_not_wait,
+        fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
+    ),
+    Mutation(
+        8, heirs_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied
+    ),
+    Mutation(
+        8,
+        rows_are_emptied_early,
+        fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
+    ),
     Mutation(8, failed_deliveries_count_as_done, fake.test_a_delivery_that_fails_is_made_again),
     Mutation(
         9,
         work_of_lost_lanes_is_kept,
         fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others,
     ),
-    Mutation(10, decisions_are_taken_early, lanes.test_members_that_come_and_go_lose_and_double_nothing),
     Mutation(
-        13, the_fenced_give_up, fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others
+        10, decisions_are_taken_early, lanes.test_members_that_come_and_go_lose_and_double_nothing
     ),
     Mutation(
-        14, prepared_records_outlive_their_epoch, fake.test_what_was_prepared_before_a_lane_was_lost_is_never_committed
+        13,
+        the_fenced_give_up,
+        fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others,
     ),
-    Mutation(15, owners_at_rest_do_not_look, fake.test_a_row_that_moves_under_an_owner_at_rest_is_noticed),
+    Mutation(
+        14,
+        prepared_records_outlive_their_epoch,
+        fake.test_what_was_prepared_before_a_lane_was_lost_is_never_committed,
+    ),
+    Mutation(
+        15, owners_at_rest_do_not_look, fake.test_a_row_that_moves_under_an_owner_at_rest_is_noticed
+    ),
     Mutation(
         16,
         topic_ids_are_believed,
         lanes.test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it,
     ),
-    Mutation(17, letters_have_no_copies, lanes.test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte),
+    Mutation(
+        17,
+        letters_have_no_copies,
+        lanes.test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte,
+    ),
     Mutation(18, the_timer_has_no_owner, lanes.test_the_timer_lane_works_each_due_key_once),
     Mutation(
-        19, offsets_are_believed, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("ahead",)
+        19,
+        offsets_are_believed,
+        given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing,
+        ("ahead",),
     ),
     Mutation(
-        19, smaller_offsets_are_worked, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("back",)
+        19,
+        smaller_offsets_are_worked,
+        given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing,
+        ("back",),
     ),
     Mutation(19, holes_are_not_counted, given.test_holes_in_a_log_are_stepped_over_and_counted),
-    Mutation(19, holes_are_believed_once, given.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing),
     Mutation(
-        19, ends_are_believed_once, given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing, ("end",)
+        19,
+        holes_are_believed_once,
+        given.test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing,
     ),
-    Mutation(20, silence_is_believed, given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
-    Mutation(22, copies_of_letters_are_worked, fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked),
-    Mutation(22, failures_open_any_letter, fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies),
     Mutation(
-        23, replays_are_in_memory_only, fake.test_a_replay_survives_the_death_of_whoever_gives_it_back, ("committed",)
+        19,
+        ends_are_believed_once,
+        given.test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing,
+        ("end",),
     ),
-    Mutation(24, everything_is_said_again, lanes.test_two_services_that_read_each_other_come_to_rest),
+    Mutation(
+        20,
+        silence_is_believed,
+        given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag,
+    ),
+    Mutation(
+        22,
+        copies_of_letters_are_worked,
+        fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked,
+    ),
+    Mutation(
+        22,
+        failures_open_any_letter,
+        fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies,
+    ),
+    Mutation(
+        23,
+        replays_are_in_memory_only,
+        fake.test_a_replay_survives_the_death_of_whoever_gives_it_back,
+        ("committed",),
+    ),
+    Mutation(
+        24, everything_is_said_again, lanes.test_two_services_that_read_each_other_come_to_rest
+    ),
 )
 
 
@@ -476,13 +561,17 @@ def seen_to_fail(mutation: Mutation) -> str:
 
 def main() -> int:
     survivors = 0
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES_MAX, BYTES_MAX))  # a rule less may also mean no end
+    resource.setrlimit(
+        resource.RLIMIT_AS, (BYTES_MAX, BYTES_MAX)
+    )  # a rule less may also mean no end
     for mutation in MUTATIONS:
         began = time.perf_counter()
         noticed = seen_to_fail(mutation)
         survivors += not noticed
         told = " ".join(noticed.split())[:90] if noticed else "NOT NOTICED"
-        print(f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {told}")
+        print(
+            f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {told}"
+        )
     return 1 if survivors else 0
 
 

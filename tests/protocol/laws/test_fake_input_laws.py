@@ -15,7 +15,9 @@ A, B = NAMES.inputs
 
 
 @pytest.mark.parametrize("where", ["back", "ahead", "end"])
-def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(fake_world: FakeWorld, where: str) -> None:
+def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
+    fake_world: FakeWorld, where: str
+) -> None:
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -34,7 +36,9 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(fake_world: 
     assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (40 + more, 0)
 
 
-def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(fake_world: FakeWorld) -> None:
+def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(
+    fake_world: FakeWorld,
+) -> None:
     """As seen on Kafka under load: a hole is believed when two assignments in a row meet it."""
     world = fake_world
     world.start("second")
@@ -66,7 +70,10 @@ def test_holes_in_a_log_are_stepped_over_and_counted(fake_world: FakeWorld) -> N
     world.run(3.0)
     check(world.evidence())
     found = lane(world, "first", A)
-    assert (found.effects, found.gaps) == (20, 6)  # the last three too, though no record follows them
+    assert (found.effects, found.gaps) == (
+        20,
+        6,
+    )  # the last three too, though no record follows them
     assert found.next_offset == 26
     assert member.is_alive
 
@@ -103,7 +110,9 @@ def watched_starts(member: FakeMember, key: LaneKey) -> list[int]:
     return starts
 
 
-def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(fake_world: FakeWorld) -> None:
+def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(
+    fake_world: FakeWorld,
+) -> None:
     """What was met at the end of the partition says nothing of records that are read again."""
     world = fake_world
     world.start("second")
@@ -125,7 +134,9 @@ def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(fake_
     assert (found.effects, found.gaps, member.is_alive) == (15, 1, True)
 
 
-def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(fake_world: FakeWorld) -> None:
+def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -160,7 +171,9 @@ def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWo
     assert lane(world, "first", A).effects == 10
 
 
-def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(fake_world: FakeWorld) -> None:
+def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
     member = world.start("first")

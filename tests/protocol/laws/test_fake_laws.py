@@ -107,13 +107,23 @@ def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) 
     assert (evidence.seconds["k"].state, evidence.seconds["k"].active) == ("cancelled", 0)
 
 
-def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(fake_world: FakeWorld) -> None:
+def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
-    world.send(Input("1", "straight", "add", "c1"), Input("2", "straight", "release"), Input("3", "straight", "cancel"))
+    world.send(
+        Input("1", "straight", "add", "c1"),
+        Input("2", "straight", "release"),
+        Input("3", "straight", "cancel"),
+    )
     world.start("first")
     world.settle()
-    for told in (Input("4", "long", "add", "c1"), Input("5", "long", "release"), Input("6", "long", "cancel")):
+    for told in (
+        Input("4", "long", "add", "c1"),
+        Input("5", "long", "release"),
+        Input("6", "long", "cancel"),
+    ):
         world.send(told)
         world.settle()
     evidence = world.evidence()
@@ -123,20 +133,26 @@ def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(fak
     assert straight.first_sequence < long.first_sequence
 
 
-def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others(fake_world: FakeWorld) -> None:
+def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
     wait_until_owned(world, world.start("first"))
     for turn in range(3):
         world.send(*story(turn, 10), topic=A, partition=0)
         world.send(*story(10 + turn, 10), topic=B, partition=0)
-        world.rewind("first", LaneKey(A, 0), lane(world, "first", A).next_offset)  # where it is: only the epoch rises
+        world.rewind(
+            "first", LaneKey(A, 0), lane(world, "first", A).next_offset
+        )  # where it is: only the epoch rises
         world.run(0.5)
     world.settle()
     check(world.evidence())
 
 
-def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on(fake_world: FakeWorld) -> None:
+def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -185,7 +201,9 @@ def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
     check(world.evidence())
 
 
-def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committed(fake_world: FakeWorld) -> None:
+def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committed(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.send(*story(1, 5), Input("uncounted", "k", "note", poison="uncounted"))
     world.start("first")
@@ -239,7 +257,9 @@ def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorl
     check(world.evidence())
 
 
-def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(fake_world: FakeWorld) -> None:
+def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
+    fake_world: FakeWorld,
+) -> None:
     """The second copy meets a release on which it would fail."""
     world = fake_world
     world.ask_for(buried(world, 6))
@@ -272,7 +292,9 @@ def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWor
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(fake_world: FakeWorld, point: str) -> None:
+def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+    fake_world: FakeWorld, point: str
+) -> None:
     world = fake_world
     world.ask_for(buried(world, 6, then=None))
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
@@ -291,9 +313,13 @@ def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
     wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_letters_max=1))
     world.ask_for(letters)
     world.send(Input("due", "due-key", "later"))
-    world.until("it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due)
+    world.until(
+        "it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due
+    )
     world.until("it is worked", lambda: not world.database.tables["firsts"]["due-key"].is_due)
-    assert sum(row.state == "requested" for row in world.database.letters.values()) > len(letters) / 2
+    assert (
+        sum(row.state == "requested" for row in world.database.letters.values()) > len(letters) / 2
+    )
     world.settle()
     assert {it.state for it in world.letters()} == {"resolved"}
     check(world.evidence())
@@ -320,7 +346,9 @@ def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
     check(world.evidence())
 
 
-def test_a_tick_that_raises_keeps_no_replay_away(fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_that_raises_keeps_no_replay_away(
+    fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = fake_world
     letters = buried(world, 6, then=None)
     monkeypatch.setattr(MemoryStore, "lock_due", None)
@@ -352,7 +380,9 @@ def test_a_tick_that_lasts_too_long_keeps_no_record_away(
     assert len(world.evidence().inputs) == 20
 
 
-def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(fake_world: FakeWorld) -> None:
+def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(
+    fake_world: FakeWorld,
+) -> None:
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -371,7 +401,9 @@ def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_o
     check(world.evidence())
 
 
-def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(fake_world: FakeWorld) -> None:
+def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(
+    fake_world: FakeWorld,
+) -> None:
     """Only asking anew can show it."""
     world = fake_world
     member = world.start("first")

@@ -34,13 +34,20 @@ def test_a_zstd_frame_without_its_length_is_worked(kafka_world: KafkaWorld) -> N
     world = kafka_world
     topic = world.names.inputs[0]
     world.start("first")
-    produce(world.bootstrap_servers, topic, 0, blanks_that_cannot_be_unpacked(b"some-key", SMALL, records=3))
+    produce(
+        world.bootstrap_servers,
+        topic,
+        0,
+        blanks_that_cannot_be_unpacked(b"some-key", SMALL, records=3),
+    )
     world.until("three letters", lambda: len(world.letters()) == 3)
     assert {letter.value for letter in world.letters()} == {b" " * SMALL}
     assert not stops(world)
 
 
-def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(kafka_world: KafkaWorld) -> None:
+def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     topic = world.names.inputs[0]
     world.start("second")
@@ -59,9 +66,14 @@ def test_holes_that_compaction_leaves_are_stepped_over_and_counted(kafka_world: 
     """The broker's cleaner leaves the last segment alone; a segment is closed by the record after it."""
     world = kafka_world
     topic = world.names.inputs[0]
-    settings = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01"}
+    settings = {
+        "cleanup.policy": "compact",
+        "segment.ms": "100",
+        "min.cleanable.dirty.ratio": "0.01",
+    }
     entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in settings.items()
     ]
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     for answer in world.admin.incremental_alter_configs([resource]).values():
@@ -82,7 +94,11 @@ def test_holes_that_compaction_leaves_are_stepped_over_and_counted(kafka_world: 
 
 
 def _kept(world: KafkaWorld, place: LaneKey) -> list[int]:
-    return [record.offset for record in world.records(place.topic) if record.partition == place.partition]
+    return [
+        record.offset
+        for record in world.records(place.topic)
+        if record.partition == place.partition
+    ]
 
 
 @alone

@@ -10,7 +10,12 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Producer
 
-from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterFilter, OperatorCommand
+from services.runtime.admin.commands import (
+    AdminCommands,
+    AdminQueries,
+    DeadLetterFilter,
+    OperatorCommand,
+)
 from services.runtime.admin.refusals import DeadLetterNotReplayable, OutputDropRefused
 from services.runtime.errors import OutputRefused, RecordTooLarge, RecordUnreadable
 from services.runtime.loop.parsing import VALUE_BYTES_KEPT
@@ -50,7 +55,9 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     assert row["value"] == value[:VALUE_BYTES_KEPT]
     assert len(row["key"]) + len(row["headers"]) < 2**15
     assert (letter.topic, letter.partition) == (topic, 0)
-    assert not world.records(world.names.dead["first"]), "a part of a record is never published as a copy of it"
+    assert not world.records(world.names.dead["first"]), (
+        "a part of a record is never published as a copy of it"
+    )
     found = lane(world, "first", topic)
     assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
@@ -60,7 +67,9 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     ).details == {"letters": []}
 
 
-def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(kafka_world: KafkaWorld) -> None:
+def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     topic = world.names.inputs[0]
     world.start("second")
@@ -78,7 +87,9 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(kafka_
     assert not stops(world)
 
 
-def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_past_it(kafka_world: KafkaWorld) -> None:
+def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_past_it(
+    kafka_world: KafkaWorld,
+) -> None:
     """Before: the client's error twice a second for ever, a ready process, and a partition that nobody serves."""
     world = kafka_world
     topic, other = world.names.inputs
@@ -92,7 +103,8 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     world.send(*story(3, 20), topic=other)
     world.until("the lane stops", lambda: stops(world) == {RecordUnreadable.code})
     world.until(
-        "the others go on", lambda: sum(it.effects for it in world.lanes("first") if it.lane.topic == other) == 20
+        "the others go on",
+        lambda: sum(it.effects for it in world.lanes("first") if it.lane.topic == other) == 20,
     )
     found = lane(world, "first", topic)
     assert (found.next_offset, found.effects) == (first, 20)
@@ -101,7 +113,11 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     assert member.readyz() == f"{RecordUnreadable.code}: {topic} 0"
     extent = world.broker.extents(topic)[0]
     AdminCommands(world.database, OperatorCommand("ada", uuid4())).skip(
-        world.names.groups["first"], LaneKey(topic, 0), to=first + 3, extent=extent, reason="nobody can read it"
+        world.names.groups["first"],
+        LaneKey(topic, 0),
+        to=first + 3,
+        extent=extent,
+        reason="nobody can read it",
     )
     world.settle()
     found = lane(world, "first", topic)
@@ -109,7 +125,9 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     world.until("it is ready again", lambda: not member.readyz())
 
 
-def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(kafka_world: KafkaWorld) -> None:
+def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     topic = world.names.inputs[0]
     world.send(*story(1, 3), topic=topic, partition=0)
@@ -135,13 +153,18 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
     world.start("second")
     wait_until_owned(world, world.start("first"))
     with limited(world, world.names.said["first"], 3_000):
-        large, small = Input("0", "key-large", "add", "0" * 900), Input("x", "key-small", "add", "1")
+        large, small = (
+            Input("0", "key-large", "add", "0" * 900),
+            Input("x", "key-small", "add", "1"),
+        )
         inputs = [Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)]
         world.send(large, *inputs, small, topic=topic, partition=0)
         world.until("a stopped lane", lambda: stops(world) == {OutputRefused.code})
         key = LaneKey(topic, 0)
         outputs = AdminQueries(world.database).outputs(group, key)
-        (text,) = world.rows("select stopped_text from runtime.lanes where stopped_code is not null")[0]
+        (text,) = world.rows(
+            "select stopped_text from runtime.lanes where stopped_code is not null"
+        )[0]
         number = next(at for at, output in enumerate(outputs) if output.key == b"key-large")
         assert text.startswith(f"output {number}: ")
         with pytest.raises(OutputDropRefused):
@@ -152,10 +175,15 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
             group, key, number, "nobody takes it"
         )
         assert done.details["dropped"]["key"] == "key-large"
-        assert done.details["dropped"]["sha256"] == hashlib.sha256(outputs[number].value or b"").hexdigest()
+        assert (
+            done.details["dropped"]["sha256"]
+            == hashlib.sha256(outputs[number].value or b"").hexdigest()
+        )
         assert done.details["left"] == len(outputs) - 1
         world.until("no stopped lane", lambda: not stops(world))
-        world.until("the lane has no outputs left", lambda: not lane(world, "first", topic).has_unpublished)
+        world.until(
+            "the lane has no outputs left", lambda: not lane(world, "first", topic).has_unpublished
+        )
         published = [record.value for record in world.records(world.names.said["first"])]
         assert outputs[number].value not in published
         assert {output.value for output in outputs} - {outputs[number].value} <= set(published)
@@ -165,7 +193,9 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
             )
 
 
-def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(kafka_world: KafkaWorld) -> None:
+def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(
+    kafka_world: KafkaWorld,
+) -> None:
     """A dead producer's transaction holds its partition until the broker ends it."""
     world = kafka_world
     topic = world.names.inputs[0]
@@ -173,14 +203,14 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(kafka_world:
     member = world.start("first")
     world.send(*story(1, 10), topic=topic, partition=0)
     world.settle()
-    producer = Producer({"bootstrap.servers": world.bootstrap_servers, "transactional.id": f"open-{topic}"})
+    producer = Producer(
+        {"bootstrap.servers": world.bootstrap_servers, "transactional.id": f"open-{topic}"}
+    )
     producer.init_transactions(20)
     producer.begin_transaction()
     producer.produce(topic, b"held back", b"some-key", partition=0)
     assert producer.flush(20) == 0
-    gauge = (
-        f'stubline_lane_uncommitted_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 1'
-    )
+    gauge = f'stubline_lane_uncommitted_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 1'
     world.until("it is shown", lambda: gauge in member.metrics())
     extent = world.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
     assert (extent.readable, extent.high) == (10, 11)
@@ -190,14 +220,26 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(kafka_world:
     producer.abort_transaction(20)
     world.settle()
     assert lane(world, "first", topic).next_offset == 12
-    world.until("it is shown no longer", lambda: "stubline_lane_uncommitted_records{" not in member.metrics())
+    world.until(
+        "it is shown no longer",
+        lambda: "stubline_lane_uncommitted_records{" not in member.metrics(),
+    )
 
 
 def produce_compressed(
-    world: KafkaWorld, topic: str, *, value: bytes = b"v", key: bytes = b"some-key", header: bytes = b"h"
+    world: KafkaWorld,
+    topic: str,
+    *,
+    value: bytes = b"v",
+    key: bytes = b"some-key",
+    header: bytes = b"h",
 ) -> None:
     producer = Producer(
-        {"bootstrap.servers": world.bootstrap_servers, "compression.type": "gzip", "message.max.bytes": 90_000_000}
+        {
+            "bootstrap.servers": world.bootstrap_servers,
+            "compression.type": "gzip",
+            "message.max.bytes": 90_000_000,
+        }
     )
     producer.produce(topic, value=value, key=key, headers=[("h", header)], partition=0)
     assert producer.flush(20) == 0

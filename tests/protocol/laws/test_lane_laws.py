@@ -145,14 +145,18 @@ def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: Wor
 # The log changes under the lane.
 
 
-def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it(world: World) -> None:
+def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it(
+    world: World,
+) -> None:
     topic, other = world.names.inputs
     world.start("second")
     world.start("first")
     world.send(*story(1, 40), topic=topic)
     world.settle()
     world.recreate_topic(topic)
-    world.send(*story(2, 100), topic=topic)  # the offsets that the lanes have are in the new topic too
+    world.send(
+        *story(2, 100), topic=topic
+    )  # the offsets that the lanes have are in the new topic too
     world.send(*story(3, 40), topic=other)
     world.until("a stopped lane", lambda: stops(world) == {"lane-topic-recreated"})
     world.settle()
@@ -163,7 +167,9 @@ def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_
     assert len(world.evidence().inputs) == 180
 
 
-def test_records_that_retention_took_stop_their_lane_until_somebody_skips_them(world: World) -> None:
+def test_records_that_retention_took_stop_their_lane_until_somebody_skips_them(
+    world: World,
+) -> None:
     topic, _ = world.names.inputs
     world.start("second")
     member = world.start("first")
@@ -182,7 +188,9 @@ def test_records_that_retention_took_stop_their_lane_until_somebody_skips_them(w
     assert (found.next_offset, found.gaps, found.effects, found.conservation_gap) == (20, 5, 15, 0)
 
 
-def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(world: World) -> None:
+def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(
+    world: World,
+) -> None:
     world.start("second")
     member = world.start("first")
     world.send(*story(1, 60))
@@ -193,14 +201,19 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         world.run(0.1)
     world.settle(45)
     assert len([it for it in world.lanes("first") if it.lane.topic in world.names.inputs]) == 8
-    assert sum(it.effects > 0 for it in world.lanes("first") if it.lane.topic in world.names.inputs) > 4
+    assert (
+        sum(it.effects > 0 for it in world.lanes("first") if it.lane.topic in world.names.inputs)
+        > 4
+    )
     check(world.evidence())
 
 
 # What an operator does.
 
 
-def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing(world: World) -> None:
+def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing(
+    world: World,
+) -> None:
     topic, _ = world.names.inputs
     world.start("second")
     world.start("first")
@@ -209,7 +222,10 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     before = world.evidence()
     world.rewind("first", LaneKey(topic, 0), 0)
     world.rewind("second", LaneKey(world.names.said["first"], 0), 0)
-    world.until("rewound", lambda: lane(world, "first", topic).rewound == lane(world, "first", topic).duplicates > 0)
+    world.until(
+        "rewound",
+        lambda: lane(world, "first", topic).rewound == lane(world, "first", topic).duplicates > 0,
+    )
     world.settle()
     after = world.evidence()
     check(after)
@@ -271,14 +287,19 @@ def test_a_storm_of_duplicates_has_each_effect_once(world: World) -> None:
 def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: World) -> None:
     world.start("second")
     world.start("first")
-    world.send(*poisoned(story(1, 200), 1), headers=[("from", b"\x00\xff"), ("from", None), ("ü", b"2")])
+    world.send(
+        *poisoned(story(1, 200), 1), headers=[("from", b"\x00\xff"), ("from", None), ("ü", b"2")]
+    )
     world.send_bytes(world.names.inputs[0], b"\xff\x00 no json", key=b"\x80", headers=[("h", b"")])
     world.send_bytes(world.names.inputs[1], None, key=None)
     world.send(*poisoned(story(2, 200), 2))
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert {it.code for it in evidence.letters} == {"record-unexpected-error", "record-not-an-event"}
+    assert {it.code for it in evidence.letters} == {
+        "record-unexpected-error",
+        "record-not-an-event",
+    }
     assert len(evidence.letters) > 30
 
 
@@ -314,10 +335,14 @@ def test_an_output_that_no_topic_takes_is_a_dead_letter(world: World) -> None:
     large = Input("large", "key-large", "release", amount=3, poison="large")
     neighbours = [Input(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
     world.send(*story(1, 30))
-    world.send(neighbours[0], large, neighbours[1], topic=world.names.inputs[0])  # together, and of one key
+    world.send(
+        neighbours[0], large, neighbours[1], topic=world.names.inputs[0]
+    )  # together, and of one key
     world.send(*story(2, 30))
     world.settle()
-    assert [(it.code, it.value) for it in world.letters()] == [("record-output-too-large", large.value())]
+    assert [(it.code, it.value) for it in world.letters()] == [
+        ("record-output-too-large", large.value())
+    ]
     check(world.evidence())
 
 
@@ -368,9 +393,13 @@ def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
 def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
     letters = buried(world, 6, then=Release())
     world.ask_for(letters)
-    world.until("tried again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 2)})
+    world.until(
+        "tried again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 2)}
+    )
     world.ask_for(letters)
-    world.until("and again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 3)})
+    world.until(
+        "and again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 3)}
+    )
     world.settle()
     check(world.evidence())
 
@@ -404,7 +433,9 @@ def test_a_restored_database_outranks_what_was_said_before(world: World) -> None
 def test_two_services_that_read_each_other_come_to_rest(world: World) -> None:
     world.start("second")
     world.start("first")
-    world.send(Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2"))
+    world.send(
+        Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
+    )
     world.settle()
     said = len(world.evidence().snapshots)
     world.run(2.0)
@@ -422,7 +453,8 @@ def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUI
     bad = world.start("first")
     for n, told in enumerate(story(7, number)):
         world.send(
-            poison(told, "handle" if n % 2 else "parse"), headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)]
+            poison(told, "handle" if n % 2 else "parse"),
+            headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)],
         )
     world.settle()
     assert bad.stop() == 0

@@ -21,7 +21,9 @@ IN_PROCESSES: dict[str, Callable[[KafkaWorld], None]] = {
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.name}")
+@pytest.mark.parametrize(
+    "mutation", MUTATIONS, ids=lambda mutation: f"{mutation.rule}-{mutation.name}"
+)
 def test_a_rule_taken_out_is_noticed(mutation: Mutation) -> None:
     assert seen_to_fail(mutation)
 

@@ -123,7 +123,10 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_
     member = world.start("first")
     wait_until_owned(world, member)
     limit(world, world.names.said["first"], 3_000)
-    world.send(*[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)], topic=world.names.inputs[0])
+    world.send(
+        *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
+        topic=world.names.inputs[0],
+    )
     world.until("a stopped lane", lambda: stops(world) == {"lane-output-refused"})
     world.send(*story(1, 40), topic=world.names.inputs[1])
     world.settle()
@@ -136,7 +139,9 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_
     check(world.evidence())
 
 
-def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(kafka_world: KafkaWorld) -> None:
+def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     world.start("second")
     member = world.start("first")
@@ -154,7 +159,9 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(kafka
 # What the broker withholds. Of a topic that is not there the client says nothing at all.
 
 
-def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(kafka_world: KafkaWorld) -> None:
+def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     a, b = world.names.inputs
     world.start("second")
@@ -164,7 +171,8 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
         world.until("it says so", lambda: member.readyz() == "input-refused")
         world.send(*story(2, 20), topic=b)
         world.until(
-            "the other is worked", lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == b) == 20
+            "the other is worked",
+            lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == b) == 20,
         )
         world.run(2.0)  # asked anew some times
         assert member.readyz() == "input-refused"
@@ -172,7 +180,10 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
     world.send(*story(1, 20), topic=a)
     world.settle()
     lines = [it for it in member.log().splitlines() if '"code": "input-refused"' in it]
-    assert [("waiting" in it, "ready again" in it) for it in lines] == [(True, False), (False, True)]
+    assert [("waiting" in it, "ready again" in it) for it in lines] == [
+        (True, False),
+        (False, True),
+    ]
     check(world.evidence())
 
 
@@ -184,7 +195,10 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) 
     member = world.start("first")
     world.until("it says so", lambda: member.readyz() == "input-missing")
     world.send(*story(1, 20), topic=a)
-    world.until("the other is worked", lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == a) == 20)
+    world.until(
+        "the other is worked",
+        lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == a) == 20,
+    )
     world.broker.repair([Topic(b, "key", "tests", partitions=2)])
     world.until("it is ready", lambda: not member.readyz())
     world.send(*story(2, 20), topic=b)
@@ -214,7 +228,9 @@ def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: Ka
 
 
 @alone
-def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(kafka_world: KafkaWorld) -> None:
+def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     world.start("second")
     member = world.start("first")
@@ -229,13 +245,17 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(kafka_
     published = {it.header("ce_id") for it in evidence.log_of(world.names.said["first"])}
     assert len(published) == len(evidence.snapshots) > 0
     heir = world.start("first")
-    wait_until_owned(world, heir, seconds=4.0)  # it left the group: nobody waits for its session to end
+    wait_until_owned(
+        world, heir, seconds=4.0
+    )  # it left the group: nobody waits for its session to end
     world.settle()
     check(world.evidence())
 
 
 @alone
-def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_left(kafka_world: KafkaWorld) -> None:
+def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_left(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     world.start("second")
     member = world.start("first", at="committed:stop:4", stop_deadline_ms=2_000)
@@ -251,7 +271,9 @@ def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_
     check(world.evidence())
 
 
-def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(database_url: str, bootstrap_servers: str) -> None:
+def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(
+    database_url: str, bootstrap_servers: str
+) -> None:
     environment = {
         **os.environ,
         "DATABASE_URL": database_url,
@@ -259,7 +281,9 @@ def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(database_url: 
         "STUBLINE_TOY_BATCH_RECORD_MAX": "7",
     }
     command = [sys.executable, "-m", "tests.protocol.toy", "first"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20, check=False
+    )
     assert done.returncode == EX_CONFIG
     (line,) = done.stderr.splitlines()
     assert "STUBLINE_TOY_BATCH_RECORDS_MAX" in line
@@ -268,7 +292,9 @@ def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(database_url: 
 # Rows that others hold, and work without a record.
 
 
-def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(kafka_world: KafkaWorld) -> None:
+def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
+    kafka_world: KafkaWorld,
+) -> None:
     world = kafka_world
     world.start("second")
     world.start("first", lock_timeout_ms=300)
@@ -284,7 +310,9 @@ def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(kafka
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(kafka_world: KafkaWorld, point: str) -> None:
+def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+    kafka_world: KafkaWorld, point: str
+) -> None:
     world = kafka_world
     letters = buried(world, 6, then=None)
     world.ask_for(letters)
@@ -338,7 +366,9 @@ def feed_until_stopped(world: KafkaWorld, member: Process) -> None:
 
 
 def limit(world: KafkaWorld, topic: str, message_bytes_max: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(message_bytes_max), incremental_operation=AlterConfigOpType.SET)
+    entry = ConfigEntry(
+        "max.message.bytes", str(message_bytes_max), incremental_operation=AlterConfigOpType.SET
+    )
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     for answer in world.admin.incremental_alter_configs([resource]).values():
         answer.result(60)

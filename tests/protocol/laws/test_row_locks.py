@@ -32,7 +32,9 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
                 with ledger.transaction() as transaction:
                     lock(transaction, claims)
                     transaction.commit()
-            except psycopg.Error:  # found by the server as a deadlock, or ended by a time limit before that
+            except (
+                psycopg.Error
+            ):  # found by the server as a deadlock, or ended by a time limit before that
                 rings += 1
         ledger.close()
         return rings
@@ -58,7 +60,9 @@ def as_they_come() -> Lock:
 
 @pytest.fixture
 def rows(database_url: str) -> str:
-    ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(database_url, name=GROUP))
+    ledger = PostgresLedger(
+        GROUP, "owner", "test", lambda: connection.connect(database_url, name=GROUP)
+    )
     ledger.add_lanes(dict.fromkeys(LANES, ("id", 0)))
     ledger.close()
     return database_url

@@ -31,7 +31,9 @@ TIMES = LaneSettings(
 
 
 @pytest.mark.parametrize("poisoned", [0, 1])
-def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str, poisoned: int) -> None:
+def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
+    database_url: str, poisoned: int
+) -> None:
     """Also while it is searched for the record that raises."""
     sizes: list[int] = []
 
@@ -43,7 +45,9 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str
         return [Effect() for _ in events]
 
     broker = FakeBroker(FakeClock())
-    service: Service[Record, Session] = Service("slow", ("slow.in.v1",), parse=lambda record: record, handle=handle)
+    service: Service[Record, Session] = Service(
+        "slow", ("slow.in.v1",), parse=lambda record: record, handle=handle
+    )
     for topic in (*service.input_topics, service.dead_topic):
         broker.create_topic(topic, 1)
     for number in range(RECORDS):
@@ -56,12 +60,16 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(database_url: str
     )
     log = FakeBrokerClient(broker, service.group)
     worker = Worker(
-        WorkerContext(service, log, ledger, TIMES, Telemetry(), failures.classify, time.monotonic, time.time)
+        WorkerContext(
+            service, log, ledger, TIMES, Telemetry(), failures.classify, time.monotonic, time.time
+        )
     )
     end = time.monotonic() + 30
     asked = "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = 'slow.in.v1'"
     try:
-        while not (rows := ledger.session.execute(asked.encode()).fetchall()) or rows[0][0] < RECORDS:
+        while (
+            not (rows := ledger.session.execute(asked.encode()).fetchall()) or rows[0][0] < RECORDS
+        ):
             assert time.monotonic() < end, (rows, sizes)
             worker.step()
     finally:

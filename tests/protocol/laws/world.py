@@ -54,7 +54,9 @@ class World(Protocol):
 
     names: Names
 
-    def start(self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object) -> Member:
+    def start(
+        self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
+    ) -> Member:
         """`at` as in tests/protocol/toy/sabotage.py; `settings` are those of the runtime, by name."""
         ...
 
@@ -77,12 +79,18 @@ class World(Protocol):
     # What comes in.
 
     def send(
-        self, *inputs: Input, topic: str | None = None, partition: int | None = None, headers: Headers = ()
+        self,
+        *inputs: Input,
+        topic: str | None = None,
+        partition: int | None = None,
+        headers: Headers = (),
     ) -> None:
         """Acknowledged when it returns. Without a topic, an id decides which of the two it takes."""
         ...
 
-    def send_bytes(self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()) -> None:
+    def send_bytes(
+        self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
+    ) -> None:
         """What nobody can read."""
         ...
 
@@ -146,7 +154,9 @@ def story(seed: int, inputs: int, keys: int = 10, *, name: str = "s") -> list[In
     told = []
     for number in range(inputs):
         key = f"key-{chance.randrange(keys)}"
-        what = chance.choices(("release", "add", "drop", "cancel", "restore", "note"), (3, 5, 1, 1, 1, 1))[0]
+        what = chance.choices(
+            ("release", "add", "drop", "cancel", "restore", "note"), (3, 5, 1, 1, 1, 1)
+        )[0]
         child = f"c{chance.randrange(6)}" if what in {"add", "drop"} else ""
         told.append(Input(f"{name}-{seed}-{number}", key, what, child, amount=chance.randrange(5)))
     return told
@@ -163,7 +173,9 @@ def poisoned(inputs: Sequence[Input], seed: int, share: float = 0.1) -> list[Inp
     """A share of them is poison, of every kind."""
     chance = random.Random(seed)
     kinds = ("parse", "handle", "check", "nul")
-    return [poison(told, chance.choice(kinds)) if chance.random() < share else told for told in inputs]
+    return [
+        poison(told, chance.choice(kinds)) if chance.random() < share else told for told in inputs
+    ]
 
 
 def poison(told: Input, kind: str) -> Input:

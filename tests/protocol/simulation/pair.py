@@ -71,7 +71,9 @@ def parse_said(record: Record) -> tuple[str, int, int, tuple[str, ...]]:
     return key, generation, sequence, tuple(ids)
 
 
-def handle_second(events: Sequence[tuple[str, int, int, tuple[str, ...]]], session: FakeSession) -> list[Outcome]:
+def handle_second(
+    events: Sequence[tuple[str, int, int, tuple[str, ...]]], session: FakeSession
+) -> list[Outcome]:
     rows: dict[str, tuple[int, int, tuple[str, ...]]] = session.tables.setdefault("second", {})
     outcomes: list[Outcome] = []
     for key, generation, sequence, ids in events:

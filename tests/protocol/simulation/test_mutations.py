@@ -45,7 +45,9 @@ def no_next(patch: pytest.MonkeyPatch) -> None:
         return row is not None and row.epoch == claim.epoch
 
     patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
-    patch.setattr(Assignment, "forget", lambda *_: None)  # the answer to a commit is lost, and the process tries again
+    patch.setattr(
+        Assignment, "forget", lambda *_: None
+    )  # the answer to a commit is lost, and the process tries again
 
 
 def no_ack_wait(patch: pytest.MonkeyPatch) -> None:
@@ -124,7 +126,9 @@ def clear_early(patch: pytest.MonkeyPatch) -> None:
 def ends_by_hearsay(patch: pytest.MonkeyPatch) -> None:
     """The client's own word for a partition's end, which it has from fetching."""
 
-    def ask_ends(self: FakeBrokerClient, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+    def ask_ends(
+        self: FakeBrokerClient, lanes: Collection[LaneKey]
+    ) -> Callable[[], Mapping[LaneKey, int]]:
         heard = {lane: self.ends(lane) for lane in lanes}
         return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
 
@@ -148,7 +152,9 @@ def replay_no_guard(patch: pytest.MonkeyPatch) -> None:
 
 
 def timer_of_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Assignment, "_and_timer", lambda _self, lanes: [lane for lane in lanes if lane != TIMER])
+    patch.setattr(
+        Assignment, "_and_timer", lambda _self, lanes: [lane for lane in lanes if lane != TIMER]
+    )
 
 
 def random_runs() -> None:
@@ -167,7 +173,10 @@ MUTATIONS: tuple[tuple[Patch, Law], ...] = (
     (no_reacquire, random_runs),
     (no_contiguity, random_runs),
     (no_lag_check, test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
-    (ends_by_hearsay, test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag),
+    (
+        ends_by_hearsay,
+        test_rules.a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag,
+    ),
     (no_idle_check, test_rules.an_idle_owner_notices_a_rewind),
     (clear_early, random_runs),
     (exceptions_ignored, random_runs),
@@ -176,8 +185,12 @@ MUTATIONS: tuple[tuple[Patch, Law], ...] = (
 )
 
 
-@pytest.mark.parametrize(("mutation", "law"), MUTATIONS, ids=[mutation.__name__ for mutation, _ in MUTATIONS])
-def test_a_rule_taken_out_is_noticed(mutation: Patch, law: Law, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("mutation", "law"), MUTATIONS, ids=[mutation.__name__ for mutation, _ in MUTATIONS]
+)
+def test_a_rule_taken_out_is_noticed(
+    mutation: Patch, law: Law, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mutation(monkeypatch)
     with pytest.raises(Exception):  # noqa: B017 - however it shows: an assertion, a run without rest, a crash
         law()

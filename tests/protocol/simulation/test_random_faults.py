@@ -37,7 +37,11 @@ def check(world: World) -> None:
     assert second == first, "the next stage knows what this one committed"
     last = {key: row["sequence"] for key, row in tables.get("first", {}).items() if row["ids"]}
     assert {key: sequence for key, (_, sequence, _) in tables.get("second", {}).items()} == last
-    gaps = {key: row.conservation_gap for key, row in world.database.rows.items() if row.conservation_gap}
+    gaps = {
+        key: row.conservation_gap
+        for key, row in world.database.rows.items()
+        if row.conservation_gap
+    }
     assert not gaps, "each consumed record has one outcome"
     letters = [row.letter.record for row in world.database.letters.values()]
     assert len(letters) == world.poison, "each poison record is one letter"
@@ -46,7 +50,10 @@ def check(world: World) -> None:
         for topic in ("a.v1", "b.v1")
         for record in world.broker.records(topic)
     )
-    assert all(source[letter.topic, letter.partition, letter.offset, letter.value] == 1 for letter in letters)
+    assert all(
+        source[letter.topic, letter.partition, letter.offset, letter.value] == 1
+        for letter in letters
+    )
     assert all(list(letter.headers) == [("source", b"\0\xff")] for letter in letters)
     said = {(record.key, record.value) for record in world.broker.records(MIDDLE)}
     assert len(said) == sum(last.values()), "every committed snapshot is published, and no other"

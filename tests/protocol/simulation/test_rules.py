@@ -24,7 +24,9 @@ def world_with(records: int) -> World:
 
 def send(world: World, text: str) -> None:
     world.sent.append(text)
-    world.broker.append(Output(LANE.topic, b"k1", text.encode(), [("source", b"\0\xff")]), LANE.partition)
+    world.broker.append(
+        Output(LANE.topic, b"k1", text.encode(), [("source", b"\0\xff")]), LANE.partition
+    )
 
 
 def step_until_acquired(process: Process) -> None:
@@ -118,7 +120,10 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
         return [Effect() for _ in events]
 
     world = world_with(1)
-    world.processes = {"first": [world.process(Service("first", FIRST.topics, parse_input, handle))], "second": []}
+    world.processes = {
+        "first": [world.process(Service("first", FIRST.topics, parse_input, handle))],
+        "second": [],
+    }
     world.processes["second"].append(world.process(SECOND))
     world.settle()
     (letter,) = world.database.letters.values()
@@ -131,7 +136,9 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     world.broker.land(copies=2)
     world.settle()
     (copy, _) = world.broker.records(FIRST.replay_topic)
-    world.broker.append(Output(copy.topic, copy.key, copy.value, copy.headers))  # a zombie's, long after
+    world.broker.append(
+        Output(copy.topic, copy.key, copy.value, copy.headers)
+    )  # a zombie's, long after
     world.settle()
     assert next(iter(world.database.letters.values())).state == "resolved"
     assert world.database.tables["worked"] == 1

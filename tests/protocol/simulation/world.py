@@ -29,8 +29,19 @@ from services.runtime.testing import (
 )
 from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
-SETTINGS = LaneSettings(batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000)
-POINTS = ("transaction_begun", "committing", "committed", "produced", "published", "assigned", "revoked", "lost")
+SETTINGS = LaneSettings(
+    batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000
+)
+POINTS = (
+    "transaction_begun",
+    "committing",
+    "committed",
+    "produced",
+    "published",
+    "assigned",
+    "revoked",
+    "lost",
+)
 
 
 class KilledError(BaseException):
@@ -120,7 +131,9 @@ class World:
     def process(self, service: Service[Any, FakeSession]) -> Process:
         log, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
-        worker = Worker(WorkerContext(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock))
+        worker = Worker(
+            WorkerContext(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock)
+        )
         return Process(worker, log, trap)
 
     # What comes in.
@@ -247,11 +260,15 @@ class World:
             process.log.deafen(lane)
 
     def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
-        rows = [lane for group, lane in self.database.rows if group == service.group and lane != TIMER]
+        rows = [
+            lane for group, lane in self.database.rows if group == service.group and lane != TIMER
+        ]
         if rows:
             lane = self.random.choice(sorted(rows))
             row = self.database.rows[service.group, lane]
-            self.database.move(service.group, lane, self.random.randint(row.first_offset, row.next_offset))
+            self.database.move(
+                service.group, lane, self.random.randint(row.first_offset, row.next_offset)
+            )
             if lane.topic in FIRST_TOPICS:
                 self.happened["rewound"] += 1
 
@@ -307,8 +324,12 @@ class World:
         for service in (FIRST, SECOND):
             for topic in service.input_topics:
                 for partition, entries in enumerate(self.broker.topics[topic].partitions):
-                    last = max((record.offset for record in entries if record is not None), default=-1)
+                    last = max(
+                        (record.offset for record in entries if record is not None), default=-1
+                    )
                     row = self.database.rows.get((service.group, LaneKey(topic, partition)))
                     if row is None or row.next_offset <= last:
-                        found.append(f"{service.group} {topic}/{partition} at {row and row.next_offset} of {last + 1}")
+                        found.append(
+                            f"{service.group} {topic}/{partition} at {row and row.next_offset} of {last + 1}"
+                        )
         return found

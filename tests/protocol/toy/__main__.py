@@ -26,9 +26,13 @@ def main() -> int:
     faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
     said = os.environ.get
     take_out(said("TOY_MUTATION", ""))
-    release = Release(int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1")
+    release = Release(
+        int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1"
+    )
     stage = STAGES[sys.argv[1]](PostgresStore, release)
-    return process.run(stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", ""))))
+    return process.run(
+        stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", "")))
+    )
 
 
 if __name__ == "__main__":

@@ -30,10 +30,15 @@ class MemoryStore:
             self._table("firsts").setdefault(key, First(key))
 
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]:
-        return {key: replace(self._table("firsts")[key], generation=self.session.generation) for key in keys}
+        return {
+            key: replace(self._table("firsts")[key], generation=self.session.generation)
+            for key in keys
+        }
 
     def lock_due(self) -> dict[str, First]:
-        return self.lock_firsts(sorted(key for key, row in self._table("firsts").items() if row.is_due))
+        return self.lock_firsts(
+            sorted(key for key, row in self._table("firsts").items() if row.is_due)
+        )
 
     def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
         known, new = self._table("inputs"), set[str]()
@@ -61,7 +66,10 @@ class MemoryStore:
             self._table("seconds").setdefault(key, Second(key))
 
     def lock_seconds(self, keys: Sequence[str]) -> dict[str, Second]:
-        return {key: replace(self._table("seconds")[key], generation=self.session.generation) for key in keys}
+        return {
+            key: replace(self._table("seconds")[key], generation=self.session.generation)
+            for key in keys
+        }
 
     def save_seconds(self, rows: Sequence[Second]) -> None:
         for row in rows:
@@ -72,4 +80,6 @@ class MemoryStore:
         table = self._table("seconds")
         for key, child, active in children:
             before = {*table[key].children}
-            table[key] = replace(table[key], children=tuple(sorted(before | {child} if active else before - {child})))
+            table[key] = replace(
+                table[key], children=tuple(sorted(before | {child} if active else before - {child}))
+            )

@@ -32,7 +32,10 @@ class Names(NamedTuple):
     def readers(self) -> dict[str, tuple[str, ...]]:
         """The stages that read a topic."""
         read = {stage: {*topics, self.replay[stage]} for stage, topics in self.own_inputs.items()}
-        return {topic: tuple(stage for stage, topics in read.items() if topic in topics) for topic in self.topics}
+        return {
+            topic: tuple(stage for stage, topics in read.items() if topic in topics)
+            for topic in self.topics
+        }
 
     @property
     def dead(self) -> dict[str, str]:

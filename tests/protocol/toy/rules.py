@@ -80,12 +80,18 @@ class Judgement:
     verdicts: list[Verdict]
     firsts: dict[str, First] = field(default_factory=dict)
     seconds: dict[str, Second] = field(default_factory=dict)
-    said: dict[int, list[FirstSaid | SecondSaid]] = field(default_factory=dict)  # by place in the batch
-    children: list[tuple[str, str, bool]] = field(default_factory=list)  # key, child, active from now on
+    said: dict[int, list[FirstSaid | SecondSaid]] = field(
+        default_factory=dict
+    )  # by place in the batch
+    children: list[tuple[str, str, bool]] = field(
+        default_factory=list
+    )  # key, child, active from now on
 
 
 CHANGES: Mapping[str, Callable[[First, Input], First]] = {
-    "release": lambda row, _: replace(row, state="released") if row.state in ("new", "held") else row,
+    "release": lambda row, _: (
+        replace(row, state="released") if row.state in ("new", "held") else row
+    ),
     "cancel": lambda row, _: replace(row, state="cancelled"),
     "restore": lambda row, _: replace(row, state="released") if row.state == "cancelled" else row,
     "add": lambda row, told: replace(row, children=tuple(sorted({*row.children, told.child}))),
@@ -101,7 +107,9 @@ def tell(row: First, told: Input) -> First:
 
 
 def answered(row: First, told: SecondSaid) -> First:
-    return replace(row, confirmed=told.active, answer_generation=told.generation, answer_sequence=told.sequence)
+    return replace(
+        row, confirmed=told.active, answer_generation=told.generation, answer_sequence=told.sequence
+    )
 
 
 def due(row: First) -> First:
@@ -109,10 +117,14 @@ def due(row: First) -> First:
     return replace(row, is_due=False, state="released" if row.state == "new" else row.state)
 
 
-def judge_first(batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], new_ids: AbstractSet[str]) -> Judgement:
+def judge_first(
+    batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], new_ids: AbstractSet[str]
+) -> Judgement:
     """Each record sees what those before it left."""
     after, unseen, verdicts = dict(rows), set(new_ids), list[Verdict]()
-    brought: dict[str, int] = {}  # key -> the last record that changed it, which brings the snapshot
+    brought: dict[
+        str, int
+    ] = {}  # key -> the last record that changed it, which brings the snapshot
     pads: dict[str, str] = {}
     for place, told in enumerate(batch):
         row = after[told.key]
@@ -123,7 +135,9 @@ def judge_first(batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], 
             if told.poison == "large":
                 pads[told.key] = "x" * (9 * 2**20)
         else:
-            verdict = newer((told.generation, told.sequence), (row.answer_generation, row.answer_sequence))
+            verdict = newer(
+                (told.generation, told.sequence), (row.answer_generation, row.answer_sequence)
+            )
             changed = answered(row, told) if verdict is Verdict.NEWS else row
         if changed != row:
             brought[told.key] = place
@@ -133,7 +147,10 @@ def judge_first(batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], 
 
 
 def speak_first(
-    found: Judgement, before: Mapping[str, First], brought: Mapping[str, int], pads: Mapping[str, str]
+    found: Judgement,
+    before: Mapping[str, First],
+    brought: Mapping[str, int],
+    pads: Mapping[str, str],
 ) -> Judgement:
     """A key whose snapshot differs from the last one takes one new sequence, however many records changed it."""
     for key, place in brought.items():
@@ -157,7 +174,9 @@ def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judg
     after, verdicts, brought = dict(rows), list[Verdict](), dict[str, int]()
     for place, told in enumerate(batch):
         row = after[told.key]
-        verdict = newer((told.generation, told.sequence), (row.first_generation, row.first_sequence))
+        verdict = newer(
+            (told.generation, told.sequence), (row.first_generation, row.first_sequence)
+        )
         if verdict is Verdict.NEWS:
             active = told.children if told.state == "released" else ()
             after[told.key] = replace(
@@ -173,8 +192,12 @@ def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judg
     found = Judgement(verdicts, seconds=after)
     for key, place in brought.items():
         row = after[key]
-        found.children.extend((key, child, True) for child in sorted({*row.children} - {*rows[key].children}))
-        found.children.extend((key, child, False) for child in sorted({*rows[key].children} - {*row.children}))
+        found.children.extend(
+            (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
+        )
+        found.children.extend(
+            (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
+        )
         if (digest := row.snapshot().digest()) != rows[key].said:
             after[key] = spoken = replace(row, sequence=row.sequence + 1, said=digest)
             found.said.setdefault(place, []).append(spoken.snapshot())

@@ -40,8 +40,13 @@ def parse_second(record: Record, release: Release) -> FirstSaid:
     return known.read(record.headers, record.value)
 
 
-def handle_first(batch: Sequence[Input | SecondSaid], store: Store, release: Release) -> list[Outcome]:
-    keys, inputs = sorted({told.key for told in batch}), [told for told in batch if isinstance(told, Input)]
+def handle_first(
+    batch: Sequence[Input | SecondSaid], store: Store, release: Release
+) -> list[Outcome]:
+    keys, inputs = (
+        sorted({told.key for told in batch}),
+        [told for told in batch if isinstance(told, Input)],
+    )
     store.add_firsts(keys)
     before = store.lock_firsts(keys)
     new_ids = store.add_inputs(inputs) if inputs else set[str]()
@@ -87,7 +92,9 @@ def handle_second(batch: Sequence[FirstSaid], store: Store) -> list[Outcome]:
 
 
 def outcomes(found: Judgement) -> list[Outcome]:
-    return [outcome(verdict, found.said.get(place, ())) for place, verdict in enumerate(found.verdicts)]
+    return [
+        outcome(verdict, found.said.get(place, ())) for place, verdict in enumerate(found.verdicts)
+    ]
 
 
 def outcome(verdict: Verdict, said: Sequence[FirstSaid | SecondSaid]) -> Outcome:

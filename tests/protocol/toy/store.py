@@ -49,7 +49,11 @@ class PostgresStore:
         self.session.execute(SQL["add_firsts"], {"keys": keys})
 
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]:
-        rows = self.session.cursor(row_factory=class_row(First)).execute(SQL["lock_firsts"], {"keys": keys}).fetchall()
+        rows = (
+            self.session.cursor(row_factory=class_row(First))
+            .execute(SQL["lock_firsts"], {"keys": keys})
+            .fetchall()
+        )
         return {row.key: tupled(row) for row in rows}
 
     def lock_due(self) -> dict[str, First]:

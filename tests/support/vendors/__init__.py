@@ -14,8 +14,12 @@ __all__ = ["VENDORS", "Sample", "Vendor"]
 
 
 def _found() -> dict[str, Vendor]:
-    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
-    declared = [found for module in modules if isinstance(found := getattr(module, "VENDOR", None), Vendor)]
+    modules = [
+        import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    ]
+    declared = [
+        found for module in modules if isinstance(found := getattr(module, "VENDOR", None), Vendor)
+    ]
     return {vendor.kind: vendor for vendor in declared}
 
 

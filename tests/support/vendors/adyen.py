@@ -25,7 +25,9 @@ def item(name: str = "item", /, **changes: object) -> dict[str, Any]:
 
 def modified(code: str, reference: str, /, **changes: object) -> dict[str, Any]:
     """What happened to a payment later has a reference of its own."""
-    return item(eventCode=code, pspReference=reference, originalReference=PAYMENT, reason="", **changes)
+    return item(
+        eventCode=code, pspReference=reference, originalReference=PAYMENT, reason="", **changes
+    )
 
 
 def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
@@ -35,7 +37,12 @@ def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
         [
             *(
                 it.get(name, "")
-                for name in ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
+                for name in (
+                    "pspReference",
+                    "originalReference",
+                    "merchantAccountCode",
+                    "merchantReference",
+                )
             ),
             str(money["value"]),
             money["currency"],
@@ -44,7 +51,9 @@ def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
         ]
     )
     made = (
-        base64.b64encode(hmac.digest(bytes.fromhex(key), text.encode("utf-8", "replace"), "sha256")).decode()
+        base64.b64encode(
+            hmac.digest(bytes.fromhex(key), text.encode("utf-8", "replace"), "sha256")
+        ).decode()
         if key
         else ""
     )
@@ -53,7 +62,8 @@ def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
 
 def notified(*items: Mapping[str, Any]) -> bytes:
     return json.dumps(
-        {"live": "true", "notificationItems": [{"NotificationRequestItem": it} for it in items]}, separators=(",", ":")
+        {"live": "true", "notificationItems": [{"NotificationRequestItem": it} for it in items]},
+        separators=(",", ":"),
     ).encode()
 
 

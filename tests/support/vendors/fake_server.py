@@ -69,10 +69,16 @@ class FakeVendor:
 
         def handled(request: httpx.Request) -> httpx.Response:
             url, headers = request.url, dict(request.headers)
-            told = self.tell(Asked(request.method, url.path, dict(url.params), headers, request.read()))
-            return httpx.Response(told.status, content=json.dumps(told.document), headers=told.headers)
+            told = self.tell(
+                Asked(request.method, url.path, dict(url.params), headers, request.read())
+            )
+            return httpx.Response(
+                told.status, content=json.dumps(told.document), headers=told.headers
+            )
 
-        return httpx.Client(headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled))
+        return httpx.Client(
+            headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled)
+        )
 
     def tell(self, asked: Asked) -> Told:
         with self._lock:
@@ -102,7 +108,10 @@ class FakeVendor:
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
-                parameters = {name: found[-1] for name, found in parse_qs(url.query, keep_blank_values=True).items()}
+                parameters = {
+                    name: found[-1]
+                    for name, found in parse_qs(url.query, keep_blank_values=True).items()
+                }
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))
                 asked = Asked(self.command, url.path, parameters, headers, body)
@@ -142,7 +151,9 @@ class FakeVendor:
                 """A caller who does not wait is no fault."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,7 +166,11 @@ def misbehaved(way: str, told: Told) -> tuple[int, bytes, Mapping[str, str]]:
     document = b"" if told.document is None else json.dumps(told.document).encode()
     status, _, wait = way.partition(" ")
     if status.isdigit():
-        return int(status), b'{"message":"as the test asked"}', {"Retry-After": wait.replace("_", " ")} if wait else {}
+        return (
+            int(status),
+            b'{"message":"as the test asked"}',
+            {"Retry-After": wait.replace("_", " ")} if wait else {},
+        )
     ways: dict[str, tuple[int, bytes, Mapping[str, str]]] = {
         "broken": (200, document[: len(document) // 2] + b"<", {}),
         "huge": (200, b" " * (17 * 2**20) + document, {}),

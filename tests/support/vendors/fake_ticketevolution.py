@@ -52,7 +52,9 @@ class FakeTicketEvolution:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -63,7 +65,10 @@ class FakeTicketEvolution:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.closing.set()
         self._server.shutdown()
@@ -77,37 +82,59 @@ class FakeTicketEvolution:
         self.next.extend(answers)
 
     def tell(
-        self, address: str, order: Mapping[str, Any], event: str = "order_created", recipient: str = "seller"
+        self,
+        address: str,
+        order: Mapping[str, Any],
+        event: str = "order_created",
+        recipient: str = "seller",
     ) -> httpx.Response:
         """A webhook, as it sends them."""
-        return httpx.post(address, content=form(order, event, recipient), headers={"Content-Type": FORM}, timeout=10)
+        return httpx.post(
+            address,
+            content=form(order, event, recipient),
+            headers={"Content-Type": FORM},
+            timeout=10,
+        )
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> Answer:
+    def answer(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
         self.asked.append(Asked(method, path, dict(pairs)))
         why = "a GET has no body" if body else self._fault(method, path, query, headers)
         if why is not None:
             self.refused.append(why)
-            return Answer(401 if "sign" in why or "sorted" in why or "token" in why else 400, json.dumps(why).encode())
+            return Answer(
+                401 if "sign" in why or "sorted" in why or "token" in why else 400,
+                json.dumps(why).encode(),
+            )
         if self.next:
             return self.next.popleft()
         if path == "/v9/orders":
             return self._index(dict(pairs))
         found = self.orders.get(path.removeprefix("/v9/orders/"))
-        return Answer(404, b'{"error":"Not Found"}') if found is None else Answer(200, json.dumps(found).encode())
+        return (
+            Answer(404, b'{"error":"Not Found"}')
+            if found is None
+            else Answer(200, json.dumps(found).encode())
+        )
 
     def _fault(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:
         host = headers.get("host", "").partition(":")[0]
-        made = base64.b64encode(hmac.digest(SECRET.encode(), f"{method} {host}{path}?{query}".encode(), "sha256"))
+        made = base64.b64encode(
+            hmac.digest(SECRET.encode(), f"{method} {host}{path}?{query}".encode(), "sha256")
+        )
         pairs = parse_qsl(query, keep_blank_values=True)
         names = [name for name, _ in pairs]
         checks = {
-            "there is no such call": method == "GET" and re.fullmatch(r"/v9/orders(/\d+)?", path) is not None,
+            "there is no such call": method == "GET"
+            and re.fullmatch(r"/v9/orders(/\d+)?", path) is not None,
             "no such token": headers.get("x-token") == TOKEN,
             "the query is not sorted": names == sorted(names),
             "not signed": headers.get("x-signature") == made.decode(),
-            "wrong headers": headers.get("accept") == "application/json" and "expect" not in headers,
+            "wrong headers": headers.get("accept") == "application/json"
+            and "expect" not in headers,
             "the query is none of a form, or asks for what is not there": FILTERS.issuperset(names)
             and urlencode(pairs) == query,
         }
@@ -115,7 +142,10 @@ class FakeTicketEvolution:
 
     def _index(self, query: Mapping[str, str]) -> Answer:
         """Sorted by id."""
-        page, size = int(query.get("page", "1")), min(int(query.get("per_page", "100")), PER_PAGE_MAX)
+        page, size = (
+            int(query.get("page", "1")),
+            min(int(query.get("per_page", "100")), PER_PAGE_MAX),
+        )
         wanted = [
             it
             for _, it in sorted(self.orders.items())
@@ -124,7 +154,12 @@ class FakeTicketEvolution:
             and query.get("updated_at.gte", "") <= it["updated_at"]
         ]
         shown = wanted[(page - 1) * size : page * size] if query.get("type") == "Order" else []
-        told = {"current_page": page, "per_page": size, "total_entries": len(wanted), "orders": shown}
+        told = {
+            "current_page": page,
+            "per_page": size,
+            "total_entries": len(wanted),
+            "orders": shown,
+        }
         return Answer(200, json.dumps(told).encode())
 
 

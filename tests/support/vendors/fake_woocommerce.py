@@ -13,7 +13,16 @@ from tests.support.vendors.fake_server import Asked, FakeVendor, Refused, Told
 API = "/wp-json/wc/v3"
 KEY, SECRET = "ck_of-the-shop", "cs_of-the-shop"
 LISTING = frozenset(
-    {"status", "per_page", "order", "orderby", "dates_are_gmt", "modified_after", "modified_before", "offset"}
+    {
+        "status",
+        "per_page",
+        "order",
+        "orderby",
+        "dates_are_gmt",
+        "modified_after",
+        "modified_before",
+        "offset",
+    }
 )
 
 
@@ -38,7 +47,14 @@ class FakeWooCommerce(FakeVendor):
 
     def add_webhook(self, slug: str, status: str = "active", topic: str = "order.updated") -> None:
         address = f"https://door.example.org/hooks/{slug}"
-        self.webhooks.append({"id": len(self.webhooks) + 1, "status": status, "topic": topic, "delivery_url": address})
+        self.webhooks.append(
+            {
+                "id": len(self.webhooks) + 1,
+                "status": status,
+                "topic": topic,
+                "delivery_url": address,
+            }
+        )
 
     def body(self, number: int) -> dict[str, Any]:
         changed, status = self.orders[number]
@@ -64,9 +80,16 @@ class FakeWooCommerce(FakeVendor):
         said = asked.parameters
         if strange := said.keys() - LISTING:
             raise Refused(400, f"unknown parameters: {sorted(strange)}")
-        if said.get("dates_are_gmt") != "true" or said.get("order") != "asc" or not 1 <= int(said["per_page"]) <= 100:
+        if (
+            said.get("dates_are_gmt") != "true"
+            or said.get("order") != "asc"
+            or not 1 <= int(said["per_page"]) <= 100
+        ):
             raise Refused(400, f"asked wrongly: {dict(said)}")
-        after, before = at(said["modified_after"]), at(said.get("modified_before", "9999-01-01T00:00:00"))
+        after, before = (
+            at(said["modified_after"]),
+            at(said.get("modified_before", "9999-01-01T00:00:00")),
+        )
         is_trash = said["status"] == "trash"
         found = [
             (changed, number)

@@ -14,7 +14,13 @@ from tests.support.vendors.vendor import Sample, Vendor
 SECRET = "whsec_" + base64.b64encode(b"a storefront's key, 32 bytes long").decode()
 PAN = "4111111111111111"
 ORDER = native_order(source="vendor")
-EVENT = {"specversion": "1.0", "id": "e-1", "source": "/sources/vendor", "type": NATIVE, "time": "2026-11-20T15:28:09Z"}
+EVENT = {
+    "specversion": "1.0",
+    "id": "e-1",
+    "source": "/sources/vendor",
+    "type": NATIVE,
+    "time": "2026-11-20T15:28:09Z",
+}
 
 
 def key_of(secret: str) -> bytes:
@@ -42,15 +48,24 @@ VENDOR = Vendor(
         "order": Sample(json.dumps(ORDER).encode()),
         "gift": Sample(
             json.dumps(
-                ORDER | {"lines": [ORDER["lines"][0] | {"recipient": {"name": "Bob", "email": "b@example.org"}}]}
+                ORDER
+                | {
+                    "lines": [
+                        ORDER["lines"][0] | {"recipient": {"name": "Bob", "email": "b@example.org"}}
+                    ]
+                }
             ).encode()
         ),
         "deleted": Sample(json.dumps(ORDER | {"is_deleted": True}).encode()),
-        "with card data": Sample(json.dumps(ORDER | {"buyer": ORDER["buyer"] | {"card_number": PAN}}).encode()),
+        "with card data": Sample(
+            json.dumps(ORDER | {"buyer": ORDER["buyer"] | {"card_number": PAN}}).encode()
+        ),
         "structured": Sample(json.dumps(EVENT | {"data": ORDER}).encode()),
     },
     sign=sign,
     signs_time=True,
     card_data=(PAN.encode(),),
-    told_by=lambda body, slug: body.replace(b'"source": "vendor"', b'"source": "%b"' % slug.encode()),
+    told_by=lambda body, slug: body.replace(
+        b'"source": "vendor"', b'"source": "%b"' % slug.encode()
+    ),
 )

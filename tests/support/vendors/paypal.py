@@ -15,14 +15,20 @@ from uuid import NAMESPACE_OID, uuid5
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import NOW, Sample, Vendor
 
 URL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
 CAPTURE, REFUND, DISPUTE, APPROVED = (
-    (FIXTURES / "paypal" / f"{name}.json").read_bytes().strip() for name in ("capture", "refund", "dispute", "approved")
+    (FIXTURES / "paypal" / f"{name}.json").read_bytes().strip()
+    for name in ("capture", "refund", "dispute", "approved")
 )
 DAY = timedelta(days=1)
 AT = datetime.fromtimestamp(NOW, UTC)
@@ -110,7 +116,9 @@ if shared := os.environ.get(FOLDER):
     KEY = cast("rsa.RSAPrivateKey", load_pem_private_key(pem, None))
 
 
-def event(sample: bytes, event_type: str | None = None, event_id: str | None = None, **resource: object) -> bytes:
+def event(
+    sample: bytes, event_type: str | None = None, event_id: str | None = None, **resource: object
+) -> bytes:
     """A sample with other values in its resource."""
     body: dict[str, Any] = json.loads(sample)
     body["resource"] |= resource
@@ -123,7 +131,9 @@ def moment(at: float) -> bytes:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
-def signature(number: bytes, at: bytes, webhook: str, body: bytes, key: rsa.RSAPrivateKey | None = None) -> bytes:
+def signature(
+    number: bytes, at: bytes, webhook: str, body: bytes, key: rsa.RSAPrivateKey | None = None
+) -> bytes:
     text = b"|".join([number, at, webhook.encode(), str(zlib.crc32(body)).encode()])
     return base64.b64encode((key or KEY).sign(text, padding.PKCS1v15(), SHA256()))
 

@@ -10,13 +10,17 @@ from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import Sample, Vendor
 
 DECISION = (FIXTURES / "riskified" / "decision.json").read_bytes().strip()
-NOTIFICATION = (FIXTURES / "riskified" / "notification.json").read_bytes().strip()  # in several lines
+NOTIFICATION = (
+    (FIXTURES / "riskified" / "notification.json").read_bytes().strip()
+)  # in several lines
 
 
 def decision(status: str, old_status: str | None = None, **changes: object) -> bytes:
     """The sample with another transition; without the one before when there is none."""
     order = {**json.loads(DECISION)["order"], "status": status, "old_status": old_status, **changes}
-    return json.dumps({"order": {name: it for name, it in order.items() if it is not None}}).encode()
+    return json.dumps(
+        {"order": {name: it for name, it in order.items() if it is not None}}
+    ).encode()
 
 
 def sign(sample: Sample, secret: str, _at: float) -> Mapping[bytes, bytes]:
@@ -32,7 +36,9 @@ VENDOR = Vendor(
         "approved": Sample(DECISION),
         "in several lines": Sample(NOTIFICATION),
         "declined later": Sample(decision("declined", "approved", description="Chargeback risk")),
-        "without the status before": Sample(decision("approved", risk_indicators=[], risk_score="77.5")),
+        "without the status before": Sample(
+            decision("approved", risk_indicators=[], risk_score="77.5")
+        ),
         "a word of tomorrow": Sample(decision("half-approved", "submitted")),
         "test": Sample(b'{"order":{"id":0,"status":"test","description":"Test notification"}}'),
     },

@@ -11,7 +11,9 @@ from typing import Any
 from tests.support.callbacks import FIXTURES
 from tests.support.vendors.vendor import Sample, Vendor
 
-DECISION, CASE = ((FIXTURES / "signifyd" / name).read_bytes().strip() for name in ("decision.json", "case.json"))
+DECISION, CASE = (
+    (FIXTURES / "signifyd" / name).read_bytes().strip() for name in ("decision.json", "case.json")
+)
 
 
 def decision(action: str, at: str | None = "2026-11-20T15:29:00.000Z", **changes: object) -> bytes:
@@ -37,7 +39,9 @@ VENDOR = Vendor(
     other_secret="key-of-the-team-last-year",
     samples={
         "accepted": Sample(DECISION, "CHECKOUT"),
-        "rejected at a review": Sample(decision("REJECT", "2026-11-20T16:00:00Z"), "SIGNIFYD_REVIEW"),
+        "rejected at a review": Sample(
+            decision("REJECT", "2026-11-20T16:00:00Z"), "SIGNIFYD_REVIEW"
+        ),
         "held": Sample(decision("HOLD"), "SALE"),
         "a word of tomorrow": Sample(decision("ESCALATE"), "CHECKOUT"),
         "without its time": Sample(decision("ACCEPT", None)),

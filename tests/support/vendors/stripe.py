@@ -35,7 +35,9 @@ def event(kind: str, it: Mapping[str, Any], /, **changes: object) -> dict[str, A
 
 
 def sample(kind: str, name: str, /, **changes: object) -> Sample:
-    return Sample(json.dumps(event(kind, told(name, **changes)), indent=2).encode())  # Stripe indents
+    return Sample(
+        json.dumps(event(kind, told(name, **changes)), indent=2).encode()
+    )  # Stripe indents
 
 
 def stamped(body: bytes, secret: str, at: float) -> bytes:
@@ -49,7 +51,10 @@ def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
 
 
 NOT_CAPTURED = {"captured": False, "amount_captured": 0}
-OLD_REFUNDS = {"object": "list", "data": [told("refund"), told("refund", id="re_0000000000000002", amount=250)]}
+OLD_REFUNDS = {
+    "object": "list",
+    "data": [told("refund"), told("refund", id="re_0000000000000002", amount=250)],
+}
 
 VENDOR = Vendor(
     kind="stripe",

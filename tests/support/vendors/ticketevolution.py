@@ -23,23 +23,34 @@ WEBHOOK = (FIXTURES / "ticketevolution" / "webhook.txt").read_bytes().strip()
 
 def order(**changes: Any) -> dict[str, Any]:
     """The sample of the wire-format notes, with other values where a test wants them."""
-    named = {"oid": f"4606857-{changes['id']}", "url": f"/orders/{changes['id']}"} if "id" in changes else {}
+    named = (
+        {"oid": f"4606857-{changes['id']}", "url": f"/orders/{changes['id']}"}
+        if "id" in changes
+        else {}
+    )
     return {**ORDER, **named, **changes}
 
 
 def form(
-    body: Mapping[str, Any] | str, event: str = "order_created", recipient: str = "seller", group: str = "4606857"
+    body: Mapping[str, Any] | str,
+    event: str = "order_created",
+    recipient: str = "seller",
+    group: str = "4606857",
 ) -> bytes:
     """As it is posted."""
     text = body if isinstance(body, str) else json.dumps(body, separators=(",", ":"))
-    return urlencode({"order_group_id": group, "recipient": recipient, "event_type": event, "body": text}).encode()
+    return urlencode(
+        {"order_group_id": group, "recipient": recipient, "event_type": event, "body": text}
+    ).encode()
 
 
 def record(read: Mapping[str, Any] | bytes, *, source: str = "tevo", **more: Any) -> Record:
     """An order that the API was asked for, as it stands in the topic."""
     body = read if isinstance(read, bytes) else json.dumps(read).encode()
     named = str(json.loads(body)["id"]) if not isinstance(read, bytes) else "10324712"
-    return callbacks.record(body, kind=TICKETEVOLUTION_ORDER, source=source, **{"order": named} | more)
+    return callbacks.record(
+        body, kind=TICKETEVOLUTION_ORDER, source=source, **{"order": named} | more
+    )
 
 
 def sign(_sample: Sample, secret: str, _at: float) -> Mapping[bytes, bytes]:
@@ -57,11 +68,15 @@ VENDOR = Vendor(
     samples={
         "order created": Sample(form(ORDER)),
         "the sample of the notes": Sample(WEBHOOK),
-        "fraud word": Sample(form({**ORDER, "fraud_check_status": "approved"}, "fraud_response_received")),
+        "fraud word": Sample(
+            form({**ORDER, "fraud_check_status": "approved"}, "fraud_response_received")
+        ),
         "an item": Sample(form(ITEM, "etickets_finalized")),
         "as a buyer": Sample(form(ORDER, "order_accepted", "buyer")),
         "an unknown type": Sample(form(ORDER, "order_teleported")),
-        "catalogue": Sample(urlencode({"event_id": "915177", "event_type": "event_updated"}).encode()),
+        "catalogue": Sample(
+            urlencode({"event_id": "915177", "event_type": "event_updated"}).encode()
+        ),
     },
     sign=sign,
     signs_body=False,

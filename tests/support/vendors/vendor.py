@@ -38,7 +38,9 @@ class Vendor:
     seal: Callable[[bytes, str], bytes] | None = (
         None  # where the signature stands in the body: it, by a secret or by none
     )
-    told_by: Callable[[bytes, str], bytes] = lambda body, _slug: body  # a body that names its source: for another one
+    told_by: Callable[[bytes, str], bytes] = lambda body, _slug: (
+        body
+    )  # a body that names its source: for another one
     card_data: tuple[bytes, ...] = ()  # stands in samples, and must not stand in records
 
     @property
@@ -51,9 +53,17 @@ class Vendor:
         """As it comes to the door, which knows both secrets."""
         known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
-        body = sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
+        body = (
+            sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
+        )
         return WebhookRequest(
-            headers, body, known, now, tail=self.tail, options=self.options, certificates=self.certificates
+            headers,
+            body,
+            known,
+            now,
+            tail=self.tail,
+            options=self.options,
+            certificates=self.certificates,
         )
 
     def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:

@@ -14,12 +14,18 @@ CARD_META = [
     {"id": 13106, "key": "_stripe_intent_id", "value": "pi_0000000000000000"},
     {"id": 13107, "key": "_card_last4", "value": "4242"},
     {"id": 13108, "key": "_wc_example_gateway_card_expiry_date", "value": "31-08"},
-    {"id": 13109, "key": "_charge", "value": {"id": "x", "source": {"exp_month": 1129, "last4": "1881", "n": 5.10}}},
+    {
+        "id": 13109,
+        "key": "_charge",
+        "value": {"id": "x", "source": {"exp_month": 1129, "last4": "1881", "n": 5.10}},
+    },
     {"id": 13110, "key": "greeting", "value": "caf\u00e9 \u20ac"},
 ]
 
 
-def line(number: int, *meta: tuple[str, object], quantity: int = 1, **more: object) -> dict[str, object]:
+def line(
+    number: int, *meta: tuple[str, object], quantity: int = 1, **more: object
+) -> dict[str, object]:
     """A line of the sample, with meta of its own."""
     written = [
         {"id": 2000 + at, "key": key, "value": value, "display_key": key, "display_value": value}
@@ -47,9 +53,14 @@ def sample(topic: str = "order.updated", /, **changes: object) -> Sample:
 
 
 GIFT = line(
-    318, ("Recipient Name", "Bob B&ouml;b"), ("_recipient_email", "bob@example.org"), ("chosen_numbers", "7, 11; 13")
+    318,
+    ("Recipient Name", "Bob B&ouml;b"),
+    ("_recipient_email", "bob@example.org"),
+    ("chosen_numbers", "7, 11; 13"),
 )
-CARD_LINE = line(319, ("Card number", "4111111111111111"), ("_ticket_number", ["A 12", "A 13"]), quantity=2)
+CARD_LINE = line(
+    319, ("Card number", "4111111111111111"), ("_ticket_number", ["A 12", "A 13"]), quantity=2
+)
 
 VENDOR = Vendor(
     kind="woocommerce",
@@ -60,7 +71,9 @@ VENDOR = Vendor(
         "refunded in part": sample(refunds=[REFUND]),
         "gifts and chosen numbers": sample(status="deposit-paid", line_items=[line(317), GIFT]),
         "with card data": sample(meta_data=CARD_META, line_items=[line(317), CARD_LINE]),
-        "at the checkout": sample("order.created", status="checkout-draft", date_paid_gmt=None, number=""),
+        "at the checkout": sample(
+            "order.created", status="checkout-draft", date_paid_gmt=None, number=""
+        ),
         "restored": sample("order.restored", status="pending"),
         "trashed": Sample(b'{"id":727}', "order.deleted"),
     },

@@ -20,7 +20,11 @@ LINES = (
 
 
 def seen(order: str = "1", *history: str, **more: Any) -> OrderLook:
-    told: dict[str, Any] = {"buyer": Person(name="Ada", email="ada@example.org"), "lines": LINES, **more}
+    told: dict[str, Any] = {
+        "buyer": Person(name="Ada", email="ada@example.org"),
+        "lines": LINES,
+        **more,
+    }
     found = look(observed(order, *(history or ("pending", "processing")), **told))
     assert found is not None
     return found
@@ -30,11 +34,17 @@ def seen(order: str = "1", *history: str, **more: Any) -> OrderLook:
 def test_orders_of_one_buyer_with_one_total_and_the_same_lines_look_alike() -> None:
     others = {
         "another number, status and time": seen("2", "completed", number="9"),
-        "the address in capitals, another name": seen(buyer=Person(name="A.", email="ADA@Example.org")),
-        "other ids of lines": seen(lines=tuple(it.model_copy(update={"line_id": f"x{it.line_id}"}) for it in LINES)),
+        "the address in capitals, another name": seen(
+            buyer=Person(name="A.", email="ADA@Example.org")
+        ),
+        "other ids of lines": seen(
+            lines=tuple(it.model_copy(update={"line_id": f"x{it.line_id}"}) for it in LINES)
+        ),
         "lines of nothing": seen(lines=LINES[:2]),
     }
-    assert {name for name, other in others.items() if other.fingerprint != seen().fingerprint} == set()
+    assert {
+        name for name, other in others.items() if other.fingerprint != seen().fingerprint
+    } == set()
 
 
 @pytest.mark.feature("SF-021")
@@ -63,7 +73,9 @@ def test_an_order_was_placed_at_the_earliest_time_that_its_shop_told() -> None:
     assert seen().placed_at == DAWN
     assert seen(paid_at=DAWN - timedelta(hours=1)).placed_at == DAWN - timedelta(hours=1)
     assert seen(paid_at=DAWN + timedelta(hours=1)).placed_at == DAWN
-    assert seen(placed_at=DAWN - timedelta(hours=2), paid_at=DAWN).placed_at == DAWN - timedelta(hours=2)
+    assert seen(placed_at=DAWN - timedelta(hours=2), paid_at=DAWN).placed_at == DAWN - timedelta(
+        hours=2
+    )
 
 
 def test_an_order_of_nobody_or_nothing_looks_like_none() -> None:

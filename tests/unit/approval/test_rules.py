@@ -66,7 +66,9 @@ def state(observed: OrderObserved, *trigger: str) -> str:
 
 @pytest.mark.feature("SF-001", "SF-028", "SF-029", "SF-063")
 def test_completed_releases_and_nothing_before_it() -> None:
-    assert [state(told(*history)) for history in (["pending"], ["processing"], ["pending", "completed"])] == [
+    assert [
+        state(told(*history)) for history in (["pending"], ["processing"], ["pending", "completed"])
+    ] == [
         "observed",
         "observed",
         "released",
@@ -100,9 +102,13 @@ def test_payment_alone_releases_whatever_the_status() -> None:
 
 @pytest.mark.parametrize("status", sorted(CANCELLING))
 @pytest.mark.feature("SF-031", "SF-032", "SF-065", "SF-066", "SF-171")
-def test_a_status_that_cancels_releases_nothing_although_it_was_paid_and_completed(status: str) -> None:
+def test_a_status_that_cancels_releases_nothing_although_it_was_paid_and_completed(
+    status: str,
+) -> None:
     for trigger in ("completed", "processing", PAYMENT_COMPLETE):
-        decision = decide(told("processing", "completed", status, is_paid=True), prepare(policy_of([trigger])))
+        decision = decide(
+            told("processing", "completed", status, is_paid=True), prepare(policy_of([trigger]))
+        )
         assert (decision.state, decision.reasons) == ("cancelled", (f"status {status}",))
         assert [it.quantity for it in decision.lines] == [0]
 
@@ -121,7 +127,10 @@ def test_a_restored_order_is_released_again_when_the_trigger_is_reached_again(st
     fallen = told("completed", status, "pending")
     assert state(fallen) == "observed"
     assert "again" in decide(fallen, COMPLETED).reasons[0]
-    assert state(told("processing", status, "processing", minutes=[0, 1, 2]), "processing") == "released"
+    assert (
+        state(told("processing", status, "processing", minutes=[0, 1, 2]), "processing")
+        == "released"
+    )
 
 
 @pytest.mark.feature("SF-032")
@@ -132,7 +141,9 @@ def test_an_older_completed_changes_nothing_on_a_refunded_order() -> None:
 @pytest.mark.feature("SF-070")
 def test_a_deleted_order_is_cancelled_also_when_nothing_else_is_known_of_it() -> None:
     assert decide(told("completed", is_deleted=True), COMPLETED)[:2] == ("cancelled", ("deleted",))
-    bare = OrderObserved(key="shop:1", generation=1, sequence=1, source="shop", external_id="1", is_deleted=True)
+    bare = OrderObserved(
+        key="shop:1", generation=1, sequence=1, source="shop", external_id="1", is_deleted=True
+    )
     assert decide(bare, COMPLETED)[:2] == ("cancelled", ("deleted",))
 
 
@@ -153,7 +164,9 @@ def test_a_trigger_is_the_same_in_whatever_way_it_is_written(word: str) -> None:
 
 
 @pytest.mark.feature("SF-025")
-@pytest.mark.parametrize("words", [[], [""], ["complete"], ["paymentcomplete"], ["not a status"], ["procesing"]])
+@pytest.mark.parametrize(
+    "words", [[], [""], ["complete"], ["paymentcomplete"], ["not a status"], ["procesing"]]
+)
 def test_a_trigger_that_is_empty_or_misspelt_is_refused(words: list[str]) -> None:
     assert list(trigger_problems(words, frozenset()))
 
@@ -176,7 +189,9 @@ def test_with_a_list_of_custom_statuses_a_trigger_is_one_of_them() -> None:
 
 
 @given(some.lists(some.integers(0, 3_000), max_size=8))
-def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(quantities: list[int]) -> None:
+def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(
+    quantities: list[int],
+) -> None:
     lines = [line(quantity, str(place)) for place, quantity in enumerate(quantities)]
     decided, refund_due = shares(lines)
     assert sum(it.quantity for it in decided) == min(sum(quantities), TICKETS_PER_ORDER_MAX)
@@ -190,7 +205,9 @@ observations = some.builds(
     some.booleans(),
     some.booleans(),
 )
-policies = some.sampled_from([["completed"], ["processing"], ["approved", "completed"], [PAYMENT_COMPLETE]])
+policies = some.sampled_from(
+    [["completed"], ["processing"], ["approved", "completed"], [PAYMENT_COMPLETE]]
+)
 
 
 @given(observations, policies)
@@ -217,7 +234,9 @@ def test_a_decision_goes_by_the_set_of_facts_and_not_by_their_order(
     assert decide(shuffled, prepared) == decide(observed, prepared)
 
 
-def test_a_gate_with_a_reason_keeps_a_released_order_back_and_the_last_reason_removed_lets_it_go() -> None:
+def test_a_gate_with_a_reason_keeps_a_released_order_back_and_the_last_reason_removed_lets_it_go() -> (
+    None
+):
     gated = decide(told("completed"), COMPLETED, [lambda _: [], lambda _: ["eligibility"]])
     assert gated[:2] == ("gated", ("eligibility",))
     assert [it.quantity for it in gated.lines] == [0]

@@ -50,7 +50,9 @@ def test_a_trigger_that_no_shop_is_known_to_have_is_told_at_the_start(tmp_path: 
 
 @pytest.mark.feature("SF-005")
 def test_a_trigger_that_the_list_of_statuses_does_not_have_stops_the_start() -> None:
-    with pytest.raises(ConfigurationError, match="approved, which is not among the custom statuses"):
+    with pytest.raises(
+        ConfigurationError, match="approved, which is not among the custom statuses"
+    ):
         policies(ApprovalSettings(issue_when="approved", custom_statuses="deposit-paid"))
 
 

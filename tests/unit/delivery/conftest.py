@@ -18,7 +18,10 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stubline(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, plates: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    plates: Path,
 ) -> Stubline:
     """The command, in this process and in an empty folder, with neither a database nor a broker."""
     for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "STUBLINE_DELIVERY_DESIGNS_FOLDER"):

@@ -83,10 +83,14 @@ def test_an_answer_means(stage: Stage, code: int, verdict: SendVerdict) -> None:
 
 
 @given(st.sampled_from(STAGES), st.integers(0, 599))
-def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(stage: Stage, code: int) -> None:
+def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
+    stage: Stage, code: int
+) -> None:
     answer = SmtpReply(stage, code, "")
     verdict = judge(answer)
-    assert (verdict is SendVerdict.ACCEPTED) == (200 <= code < 300 and stage not in {"connect", "login"})
+    assert (verdict is SendVerdict.ACCEPTED) == (
+        200 <= code < 300 and stage not in {"connect", "login"}
+    )
     if code in {0, 421} or stage in {"connect", "login"}:
         assert verdict is not SendVerdict.REFUSED
     assert shakes_the_server(answer, verdict) >= (code == 0)
@@ -199,7 +203,11 @@ def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> N
         address(text)
 
 
-@given(st.one_of(st.text(max_size=30), st.text(alphabet="aäßẞς。\uff0e.-İI\u0131K\u200c\u200d", max_size=20)))
+@given(
+    st.one_of(
+        st.text(max_size=30), st.text(alphabet="aäßẞς。\uff0e.-İI\u0131K\u200c\u200d", max_size=20)
+    )
+)
 @example("faß.de")
 def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain: str) -> None:
     """What UTS 46 maps (case, width, composition) is given in its mapped form."""
@@ -210,7 +218,9 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
     assert encoded.isascii()
     mapped = idna.uts46_remap(given_domain, std3_rules=True, transitional=False).removesuffix(".")
     for written, meant in zip(encoded.split("."), mapped.split("."), strict=True):
-        assert meant == (written if meant.isascii() else written.removeprefix("xn--").encode().decode("punycode"))
+        assert meant == (
+            written if meant.isascii() else written.removeprefix("xn--").encode().decode("punycode")
+        )
     assert domain(encoded) == encoded
 
 
@@ -244,7 +254,9 @@ class Clock:
         return self.now
 
 
-def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_that_succeeds() -> None:
+def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_that_succeeds() -> (
+    None
+):
     clock = Clock()
     breaker = CircuitBreaker(3, 1.0, 8.0, clock, lambda: 1.0)
     for _ in range(2):

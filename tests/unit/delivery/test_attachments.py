@@ -41,7 +41,9 @@ def mailed(snapshot: TicketsChanged, *pdfs: bytes) -> EmailMessage:
 def test_every_ticket_is_in_one_document_in_their_sequence(tickets: int, per: Per) -> None:
     snapshot = order(tickets)
     made = documents(snapshot, snapshot.tickets, per)
-    assert [page for paper in made for page in paper.pages] == list(document(snapshot, snapshot.tickets).pages)
+    assert [page for paper in made for page in paper.pages] == list(
+        document(snapshot, snapshot.tickets).pages
+    )
     is_each = per == "ticket" and tickets <= ATTACHMENTS_MAX
     assert len(made) == (tickets if is_each else 1)
 
@@ -49,7 +51,9 @@ def test_every_ticket_is_in_one_document_in_their_sequence(tickets: int, per: Pe
 def test_one_ticket_is_the_same_document_whatever_one_pdf_holds() -> None:
     """So a file that was rendered one way is found the other way."""
     snapshot = order(1)
-    assert documents(snapshot, snapshot.tickets, "order") == documents(snapshot, snapshot.tickets, "ticket")
+    assert documents(snapshot, snapshot.tickets, "order") == documents(
+        snapshot, snapshot.tickets, "ticket"
+    )
 
 
 def test_one_attachment_has_the_orders_name_and_several_have_numbers() -> None:

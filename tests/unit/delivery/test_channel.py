@@ -16,7 +16,9 @@ import pytest
 from services.delivery.sender.rules import SendVerdict, SmtpReply, judge
 from services.delivery.sender.smtp import OutgoingMail, SmtpChannel, SmtpServer
 
-PARCEL = OutgoingMail("tickets@example.org", "ada@example.org", "job-1", b"Subject: x\r\n\r\n.dot\r\nend\r\n")
+PARCEL = OutgoingMail(
+    "tickets@example.org", "ada@example.org", "job-1", b"Subject: x\r\n\r\n.dot\r\nend\r\n"
+)
 POLITE = {
     "greeting": "220 here",
     "EHLO": "250-here\r\n250-DSN\r\n250 SIZE 1000000",
@@ -102,7 +104,9 @@ class Scripted:
 
 def channel(where: SmtpServer, **bounds: float) -> SmtpChannel:
     given = {"timeout_s": 30.0, "deadline_s": 60.0, **bounds}
-    return SmtpChannel(where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2)
+    return SmtpChannel(
+        where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2
+    )
 
 
 def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -> None:
@@ -156,7 +160,9 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
     begun = time.monotonic()
     with ThreadPoolExecutor(len(STEPS)) as pool:
         answers = list(pool.map(ended, [step for step, _, _ in STEPS]))
-    assert [(it.stage, it.code, judge(it)) for it in answers] == [(stage, 0, verdict) for _, stage, verdict in STEPS]
+    assert [(it.stage, it.code, judge(it)) for it in answers] == [
+        (stage, 0, verdict) for _, stage, verdict in STEPS
+    ]
     assert time.monotonic() - begun < 60  # a silent server would stay silent for longer
 
 
@@ -166,10 +172,22 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
         ({"greeting": "554 no service"}, SmtpReply("connect", 554, "no service"), SendVerdict.AWAY),
         ({"greeting": "421 later"}, SmtpReply("connect", 421, "later"), SendVerdict.AWAY),
         ({"MAIL": "421 closing"}, SmtpReply("mail", 421, "closing"), SendVerdict.AWAY),
-        ({"MAIL": "530 login first"}, SmtpReply("mail", 530, "login first"), SendVerdict.NOT_OUR_LOGIN),
-        ({"RCPT": "450 4.2.0 greylisted"}, SmtpReply("rcpt", 450, "4.2.0 greylisted"), SendVerdict.RETRY),
+        (
+            {"MAIL": "530 login first"},
+            SmtpReply("mail", 530, "login first"),
+            SendVerdict.NOT_OUR_LOGIN,
+        ),
+        (
+            {"RCPT": "450 4.2.0 greylisted"},
+            SmtpReply("rcpt", 450, "4.2.0 greylisted"),
+            SendVerdict.RETRY,
+        ),
         ({"RCPT": "550 5.1.1 nobody"}, SmtpReply("rcpt", 550, "5.1.1 nobody"), SendVerdict.REFUSED),
-        ({"DATA": "554 no valid recipients"}, SmtpReply("data", 554, "no valid recipients"), SendVerdict.REFUSED),
+        (
+            {"DATA": "554 no valid recipients"},
+            SmtpReply("data", 554, "no valid recipients"),
+            SendVerdict.REFUSED,
+        ),
         ({".": "452 4.3.1 full"}, SmtpReply("end", 452, "4.3.1 full"), SendVerdict.RETRY),
     ],
 )
@@ -184,7 +202,9 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
         line.close()
 
 
-@pytest.mark.parametrize("half", ["2", "25", "250", "250 2.0.0 kep", "250-kept\r\n250", "yes\r\n", "+OK\r\n"])
+@pytest.mark.parametrize(
+    "half", ["2", "25", "250", "250 2.0.0 kep", "250-kept\r\n250", "yes\r\n", "+OK\r\n"]
+)
 def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
     with Scripted([{".": HALF + half}]) as server:
         answer = channel(server.where).send(PARCEL)
@@ -200,7 +220,9 @@ def test_a_server_that_is_not_there_is_away() -> None:
 
 def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
     with Scripted([{}]) as server:
-        where = SmtpServer("127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret")
+        where = SmtpServer(
+            "127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret"
+        )
         answer = channel(where).send(PARCEL)
     assert judge(answer) is SendVerdict.NOT_OUR_LOGIN
     assert not any("AUTH" in command for command in server.commands)
@@ -209,6 +231,8 @@ def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> Non
 def test_a_wrong_password_is_not_the_recipients_fault() -> None:
     script = {"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 wrong"}
     with Scripted([script]) as server:
-        answer = channel(SmtpServer("127.0.0.1", server.where.port, user="u", password="secret")).send(PARCEL)
+        answer = channel(
+            SmtpServer("127.0.0.1", server.where.port, user="u", password="secret")
+        ).send(PARCEL)
     assert (answer.stage, answer.code, judge(answer)) == ("login", 535, SendVerdict.NOT_OUR_LOGIN)
     assert "secret" not in str(answer)

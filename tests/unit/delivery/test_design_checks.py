@@ -32,16 +32,21 @@ def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "texts", lambda *of: islice(texts(*of), 1))
 
 
-def test_a_design_that_holds_ends_with_0_and_says_what_was_looked_at(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_design_that_holds_ends_with_0_and_says_what_was_looked_at(
+    stubline: Stubline, tmp_path: Path
+) -> None:
     made(tmp_path / "door", page=("</body>", f"{SAYS_ALL}</body>"), manifest=("", MORE_FIELDS))
     answer = stubline("check", "door", "--json")
     assert (answer.code, answer.json["findings"]) == (0, []), answer.out + answer.err
-    assert answer.json["pages"] == answer.json["codes"] == 7  # five kinds of texts, and two campaigns more
+    assert (
+        answer.json["pages"] == answer.json["codes"] == 7
+    )  # five kinds of texts, and two campaigns more
 
 
 PLACES = {"purchaser": 140, "order": 155, "status": 170}
 SAYS_ALL = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}</p>' + "".join(
-    f'<p class="holder" style="top:{top}mm" data-field="{name}"></p>' for name, top in PLACES.items()
+    f'<p class="holder" style="top:{top}mm" data-field="{name}"></p>'
+    for name, top in PLACES.items()
 )
 MORE_FIELDS = "".join(f'[fields.{name}]\nsample = "Some {name}"\n' for name in PLACES)
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what is wrong: how, where it is told, and a word of the remedy
@@ -64,7 +69,9 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what is wrong: how, wh
 
 @pytest.mark.usefixtures("only_usual")
 @pytest.mark.parametrize("what", FAULTS)
-def test_a_fault_is_one_line_that_names_file_line_and_remedy(what: str, tmp_path: Path, plates: Path) -> None:
+def test_a_fault_is_one_line_that_names_file_line_and_remedy(
+    what: str, tmp_path: Path, plates: Path
+) -> None:
     change, place, remedy = FAULTS[what]
     told = list(in_process("check", made(tmp_path / "door", **change), tmp_path, plates))
     faults = [it["text"] for it in told if it.get("kind") == "fault"]
@@ -74,7 +81,9 @@ def test_a_fault_is_one_line_that_names_file_line_and_remedy(what: str, tmp_path
     assert "\n" not in faults[0]
 
 
-def in_process(work: str, design: Design, folder: Path, plates: Path, **more: object) -> Iterator[dict[str, Any]]:
+def in_process(
+    work: str, design: Design, folder: Path, plates: Path, **more: object
+) -> Iterator[dict[str, Any]]:
     """What the process with ceilings would tell, and without them."""
     task = {
         "name": design.name,
@@ -119,7 +128,9 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.usefixtures("only_usual")
 @pytest.mark.parametrize("what", WARNINGS)
-def test_what_a_reader_will_mind_is_a_warning_and_no_fault(what: str, tmp_path: Path, plates: Path) -> None:
+def test_what_a_reader_will_mind_is_a_warning_and_no_fault(
+    what: str, tmp_path: Path, plates: Path
+) -> None:
     change, text = WARNINGS[what]
     found = findings(made(tmp_path / "door", **change), plates)
     assert not [it for it in found if it.kind == "fault"]
@@ -131,7 +142,9 @@ def test_a_heavy_file_is_a_warning(tmp_path: Path, plates: Path) -> None:
     picture = png(Image.frombytes("RGB", (200, 200), Random(4).randbytes(3 * 200 * 200)))
     style = "h1 { background: url(noise.png) }"
     found = findings(made(tmp_path / "door", style=style, files={"noise.png": picture}), plates)
-    assert any("a file of one ticket has 1" in it.text for it in found if it.kind == "warning"), found
+    assert any("a file of one ticket has 1" in it.text for it in found if it.kind == "warning"), (
+        found
+    )
 
 
 @pytest.mark.usefixtures("only_usual")
@@ -140,8 +153,12 @@ def test_a_folder_that_no_campaign_can_name_is_told(tmp_path: Path, plates: Path
     assert "no campaign can name it" in found[0].text
 
 
-def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_and_says_which(tmp_path: Path, plates: Path) -> None:
-    faults = [it.text for it in findings(rendering.made(tmp_path / "door"), plates) if it.kind == "fault"]
+def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_and_says_which(
+    tmp_path: Path, plates: Path
+) -> None:
+    faults = [
+        it.text for it in findings(rendering.made(tmp_path / "door"), plates) if it.kind == "fault"
+    ]
     assert len(faults) == 1
     assert faults[0].startswith(
         "door/page.html:11: with a campaign whose name has 200 characters a scanner does not read"
@@ -160,7 +177,9 @@ def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
     monkeypatch.setattr(DesignProof, "printed", other)
     faults = [it.text for it in findings(made(tmp_path / "door"), plates) if it.kind == "fault"]
     looks, reads = faults
-    assert looks.startswith("door/page.html:10: field `holder`: stamped with the manifest's samples it differs")
+    assert looks.startswith(
+        "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
+    )
     assert reads.startswith(
         "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's page (`"
     )
@@ -212,19 +231,25 @@ def test_a_design_that_eats_everything_is_a_fault_that_names_it(
 @pytest.mark.slow
 @pytest.mark.feature("SF-053", "SF-054")
 @pytest.mark.parametrize("name", builtin_names())
-def test_a_built_in_design_has_neither_faults_nor_warnings_in_any_size_and_language(name: str, plates: Path) -> None:
+def test_a_built_in_design_has_neither_faults_nor_warnings_in_any_size_and_language(
+    name: str, plates: Path
+) -> None:
     check = DesignCheck(PlateCache(plates), lambda _: None)
     assert list(check.run(builtin(name), chosen(builtin(name), None, None))) == []
     assert check.pages == check.codes > 0
 
 
-def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(tmp_path: Path, plates: Path) -> None:
+def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(
+    tmp_path: Path, plates: Path
+) -> None:
     design = made(tmp_path / "door")
     proof = DesignProof(chosen(design, None, None)[0], samples.facts(design), PlateCache(plates))
     code, texts = samples.payload(), samples.usual(design)
     whole = pictures.raster(proof.whole(texts, code).pdf, 150)
     same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), whole, 150)
-    other = pictures.compare(pictures.raster(proof.printed(texts | {"holder": "Ada Lovelac"}, code), 150), whole, 150)
+    other = pictures.compare(
+        pictures.raster(proof.printed(texts | {"holder": "Ada Lovelac"}, code), 150), whole, 150
+    )
     assert same.pixels == 0
     assert other.pixels > 10
     assert other.box is not None

@@ -35,7 +35,9 @@ def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
     assert DesignLibrary((tmp_path / "designs",)).choose("door-pass-a4").design == ours
 
 
-def test_it_tells_the_next_steps_and_where_senders_must_look(stubline: Stubline, tmp_path: Path) -> None:
+def test_it_tells_the_next_steps_and_where_senders_must_look(
+    stubline: Stubline, tmp_path: Path
+) -> None:
     said = stubline("new", "door-pass").out
     for step in (
         "stubline design preview door-pass --watch",
@@ -50,10 +52,29 @@ def test_it_is_made_where_senders_look_if_that_is_set(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "ours"))
-    assert stubline("new", "door-pass", "--json").json["folder"] == str(tmp_path / "ours" / "door-pass")
+    assert stubline("new", "door-pass", "--json").json["folder"] == str(
+        tmp_path / "ours" / "door-pass"
+    )
 
 
-HOSTILE = ["../x", "/etc/x", "x/y", "x\\y", "", ".", "..", ".x", "-x", "X", "x y", "x\n", "x\0", "ü", "x" * 65, "plain"]
+HOSTILE = [
+    "../x",
+    "/etc/x",
+    "x/y",
+    "x\\y",
+    "",
+    ".",
+    "..",
+    ".x",
+    "-x",
+    "X",
+    "x y",
+    "x\n",
+    "x\0",
+    "ü",
+    "x" * 65,
+    "plain",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -66,7 +87,9 @@ def test_a_name_that_is_none_makes_nothing_anywhere(name: str, tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_path_for_a_name_ends_with_1_and_says_what_a_name_is(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_path_for_a_name_ends_with_1_and_says_what_a_name_is(
+    stubline: Stubline, tmp_path: Path
+) -> None:
     answer = stubline("new", "../x")
     assert answer.code == 1
     assert "small letters, digits and hyphens" in answer.err
@@ -110,8 +133,14 @@ def test_the_list_has_what_is_built_in_and_what_is_ones_own(
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "ours"))
     rows = {row["name"]: row for row in stubline("list", "--json").json}
     assert rows.keys() == {*builtin_names(), "door", "broken", "Not A Name"}
-    assert (rows["raffle-entry"]["from"], rows["raffle-entry"]["sizes"]) == ("built in", ["a5", "a4", "phone"])
-    assert (rows["door"]["title"], rows["door"]["from"]) == ("Test", str(tmp_path / "ours" / "door"))
+    assert (rows["raffle-entry"]["from"], rows["raffle-entry"]["sizes"]) == (
+        "built in",
+        ["a5", "a4", "phone"],
+    )
+    assert (rows["door"]["title"], rows["door"]["from"]) == (
+        "Test",
+        str(tmp_path / "ours" / "door"),
+    )
     assert rows["event-ticket"]["title"] == "Test"  # one's own stands before a built-in one
     assert "broken/design.toml:2" in rows["broken"]["title"]
     assert "no campaign can name it" in rows["Not A Name"]["title"]
@@ -125,7 +154,10 @@ def test_a_preview_has_both_ways_and_what_differs(stubline: Stubline, tmp_path: 
     before = made(tmp_path / "door").digest
     assert stubline("preview", "door").code == 0
     out = tmp_path / "door" / "preview"
-    names = {f"a5-en-{name}" for name in ("stamped.pdf", "stamped.png", "whole.pdf", "whole.png", "both.png")}
+    names = {
+        f"a5-en-{name}"
+        for name in ("stamped.pdf", "stamped.png", "whole.pdf", "whole.png", "both.png")
+    }
     assert {path.name for path in out.iterdir()} == names
     for name in ("stamped", "whole"):
         assert len(pypdfium2.PdfDocument(out / f"a5-en-{name}.pdf")) == 1
@@ -143,13 +175,17 @@ def test_pictures_are_never_made_part_of_the_design(stubline: Stubline, tmp_path
 
 
 @pytest.mark.slow
-def test_a_preview_of_a_built_in_design_leaves_the_installation_alone(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_preview_of_a_built_in_design_leaves_the_installation_alone(
+    stubline: Stubline, tmp_path: Path
+) -> None:
     assert stubline("preview", "event-ticket", "--size", "phone").code == 0
     assert (tmp_path / "event-ticket-preview" / "phone-en-stamped.png").is_file()
     assert stubline("preview", "event-ticket", "--watch").code == 2
 
 
-def test_a_preview_of_what_cannot_be_printed_ends_with_1(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_preview_of_what_cannot_be_printed_ends_with_1(
+    stubline: Stubline, tmp_path: Path
+) -> None:
     made(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
     answer = stubline("preview", "door")
     assert answer.code == 1
@@ -218,12 +254,19 @@ def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, pl
     assert all(figure.bytes > 1_000 for figure in figures.values())
 
 
-def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(tmp_path: Path, plates: Path) -> None:
+def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
+    tmp_path: Path, plates: Path
+) -> None:
     design = made(tmp_path / "door")
     bench = DesignBench(chosen(design, None, None)[0], PlateCache(plates), pile=3)
     stamped, whole = bench._stamped_pile(0), bench._laid_out_pile(0)
     for page in range(3):
-        assert pictures.compare(pictures.raster(stamped, 150, page), pictures.raster(whole, 150, page), 150).pixels == 0
+        assert (
+            pictures.compare(
+                pictures.raster(stamped, 150, page), pictures.raster(whole, 150, page), 150
+            ).pixels
+            == 0
+        )
 
 
 @pytest.mark.slow

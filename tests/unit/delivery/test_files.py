@@ -20,7 +20,12 @@ from hypothesis.strategies import binary
 from services.delivery import blob_store as module
 from services.delivery.blob_store import PART_AGE_S, BlobStore, default_folder, name_of
 from services.delivery.breaker import CircuitBreaker
-from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesUrlUnusable
+from services.delivery.errors import (
+    BlobStoreUnavailable,
+    FileDamaged,
+    FileMissing,
+    FilesUrlUnusable,
+)
 
 CONTENT = b"%PDF-1.7 a ticket"
 SHA256 = hashlib.sha256(CONTENT).digest()
@@ -40,7 +45,11 @@ class Store:
 
     def names(self) -> list[str]:
         if self._folder is not None:
-            return sorted(str(path.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file())
+            return sorted(
+                str(path.relative_to(self._folder))
+                for path in self._folder.rglob("*")
+                if path.is_file()
+            )
         return sorted(name.removeprefix(f"{self._root}/") for name in self._system.find(self._root))
 
     def replace(self, sha256: bytes, content: bytes) -> None:
@@ -50,7 +59,11 @@ class Store:
 @pytest.fixture(params=["plain path", "file://", "memory://"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     folder = tmp_path / "state" / "files"
-    urls = {"plain path": str(folder), "file://": folder.as_uri(), "memory://": f"memory://{tmp_path.name}/files"}
+    urls = {
+        "plain path": str(folder),
+        "file://": folder.as_uri(),
+        "memory://": f"memory://{tmp_path.name}/files",
+    }
     yield Store(urls[request.param], None if request.param == "memory://" else folder)
     fsspec.filesystem("memory").store.clear()
 
@@ -108,7 +121,9 @@ def test_many_that_put_the_same_at_once_leave_one_whole_file(store: Store) -> No
     assert store.files.get(hashlib.sha256(content).digest()) == content
 
 
-@pytest.mark.parametrize("name", [b"", b"\x00" * 31, b"../../../../etc/passwd", b"x" * 64, SHA256 + b"/"])
+@pytest.mark.parametrize(
+    "name", [b"", b"\x00" * 31, b"../../../../etc/passwd", b"x" * 64, SHA256 + b"/"]
+)
 def test_only_a_hash_is_a_name(store: Store, name: bytes) -> None:
     for act in (store.files.get, store.files.delete):
         with pytest.raises(ValueError, match="SHA-256"):
@@ -140,7 +155,11 @@ def test_nobody_else_may_read_a_file(folder: Path) -> None:
     finally:
         os.umask(before)
     place = folder / name_of(SHA256)
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, place.parent, place)] == [0o700, 0o700, 0o600]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, place.parent, place)] == [
+        0o700,
+        0o700,
+        0o600,
+    ]
 
 
 def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +178,9 @@ def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.Monke
     assert files.get(SHA256) == CONTENT
 
 
-def test_a_disk_that_is_full_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = BlobStore(str(folder))
 
     def full(_handle: int) -> None:
@@ -177,7 +198,9 @@ def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
     place = folder / name_of(SHA256)
     (left := place.with_name(f".{place.name}.1a2b3c4d")).write_bytes(CONTENT[:5])
     (others := place.with_name(f".{'0' * 62}.pdf.1a2b3c4d")).write_bytes(b"")
-    (young := place.with_name(f".{place.name}.5e6f7a8b")).write_bytes(CONTENT[:5])  # another sender's, at work
+    (young := place.with_name(f".{place.name}.5e6f7a8b")).write_bytes(
+        CONTENT[:5]
+    )  # another sender's, at work
     long_ago = time.time() - 2 * PART_AGE_S
     for path in (left, others):
         os.utime(path, (long_ago, long_ago))
@@ -220,7 +243,11 @@ def test_a_link_to_elsewhere_is_replaced_and_not_followed(folder: Path, tmp_path
     place.parent.mkdir()
     place.symlink_to(victim)
     files.put(CONTENT)
-    assert (files.get(SHA256), victim.read_bytes(), place.is_symlink()) == (CONTENT, b"theirs", False)
+    assert (files.get(SHA256), victim.read_bytes(), place.is_symlink()) == (
+        CONTENT,
+        b"theirs",
+        False,
+    )
 
 
 # A store that is away.
@@ -242,18 +269,26 @@ class Hanging(AsyncFileSystem):  # type: ignore[misc]  # fsspec ships no types
         await asyncio.sleep(3_600)
 
 
-def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fsspec.register_implementation("hanging", Hanging, clobber=True)
     monkeypatch.setattr(module, "ANSWER_S_MAX", 0.2)
     files = BlobStore("hanging://bucket", tireless())
     begun = time.monotonic()
-    for ask in (lambda: files.get(SHA256), lambda: files.put(CONTENT), lambda: files.delete(SHA256)):
+    for ask in (
+        lambda: files.get(SHA256),
+        lambda: files.put(CONTENT),
+        lambda: files.delete(SHA256),
+    ):
         with pytest.raises(BlobStoreUnavailable, match="Timeout"):
             ask()
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
-def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_asked_again(folder: Path) -> None:
+def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_asked_again(
+    folder: Path,
+) -> None:
     now = 0.0
     files = BlobStore(str(folder), CircuitBreaker(1, 1.0, 60.0, lambda: now, lambda: 1.0))
     away = folder.rename(folder.with_name("away"))
@@ -272,7 +307,11 @@ def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_aske
     assert files.get(SHA256) == CONTENT
     folder.rename(away)
     folder.write_text("in its place")
-    for second, is_left_alone in ((20.0, False), (20.9, True), (21.1, False)):  # its rests begin anew
+    for second, is_left_alone in (
+        (20.0, False),
+        (20.9, True),
+        (21.1, False),
+    ):  # its rests begin anew
         now = second
         with pytest.raises(BlobStoreUnavailable) as told:
             files.get(SHA256)
@@ -312,7 +351,9 @@ def test_an_address_may_hold_blanks(tmp_path: Path) -> None:
     assert (tmp_path / "my files" / name_of(files.put(CONTENT))).exists()
 
 
-@pytest.mark.parametrize(("told", "root"), [("/var/state", "/var/state"), ("", "HOME"), ("relative", "HOME")])
+@pytest.mark.parametrize(
+    ("told", "root"), [("/var/state", "/var/state"), ("", "HOME"), ("relative", "HOME")]
+)
 def test_without_an_address_it_is_this_users_own_folder(
     told: str, root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -9,7 +9,16 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery.rules import DeliveryOrder, Job, ReplayedJob, SnapshotVerdict, Told, changed_jobs, file, judge
+from services.delivery.rules import (
+    DeliveryOrder,
+    Job,
+    ReplayedJob,
+    SnapshotVerdict,
+    Told,
+    changed_jobs,
+    file,
+    judge,
+)
 from tests.support.deliveries import decided, issued, ticket_id
 
 ORDER = "shop:1"
@@ -22,7 +31,9 @@ def histories(draw: st.DrawFn) -> list[Told]:
     """What both writers said of one order, in the sequence in which they said it. A ticket, once issued, stays."""
     told: list[Told] = []
     tickets: list[str] = []
-    for sequence, change in enumerate(draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1):
+    for sequence, change in enumerate(
+        draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1
+    ):
         if change % 3 == 0 or not tickets:
             tickets = [*tickets, *["Active"] * (1 + change % 2)]
         else:
@@ -38,7 +49,9 @@ arrivals = histories().flatmap(
     lambda told: st.tuples(
         st.just(told),
         st.permutations(told),
-        st.lists(st.sampled_from(told), max_size=6).flatmap(lambda more: st.permutations([*told, *more])),
+        st.lists(st.sampled_from(told), max_size=6).flatmap(
+            lambda more: st.permutations([*told, *more])
+        ),
     )
 )
 
@@ -55,24 +68,40 @@ def one_by_one(told: Sequence[Told]) -> DeliveryOrder:
 
 
 def filings(order: DeliveryOrder) -> Counter[UUID]:
-    return Counter(ticket for job in order.jobs if job.kind == "initial" for ticket in job.ticket_ids)
+    return Counter(
+        ticket for job in order.jobs if job.kind == "initial" for ticket in job.ticket_ids
+    )
 
 
 def due(order: DeliveryOrder) -> set[UUID]:
     """What senders would send, all in all."""
-    return {ticket for job in order.jobs if job.state == "due" for ticket in job.ticket_ids & order.active}
+    return {
+        ticket
+        for job in order.jobs
+        if job.state == "due"
+        for ticket in job.ticket_ids & order.active
+    }
 
 
 @given(arrivals, st.integers(1, 4))
-def test_each_active_ticket_is_in_exactly_one_initial_job(arrived: tuple[Sequence[Told], ...], size: int) -> None:
+def test_each_active_ticket_is_in_exactly_one_initial_job(
+    arrived: tuple[Sequence[Told], ...], size: int
+) -> None:
     for told in arrived:
-        for order in (one_by_one(told), lived([told[at : at + size] for at in range(0, len(told), size)])):
-            assert {count for ticket, count in filings(order).items() if ticket in order.active} <= {1}
+        for order in (
+            one_by_one(told),
+            lived([told[at : at + size] for at in range(0, len(told), size)]),
+        ):
+            assert {
+                count for ticket, count in filings(order).items() if ticket in order.active
+            } <= {1}
             assert order.active <= filings(order).keys()
 
 
 @given(arrivals)
-def test_the_same_facts_in_any_order_make_the_same_tickets_due(arrived: tuple[Sequence[Told], ...]) -> None:
+def test_the_same_facts_in_any_order_make_the_same_tickets_due(
+    arrived: tuple[Sequence[Told], ...],
+) -> None:
     ends = [one_by_one(told) for told in arrived]
     assert len({(frozenset(due(end)), end.active, end.decision) for end in ends}) == 1
     holds = {frozenset(job.is_held for job in end.jobs if job.state == "due") for end in ends}
@@ -97,8 +126,13 @@ def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: lis
 
 
 def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
-    jobs = [Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids) for j, s in zip(order.jobs, states, strict=True)]  # type: ignore[arg-type]  # a test writes states as text
-    return DeliveryOrder(order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs))
+    jobs = [
+        Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids)
+        for j, s in zip(order.jobs, states, strict=True)
+    ]  # type: ignore[arg-type]  # a test writes states as text
+    return DeliveryOrder(
+        order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs)
+    )
 
 
 def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
@@ -118,7 +152,9 @@ def test_a_ticket_that_was_sent_is_not_filed_again_when_it_is_cancelled_and_rest
 
 
 def test_a_ticket_more_is_a_job_of_its_own() -> None:
-    order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active"), issued(ORDER, 2, "Active", "Active")])
+    order = one_by_one(
+        [decided(ORDER, 1), issued(ORDER, 1, "Active"), issued(ORDER, 2, "Active", "Active")]
+    )
     assert [job.ticket_ids for job in order.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
 
 
@@ -126,7 +162,14 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
     """As the sender leaves it: the mail went without ticket 2, which then stands in no job."""
     order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")])
     job = order.jobs[0]
-    gone = Job(job.job_id, ORDER, "initial", "sent", is_held=False, ticket_ids=frozenset({ticket_id(ORDER, 1)}))
+    gone = Job(
+        job.job_id,
+        ORDER,
+        "initial",
+        "sent",
+        is_held=False,
+        ticket_ids=frozenset({ticket_id(ORDER, 1)}),
+    )
     left = DeliveryOrder(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
     again = file(left)
     assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
@@ -153,5 +196,7 @@ def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
 def test_positions_of_the_two_writers_are_never_compared() -> None:
     found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)})
     assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.APPLIED]
-    older = judge([issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders)
+    older = judge(
+        [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
+    )
     assert older.verdicts == [SnapshotVerdict.OLDER, SnapshotVerdict.APPLIED]

@@ -18,7 +18,14 @@ from schemas.orders import Person
 from services.delivery.documents import document, plain
 from services.delivery.errors import MailUnsound
 from services.delivery.sender import headers
-from services.delivery.sender.mail import SenderIdentity, bodies, body, compose, named_files, subject
+from services.delivery.sender.mail import (
+    SenderIdentity,
+    bodies,
+    body,
+    compose,
+    named_files,
+    subject,
+)
 from services.delivery.sender.readback import ExpectedMail, check
 from tests.support.deliveries import issued
 
@@ -47,10 +54,16 @@ NAMES = st.one_of(
 )
 
 
-def composed(buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727") -> bytes:
-    snapshot = issued("shop:727", 1, "Active", buyer=Person.model_construct(name=buyer, email="ada@example.org"))
+def composed(
+    buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727"
+) -> bytes:
+    snapshot = issued(
+        "shop:727", 1, "Active", buyer=Person.model_construct(name=buyer, email="ada@example.org")
+    )
     [draw] = snapshot.campaigns
-    hostile = snapshot.model_copy(update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)})
+    hostile = snapshot.model_copy(
+        update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)}
+    )
     return compose(
         document(hostile, hostile.tickets),
         [b"%PDF a", b"%PDF b"],
@@ -70,7 +83,9 @@ def squeezed(text: str) -> str:
 
 @given(NAMES, NAMES, NAMES, NAMES)
 @example(*[HOSTILE[0]] * 4)
-def test_no_text_writes_a_header_an_address_or_a_part(buyer: str, campaign: str, sender: str, number: str) -> None:
+def test_no_text_writes_a_header_an_address_or_a_part(
+    buyer: str, campaign: str, sender: str, number: str
+) -> None:
     mail = composed(buyer, campaign, sender, number)
     parsed = BytesParser(EmailMessage, policy=policy.default).parsebytes(mail)
     assert parsed.keys() == HEADERS
@@ -85,7 +100,9 @@ def test_no_text_writes_a_header_an_address_or_a_part(buyer: str, campaign: str,
     ):
         [only] = parsed[name].addresses
         assert (squeezed(only.display_name), only.addr_spec) == (squeezed(shown), address)
-    assert all(len(line) <= 78 and line.isascii() for line in mail.partition(b"\r\n\r\n")[0].split(b"\r\n"))
+    assert all(
+        len(line) <= 78 and line.isascii() for line in mail.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    )
 
 
 @given(NAMES)
@@ -113,10 +130,16 @@ def test_a_subject_reads_as_it_was_meant(text: str) -> None:
 def test_what_is_written_is_what_is_read_back(text: str) -> None:
     """Of any text a writer and a reader that share no code make the same: no innocent mail becomes a letter."""
     meant = plain(text, 100)
-    head = [("To", headers.mailbox(meant, "ada@example.org")), ("Subject", headers.unstructured(meant))]
+    head = [
+        ("To", headers.mailbox(meant, "ada@example.org")),
+        ("Subject", headers.unstructured(meant)),
+    ]
     texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
     mail = headers.block(head) + body(texts, files, boundary="=_x")
-    check(mail, ExpectedMail(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files))
+    check(
+        mail,
+        ExpectedMail(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files),
+    )
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -127,10 +150,16 @@ def test_an_encoded_word_is_shown_as_it_stands(name: str) -> None:
 
 
 def test_words_without_need_are_not_encoded() -> None:
-    mail = composed('Ada "Countess" Lovelace', "A long but plain name of a campaign, which is folded between its words")
+    mail = composed(
+        'Ada "Countess" Lovelace',
+        "A long but plain name of a campaign, which is folded between its words",
+    )
     head = mail.partition(b"\r\n\r\n")[0].decode("ascii")
     assert 'To: "Ada \\"Countess\\" Lovelace" <ada@example.org>\r\n' in head
-    assert "Subject: Your ticket: A long but plain name of a campaign, which is folded\r\n between its words" in head
+    assert (
+        "Subject: Your ticket: A long but plain name of a campaign, which is folded\r\n between its words"
+        in head
+    )
 
 
 @pytest.mark.parametrize("value", ["a\r\nBcc: x", "a\nb", "a\rb", "a\0b", "é", "a\r\n\r\n b"])

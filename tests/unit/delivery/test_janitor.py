@@ -27,7 +27,9 @@ def no_register() -> FileIndex:
     pytest.fail("the database is not asked")
 
 
-def test_unused_plates_go_once_an_hour_and_a_folder_that_is_away_stops_nobody(tmp_path: Path) -> None:
+def test_unused_plates_go_once_an_hour_and_a_folder_that_is_away_stops_nobody(
+    tmp_path: Path,
+) -> None:
     told, now, asked = Told(), [0.0], list[float]()
 
     def purge() -> Iterator[int]:

@@ -49,10 +49,13 @@ def plates(tmp_path: Path) -> list[str]:
     return [path.stem for path in (tmp_path / "plates").glob("*.plate")]
 
 
-def test_a_design_that_cannot_be_printed_is_told_with_campaign_file_and_line(ours: Ours, tmp_path: Path) -> None:
+def test_a_design_that_cannot_be_printed_is_told_with_campaign_file_and_line(
+    ours: Ours, tmp_path: Path
+) -> None:
     ours(style=".holder { opacity: 0.5 }")
     with pytest.raises(
-        DesignUnusable, match=r"^delivery-design-unusable: campaign spring: door/page.html:10: field `holder`"
+        DesignUnusable,
+        match=r"^delivery-design-unusable: campaign spring: door/page.html:10: field `holder`",
     ):
         preflight.campaign(CONTENT)
     assert plates(tmp_path) == []
@@ -66,7 +69,9 @@ def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     assert explained(refused.value)[1] is ExitCode.UNKNOWN
 
 
-def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: Ours, tmp_path: Path) -> None:
+def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
+    ours: Ours, tmp_path: Path
+) -> None:
     """The very plate that a sender asks for when the first ticket of the campaign comes."""
     ours()
     preflight.campaign(CONTENT)
@@ -79,9 +84,13 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(ours: 
     assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
 
 
-def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(ours: Ours, tmp_path: Path) -> None:
+def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(
+    ours: Ours, tmp_path: Path
+) -> None:
     ours(manifest=('languages = ["en"]', 'languages = ["en", "pt"]'))
-    with pytest.raises(DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. ") as refused:
+    with pytest.raises(
+        DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. "
+    ) as refused:
         preflight.campaign({**CONTENT, "language": "it"})
     assert explained(refused.value)[1] is ExitCode.UNKNOWN
     assert plates(tmp_path) == []
@@ -111,12 +120,18 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
         }
     )
     told = CampaignSnapshot.model_validate({"version": 1, **definition.said()})
-    assert (told.campaign_id, told.starts_on, told.starts_at) == ("spring", date(2027, 3, 6), "19:30")
+    assert (told.campaign_id, told.starts_on, told.starts_at) == (
+        "spring",
+        date(2027, 3, 6),
+        "19:30",
+    )
     assert definition.said().keys() == CampaignSnapshot.model_fields.keys() - {"version"}
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
-def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
     with pytest.raises(PlatesFolderUnusable):
         printer.shelf(read(DeliverySettings))
@@ -134,17 +149,22 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(ours: Ours, tmp_path: Path) -> None:
+def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(
+    ours: Ours, tmp_path: Path
+) -> None:
     """Stamped, looked at and scanned before a ticket is."""
     ours(style=".code { background: #000 }")
     with pytest.raises(
-        DesignUnusable, match=r"campaign spring: door/page.html:11: .* a scanner does not read the code"
+        DesignUnusable,
+        match=r"campaign spring: door/page.html:11: .* a scanner does not read the code",
     ):
         preflight.campaign(CONTENT)
     assert plates(tmp_path) == []
 
 
-def test_what_was_proven_once_is_not_proven_again(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_proven_once_is_not_proven_again(
+    ours: Ours, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours()
     preflight.campaign(CONTENT)
     monkeypatch.setattr(preflight, "asked", None)  # would be called

@@ -19,7 +19,14 @@ from PIL import Image, ImageOps
 from services.delivery.printing import qr
 from services.delivery.printing.qr import ALPHABET, MASK, QrStencil, drawn, path, stencil, svg_path
 
-FORMS = [(1, 0), (2, 5), (35, MASK), (35, 7), (36, 1), (47, 6)]  # length and mask; of versions 1, 2 and 3
+FORMS = [
+    (1, 0),
+    (2, 5),
+    (35, MASK),
+    (35, 7),
+    (36, 1),
+    (47, 6),
+]  # length and mask; of versions 1, 2 and 3
 BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 RECTANGLE = re.compile(rb"(\d+) (\d+) (\d+) 1 re\n")
 SVG_RECTANGLE = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
@@ -49,8 +56,12 @@ def sides() -> st.SearchStrategy[tuple[int, int]]:
 
 
 def picture(matrix: int, side: int, pixels: int) -> Image.Image:
-    plain = Image.frombytes("L", (side, side), bytes(255 * (1 - bit) for row in rows(matrix, side) for bit in row))
-    return ImageOps.expand(plain, 4, 255).resize((pixels * (side + 8),) * 2, Image.Resampling.NEAREST)
+    plain = Image.frombytes(
+        "L", (side, side), bytes(255 * (1 - bit) for row in rows(matrix, side) for bit in row)
+    )
+    return ImageOps.expand(plain, 4, 255).resize(
+        (pixels * (side + 8),) * 2, Image.Resampling.NEAREST
+    )
 
 
 def covered(rectangles: list[tuple[int, int, int]], side: int) -> list[list[int]]:
@@ -81,7 +92,13 @@ def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataO
     payload = data.draw(st.text(ALPHABET, min_size=length, max_size=length))
     quick = made(length, mask=mask)
     code = segno.make(
-        payload, mode="alphanumeric", error="m", version=quick.version, mask=mask, micro=False, boost_error=False
+        payload,
+        mode="alphanumeric",
+        error="m",
+        version=quick.version,
+        mask=mask,
+        micro=False,
+        boost_error=False,
     )
     assert rows(quick.matrix(payload), quick.side) == segnos(code)
 
@@ -102,7 +119,9 @@ def test_two_hundred_codes_are_read_at_two_and_at_three_pixels_a_module() -> Non
     for payload in (ticket(chance) for _ in range(200)):
         matrix = made(35).matrix(payload)
         for pixels in (2, 3):
-            assert [found.text for found in zxingcpp.read_barcodes(picture(matrix, 25, pixels))] == [payload]
+            assert [
+                found.text for found in zxingcpp.read_barcodes(picture(matrix, 25, pixels))
+            ] == [payload]
 
 
 @given(st.text().filter(lambda payload: len(payload) != 35))
@@ -113,16 +132,23 @@ def test_a_payload_of_another_length_is_refused_and_both_lengths_named(payload: 
 
 @pytest.mark.parametrize("length", [1, 2, 35, 36])
 @given(data=st.data())
-def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(length: int, data: st.DataObject) -> None:
+def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(
+    length: int, data: st.DataObject
+) -> None:
     at = data.draw(st.integers(0, length - 1))
     wrong = data.draw(st.characters().filter(lambda character: character not in ALPHABET))
     payload = "7" * at + wrong + "7" * (length - at - 1)
     with pytest.raises(ValueError) as refused:
         made(length).matrix(payload)
-    assert str(refused.value) == f"character {at + 1}, {wrong!r}, is outside QR's alphanumeric alphabet"
+    assert (
+        str(refused.value)
+        == f"character {at + 1}, {wrong!r}, is outside QR's alphanumeric alphabet"
+    )
 
 
-@pytest.mark.parametrize(("length", "named"), [(0, "not 0"), (-1, "not -1"), (91, "version 5"), (9_999, "too large")])
+@pytest.mark.parametrize(
+    ("length", "named"), [(0, "not 0"), (-1, "not -1"), (91, "version 5"), (9_999, "too large")]
+)
 def test_a_stencil_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         stencil(length)
@@ -162,7 +188,9 @@ def test_changed_bytes_are_refused(data: st.DataObject) -> None:
 
 
 @given(data=st.data(), more=st.binary(min_size=1, max_size=200))
-def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(data: st.DataObject, more: bytes) -> None:
+def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(
+    data: st.DataObject, more: bytes
+) -> None:
     written = made(2).to_bytes()
     for changed in (written[: data.draw(st.integers(0, len(written) - 1))], written + more):
         with pytest.raises(ValueError):
@@ -201,7 +229,9 @@ def test_both_paths_have_the_same_rectangles_in_the_same_order(code: tuple[int, 
 
 
 @given(sides())
-def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_them(code: tuple[int, int]) -> None:
+def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_them(
+    code: tuple[int, int],
+) -> None:
     side = code[1]
     found = of_pdf(path(*code))
     for (x, y, width), after in pairwise(found):
@@ -222,7 +252,14 @@ def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", ["7", "stubline:" + "a" * 26, "STUBLINE:" + "A" * 27, "https://tickets.example/é/1", "0123456789" * 30]
+    "payload",
+    [
+        "7",
+        "stubline:" + "a" * 26,
+        "STUBLINE:" + "A" * 27,
+        "https://tickets.example/é/1",
+        "0123456789" * 30,
+    ],
 )
 def test_any_other_payload_is_drawn_by_segno_and_read(payload: str) -> None:
     matrix, side = drawn(payload, made(35))

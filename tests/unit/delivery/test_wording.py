@@ -26,7 +26,9 @@ SAID = {  # when, issued, status, position; title and subject of the file
 
 def said(language: str, *statuses: str) -> TicketsChanged:
     campaign = DRAW.model_copy(update={"language": language})
-    return issued("shop:727", 1, *(statuses or ("Active", "Won"))).model_copy(update={"campaigns": (campaign,)})
+    return issued("shop:727", 1, *(statuses or ("Active", "Won"))).model_copy(
+        update={"campaigns": (campaign,)}
+    )
 
 
 def as_asked(_design: str, asked: str) -> str:
@@ -40,7 +42,12 @@ def test_a_document_is_in_its_campaigns_language(language: str) -> None:
     made = document(snapshot, snapshot.tickets, as_asked)
     page = made.pages[0]
     assert page.when == f"{when} (Europe/Dublin)"
-    assert (page.issued, page.status, page.position, page.language) == (day, status, position, language)
+    assert (page.issued, page.status, page.position, page.language) == (
+        day,
+        status,
+        position,
+        language,
+    )
     assert (made.title, made.subject) == (f"Spring Draw{title}", subject)
 
 
@@ -63,14 +70,22 @@ def test_a_language_that_we_have_no_words_of_has_its_own_dates_and_english_words
         ("no-such-thing-at-all", "6. mars 2027", "Active"),
     ],
 )
-def test_dates_go_by_the_country_and_words_by_the_language(language: str, day: str, status: str) -> None:
+def test_dates_go_by_the_country_and_words_by_the_language(
+    language: str, day: str, status: str
+) -> None:
     assert wording.day(date(2027, 3, 6), language) == day
     assert wording.words(language).status["Active"] == status
 
 
 def test_a_time_is_told_as_the_country_tells_it_and_what_is_none_as_it_was_said() -> None:
-    assert wording.moment(date(2027, 3, 6), "19:30", "UTC", "fi") == "lauantai 6. maaliskuuta 2027 19.30 (UTC)"
-    assert wording.moment(date(2027, 3, 6), "at dusk", "UTC", "de") == "Samstag, 6. März 2027, at dusk (UTC)"
+    assert (
+        wording.moment(date(2027, 3, 6), "19:30", "UTC", "fi")
+        == "lauantai 6. maaliskuuta 2027 19.30 (UTC)"
+    )
+    assert (
+        wording.moment(date(2027, 3, 6), "at dusk", "UTC", "de")
+        == "Samstag, 6. März 2027, at dusk (UTC)"
+    )
     assert wording.moment(date(2027, 3, 6), None, "UTC", "de") == "Samstag, 6. März 2027"
 
 
@@ -80,7 +95,10 @@ def test_a_snapshot_of_the_last_release_reads_and_prints_as_it_did() -> None:
     assert old["campaigns"][0].pop("language") == ""
     read = TicketsChanged.model_validate(old)
     page = document(read, read.tickets).pages[0]
-    assert (page.when, page.issued) == ("Saturday, 6 March 2027, 19:30 (Europe/Dublin)", "21 November 2026")
+    assert (page.when, page.issued) == (
+        "Saturday, 6 March 2027, 19:30 (Europe/Dublin)",
+        "21 November 2026",
+    )
     assert page.status == "Active"
 
 
@@ -88,23 +106,36 @@ def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts(
     snapshot = said("fr")
     autumn = DRAW.model_copy(update={"campaign_id": "autumn", "name": "Herbst", "language": "de"})
     tickets = [it.model_copy(update={"campaign_id": name}) for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)]  # fmt: skip
-    made = document(snapshot.model_copy(update={"campaigns": (*snapshot.campaigns, autumn)}), tickets, as_asked)
-    assert [(page.language, page.position) for page in made.pages] == [("de", "1 von 2"), ("fr", "2 sur 2")]
+    made = document(
+        snapshot.model_copy(update={"campaigns": (*snapshot.campaigns, autumn)}), tickets, as_asked
+    )
+    assert [(page.language, page.position) for page in made.pages] == [
+        ("de", "1 von 2"),
+        ("fr", "2 sur 2"),
+    ]
     assert made.title == "Herbst, Spring Draw: Bestellung 727"
 
 
 def test_the_built_in_designs_and_our_words_have_the_same_languages() -> None:
     for name in builtin_names():
         assert set(builtin(name).manifest.languages) == wording.OURS.keys()
-    assert all(words.status.keys() == set(get_args(TicketStatus)) for words in wording.OURS.values())
+    assert all(
+        words.status.keys() == set(get_args(TicketStatus)) for words in wording.OURS.values()
+    )
 
 
 @pytest.mark.parametrize("name", builtin_names())
 def test_samples_say_what_tickets_say(name: str) -> None:
     design = builtin(name)
-    assert {key: samples.usual(design)[key] for key in samples.written("en")} == samples.written("en")
+    assert {key: samples.usual(design)[key] for key in samples.written("en")} == samples.written(
+        "en"
+    )
     french = samples.usual(design, "fr")
-    assert (french["status"], french["issued"], french["position"]) == ("Valable", "21 novembre 2026", "2 sur 5")
+    assert (french["status"], french["issued"], french["position"]) == (
+        "Valable",
+        "21 novembre 2026",
+        "2 sur 5",
+    )
     assert french["holder"] == samples.usual(design)["holder"]
     assert samples.facts(design, "fr").when == "samedi 12 décembre 2026, 19:30 (Europe/Vienna)"
     assert samples.facts(design, "en") == samples.facts(design)
@@ -115,14 +146,18 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
     """The longest month, and an order of as many tickets as one may have."""
     stamp = press(sheet).stamp
     for language, words in wording.OURS.items():
-        longest = max((wording.day(date(2026, month, 30), language) for month in (9, 11, 12)), key=len)
+        longest = max(
+            (wording.day(date(2026, month, 30), language) for month in (9, 11, 12)), key=len
+        )
         for field, texts in {
             "issued": [longest],
             "status": [*words.status.values()],
             "position": [words.position.format(at=1_999, count=2_000)],
         }.items():
             for spot in (name for name, it in stamp.plate.spots.items() if it.field == field):
-                assert [text for text in texts if stamp.fitted(spot, text).is_cut] == [], f"{language} {field}"
+                assert [text for text in texts if stamp.fitted(spot, text).is_cut] == [], (
+                    f"{language} {field}"
+                )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +173,9 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
         ("", ["en"], None),
     ],
 )
-def test_a_language_is_looked_up_from_its_country_to_its_own(asked: str, has: list[str], found: str | None) -> None:
+def test_a_language_is_looked_up_from_its_country_to_its_own(
+    asked: str, has: list[str], found: str | None
+) -> None:
     assert lookup(asked, has) == found
 
 

@@ -40,7 +40,9 @@ def written(language: str) -> str:
 
 
 def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
-    return {b"x-ticketbox-signature": hmac.digest(secret.encode(), sample.body, "sha256").hex().encode()}
+    return {
+        b"x-ticketbox-signature": hmac.digest(secret.encode(), sample.body, "sha256").hex().encode()
+    }
 
 
 @pytest.fixture
@@ -89,7 +91,19 @@ def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
 
 
 def wrong_in_one_place() -> Iterator[bytes]:
-    values: list[object] = [None, [], {}, True, -1, 10**18, "", "\u202e", "\0", "x" * 5_000, "2026-11-20T15:28:08"]
+    values: list[object] = [
+        None,
+        [],
+        {},
+        True,
+        -1,
+        10**18,
+        "",
+        "\u202e",
+        "\0",
+        "x" * 5_000,
+        "2026-11-20T15:28:08",
+    ]
     for name in TOLD:
         for value in values:
             yield orjson.dumps({**TOLD, name: value})
@@ -98,6 +112,8 @@ def wrong_in_one_place() -> Iterator[bytes]:
 
 def test_it_is_as_short_as_it_says() -> None:
     code = [
-        line for line in written("python").splitlines() if line and not line.startswith(("from ", "import ", '"""'))
+        line
+        for line in written("python").splitlines()
+        if line and not line.startswith(("from ", "import ", '"""'))
     ]
     assert len(code) <= 20

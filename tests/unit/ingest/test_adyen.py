@@ -22,7 +22,16 @@ from services.ingest.vendors.adyen.items import pieces
 from services.ingest.vendors.shared.source import WebhookRequest
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
-from tests.support.vendors.adyen import KEY, OTHER_KEY, PAYMENT, item, modified, notified, sample, signed
+from tests.support.vendors.adyen import (
+    KEY,
+    OTHER_KEY,
+    PAYMENT,
+    item,
+    modified,
+    notified,
+    sample,
+    signed,
+)
 
 ADYEN = VENDORS["adyen"]
 DISPUTE = "QLKZTM5FXS475S65"
@@ -85,23 +94,45 @@ VECTORS = [
     ),
     pytest.param(
         OTHER_KEY,
-        vector("T7FD4VM4D3RZNN82", ROMAN, r"\\slashes are fun", 1000, "nIgT81gaB5oJpn2jPXupDq68iRo2wUlBsuYjtYfwKqo="),
+        vector(
+            "T7FD4VM4D3RZNN82",
+            ROMAN,
+            r"\\slashes are fun",
+            1000,
+            "nIgT81gaB5oJpn2jPXupDq68iRo2wUlBsuYjtYfwKqo=",
+        ),
         id="A2",
     ),
     pytest.param(
         OTHER_KEY,
-        vector("M8NB66SBZSGLNK82", ROMAN, ":slashes are fun", 1000, "2EQYm7YJpKO4EtHSPu55SQTyWf8dkW5u2nD1tJFpViA="),
+        vector(
+            "M8NB66SBZSGLNK82",
+            ROMAN,
+            ":slashes are fun",
+            1000,
+            "2EQYm7YJpKO4EtHSPu55SQTyWf8dkW5u2nD1tJFpViA=",
+        ),
         id="A3",
     ),
     pytest.param(
         OTHER_KEY,
-        vector("X3GWNS6KJ8NKGK82", ROMAN, "//slashes are fun", 1000, "9Z0xdpG9Xi3zcmXv14t/BvMBut77O/Xq9D4CQXSDUi4="),
+        vector(
+            "X3GWNS6KJ8NKGK82",
+            ROMAN,
+            "//slashes are fun",
+            1000,
+            "9Z0xdpG9Xi3zcmXv14t/BvMBut77O/Xq9D4CQXSDUi4=",
+        ),
         id="A4",
     ),
     pytest.param(
         OTHER_KEY,
         vector(
-            "ZVWN7D3WSMK2WN82", ROMAN, r"\:/\/slashes are fun", 1000, "CZErGCNQaSsxbaQfZaJlakqo7KPP+mIa8a+wx3yNs9A="
+            "ZVWN7D3WSMK2WN82",
+            ROMAN,
+            r"\:/\/slashes are fun",
+            1000,
+            "CZErGCNQaSsxbaQfZaJlakqo7KPP+mIa8a+wx3yNs9A=",
         ),
         id="A5",
     ),
@@ -114,7 +145,11 @@ def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
     assert not is_let_in(notified(it), "00" * 32)
     for name in ("pspReference", "merchantAccountCode", "merchantReference", "eventCode"):
         assert not is_let_in(notified({**it, name: it[name] + "x"}), key)
-    for changed in ({"success": "false"}, {"originalReference": "x"}, {"amount": {**it["amount"], "value": 1}}):
+    for changed in (
+        {"success": "false"},
+        {"originalReference": "x"},
+        {"amount": {**it["amount"], "value": 1}},
+    ):
         assert not is_let_in(notified({**it, **changed}), key)
 
 
@@ -139,7 +174,12 @@ def test_every_item_must_fit_and_there_must_be_one() -> None:
     assert not is_let_in(notified())
     assert not is_let_in(b'{"notificationItems":[{}]}')
     assert not is_let_in(b'{"notificationItems":{"NotificationRequestItem":{}}}')
-    wrong: list[object] = [{"value": 15.0, "currency": "EUR"}, {"value": [], "currency": "EUR"}, "EUR", []]
+    wrong: list[object] = [
+        {"value": 15.0, "currency": "EUR"},
+        {"value": [], "currency": "EUR"},
+        "EUR",
+        [],
+    ]
     for money in wrong:
         assert not is_let_in(notified({**good, "amount": money}))
     for more in ({}, {"hmacSignature": 1}, {"hmacSignature": "\u20ac"}, {"hmacSignature": None}):
@@ -154,11 +194,15 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
         genuine.replace('"eventCode"', '"eventCode":"CHARGEBACK","eventCode"'),
     ):
         assert is_let_in(twice.encode())
-        callback = vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode())))
+        callback = vendors.read(
+            ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode()))
+        )
         assert callback.moved == read(item()).moved
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"]
+)
 def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
     with pytest.raises(ValueError, match="is no hexadecimal key") as caught:
         adyen.key_of(secret)
@@ -174,7 +218,10 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
         (item(), ("authorisation", PAYMENT, PAYMENT, "done", 1500)),
         (item(success="false"), ("failure", PAYMENT, PAYMENT, "failed", 1500)),
         (modified("CAPTURE", "CAP1"), ("capture", "CAP1", PAYMENT, "done", 1500)),
-        (modified("CAPTURE", "CAP1", success="false"), ("capture", "CAP1", PAYMENT, "failed", 1500)),
+        (
+            modified("CAPTURE", "CAP1", success="false"),
+            ("capture", "CAP1", PAYMENT, "failed", 1500),
+        ),
         (modified("CAPTURE_FAILED", "CAP1"), ("capture", "CAP1", PAYMENT, "failed", 1500)),
         (modified("CANCELLATION", "CAN1"), ("authorisation", PAYMENT, PAYMENT, "undone", 1500)),
         (modified("REFUND", "REF1"), ("refund", "REF1", PAYMENT, "done", 1500)),
@@ -198,7 +245,9 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
         ),
     ],
 )
-def test_each_event_code_moves_what_it_says(it: dict[str, Any], expected: tuple[object, ...]) -> None:
+def test_each_event_code_moves_what_it_says(
+    it: dict[str, Any], expected: tuple[object, ...]
+) -> None:
     callback = read(it)
     assert said(only(callback)) == expected
     assert only(callback).detail == it["eventCode"]
@@ -219,13 +268,18 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 def test_a_movement_that_lacks_its_amount_is_taken_and_told() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(it.kind, it.what) for it in callback.notices] == [("missing-field", "amount of 'CHARGEBACK'")]
+    assert [(it.kind, it.what) for it in callback.notices] == [
+        ("missing-field", "amount of 'CHARGEBACK'")
+    ]
     assert not disputed("CHARGEBACK").notices
 
 
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
     """The date is not signed: who has seen an item can write any."""
-    done, reversed_ = disputed("CHARGEBACK"), disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00")
+    done, reversed_ = (
+        disputed("CHARGEBACK"),
+        disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00"),
+    )
     for date in ("1991-01-01T00:00:00Z", "2026-12-24T00:00:00Z", "2199-01-01T00:00:00Z"):
         replayed = disputed("CHARGEBACK", eventDate=date)
         assert replayed.key == done.key
@@ -242,16 +296,26 @@ def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_rev
         (modified("REFUND", "REF1"), modified("REFUND_FAILED", "REF1")),
         (modified("REFUND", "REF1"), modified("REFUNDED_REVERSED", "REF1")),
         (modified("CAPTURE", "CAP1"), modified("CAPTURE_FAILED", "CAP1")),
-        (item("chargeback", eventCode="CHARGEBACK_REVERSED"), item("chargeback", eventCode="SECOND_CHARGEBACK")),
-        (item("chargeback", eventCode="SECOND_CHARGEBACK"), item("chargeback", eventCode="PREARBITRATION_WON")),
+        (
+            item("chargeback", eventCode="CHARGEBACK_REVERSED"),
+            item("chargeback", eventCode="SECOND_CHARGEBACK"),
+        ),
+        (
+            item("chargeback", eventCode="SECOND_CHARGEBACK"),
+            item("chargeback", eventCode="PREARBITRATION_WON"),
+        ),
     ],
 )
-def test_the_later_stage_wins_however_they_come_and_are_dated(earlier: dict[str, Any], later: dict[str, Any]) -> None:
+def test_the_later_stage_wins_however_they_come_and_are_dated(
+    earlier: dict[str, Any], later: dict[str, Any]
+) -> None:
     begun, ended = read({**earlier, "eventDate": "2030-01-01T00:00:00Z"}), read(later)
     assert ending(begun, ended) == ending(ended, begun) == ending(ended)
 
 
-@pytest.mark.parametrize(("code", "word"), [("MANUAL_REVIEW_ACCEPT", "approved"), ("MANUAL_REVIEW_REJECT", "declined")])
+@pytest.mark.parametrize(
+    ("code", "word"), [("MANUAL_REVIEW_ACCEPT", "approved"), ("MANUAL_REVIEW_REJECT", "declined")]
+)
 def test_a_manual_review_is_a_verdict(code: str, word: str) -> None:
     callback = read(modified(code, "REV1"))
     (fact,) = callback.moved
@@ -269,7 +333,14 @@ def test_a_rejection_stays_whatever_is_sent_again() -> None:
 
 def test_what_is_not_signed_decides_nothing() -> None:
     plain = read(item())
-    changed = read(item(reason="Refused", paymentMethod="mc", operations=[], additionalData={"fraudResultType": "RED"}))
+    changed = read(
+        item(
+            reason="Refused",
+            paymentMethod="mc",
+            operations=[],
+            additionalData={"fraudResultType": "RED"},
+        )
+    )
     assert (plain.meaning, plain.moved) == (changed.meaning, changed.moved)
 
 
@@ -288,8 +359,15 @@ def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
     it: dict[str, Any], kind: str, is_drift: bool
 ) -> None:
     callback = read(it)
-    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (None, (), (), ())
-    assert [(notice.kind, notice.is_kept, notice.is_drift) for notice in callback.notices] == [(kind, True, is_drift)]
+    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
+        None,
+        (),
+        (),
+        (),
+    )
+    assert [(notice.kind, notice.is_kept, notice.is_drift) for notice in callback.notices] == [
+        (kind, True, is_drift)
+    ]
 
 
 @pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])
@@ -301,22 +379,32 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
     assert callback.payments == (f"shop/{PAYMENT}",)
 
 
-def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> None:
+def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> (
+    None
+):
     """Who has seen an item may send it in any company, with another date each time: no flood comes of one callback."""
-    many = sample(*(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101)))
+    many = sample(
+        *(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101))
+    )
     (record,) = records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
         vendors.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
-    assert len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
+    assert (
+        len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
+    )
 
 
 def test_each_item_is_a_record_of_its_order() -> None:
     several = sample(
-        item(), item(merchantReference="728", pspReference="B1"), item(merchantReference="", pspReference="C1")
+        item(),
+        item(merchantReference="728", pspReference="B1"),
+        item(merchantReference="", pspReference="C1"),
     )
     assert adyen.orders(several.body) == ["727", "728", None]
-    at_the_door = list(records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body))
+    at_the_door = list(
+        records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body)
+    )
     assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
     told = [vendors.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
@@ -341,7 +429,11 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
     shifted = {**genuine, "merchantReference": "728", "amount": {"value": 1, "currency": "EUR"}}
     shifted |= {"eventCode": "REFUND", "success": "true:1500:EUR:AUTHORISATION:true"}
     assert is_let_in(notified(shifted))
-    moved_left = {**genuine, "merchantAccountCode": "ExampleShop:728:1", "merchantReference": "EUR:REFUND:true"}
+    moved_left = {
+        **genuine,
+        "merchantAccountCode": "ExampleShop:728:1",
+        "merchantReference": "EUR:REFUND:true",
+    }
     assert is_let_in(notified(moved_left))
     for it in (shifted, moved_left):
         with pytest.raises(CallbackUnreadable):
@@ -368,12 +460,22 @@ def test_amounts_are_in_isos_minor_units(currency: str, told: int, minor: int) -
 
 @pytest.mark.parametrize(
     ("currency", "value", "kind"),
-    [("ISK", 1501, "unreadable-amount"), ("CNH", 1500, "unknown-currency"), ("EUR", 10**17, "unreadable-amount")],
+    [
+        ("ISK", 1501, "unreadable-amount"),
+        ("CNH", 1500, "unknown-currency"),
+        ("EUR", 10**17, "unreadable-amount"),
+    ],
 )
-def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(currency: str, value: int, kind: str) -> None:
+def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
+    currency: str, value: int, kind: str
+) -> None:
     callback = read(item(amount={"currency": currency, "value": value}))
     movement = only(callback)
-    assert (movement.amount_minor, movement.currency, movement.amount_text) == (None, currency, f"{value} {currency}")
+    assert (movement.amount_minor, movement.currency, movement.amount_text) == (
+        None,
+        currency,
+        f"{value} {currency}",
+    )
     assert [it.kind for it in callback.notices] == [kind]
 
 
@@ -399,9 +501,15 @@ def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, A
 def test_cards_are_blanked_and_the_signature_still_fits() -> None:
     for it in ADYEN.samples.values():
         assert is_let_in(adyen.without_cards(it.body))
-    cleaned = json.loads(adyen.without_cards(ADYEN.samples["authorised"].body))["notificationItems"][0]
+    cleaned = json.loads(adyen.without_cards(ADYEN.samples["authorised"].body))[
+        "notificationItems"
+    ][0]
     more = cleaned["NotificationRequestItem"]["additionalData"]
-    assert (more["cardSummary"], more["cardPaymentMethod"], more["totalFraudScore"]) == ("", "visa", "10")
+    assert (more["cardSummary"], more["cardPaymentMethod"], more["totalFraudScore"]) == (
+        "",
+        "visa",
+        "10",
+    )
     assert cleaned["NotificationRequestItem"]["reason"] == ""
     refused = json.loads(adyen.without_cards(ADYEN.samples["refused"].body))["notificationItems"][0]
     assert refused["NotificationRequestItem"]["reason"] == "Refused"

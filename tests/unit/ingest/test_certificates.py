@@ -20,7 +20,9 @@ Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
 class Vendor:
     """Answers as told, and remembers what it was asked."""
 
-    def __init__(self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None
+    ) -> None:
         self.asked: list[str] = []
         self.status, self.content, self.headers = status, content, headers or {}
         self.now = 1_000.0
@@ -105,7 +107,10 @@ def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
         vendor = Vendor()
         vendor.gate.clear()
         held = vendor.certificates()
-        waiting = [asyncio.create_task(held.fetch(HOST + "A")) for _ in range(certificates.WAITING_MAX + 500)]
+        waiting = [
+            asyncio.create_task(held.fetch(HOST + "A"))
+            for _ in range(certificates.WAITING_MAX + 500)
+        ]
         await asyncio.sleep(0.05)
         assert sum(it.done() for it in waiting) == 500
         vendor.gate.set()
@@ -174,7 +179,9 @@ def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fa
         (200, PEM, {"content-encoding": "gzip"}),
     ],
 )
-def test_what_is_no_plain_small_certificate_is_not_kept(status: int, content: bytes, headers: dict[str, str]) -> None:
+def test_what_is_no_plain_small_certificate_is_not_kept(
+    status: int, content: bytes, headers: dict[str, str]
+) -> None:
     async def answer(request: httpx.Request) -> httpx.Response:
         assert request.url.host == "api.paypal.com"  # no redirect leads elsewhere
         assert request.headers["accept-encoding"] == "identity"
@@ -211,7 +218,9 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
     async def run() -> None:
         for stream in (endless(), dripping()):
             answer = httpx.Response(200, content=stream)
-            held = CertificateCache(httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it)))
+            held = CertificateCache(
+                httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it))
+            )
             async with asyncio.timeout(5):
                 assert not await held.fetch(HOST + "A")
         assert read < 40
@@ -221,13 +230,16 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
 
 
 @pytest.mark.parametrize(
-    "error", [httpx.ConnectError("no"), httpx.ReadTimeout("late"), OSError("down"), ValueError("odd")]
+    "error",
+    [httpx.ConnectError("no"), httpx.ReadTimeout("late"), OSError("down"), ValueError("odd")],
 )
 def test_no_failure_is_raised(error: Exception) -> None:
     def fail(_: httpx.Request) -> httpx.Response:
         raise error
 
     async def run() -> None:
-        assert not await CertificateCache(httpx.AsyncClient(transport=httpx.MockTransport(fail))).fetch(HOST + "A")
+        assert not await CertificateCache(
+            httpx.AsyncClient(transport=httpx.MockTransport(fail))
+        ).fetch(HOST + "A")
 
     asyncio.run(run())

@@ -40,11 +40,15 @@ def written(content: Any) -> bytes:
 
 def recorded(key: str = "shop:727", order: dict[str, Any] | None = None, **headers: str) -> bytes:
     names = [part for pair in (HEADERS | headers).items() for part in pair]
-    return written({"topic": "t", "headers": names, "key": key, "payload": json.dumps(order or native_order())})
+    return written(
+        {"topic": "t", "headers": names, "key": key, "payload": json.dumps(order or native_order())}
+    )
 
 
 def structured(order: dict[str, Any]) -> bytes:
-    return written({"specversion": "1.0", "id": "1", "type": NATIVE, "source": "/sources/shop", "data": order})
+    return written(
+        {"specversion": "1.0", "id": "1", "type": NATIVE, "source": "/sources/shop", "data": order}
+    )
 
 
 GOOD = {
@@ -84,7 +88,10 @@ BAD = {
         "JSON",
     ),
     "an unknown key": (written(native_order(colour="red")), "colour"),
-    "a time without an offset": (written(native_order(modified_at="2026-11-20T15:28:08")), "offset"),
+    "a time without an offset": (
+        written(native_order(modified_at="2026-11-20T15:28:08")),
+        "offset",
+    ),
     "a blank in its id": (written(native_order(order_id="7 27")), "blank"),
     "another source in its header": (recorded(ce_source="/sources/other"), "misaddressed"),
     "a source that is no address": (recorded(ce_source="shop"), "/sources/<slug>"),
@@ -106,7 +113,17 @@ def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"1", b'{"headers": 1}', b'{"headers": ["a"]}', b'{"payload": {}}', b"\xff", b"[" * 99_999],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"1",
+        b'{"headers": 1}',
+        b'{"headers": ["a"]}',
+        b'{"payload": {}}',
+        b"\xff",
+        b"[" * 99_999,
+    ],
 )
 def test_a_file_that_holds_nothing_to_be_sent_is_told_as_that(content: bytes) -> None:
     with pytest.raises(NotAFileOfOneError):
@@ -131,14 +148,18 @@ def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
         ({"paid_at": ""}, "unreadable-date: paid_at"),
     ],
 )
-def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(changes: dict[str, object], warning: str) -> None:
+def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(
+    changes: dict[str, object], warning: str
+) -> None:
     found = judged(sending_of(written(native_order(**changes)), None), NOW)
     assert found.callback is not None
     assert [it for it in found.warnings if it.startswith(warning)]
 
 
 @pytest.mark.parametrize("told", [written, structured], ids=["an order", "an event"])
-def test_a_field_inside_that_nobody_reads_is_a_warning(told: Callable[[dict[str, Any]], bytes]) -> None:
+def test_a_field_inside_that_nobody_reads_is_a_warning(
+    told: Callable[[dict[str, Any]], bytes],
+) -> None:
     """It is taken, for what is read inside an order may grow; a gift would be lost."""
     line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
     gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
@@ -158,7 +179,11 @@ def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
     for sample in vendor.samples.values():
         record = vendor.record(sample)
         names = [part for name, text in record.headers for part in (name, (text or b"").decode())]
-        told = {"headers": names, "key": (record.key or b"").decode(), "payload": (record.value or b"").decode()}
+        told = {
+            "headers": names,
+            "key": (record.key or b"").decode(),
+            "payload": (record.value or b"").decode(),
+        }
         assert judged(sending_of(written(told), None), NOW).fault == ""
 
 
@@ -174,7 +199,12 @@ def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
 JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))
 
 
-@given(one_of(binary().map(lambda it: b'{"order_id":"' + it + b'"}'), dictionaries(text(), JSON).map(written)))
+@given(
+    one_of(
+        binary().map(lambda it: b'{"order_id":"' + it + b'"}'),
+        dictionaries(text(), JSON).map(written),
+    )
+)
 def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes) -> None:
     try:
         sending = sending_of(content, None)
@@ -197,8 +227,13 @@ def test_the_command_tells_how_to_send_it_and_ends_with_1_for_a_dead_letter(
     assert cli.run(["check-event", str(file)]) == 0
     out = capsys.readouterr().out
     assert "good: order shop:727" in out
-    assert f"with the key shop:727, a ce_id of its own, and ce_specversion: 1.0; ce_type: {NATIVE}" in out
+    assert (
+        f"with the key shop:727, a ce_id of its own, and ce_specversion: 1.0; ce_type: {NATIVE}"
+        in out
+    )
     file.write_bytes(written(native_order(status="paid\x1b[31m")))
     assert cli.run(["check-event", str(file), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["fault"].startswith("ingest-callback-unreadable: the status")
+    assert json.loads(capsys.readouterr().out)["fault"].startswith(
+        "ingest-callback-unreadable: the status"
+    )
     assert cli.run(["check-event", str(tmp_path / "none.json")]) == 2

@@ -53,7 +53,9 @@ class Written(asyncio.Transport):
 
 async def answer(reads: Sequence[bytes]) -> bytes:
     made = OpenConnections(10, 10.0).protocol()
-    config = uvicorn.Config(counted, http=made, lifespan="off", log_config=None, server_header=False)
+    config = uvicorn.Config(
+        counted, http=made, lifespan="off", log_config=None, server_header=False
+    )
     config.load()
     one, written = made(config, ServerState(), {}), Written()  # type: ignore[call-arg] # uvicorn's own arguments
     one.connection_made(written)
@@ -69,7 +71,14 @@ async def answer(reads: Sequence[bytes]) -> bytes:
     ("reads", "status", "end"),
     [
         (
-            [HEAD, SIZE, CHUNK + b"\r\n" + SIZE, CHUNK + b"\r\n" + SIZE, CHUNK + b"\r\n0\r\n", b"\r\n"],
+            [
+                HEAD,
+                SIZE,
+                CHUNK + b"\r\n" + SIZE,
+                CHUNK + b"\r\n" + SIZE,
+                CHUNK + b"\r\n0\r\n",
+                b"\r\n",
+            ],
             b"200",
             b"49152 bytes",
         ),
@@ -78,9 +87,17 @@ async def answer(reads: Sequence[bytes]) -> bytes:
         ([HEAD + SIZE, CHUNK + b"\r\n0\r\na: b", b"b" * 9_000], b"431", b""),
         ([HEAD, b"0\r\n", b"a: " + b"b" * 9_000], b"431", b""),
     ],
-    ids=["sizes apart", "trailers apart", "long trailer", "long trailer in two reads", "long trailer alone"],
+    ids=[
+        "sizes apart",
+        "trailers apart",
+        "long trailer",
+        "long trailer in two reads",
+        "long trailer alone",
+    ],
 )
-def test_a_read_that_ends_behind_a_chunks_size_is_no_trailer(reads: Sequence[bytes], status: bytes, end: bytes) -> None:
+def test_a_read_that_ends_behind_a_chunks_size_is_no_trailer(
+    reads: Sequence[bytes], status: bytes, end: bytes
+) -> None:
     found = asyncio.run(answer(reads))
     assert found.split(b" ", 2)[1] == status
     assert found.endswith(end)

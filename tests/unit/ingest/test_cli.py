@@ -31,7 +31,9 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_each_source_is_listed_with_where_its_secrets_are(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_source_is_listed_with_where_its_secrets_are(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["sources", "list", "--json"]) == 0
     out = capsys.readouterr().out
     shop, bare = json.loads(out)
@@ -45,7 +47,11 @@ def test_each_source_is_listed_with_where_its_secrets_are(file: Path, capsys: py
         "poll": "",
         "why": "",
     }
-    assert (bare["state"], bare["why"], bare["rate_max"]) == ("refused", "env:NOT_SET is missing or empty", 4000.0)
+    assert (bare["state"], bare["why"], bare["rate_max"]) == (
+        "refused",
+        "env:NOT_SET is missing or empty",
+        4000.0,
+    )
     assert SECRET not in out
     assert SECRET[::-1] not in out
     assert file.exists()
@@ -65,14 +71,19 @@ def test_a_gateway_of_a_shop_that_the_file_does_not_know_is_told_and_served(
 ) -> None:
     gateway = '[sources.paid]\nkind = "stripe"\nsecrets = ["env:SHOP_NEW"]\norders_of = "{}"\n'
     monkeypatch.setenv("NOT_SET", SECRET)
-    for named, doubt in (("shpo", "orders_of = 'shpo' is no source of this file; did you mean shop?"), ("shop", "")):
+    for named, doubt in (
+        ("shpo", "orders_of = 'shpo' is no source of this file; did you mean shop?"),
+        ("shop", ""),
+    ):
         file.write_text(FILE + gateway.format(named), "utf-8")
         assert cli.run(["sources", "check", "--json"]) == 0
         paid = json.loads(capsys.readouterr().out)[2]
         assert (paid["state"], paid["why"].partition(". ")[0]) == ("served", doubt)
 
 
-@pytest.mark.parametrize("text", ["[sources", "[sources.x]\nkind = 'shopify'\nsecrets = ['env:X']\n"])
+@pytest.mark.parametrize(
+    "text", ["[sources", "[sources.x]\nkind = 'shopify'\nsecrets = ['env:X']\n"]
+)
 def test_a_file_with_which_the_door_would_not_start_is_told_as_configuration(
     text: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,9 @@ EACH = [
     for name, sample in vendor.samples.items()
 ]
 every_sample = pytest.mark.parametrize(("vendor", "sample"), EACH)
-every_vendor = pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
+every_vendor = pytest.mark.parametrize(
+    "vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()]
+)
 MUTATIONS, ROUNDS = 100, 100  # of each source: 10,000 bodies
 ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
 
@@ -66,14 +68,20 @@ def is_sayable(told: ParsedCallback) -> None:
     """It can be stored, and said, and what is said can be read."""
     assert 1 <= len(told.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in told.payments)
-    assert all(len(notice.what) <= 300 and notice.what.isprintable() and notice.what for notice in told.notices)
+    assert all(
+        len(notice.what) <= 300 and notice.what.isprintable() and notice.what
+        for notice in told.notices
+    )
     _, order = verdicts_and_order(told)
     stored = written(order.facts)
     assert not NUL.search(stored.encode())
     assert facts_of(stored) == order.facts
     if told.order_id is not None and order.facts:
         order = order._replace(sequence=1)
-        for said, kind in ((observed(order, sorted(order.facts)), OrderObserved), (signalled(order), FraudSignals)):
+        for said, kind in (
+            (observed(order, sorted(order.facts)), OrderObserved),
+            (signalled(order), FraudSignals),
+        ):
             output = said.encode(time="2026-11-20T15:30:00Z")
             assert kind.read(output.headers, output.value).key == told.order_id
 
@@ -82,12 +90,20 @@ def is_sayable(told: ParsedCallback) -> None:
 def test_who_knows_a_secret_is_let_in_and_nobody_else(vendor: Vendor, sample: Sample) -> None:
     assert is_let_in(vendor, sample)
     delivery = vendor.delivery(sample)
-    assert vendor.source.verify(vendor.delivery(sample, vendor.other_secret))  # while one is being replaced
+    assert vendor.source.verify(
+        vendor.delivery(sample, vendor.other_secret)
+    )  # while one is being replaced
     assert not vendor.source.verify(delivery._replace(secrets=()))
     unsigned = delivery.body if vendor.seal is None else vendor.seal(delivery.body, "")
     assert not vendor.source.verify(delivery._replace(headers={}, tail="", body=unsigned))
-    stranger = [vendor.source.key_of(vendor.secret.swapcase()), vendor.source.key_of(vendor.other_secret[::-1])]
-    if vendor.secret.swapcase() != vendor.secret and vendor.source.key_of(vendor.secret) not in stranger:
+    stranger = [
+        vendor.source.key_of(vendor.secret.swapcase()),
+        vendor.source.key_of(vendor.other_secret[::-1]),
+    ]
+    if (
+        vendor.secret.swapcase() != vendor.secret
+        and vendor.source.key_of(vendor.secret) not in stranger
+    ):
         assert not vendor.source.verify(delivery._replace(secrets=stranger))
 
 
@@ -105,11 +121,17 @@ def test_a_body_that_was_touched_is_refused(vendor: Vendor, sample: Sample) -> N
             continue
         # What the vendor does not sign must not matter.
         before, after = ends(vendor, sample), ends(vendor, sample._replace(body=bytes(body)))
-        assert after is None or before is None or after.facts + after.moved == before.facts + before.moved
+        assert (
+            after is None
+            or before is None
+            or after.facts + after.moved == before.facts + before.moved
+        )
 
 
 @every_sample
-def test_a_sender_whose_signed_time_is_far_off_either_way_is_refused(vendor: Vendor, sample: Sample) -> None:
+def test_a_sender_whose_signed_time_is_far_off_either_way_is_refused(
+    vendor: Vendor, sample: Sample
+) -> None:
     if not vendor.signs_time:
         pytest.skip("it signs no time")
     assert is_let_in(vendor, sample, at=NOW - 290)
@@ -184,7 +206,12 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
             case _:  # another value in the place of one
                 colon = changed.find(b":", at)
                 end = min(
-                    (it for it in (changed.find(mark, colon) for mark in (b",", b"}", b"]")) if it > 0), default=colon
+                    (
+                        it
+                        for it in (changed.find(mark, colon) for mark in (b",", b"}", b"]"))
+                        if it > 0
+                    ),
+                    default=colon,
                 )
                 words = [
                     b'""',
@@ -233,7 +260,11 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
         pieces = vendor.source.pieces(body)
         assert pieces
         assert sum(map(len, pieces)) <= 2 * len(body) + 1_000
-        assert all(it is None or 0 < len(it) <= 200 for piece in pieces for it in vendor.source.orders(piece))
+        assert all(
+            it is None or 0 < len(it) <= 200
+            for piece in pieces
+            for it in vendor.source.orders(piece)
+        )
         vendor.source.without_cards(body)
         if told := ends(vendor, changed):
             is_sayable(told)
@@ -257,7 +288,10 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
 )
 def test_no_bytes_at_all_make_it_stumble(vendor: Vendor, body: bytes) -> None:
     first = next(iter(vendor.samples.values()))
-    assert not vendor.source.verify(vendor.delivery(first)._replace(body=body)) or not vendor.signs_body
+    assert (
+        not vendor.source.verify(vendor.delivery(first)._replace(body=body))
+        or not vendor.signs_body
+    )
     assert vendor.source.orders(body)
     vendor.source.without_cards(body)
     if told := ends(vendor, first._replace(body=body)):

@@ -53,13 +53,21 @@ class Taken:
 def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
     orders_of = "shop" if vendor.source.needs_shop else ""
     key = vendor.source.key_of(vendor.secret)
-    shop = SourceConfig("vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options)
+    shop = SourceConfig(
+        "vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options
+    )
     known = CertificateCache(known=vendor.certificates)
-    return WebhookHandler({"vendor": shop}, cast("CallbackPublisher", taken), IngestSettings(), known)
+    return WebhookHandler(
+        {"vendor": shop}, cast("CallbackPublisher", taken), IngestSettings(), known
+    )
 
 
 def sent(
-    kind: str, told: Sample, *, seconds_off: float = 0.0, headers: Mapping[bytes, bytes] | None = None
+    kind: str,
+    told: Sample,
+    *,
+    seconds_off: float = 0.0,
+    headers: Mapping[bytes, bytes] | None = None,
 ) -> tuple[httpx.Response, list[Output]]:
     """`headers`: instead of the vendor's own."""
     vendor, taken = VENDORS[kind], Taken()
@@ -69,7 +77,9 @@ def sent(
         signed = dict(vendor.sign(told, vendor.secret, time.time() + seconds_off))
         signed.setdefault(b"content-type", vendor.source.media + b"; charset=utf-8")
         signed |= headers or {}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://door") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(door), base_url="http://door"
+        ) as client:
             path = f"/hooks/vendor/{vendor.tail}".rstrip("/")
             return await client.post(path, content=told.body, headers=list(signed.items()))
 
@@ -94,7 +104,10 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
             assert not [it for it in vendor.card_data if it in (output.value or b"")]
             signed = vendor.sign(told, vendor.secret, 0.0)
             told_on = {b"content-type", b"paypal-transmission-id"}
-            secrets = [vendor.secret.encode(), *(text for name, text in signed.items() if name not in told_on)]
+            secrets = [
+                vendor.secret.encode(),
+                *(text for name, text in signed.items() if name not in told_on),
+            ]
             kept = [output.value or b"", *(text or b"" for _, text in output.headers)]
             assert not [it for it in secrets if len(it) > 30 and any(it in text for text in kept)]
             read(output)
@@ -159,7 +172,10 @@ def signable(vendor: Vendor, sample: Sample, chance: random.Random) -> Sample:
 async def passed(door: WebhookHandler, vendor: Vendor, told: Sample) -> tuple[int, bytes]:
     """Past HTTP."""
     answers = list[MutableMapping[str, Any]]()
-    headers = {b"content-type": vendor.source.media, **vendor.sign(told, vendor.secret, time.time())}
+    headers = {
+        b"content-type": vendor.source.media,
+        **vendor.sign(told, vendor.secret, time.time()),
+    }
     path = f"/hooks/vendor/{vendor.tail}"
 
     async def receive() -> dict[str, Any]:
@@ -168,7 +184,11 @@ async def passed(door: WebhookHandler, vendor: Vendor, told: Sample) -> tuple[in
     async def send(message: MutableMapping[str, Any]) -> None:
         answers.append(message)
 
-    await door({"type": "http", "method": "POST", "path": path, "headers": list(headers.items())}, receive, send)
+    await door(
+        {"type": "http", "method": "POST", "path": path, "headers": list(headers.items())},
+        receive,
+        send,
+    )
     start, end = answers
     return start["status"], end["body"]
 
@@ -184,7 +204,9 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
     assert all(reasons)
     if values == [body]:
         return
-    loads = document if vendor.source.kind == "adyen" else json.loads  # a broken letter of Adyen's refuses nothing
+    loads = (
+        document if vendor.source.kind == "adyen" else json.loads
+    )  # a broken letter of Adyen's refuses nothing
     try:
         told = loads(body)
     except (ValueError, RecursionError):
@@ -221,7 +243,11 @@ def says_the_same(told: object, kept: object, *, is_emptied: bool) -> None:
 
 
 def test_adyen_is_never_refused_for_what_an_item_says() -> None:
-    for poison in (item(eventDate="yesterday"), item(success="perhaps"), item(amount={"currency": "X", "value": 1})):
+    for poison in (
+        item(eventDate="yesterday"),
+        item(success="perhaps"),
+        item(amount={"currency": "X", "value": 1}),
+    ):
         answer, outputs = sent("adyen", sample(poison))
         assert (answer.status_code, answer.content, len(outputs)) == (200, b"[accepted]", 1)
 
@@ -234,7 +260,9 @@ HALVES = [
 
 @pytest.mark.parametrize("name", HALVES)
 @pytest.mark.parametrize("count", [1, 2])
-def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(name: bytes, count: int) -> None:
+def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
+    name: bytes, count: int
+) -> None:
     """It would be refused for a month, and all payments behind it with it."""
     several = sample(*[item(pspReference=f"PAYMENT{number}") for number in range(count)])
     body = several.body.replace(b'"Ada Example"', b'"' + name + b'"')
@@ -252,28 +280,51 @@ def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() ->
     body = sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
     answer, (output,) = sent("adyen", Sample(body))
     told = read(output)
-    assert (answer.status_code, told.order_id, len(told.payments), len(told.moved)) == (200, None, 1, 1)
+    assert (answer.status_code, told.order_id, len(told.payments), len(told.moved)) == (
+        200,
+        None,
+        1,
+        1,
+    )
     assert (output.key or b"").startswith(b"vendor:?")
 
 
 @pytest.mark.parametrize(
     "reason",
     [b'"Ada \\ud83d"', b'"J\xfcrgen"', b'"a\nb"', b"NaN", b"9" * 5_000, b'"\\u0000"', b"1e999"],
-    ids=["half an emoji", "Latin-1", "a raw line end", "NaN", "many digits", "NUL", "beyond all numbers"],
+    ids=[
+        "half an emoji",
+        "Latin-1",
+        "a raw line end",
+        "NaN",
+        "many digits",
+        "NUL",
+        "beyond all numbers",
+    ],
 )
-def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign(reason: bytes) -> None:
+def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign(
+    reason: bytes,
+) -> None:
     """The queue of all payments waits behind what is refused."""
     body = sample(item(reason="x")).body.replace(b'"x"', reason)
     for told in (body, b"\xef\xbb\xbf" + body):
         answer, (kept,) = sent("adyen", Sample(told))
-        assert (answer.status_code, kept.value) == (200, VENDORS["adyen"].source.without_cards(told))
+        assert (answer.status_code, kept.value) == (
+            200,
+            VENDORS["adyen"].source.without_cards(told),
+        )
         assert read(kept).order_id == "shop:727"
     poison = body.replace(b'"hmacSignature":"', b'"hmacSignature":"\\ud800')
     assert sent("adyen", Sample(poison))[0].status_code == 401
     for name in ("merchantReference", "pspReference"):
-        told = sample(item(**{name: "?"})).body.replace(b'"%b":"?"' % name.encode(), b'"%b":"\\ud800"' % name.encode())
+        told = sample(item(**{name: "?"})).body.replace(
+            b'"%b":"?"' % name.encode(), b'"%b":"\\ud800"' % name.encode()
+        )
         answer, (kept,) = sent("adyen", Sample(told))  # Java signs a question mark
-        assert (answer.status_code, kept.value) == (200, VENDORS["adyen"].source.without_cards(told))
+        assert (answer.status_code, kept.value) == (
+            200,
+            VENDORS["adyen"].source.without_cards(told),
+        )
 
 
 class Refusing(Taken):
@@ -282,15 +333,24 @@ class Refusing(Taken):
     def publish(self, output: Output) -> asyncio.Future[None]:
         self.outputs.append(output)
         refused = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(refused.set_exception, BrokerDidNotTakeError("it rests"))
+        asyncio.get_running_loop().call_soon(
+            refused.set_exception, BrokerDidNotTakeError("it rests")
+        )
         return refused
 
 
-def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_pythons_own() -> None:
-    told, complaints = sample(item(), item(pspReference="B1"), item(pspReference="C1")), list[object]()
+def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_pythons_own() -> (
+    None
+):
+    told, complaints = (
+        sample(item(), item(pspReference="B1"), item(pspReference="C1")),
+        list[object](),
+    )
 
     async def send() -> int:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context)
+        )
         status, _ = await passed(opened(VENDORS["adyen"], refusing), VENDORS["adyen"], told)
         await asyncio.sleep(0)
         gc.collect()

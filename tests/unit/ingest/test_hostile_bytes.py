@@ -29,9 +29,23 @@ scraps = st.recursive(
         st.integers(),
         st.floats(),
         st.text(max_size=20),
-        st.sampled_from(["\0", "\u202e", "&#0;", "<script>", "1e999", "-0", "2026-11-20T15:28:08", "x" * 400, "NaN"]),
+        st.sampled_from(
+            [
+                "\0",
+                "\u202e",
+                "&#0;",
+                "<script>",
+                "1e999",
+                "-0",
+                "2026-11-20T15:28:08",
+                "x" * 400,
+                "NaN",
+            ]
+        ),
     ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -65,7 +79,11 @@ def is_sayable(callback: ParsedCallback) -> None:
 def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     found = [at]
     inner = (
-        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+        document.items()
+        if isinstance(document, dict)
+        else enumerate(document)
+        if isinstance(document, list)
+        else ()
     )
     for name, part in inner:
         found += paths(part, (*at, name))
@@ -86,7 +104,10 @@ def changed(document: Any, at: tuple[Any, ...], scrap: object) -> Any:
 WOO, OWN = woo_order(), native_order()
 
 
-@given(st.sampled_from(["sku", "name", "product_id"]), st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12))
+@given(
+    st.sampled_from(["sku", "name", "product_id"]),
+    st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12),
+)
 def test_an_order_and_its_escaped_twin_say_the_same(field: str, told: str) -> None:
     """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
     line = {**OWN["lines"][0], field: told}
@@ -96,8 +117,14 @@ def test_an_order_and_its_escaped_twin_say_the_same(field: str, told: str) -> No
 
 
 @settings(max_examples=400)
-@given(st.sampled_from(paths(WOO)), scraps, st.sampled_from(["order.updated", "order.deleted", "order.restored", ""]))
-def test_a_real_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: object, topic: str) -> None:
+@given(
+    st.sampled_from(paths(WOO)),
+    scraps,
+    st.sampled_from(["order.updated", "order.deleted", "order.restored", ""]),
+)
+def test_a_real_order_with_anything_in_any_place(
+    at: tuple[Any, ...], scrap: object, topic: str
+) -> None:
     if callback := ends(record(json.dumps(changed(WOO, at, scrap)).encode(), topic=topic)):
         is_sayable(callback)
 
@@ -107,13 +134,17 @@ def test_a_real_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: obj
 def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: object) -> None:
     body = changed(OWN, at, scrap)
     order = str(body.get("order_id", "")) if isinstance(body, dict) else ""
-    if callback := ends(native(json.loads("{}"), order=order)._replace(value=json.dumps(body).encode())):
+    if callback := ends(
+        native(json.loads("{}"), order=order)._replace(value=json.dumps(body).encode())
+    ):
         is_sayable(callback)
 
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32), st.sampled_from([WOO, OWN]), st.sampled_from([WOOCOMMERCE, NATIVE]))
-def test_a_real_body_with_bytes_flipped_cut_and_doubled(seed: int, order: dict[str, Any], kind: str) -> None:
+def test_a_real_body_with_bytes_flipped_cut_and_doubled(
+    seed: int, order: dict[str, Any], kind: str
+) -> None:
     chance, body = random.Random(seed), bytearray(json.dumps(order).encode())
     for _ in range(chance.randint(1, 5)):
         at = chance.randrange(len(body) + 1)
@@ -125,13 +156,17 @@ def test_a_real_body_with_bytes_flipped_cut_and_doubled(seed: int, order: dict[s
             case 2:
                 body[at:at] = body[at : at + 20]
             case _:
-                body[at:at] = chance.choice([b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400])
+                body[at:at] = chance.choice(
+                    [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400]
+                )
     if callback := ends(record(bytes(body), kind=kind)):
         is_sayable(callback)
 
 
 @given(
-    st.binary(max_size=300), st.sampled_from(["order.updated", "order.deleted"]), st.sampled_from([WOOCOMMERCE, NATIVE])
+    st.binary(max_size=300),
+    st.sampled_from(["order.updated", "order.deleted"]),
+    st.sampled_from([WOOCOMMERCE, NATIVE]),
 )
 @example(b"[" * 1_000_000, "order.updated", WOOCOMMERCE)
 @example(b'{"id":' * 200_000, "order.deleted", WOOCOMMERCE)
@@ -145,10 +180,20 @@ def test_any_bytes(body: bytes, topic: str, kind: str) -> None:
     st.lists(
         st.tuples(
             st.sampled_from(
-                ["ce_id", "ce_source", "ce_type", "ce_specversion", "ce_time", "content-type", "ce_callbacktopic"]
+                [
+                    "ce_id",
+                    "ce_source",
+                    "ce_type",
+                    "ce_specversion",
+                    "ce_time",
+                    "content-type",
+                    "ce_callbacktopic",
+                ]
             ),
             st.one_of(
-                st.none(), st.binary(max_size=30), st.sampled_from([b"1.0", b"/sources/shop", WOOCOMMERCE.encode()])
+                st.none(),
+                st.binary(max_size=30),
+                st.sampled_from([b"1.0", b"/sources/shop", WOOCOMMERCE.encode()]),
             ),
         ),
         max_size=12,

@@ -34,7 +34,10 @@ def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.Data
     assert fingerprint(other) == fingerprint(cause)
 
 
-@given(st.lists(st.sampled_from(["id: Field required", "total: too long", "sku: é"]), min_size=1), st.randoms())
+@given(
+    st.lists(st.sampled_from(["id: Field required", "total: too long", "sku: é"]), min_size=1),
+    st.randoms(),
+)
 def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], chance: Random) -> None:
     many = [f"line_items.{at}.{fault}" for at, fault in enumerate(faults * 3)]
     chance.shuffle(many)
@@ -65,13 +68,22 @@ def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: lis
 
 
 def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
-    names = {name_of("a", "b", "c"), name_of("ab", "", "c"), name_of("a", "bc", ""), name_of("", "ab", "c")}
+    names = {
+        name_of("a", "b", "c"),
+        name_of("ab", "", "c"),
+        name_of("a", "bc", ""),
+        name_of("", "ab", "c"),
+    }
     assert {len(name) for name in names} == {12}
     assert len(names) == 4
-    assert name_of("a", "b", "c") == "8badde10c760"  # the same in every release: people keep ids in their notes
+    assert (
+        name_of("a", "b", "c") == "8badde10c760"
+    )  # the same in every release: people keep ids in their notes
 
 
-@pytest.mark.parametrize(("said", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")])
+@pytest.mark.parametrize(
+    ("said", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")]
+)
 def test_a_source_is_named_as_the_sources_file_names_it(said: str, source: str) -> None:
     assert source_of(said) == source
 
@@ -93,12 +105,16 @@ EVIDENCE = st.builds(
 
 
 @given(st.lists(EVIDENCE), st.randoms())
-def test_the_order_in_which_the_evidence_comes_does_not_matter(told: list[EvidenceRow], chance: Random) -> None:
+def test_the_order_in_which_the_evidence_comes_does_not_matter(
+    told: list[EvidenceRow], chance: Random
+) -> None:
     shuffled = list(told)
     chance.shuffle(shuffled)
     found = gathered(told)
     assert list(found.items()) == list(gathered(shuffled).items())
     assert sum(it.count for it in found.values()) == sum(it.count for it in told)
     assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in told)
-    assert [it.count for it in found.values()] == sorted((it.count for it in found.values()), reverse=True)
+    assert [it.count for it in found.values()] == sorted(
+        (it.count for it in found.values()), reverse=True
+    )
     assert len(found) == len({(it.source, it.what) for it in told})

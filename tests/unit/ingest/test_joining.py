@@ -29,11 +29,19 @@ BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
 
 
-def movement(reference: str = "re_1", kind: MovementKind = "refund", second: int = 0, amount: int = 500) -> Fact:
+def movement(
+    reference: str = "re_1", kind: MovementKind = "refund", second: int = 0, amount: int = 500
+) -> Fact:
     at = BEGIN + timedelta(seconds=second)
     return facts.movement_fact(
         Movement(
-            gateway="gate", kind=kind, reference=reference, payment="pi_1", state="done", amount_minor=amount, at=at
+            gateway="gate",
+            kind=kind,
+            reference=reference,
+            payment="pi_1",
+            state="done",
+            amount_minor=amount,
+            at=at,
         )
     )
 
@@ -41,13 +49,19 @@ def movement(reference: str = "re_1", kind: MovementKind = "refund", second: int
 def told_by_shop(
     order_id: str, status: str = "completed", second: int = 0, payments: Sequence[str] = ()
 ) -> ParsedCallback:
-    order = Storefront(status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=())
+    order = Storefront(
+        status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=()
+    )
     told = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
     return facts.callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
 
 
-def told_by_gateway(moved: Fact, payments: Sequence[str], order_id: str | None = None) -> ParsedCallback:
-    return facts.callback(f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,))
+def told_by_gateway(
+    moved: Fact, payments: Sequence[str], order_id: str | None = None
+) -> ParsedCallback:
+    return facts.callback(
+        f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,)
+    )
 
 
 def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
@@ -68,9 +82,18 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
     """As the worker does it: payments first, then the orders that are named and those that name the payments."""
     world, verdicts = World({}, {}, []), list[CallbackVerdict]()
     for batch in batches:
-        payments = {name: world.payments.get(name, KnownPayment(name)) for it in batch for name in it.payments}
-        named = {it.order_id for it in batch if it.order_id} | {o for it in payments.values() for o in it.orders}
-        orders = {name: world.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset())) for name in sorted(named)}
+        payments = {
+            name: world.payments.get(name, KnownPayment(name))
+            for it in batch
+            for name in it.payments
+        }
+        named = {it.order_id for it in batch if it.order_id} | {
+            o for it in payments.values() for o in it.orders
+        }
+        orders = {
+            name: world.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
+            for name in sorted(named)
+        }
         judged = judge_all(batch, orders, seen=world.seen, payments=payments)
         world.orders.update(judged.orders)
         world.payments.update(judged.payments)
@@ -96,7 +119,12 @@ callbacks = st.one_of(
     ),
     st.builds(
         told_by_gateway,
-        st.builds(movement, st.sampled_from(["re_1", "re_2"]), second=st.integers(0, 2), amount=st.integers(1, 2)),
+        st.builds(
+            movement,
+            st.sampled_from(["re_1", "re_2"]),
+            second=st.integers(0, 2),
+            amount=st.integers(1, 2),
+        ),
         named_payments,
         st.none() | st.sampled_from(ORDERS),
     ),
@@ -142,7 +170,12 @@ def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_
         own = [it for it in history if it.order_id == order_id]
         paid = {name for it in own for name in it.payments}
         told = [fact for it in own for fact in it.facts]
-        told += [fact for it in history if it.order_id == order_id or paid & set(it.payments) for fact in it.moved]
+        told += [
+            fact
+            for it in history
+            if it.order_id == order_id or paid & set(it.payments)
+            for fact in it.moved
+        ]
         assert dict(order.facts) == dict(facts.fold({}, told))
 
 
@@ -159,7 +192,10 @@ def test_what_was_told_before_changes_nothing(
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
-    paid, shop = told_by_gateway(movement(), ["shop/pi_1"]), told_by_shop("shop:1", payments=["shop/pi_1"])
+    paid, shop = (
+        told_by_gateway(movement(), ["shop/pi_1"]),
+        told_by_shop("shop:1", payments=["shop/pi_1"]),
+    )
     early, _ = worked([[paid], [shop]])
     late, _ = worked([[shop], [paid]])
     assert known(early) == known(late)
@@ -171,7 +207,8 @@ def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
 def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     refunds = [
-        told_by_gateway(movement(name, amount=amount), ["shop/pi_1"]) for name, amount in (("re_1", 200), ("re_2", 300))
+        told_by_gateway(movement(name, amount=amount), ["shop/pi_1"])
+        for name, amount in (("re_1", 200), ("re_2", 300))
     ]
     world, _ = worked([[shop], refunds])
     found = [
@@ -205,7 +242,9 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
     """A test notification may name an order that nobody ever tells of."""
     for order_id in (None, "shop:0"):
         kept = facts.callback(
-            "gate test", order_id, notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),)
+            "gate test",
+            order_id,
+            notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),),
         )
         world, verdicts = worked([[kept], [kept]])
         assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
@@ -216,10 +255,15 @@ def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
     """A shop that gives its gateway one id for all of them loses no word of its own, and its events stay readable."""
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     flood = [
-        told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1") for n in range(JOINED_MAX + FACTS_MAX + 50)
+        told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1")
+        for n in range(JOINED_MAX + FACTS_MAX + 50)
     ]
     world, verdicts = worked(
-        [[shop], *[flood[at : at + 50] for at in range(0, len(flood), 50)], [told_by_shop("shop:1", "refunded", 9)]]
+        [
+            [shop],
+            *[flood[at : at + 50] for at in range(0, len(flood), 50)],
+            [told_by_shop("shop:1", "refunded", 9)],
+        ]
     )
     assert len(world.orders["shop:1"].facts) <= JOINED_MAX + FACTS_MAX + 2
     assert CallbackVerdict.OVERFULL in verdicts

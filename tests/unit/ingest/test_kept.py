@@ -13,8 +13,15 @@ from services.runtime.postgres.ledger import Session
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
-def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone, at, purged, ticked = [retention.PURGED_ROWS_MAX, 3, 0, 0], 100.0, list[int](), list[datetime]()
+def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone, at, purged, ticked = (
+        [retention.PURGED_ROWS_MAX, 3, 0, 0],
+        100.0,
+        list[int](),
+        list[datetime](),
+    )
 
     def purge(_session: Session, days: int) -> int:
         purged.append(days)

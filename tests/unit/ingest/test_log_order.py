@@ -42,7 +42,9 @@ def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
     records, ms = list[Record](), 1_795_188_600_000
     for place, it in enumerate(sent):
         ms += it.after_ms
-        partition, offset = (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
+        partition, offset = (
+            (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
+        )
         body = {"id": 727} if it.kind == "deleted" else quantity_of(it.quantity)
         topic = {"told": "order.updated"}.get(it.kind, f"order.{it.kind}")
         made = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
@@ -72,7 +74,10 @@ def quantity(facts_: dict[str, Fact]) -> int:
 
 sendings = st.lists(
     st.builds(
-        Sent, st.sampled_from(["told", "deleted", "restored"]), st.integers(1, 3), st.sampled_from([0, 0, 1, 700])
+        Sent,
+        st.sampled_from(["told", "deleted", "restored"]),
+        st.integers(1, 3),
+        st.sampled_from([0, 0, 1, 700]),
     ),
     min_size=1,
     max_size=7,
@@ -99,7 +104,9 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
 
 
 @pytest.mark.parametrize("steps", [(3, 2), (2, 3), (3, 2, 3), (1, 2, 1, 2)])
-def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_quantity(steps: tuple[int, ...]) -> None:
+def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_quantity(
+    steps: tuple[int, ...],
+) -> None:
     """A refund that is made and then deleted leads back to what was told before: a copy counts by its own place."""
     records = appended([Sent("told", it, 1) for it in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
@@ -108,7 +115,15 @@ def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_q
 def test_a_replay_counts_where_its_record_first_stood() -> None:
     first, last = appended([Sent("told", 3, 0), Sent("told", 2, 5)])
     output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
-    raw = Record(output.topic, 0, 99, last.timestamp_ms + 60_000, output.key, output.value, list(output.headers))
+    raw = Record(
+        output.topic,
+        0,
+        99,
+        last.timestamp_ms + 60_000,
+        output.key,
+        output.value,
+        list(output.headers),
+    )
     again = replayed(raw)
     assert vendors.read(again) == vendors.read(first)
     assert quantity(known([last, again])) == 2
@@ -116,16 +131,28 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
 
 def test_a_greater_rank_counts_before_the_place_in_the_log() -> None:
     """Deliveries of one second overtake each other; and an old body that is sent again lifts no cancellation."""
-    cancelled, again = (record(woo_order(status=it), offset=at) for at, it in enumerate(("cancelled", "completed")))
+    cancelled, again = (
+        record(woo_order(status=it), offset=at) for at, it in enumerate(("cancelled", "completed"))
+    )
     for sent in ((cancelled, again), (again, cancelled)):
-        assert Storefront.model_validate_json(known(sent)["storefront"].content).status == "cancelled"
+        assert (
+            Storefront.model_validate_json(known(sent)["storefront"].content).status == "cancelled"
+        )
 
 
 @pytest.mark.parametrize("totals", [(1500, 900), (900, 1500)])
-def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(totals: tuple[int, int]) -> None:
-    own = [native(native_order(total_minor=it), reception_id=f"e-{at}", offset=at) for at, it in enumerate(totals)]
+def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
+    totals: tuple[int, int],
+) -> None:
+    own = [
+        native(native_order(total_minor=it), reception_id=f"e-{at}", offset=at)
+        for at, it in enumerate(totals)
+    ]
     for sent in (own, own[::-1]):
-        assert Storefront.model_validate_json(known(sent)["storefront"].content).total_minor == totals[-1]
+        assert (
+            Storefront.model_validate_json(known(sent)["storefront"].content).total_minor
+            == totals[-1]
+        )
 
 
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
@@ -148,20 +175,33 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
 
 @pytest.mark.parametrize("less", [100, 300, 500, 700, 900, 1100])
 @pytest.mark.parametrize("later_first", [True, False])
-def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last(later_first: bool, less: int) -> None:
+def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last(
+    later_first: bool, less: int
+) -> None:
     """Stripe sends an object as it stood at its event, for days: the place in the log says nothing of it."""
     bodies = [
         event("charge.captured", told("charge", captured=True, amount_captured=it), id=f"evt_{it}")
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]
-    moved = [fact for it in (records[::-1] if later_first else records) for fact in vendors.read(it).moved]
+    moved = [
+        fact
+        for it in (records[::-1] if later_first else records)
+        for fact in vendors.read(it).moved
+    ]
     (known_,) = facts.fold({}, moved).values()
     assert Movement.model_validate_json(known_.content).amount_minor == 1500
 
 
 def test_positions_sort_as_text_as_the_log_does() -> None:
-    places = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (1_795_188_600_000, 9, 3), (1_795_188_600_000, 10, 3)]
+    places = [
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 1, 0),
+        (1, 0, 0),
+        (1_795_188_600_000, 9, 3),
+        (1_795_188_600_000, 10, 3),
+    ]
     texts = [facts.position(*it) for it in places]
     assert texts == sorted(texts)
     assert facts.position(-1, 5, 0) == facts.position(10**18, 5, 0) == facts.position(0, 5, 0)

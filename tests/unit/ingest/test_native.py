@@ -27,7 +27,12 @@ from tests.support.callbacks import native as published
 from tests.support.callbacks import native_order, record
 from tests.support.vendors import VENDORS, Sample
 
-EVENT: Mapping[str, object] = {"specversion": "1.0", "id": "e-1", "source": "/sources/vendor", "type": NATIVE}
+EVENT: Mapping[str, object] = {
+    "specversion": "1.0",
+    "id": "e-1",
+    "source": "/sources/vendor",
+    "type": NATIVE,
+}
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders-yourself.md"
 
 
@@ -35,11 +40,17 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders
 def test_the_lines_that_sign_for_the_door_are_let_in(tmp_path: Path) -> None:
     """As they stand, but for curl, whose arguments are what is judged."""
     (lines,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    order = json.dumps(native_order(source="myshop"), indent=1)  # over several lines, as people write it
+    order = json.dumps(
+        native_order(source="myshop"), indent=1
+    )  # over several lines, as people write it
     (tmp_path / "order.json").write_text(order + "\n", "utf-8")
-    (tmp_path / "curl").write_text('#!/bin/sh\nfor it in "$@"; do printf "%s\\0" "$it"; done > told\n', "utf-8")
+    (tmp_path / "curl").write_text(
+        '#!/bin/sh\nfor it in "$@"; do printf "%s\\0" "$it"; done > told\n', "utf-8"
+    )
     (tmp_path / "curl").chmod(0o755)
-    (tmp_path / "uuidgen").write_text("#!/bin/sh\necho 0193f1a0-0000-7000-8000-000000000001\n", "utf-8")
+    (tmp_path / "uuidgen").write_text(
+        "#!/bin/sh\necho 0193f1a0-0000-7000-8000-000000000001\n", "utf-8"
+    )
     (tmp_path / "uuidgen").chmod(0o755)
     secret = "a secret of the storefront"
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MYSHOP_SECRET": secret}
@@ -47,7 +58,9 @@ def test_the_lines_that_sign_for_the_door_are_let_in(tmp_path: Path) -> None:
     told = (tmp_path / "told").read_bytes().split(b"\0")
     sent = [told[at + 1].partition(b": ") for at, it in enumerate(told) if it == b"-H"]
     body = told[told.index(b"--data-raw") + 1]
-    delivery = WebhookRequest({name: text for name, _, text in sent}, body, [secret.encode()], time.time())
+    delivery = WebhookRequest(
+        {name: text for name, _, text in sent}, body, [secret.encode()], time.time()
+    )
     assert native.verify(delivery)
     assert not native.verify(delivery._replace(secrets=[b"another secret of it"]))
     assert native.event_id(delivery) == "0193f1a0-0000-7000-8000-000000000001"

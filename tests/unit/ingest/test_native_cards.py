@@ -24,10 +24,16 @@ STRANGE: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("more", STRANGE.values(), ids=STRANGE)
-def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(more: dict[str, object]) -> None:
+def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(
+    more: dict[str, object],
+) -> None:
     """Beside the order, where it makes a dead letter of it, and within its parts, where it is passed over."""
     order = native_order(source="vendor", **more)
-    for body in (json.dumps(order), json.dumps(EVENT | {"data": order}), json.dumps(order)[:-1] + ",}"):
+    for body in (
+        json.dumps(order),
+        json.dumps(EVENT | {"data": order}),
+        json.dumps(order)[:-1] + ",}",
+    ):
         answer, (kept,) = sent("native", Sample(body.encode()))
         assert answer.status_code == 200
         told = (kept.value or b"").replace(b" ", b"")
@@ -40,7 +46,9 @@ def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(more
 
 def test_what_the_contract_knows_stays_byte_for_byte() -> None:
     number = native_order(
-        order_id=PAN, number=PAN, lines=[{"line_id": PAN, "quantity": 1, "numbers": [PAN], "sku": "card"}]
+        order_id=PAN,
+        number=PAN,
+        lines=[{"line_id": PAN, "quantity": 1, "numbers": [PAN], "sku": "card"}],
     )
     for order in (native_order(), number):
         body = json.dumps(order, indent=1).encode()

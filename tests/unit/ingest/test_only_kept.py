@@ -59,12 +59,19 @@ def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> Non
     callback = read(currency=currency)
     usual(callback)
     found = front(callback)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (currency, None, 0, "15.00")
+    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+        currency,
+        None,
+        0,
+        "15.00",
+    )
     assert [it.total_text for it in found.lines] == ["10.00", "5.00"]
     assert noted(callback) == [("unknown-currency", f"the currency '{currency}'")]
 
 
-@pytest.mark.parametrize(("currency", "text"), [("eur", "eur"), ("USDT", "USDT"), (None, ""), (7, "7"), ([], "")])
+@pytest.mark.parametrize(
+    ("currency", "text"), [("eur", "eur"), ("USDT", "USDT"), (None, ""), (7, "7"), ([], "")]
+)
 def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, text: str) -> None:
     callback = read(currency=currency)
     usual(callback)
@@ -86,7 +93,9 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
     currency: str, total: str, text: str
 ) -> None:
     items = [{**it, "total": total} for it in woo_order()["line_items"]]
-    callback = read(currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}])
+    callback = read(
+        currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}]
+    )
     usual(callback)
     found = front(callback)
     assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
@@ -177,15 +186,22 @@ def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, said: o
 
 
 @pytest.mark.parametrize("said", NO_DATES)
-def test_without_a_readable_time_of_change_the_time_of_creation_orders_and_then_the_log(said: object) -> None:
+def test_without_a_readable_time_of_change_the_time_of_creation_orders_and_then_the_log(
+    said: object,
+) -> None:
     callback = read(date_modified_gmt=said)
     assert callback.facts == read(date_modified_gmt=None).facts
-    assert noted(callback) == [("missing-field", "date_modified_gmt"), ("unreadable-date", "date_modified_gmt")]
+    assert noted(callback) == [
+        ("missing-field", "date_modified_gmt"),
+        ("unreadable-date", "date_modified_gmt"),
+    ]
     with pytest.raises(CallbackUnreadable):
         read(date_modified_gmt=said, date_created_gmt=said)
 
 
-@pytest.mark.parametrize("said", ["1970-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"])
+@pytest.mark.parametrize(
+    "said", ["1970-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"]
+)
 def test_a_date_out_of_bounds_orders_nothing_and_costs_no_order(said: str) -> None:
     callback = read(date_modified_gmt=said)
     assert callback.facts == read(date_modified_gmt=None).facts
@@ -209,9 +225,14 @@ def gapped(value: Any) -> Any:
 
 
 def test_lists_with_gaps_are_lists_everywhere() -> None:
-    meta = [{"key": "Chosen numbers", "value": ["7", "12"]}, {"key": "_gift_recipient_name", "value": "Bob"}]
+    meta = [
+        {"key": "Chosen numbers", "value": ["7", "12"]},
+        {"key": "_gift_recipient_name", "value": "Bob"},
+    ]
     (first, *rest) = woo_order()["line_items"]
-    order = woo_order(line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}])
+    order = woo_order(
+        line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
+    )
     plain, odd = (vendors.read(record(it)) for it in (order, gapped(order)))
     assert odd.facts == plain.facts
     assert odd.payments == plain.payments == PAYMENTS
@@ -229,7 +250,9 @@ def test_each_list_alone_may_have_gaps(name: str) -> None:
 
 
 def test_card_data_goes_out_of_lists_with_gaps_too() -> None:
-    body = json.dumps(woo_order(meta_data={"1": {"key": "card_number", "value": "4111111111111111"}})).encode()
+    body = json.dumps(
+        woo_order(meta_data={"1": {"key": "card_number", "value": "4111111111111111"}})
+    ).encode()
     assert b"4111111111111111" not in without_cards(body)
 
 
@@ -247,7 +270,9 @@ def test_what_is_neither_a_list_nor_one_with_gaps_is_noticed(said: object) -> No
 
 
 @given(st.lists(st.integers(), max_size=20), st.integers(0, 3))
-def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(values: list[int], gap: int) -> None:
+def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
+    values: list[int], gap: int
+) -> None:
     odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
     assert listed(values) == listed(odd) == listed(dict(reversed(odd.items()))) == values
 
@@ -260,7 +285,9 @@ def test_the_empty_objects_of_php_are_what_they_were() -> None:
 # Variations.
 
 
-@pytest.mark.parametrize(("said", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")])
+@pytest.mark.parametrize(
+    ("said", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")]
+)
 def test_a_line_names_the_variation_of_its_product(said: object, expected: str) -> None:
     items = [{**it, "variation_id": said} for it in woo_order()["line_items"]]
     callback = read(line_items=items)
@@ -272,7 +299,8 @@ def test_a_line_names_the_variation_of_its_product(said: object, expected: str) 
 
 
 @pytest.mark.parametrize(
-    ("said", "is_noticed"), [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)]
+    ("said", "is_noticed"),
+    [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)],
 )
 def test_a_variation_that_cannot_be_read_costs_no_order(said: object, is_noticed: bool) -> None:
     order = copy.deepcopy(woo_order())
@@ -284,7 +312,9 @@ def test_a_variation_that_cannot_be_read_costs_no_order(said: object, is_noticed
 
 
 @pytest.mark.parametrize("said", [[], {}, False, ["x"], {"0": "x"}])
-def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(said: object) -> None:
+def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
+    said: object,
+) -> None:
     order = copy.deepcopy(woo_order(number=said, transaction_id=said))
     order["line_items"][0]["name"] = said
     found = front(callback := vendors.read(record(order)))
@@ -300,22 +330,43 @@ def own(**changes: object) -> ParsedCallback:
 
 def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:
     line = native_order()["lines"][0]
-    odd = own(currency="USDT", total_minor="15.50", placed_at="", paid_at="0000-00-00T00:00:00", lines={"4": line})
+    odd = own(
+        currency="USDT",
+        total_minor="15.50",
+        placed_at="",
+        paid_at="0000-00-00T00:00:00",
+        lines={"4": line},
+    )
     found = front(odd)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == ("XXX", "USDT", 0, "15.50")
+    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+        "XXX",
+        "USDT",
+        0,
+        "15.50",
+    )
     assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
-    assert {it.kind for it in odd.notices} == {"unknown-currency", "unreadable-amount", "unreadable-date"}
+    assert {it.kind for it in odd.notices} == {
+        "unknown-currency",
+        "unreadable-amount",
+        "unreadable-date",
+    }
 
 
-def test_a_storefronts_own_currency_that_iso_does_not_count_stays_and_so_do_its_minor_units() -> None:
+def test_a_storefronts_own_currency_that_iso_does_not_count_stays_and_so_do_its_minor_units() -> (
+    None
+):
     callback = own(currency="IRT")
     assert (front(callback).currency, front(callback).total_minor) == ("IRT", 1500)
     assert noted(callback) == [("unknown-currency", "the currency 'IRT'")]
 
 
 @pytest.mark.parametrize("name", ["paid_at", "placed_at"])
-@pytest.mark.parametrize("said", ["2999-01-01T00:00:00Z", "2026-11-20", "2026-11-20T15:28:08", "soon"])
-def test_a_date_of_its_own_by_which_nothing_is_ordered_counts_as_missing(name: str, said: str) -> None:
+@pytest.mark.parametrize(
+    "said", ["2999-01-01T00:00:00Z", "2026-11-20", "2026-11-20T15:28:08", "soon"]
+)
+def test_a_date_of_its_own_by_which_nothing_is_ordered_counts_as_missing(
+    name: str, said: str
+) -> None:
     callback = own(**{"paid_at": "2026-11-20T15:28:08Z", name: said})
     assert getattr(front(callback), name) is None
     assert noted(callback) == [("unreadable-date", name)]
@@ -325,9 +376,9 @@ def test_the_time_of_change_stays_strict() -> None:
     for said in ("", "2026-11-20T15:28:08", "2999-01-01T00:00:00Z"):
         with pytest.raises(CallbackUnreadable):
             own(modified_at=said)
-    assert front(own(modified_at="2026-11-20T15:28:08Z", paid_at="2026-11-20T15:28:08Z")).paid_at == datetime(
-        2026, 11, 20, 15, 28, 8, tzinfo=UTC
-    )
+    assert front(
+        own(modified_at="2026-11-20T15:28:08Z", paid_at="2026-11-20T15:28:08Z")
+    ).paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
 
 
 def test_the_currencies_that_woocommerce_has_and_iso_lacks() -> None:

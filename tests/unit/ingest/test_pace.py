@@ -11,7 +11,9 @@ WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 
 
 @given(WAITS, floats(0.1, 50))
-def test_never_more_than_the_burst_and_the_rate_over_any_time(waits: list[float], rate: float) -> None:
+def test_never_more_than_the_burst_and_the_rate_over_any_time(
+    waits: list[float], rate: float
+) -> None:
     pace, now, taken = TokenBucket(rate), 0.0, 0
     for wait in waits:
         now += wait

@@ -21,7 +21,19 @@ from services.ingest.vendors.shared import certificates
 from services.ingest.vendors.shared.source import CertificateNeededError, WebhookRequest
 from services.runtime.settings import ConfigurationError
 from tests.support.vendors import paypal as vendor
-from tests.support.vendors.paypal import APPROVED, AT, BETWEEN, CAPTURE, DAY, DISPUTE, KEY, REFUND, ROOT, VENDOR, event
+from tests.support.vendors.paypal import (
+    APPROVED,
+    AT,
+    BETWEEN,
+    CAPTURE,
+    DAY,
+    DISPUTE,
+    KEY,
+    REFUND,
+    ROOT,
+    VENDOR,
+    event,
+)
 from tests.support.vendors.vendor import NOW, Sample
 
 CAPTURED = Sample(CAPTURE)
@@ -53,7 +65,9 @@ def test_the_text_that_is_signed_is_the_vendors() -> None:
     same_crc = b'{"id":"WH-BPBVXD2"}'  # as that of the vendor's body, which has 1288 bytes: a CRC is no digest
     p1 = b"dfb3be50-fd74-11e4-8bf3-77339302725b|2015-05-18T15:45:13Z|4JH86294D6297924G|2771810304"
     assert paypal_proof.signed(*parts, same_crc) == p1
-    assert paypal_proof.signed(*parts, b"123456789").endswith(b"|3421780262")  # the CRC's own check value, 0xCBF43926
+    assert paypal_proof.signed(*parts, b"123456789").endswith(
+        b"|3421780262"
+    )  # the CRC's own check value, 0xCBF43926
     assert paypal_proof.signed(*parts, b"").endswith(b"|0")
 
 
@@ -98,7 +112,9 @@ def test_an_address_that_is_not_paypals_own_is_never_asked(url: bytes) -> None:
     assert not paypal.verify(delivery(cert_url=url)._replace(certificates={}))
 
 
-@pytest.mark.parametrize("host", ["paypal.com", "api.paypal.com", "api.sandbox.paypal.com", "api.paypal.com:443"])
+@pytest.mark.parametrize(
+    "host", ["paypal.com", "api.paypal.com", "api.sandbox.paypal.com", "api.paypal.com:443"]
+)
 def test_an_unknown_certificate_at_paypal_is_asked_for(host: str) -> None:
     url = f"https://{host}/v1/notifications/certs/CERT-1"
     with pytest.raises(CertificateNeededError) as needed:
@@ -144,15 +160,21 @@ WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused becau
         pytest.param(ROOT.sign(KEY, name="evilpaypal.com"), id="of a name that ends alike"),
         pytest.param(ROOT.sign(KEY, end=AT - DAY), id="that has ended"),
         pytest.param(ROOT.sign(KEY, begin=AT + DAY), id="that has not begun"),
-        pytest.param(ROOT.sign(ec.generate_private_key(ec.SECP256R1())), id="with a key that is not RSA"),
+        pytest.param(
+            ROOT.sign(ec.generate_private_key(ec.SECP256R1())), id="with a key that is not RSA"
+        ),
         pytest.param(ROOT.sign(WEAK_KEY), id="with a key that is too short"),
         pytest.param(ROOT.sign(KEY) * 20, id="too many"),
-        pytest.param(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", id="that is none"),
+        pytest.param(
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", id="that is none"
+        ),
         pytest.param(b"\xff\x00", id="of any bytes"),
         pytest.param(b"", id="of no bytes"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_asked_for_again_and_believed_by_nobody(pem: bytes) -> None:
+def test_a_certificate_that_is_not_good_is_asked_for_again_and_believed_by_nobody(
+    pem: bytes,
+) -> None:
     with pytest.raises(CertificateNeededError):
         paypal.verify(delivery(pem))
 
@@ -237,9 +259,16 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
         (event(CAPTURE, amount={"currency_code": "KWD", "value": "1.5"}), "capture", "done", 1500),
     ],
 )
-def test_an_event_says_how_much_money_moved(body: bytes, kind: str, state: str, amount: int | None) -> None:
+def test_an_event_says_how_much_money_moved(
+    body: bytes, kind: str, state: str, amount: int | None
+) -> None:
     movement = moved(body)
-    assert (movement.gateway, movement.kind, movement.state, movement.amount_minor) == ("paypal", kind, state, amount)
+    assert (movement.gateway, movement.kind, movement.state, movement.amount_minor) == (
+        "paypal",
+        kind,
+        state,
+        amount,
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,7 +305,10 @@ def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: s
 
 
 def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None:
-    ended: dict[str, Any] = {"status": "RESOLVED", "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"}}
+    ended: dict[str, Any] = {
+        "status": "RESOLVED",
+        "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"},
+    }
     it = moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
     assert (it.kind, it.state) == ("dispute", "done")
     assert moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
@@ -286,7 +318,11 @@ def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
     names = [set(told(body).payments) for body in (CAPTURE, REFUND, DISPUTE)]
     assert set.intersection(*names) == {"shop/42311647XV020574X"}
     assert {moved(body).payment for body in (CAPTURE, REFUND, DISPUTE)} == {"42311647XV020574X"}
-    assert names[0] == {"shop/42311647XV020574X", "shop/5O190127TN364715T", "shop/0AW2184448108334S"}
+    assert names[0] == {
+        "shop/42311647XV020574X",
+        "shop/5O190127TN364715T",
+        "shop/0AW2184448108334S",
+    }
 
 
 @pytest.mark.parametrize(
@@ -305,7 +341,9 @@ def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
         ({"custom_id": None, "invoice_id": None, "purchase_units": [{"custom_id": "9"}]}, "shop:9"),
     ],
 )
-def test_the_order_is_what_the_shop_gave_paypal_to_keep(resource: dict[str, object], order: str | None) -> None:
+def test_the_order_is_what_the_shop_gave_paypal_to_keep(
+    resource: dict[str, object], order: str | None
+) -> None:
     """What names no order is no loss: it reaches whoever names the payment."""
     callback = told(event(CAPTURE, None, None, **resource))
     assert callback.order_id == order
@@ -340,18 +378,28 @@ def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
         (event(CAPTURE, "PAYMENT.CAPTURE.TELEPORTED"), "PAYMENT.CAPTURE.TELEPORTED", True),
     ],
 )
-def test_what_is_no_payment_is_kept_and_moves_nothing(body: bytes, what: str, is_drift: bool) -> None:
+def test_what_is_no_payment_is_kept_and_moves_nothing(
+    body: bytes, what: str, is_drift: bool
+) -> None:
     callback = told(body)
     assert not callback.moved
     assert callback.order_id is None
     (notice,) = callback.notices
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == ("unknown-type", what, True, is_drift)
+    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == (
+        "unknown-type",
+        what,
+        True,
+        is_drift,
+    )
 
 
 @pytest.mark.parametrize(
-    ("currency", "value", "kind"), [("EUR", "1.005", "unreadable-amount"), ("IRT", "1500", "unknown-currency")]
+    ("currency", "value", "kind"),
+    [("EUR", "1.005", "unreadable-amount"), ("IRT", "1500", "unknown-currency")],
 )
-def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(currency: str, value: str, kind: str) -> None:
+def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
+    currency: str, value: str, kind: str
+) -> None:
     body = event(CAPTURE, amount={"currency_code": currency, "value": value})
     assert (moved(body).amount_minor, moved(body).amount_text) == (None, f"{value} {currency}")
     assert [it.kind for it in told(body).notices] == [kind]
@@ -375,7 +423,9 @@ def test_what_names_nothing_is_a_dead_letter() -> None:
 
 
 def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
-    body = event(CAPTURE, payer={"name": {"given_name": "Ada"}}, custom_id='"card":{"name":"x"}, "cvv":"123"')
+    body = event(
+        CAPTURE, payer={"name": {"given_name": "Ada"}}, custom_id='"card":{"name":"x"}, "cvv":"123"'
+    )
     cleaned = paypal.without_cards(body)
     assert b"VISA" in cleaned
     assert json.loads(cleaned)["resource"]["payer"]["name"] == {"given_name": "Ada"}
@@ -386,7 +436,14 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b'"card":{"a":', b'"card":{"name":"', b'"cvv":"\\', b'"card":{[[[[', b'"card":{"x":{"y":{"z":{', b'"last4":9'],
+    [
+        b'"card":{"a":',
+        b'"card":{"name":"',
+        b'"cvv":"\\',
+        b'"card":{[[[[',
+        b'"card":{"x":{"y":{"z":{',
+        b'"last4":9',
+    ],
 )
 def test_no_body_keeps_the_door_busy(body: bytes) -> None:
     cleaned = paypal.without_cards(body * (200_000 // len(body)))

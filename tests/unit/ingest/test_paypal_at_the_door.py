@@ -54,11 +54,18 @@ class Played:
     def door(self, rate_max: float | None = None, **settings: int) -> WebhookHandler:
         options = {"roots": ROOT.pem.decode()}
         shop = SourceConfig(
-            "paypal", paypal.SOURCE, (VENDOR.secret.encode(),), rate_max=rate_max, orders_of="shop", options=options
+            "paypal",
+            paypal.SOURCE,
+            (VENDOR.secret.encode(),),
+            rate_max=rate_max,
+            orders_of="shop",
+            options=options,
         )
         client = httpx.AsyncClient(transport=httpx.MockTransport(self))
         given = IngestSettings.model_construct(**{**IngestSettings().model_dump(), **settings})
-        return WebhookHandler({"paypal": shop}, cast("CallbackPublisher", self), given, CertificateCache(client))
+        return WebhookHandler(
+            {"paypal": shop}, cast("CallbackPublisher", self), given, CertificateCache(client)
+        )
 
 
 @pytest.fixture
@@ -102,7 +109,10 @@ def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) 
         for output in played.kept:
             assert output.key == b"shop:727"
             assert not [it for it in VENDOR.card_data if it in (output.value or b"")]
-        assert json.loads(played.kept[0].value or b"")["resource"]["payment_source"]["card"]["brand"] == "VISA"
+        assert (
+            json.loads(played.kept[0].value or b"")["resource"]["payment_source"]["card"]["brand"]
+            == "VISA"
+        )
 
     asyncio.run(run())
 
@@ -111,7 +121,9 @@ def test_a_strangers_signature_is_refused_whatever_certificate_it_names(played: 
     async def run() -> None:
         door = played.door()
         assert (await send(door, secret="0EH40505U7160970P"))[0] == 401
-        assert (await send(door, url="https://evil.example/v1/notifications/certs/CERT-1"))[0] == 401
+        assert (await send(door, url="https://evil.example/v1/notifications/certs/CERT-1"))[
+            0
+        ] == 401
         assert played.asked == [URL]
         played.pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         assert (await send(door, url=OTHER_URL))[0] == 401
@@ -139,14 +151,18 @@ def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
     asyncio.run(run())
 
 
-def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep_nobody_waiting(played: Played) -> None:
+def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep_nobody_waiting(
+    played: Played,
+) -> None:
     async def run() -> None:
         door = played.door(rate_max=5, door_in_flight_max=50)
         assert (await send(door))[0] == 200
         played.pause_s, played.status = 2.0, 404
         flood = [asyncio.create_task(send(door, url=f"{URL}{n}")) for n in range(9)]
         await asyncio.sleep(0.1)
-        waiting = [task for task in flood if not task.done()]  # for PayPal's host; the others were refused at once
+        waiting = [
+            task for task in flood if not task.done()
+        ]  # for PayPal's host; the others were refused at once
         assert (await send(door))[0] == 200
         assert waiting
         assert not any(task.done() for task in waiting)

@@ -55,7 +55,12 @@ def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
 
 def test_each_trouble_rests_what_it_must() -> None:
     denied = after_failure(PollProblem.DENIED, 0, 2)
-    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (DENIED_S, 0, 2, True)
+    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (
+        DENIED_S,
+        0,
+        2,
+        True,
+    )
     nonsense = after_failure(PollProblem.NONSENSE, 0, 2)
     assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
     slowed = after_failure(PollProblem.SLOWED, 0, 0, retry_after_s=77)
@@ -86,7 +91,9 @@ def test_retry_after_is_seconds_or_a_date_and_bounded(text: str, seconds: float 
 
 
 @given(st.lists(st.booleans(), max_size=200))
-def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(answers: list[bool]) -> None:
+def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(
+    answers: list[bool],
+) -> None:
     size = PAGE_MAX
     for is_too_much in answers:
         after = page_size(size, is_too_much=is_too_much)
@@ -111,7 +118,9 @@ def test_each_source_is_asked_one_thing_and_reads_take_turns_with_polls() -> Non
 
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-told")
-    answer = httpx.Response(code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()})
+    answer = httpx.Response(
+        code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()}
+    )
     return httpx.HTTPStatusError(f"{code} for {request.url}", request=request, response=answer)
 
 

@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from services.ingest.poller.client import VendorHttpClient
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import FoundObject, MalformedAnswerError, PollConfig, PollPage
+from services.ingest.vendors.shared.poll import (
+    FoundObject,
+    MalformedAnswerError,
+    PollConfig,
+    PollPage,
+)
 from services.ingest.vendors.stripe import poll as stripe
 from services.ingest.vendors.woocommerce import poll as woocommerce
 from services.ingest.vendors.woocommerce.poll import modified
@@ -80,7 +85,9 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
-    assert told(found + again) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
+    assert told(found + again) >= {
+        (str(number), changed) for number, (changed, _) in shop.orders.items()
+    }
     assert walk(read, cursor)[0] == []
     assert shop.faults == []
 
@@ -97,9 +104,13 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
         shop.put(number, BEGIN + 5)
 
     found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 60.0), "", leave)
-    assert {it.external_id for it in found} == {str(number) for number in range(1, 351)}  # by the way back
+    assert {it.external_id for it in found} == {
+        str(number) for number in range(1, 351)
+    }  # by the way back
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
-    assert told(found + more) >= {(str(number), changed) for number, (changed, _) in shop.orders.items()}
+    assert told(found + more) >= {
+        (str(number), changed) for number, (changed, _) in shop.orders.items()
+    }
     assert len(shop.asked) <= 24
 
 
@@ -178,7 +189,9 @@ def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself(
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
     assert [it.external_id for it in found] == ["1"]
     assert [(it.external_id, it.topic) for it in trashed] == [("3", "order.updated")]
-    older, _ = walk(lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), "")
+    older, _ = walk(
+        lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
+    )
     assert {it.external_id for it in older} == {"1", "2"}
 
 
@@ -189,7 +202,9 @@ def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself(
     st.sets(st.integers(0, 23)),
     st.integers(0, 4),
 )
-def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: int, taken: set[int], new: int) -> None:
+def test_every_event_that_no_endpoint_took_is_found(
+    seconds: list[int], size: int, taken: set[int], new: int
+) -> None:
     """While pages are turned some are delivered, and new ones come."""
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
@@ -217,10 +232,14 @@ def test_every_event_that_no_endpoint_took_is_found(seconds: list[int], size: in
 
 @settings(max_examples=200)
 @given(
-    st.lists(st.tuples(st.sampled_from(["enabled", "disabled", "gone"]), st.integers(0, 7)), max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from(["enabled", "disabled", "gone"]), st.integers(0, 7)), max_size=6
+    ),
     st.integers(1, 5),
 )
-def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(times: list[tuple[str, int]], size: int) -> None:
+def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
+    times: list[tuple[str, int]], size: int
+) -> None:
     """Stripe sends them to nobody, so they are in no list of what was not delivered."""
     vendor, cursor, found, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
     client, polled = vendor.client(), PAYMENTS._replace(page=size)
@@ -255,11 +274,15 @@ def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
     found, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 9.0), "")
     assert [json.loads(it.body)["id"] for it in found] == [needed]
     vendor.add_endpoint("payments")
-    strange = vendor.put(BEGIN + 20, "charge.moon")  # what was not delivered is found, whatever it is
+    strange = vendor.put(
+        BEGIN + 20, "charge.moon"
+    )  # what was not delivered is found, whatever it is
     walked, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
     again, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
     assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
-    assert [it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"] == [
+    assert [
+        it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"
+    ] == [
         None,
         None,
         "false",
@@ -280,7 +303,9 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
     _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN), "")
-    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor)
+    _, cursor = walk(
+        lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor
+    )
     assert json.loads(cursor)["since"] == BEGIN + 8 * 86_400
 
 
@@ -310,7 +335,9 @@ def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -
 
 @pytest.mark.parametrize("document", [None, {}, [1], [[{"id": 1}], None], "x"])
 def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None:
-    client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document)))
+    client = httpx.Client(
+        transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document))
+    )
     with pytest.raises(ValueError):
         woocommerce.orders(client, SHOP, "", BEGIN)
     with pytest.raises(ValueError):
@@ -322,7 +349,9 @@ def test_a_shop_that_does_not_sort_is_not_believed() -> None:
     shop.put(1, BEGIN)
     shop.put(2, BEGIN + 1)
     orders = [shop.body(2), shop.body(1)]
-    client = httpx.Client(transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders)))
+    client = httpx.Client(
+        transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders))
+    )
     with pytest.raises(MalformedAnswerError, match="not sorted"):
         woocommerce.orders(client, SHOP, "", BEGIN)
 
@@ -352,7 +381,9 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
     client, warnings = shop.client(), set[str]()
 
     def read(cursor: str) -> PollPage:
-        page = woocommerce.read_orders(client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any")
+        page = woocommerce.read_orders(
+            client, SHOP._replace(page=size), cursor, BEGIN + 20.0, status="any"
+        )
         warnings.add(page.warning)
         return page
 
@@ -375,7 +406,9 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
-    found, _ = walk(lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), "")
+    found, _ = walk(
+        lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
+    )
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
 
 
@@ -394,7 +427,10 @@ def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
     payments.endpoints.remove(odd)
     payments.put(BEGIN)
     payments.endpoints.append(odd)
-    assert len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0]) == 1
+    assert (
+        len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0])
+        == 1
+    )
 
 
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:

@@ -33,7 +33,13 @@ class Refund(NamedTuple):
 
 
 def said(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCallback:
-    body = event(kind, it, id=f"evt_{kind}_{second}_{it['id']}", created=CREATED + second, api_version=version)
+    body = event(
+        kind,
+        it,
+        id=f"evt_{kind}_{second}_{it['id']}",
+        created=CREATED + second,
+        api_version=version,
+    )
     return vendors.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
 
 
@@ -41,7 +47,9 @@ def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
     return told("refund", id=name, amount=amount, status=status)
 
 
-def summed(minor: int, second: int, version: str, *, taken: int = 1500, **changes: object) -> ParsedCallback:
+def summed(
+    minor: int, second: int, version: str, *, taken: int = 1500, **changes: object
+) -> ParsedCallback:
     charge = told("charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes)
     return said("charge.refunded", charge, second, version)
 
@@ -52,10 +60,16 @@ def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
 
 
 def came_back(callbacks: Sequence[ParsedCallback]) -> int:
-    return sum(it.amount_minor or 0 for it in shown(callbacks) if it.kind == "refund" and it.state != "failed")
+    return sum(
+        it.amount_minor or 0
+        for it in shown(callbacks)
+        if it.kind == "refund" and it.state != "failed"
+    )
 
 
-def history(refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool) -> list[ParsedCallback]:
+def history(
+    refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool
+) -> list[ParsedCallback]:
     """A charge of 1500, captured without what is let go, and what Stripe sends of its refunds."""
     events, counted, listed = list[ParsedCallback](), let_go, list[dict[str, Any]]()
     if let_go:
@@ -67,7 +81,9 @@ def history(refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_t
         name, begin = f"re_{place}", 10 + 10 * place
         listed.append(refund(name, it.amount))
         counted += it.amount
-        events.append(summed(counted, begin, version, taken=1500 - let_go, **names(listed, version)))
+        events.append(
+            summed(counted, begin, version, taken=1500 - let_go, **names(listed, version))
+        )
         if it.is_told:
             events.append(said("charge.refund.updated", listed[-1], begin, version))
         if it.fails:
@@ -82,7 +98,10 @@ def names(listed: list[dict[str, Any]], version: str) -> dict[str, Any]:
 
 
 @given(
-    refunds=st.lists(st.builds(Refund, st.sampled_from([100, 250, 500]), st.booleans(), st.booleans()), max_size=4),
+    refunds=st.lists(
+        st.builds(Refund, st.sampled_from([100, 250, 500]), st.booleans(), st.booleans()),
+        max_size=4,
+    ),
     version=st.sampled_from([NAMING, SUMMING, NOW]),
     let_go=st.sampled_from([0, 250, 500]),
     is_let_go_told=st.booleans(),
@@ -99,16 +118,25 @@ def test_what_came_back_is_one_amount_whether_names_or_sums_are_told(
 
 @pytest.mark.parametrize("version", [SUMMING, NOW])
 def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
-    sums = [summed(minor, 10, version) for minor in range(100, 751, 50)]  # in one second: the greater came later
+    sums = [
+        summed(minor, 10, version) for minor in range(100, 751, 50)
+    ]  # in one second: the greater came later
     (it,) = shown(sums)
-    assert (it.kind, it.reference, it.payment, it.state) == ("refund", CH, "pi_0000000000000000", "done")
+    assert (it.kind, it.reference, it.payment, it.state) == (
+        "refund",
+        CH,
+        "pi_0000000000000000",
+        "done",
+    )
     assert (it.amount_minor, it.currency, it.detail) == (750, "EUR", "without a name")
 
 
 def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
     one = said("refund.created", told("refund"), 10, NOW)
     assert [it.reference for it in shown([one, summed(500, 10, NOW)])] == ["re_0000000000000001"]
-    (named, rest) = sorted(shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True)
+    (named, rest) = sorted(
+        shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True
+    )
     assert (named.amount_minor, rest.amount_minor, rest.reference) == (500, 250, CH)
 
 

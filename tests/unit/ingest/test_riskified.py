@@ -29,7 +29,12 @@ Transition = tuple[str | None, str]
 def received(body: bytes, second: int = 0) -> Record:
     at = f"2026-11-20T15:{30 + second // 60}:{second % 60:02d}.000000Z"
     return record(
-        body, kind=riskified.SOURCE.type, source="checker", orders_of="shop", reception_id=f"r{second}", at=at
+        body,
+        kind=riskified.SOURCE.type,
+        source="checker",
+        orders_of="shop",
+        reception_id=f"r{second}",
+        at=at,
     )
 
 
@@ -64,8 +69,12 @@ def test_the_vendors_own_vector_verifies() -> None:
     digest = b"071ef80d5790011d2f111479b75eed15e907432a4523defb4e627c6725d3b6b3"  # vector R1
     secrets = (b"636b3045e083eddf4ea9f0b7f2ed4a26",)
     assert riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body, secrets))
-    assert not riskified.verify(WebhookRequest({riskified.SIGNATURE: digest.upper()}, body, secrets))
-    assert not riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body + b"\n", secrets))  # line ends count
+    assert not riskified.verify(
+        WebhookRequest({riskified.SIGNATURE: digest.upper()}, body, secrets)
+    )
+    assert not riskified.verify(
+        WebhookRequest({riskified.SIGNATURE: digest}, body + b"\n", secrets)
+    )  # line ends count
 
 
 def test_a_decision_says_whose_it_is_and_why() -> None:
@@ -138,12 +147,18 @@ def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
         ([("submitted", "declined"), ("declined", "approved")], "approved"),
         ([("submitted", "approved"), ("approved", "approved")], "approved"),
         ([("submitted", "approved"), ("approved", "cancelled")], "pending"),
-        ([("submitted", "approved"), ("declined", "approved")], "approved"),  # one between them was lost
+        (
+            [("submitted", "approved"), ("declined", "approved")],
+            "approved",
+        ),  # one between them was lost
         # Nobody knows which came last.
         ([(None, "approved"), (None, "declined")], "declined"),
         ([("submitted", "approved"), ("submitted", "declined")], "declined"),
         ([("submitted", "approved"), ("pending", "declined")], "declined"),
-        ([("submitted", "approved"), ("approved", "declined"), ("declined", "approved")], "declined"),
+        (
+            [("submitted", "approved"), ("approved", "declined"), ("declined", "approved")],
+            "declined",
+        ),
         ([("submitted", "approved"), ("approved", "submitted")], "pending"),
         ([("declined", "declined"), ("submitted", "approved")], "declined"),
         ([("approved", "half-approved"), ("half-declined", "approved")], "pending"),
@@ -198,10 +213,14 @@ def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
 
 
 @given(HISTORIES, st.data())
-def test_whoever_repeats_what_was_sent_never_changes_the_verdict(steps: list[Transition], data: st.DataObject) -> None:
+def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
+    steps: list[Transition], data: st.DataObject
+) -> None:
     _, before = judged(transitions(*steps))
     again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
-    replayed = [told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)]
+    replayed = [
+        told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
+    ]
     verdicts, after_it = judged(replayed, before)
     assert set(verdicts) == {CallbackVerdict.KNOWN}
     assert spoken(after_it) == spoken(before)

@@ -14,7 +14,17 @@ from services.ingest.rules.facts import ParsedCallback
 from services.ingest.rules.judge import FACTS_MAX, CallbackVerdict, KnownOrder, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
-STATUSES = ["pending", "processing", "completed", "cancelled", "refunded", "failed", "trash", "vip-ok", "on-hold"]
+STATUSES = [
+    "pending",
+    "processing",
+    "completed",
+    "cancelled",
+    "refunded",
+    "failed",
+    "trash",
+    "vip-ok",
+    "on-hold",
+]
 
 
 def untold(order_id: str = "shop:1") -> KnownOrder:
@@ -22,21 +32,33 @@ def untold(order_id: str = "shop:1") -> KnownOrder:
 
 
 def storefront(status: str = "completed", total: int = 100) -> Storefront:
-    return Storefront(status=status, currency="EUR", total_minor=total, buyer=Person(name="Ada"), lines=())
+    return Storefront(
+        status=status, currency="EUR", total_minor=total, buyer=Person(name="Ada"), lines=()
+    )
 
 
-def told(status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1") -> ParsedCallback:
+def told(
+    status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1"
+) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     facts = rules.storefront_facts(storefront(status, total), at)
     return rules.callback(f"{order_id} order.updated {second} {status}", order_id, facts)
 
 
-def deleted(second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1") -> ParsedCallback:
-    fact = rules.deletion_fact(rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted)
-    return rules.callback(f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,))
+def deleted(
+    second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1"
+) -> ParsedCallback:
+    fact = rules.deletion_fact(
+        rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
+    )
+    return rules.callback(
+        f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,)
+    )
 
 
-def judged(*callbacks: ParsedCallback, order: KnownOrder | None = None) -> tuple[list[CallbackVerdict], KnownOrder]:
+def judged(
+    *callbacks: ParsedCallback, order: KnownOrder | None = None
+) -> tuple[list[CallbackVerdict], KnownOrder]:
     begin = order or untold()
     verdicts, after, _ = judge_all(callbacks, {begin.order_id: begin}, seen=[])
     return verdicts, after[begin.order_id]
@@ -86,7 +108,9 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sent: list[ParsedCallback]) -> None:
+def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
+    sent: list[ParsedCallback],
+) -> None:
     _, order = judged(*sent)
     assert order.sequence == 1
     _, again = judged(*sent, order=order)
@@ -96,7 +120,9 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(sen
 @given(st.lists(callbacks, min_size=1, max_size=8))
 def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     _, order = judged(*sent)
-    verdicts, _, _ = judge_all(sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent])
+    verdicts, _, _ = judge_all(
+        sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent]
+    )
     assert set(verdicts) == {CallbackVerdict.KNOWN}
 
 
@@ -126,7 +152,11 @@ def test_an_update_never_lifts_a_trash() -> None:
 
 
 def test_in_the_same_second_a_terminal_status_is_last() -> None:
-    for early, late in (("completed", "cancelled"), ("processing", "completed"), ("completed", "refunded")):
+    for early, late in (
+        ("completed", "cancelled"),
+        ("processing", "completed"),
+        ("completed", "refunded"),
+    ):
         for sent in ((told(early, 1), told(late, 1)), (told(late, 1), told(early, 1))):
             content = Storefront.model_validate_json(judged(*sent)[1].facts["storefront"].content)
             assert content.status == late
@@ -165,7 +195,12 @@ def test_an_order_has_a_bounded_number_of_facts() -> None:
 
 
 def test_versions_sort_as_text_as_their_times_do() -> None:
-    times = [BEGIN, BEGIN + timedelta(microseconds=1), BEGIN + timedelta(seconds=1), BEGIN + timedelta(days=400)]
+    times = [
+        BEGIN,
+        BEGIN + timedelta(microseconds=1),
+        BEGIN + timedelta(seconds=1),
+        BEGIN + timedelta(days=400),
+    ]
     texts = [rules.sortable(at) for at in times]
     assert texts == sorted(texts)
     assert len({len(text) for text in texts}) == 1
@@ -175,7 +210,14 @@ def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
     at = BEGIN + timedelta(seconds=1)
     moved = tuple(
         rules.movement_fact(
-            Movement(gateway="pay", kind="refund", reference=f"re_{n}", payment="ch_1", state="done", at=at)
+            Movement(
+                gateway="pay",
+                kind="refund",
+                reference=f"re_{n}",
+                payment="ch_1",
+                state="done",
+                at=at,
+            )
         )
         for n in range(FACTS_MAX)
     )

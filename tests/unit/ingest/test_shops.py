@@ -38,10 +38,13 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
         ("env:ONE", "can be guessed"),
     ],
 )
-def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secret: str, why: str) -> None:
+def test_a_missing_or_weak_secret_stops_its_own_source_only(
+    tmp_path: Path, secret: str, why: str
+) -> None:
     text = f'[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
     found = sources_file.read(
-        written(tmp_path, text), {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40}
+        written(tmp_path, text),
+        {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40},
     )
     assert found["good"].refused is None
     assert why in (found["bad"].refused or "")
@@ -58,7 +61,9 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(tmp_path: Path, secr
         ("adyen", "00" * 32),
     ],
 )
-def test_a_secret_is_as_strong_as_the_key_that_it_becomes(tmp_path: Path, kind: str, secret: str) -> None:
+def test_a_secret_is_as_strong_as_the_key_that_it_becomes(
+    tmp_path: Path, kind: str, secret: str
+) -> None:
     orders_of = '\norders_of = "shop"' if kind in {"adyen", "stripe"} else ""
     text = f'[sources.bad]\nkind = "{kind}"\nsecrets = ["env:WEAK"]{orders_of}\n'
     bad = sources_file.read(written(tmp_path, text), {"WEAK": secret})["bad"]
@@ -77,13 +82,25 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
     [
         ("[source.shop]\n", "did you mean sources"),
         ('[sources.shop]\nkind = "woocommerce"\nsecret = ["env:X"]\n', "did you mean secrets"),
-        ('[sources.shop]\nkind = "woo-commerce"\nsecrets = ["env:X"]\n', "did you mean woocommerce"),
+        (
+            '[sources.shop]\nkind = "woo-commerce"\nsecrets = ["env:X"]\n',
+            "did you mean woocommerce",
+        ),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = []\n', "1 to 10"),
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = "env:X"\n', "1 to 10"),
-        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n', "never stands in the file"),
+        (
+            '[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n',
+            "never stands in the file",
+        ),
         ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
-        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = 0\n', "rate_max is a number"),
-        ('[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = "9"\n', "rate_max is a number"),
+        (
+            '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = 0\n',
+            "rate_max is a number",
+        ),
+        (
+            '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\nrate_max = "9"\n',
+            "rate_max is a number",
+        ),
         (
             '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\ndecimals = 9\n',
             "decimals is a whole number from 0",
@@ -115,7 +132,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         sources_file.read(tmp_path / "none.toml")
 
 
-@pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL))
+@pytest.mark.parametrize(
+    "example", re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+)
 def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> None:
     secrets = dict.fromkeys(re.findall(r"env:(\w+)", example), "0123456789abcdef" * 4)
     found = sources_file.read(written(tmp_path, example), secrets)
@@ -126,7 +145,9 @@ def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> N
 
 def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
     text = '[sources.pay]\nkind = "adyen"\nsecrets = ["env:KEY"]\norders_of = "shop"\n'
-    found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})["pay"]
+    found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
+        "pay"
+    ]
     assert found.refused == "env:KEY is no hexadecimal key"
     assert found.secrets == ()
 
@@ -143,14 +164,27 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     shop = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
     assert shop.polled is not None
     assert shop.poll_refused is None
-    assert tuple(shop.polled) == ("shop", "https://shop.example.org", "ck_1", "cs_1", "", {}, 60.0, 7.0, 100)
+    assert tuple(shop.polled) == (
+        "shop",
+        "https://shop.example.org",
+        "ck_1",
+        "cs_1",
+        "",
+        {},
+        60.0,
+        7.0,
+        100,
+    )
     assert "cs_1" not in repr(shop)
 
 
 def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
     shop = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
     assert (shop.refused, shop.polled) == (None, None)
-    assert shop.poll_refused == "file:secret cannot be used: it cannot be read: No such file or directory"
+    assert (
+        shop.poll_refused
+        == "file:secret cannot be used: it cannot be read: No such file or directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,5 +212,7 @@ def test_a_mistake_in_a_poll_block_stops_the_start(tmp_path: Path, block: str, s
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
 def test_http_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
     (tmp_path / "secret").write_text("cs_1", "utf-8")
-    shop = sources_file.read(written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT)["shop"]
+    shop = sources_file.read(
+        written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT
+    )["shop"]
     assert shop.polled is not None

@@ -21,14 +21,18 @@ from tests.support.callbacks import record
 from tests.support.vendors.signifyd import case, decision
 
 
-def told(body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z") -> ParsedCallback:
+def told(
+    body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z"
+) -> ParsedCallback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
     headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
     return vendors.read(it._replace(headers=headers))
 
 
 def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackVerdict], FraudVerdict]:
-    judged = judge_all(callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[])
+    judged = judge_all(
+        callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[]
+    )
     ((name, said),) = standing(judged.orders["shop:727"].facts)
     assert name == "checker"
     return judged.verdicts, FraudVerdict.model_validate_json(said)
@@ -44,13 +48,17 @@ def test_the_published_algorithm_verifies_under_both_names_of_its_header(header:
     signature = b"sPX8FiT3q703qHBjsjv8udGIF1X1idJQWaFbpUOQ7zM="  # vector G1
     assert signifyd.verify(WebhookRequest({header: signature}, body, (b"testKey",)))
     assert not signifyd.verify(WebhookRequest({header: signature.lower()}, body, (b"testKey",)))
-    assert not signifyd.verify(WebhookRequest({header: signature.rstrip(b"=")}, body, (b"testKey",)))
+    assert not signifyd.verify(
+        WebhookRequest({header: signature.rstrip(b"=")}, body, (b"testKey",))
+    )
 
 
 def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_known() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
     options = signifyd.settled({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
-    at = WebhookRequest({b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options)
+    at = WebhookRequest(
+        {b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options
+    )
     assert signifyd.verify(at)
     assert not signifyd.verify(at._replace(options={}))
     assert not signifyd.verify(at._replace(headers={signifyd.SIGNATURES[0]: right}))
@@ -117,7 +125,11 @@ def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_
         (decision("REJECT", early), decision("ACCEPT", late), "approved"),
         (decision("ACCEPT", early), decision("REJECT", early), "declined"),
         (decision("ACCEPT", early), decision("HOLD", early), "pending"),
-        (decision("ACCEPT", None), decision("REJECT", None), "declined"),  # without a time nobody knows
+        (
+            decision("ACCEPT", None),
+            decision("REJECT", None),
+            "declined",
+        ),  # without a time nobody knows
         (decision("REJECT", None), decision("ACCEPT", early), "approved"),
         (decision("ACCEPT", None), decision("REJECT", early), "declined"),
     ):
@@ -125,8 +137,13 @@ def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_
 
 
 def test_a_replay_is_older_or_known_and_never_counts() -> None:
-    bodies = [decision("ACCEPT", "2026-11-20T15:29:00Z"), decision("REJECT", "2026-11-20T15:30:00Z")]
-    replay = told(bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z")  # the checkpoint is not signed
+    bodies = [
+        decision("ACCEPT", "2026-11-20T15:29:00Z"),
+        decision("REJECT", "2026-11-20T15:30:00Z"),
+    ]
+    replay = told(
+        bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z"
+    )  # the checkpoint is not signed
     verdicts, verdict = judged(*map(told, bodies), replay)
     assert verdict.verdict == "declined"
     assert verdicts[2] is CallbackVerdict.OLDER
@@ -146,7 +163,11 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
     verdict = judged(callback)[1]
-    assert (verdict.verdict, verdict.score, verdict.detail) == ("approved", 812.5, "ACCEPT: SIGNIFYD_APPROVED")
+    assert (verdict.verdict, verdict.score, verdict.detail) == (
+        "approved",
+        812.5,
+        "ACCEPT: SIGNIFYD_APPROVED",
+    )
     assert signifyd.orders(decision("ACCEPT")) == ("727",)
 
 
@@ -154,10 +175,14 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     ("body", "topic", "is_drift"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
-def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(body: bytes, topic: str, is_drift: bool) -> None:
+def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
+    body: bytes, topic: str, is_drift: bool
+) -> None:
     callback = told(body, topic)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [(True, is_drift, body)]
+    assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [
+        (True, is_drift, body)
+    ]
 
 
 @pytest.mark.parametrize(

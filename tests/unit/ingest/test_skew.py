@@ -27,8 +27,12 @@ def test_a_right_clock_shows_none_however_slow_the_acknowledgement() -> None:
     assert skew_s(100.0, 160.0, 130.0) == 0.0
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(3.0, "3.0 s ahead of Kafka's"), (-3.0, "3.0 s behind Kafka's")])
-def test_it_is_reported_beyond_its_bound_and_at_most_once_a_minute(seconds: float, text: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.0, "3.0 s ahead of Kafka's"), (-3.0, "3.0 s behind Kafka's")]
+)
+def test_it_is_reported_beyond_its_bound_and_at_most_once_a_minute(
+    seconds: float, text: str
+) -> None:
     skew = ClockSkewMonitor(2.0)
     assert not skew.is_to_be_reported(0.0)
     skew.measured(1.9)

@@ -12,7 +12,12 @@ import pytest
 from schemas.envelope import NotAnEvent
 from schemas.orders import Person, Storefront
 from services.ingest import vendors
-from services.ingest.errors import AmountUnreadable, CallbackForeign, CallbackMisaddressed, CallbackUnreadable
+from services.ingest.errors import (
+    AmountUnreadable,
+    CallbackForeign,
+    CallbackMisaddressed,
+    CallbackUnreadable,
+)
 from services.ingest.rules.facts import ParsedCallback
 from services.ingest.vendors.native import webhook as native_source
 from services.ingest.vendors.shared.money import EXPONENTS, minor
@@ -53,16 +58,22 @@ def test_several_secrets_are_valid_while_one_is_replaced() -> None:
     body = b'{"id":727}'
     for secret in ("old", "new"):
         assert woocommerce.verify(
-            WebhookRequest({woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"])
+            WebhookRequest(
+                {woocommerce.SIGNATURE: signature(body, secret).encode()}, body, [b"old", b"new"]
+            )
         )
     assert not woocommerce.verify(
-        WebhookRequest({woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"])
+        WebhookRequest(
+            {woocommerce.SIGNATURE: signature(body, "x").encode()}, body, [b"old", b"new"]
+        )
     )
 
 
 @pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
 def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
-    assert not woocommerce.verify(WebhookRequest({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"]))
+    assert not woocommerce.verify(
+        WebhookRequest({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"])
+    )
     assert not woocommerce.verify(WebhookRequest({}, b"{}", [b"s3cr3t"]))
     assert not woocommerce.verify(WebhookRequest({woocommerce.SIGNATURE: b""}, b"{}", []))
 
@@ -88,7 +99,10 @@ def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
 
 
 def test_the_delivery_id_is_no_key_and_the_reception_neither() -> None:
-    one, other = vendors.read(record(woo_order())), vendors.read(record(woo_order(), reception_id="b-2"))
+    one, other = (
+        vendors.read(record(woo_order())),
+        vendors.read(record(woo_order(), reception_id="b-2")),
+    )
     assert (one.key, one.meaning) == (other.key, other.meaning)
 
 
@@ -110,7 +124,10 @@ def test_source_and_topic_make_the_key_too() -> None:
 
 def test_other_bytes_that_say_the_same_are_the_same_callback() -> None:
     order = woo_order()
-    plain, spaced = json.dumps(order).encode(), json.dumps(dict(reversed(order.items())), indent=1).encode()
+    plain, spaced = (
+        json.dumps(order).encode(),
+        json.dumps(dict(reversed(order.items())), indent=1).encode(),
+    )
     one, other = vendors.read(record(plain)), vendors.read(record(spaced))
     assert plain != spaced
     assert (one.key, one.meaning, one.facts) == (other.key, other.meaning, other.facts)
@@ -125,11 +142,18 @@ def test_the_sample_of_the_notes_is_read() -> None:
     assert callback.order_id == "shop:727"
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:processing"]
     assert callback.facts[1].content == b'"2026-11-20T15:28:08.000000Z"'
-    assert (order.status, order.number, order.currency, order.total_minor) == ("processing", "727", "EUR", 1500)
+    assert (order.status, order.number, order.currency, order.total_minor) == (
+        "processing",
+        "727",
+        "EUR",
+        1500,
+    )
     assert order.placed_at == datetime(2026, 11, 20, 15, 28, 2, tzinfo=UTC)
     assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
     assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
-    assert [(it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines] == [
+    assert [
+        (it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines
+    ] == [
         ("315", "93", "RFL-SPRING", 2, 1000),
         ("316", "93", "RFL-SPRING", 1, 500),
     ]
@@ -143,10 +167,21 @@ def test_traps_of_the_vendor() -> None:
                     number="A&ndash;727",
                     status="wc-Completed",
                     date_paid_gmt=None,
-                    refunds=[{"id": 801, "reason": "x", "total": "-5.00"}, {"id": 802, "total": "-0.50"}],
+                    refunds=[
+                        {"id": 801, "reason": "x", "total": "-5.00"},
+                        {"id": 802, "total": "-0.50"},
+                    ],
                     billing={"first_name": "Zo&euml;", "last_name": " O&#039;Brien\n"},
                     meta_data=[{"id": 1, "key": "k", "value": {"deep": [1, {"x": None}]}}],
-                    line_items=[{"id": 1, "name": "Draw &ndash; entry", "quantity": 2, "total": 10, "price": 5.0}],
+                    line_items=[
+                        {
+                            "id": 1,
+                            "name": "Draw &ndash; entry",
+                            "quantity": 2,
+                            "total": 10,
+                            "price": 5.0,
+                        }
+                    ],
                 )
             )
         )
@@ -207,7 +242,10 @@ def test_what_is_not_about_orders_says_so(topic: str) -> None:
         {"status": "x" * 60},
         {"status": "a\u202eb"},
         {"date_modified_gmt": "9999-12-31T23:59:59", "date_created_gmt": None},
-        {"date_modified_gmt": "0001-01-01T00:00:00+14:00", "date_created_gmt": "1970-01-01T00:00:00"},
+        {
+            "date_modified_gmt": "0001-01-01T00:00:00+14:00",
+            "date_created_gmt": "1970-01-01T00:00:00",
+        },
         {"date_modified_gmt": None, "date_created_gmt": None},
         {"line_items": None},
         {"line_items": [{"id": 1}, {"id": 1}]},
@@ -261,12 +299,16 @@ def test_a_native_order_is_read() -> None:
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
     assert front(callback).lines[0].quantity == 2
     assert front(callback).placed_at is None
-    placed = front(vendors.read(native(native_order(placed_at="2026-11-20T16:00:00+01:00")))).placed_at
+    placed = front(
+        vendors.read(native(native_order(placed_at="2026-11-20T16:00:00+01:00")))
+    ).placed_at
     assert placed == datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
 
 def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
-    here = native_order(modified_at="2026-11-20T16:28:08+01:00", paid_at="2026-11-20T16:28:08+01:00")
+    here = native_order(
+        modified_at="2026-11-20T16:28:08+01:00", paid_at="2026-11-20T16:28:08+01:00"
+    )
     assert vendors.read(native(here)) == vendors.read(native(native_order()))
 
 
@@ -359,16 +401,23 @@ def test_a_type_that_nobody_knows_says_so() -> None:
         vendors.read(record(b"{}", kind="stubline.callback.nobody.v1"))
 
 
-@pytest.mark.parametrize("source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"])
+@pytest.mark.parametrize(
+    "source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"]
+)
 def test_a_callback_names_its_source(source: str) -> None:
     it = record(woo_order())
-    headers = [(name, source.encode() if name == "ce_source" else text) for name, text in it.headers]
+    headers = [
+        (name, source.encode() if name == "ce_source" else text) for name, text in it.headers
+    ]
     with pytest.raises(NotAnEvent):
         vendors.read(it._replace(headers=headers))
 
 
 def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() -> None:
-    read = [vendors.read(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT)) for it in (AT, "soon")]
+    read = [
+        vendors.read(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
+        for it in (AT, "soon")
+    ]
     assert read[0].facts == read[1].facts
 
 
@@ -388,13 +437,24 @@ def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() ->
         ("0.10000", "USD", 10),
     ],
 )
-def test_amounts_are_minor_units_by_the_currencys_exponent(text: str, currency: str, is_minor: int) -> None:
+def test_amounts_are_minor_units_by_the_currencys_exponent(
+    text: str, currency: str, is_minor: int
+) -> None:
     assert minor(text, EXPONENTS[currency]) == is_minor
 
 
 @pytest.mark.parametrize(
     ("text", "digits"),
-    [("1.5", 0), ("1.005", 2), ("", 2), ("1,00", 2), ("+1", 2), ("\u0661", 2), ("1" * 16, 2), ("NaN", 2)],
+    [
+        ("1.5", 0),
+        ("1.005", 2),
+        ("", 2),
+        ("1,00", 2),
+        ("+1", 2),
+        ("\u0661", 2),
+        ("1" * 16, 2),
+        ("NaN", 2),
+    ],
 )
 def test_an_amount_that_cannot_be_said_exactly_is_refused(text: str, digits: int) -> None:
     with pytest.raises(AmountUnreadable):
@@ -402,7 +462,15 @@ def test_an_amount_that_cannot_be_said_exactly_is_refused(text: str, digits: int
 
 
 def test_exponents_are_those_of_iso_4217() -> None:
-    assert [EXPONENTS[code] for code in ("JPY", "EUR", "KWD", "CLF", "UGX", "ISK", "MGA")] == [0, 2, 3, 4, 0, 0, 2]
+    assert [EXPONENTS[code] for code in ("JPY", "EUR", "KWD", "CLF", "UGX", "ISK", "MGA")] == [
+        0,
+        2,
+        3,
+        4,
+        0,
+        0,
+        2,
+    ]
     assert not {"XAU", "XTS", "EURO", "eur"} & EXPONENTS.keys()
 
 
@@ -414,7 +482,9 @@ def test_text_is_one_line_within_its_bounds() -> None:
     assert clean("a" * 1_000_000, 5) == "aaaaa"
 
 
-@pytest.mark.parametrize("text", ["", "x", "@", "a@", "@b", "a b@c", "a@b\n", "a" * 320 + "@b", "a@b\u202e"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "@", "a@", "@b", "a b@c", "a@b\n", "a" * 320 + "@b", "a@b\u202e"]
+)
 def test_what_is_no_address_is_none(text: str) -> None:
     assert email(text) in {"", text.strip()}
     assert "\n" not in email(text)

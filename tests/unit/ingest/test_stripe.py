@@ -62,7 +62,9 @@ S1 = b"88a022085c6bdb887b02cb26ff76dd681234d9675c0f22844059f55552a8883a"
 S1_AT = 1_492_774_577
 
 
-def delivered(header: bytes, *secrets: bytes, at: float = S1_AT, body: bytes = S1_BODY) -> WebhookRequest:
+def delivered(
+    header: bytes, *secrets: bytes, at: float = S1_AT, body: bytes = S1_BODY
+) -> WebhookRequest:
     return WebhookRequest({stripe.SIGNATURE: header}, body, secrets or (b"whsec_test_secret",), at)
 
 
@@ -77,7 +79,10 @@ def test_the_signature_is_the_vendors() -> None:
 @pytest.mark.parametrize(
     ("header", "fits"),
     [
-        (b"t=1492774577,v1=" + b"0" * 64 + b",v1=" + S1, True),  # a secret is being replaced at Stripe
+        (
+            b"t=1492774577,v1=" + b"0" * 64 + b",v1=" + S1,
+            True,
+        ),  # a secret is being replaced at Stripe
         (b"t=1492774577,v0=" + b"0" * 64 + b",v1=" + S1, True),
         (b"t=1492774577, v1=" + S1, True),
         (b"t=1492774577,v0=" + S1, False),
@@ -89,15 +94,22 @@ def test_the_signature_is_the_vendors() -> None:
         (b"t=01492774577,v1=" + S1, False),  # the text is signed, not the number
         (b"t=1492774577,v1=" + S1.upper(), False),
         (b"t=1492774577," + b"v1=0," * 9 + b"v1=" + S1, True),
-        (b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1, False),  # a stranger's, to keep the door busy
+        (
+            b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1,
+            False,
+        ),  # a stranger's, to keep the door busy
     ],
 )
 def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:
     assert stripe.verify(delivered(header)) is fits
 
 
-@pytest.mark.parametrize(("off", "fits"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)])
-def test_a_sender_may_be_as_far_off_as_the_door_tolerates_either_way(off: float, fits: bool) -> None:
+@pytest.mark.parametrize(
+    ("off", "fits"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)]
+)
+def test_a_sender_may_be_as_far_off_as_the_door_tolerates_either_way(
+    off: float, fits: bool
+) -> None:
     assert stripe.verify(delivered(b"t=1492774577,v1=" + S1, at=S1_AT + off)) is fits
 
 
@@ -112,14 +124,19 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
         (),
         (),
     )
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [("test-mode", True, True)]
+    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+        ("test-mode", True, True)
+    ]
 
 
 # Payments.
 
 
 def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge() -> None:
-    intent, charge = heard("payment_intent.succeeded", "payment_intent"), heard("charge.succeeded", "charge")
+    intent, charge = (
+        heard("payment_intent.succeeded", "payment_intent"),
+        heard("charge.succeeded", "charge"),
+    )
     assert said(only(intent)) == ("capture", PI, PI, "done", 1500)
     assert intent.key != charge.key
     assert ending(intent, charge) == ending(charge, intent) == ending(intent) == ending(charge)
@@ -131,7 +148,14 @@ def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge
 def test_two_events_for_one_change_end_as_one_fact() -> None:
     for later in (0, 7):
         one = read(event("payment_intent.succeeded", told("payment_intent"), id="evt_1"))
-        two = read(event("payment_intent.succeeded", told("payment_intent"), id="evt_2", created=CREATED + later))
+        two = read(
+            event(
+                "payment_intent.succeeded",
+                told("payment_intent"),
+                id="evt_2",
+                created=CREATED + later,
+            )
+        )
         assert one.key != two.key
         assert len(ending(one, two)) == 1
         assert ending(one, two) == ending(two, one) == ending(two)
@@ -154,10 +178,25 @@ def test_two_events_for_one_change_end_as_one_fact() -> None:
         ),
         ("charge.captured", "charge", {"amount_captured": 1000}, ("capture", PI, PI, "done", 1000)),
         ("charge.succeeded", "charge", {"payment_intent": None}, ("capture", CH, CH, "done", 1500)),
-        ("payment_intent.payment_failed", "payment_intent", {}, ("failure", PI, PI, "failed", 1500)),
+        (
+            "payment_intent.payment_failed",
+            "payment_intent",
+            {},
+            ("failure", PI, PI, "failed", 1500),
+        ),
         ("charge.failed", "charge", {"captured": False}, ("failure", PI, PI, "failed", 1500)),
-        ("payment_intent.canceled", "payment_intent", {}, ("authorisation", PI, PI, "undone", 1500)),
-        ("charge.expired", "charge", {"captured": False}, ("authorisation", PI, PI, "undone", 1500)),
+        (
+            "payment_intent.canceled",
+            "payment_intent",
+            {},
+            ("authorisation", PI, PI, "undone", 1500),
+        ),
+        (
+            "charge.expired",
+            "charge",
+            {"captured": False},
+            ("authorisation", PI, PI, "undone", 1500),
+        ),
     ],
 )
 def test_what_becomes_of_a_payment_is_told_under_its_name(
@@ -167,7 +206,9 @@ def test_what_becomes_of_a_payment_is_told_under_its_name(
 
 
 def test_a_charge_of_an_old_intent_joins_it_too() -> None:
-    old = told("payment_intent", latest_charge=None, charges={"object": "list", "data": [{"id": "ch_old"}]})
+    old = told(
+        "payment_intent", latest_charge=None, charges={"object": "list", "data": [{"id": "ch_old"}]}
+    )
     assert read(event("payment_intent.succeeded", old)).payments == ("shop/ch_old", f"shop/{PI}")
 
 
@@ -177,7 +218,9 @@ def test_a_canceled_intent_is_so_whatever_else_came_in_its_second() -> None:
     assert ending(gone, held) == ending(held, gone) == ending(gone)
 
 
-@pytest.mark.parametrize("word", [None, "", "7 27", "7\u202e27", "?727", "7" * 201, ["727"], {"id": 1}, True, 7.5])
+@pytest.mark.parametrize(
+    "word", [None, "", "7 27", "7\u202e27", "?727", "7" * 201, ["727"], {"id": 1}, True, 7.5]
+)
 def test_an_order_reference_that_names_none_leaves_the_payment(word: object) -> None:
     callback = heard("payment_intent.succeeded", "payment_intent", metadata={"order_id": word})
     assert callback.order_id is None
@@ -187,7 +230,11 @@ def test_an_order_reference_that_names_none_leaves_the_payment(word: object) -> 
 
 def test_a_checkout_joins_order_and_payment_and_moves_nothing() -> None:
     callback = heard("checkout.session.completed", "checkout_session")
-    assert (callback.order_id, callback.payments, callback.moved) == ("shop:727", (f"shop/{PI}",), ())
+    assert (callback.order_id, callback.payments, callback.moved) == (
+        "shop:727",
+        (f"shop/{PI}",),
+        (),
+    )
 
 
 def test_the_partition_is_that_of_the_order() -> None:
@@ -202,7 +249,9 @@ def test_the_partition_is_that_of_the_order() -> None:
 
 def test_refunds_in_part_are_movements_of_their_own() -> None:
     one = heard("refund.created", "refund")
-    two = heard("refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5)
+    two = heard(
+        "refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5
+    )
     known = [Movement.model_validate_json(content) for content in ending(one, two)]
     assert [said(it) for it in known] == [
         ("refund", "re_0000000000000001", PI, "done", 500),
@@ -212,7 +261,9 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 
 
 def test_the_refunds_in_a_charge_are_the_same_as_those_told_by_themselves() -> None:
-    charge = heard("charge.refunded", "charge", refunds={"data": [told("refund", payment_intent=None)]})
+    charge = heard(
+        "charge.refunded", "charge", refunds={"data": [told("refund", payment_intent=None)]}
+    )
     assert ending(charge) == ending(charge, heard("refund.created", "refund"))
 
 
@@ -245,7 +296,11 @@ def test_a_status_that_nobody_knows_is_open_and_noticed() -> None:
         callback = heard(kind, name, status="escalated")
         assert only(callback).state == "open"
         (notice,) = callback.notices
-        assert (notice.kind, notice.what, notice.is_kept) == ("unknown-status", f"the {name} status 'escalated'", False)
+        assert (notice.kind, notice.what, notice.is_kept) == (
+            "unknown-status",
+            f"the {name} status 'escalated'",
+            False,
+        )
 
 
 STEPS = [
@@ -258,7 +313,9 @@ STEPS = [
 
 
 def test_a_dispute_ends_as_it_was_closed_however_its_events_come_in_one_second() -> None:
-    callbacks = [heard(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS]
+    callbacks = [
+        heard(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS
+    ]
     assert [only(it).state for it in callbacks] == [state for _, _, state in STEPS]
     assert ending(*callbacks) == ending(*reversed(callbacks)) == ending(callbacks[-1])
     assert said(only(callbacks[-1])) == ("dispute", "dp_0000000000000001", PI, "undone", 1500)
@@ -284,13 +341,18 @@ def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
     [
         ("approved", "approved"),
         ("acknowledged", "approved"),
-        *((it, "declined") for it in ("canceled", "disputed", "payment_never_settled", "redacted", "refunded")),
+        *(
+            (it, "declined")
+            for it in ("canceled", "disputed", "payment_never_settled", "redacted", "refunded")
+        ),
         ("refunded_as_fraud", "declined"),
         ("timed_out", "pending"),
         (None, "pending"),
     ],
 )
-def test_a_review_lets_go_only_what_was_approved_or_acknowledged(reason: str | None, word: str) -> None:
+def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
+    reason: str | None, word: str
+) -> None:
     opened = heard("review.opened", "review")
     closed = heard("review.closed", "review", open=False, closed_reason=reason)
     assert verdict(opened).verdict == "pending"
@@ -316,19 +378,32 @@ def test_a_review_lets_go_only_what_was_approved_or_acknowledged(reason: str | N
     ],
 )
 def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: int) -> None:
-    movement = only(heard("payment_intent.succeeded", "payment_intent", currency=currency, amount_received=told_minor))
+    movement = only(
+        heard(
+            "payment_intent.succeeded",
+            "payment_intent",
+            currency=currency,
+            amount_received=told_minor,
+        )
+    )
     assert (movement.amount_minor, movement.currency) == (minor, currency.upper())
 
 
 @pytest.mark.parametrize(
     ("changes", "text", "kind"),
     [
-        ({"currency": "isk", "amount": 1501, "amount_received": 1501}, "1501 ISK", "unreadable-amount"),
+        (
+            {"currency": "isk", "amount": 1501, "amount_received": 1501},
+            "1501 ISK",
+            "unreadable-amount",
+        ),
         ({"currency": "irt"}, "1500 IRT", "unknown-currency"),
         ({"amount": 10**16, "amount_received": 10**16}, f"{10**16} EUR", "unreadable-amount"),
     ],
 )
-def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(changes: dict[str, Any], text: str, kind: str) -> None:
+def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
+    changes: dict[str, Any], text: str, kind: str
+) -> None:
     callback = heard("payment_intent.succeeded", "payment_intent", **changes)
     movement = only(callback)
     assert (movement.state, movement.amount_minor, movement.amount_text) == ("done", None, text)
@@ -378,24 +453,40 @@ def test_a_known_event_without_its_fields_is_a_letter() -> None:
         ("balance.available", False),
     ],
 )
-def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(kind: str, is_drift: bool) -> None:
+def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(
+    kind: str, is_drift: bool
+) -> None:
     callback = read(event(kind, {"id": "x_1"}))
-    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (None, (), (), ())
+    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
+        None,
+        (),
+        (),
+        (),
+    )
     (notice,) = callback.notices
-    assert (notice.kind, notice.what, notice.is_kept) == ("unknown-type", f"the event type {kind!r}", True)
+    assert (notice.kind, notice.what, notice.is_kept) == (
+        "unknown-type",
+        f"the event type {kind!r}",
+        True,
+    )
     assert notice.is_drift is is_drift
 
 
 def test_a_refund_of_no_payment_is_kept() -> None:
     callback = heard("refund.created", "refund", charge=None, payment_intent=None)
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [("no-payment", True, False)]
+    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+        ("no-payment", True, False)
+    ]
     assert callback.moved == ()
 
 
 def test_cards_are_blanked_under_their_keys_and_nothing_else_changes() -> None:
     body = b'{"last4": "42\\"42", "exp_month":11,"a":"last4","b":"\\"last4\\": \\"1\\"", "last4":null,"iin" : "4"}'
     cleaned = stripe.without_cards(body)
-    assert cleaned == b'{"last4": "", "exp_month":null,"a":"last4","b":"\\"last4\\": \\"1\\"", "last4":null,"iin" : ""}'
+    assert (
+        cleaned
+        == b'{"last4": "", "exp_month":null,"a":"last4","b":"\\"last4\\": \\"1\\"", "last4":null,"iin" : ""}'
+    )
     assert json.loads(cleaned)["b"] == json.loads(body)["b"]
     charge = json.loads(stripe.without_cards(STRIPE.samples["charged"].body))["data"]["object"]
     assert charge["payment_method_details"]["card"]["brand"] == "visa"

@@ -34,7 +34,9 @@ def unread(body: bytes) -> str:
 
 def is_let_in(tail: str = "", header: bytes = b"") -> bool:
     delivery = VENDOR.delivery(VENDOR.samples["order created"])
-    return SOURCE.verify(delivery._replace(tail=tail, headers={b"authorization": header} if header else {}))
+    return SOURCE.verify(
+        delivery._replace(tail=tail, headers={b"authorization": header} if header else {})
+    )
 
 
 def basic(text: str) -> bytes:
@@ -48,14 +50,24 @@ def test_the_word_stands_in_the_path_or_as_the_password_of_the_address() -> None
     assert is_let_in(header=basic(f":{WORD}").replace(b"Basic", b"basic"))
     for tail in ("", WORD[:-1], WORD + "/", f"{WORD}/more", WORD.upper(), "\udcff"):
         assert not is_let_in(tail=tail)
-    for header in (basic(WORD), basic(f"{WORD}:"), b"Bearer " + WORD.encode(), b"Basic =", b"Basic", WORD.encode()):
+    for header in (
+        basic(WORD),
+        basic(f"{WORD}:"),
+        b"Bearer " + WORD.encode(),
+        b"Basic =",
+        b"Basic",
+        WORD.encode(),
+    ):
         assert not is_let_in(header=header)
 
 
 @pytest.mark.parametrize(
-    "secret", ["with a blank in it!", "a/word/with/slashes", "percent%41percent", "ünlesbar-lang-genug"]
+    "secret",
+    ["with a blank in it!", "a/word/with/slashes", "percent%41percent", "ünlesbar-lang-genug"],
 )
-def test_a_word_that_an_address_would_change_keeps_its_source_out(secret: str, tmp_path: Path) -> None:
+def test_a_word_that_an_address_would_change_keeps_its_source_out(
+    secret: str, tmp_path: Path
+) -> None:
     file = tmp_path / "sources.toml"
     file.write_text('[sources.tevo]\nkind = "ticketevolution"\nsecrets = ["env:WORD"]\n', "utf-8")
     assert sources_file.read(file, {"WORD": WORD})["tevo"].refused is None
@@ -67,20 +79,33 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(secret: str, t
 def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
     """As it stands there: of its order the body says little, and not when it changed, so its bytes are its name."""
     told = read(WEBHOOK)
-    assert (told.reads, told.key) == (("tevo:10324712",), f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}")
+    assert (told.reads, told.key) == (
+        ("tevo:10324712",),
+        f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}",
+    )
 
 
 @pytest.mark.feature("SF-196")
-@pytest.mark.parametrize("event", ["order_created", "fraud_response_received", "order_accepted", " Order_Created "])
+@pytest.mark.parametrize(
+    "event", ["order_created", "fraud_response_received", "order_accepted", " Order_Created "]
+)
 def test_an_order_event_is_no_fact_but_asks_for_the_order(event: str) -> None:
     told = read(form(ORDER, event))
     assert told.reads == ("tevo:10324712",)
-    assert (told.order_id, told.facts, told.payments, told.moved, told.notices) == (None, (), (), (), ())
+    assert (told.order_id, told.facts, told.payments, told.moved, told.notices) == (
+        None,
+        (),
+        (),
+        (),
+        (),
+    )
 
 
 def test_whatever_a_body_claims_it_is_no_fact() -> None:
     """Nobody signed it."""
-    lie = order(seller_state="completed", fraud_check_status="approved", buyer={"type": "Office", "id": 6})
+    lie = order(
+        seller_state="completed", fraud_check_status="approved", buyer={"type": "Office", "id": 6}
+    )
     assert read(form(lie)).facts == ()
 
 
@@ -106,11 +131,15 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
         {"order_id": "1 2"},
     ):
         assert "names no order" in unread(form(silent))
-    assert "names no order" in unread(form({"id": 5}, "etickets_finalized"))  # an item, whose id is no order's
+    assert "names no order" in unread(
+        form({"id": 5}, "etickets_finalized")
+    )  # an item, whose id is no order's
 
 
 @pytest.mark.feature("SF-190")
-@pytest.mark.parametrize("event", ["order_accepted", "etickets_finalized", "delivery_complete", "never_heard_of"])
+@pytest.mark.parametrize(
+    "event", ["order_accepted", "etickets_finalized", "delivery_complete", "never_heard_of"]
+)
 def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> None:
     body = form(ORDER, event, "buyer")
     told = read(body)
@@ -175,7 +204,11 @@ def test_a_broken_form_is_a_dead_letter_with_its_reason(body: bytes, reason: str
 
 
 def test_no_reason_quotes_what_was_sent() -> None:
-    for body in (form('{"id": "secret-of-a-buyer"'), form({"secret-of-a-buyer": 1}), b"secret-of-a-buyer=1"):
+    for body in (
+        form('{"id": "secret-of-a-buyer"'),
+        form({"secret-of-a-buyer": 1}),
+        b"secret-of-a-buyer=1",
+    ):
         assert "secret-of-a-buyer" not in unread(body)
 
 
@@ -207,11 +240,16 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
 
 @pytest.mark.feature("SF-228")
 @pytest.mark.parametrize(
-    "page", ["73302018", "3083141149", "3084976129", "2321547302", "676986886", "983115", "21233775"]
+    "page",
+    ["73302018", "3083141149", "3084976129", "2321547302", "676986886", "983115", "21233775"],
 )
-def test_the_how_to_links_the_vendors_pages_and_its_settings_are_taken(page: str, tmp_path: Path) -> None:
+def test_the_how_to_links_the_vendors_pages_and_its_settings_are_taken(
+    page: str, tmp_path: Path
+) -> None:
     text = (ROOT / "docs/how-to/connect-ticket-evolution.md").read_text("utf-8")
-    assert re.search(rf"\(https://ticketevolution\.atlassian\.net/wiki/spaces/API/pages/{page}[)/]", text)
+    assert re.search(
+        rf"\(https://ticketevolution\.atlassian\.net/wiki/spaces/API/pages/{page}[)/]", text
+    )
     block = text.partition("```toml\n")[2].partition("\n\n")[0]
     file = tmp_path / "sources.toml"
     file.write_text(block, "utf-8")

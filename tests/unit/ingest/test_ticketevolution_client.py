@@ -16,7 +16,9 @@ from tests.support.trapped import until
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import order
 
-VECTORS: list[dict[str, str]] = json.loads((FIXTURES / "ticketevolution" / "vectors.json").read_bytes())
+VECTORS: list[dict[str, str]] = json.loads(
+    (FIXTURES / "ticketevolution" / "vectors.json").read_bytes()
+)
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def client(vendor: FakeTicketEvolution) -> Iterator[TicketEvolution]:
         yield TicketEvolution(http, vendor.url, TOKEN, SECRET)
 
 
-@pytest.mark.parametrize("vector", [pytest.param(it, id=f"{it['name']} {it['what']}") for it in VECTORS])
+@pytest.mark.parametrize(
+    "vector", [pytest.param(it, id=f"{it['name']} {it['what']}") for it in VECTORS]
+)
 def test_requests_are_signed_as_the_vendor_signs_them(vector: dict[str, str]) -> None:
     given = {name: vector[name] for name in ("method", "host", "path", "query", "secret")}
     assert signature(body=vector["body"].encode(), **given) == vector["signature"]
@@ -45,25 +49,38 @@ def test_the_published_vector_is_the_one_of_the_older_path() -> None:
     assert first["signature"] != second["signature"]
 
 
-def test_what_is_sent_is_what_is_signed(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
+def test_what_is_sent_is_what_is_signed(
+    vendor: FakeTicketEvolution, client: TicketEvolution
+) -> None:
     vendor.put(order(), order(id=2, seller_state="accepted"))
     assert [it["id"] for it in client.orders(state="pending")] == [10324712]
-    assert [it["id"] for it in client.orders(updated_since="2026-11-20T14:40:04Z", per_page=1, page=2)] == [2]
+    assert [
+        it["id"] for it in client.orders(updated_since="2026-11-20T14:40:04Z", per_page=1, page=2)
+    ] == [2]
     assert client.orders(updated_since="2026-11-20T14:40:05Z", direct_buyer_type="Office") == []
     assert json.loads(client.order("2")) == vendor.orders["2"]
     assert vendor.refused == []
     assert [it.path for it in vendor.asked] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
-    assert vendor.asked[0].query == {"page": "1", "per_page": "100", "state": "pending", "type": "Order"}
+    assert vendor.asked[0].query == {
+        "page": "1",
+        "per_page": "100",
+        "state": "pending",
+        "type": "Order",
+    }
 
 
-def test_blanks_and_signs_are_signed_as_they_are_sent(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
+def test_blanks_and_signs_are_signed_as_they_are_sent(
+    vendor: FakeTicketEvolution, client: TicketEvolution
+) -> None:
     client.orders(state="a b+c&d=é/~*")
     assert vendor.refused == []
     assert vendor.asked[0].query["state"] == "a b+c&d=é/~*"
 
 
 @pytest.mark.parametrize("change", [{"token": "another"}, {"secret": "another"}])
-def test_another_key_is_refused(vendor: FakeTicketEvolution, client: TicketEvolution, change: dict[str, str]) -> None:
+def test_another_key_is_refused(
+    vendor: FakeTicketEvolution, client: TicketEvolution, change: dict[str, str]
+) -> None:
     parts = {"token": TOKEN, "secret": SECRET, **change}
     with pytest.raises(httpx.HTTPStatusError):
         TicketEvolution(client.http, vendor.url, **parts).orders()
@@ -108,7 +125,9 @@ def test_an_answer_without_end_is_not_read_to_its_end(
         client.order("10324712")
 
 
-def test_an_order_that_is_not_there_has_a_stated_reason(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
+def test_an_order_that_is_not_there_has_a_stated_reason(
+    vendor: FakeTicketEvolution, client: TicketEvolution
+) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         client.order("7")
     vendor.fail(Answer(body=json.dumps(order(id=8)).encode()))
@@ -120,8 +139,14 @@ def test_an_order_that_is_not_there_has_a_stated_reason(vendor: FakeTicketEvolut
     assert [it.path for it in vendor.asked] == ["/v9/orders/7"] * 2
 
 
-def test_failures_are_the_callers_to_judge(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
-    vendor.fail(Answer(500), Answer(429, headers={"Retry-After": "7"}), Answer(302, headers={"Location": "/v9/x"}))
+def test_failures_are_the_callers_to_judge(
+    vendor: FakeTicketEvolution, client: TicketEvolution
+) -> None:
+    vendor.fail(
+        Answer(500),
+        Answer(429, headers={"Retry-After": "7"}),
+        Answer(302, headers={"Location": "/v9/x"}),
+    )
     for status in (500, 429, 302):
         with pytest.raises(httpx.HTTPStatusError) as raised:
             client.order("7")

@@ -24,9 +24,14 @@ from services.ingest.worker import observed, signalled
 from services.runtime.errors import Poison
 from tests.support.vendors.ticketevolution import ORDER, order, record
 
-CLIENT, OFFICE, TEVO = {"type": "Client", "id": 7}, {"type": "Office", "id": 8}, {"type": "Office", "id": 6}
+CLIENT, OFFICE, TEVO = (
+    {"type": "Client", "id": 7},
+    {"type": "Office", "id": 8},
+    {"type": "Office", "id": 6},
+)
 POLICIES = [
-    prepare(policy_of(words)) for words in (["accepted"], ["completed"], ["accepted", "completed"], [PAYMENT_COMPLETE])
+    prepare(policy_of(words))
+    for words in (["accepted"], ["completed"], ["accepted", "completed"], [PAYMENT_COMPLETE])
 ]
 BOTH = POLICIES[2]
 
@@ -58,7 +63,9 @@ class Known(NamedTuple):
 
 
 def known(*told: ParsedCallback) -> Known:
-    judged = judge_all(told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[])
+    judged = judge_all(
+        told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[]
+    )
     return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
 
 
@@ -66,12 +73,21 @@ def read(**changes: Any) -> ParsedCallback:
     return vendors.read(record(order(**changes)))
 
 
-def at(second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT) -> ParsedCallback:
-    return read(updated_at=f"2026-11-20T15:00:{second:02d}Z", seller_state=state, fraud_check_status=word, buyer=buyer)
+def at(
+    second: int, state: str = "accepted", word: str | None = None, buyer: Any = CLIENT
+) -> ParsedCallback:
+    return read(
+        updated_at=f"2026-11-20T15:00:{second:02d}Z",
+        seller_state=state,
+        fraud_check_status=word,
+        buyer=buyer,
+    )
 
 
 def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
-    front = known(read(fraud_check_status="approved", seller_state="accepted", refunded="4.50")).front
+    front = known(
+        read(fraud_check_status="approved", seller_state="accepted", refunded="4.50")
+    ).front
     assert (front.status, front.number, front.currency) == ("accepted", "4606857-10324712", "USD")
     assert (front.total_minor, front.refunded_minor) == (5_400, 450)
     assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
@@ -114,7 +130,9 @@ def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
 
 @pytest.mark.parametrize("buyer", [TEVO, OFFICE])
 @pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "never_heard_of"])
-def test_of_an_offices_order_the_fraud_word_means_nothing(buyer: dict[str, Any], word: str | None) -> None:
+def test_of_an_offices_order_the_fraud_word_means_nothing(
+    buyer: dict[str, Any], word: str | None
+) -> None:
     told = at(1, word=word, buyer=buyer)
     assert told.notices == ()
     assert known(told).front.status == "accepted"
@@ -146,7 +164,9 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
     assert (end.front.paid_at is None) == (state != "released")
     assert end.verdict is not None
     assert (end.verdict.verdict, end.verdict.source) == (verdict, "tevo")
-    assert [it.kind for it in told.notices] == (["unknown-status"] if status == "fraud-unknown" else [])
+    assert [it.kind for it in told.notices] == (
+        ["unknown-status"] if status == "fraud-unknown" else []
+    )
 
 
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
@@ -164,7 +184,14 @@ def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() ->
 
 @pytest.mark.parametrize(
     "state",
-    ["rejected", "Canceled", "canceled_open", "canceled_post_acceptance", "canceled_by_x", "pending_substitution"],
+    [
+        "rejected",
+        "Canceled",
+        "canceled_open",
+        "canceled_post_acceptance",
+        "canceled_by_x",
+        "pending_substitution",
+    ],
 )
 def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
     end = known(at(1), at(2, state))
@@ -172,15 +199,22 @@ def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
     assert known(at(1), at(2, state), at(3)).state() == "released"
 
 
-@pytest.mark.parametrize("policy", [0, 2, 3], ids=["accepted", "accepted or completed", "payment complete"])
+@pytest.mark.parametrize(
+    "policy", [0, 2, 3], ids=["accepted", "accepted or completed", "payment complete"]
+)
 @pytest.mark.parametrize("buyer", [TEVO, CLIENT], ids=["office", "client"])
-def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(policy: int, buyer: dict[str, Any]) -> None:
+def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
+    policy: int, buyer: dict[str, Any]
+) -> None:
     """Whatever is said after it was accepted, until the other side agrees or the fraud check objects."""
     assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
     for state in ("cancel_proposed", "pending_consignment", "teleported"):
         told = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
         assert known(*told).state(policy) == known(*told[::-1]).state(policy) == "released"
-        assert known(*told, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy) == "cancelled"
+        assert (
+            known(*told, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy)
+            == "cancelled"
+        )
     held = [at(1), at(2, "cancel_proposed", word="pending"), at(3, "cancel_proposed")]
     assert known(*held[:2]).state(policy) == known(*held).state(policy) == "observed"
 
@@ -189,14 +223,21 @@ def test_a_line_without_any_price_is_free_and_told_of() -> None:
     for name in ("price", "cost"):
         items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
         assert read(items=items, buyer=TEVO).notices == ()
-    bare = [{name: value for name, value in it.items() if name not in {"price", "cost"}} for it in ORDER["items"]]
+    bare = [
+        {name: value for name, value in it.items() if name not in {"price", "cost"}}
+        for it in ORDER["items"]
+    ]
     (notice,) = read(items=bare, buyer=TEVO).notices
     assert (notice.kind, notice.what) == ("missing-field", "items.price")
 
 
 def test_a_state_that_nobody_knows_is_told_of() -> None:
     (notice,) = read(seller_state="Teleported", buyer=TEVO).notices
-    assert (notice.kind, notice.what, notice.is_kept) == ("unknown-status", "seller_state 'teleported'", False)
+    assert (notice.kind, notice.what, notice.is_kept) == (
+        "unknown-status",
+        "seller_state 'teleported'",
+        False,
+    )
 
 
 @pytest.mark.feature("SF-199")
@@ -219,7 +260,10 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
         CallbackVerdict.APPLIED,
         CallbackVerdict.APPLIED,
     ]  # what it once was is news
-    assert known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2] is CallbackVerdict.KNOWN
+    assert (
+        known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2]
+        is CallbackVerdict.KNOWN
+    )
 
 
 def test_an_order_under_review_again_is_not_released_for_having_been_accepted() -> None:
@@ -227,7 +271,10 @@ def test_an_order_under_review_again_is_not_released_for_having_been_accepted() 
         assert known(at(1), at(2, word="pending")).state(policy) == "observed"
         assert known(at(1, "completed"), at(2, word="escalated")).state(policy) == "observed"
     assert known(at(1), at(2, word="pending"), at(3, word="approved")).state() == "released"
-    assert known(at(1), at(2, word="pending"), at(3, "cancel_proposed", "approved")).state() == "observed"
+    assert (
+        known(at(1), at(2, word="pending"), at(3, "cancel_proposed", "approved")).state()
+        == "observed"
+    )
 
 
 def test_of_two_words_in_one_second_the_one_that_closes_counts() -> None:
@@ -242,12 +289,17 @@ def test_of_two_words_in_one_second_the_one_that_closes_counts() -> None:
             known(at(1, "completed", second), at(1, "completed", first)),
         ]
         assert ends[0].order.facts == ends[1].order.facts
-        assert {end.state(policy) for end in ends for policy in range(len(POLICIES))} <= {"observed", "cancelled"}
+        assert {end.state(policy) for end in ends for policy in range(len(POLICIES))} <= {
+            "observed",
+            "cancelled",
+        }
         assert {end.verdict and end.verdict.verdict for end in ends} <= {"pending", "declined"}
 
 
 WORDS = some.sampled_from([None, "approved", "pending", "declined", "escalated"])
-STATES = some.sampled_from(["pending", "accepted", "completed", "cancel_proposed", "canceled", "rejected", "open"])
+STATES = some.sampled_from(
+    ["pending", "accepted", "completed", "cancel_proposed", "canceled", "rejected", "open"]
+)
 HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1, max_size=8)
 
 
@@ -261,7 +313,9 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
     end = known(*chance.sample(told + told, 2 * len(told)))
     last = max(second for second, _, _ in history)
     closing = [
-        it for it in history if it[0] == last and (it[2] not in {None, "approved"} or it[1] in {"canceled", "rejected"})
+        it
+        for it in history
+        if it[0] == last and (it[2] not in {None, "approved"} or it[1] in {"canceled", "rejected"})
     ]
     for policy in range(len(POLICIES)):
         if closing:
@@ -289,7 +343,9 @@ def test_what_did_not_change_adds_nothing() -> None:
         ({"items": {"2": ORDER["items"][0]}}, set()),
     ],
 )
-def test_an_amount_that_cannot_be_counted_costs_no_order(change: dict[str, Any], kinds: set[str]) -> None:
+def test_an_amount_that_cannot_be_counted_costs_no_order(
+    change: dict[str, Any], kinds: set[str]
+) -> None:
     callback = read(**change)
     assert {it.name for it in callback.facts} >= {"storefront"}
     assert {it.kind for it in callback.notices} == kinds
@@ -336,7 +392,11 @@ VALUES: list[Any] = [
 
 def places(value: Any) -> list[tuple[Any, Any]]:
     keys: list[Any] = (
-        list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+        list(value)
+        if isinstance(value, dict)
+        else list(range(len(value)))
+        if isinstance(value, list)
+        else []
     )
     return [(value, key) for key in keys] + [it for key in keys for it in places(value[key])]
 

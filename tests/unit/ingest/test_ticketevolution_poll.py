@@ -41,7 +41,10 @@ class Round:
     """The poll, asked until it is done; `cursor` is all that it keeps."""
 
     def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
-        self.http, self.polled = http, PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options)
+        self.http, self.polled = (
+            http,
+            PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options),
+        )
         self.cursor = ""
 
     def page(self, now: float = NOW) -> PollPage:
@@ -73,18 +76,24 @@ def test_a_round_finds_what_waits_and_what_became_of_the_others(
     assert [it.query.get("state") for it in vendor.asked] == ["pending", None]
     vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
     assert ids(asking.whole(NOW + 300)) == ["1"]
-    assert vendor.asked[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"  # a little before the last round began
+    assert (
+        vendor.asked[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
+    )  # a little before the last round began
     assert vendor.refused == []
 
 
 def test_pages_are_turned_and_each_is_one_request(
     http: httpx.Client, vendor: FakeTicketEvolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vendor.put(*(order(id=number, updated_at="2026-11-20T15:30:00Z") for number in range(1_000, 1_250)))
+    vendor.put(
+        *(order(id=number, updated_at="2026-11-20T15:30:00Z") for number in range(1_000, 1_250))
+    )
     asking = Round(http, vendor)
     pages = [asking.page()]
     assert (len(pages[0].found), pages[0].is_last, len(vendor.asked)) == (100, False, 1)
-    asking.cursor = json.dumps(json.loads(asking.cursor), indent=1)  # as it comes back from a database
+    asking.cursor = json.dumps(
+        json.loads(asking.cursor), indent=1
+    )  # as it comes back from a database
     pages += asking.whole()
     assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
     assert [it.query["page"] for it in vendor.asked] == ["1", "2", "3"] * 2
@@ -96,7 +105,9 @@ def test_pages_are_turned_and_each_is_one_request(
     assert json.loads(asking.cursor)["since"] == NOW  # what was cut off is asked for again
 
 
-def test_a_round_that_was_interrupted_goes_on_where_it_was(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+def test_a_round_that_was_interrupted_goes_on_where_it_was(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
     """And looks back to when it began, however long it took."""
     vendor.put(*(order(id=number) for number in range(1_000, 1_150)))
     asking = Round(http, vendor)
@@ -128,14 +139,21 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     assert polled == shown
 
 
-def test_only_the_wanted_buyers_are_asked_for(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+def test_only_the_wanted_buyers_are_asked_for(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
     vendor.put(order(id=1), order(id=2, buyer={"type": "Office", "id": 6}))
     assert ids(Round(http, vendor, direct_buyer_type="Office").whole()) == ["2", "2"]
 
 
 def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     good = order()
-    bodies: list[Any] = [good, {**good, "id": None}, {**good, "id": "x"}, {**good, "id": 5, "notes": "x" * 2_000_000}]
+    bodies: list[Any] = [
+        good,
+        {**good, "id": None},
+        {**good, "id": "x"},
+        {**good, "id": 5, "notes": "x" * 2_000_000},
+    ]
     bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
@@ -143,7 +161,9 @@ def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEv
     assert page.warning == "5 orders have no id, are too large, or are no Unicode"
 
 
-def test_a_number_that_json_does_not_have_is_no_order(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+def test_a_number_that_json_does_not_have_is_no_order(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
     """Read as null it would be another amount."""
     asking = Round(http, vendor)
     vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
@@ -152,7 +172,9 @@ def test_a_number_that_json_does_not_have_is_no_order(http: httpx.Client, vendor
     assert asking.cursor == ""
 
 
-@pytest.mark.parametrize(("days", "since"), [(5.0, "2026-11-15T15:15:00Z"), (0.0, "2026-11-20T15:15:00Z")])
+@pytest.mark.parametrize(
+    ("days", "since"), [(5.0, "2026-11-15T15:15:00Z"), (0.0, "2026-11-20T15:15:00Z")]
+)
 def test_the_first_round_looks_back_as_far_as_its_block_says(
     http: httpx.Client, vendor: FakeTicketEvolution, days: float, since: str
 ) -> None:
@@ -163,7 +185,9 @@ def test_the_first_round_looks_back_as_far_as_its_block_says(
 
 
 @pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])
-def test_a_cursor_of_somebody_else_is_refused(http: httpx.Client, vendor: FakeTicketEvolution, cursor: str) -> None:
+def test_a_cursor_of_somebody_else_is_refused(
+    http: httpx.Client, vendor: FakeTicketEvolution, cursor: str
+) -> None:
     asking = Round(http, vendor)
     asking.cursor = cursor
     with pytest.raises(MalformedAnswerError):
@@ -175,7 +199,9 @@ def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEv
     asking = Round(http, vendor)
     vendor.put(order())
     sent = json.dumps(order()).encode()
-    assert poll.read_order(http, asking.polled, "10324712") == FoundObject("10324712", TICKETEVOLUTION_ORDER, sent)
+    assert poll.read_order(http, asking.polled, "10324712") == FoundObject(
+        "10324712", TICKETEVOLUTION_ORDER, sent
+    )
     with pytest.raises(OrderMissingError, match="has no order 7 for this token"):
         poll.read_order(http, asking.polled, "7")
     with pytest.raises(MalformedAnswerError, match="a number"):

@@ -16,7 +16,10 @@ HOLDERS: dict[str, object] = {
     "cc_number": {"key": "_gw_response", "value": {"cc_number": PAN, "expiry": "12/29"}},
     "cardNumber": {"key": "_gw_response", "value": {"cardNumber": PAN}},
     "pan": {"key": "_gw_response", "value": {"pan": PAN}},
-    "JSON text": {"key": "_gw_response", "value": json.dumps({"card_number": "x", "cvc": PAN[:3]}) + PAN},
+    "JSON text": {
+        "key": "_gw_response",
+        "value": json.dumps({"card_number": "x", "cvc": PAN[:3]}) + PAN,
+    },
     "PHP text": {"key": "_gw_response", "value": f'a:1:{{s:11:"card_number";s:16:"{PAN}";}}'},
     "entries within": {"key": "_x", "value": [{"name": "card_number", "value": PAN}]},
     "a long key": {"key": "_card_number" + "x" * 100, "value": PAN},
@@ -49,7 +52,9 @@ def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:
     is_clean(body([{"key": "k", "value": PAN}]).replace(b'"value":', b'"value": "x", "value":'))
 
 
-@pytest.mark.parametrize("scrap", [b"\xff", b"7" * 4_400, b"[" * 3_000 + b"]" * 3_000, b"[", b"NaN"])
+@pytest.mark.parametrize(
+    "scrap", [b"\xff", b"7" * 4_400, b"[" * 3_000 + b"]" * 3_000, b"[", b"NaN"]
+)
 def test_it_goes_from_bodies_that_cannot_be_read_too(scrap: bytes) -> None:
     is_clean(body([PLAIN, {"key": "n", "value": 777777}]).replace(b"777777", scrap))
 
@@ -66,7 +71,8 @@ def test_what_the_join_needs_and_what_is_no_card_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "note", [PAN, 'ring me, or take 4111 1111 1111 1111 12/29 "please"', "\u00e9\n4111-1111-1111-1111"]
+    "note",
+    [PAN, 'ring me, or take 4111 1111 1111 1111 12/29 "please"', "\u00e9\n4111-1111-1111-1111"],
 )
 def test_it_goes_from_a_buyers_note(note: str) -> None:
     for is_ascii in (True, False):
@@ -76,7 +82,9 @@ def test_it_goes_from_a_buyers_note(note: str) -> None:
         cut = told[: told.index(b"1111") + 15]
         assert b"1111" not in without_cards(cut)
         assert json.loads(without_cards(told)) == woo_order(customer_note="")
-    kept = json.dumps(woo_order(customer_note="ring +353 1 000 0000, code 1234 5678 9012 3456")).encode()
+    kept = json.dumps(
+        woo_order(customer_note="ring +353 1 000 0000, code 1234 5678 9012 3456")
+    ).encode()
     assert without_cards(kept) == kept
 
 

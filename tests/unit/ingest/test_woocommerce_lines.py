@@ -18,7 +18,14 @@ from services.ingest.errors import AmountUnreadable, CallbackUnreadable, Webhook
 from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
 from services.ingest.vendors.woocommerce.cards import without_cards
-from services.ingest.vendors.woocommerce.lines import NOTHING, NUMBERS, NUMBERS_MAX, PEOPLE, LineMeta, extra
+from services.ingest.vendors.woocommerce.lines import (
+    NOTHING,
+    NUMBERS,
+    NUMBERS_MAX,
+    PEOPLE,
+    LineMeta,
+    extra,
+)
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
 from tests.support.vendors.woocommerce import CARD_META, line
@@ -57,7 +64,11 @@ def test_only_a_gift_has_a_recipient() -> None:
         ([("holder_name", "Bob"), ("holder_email", "no address")], "Bob", ""),
         ([("attendee", "Bob")], "Bob", ""),
         ([("gift_to", "b@c.d")], "", "b@c.d"),
-        ([("attendee_name", "Eve"), ("recipient_name", "Bob"), ("attendee_email", "e@f.g")], "Bob", ""),
+        (
+            [("attendee_name", "Eve"), ("recipient_name", "Bob"), ("attendee_email", "e@f.g")],
+            "Bob",
+            "",
+        ),
         ([("recipient_name", " "), ("attendee_name", "Eve")], "Eve", ""),
         ([("recipient", "Bob Builder <b@c.d>")], "Bob Builder", "b@c.d"),
         ([("recipient", '"Bob" <mailto:b@c.d>')], "Bob", "b@c.d"),
@@ -68,7 +79,11 @@ def test_only_a_gift_has_a_recipient() -> None:
         ([("gift_to", {"name": "Bob", "email": "b@c.d", "id": 7})], "Bob", "b@c.d"),
         ([("gift_to", {"first_name": "Bob", "surname": "Builder"})], "Bob Builder", ""),
         ([("recipient_name", "B\u0000ob\r\nBcc: x \u202egnp.exe")], "B ob Bcc: x gnp.exe", ""),
-        ([("recipient_name", "B&ouml;b " + "x" * 500), ("recipient_email", "b@c\r\nBcc: d@e")], "Böb " + "x" * 196, ""),
+        (
+            [("recipient_name", "B&ouml;b " + "x" * 500), ("recipient_email", "b@c\r\nBcc: d@e")],
+            "Böb " + "x" * 196,
+            "",
+        ),
     ],
 )
 def test_a_recipient_is_known_by_the_names_that_plugins_use(
@@ -96,7 +111,8 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True]
+    "value",
+    [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True],
 )
 def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: object) -> None:
     """Its ticket is the buyer's, and somebody should hear of it."""
@@ -104,7 +120,11 @@ def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: objec
     assert front(callback).lines[0].recipient is None
     (notice,) = callback.notices
     assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
-    for silent in (told(("gift_to", value), ("holder_name", "Bob")), told(("gift_to", "")), told(("gift_to", None))):
+    for silent in (
+        told(("gift_to", value), ("holder_name", "Bob")),
+        told(("gift_to", "")),
+        told(("gift_to", None)),
+    ):
         assert silent.notices == ()
 
 
@@ -127,7 +147,9 @@ def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: objec
         ("phone_number", "7", ()),
     ],
 )
-def test_chosen_numbers_are_a_list_or_a_text(key: str, value: object, numbers: tuple[str, ...]) -> None:
+def test_chosen_numbers_are_a_list_or_a_text(
+    key: str, value: object, numbers: tuple[str, ...]
+) -> None:
     callback = told((key, value))
     assert front(callback).lines[0].numbers == numbers
     assert callback.notices == ()
@@ -171,9 +193,19 @@ def test_no_line_has_more_numbers_than_can_be_kept() -> None:
 
 
 def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
-    meta = [{"id": 1, "key": "_field_12", "value": "Bob", "display_key": "Recipient name", "display_value": "Bob"}]
+    meta = [
+        {
+            "id": 1,
+            "key": "_field_12",
+            "value": "Bob",
+            "display_key": "Recipient name",
+            "display_value": "Bob",
+        }
+    ]
     item = line(1) | {"meta_data": meta}
-    assert front(vendors.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(name="Bob")
+    assert front(vendors.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(
+        name="Bob"
+    )
 
 
 @pytest.mark.parametrize(
@@ -188,12 +220,18 @@ def test_meta_of_any_form_costs_no_order(meta: object) -> None:
 people = some.builds(
     lambda key, value: {"key": key, "value": value},
     some.sampled_from([*PEOPLE, *NUMBERS]),
-    some.text(max_size=70) | some.integers() | some.lists(some.text(max_size=70) | some.integers(), max_size=4),
+    some.text(max_size=70)
+    | some.integers()
+    | some.lists(some.text(max_size=70) | some.integers(), max_size=4),
 )
 
 
-@given(some.lists(people, max_size=6), some.text(max_size=50), some.datetimes().map(str) | some.none())
-def test_what_is_written_by_hand_is_what_the_model_writes(meta: list[object], name: str, paid: str | None) -> None:
+@given(
+    some.lists(people, max_size=6), some.text(max_size=50), some.datetimes().map(str) | some.none()
+)
+def test_what_is_written_by_hand_is_what_the_model_writes(
+    meta: list[object], name: str, paid: str | None
+) -> None:
     order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
     try:
         callback = vendors.read(record(order))
@@ -204,8 +242,13 @@ def test_what_is_written_by_hand_is_what_the_model_writes(meta: list[object], na
     assert Storefront.model_validate_json(content).model_dump_json().encode() == content
 
 
-@given(some.from_regex(r"-?[0-9\u0661x]{0,17}(\.[0-9\u0661]{1,5})?", fullmatch=True), some.integers(0, 4))
-def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(text: str, digits: int) -> None:
+@given(
+    some.from_regex(r"-?[0-9\u0661x]{0,17}(\.[0-9\u0661]{1,5})?", fullmatch=True),
+    some.integers(0, 4),
+)
+def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(
+    text: str, digits: int
+) -> None:
     """One more zero takes the longer way to the same number."""
 
     def told(amount: str) -> int | None:
@@ -226,8 +269,17 @@ def test_every_key_is_told_on_its_page() -> None:
     """As in the table: whose, and which part."""
     said = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
-    parts = {key.removeprefix(who) for who in whose for key in PEOPLE if key.startswith(f"{who}_") and key not in whose}
-    missing = (whose | set(NUMBERS) | {part for part in parts if part in {"_name", "_email", "_first_name"}}) - said
+    parts = {
+        key.removeprefix(who)
+        for who in whose
+        for key in PEOPLE
+        if key.startswith(f"{who}_") and key not in whose
+    }
+    missing = (
+        whose
+        | set(NUMBERS)
+        | {part for part in parts if part in {"_name", "_email", "_first_name"}}
+    ) - said
     assert not missing
 
 
@@ -236,15 +288,22 @@ def test_every_key_is_told_on_its_page() -> None:
 
 @pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
 def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: str) -> None:
-    body = {"code": "woocommerce_rest_cannot_view", "message": "Sorry, ada@example.org", "data": {"status": 401}}
+    body = {
+        "code": "woocommerce_rest_cannot_view",
+        "message": "Sorry, ada@example.org",
+        "data": {"status": 401},
+    }
     with pytest.raises(
-        WebhookRefused, match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read"
+        WebhookRefused,
+        match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read",
     ) as raised:
         vendors.read(record(json.dumps(body).encode(), topic=topic))
     assert "ada@" not in str(raised.value)
 
 
-@pytest.mark.parametrize("body", [{"code": "x"}, {"code": "x", "message": "y", "data": {}}, {"data": {"status": 401}}])
+@pytest.mark.parametrize(
+    "body", [{"code": "x"}, {"code": "x", "message": "y", "data": {}}, {"data": {"status": 401}}]
+)
 def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
         vendors.read(record(json.dumps(body).encode()))
@@ -279,6 +338,8 @@ def test_card_data_goes_wherever_it_stands_in_an_entry_and_all_else_stays(entry:
 
 
 def test_cleaning_changes_no_fact() -> None:
-    order = woo_order(meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}])
+    order = woo_order(
+        meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}]
+    )
     body = json.dumps(order).encode()
     assert vendors.read(record(without_cards(body))) == vendors.read(record(body))

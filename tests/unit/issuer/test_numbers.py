@@ -26,7 +26,9 @@ def test_it_does_so_for_sizes_at_every_edge(size: int) -> None:
 
 @given(some.integers(1, 10**9), KEYS, some.data())
 @settings(max_examples=200)
-def test_two_places_of_a_large_range_never_meet_and_stay_within(size: int, key: bytes, data: some.DataObject) -> None:
+def test_two_places_of_a_large_range_never_meet_and_stay_within(
+    size: int, key: bytes, data: some.DataObject
+) -> None:
     one, other = (data.draw(some.integers(0, size - 1)) for _ in range(2))
     first, second = permute(one, size, key), permute(other, size, key)
     assert 0 <= first < size
@@ -35,7 +37,9 @@ def test_two_places_of_a_large_range_never_meet_and_stay_within(size: int, key: 
 
 @pytest.mark.feature("SF-161")
 def test_another_key_gives_another_sequence_and_the_same_key_the_same() -> None:
-    runs = [[permute(place, 100_000, bytes([run]) * 32) for place in range(50)] for run in (1, 2, 1)]
+    runs = [
+        [permute(place, 100_000, bytes([run]) * 32) for place in range(50)] for run in (1, 2, 1)
+    ]
     assert runs[0] == runs[2]
     assert len(set(runs[0]) & set(runs[1])) < 5
 
@@ -58,12 +62,22 @@ def test_a_place_outside_is_refused(place: int) -> None:
 @pytest.mark.feature("SF-033", "SF-041")
 @pytest.mark.parametrize(
     ("prefix", "padding", "number", "printed"),
-    [("", 4, 1, "0001"), ("RFL-", 4, 1, "RFL-0001"), ("", 1, 7, "7"), ("G", 3, 12_345, "G12345"), ("", 4, 0, "0000")],
+    [
+        ("", 4, 1, "0001"),
+        ("RFL-", 4, 1, "RFL-0001"),
+        ("", 1, 7, "7"),
+        ("G", 3, 12_345, "G12345"),
+        ("", 4, 0, "0000"),
+    ],
 )
-def test_a_number_is_printed_with_prefix_and_padding(prefix: str, padding: int, number: int, printed: str) -> None:
+def test_a_number_is_printed_with_prefix_and_padding(
+    prefix: str, padding: int, number: int, printed: str
+) -> None:
     assert format_number(prefix, padding, number) == printed
 
 
 @given(some.text(max_size=5), some.integers(1, 8), some.integers(0, 10**9), some.integers(0, 10**9))
 def test_two_numbers_never_print_the_same(prefix: str, padding: int, one: int, other: int) -> None:
-    assert (format_number(prefix, padding, one) == format_number(prefix, padding, other)) == (one == other)
+    assert (format_number(prefix, padding, one) == format_number(prefix, padding, other)) == (
+        one == other
+    )

@@ -16,7 +16,15 @@ from hypothesis import strategies as some
 
 from schemas.orders import DecidedLine, OrderDecided, Person, TicketsChanged
 from schemas.said import SerializedSnapshot, digest_of
-from services.issuer.rules.plan import TICKET_IDS, IssuePlan, LockedCampaign, PlanInputs, PlannedTicket, plan, ticket_id
+from services.issuer.rules.plan import (
+    TICKET_IDS,
+    IssuePlan,
+    LockedCampaign,
+    PlanInputs,
+    PlannedTicket,
+    plan,
+    ticket_id,
+)
 from services.issuer.rules.snapshot import body_of
 
 NOW = datetime(2027, 3, 20, 19, 30, tzinfo=UTC)
@@ -47,7 +55,9 @@ def decided(
     return orders([(line, sku, quantity, product)], order=order)
 
 
-def orders(lines: Sequence[tuple[str, str, int, str]], *, order: str = "shop:1", buyer: Person = BUYER) -> OrderDecided:
+def orders(
+    lines: Sequence[tuple[str, str, int, str]], *, order: str = "shop:1", buyer: Person = BUYER
+) -> OrderDecided:
     return OrderDecided(
         key=order,
         generation=1,
@@ -57,7 +67,14 @@ def orders(lines: Sequence[tuple[str, str, int, str]], *, order: str = "shop:1",
         state="released",
         buyer=buyer,
         lines=tuple(
-            DecidedLine(line_id=line, product_id=product, sku=sku, name="Raffle", quantity=quantity, holder=buyer)
+            DecidedLine(
+                line_id=line,
+                product_id=product,
+                sku=sku,
+                name="Raffle",
+                quantity=quantity,
+                holder=buyer,
+            )
             for line, sku, quantity, product in lines
         ),
     )
@@ -66,7 +83,9 @@ def orders(lines: Sequence[tuple[str, str, int, str]], *, order: str = "shop:1",
 class World:
     """Campaigns and tickets as a database would keep them."""
 
-    def __init__(self, *campaigns: LockedCampaign, products: dict[tuple[str, str, str], str] | None = None) -> None:
+    def __init__(
+        self, *campaigns: LockedCampaign, products: dict[tuple[str, str, str], str] | None = None
+    ) -> None:
         self.campaigns = {it.campaign_id: it for it in campaigns}
         self.products = {("shop", "sku", "RFL"): "raffle"} if products is None else products
         self.held: dict[str, list[PlannedTicket]] = {}
@@ -75,7 +94,9 @@ class World:
     def tell(self, *decisions: OrderDecided) -> IssuePlan:
         for it in self.campaigns.values():
             it.first_index = it.next_index
-        made = plan(decisions, self.held, PlanInputs(self.campaigns, self.products, self.codes, NOW))
+        made = plan(
+            decisions, self.held, PlanInputs(self.campaigns, self.products, self.codes, NOW)
+        )
         self.held |= made.held
         return made
 
@@ -83,7 +104,9 @@ class World:
         return [ticket.number for ticket in self.held[order] if ticket.status == status]
 
     def body(self, decision: OrderDecided, made: IssuePlan) -> TicketsChanged:
-        body = body_of(decision, made.held[decision.key], made.waiting[decision.key], self.campaigns)
+        body = body_of(
+            decision, made.held[decision.key], made.waiting[decision.key], self.campaigns
+        )
         output = SerializedSnapshot(TicketsChanged, "issuer", decision.key, 1, 1, body).encode(
             time="2027-03-20T19:30:00Z"
         )
@@ -167,7 +190,9 @@ def test_what_is_beyond_the_capacity_is_sold_out_and_said_once() -> None:
     first = decided(5)
     made = world.tell(first)
     assert world.numbers() == ["R-0001", "R-0002", "R-0003"]
-    assert [(it.quantity, it.reason) for it in world.body(first, made).unissued] == [(2, "sold_out")]
+    assert [(it.quantity, it.reason) for it in world.body(first, made).unissued] == [
+        (2, "sold_out")
+    ]
     again = world.tell(first)
     assert again.issued == []
     assert world.body(first, again) == world.body(first, made)
@@ -203,7 +228,10 @@ def test_the_same_number_may_stand_in_two_campaigns() -> None:
     products = {("shop", "sku", "RFL"): "raffle", ("shop", "sku", "DRAW"): "draw"}
     world = World(campaign(), campaign("draw"), products=products)
     world.tell(orders([("1", "RFL", 1, ""), ("2", "DRAW", 1, "")]))
-    assert [(it.campaign_id, it.number) for it in world.held["shop:1"]] == [("raffle", "R-0001"), ("draw", "R-0001")]
+    assert [(it.campaign_id, it.number) for it in world.held["shop:1"]] == [
+        ("raffle", "R-0001"),
+        ("draw", "R-0001"),
+    ]
 
 
 def test_the_products_id_goes_before_its_sku() -> None:
@@ -218,7 +246,10 @@ def test_the_variations_id_goes_before_its_products() -> None:
     products = {("shop", "product_id", "7"): "raffle", ("shop", "variation_id", "17"): "draw"}
     world = World(campaign(), campaign("draw"), products=products)
     (line,) = decided(1).lines
-    lines = [line.model_copy(update={"line_id": str(at), "variation_id": it}) for at, it in enumerate(["17", "18", ""])]
+    lines = [
+        line.model_copy(update={"line_id": str(at), "variation_id": it})
+        for at, it in enumerate(["17", "18", ""])
+    ]
     world.tell(decided(1).model_copy(update={"lines": tuple(lines)}))
     assert [(it.line_id, it.campaign_id) for it in world.held["shop:1"]] == [
         ("0", "draw"),
@@ -241,14 +272,20 @@ def test_a_line_told_twice_counts_with_both_quantities() -> None:
 def test_a_corrected_buyer_is_the_holder_of_the_tickets_that_there_are() -> None:
     world = World(campaign())
     world.tell(decided(1))
-    made = world.tell(orders([("1", "RFL", 1, "7")], buyer=Person(name="Bo", email="bo@example.org")))
-    assert [(it.before, it.ticket.holder_email) for it in made.changes] == [(None, "bo@example.org")]
+    made = world.tell(
+        orders([("1", "RFL", 1, "7")], buyer=Person(name="Bo", email="bo@example.org"))
+    )
+    assert [(it.before, it.ticket.holder_email) for it in made.changes] == [
+        (None, "bo@example.org")
+    ]
 
 
 def test_an_order_says_its_campaigns_language_and_nothing_new_when_there_is_none() -> None:
     """A key more would be news of every order at once."""
     world = World(campaign(language="fr"))
-    assert [it.language for it in world.body(decided(1), world.tell(decided(1))).campaigns] == ["fr"]
+    assert [it.language for it in world.body(decided(1), world.tell(decided(1))).campaigns] == [
+        "fr"
+    ]
     assert b"language" not in bytes(orjson.dumps(campaign().said))
     assert orjson.dumps(campaign(language="").said) == orjson.dumps(campaign().said)
 
@@ -274,7 +311,9 @@ def test_the_snapshot_reads_back_with_all_that_a_reader_needs() -> None:
     ]
 
 
-@given(some.text(min_size=1, max_size=9), some.text(min_size=1, max_size=9), some.integers(1, 2_000))
+@given(
+    some.text(min_size=1, max_size=9), some.text(min_size=1, max_size=9), some.integers(1, 2_000)
+)
 def test_a_tickets_id_is_a_uuid5_of_its_ordinal(order: str, line: str, ordinal: int) -> None:
     name = f"{len(order)}:{order}/{len(line)}:{line}/{ordinal}"
     assert ticket_id(order, line, ordinal) == str(uuid.uuid5(uuid.UUID(bytes=TICKET_IDS), name))
@@ -284,7 +323,9 @@ def test_no_two_ordinals_spell_the_same_id() -> None:
     assert ticket_id("shop:a/b", "1", 1) != ticket_id("shop:a", "b/1", 1)
 
 
-tellings = some.lists(some.tuples(some.sampled_from(["shop:1", "shop:2", "shop:3"]), some.integers(0, 6)), max_size=12)
+tellings = some.lists(
+    some.tuples(some.sampled_from(["shop:1", "shop:2", "shop:3"]), some.integers(0, 6)), max_size=12
+)
 
 
 @given(tellings, some.sampled_from(["sequential", "shuffled"]), some.integers(1, 15))
@@ -307,8 +348,12 @@ def test_whatever_is_told_no_number_is_given_twice_and_each_order_has_what_was_l
         rows = world.held[order]
         active = [ticket for ticket in rows if ticket.status == "Active"]
         sold_out = [ticket for ticket in rows if ticket.reason and ticket.ordinal <= quantity]
-        assert len(active) + len(sold_out) == quantity, "no paid ordinal without a ticket or a reason"
-        assert all(ticket.ordinal <= quantity for ticket in active), "no active ticket that was not decided"
+        assert len(active) + len(sold_out) == quantity, (
+            "no paid ordinal without a ticket or a reason"
+        )
+        assert all(ticket.ordinal <= quantity for ticket in active), (
+            "no active ticket that was not decided"
+        )
 
 
 @given(tellings)

@@ -14,7 +14,24 @@ from tests.support.stack import Servers
 
 TEXTS = some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 HARD = some.sampled_from(
-    ["", "NULL", "null", '"', "\\", '\\"', "{}", "{", ",", " ", "a,b", "\n", "\t", "'", "é", "{null}"]
+    [
+        "",
+        "NULL",
+        "null",
+        '"',
+        "\\",
+        '\\"',
+        "{}",
+        "{",
+        ",",
+        " ",
+        "a,b",
+        "\n",
+        "\t",
+        "'",
+        "é",
+        "{null}",
+    ]
 )
 
 
@@ -26,13 +43,21 @@ def connection(servers: Servers) -> Iterator[psycopg.Connection]:
 
 @given(some.lists(TEXTS | HARD | some.none(), max_size=6) | some.lists(TEXTS | HARD, max_size=6))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_texts_arrive_as_they_are(connection: psycopg.Connection, elements: list[str | None]) -> None:
-    assert connection.execute("select %s::text[]", [arrays.texts(elements)]).fetchone() == (elements,)
+def test_texts_arrive_as_they_are(
+    connection: psycopg.Connection, elements: list[str | None]
+) -> None:
+    assert connection.execute("select %s::text[]", [arrays.texts(elements)]).fetchone() == (
+        elements,
+    )
 
 
 @given(some.lists(some.integers(-(2**63), 2**63 - 1) | some.none(), max_size=6))
-def test_numbers_arrive_as_they_are(connection: psycopg.Connection, elements: list[int | None]) -> None:
-    assert connection.execute("select %s::bigint[]", [arrays.plain(elements)]).fetchone() == (elements,)
+def test_numbers_arrive_as_they_are(
+    connection: psycopg.Connection, elements: list[int | None]
+) -> None:
+    assert connection.execute("select %s::bigint[]", [arrays.plain(elements)]).fetchone() == (
+        elements,
+    )
 
 
 def test_booleans_arrive_as_they_are(connection: psycopg.Connection) -> None:

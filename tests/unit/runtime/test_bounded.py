@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.runtime.files import DEPTH_MAX, FileUnusableError, parse_toml, read_bytes, read_text, read_toml
+from services.runtime.files import (
+    DEPTH_MAX,
+    FileUnusableError,
+    parse_toml,
+    read_bytes,
+    read_text,
+    read_toml,
+)
 from services.runtime.text import one_line, quoted
 
 SETTINGS = settings(max_examples=100)
@@ -24,7 +31,18 @@ def test_a_file_is_read_up_to_its_bound_and_not_a_byte_further(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["/dev/zero", "/dev/tty", "/", "/proc/self/mem", "fifo", "missing", "nul\0", "\udcff", "x" * 5_000]
+    "name",
+    [
+        "/dev/zero",
+        "/dev/tty",
+        "/",
+        "/proc/self/mem",
+        "fifo",
+        "missing",
+        "nul\0",
+        "\udcff",
+        "x" * 5_000,
+    ],
 )
 def test_what_is_no_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
     """A FIFO without a writer, a device that never ends, a name that no file can have."""
@@ -50,7 +68,15 @@ def test_bytes_that_are_no_utf_8_are_refused_with_their_place(tmp_path: Path) ->
         "[" + "'a' . " * 500_000 + "a]",
         'a = { "b"' + ".b" * 1_000_000 + " = 1 }",
     ],
-    ids=["lists", "lists that end", "tables", "dots", "a million dots", "dots of a table", "dots in a table"],
+    ids=[
+        "lists",
+        "lists that end",
+        "tables",
+        "dots",
+        "a million dots",
+        "dots of a table",
+        "dots in a table",
+    ],
 )
 def test_a_document_that_is_nested_deeply_is_refused(text: str) -> None:
     with pytest.raises(FileUnusableError):

@@ -49,8 +49,14 @@ def test_each_state_is_somebodys(state: str, fault: FailureKind) -> None:
     [
         (psycopg.OperationalError("the connection is closed"), FailureKind.UNAVAILABLE),
         (errors.ConnectionTimeout("connection timeout expired"), FailureKind.UNAVAILABLE),
-        (psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"), FailureKind.RECORD),
-        (psycopg.ProgrammingError("the query has 1 placeholder but 2 parameters were passed"), FailureKind.DEFECT),
+        (
+            psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"),
+            FailureKind.RECORD,
+        ),
+        (
+            psycopg.ProgrammingError("the query has 1 placeholder but 2 parameters were passed"),
+            FailureKind.DEFECT,
+        ),
         (psycopg.InterfaceError("the cursor is closed"), FailureKind.DEFECT),
         (ConnectionResetError(), FailureKind.UNAVAILABLE),
         (TimeoutError(), FailureKind.UNAVAILABLE),

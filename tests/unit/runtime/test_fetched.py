@@ -18,7 +18,10 @@ class Said:
     """A message of the client that carries an error."""
 
     def __init__(
-        self, error: KafkaError, topic: str | None = LANE.topic, partition: int | None = LANE.partition
+        self,
+        error: KafkaError,
+        topic: str | None = LANE.topic,
+        partition: int | None = LANE.partition,
     ) -> None:
         self._error, self._topic, self._partition = error, topic, partition
 

@@ -52,7 +52,11 @@ def test_a_new_process_is_alive_and_not_ready() -> None:
     with HealthServer(0, health) as door:
         assert ask(door, "/livez")[0] == 200
         status, content_type, body = ask(door, "/readyz")
-    assert (status, content_type, json.loads(body)["detail"]) == (503, "application/problem+json", "starting")
+    assert (status, content_type, json.loads(body)["detail"]) == (
+        503,
+        "application/problem+json",
+        "starting",
+    )
 
 
 def test_the_door_says_why() -> None:
@@ -61,7 +65,10 @@ def test_the_door_says_why() -> None:
         health.ready(ok=True)
         assert ask(door, "/readyz") == (200, "text/plain; charset=utf-8", b"ok\n")
         health.ready(ok=False, reason="database-away: connection refused")
-        assert json.loads(ask(door, "/readyz?verbose=1")[2])["detail"] == "database-away: connection refused"
+        assert (
+            json.loads(ask(door, "/readyz?verbose=1")[2])["detail"]
+            == "database-away: connection refused"
+        )
         assert ask(door, "/else")[0] == 404
         assert ask(door, "/metrics")[2] == metrics.exposition()
 

@@ -20,7 +20,14 @@ from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
-from services.runtime.testing import FakeBroker, FakeBrokerClient, FakeClock, FakeDatabase, FakeLedger, fault
+from services.runtime.testing import (
+    FakeBroker,
+    FakeBrokerClient,
+    FakeClock,
+    FakeDatabase,
+    FakeLedger,
+    fault,
+)
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
 
@@ -39,7 +46,9 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
             raise ValueError("bad")
         return record
 
-    service: Service[Any, Any] = Service("g", ("in",), parse, lambda events, _session: [Effect() for _ in events])
+    service: Service[Any, Any] = Service(
+        "g", ("in",), parse, lambda events, _session: [Effect() for _ in events]
+    )
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase()
     for topic in ("in", service.dead_topic, service.replay_topic):
@@ -47,7 +56,9 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
     broker.append(Output("in", b"k", b"bad", MANY))
     broker.append(Output("in", b"k", b"good", []))
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
-    worker = Worker(WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock))
+    worker = Worker(
+        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock)
+    )
     for _ in range(20):
         worker.step()
     row = database.rows["g", LaneKey("in", 0)]
@@ -125,7 +136,9 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             waits.append(wait_s)
 
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
-    worker = Worker(WorkerContext(service, log, ledger, LaneSettings(), Told(), fault, clock, clock))
+    worker = Worker(
+        WorkerContext(service, log, ledger, LaneSettings(), Told(), fault, clock, clock)
+    )
     until = clock() + 60
     while clock() < until:
         worker.step()

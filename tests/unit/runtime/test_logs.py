@@ -42,7 +42,9 @@ def lines() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     logs.configure("tests")
 
 
-@given(dictionaries(text(characters(), min_size=1).map(lambda name: f"x{name}"), fields, max_size=4))
+@given(
+    dictionaries(text(characters(), min_size=1).map(lambda name: f"x{name}"), fields, max_size=4)
+)
 def test_whatever_is_logged_is_one_line_of_json(content: dict[str, Any]) -> None:
     stream = io.StringIO()
     logs.configure("toy", stream=stream)
@@ -50,13 +52,20 @@ def test_whatever_is_logged_is_one_line_of_json(content: dict[str, Any]) -> None
     written = stream.getvalue()
     assert written.count("\n") == 1
     line = json.loads(written)
-    assert (line["event"], line["component"], line["service"], line["level"]) == ("it happened", "lanes", "toy", "info")
+    assert (line["event"], line["component"], line["service"], line["level"]) == (
+        "it happened",
+        "lanes",
+        "toy",
+        "info",
+    )
     assert "\\u0000" not in written
     written.encode()  # no lone surrogate
 
 
 @pytest.mark.parametrize("name", sorted(logs.NEVER))
-def test_contents_and_secrets_are_never_logged(name: str, lines: Callable[[], list[dict[str, Any]]]) -> None:
+def test_contents_and_secrets_are_never_logged(
+    name: str, lines: Callable[[], list[dict[str, Any]]]
+) -> None:
     logs.get("lanes").info("it happened", **{name: "ada@example.com"})
     assert lines()[0][name] == "(not logged)"
 
@@ -66,7 +75,9 @@ def test_bytes_are_counted_and_not_shown(lines: Callable[[], list[dict[str, Any]
     assert lines()[0]["raw"] == "(15 bytes)"
 
 
-def test_an_error_tells_where_it_stood_and_not_its_values(lines: Callable[[], list[dict[str, Any]]]) -> None:
+def test_an_error_tells_where_it_stood_and_not_its_values(
+    lines: Callable[[], list[dict[str, Any]]],
+) -> None:
     def fail(secret: str) -> None:
         raise ValueError(f"failed with {len(secret)} characters")
 
@@ -86,13 +97,20 @@ def test_a_databases_error_is_told_without_the_row_that_it_quotes() -> None:
             message_primary = "duplicate key value violates unique constraint"
 
     error = UniqueViolation("duplicate key\nDETAIL:  Key (mail)=(ada@example.com) already exists.")
-    assert logs.describe(error) == "UniqueViolation: duplicate key value violates unique constraint (23505)"
+    assert (
+        logs.describe(error)
+        == "UniqueViolation: duplicate key value violates unique constraint (23505)"
+    )
 
 
 def test_a_librarys_warning_goes_the_same_way(lines: Callable[[], list[dict[str, Any]]]) -> None:
     logging.getLogger("library").warning("beware of %s", "the dog")
     line = lines()[0]
-    assert (line["event"], line["component"], line["level"]) == ("beware of the dog", "library", "warning")
+    assert (line["event"], line["component"], line["level"]) == (
+        "beware of the dog",
+        "library",
+        "warning",
+    )
 
 
 def test_below_the_level_nothing_is_written() -> None:

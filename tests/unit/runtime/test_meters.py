@@ -40,7 +40,9 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
                 counts={counted.name: 7},
             )
         )
-    assert [records(group, outcome) for outcome in ("effect", "duplicate", "superseded", "dead")] == [10, 6, 4, 10]
+    assert [
+        records(group, outcome) for outcome in ("effect", "duplicate", "superseded", "dead")
+    ] == [10, 6, 4, 10]
     assert metrics.value_of("stubline_dead_letters_total", group=group, code="b-code") == 8
     assert metrics.value_of("stubline_lane_outputs_total", group=group) == 12
     assert metrics.value_of("stubline_lane_batches_total", group=group) == 2
@@ -51,7 +53,10 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
 def test_a_lane_that_is_anothers_now_is_told_no_longer(group: str) -> None:
     meters = PrometheusTelemetry(group)
     meters.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER], {})
-    assert metrics.value_of("stubline_lane_lag_records", group=group, topic="in.v1", partition="0") == 7
+    assert (
+        metrics.value_of("stubline_lane_lag_records", group=group, topic="in.v1", partition="0")
+        == 7
+    )
     assert metrics.value_of("stubline_lane_stopped", group=group) == 1
     meters.gauges({OTHER: (2, 0.5)}, {}, [], {})
     text = metrics.exposition().decode()

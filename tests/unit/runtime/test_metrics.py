@@ -7,7 +7,13 @@ import secrets
 import pytest
 
 from services.runtime.observability import metrics
-from services.runtime.observability.metrics import Counter, Gauge, Histogram, UndeclaredMetric, declare
+from services.runtime.observability.metrics import (
+    Counter,
+    Gauge,
+    Histogram,
+    UndeclaredMetric,
+    declare,
+)
 
 
 def fresh(ending: str) -> str:
@@ -42,7 +48,10 @@ def test_a_name_has_one_meaning() -> None:
 
 
 def test_counts_are_raised_by_name_after_a_check() -> None:
-    one, other = declare(Counter(fresh("total"), "One.")), declare(Counter(fresh("total"), "Other."))
+    one, other = (
+        declare(Counter(fresh("total"), "One.")),
+        declare(Counter(fresh("total"), "Other.")),
+    )
     metrics.raise_counts({one.name: 3, other.name: 0})
     metrics.raise_counts({one.name: 2})
     assert (metrics.value_of(one.name), metrics.value_of(other.name)) == (5, 0)
@@ -69,7 +78,10 @@ def test_a_gauge_forgets_what_another_process_tells_now() -> None:
     lag.set_all({("a", "1"): 3, ("b", "0"): 4})
     text = metrics.exposition().decode()
     told = {line for line in text.splitlines() if line.startswith(lag.name)}
-    assert told == {f'{lag.name}{{partition="1",topic="a"}} 3.0', f'{lag.name}{{partition="0",topic="b"}} 4.0'}
+    assert told == {
+        f'{lag.name}{{partition="1",topic="a"}} 3.0',
+        f'{lag.name}{{partition="0",topic="b"}} 4.0',
+    }
 
 
 def test_what_is_declared_is_exposed_with_its_sentence() -> None:

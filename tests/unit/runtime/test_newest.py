@@ -27,19 +27,28 @@ def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
     batch: list[Told], reached: dict[str, Position]
 ) -> None:
     _, latest = classify_snapshots(batch, reached)
-    newest = {key: max((told.position for told in batch if told.key == key), default=at) for key, at in reached.items()}
+    newest = {
+        key: max((told.position for told in batch if told.key == key), default=at)
+        for key, at in reached.items()
+    }
     assert {key: batch[place].position for key, place in latest.items()} == {
         key: position for key, position in newest.items() if position > reached[key]
     }
 
 
 @given(BATCHES, REACHED)
-def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(batch: list[Told], reached: dict[str, Position]) -> None:
+def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
+    batch: list[Told], reached: dict[str, Position]
+) -> None:
     outcomes, _ = classify_snapshots(batch, reached)
     last = dict(reached)
     for told, outcome in zip(batch, outcomes, strict=True):
         expected = (
-            Effect if told.position > last[told.key] else Duplicate if told.position == last[told.key] else Superseded
+            Effect
+            if told.position > last[told.key]
+            else Duplicate
+            if told.position == last[told.key]
+            else Superseded
         )
         assert type(outcome) is expected
         last[told.key] = max(last[told.key], told.position)

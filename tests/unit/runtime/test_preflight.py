@@ -16,7 +16,9 @@ def refuses(content):
     from services.runtime.errors import UnexpectedError
     if content["at"] % 2: raise UnexpectedError(str(content["at"]))
 """
-POINTS = "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\nsome = {module}:refuses\n"
+POINTS = (
+    "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\nsome = {module}:refuses\n"
+)
 
 
 @pytest.fixture(autouse=True)

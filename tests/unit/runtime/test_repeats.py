@@ -17,7 +17,11 @@ from services.runtime.errors import BrokerUnavailable, TickFailed
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, shape
 
-FAIL = ("FAIL", "vm:1#consumer-1", "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ")
+FAIL = (
+    "FAIL",
+    "vm:1#consumer-1",
+    "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 ",
+)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 40)), max_size=60))
@@ -60,9 +64,16 @@ def written() -> io.StringIO:
     return stream
 
 
-def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(written: io.StringIO) -> None:
+def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
+    written: io.StringIO,
+) -> None:
     kafka = logging.getLogger(logs.KAFKA)
-    for reason in ("failed: Connection refused", "failed: Operation timed out", "Disconnected", "Failed to resolve"):
+    for reason in (
+        "failed: Connection refused",
+        "failed: Operation timed out",
+        "Disconnected",
+        "Failed to resolve",
+    ):
         for _ in range(50):
             kafka.error("%s [%s] %s", *FAIL[:2], FAIL[2] + reason)
     kafka.warning("consumer: %s", "1/1 brokers are down")

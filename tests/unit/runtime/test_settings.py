@@ -34,9 +34,14 @@ def test_a_setting_is_read_from_its_prefix(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.read(Toy).batch_records_max == 7
 
 
-def test_an_unknown_name_is_refused_and_the_nearest_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_is_refused_and_the_nearest_is_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("STUBLINE_TOY_BATCH_RECORD_MAX", "7")
-    assert refusal(Toy) == "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
+    assert (
+        refusal(Toy)
+        == "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
+    )
 
 
 def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +49,9 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("STUBLINE_TOY_BATCH_WAIT_MS", "0")
     monkeypatch.setenv("STUBLINE_TOY_LOCK_TIMEOUT_MS", "soon")
     told = refusal(Toy)
-    assert [name in told for name in ("NONSENSE_AT_ALL", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [True] * 3
+    assert [name in told for name in ("NONSENSE_AT_ALL", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [
+        True
+    ] * 3
 
 
 def test_a_wait_inside_a_transaction_ends_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +80,10 @@ def test_a_wrong_configuration_ends_the_process_with_78_and_one_line(
     with pytest.raises(SystemExit) as ended:
         settings.load(Servers)
     assert ended.value.code == 78
-    assert capsys.readouterr().err == "configuration: KAFKA_BOOTSTRAP_SERVERS is not set; DATABASE_URL is not set\n"
+    assert (
+        capsys.readouterr().err
+        == "configuration: KAFKA_BOOTSTRAP_SERVERS is not set; DATABASE_URL is not set\n"
+    )
 
 
 def test_every_setting_has_a_unit_a_bound_and_a_reason() -> None:

@@ -28,7 +28,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
 
 
 def test_statements_of_all_files_are_found_by_name(package: Callable[..., str]) -> None:
-    name = package(a="-- name: one\nselect 1;\n\n-- name: two\n-- Why.\nselect 2;\n", b="-- name: three\nselect 3;\n")
+    name = package(
+        a="-- name: one\nselect 1;\n\n-- name: two\n-- Why.\nselect 2;\n",
+        b="-- name: three\nselect 3;\n",
+    )
     found = statements.load(name)
     assert sorted(found) == ["one", "three", "two"]
     assert found["one"] == f"/* {name}.one */\nselect 1;\n\n".encode()

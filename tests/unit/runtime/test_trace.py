@@ -76,11 +76,18 @@ def test_whatever_a_stranger_sends_is_no_error(header: str | bytes) -> None:
     assert found is None or tracing.parse(str(found)) is not None
 
 
-@given(binary(max_size=70) | from_regex(rb"\A(00|01|ff)-[0-9a-f]{31}[0-9a-f]-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}\Z"))
+@given(
+    binary(max_size=70)
+    | from_regex(rb"\A(00|01|ff)-[0-9a-f]{31}[0-9a-f]-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}\Z")
+)
 @example(VALID.encode())
 @example(VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32).encode())
 def test_the_quick_way_to_the_next_hop_says_what_the_long_one_says(header: bytes) -> None:
     parent, found = tracing.parse(header), tracing.parse(tracing.hop(header))
     assert found is not None
-    assert (found.trace_id, found.flags) == (parent.trace_id, parent.flags) if parent else found.flags == 1
+    assert (
+        (found.trace_id, found.flags) == (parent.trace_id, parent.flags)
+        if parent
+        else found.flags == 1
+    )
     assert parent is None or found.span_id != parent.span_id

@@ -42,7 +42,11 @@ def test_what_zlib_wrote_is_read() -> None:
 
 
 @given(
-    some.lists(some.builds(Output, some.text(min_size=1, max_size=8), BYTES, BYTES, HEADERS), min_size=1, max_size=5)
+    some.lists(
+        some.builds(Output, some.text(min_size=1, max_size=8), BYTES, BYTES, HEADERS),
+        min_size=1,
+        max_size=5,
+    )
 )
 def test_any_zlib_reads_what_is_written(outputs: list[Output]) -> None:
     stored = outbox.encode(outputs)

@@ -41,7 +41,13 @@ def test_what_is_written_fits_its_schema() -> None:
         issued_at=datetime.now(UTC),
     )
     event = TicketsChanged(
-        key="shop:1", generation=1, sequence=1, source="shop", external_id="1", buyer=Person(), tickets=(ticket,)
+        key="shop:1",
+        generation=1,
+        sequence=1,
+        source="shop",
+        external_id="1",
+        buyer=Person(),
+        tickets=(ticket,),
     )
     output = event.encode(time="2026-01-01T00:00:00Z")
     jsonschema.validate(json.loads(output.value or b""), SCHEMAS[TicketsChanged.event_type])

@@ -72,7 +72,12 @@ weathers = builds(
 
 
 def weather(**changed: object) -> Weather:
-    fields: dict[str, object] = {"writer": "ingest", "key": "shop-1:727", "generation": 1, "sequence": 5}
+    fields: dict[str, object] = {
+        "writer": "ingest",
+        "key": "shop-1:727",
+        "generation": 1,
+        "sequence": 5,
+    }
     fields |= {"mood": "calm", "winds": {}, "words": []}
     return Weather.model_validate(fields | changed)
 
@@ -108,17 +113,27 @@ def test_the_official_package_reads_a_snapshot(snapshot: Weather) -> None:
 
 
 @given(
-    tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX)), tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX))
+    tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX)),
+    tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX)),
 )
-def test_ids_and_sequence_texts_tell_positions_apart_and_in_order(one: tuple[int, int], other: tuple[int, int]) -> None:
-    first, second = (weather(generation=generation, sequence=sequence) for generation, sequence in (one, other))
+def test_ids_and_sequence_texts_tell_positions_apart_and_in_order(
+    one: tuple[int, int], other: tuple[int, int]
+) -> None:
+    first, second = (
+        weather(generation=generation, sequence=sequence) for generation, sequence in (one, other)
+    )
     assert (first.event_id == second.event_id) == (one == other)
-    texts = [header(snapshot.encode(time=TIME).headers, "ce_sequence") or "" for snapshot in (first, second)]
+    texts = [
+        header(snapshot.encode(time=TIME).headers, "ce_sequence") or ""
+        for snapshot in (first, second)
+    ]
     assert (texts[0] < texts[1]) == (first.position < second.position)
 
 
 @given(keys, keys, writers, writers)
-def test_two_keys_or_writers_never_share_an_id(one: str, other: str, writer: str, another: str) -> None:
+def test_two_keys_or_writers_never_share_an_id(
+    one: str, other: str, writer: str, another: str
+) -> None:
     first, second = weather(key=one, writer=writer), weather(key=other, writer=another)
     assert (first.event_id == second.event_id) == ((one, writer) == (other, another))
 
@@ -134,7 +149,10 @@ def test_a_digest_holds_what_is_said_and_not_its_place_in_history() -> None:
 
 
 def test_the_trace_is_of_this_hop_and_no_part_of_the_event() -> None:
-    plain, traced = weather().encode(time=TIME), weather().encode(time=TIME, traceparent=TRACEPARENT)
+    plain, traced = (
+        weather().encode(time=TIME),
+        weather().encode(time=TIME, traceparent=TRACEPARENT),
+    )
     assert header(traced.headers, "traceparent") == TRACEPARENT
     assert header(plain.headers, "traceparent") is None
     assert read_event(plain.headers, plain.value) == read_event(traced.headers, traced.value)
@@ -142,11 +160,16 @@ def test_the_trace_is_of_this_hop_and_no_part_of_the_event() -> None:
 
 @given(
     lists(
-        tuples(sampled_from(["ce_id", "ce_type", "ce_specversion", "content-type", "x"]), none() | binary(max_size=30))
+        tuples(
+            sampled_from(["ce_id", "ce_type", "ce_specversion", "content-type", "x"]),
+            none() | binary(max_size=30),
+        )
     ),
     none() | binary(max_size=60),
 )
-def test_no_bytes_do_worse_than_be_no_event(headers: list[tuple[str, bytes | None]], value: bytes | None) -> None:
+def test_no_bytes_do_worse_than_be_no_event(
+    headers: list[tuple[str, bytes | None]], value: bytes | None
+) -> None:
     with pytest.raises(NotAnEvent):
         Weather.read(headers, value)
 
@@ -220,7 +243,11 @@ def test_an_input_keeps_its_bytes_and_its_own_id(key: str, data: bytes) -> None:
         data,
     )
     official = kafka.from_kafka_event(message(output))
-    assert (official.get_id(), official.get_subject(), official.get_extension("shopid")) == ("delivery-9", key, "1")
+    assert (official.get_id(), official.get_subject(), official.get_extension("shopid")) == (
+        "delivery-9",
+        key,
+        "1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,8 +259,16 @@ def test_an_input_keeps_its_bytes_and_its_own_id(key: str, data: bytes) -> None:
         ("application/json", None),
     ],
 )
-def test_a_structured_event_of_the_official_package_is_read_as_its_binary_twin(content_type: str, data: Any) -> None:
-    attributes = {"id": "1", "source": "/shops/1", "type": "a.b", "specversion": "1.0", "datacontenttype": content_type}
+def test_a_structured_event_of_the_official_package_is_read_as_its_binary_twin(
+    content_type: str, data: Any
+) -> None:
+    attributes = {
+        "id": "1",
+        "source": "/shops/1",
+        "type": "a.b",
+        "specversion": "1.0",
+        "datacontenttype": content_type,
+    }
     event = OfficialEvent(attributes=attributes, data=data)
     sent = (kafka.to_structured_event(event), kafka.to_binary_event(event))
     structured, plain = (read_event(one.headers.items(), one.value) for one in sent)
@@ -249,11 +284,18 @@ def test_structured_base64_that_is_none_is_refused() -> None:
     with pytest.raises(NotAnEvent):
         read_event([("content-type", b"application/cloudevents+json")], json.dumps(event).encode())
     event["data_base64"] = base64.b64encode(b"hello").decode()
-    assert read_event([("content-type", b"application/cloudevents+json")], json.dumps(event).encode()).data == b"hello"
+    assert (
+        read_event(
+            [("content-type", b"application/cloudevents+json")], json.dumps(event).encode()
+        ).data
+        == b"hello"
+    )
 
 
 TYPE = Weather.event_type.encode()
-NAMES = sampled_from(["ce_type", "ce_specversion", "ce_id", "ce_source", "content-type", "ce_time", "other"])
+NAMES = sampled_from(
+    ["ce_type", "ce_specversion", "ce_id", "ce_source", "content-type", "ce_time", "other"]
+)
 CONTENTS = none() | sampled_from(
     [
         TYPE,
@@ -275,7 +317,11 @@ WHOLE: list[tuple[str, bytes | None]] = [
 ]
 
 
-@given(lists(tuples(NAMES, CONTENTS), max_size=4), lists(tuples(NAMES, CONTENTS), max_size=4), integers(0, 5))
+@given(
+    lists(tuples(NAMES, CONTENTS), max_size=4),
+    lists(tuples(NAMES, CONTENTS), max_size=4),
+    integers(0, 5),
+)
 def test_the_quick_look_at_headers_says_what_the_whole_one_says(
     before: list[tuple[str, bytes | None]], behind: list[tuple[str, bytes | None]], kept: int
 ) -> None:
@@ -285,9 +331,15 @@ def test_the_quick_look_at_headers_says_what_the_whole_one_says(
         assert (event.type, event.data) == (Weather.event_type, b"{}")
 
 
-@pytest.mark.parametrize(("name", "is_refused"), [("\0", True), ("a\0b", True), ("\\u0000", False), ("\\\0", True)])
-def test_a_text_with_a_nul_is_no_event_and_one_that_spells_it_is(name: str, is_refused: bool) -> None:
-    said = Weather(writer="w", key="k", generation=0, sequence=1, mood=Mood.CALM, winds={}, words=[])
+@pytest.mark.parametrize(
+    ("name", "is_refused"), [("\0", True), ("a\0b", True), ("\\u0000", False), ("\\\0", True)]
+)
+def test_a_text_with_a_nul_is_no_event_and_one_that_spells_it_is(
+    name: str, is_refused: bool
+) -> None:
+    said = Weather(
+        writer="w", key="k", generation=0, sequence=1, mood=Mood.CALM, winds={}, words=[]
+    )
     value = said.model_dump_json()[:-1] + f',"place":{json.dumps(name)}}}'
     headers = said.encode(time=TIME).headers
     if is_refused:

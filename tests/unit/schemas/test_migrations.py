@@ -7,15 +7,28 @@ from hypothesis import given
 from hypothesis.strategies import booleans, integers, permutations, sets
 
 from schemas import migrations
-from schemas.migrations import ChangedMigrationError, MigrationsUnreadableError, Phase, arrange, pending
+from schemas.migrations import (
+    ChangedMigrationError,
+    MigrationsUnreadableError,
+    Phase,
+    arrange,
+    pending,
+)
 
-TEXTS = {"0001_a.pre.sql": "1", "0002_b.pre.sql": "2", "0002_b.post.sql": "2 post", "0003_c.post.sql": "3 post"}
+TEXTS = {
+    "0001_a.pre.sql": "1",
+    "0002_b.pre.sql": "2",
+    "0002_b.post.sql": "2 post",
+    "0003_c.post.sql": "3 post",
+}
 IN_ORDER = ["0001_a.pre.sql", "0002_b.pre.sql", "0002_b.post.sql", "0003_c.post.sql"]
 
 
 @given(permutations(list(TEXTS)))
 def test_files_have_one_order_however_they_are_found(names: list[str]) -> None:
-    assert [migration.name for migration in arrange({name: TEXTS[name] for name in names})] == IN_ORDER
+    assert [
+        migration.name for migration in arrange({name: TEXTS[name] for name in names})
+    ] == IN_ORDER
 
 
 @pytest.mark.parametrize(
@@ -46,14 +59,19 @@ def test_what_was_applied_and_what_is_pending_are_all_there_is(done: set[int], p
 
 def test_an_applied_file_never_changes() -> None:
     listing = arrange(TEXTS)
-    applied = {migration.name: migration.sha256 for migration in arrange(TEXTS | {"0001_a.pre.sql": "another"})}
+    applied = {
+        migration.name: migration.sha256
+        for migration in arrange(TEXTS | {"0001_a.pre.sql": "another"})
+    }
     with pytest.raises(ChangedMigrationError, match=r"0001_a\.pre\.sql"):
         pending(listing, applied, post=True)
 
 
 def test_an_older_release_lives_with_files_of_a_newer_one() -> None:
     listing = arrange(TEXTS)
-    applied = {migration.name: migration.sha256 for migration in listing} | {"0004_new.pre.sql": "0" * 64}
+    applied = {migration.name: migration.sha256 for migration in listing} | {
+        "0004_new.pre.sql": "0" * 64
+    }
     assert pending(listing, applied, post=True) == []
 
 

@@ -44,10 +44,14 @@ def test_names_are_unique_versioned_and_legal() -> None:
 
 
 def test_no_topic_keeps_personal_data_beyond_its_days() -> None:
-    assert all(0 < topic.retention_ms <= 7 * DAY_MS and topic.cleanup == "delete" for topic in all_topics())
+    assert all(
+        0 < topic.retention_ms <= 7 * DAY_MS and topic.cleanup == "delete" for topic in all_topics()
+    )
 
 
 def test_what_comes_from_outside_is_smaller_than_what_it_may_become() -> None:
     outside = {"callbacks.received.v1", "orders.commands.v1"}
     assert {topic.max_message_bytes for topic in all_topics() if topic.name in outside} == {MIB}
-    assert {topic.max_message_bytes for topic in all_topics() if topic.name not in outside} == {8 * MIB}
+    assert {topic.max_message_bytes for topic in all_topics() if topic.name not in outside} == {
+        8 * MIB
+    }

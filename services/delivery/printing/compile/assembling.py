@@ -10,7 +10,13 @@ from typing import Any
 
 import pydyf
 
-from services.delivery.printing.compile.drawing import REFERENCE, DrawnPage, as_bytes, number_of, reached
+from services.delivery.printing.compile.drawing import (
+    REFERENCE,
+    DrawnPage,
+    as_bytes,
+    number_of,
+    reached,
+)
 from services.delivery.printing.compile.layout import Sheet
 from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
@@ -51,12 +57,17 @@ def assembled(
     keep_used_fonts(page, resources, fixed)
     roots = [number_of(reference) for reference in page.root["K"]]
     page_number = page.number_of_object(page.page)
-    own = [page_number, *reached(page, [*roots, *map(number_of, page.page.get("Annots", []))], {page_number})]
+    own = [
+        page_number,
+        *reached(page, [*roots, *map(number_of, page.page.get("Annots", []))], {page_number}),
+    ]
     shared = list(reached(page, [resources], set(own)))
     holes = holes_of(page, own, shared)
     marks, annotated = tree(page, holes)
     fonts = number_of(page.objects[resources]["Font"])
-    first = fixed[0] if isinstance(fixed[0], bytes) else b""  # never empty: the page's own matrix comes before all
+    first = (
+        fixed[0] if isinstance(fixed[0], bytes) else b""
+    )  # never empty: the page's own matrix comes before all
     width, height = page.page["MediaBox"][2:]
     common = {kit.digest: kit.common for kit in kits.values()}
     return Plate(
@@ -64,14 +75,19 @@ def assembled(
         title=sheet.title,
         language=sheet.chosen.language,
         media=(float(width), float(height)),
-        shared=(*(piece(page.objects[number], holes, fonts_at=number == fonts) for number in shared), prefix(first)),
+        shared=(
+            *(piece(page.objects[number], holes, fonts_at=number == fonts) for number in shared),
+            prefix(first),
+        ),
         resources=shared.index(resources),
         page=tuple(piece(page.objects[number], holes) for number in own),
         roots=tuple(own.index(number) for number in roots),
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
-        rare=tuple(sorted((face, glyph) for face, glyph in own_glyphs if glyph not in common[face])),
+        rare=tuple(
+            sorted((face, glyph) for face, glyph in own_glyphs if glyph not in common[face])
+        ),
         spots=spots,
         square=0.0,
         faces=tuple(sorted({it.face for it in spots.values()} | {face for face, _ in own_glyphs})),
@@ -114,7 +130,9 @@ def prefix(operators: bytes) -> PlatePiece:
     return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
-def tree(page: DrawnPage, holes: ObjectHoles) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+def tree(
+    page: DrawnPage, holes: ObjectHoles
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Which element each marked content belongs to; behind it WeasyPrint lists annotations with theirs."""
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
@@ -125,11 +143,15 @@ def tree(page: DrawnPage, holes: ObjectHoles) -> tuple[tuple[int, ...], tuple[tu
     }
     pairs = zip(nums[2::2], nums[3::2], strict=True)
     return marks, tuple(
-        (annotations[key], holes[number_of(reference)][1]) for key, reference in pairs if key in annotations
+        (annotations[key], holes[number_of(reference)][1])
+        for key, reference in pairs
+        if key in annotations
     )
 
 
-def content(operators: Sequence[bytes], slots: Mapping[tuple[int, int], str]) -> tuple[bytes | str, ...]:
+def content(
+    operators: Sequence[bytes], slots: Mapping[tuple[int, int], str]
+) -> tuple[bytes | str, ...]:
     parts: list[bytes | str] = []
     at = 0
     for (begin, end), name in sorted(slots.items()):

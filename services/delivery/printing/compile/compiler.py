@@ -36,7 +36,11 @@ def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
     short = sheet.lay({name: plain(PLACEHOLDER) for name in sheet.fields}, square)
     sheet.check_found(short)
     long = sheet.lay(
-        {name: plain(*["Wide and high"] * max(2, said.rule.lines)) for name, said in sheet.fields.items()}, square
+        {
+            name: plain(*["Wide and high"] * max(2, said.rule.lines))
+            for name, said in sheet.fields.items()
+        },
+        square,
     )
     check_still(sheet, short, long)
     return pressed(sheet, short, kit_of, modules=modules)
@@ -57,21 +61,27 @@ def pressed(
         page = drawn(laid_out)
     cut_links(page, sheet.links)
     if laid_out.square is None:
-        raise DesignUnusable(f'{design.name}/{PAGE}: has no code: add an element with data-qr="{CODE}"')
+        raise DesignUnusable(
+            f'{design.name}/{PAGE}: has no code: add an element with data-qr="{CODE}"'
+        )
     slots = {cut: name for name, cut in cuts(sheet, laid_out, page, fixed)}
     if not is_code_fixed:
         slots[square_cut(sheet, laid_out, page, modules)] = CODE
     used = {name: field_font(sheet, name, cut, page) for cut, name in slots.items() if name != CODE}
     if laid_out.is_ours:
         check_families(sheet, laid_out, page)
-    tags = LOCAL | {tag for place in laid_out.places.values() for tag, value in place.features if value}
+    tags = LOCAL | {
+        tag for place in laid_out.places.values() for tag, value in place.features if value
+    }
     # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket, and then set whole.
     kits = {
         key: kit_of(font, design.manifest.characters, tags)
         for key, font in page.fonts.items()
         if not font.is_variable and (key in used.values() or not fallback.is_ours(font.family))
     }
-    spots = {name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()}
+    spots = {
+        name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()
+    }
     lacked = "".join(sorted({*laid_out.lacking, *lacking(heard)}))
     try:
         plate = assembled(sheet, page, slots, spots, kits)
@@ -96,7 +106,10 @@ def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
     where = f"{sheet.chosen.design.name}/{PAGE}"
     for name, place in short.places.items():
         other = long.places[name]
-        if abs(place.box.height - other.box.height) > 0.01 or abs(place.box.width - other.box.width) > 0.01:
+        if (
+            abs(place.box.height - other.box.height) > 0.01
+            or abs(place.box.width - other.box.width) > 0.01
+        ):
             raise DesignUnusable(
                 f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}` grows with its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
                 f"{other.box.width:.0f} x {other.box.height:.0f} px): give it width and height in CSS"
@@ -117,7 +130,9 @@ def cuts(
         where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
         matrix = pydyf.Stream()
         matrix.set_text_matrix(1, 0, 0, -1, x, y)
-        found = [index for index, operator in enumerate(page.operators) if operator == matrix.stream[0]]
+        found = [
+            index for index, operator in enumerate(page.operators) if operator == matrix.stream[0]
+        ]
         if len(found) != 1:
             raise DesignUnusable(
                 f"{where} is drawn {len(found)} times on the page itself: leave out opacity, visibility, filters, masks and blend modes around it"
@@ -125,7 +140,11 @@ def cuts(
                 else f"{where} stands at the same place as another text"
             )
         begin = max(index for index in range(found[0]) if page.operators[index] == b"BT")
-        end = next(index for index in range(found[0], len(page.operators)) if page.operators[index] == b"ET")
+        end = next(
+            index
+            for index in range(found[0], len(page.operators))
+            if page.operators[index] == b"ET"
+        )
         yield name, (begin, end + 1)
 
 
@@ -136,7 +155,11 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     matrix.set_matrix(1, 0, 0, 1, x, y)
     edge = b"%d %d l" % (modules, modules)
     starts = [at for at, operator in enumerate(page.operators) if operator == matrix.stream[0]]
-    edges = (at for start in starts for at in range(start, min(start + CODE_OPERATORS_MAX, len(page.operators))))
+    edges = (
+        at
+        for start in starts
+        for at in range(start, min(start + CODE_OPERATORS_MAX, len(page.operators)))
+    )
     found = next((at for at in edges if page.operators[at] == edge), None)
     if found is None:
         at = place_of(sheet.chosen.design, "data-qr")
@@ -153,18 +176,29 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
 
 def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
     where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
-    keys = {match[1].decode() for operator in page.operators[slice(*cut)] if (match := FONT.fullmatch(operator))}
+    keys = {
+        match[1].decode()
+        for operator in page.operators[slice(*cut)]
+        if (match := FONT.fullmatch(operator))
+    }
     if len(keys) != 1:
-        raise DesignUnusable(f"{where} is set in {len(keys)} fonts; its font has to have the letters {PLACEHOLDER!r}")
+        raise DesignUnusable(
+            f"{where} is set in {len(keys)} fonts; its font has to have the letters {PLACEHOLDER!r}"
+        )
     key = keys.pop()
     if page.fonts[key].is_variable:
-        raise DesignUnusable(f"{where}: `{page.fonts[key].family}` is a variable font; use one of its static files")
+        raise DesignUnusable(
+            f"{where}: `{page.fonts[key].family}` is a variable font; use one of its static files"
+        )
     return key
 
 
 def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
     """A font that is not there is replaced without a word, by another one on each machine."""
-    found = {family.casefold() for family in (*sheet.declared, *(font.family for font in page.fonts.values()))}
+    found = {
+        family.casefold()
+        for family in (*sheet.declared, *(font.family for font in page.fonts.values()))
+    }
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(

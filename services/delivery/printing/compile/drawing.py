@@ -37,7 +37,9 @@ def drawn(laid_out: LaidOut) -> DrawnPage:
         objects = {it.number: it for it in pdf.objects if it.number}
         for it in objects.values():
             if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/CIDFontType0":
-                it.pop("CIDToGIDMap", None)  # stands in a CIDFontType2 only (ISO 32000-1, table 117)
+                it.pop(
+                    "CIDToGIDMap", None
+                )  # stands in a CIDFontType2 only (ISO 32000-1, table 117)
         page = objects[number_of(pdf.page_references[0])]
         stream = objects[number_of(page["Contents"])]
         root = objects[number_of(pdf.catalog["StructTreeRoot"])]

@@ -46,7 +46,9 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
 
     def _found(self, url: str) -> URLFetcherResponse:
         if url.startswith(FONTS):
-            return URLFetcherResponse(url, font(url.removeprefix(FONTS)), {"Content-Type": "font/ttf"})
+            return URLFetcherResponse(
+                url, font(url.removeprefix(FONTS)), {"Content-Type": "font/ttf"}
+            )
         if not url.startswith(BASE):
             raise FetchRefusedError(
                 f"asks for {url[:80]!r}: nothing is fetched from elsewhere; put the file into the design's folder"
@@ -80,7 +82,13 @@ def check_image(path: str, content: bytes, kind: str) -> None:
     try:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
         if is_svg and isinstance(error, UnidentifiedImageError):
             if len(content) > SVG_BYTES_MAX:
                 raise FetchRefusedError(
@@ -89,8 +97,14 @@ def check_image(path: str, content: bytes, kind: str) -> None:
             return
         if not kind.startswith("image/") and not isinstance(error, Image.DecompressionBombError):
             return  # no picture, whatever it is
-        why = "cut off, or of a kind that nobody knows" if isinstance(error, UnidentifiedImageError) else error
-        raise FetchRefusedError(f"`{path}` is no image that can be printed: {why}: save it as PNG or JPEG") from None
+        why = (
+            "cut off, or of a kind that nobody knows"
+            if isinstance(error, UnidentifiedImageError)
+            else error
+        )
+        raise FetchRefusedError(
+            f"`{path}` is no image that can be printed: {why}: save it as PNG or JPEG"
+        ) from None
     if width * height > PIXELS_MAX:
         raise FetchRefusedError(
             f"`{path}` has {width} x {height} pixels; {PIXELS_MAX:,} at most. Scale it to 300 dpi at its printed size"

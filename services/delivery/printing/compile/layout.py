@@ -19,7 +19,11 @@ from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
 from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.fetching import FONTS_OF_SCRIPTS, DesignFetcher, FetchRefusedError
+from services.delivery.printing.compile.fetching import (
+    FONTS_OF_SCRIPTS,
+    DesignFetcher,
+    FetchRefusedError,
+)
 from services.delivery.printing.compile.places import FieldPlacement, place, walk
 from services.delivery.printing.compile.places import square as found_square
 from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, told_of
@@ -43,9 +47,12 @@ OUR_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
 NO_IMAGE = re.compile(f"Failed to load image at '{re.escape(BASE)}(.*?)'")
 NO_GLYPH = re.compile(
-    r'\.notdef glyph rendered for Unicode string unsupported by fonts: ("(.*)" \(U\+[0-9A-F]+\))', re.DOTALL
+    r'\.notdef glyph rendered for Unicode string unsupported by fonts: ("(.*)" \(U\+[0-9A-F]+\))',
+    re.DOTALL,
 )
-FONTS_REMEDY = f"put a font that has it into the folder, and name it in font-family ({FONTS_OF_SCRIPTS})"
+FONTS_REMEDY = (
+    f"put a font that has it into the folder, and name it in font-family ({FONTS_OF_SCRIPTS})"
+)
 QR_ALT = "QR code of the ticket"
 
 
@@ -57,7 +64,9 @@ class PageFont:
     index: int
     family: str
     is_variable: bool
-    says: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)  # glyph -> text, on this page
+    says: Mapping[int, str] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # glyph -> text, on this page
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,9 @@ class Sheet:
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
                 at = place_of(self.chosen.design, f"<{tag}")
-                raise DesignUnusable(f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none")
+                raise DesignUnusable(
+                    f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none"
+                )
 
     def _bring(self, text: str) -> None:
         """Our fonts that have its letters, behind the design's own. What stands in the page has its own before any field."""
@@ -135,9 +146,13 @@ class Sheet:
                     parent.remove(child)
                     path = child.get("href", "")
                     if path not in self.chosen.design.contents:
-                        raise DesignUnusable(f"{self._where}: links `{path[:120]}`, which the folder does not hold")
+                        raise DesignUnusable(
+                            f"{self._where}: links `{path[:120]}`, which the folder does not hold"
+                        )
                     text = self.chosen.design.text_of(path)
-                    with self.minded(file=f"{path} or what it imports" if "@import" in text else path):
+                    with self.minded(
+                        file=f"{path} or what it imports" if "@import" in text else path
+                    ):
                         style = self._css(string=text)
                     yield style
                 elif child.tag == "link" and "attachment" in child.get("rel", "").split():
@@ -171,7 +186,9 @@ class Sheet:
             logger.removeHandler(heard)
             logger.propagate = before
         if self._fetcher.refused:
-            raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}")
+            raise DesignUnusable(
+                f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}"
+            )
         if heard.messages and is_strict:
             where = self.chosen.design.name + (f"/{file}" if file else "")
             raise DesignUnusable(self._told(where, heard.messages[0]))
@@ -190,7 +207,9 @@ class Sheet:
             return f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: see in a browser whether it is whole, and save it as PNG or JPEG"
         return f"{where}: {told_of(self._fonts.told_of(message))}"
 
-    def lay(self, texts: Mapping[str, FittedText | UnstampableText], code: tuple[str, int] | None) -> LaidOut:
+    def lay(
+        self, texts: Mapping[str, FittedText | UnstampableText], code: tuple[str, int] | None
+    ) -> LaidOut:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
         lacked = set[str]()
         for name, text in texts.items():
@@ -216,7 +235,9 @@ class Sheet:
         return replace(self._found(document, is_ours=is_ours), lacking="".join(sorted(lacked)))
 
     def _check_size(self, page: Any) -> None:
-        sides = [float(side.removesuffix("mm")) * 96 / 25.4 for side in self.chosen.page_size.split()]
+        sides = [
+            float(side.removesuffix("mm")) * 96 / 25.4 for side in self.chosen.page_size.split()
+        ]
         if abs(page.width - sides[0]) > 1 or abs(page.height - sides[1]) > 1:
             raise DesignUnusable(
                 f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm {page.height * 25.4 / 96:.0f}mm, and design.toml says "
@@ -228,18 +249,28 @@ class Sheet:
         remedy = "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, or not shown at all): give it `display: block`, best inside a <div>"
         for key, said in self.fields.items():
             if key not in laid_out.places:
-                raise DesignUnusable(f"{self.chosen.design.name}/{said.at}: field `{said.name}` {remedy}")
-        if laid_out.square is None and any(it.get("data-qr") is not None for it in self._root.iter()):
+                raise DesignUnusable(
+                    f"{self.chosen.design.name}/{said.at}: field `{said.name}` {remedy}"
+                )
+        if laid_out.square is None and any(
+            it.get("data-qr") is not None for it in self._root.iter()
+        ):
             raise DesignUnusable(
                 f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code {remedy}"
             )
 
     def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
         keys = {said.element: key for key, said in self.fields.items()}
-        places, text_at, square = dict[str, FieldPlacement](), dict[str, tuple[float, float]](), None
+        places, text_at, square = (
+            dict[str, FieldPlacement](),
+            dict[str, tuple[float, float]](),
+            None,
+        )
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
         code_at = place_of(self.chosen.design, "data-qr")
-        families = frozenset(it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox))
+        families = frozenset(
+            it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox)
+        )
         for box in walk(page):
             element = box.element
             if element is None:
@@ -249,7 +280,9 @@ class Sheet:
                 said = self.fields[name]
                 line = next((it for it in walk(box) if isinstance(it, boxes.TextBox)), None)
                 if line is not None:
-                    places[name] = place(f"{self.chosen.design.name}/{said.at}: field `{said.name}`", box, line)
+                    places[name] = place(
+                        f"{self.chosen.design.name}/{said.at}: field `{said.name}`", box, line
+                    )
                     text_at[name] = (line.position_x, line.position_y + line.baseline)
             elif element.get("data-qr") is not None and isinstance(box, boxes.BlockBox):
                 square = found_square(f"{self.chosen.design.name}/{code_at}", element, box)
@@ -260,7 +293,9 @@ class Sheet:
 def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
     """Lines of a field's text, the height of all and the width of the widest, in CSS pixels."""
     page = laid_out.document.pages[0]._page_box  # noqa: SLF001 - as in `_found`
-    own = next(box for box in walk(page) if box.element is element and isinstance(box, boxes.BlockBox))
+    own = next(
+        box for box in walk(page) if box.element is element and isinstance(box, boxes.BlockBox)
+    )
     lines = [it for it in walk(own) if isinstance(it, boxes.LineBox)]
     return len(lines), sum(it.height for it in lines), max((it.width for it in lines), default=0.0)
 
@@ -270,7 +305,11 @@ def outside(box: Any) -> Iterator[tuple[object, ...]]:
     tag = None if box.element is None else box.element_tag
     sizes = (getattr(box, name, None) for name in ("position_x", "position_y", "width", "height"))
     yield tag, *(round(size, 3) if isinstance(size, float) else size for size in sizes)
-    if box.element is not None and box.element.get("data-field") is not None and isinstance(box, boxes.BlockBox):
+    if (
+        box.element is not None
+        and box.element.get("data-field") is not None
+        and isinstance(box, boxes.BlockBox)
+    ):
         return
     for child in getattr(box, "children", ()):
         yield from outside(getattr(child, "_box", child))

@@ -65,7 +65,11 @@ def place(where: str, box: Any, line: Any) -> FieldPlacement:
         x=box.content_box_x(),
         y=box.content_box_y(),
         box=FieldBox(
-            box.width, box.height, style["font_size"], inner.height, pitch_scales=scales(style["line_height"])
+            box.width,
+            box.height,
+            style["font_size"],
+            inner.height,
+            pitch_scales=scales(style["line_height"]),
         ),
         baseline=line.position_y + line.baseline - box.content_box_y(),
         height=line.height,
@@ -78,7 +82,9 @@ def place(where: str, box: Any, line: Any) -> FieldPlacement:
 
 def check_box(where: str, box: Any, pitch: float, size: float) -> None:
     if box.width <= 0 or box.height <= 0:
-        raise DesignUnusable(f"{where} has no box ({box.width:.1f} x {box.height:.1f} px): give it width and height")
+        raise DesignUnusable(
+            f"{where} has no box ({box.width:.1f} x {box.height:.1f} px): give it width and height"
+        )
     if pitch <= 0 or size <= 0:
         raise DesignUnusable(
             f"{where}: its lines have no height (font-size {size:.1f} px, line-height {pitch:.1f} px): nobody could read it"
@@ -91,13 +97,17 @@ def check_style(where: str, style: Any) -> None:
             remedy = "say `direction: ltr` on it" if name == "direction" else "leave it out"
             raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; {remedy}")
     if style["text_align_all"] == "justify":
-        raise DesignUnusable(f"{where}: text-align: justify is not stamped; say left, right or center")
+        raise DesignUnusable(
+            f"{where}: text-align: justify is not stamped; say left, right or center"
+        )
     if style["text_align_last"] not in {"auto", style["text_align_all"]}:
         raise DesignUnusable(f"{where}: text-align-last is not stamped; leave it out")
     if getattr(style["text_indent"], "value", 0):
         raise DesignUnusable(f"{where}: text-indent is not stamped; use padding")
     if (transform := style["text_transform"]) not in {"none", "uppercase"}:
-        raise DesignUnusable(f"{where}: text-transform is `{transform}`; a field has `uppercase` or none")
+        raise DesignUnusable(
+            f"{where}: text-transform is `{transform}`; a field has `uppercase` or none"
+        )
 
 
 def walk(box: Any) -> Iterator[Any]:
@@ -109,13 +119,19 @@ def walk(box: Any) -> Iterator[Any]:
 def scales(line_height: Any) -> bool:
     """A number or `normal` goes with the size; a length stays."""
     return (
-        line_height == "normal" or isinstance(line_height, (int, float)) or getattr(line_height, "unit", "px") is None
+        line_height == "normal"
+        or isinstance(line_height, (int, float))
+        or getattr(line_height, "unit", "px") is None
     )
 
 
 def features(style: Any, where: str) -> tuple[tuple[str, int], ...]:
     said = style["font_feature_settings"]
-    for name, plain in (("font_variant_caps", "normal"), ("font_variant_numeric", "normal"), ("font_kerning", "auto")):
+    for name, plain in (
+        ("font_variant_caps", "normal"),
+        ("font_variant_numeric", "normal"),
+        ("font_kerning", "auto"),
+    ):
         if style[name] != plain:
             raise DesignUnusable(
                 f'{where}: {name.replace("_", "-")} is not stamped; say it by font-feature-settings, such as "tnum" 1'

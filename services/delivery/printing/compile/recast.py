@@ -45,7 +45,11 @@ def recast(
 
 
 def recast_line(
-    line: bytes, size: bytes, kit: FaceKit | None, says: Mapping[int, str], shown: set[tuple[str, int]]
+    line: bytes,
+    size: bytes,
+    kit: FaceKit | None,
+    says: Mapping[int, str],
+    shown: set[tuple[str, int]],
 ) -> bytes | None:
     """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored bracket: the line keeps
     WeasyPrint's font. `says`: what its glyphs mean there. Empty strings stay, for readers count moves by them.
@@ -61,7 +65,9 @@ def recast_line(
             parts.append(b"<>")
         elif float(move):
             parts.append(move + b" ")
-    if not used <= kit.glyphs.keys() or any(is_other(kit.glyphs[glyph], says.get(glyph)) for glyph in used):
+    if not used <= kit.glyphs.keys() or any(
+        is_other(kit.glyphs[glyph], says.get(glyph)) for glyph in used
+    ):
         return None
     shown |= {(kit.digest, glyph) for glyph in used}
     return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts))
@@ -69,7 +75,11 @@ def recast_line(
 
 def is_other(own: str, said: str | None) -> bool:
     """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do not."""
-    return said is not None and own != BLANKS.sub(" ", said) and not (own == ELLIPSIS and said.startswith(own))
+    return (
+        said is not None
+        and own != BLANKS.sub(" ", said)
+        and not (own == ELLIPSIS and said.startswith(own))
+    )
 
 
 def keep_used_fonts(page: DrawnPage, resources: int, fixed: Sequence[bytes | str]) -> None:

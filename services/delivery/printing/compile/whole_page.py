@@ -35,7 +35,14 @@ def set_whole(
     odd = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
     given |= FittingTrial(sheet, plate, odd, given, square).fitted()
     laid_out = sheet.lay(given, square)
-    return pressed(sheet, laid_out, kit_of, modules=plate.modules, fixed=texts.keys(), is_code_fixed=code is not None)
+    return pressed(
+        sheet,
+        laid_out,
+        kit_of,
+        modules=plate.modules,
+        fixed=texts.keys(),
+        is_code_fixed=code is not None,
+    )
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class FittingTrial:
         at = dict.fromkeys(self.odd, 0)  # the largest that fits lies from low to high
         for _ in range(TRIES_MAX):
             tried = {
-                name: attempt(self.plate.spots[name], text, steps[name][at[name]]) for name, text in self.odd.items()
+                name: attempt(self.plate.spots[name], text, steps[name][at[name]])
+                for name, text in self.odd.items()
             }
             for name, (lines, height, width) in self._measured(tried).items():
                 if fits(self.plate.spots[name], tried[name], lines, height, width):
@@ -66,10 +74,14 @@ class FittingTrial:
                     low[name] = at[name] + 1
             if all(low[name] >= high[name] for name in self.odd):
                 break
-            at = {name: min((low[name] + high[name]) // 2, len(steps[name]) - 1) for name in self.odd}
+            at = {
+                name: min((low[name] + high[name]) // 2, len(steps[name]) - 1) for name in self.odd
+            }
         last = {
             name: replace(
-                attempt(self.plate.spots[name], text, steps[name][min(high[name], len(steps[name]) - 1)]),
+                attempt(
+                    self.plate.spots[name], text, steps[name][min(high[name], len(steps[name]) - 1)]
+                ),
                 is_cut=high[name] >= len(steps[name]),
             )
             for name, text in self.odd.items()
@@ -78,7 +90,10 @@ class FittingTrial:
         if higher := self._with_fewer_lines(last, heights):
             last |= higher
             heights = self._measured(last)
-        return {name: replace(it, top=drop(self.plate.spots[name], heights[name][1])) for name, it in last.items()}
+        return {
+            name: replace(it, top=drop(self.plate.spots[name], heights[name][1]))
+            for name, it in last.items()
+        }
 
     def _with_fewer_lines(
         self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]
@@ -91,19 +106,30 @@ class FittingTrial:
             if it.is_cut and heights[name][0] > 1 and heights[name][1] > rooms[name]
         }
 
-    def _measured(self, tried: Mapping[str, UnstampableText]) -> dict[str, tuple[int, float, float]]:
+    def _measured(
+        self, tried: Mapping[str, UnstampableText]
+    ) -> dict[str, tuple[int, float, float]]:
         laid_out = self.sheet.lay({**self.given, **tried}, self.square)
         return {name: lines_in(laid_out, self.sheet.fields[name].element) for name in tried}
 
 
 def attempt(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
     return UnstampableText(
-        text, spot.box.size * scale, 0.0, most(spot.rule, spot.box, scale), is_cut=False, is_upper=spot.upper
+        text,
+        spot.box.size * scale,
+        0.0,
+        most(spot.rule, spot.box, scale),
+        is_cut=False,
+        is_upper=spot.upper,
     )
 
 
 def fits(spot: FieldSpot, it: UnstampableText, lines: int, height: float, width: float) -> bool:
-    return lines <= it.lines and width <= spot.box.width + SLACK and (height <= spot.box.height + 1 or lines == 1)
+    return (
+        lines <= it.lines
+        and width <= spot.box.width + SLACK
+        and (height <= spot.box.height + 1 or lines == 1)
+    )
 
 
 def drop(spot: FieldSpot, height: float) -> float:

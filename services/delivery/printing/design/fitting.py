@@ -66,7 +66,9 @@ def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> Fitted
             return placed(lines, rule, box, scale, is_cut=False)
     scale = scales[-1]
     room = max(1, most(rule, box, scale))
-    lines = cut(short, room, box.width, partial(at_scale, measure, scale), is_all=len(short) == len(text))
+    lines = cut(
+        short, room, box.width, partial(at_scale, measure, scale), is_all=len(short) == len(text)
+    )
     return placed(lines, rule, box, scale, is_cut=True)
 
 
@@ -79,7 +81,10 @@ def sizes(rule: FittingRule) -> tuple[float, ...]:
     """In parts of its own size, the largest first."""
     if rule.fit != "shrink":
         return (1.0,)
-    return (1.0, *(step / STEPS for step in range(STEPS - 1, 0, -1) if step / STEPS >= rule.shrink - 1e-9))
+    return (
+        1.0,
+        *(step / STEPS for step in range(STEPS - 1, 0, -1) if step / STEPS >= rule.shrink - 1e-9),
+    )
 
 
 def most(rule: FittingRule, box: FieldBox, scale: float) -> int:
@@ -88,14 +93,18 @@ def most(rule: FittingRule, box: FieldBox, scale: float) -> int:
     return min(held, rule.lines) if rule.lines else held
 
 
-def placed(lines: tuple[str, ...], rule: FittingRule, box: FieldBox, scale: float, *, is_cut: bool) -> FittedText:
+def placed(
+    lines: tuple[str, ...], rule: FittingRule, box: FieldBox, scale: float, *, is_cut: bool
+) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
     top = {"top": 0.0, "middle": spare / 2, "bottom": spare}[rule.valign]
     # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts a line.
     return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
-def wrapped(text: str, lines_max: int, width: float, measure: Callable[[str], float]) -> tuple[str, ...] | None:
+def wrapped(
+    text: str, lines_max: int, width: float, measure: Callable[[str], float]
+) -> tuple[str, ...] | None:
     """All of the text in so many lines, divided where a reader expects it; None when that cannot be."""
     if not text:
         return ()
@@ -144,13 +153,18 @@ def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> 
     return low
 
 
-def cut(text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool) -> tuple[str, ...]:
+def cut(
+    text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool
+) -> tuple[str, ...]:
     """As much as there is room for, words divided where they must be, and an ellipsis behind it."""
     lines: list[str] = []
     rest = text
     while len(lines) < lines_max - 1 and rest:
         parts = pieces(rest)
-        line = "".join(parts[: fitting(parts, width, measure)]) or rest[: max(1, prefix(rest, "", width, measure))]
+        line = (
+            "".join(parts[: fitting(parts, width, measure)])
+            or rest[: max(1, prefix(rest, "", width, measure))]
+        )
         lines.append(line.strip())
         rest = rest[len(line) :].lstrip()
     if is_all and not rest:

@@ -23,7 +23,9 @@ SIZE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)mm ([0-9]{1,4}(?:\.[0-9]{1,3})?
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 ALIASES = {"plain": "event-ticket"}  # what campaigns of the first release said
 
-FieldName = Literal["number", "holder", "purchaser", "email", "order", "status", "issued", "position"]
+FieldName = Literal[
+    "number", "holder", "purchaser", "email", "order", "status", "issued", "position"
+]
 CODE = "code"  # of the element with data-qr
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
@@ -60,13 +62,19 @@ class Manifest(ManifestTable):
     """design.toml."""
 
     title: str = Field(min_length=1, max_length=120)
-    version: int = Field(ge=1, description="Raised by the author; the content's hash is what counts.")
+    version: int = Field(
+        ge=1, description="Raised by the author; the content's hash is what counts."
+    )
     languages: tuple[Language, ...] = Field(min_length=1, max_length=40)
     sizes: dict[Slug, Annotated[str, AfterValidator(printable)]] = Field(
-        min_length=1, max_length=12, description='Name -> "width height" in mm. The first is the default.'
+        min_length=1,
+        max_length=12,
+        description='Name -> "width height" in mm. The first is the default.',
     )
     fields: dict[FieldName, FieldDeclaration]
-    characters: str = Field("", max_length=2_000, description="To be compiled beyond Latin with all European accents.")
+    characters: str = Field(
+        "", max_length=2_000, description="To be compiled beyond Latin with all European accents."
+    )
     campaign: CampaignSample = CampaignSample()
     text: dict[Language, dict[str, str]] = Field(default_factory=dict)
 
@@ -98,16 +106,25 @@ class Design:
         try:
             manifest = Manifest.model_validate(tomllib.loads(text))
         except RecursionError:
-            raise DesignUnusable(f"{self.name}/{MANIFEST}: is nested too deeply: make it flatter") from None
+            raise DesignUnusable(
+                f"{self.name}/{MANIFEST}: is nested too deeply: make it flatter"
+            ) from None
         except tomllib.TOMLDecodeError as error:
             raise DesignUnusable(f"{self.name}/{MANIFEST}: is no TOML: {error}") from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-            said = REMEDIES.get(first["type"], "{}").format(first["msg"].removeprefix("Value error, "))
-            raise DesignUnusable(f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {said}") from None
+            said = REMEDIES.get(first["type"], "{}").format(
+                first["msg"].removeprefix("Value error, ")
+            )
+            raise DesignUnusable(
+                f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {said}"
+            ) from None
         for language in manifest.languages:
-            if missing := manifest.text.get(manifest.languages[0], {}).keys() - manifest.text.get(language, {}).keys():
+            if (
+                missing := manifest.text.get(manifest.languages[0], {}).keys()
+                - manifest.text.get(language, {}).keys()
+            ):
                 raise DesignUnusable(
                     f"{self.name}/{MANIFEST}: [text.{language}] lacks `{min(missing)}`, which [text.{manifest.languages[0]}] has"
                 )
@@ -115,11 +132,15 @@ class Design:
 
     def text_of(self, path: str) -> str:
         if path not in self.contents:
-            raise DesignUnusable(f"{self.name} has no {path}: each design has {MANIFEST} and {PAGE}")
+            raise DesignUnusable(
+                f"{self.name} has no {path}: each design has {MANIFEST} and {PAGE}"
+            )
         try:
             return self.contents[path].decode()
         except UnicodeDecodeError as error:
-            raise DesignUnusable(f"{self.name}/{path}: is not UTF-8 at byte {error.start}: save it as UTF-8") from None
+            raise DesignUnusable(
+                f"{self.name}/{path}: is not UTF-8 at byte {error.start}: save it as UTF-8"
+            ) from None
 
 
 def line_of(text: str, location: Sequence[int | str]) -> str:
@@ -140,14 +161,22 @@ def read(folder: Path, name: str | None = None) -> Design:
     for path in sorted(entries(folder)):
         inside = path.relative_to(folder).as_posix()
         if not inside.isprintable():  # a name that is no UTF-8 is one of these
-            raise DesignUnusable(f"{folder.name}/{inside!a}: a file whose name cannot be printed: give it another")
+            raise DesignUnusable(
+                f"{folder.name}/{inside!a}: a file whose name cannot be printed: give it another"
+            )
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise DesignUnusable(f"{folder.name}/{inside}: a link out of the design's folder; copy the file into it")
+            raise DesignUnusable(
+                f"{folder.name}/{inside}: a link out of the design's folder; copy the file into it"
+            )
         if path.stat().st_size > FILE_BYTES_MAX:
-            raise DesignUnusable(f"{folder.name}/{inside}: more than {FILE_BYTES_MAX // 1_000_000} MB; make it smaller")
+            raise DesignUnusable(
+                f"{folder.name}/{inside}: more than {FILE_BYTES_MAX // 1_000_000} MB; make it smaller"
+            )
         contents[inside] = path.read_bytes()
         if len(contents) > FILES_MAX or sum(map(len, contents.values())) > DESIGN_BYTES_MAX:
-            raise DesignUnusable(f"{folder.name}: more than {FILES_MAX} files or {DESIGN_BYTES_MAX // 1_000_000} MB")
+            raise DesignUnusable(
+                f"{folder.name}: more than {FILES_MAX} files or {DESIGN_BYTES_MAX // 1_000_000} MB"
+            )
     return Design(name or folder.name, contents)
 
 
@@ -226,9 +255,13 @@ def splits(reference: str) -> Iterator[tuple[str, str]]:
 
 
 def builtin_names() -> list[str]:
-    return sorted(entry.name for entry in files(__package__).joinpath("builtin").iterdir() if entry.is_dir())
+    return sorted(
+        entry.name for entry in files(__package__).joinpath("builtin").iterdir() if entry.is_dir()
+    )
 
 
 def builtin(name: str) -> Design:
     folder = files(__package__).joinpath("builtin", name)
-    return Design(name, {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()})
+    return Design(
+        name, {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+    )

@@ -13,7 +13,9 @@ from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant, FieldName
 from services.delivery.printing.design.page import place_of
 
-BASE = "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
+BASE = (
+    "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
+)
 SCHEMES = ("https://", "http://", "mailto:", "tel:")
 STAND_IN = "https://link-{}.invalid/"  # while the page is laid out
 HOST = re.compile(r"https?://[^\s{}/?#@]+(/|$)")
@@ -33,7 +35,9 @@ def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
     """Every data-link of the page, checked; its element leads to a stand-in from now on. Raises DesignUnusable."""
     found: list[Link] = []
     for element in root.iter("a"):
-        for field in (it.get("data-field") for it in element.iter() if it.get("data-field") is not None):
+        for field in (
+            it.get("data-field") for it in element.iter() if it.get("data-field") is not None
+        ):
             at = place_of(chosen.design, f'data-field="{field}"')
             raise DesignUnusable(
                 f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would depend on its text: lay an empty <a> of its size over it"
@@ -41,7 +45,9 @@ def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
     for element in root.iter():
         if (address := element.get("data-link")) is None:
             continue
-        where = f"{chosen.design.name}/{place_of(chosen.design, 'data-link', len(found))}: data-link"
+        where = (
+            f"{chosen.design.name}/{place_of(chosen.design, 'data-link', len(found))}: data-link"
+        )
         if element.tag != "a":
             raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
         check_address(where, address, chosen.design.manifest.fields)
@@ -60,18 +66,26 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
         )
     for name in PART.findall(address):
         if name not in get_args(FieldName):
-            raise DesignUnusable(f"{where} has `{{{name[:40]}}}` in it; fields are {', '.join(get_args(FieldName))}")
+            raise DesignUnusable(
+                f"{where} has `{{{name[:40]}}}` in it; fields are {', '.join(get_args(FieldName))}"
+            )
         if name not in known:
-            raise DesignUnusable(f"{where} has `{{{name}}}` in it, which is not in design.toml: add [fields.{name}]")
+            raise DesignUnusable(
+                f"{where} has `{{{name}}}` in it, which is not in design.toml: add [fields.{name}]"
+            )
     if re.search("[{}]", PART.sub("", address)):
-        raise DesignUnusable(f"{where} is `{address[:80]}`; braces stand around the name of a field, once each")
+        raise DesignUnusable(
+            f"{where} is `{address[:80]}`; braces stand around the name of a field, once each"
+        )
 
 
 def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
     """Of all links as WeasyPrint found them, wherever they come from: a ticket has one page, and nothing beside it."""
     for kind, target, *_ in found:
         if kind == "internal":
-            raise DesignUnusable(f"{where}: links to `#{target[:80]}`, a place of its own: a ticket is one page")
+            raise DesignUnusable(
+                f"{where}: links to `#{target[:80]}`, a place of its own: a ticket is one page"
+            )
         if kind == "attachment":
             raise DesignUnusable(f"{where}: attaches `{target[:80]}`: a ticket carries no files")
         if target.startswith(BASE):
@@ -79,7 +93,9 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
                 f"{where}: links to `{target.removeprefix(BASE)[:80]}` in the design's folder, which nobody has who holds the ticket: say the whole address"
             )
         if not target.startswith(SCHEMES):
-            raise DesignUnusable(f"{where}: links to `{target[:80]}`; a link begins with {', '.join(SCHEMES)}")
+            raise DesignUnusable(
+                f"{where}: links to `{target[:80]}`; a link begins with {', '.join(SCHEMES)}"
+            )
 
 
 def addressed(address: str, texts: Mapping[str, str]) -> bytes:

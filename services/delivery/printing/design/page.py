@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 from xml.etree.ElementTree import Element, SubElement
 
-from jinja2 import BaseLoader, StrictUndefined, TemplateNotFound, TemplateSyntaxError, Undefined, UndefinedError
+from jinja2 import (
+    BaseLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    Undefined,
+    UndefinedError,
+)
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from typing_extensions import override
 
@@ -36,7 +43,13 @@ class CampaignFacts:
     tint: str
 
     def told(self) -> dict[str, str]:
-        return {"id": self.campaign_id, "name": self.name, "when": self.when, "venue": self.venue, "tint": self.tint}
+        return {
+            "id": self.campaign_id,
+            "name": self.name,
+            "when": self.when,
+            "venue": self.venue,
+            "tint": self.tint,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     @override
     def getattr(self, obj: Any, attribute: str) -> Any:
-        return obj[attribute] if isinstance(obj, dict) and attribute in obj else super().getattr(obj, attribute)
+        return (
+            obj[attribute]
+            if isinstance(obj, dict) and attribute in obj
+            else super().getattr(obj, attribute)
+        )
 
 
 def printable(value: Any) -> Any:
@@ -82,7 +99,10 @@ def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
     """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
     design = chosen.design
     environment = Sandbox(
-        loader=DesignTemplates(design), autoescape=True, undefined=StrictUndefined, finalize=printable
+        loader=DesignTemplates(design),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=printable,
     )
     environment.globals.clear()
     environment.globals["range"] = safe_range
@@ -96,13 +116,21 @@ def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
             size=chosen.size,
         )
     except TemplateSyntaxError as error:
-        raise DesignUnusable(f"{design.name}/{error.name}:{error.lineno}: {error.message}") from None
+        raise DesignUnusable(
+            f"{design.name}/{error.name}:{error.lineno}: {error.message}"
+        ) from None
     except TemplateNotFound as error:
-        raise DesignUnusable(f"{design.name}/{PAGE}: includes `{error.name}`, which the folder does not hold") from None
+        raise DesignUnusable(
+            f"{design.name}/{PAGE}: includes `{error.name}`, which the folder does not hold"
+        ) from None
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
-        why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError | RecursionError) else str(error)
+        why = (
+            f"{type(error).__name__}: {error}"
+            if isinstance(error, LookupError | RecursionError)
+            else str(error)
+        )
         why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
         raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
     if len(html) > HTML_CHARS_MAX:
@@ -134,10 +162,14 @@ def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
         where = f"{design.name}/{at}: field `{name}`"
         if name not in known:
             fields = ", ".join(get_args(FieldName))
-            remedy = f"add [fields.{name}]" if name in get_args(FieldName) else f"fields are {fields}"
+            remedy = (
+                f"add [fields.{name}]" if name in get_args(FieldName) else f"fields are {fields}"
+            )
             raise DesignUnusable(f"{where} is not in design.toml: {remedy}")
         if any(child.tag is not None for child in element):
-            raise DesignUnusable(f"{where} holds other elements; it holds its text and nothing else")
+            raise DesignUnusable(
+                f"{where} holds other elements; it holds its text and nothing else"
+            )
         key = f"{name}.{times + 1}" if times else name
         found[key] = FieldSpec(name, rule(element, where), at, element)
     return found
@@ -145,7 +177,9 @@ def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
 
 def rule(element: Element, where: str) -> FittingRule:
     fit: Fit = one_of(get_args(Fit), element.get("data-fit", "ellipsis"), f"{where}: data-fit")
-    valign: Valign = one_of(get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign")
+    valign: Valign = one_of(
+        get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign"
+    )
     lines = number(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
     shrink = number(element, "data-shrink", SHRINK_DEFAULT, 100, where) if fit == "shrink" else 100
     return FittingRule(fit, lines, max(1, shrink) / 100, valign)
@@ -169,7 +203,8 @@ def place_of(design: Design, words: str, times_before: int = 0) -> str:
     """`page.html:12`: where the page or what it includes says so, with whichever quotes or none."""
     wanted = re.compile(r"\s*=\s*".join(map(re.escape, words.split("=", 1))).replace('"', "[\"']?"))
     templates = sorted(
-        (path for path in design.contents if path.endswith(TEMPLATES)), key=lambda path: (path != PAGE, path)
+        (path for path in design.contents if path.endswith(TEMPLATES)),
+        key=lambda path: (path != PAGE, path),
     )
     found = [
         f"{path}:{at}"
@@ -186,7 +221,9 @@ def write(element: Element, fitted: FittedText) -> None:
         element.remove(child)
     element.text = None
     block = SubElement(
-        element, "span", style=f"display:block;position:relative;top:{fitted.top:.6f}px;{size_of(fitted)}"
+        element,
+        "span",
+        style=f"display:block;position:relative;top:{fitted.top:.6f}px;{size_of(fitted)}",
     )
     for index, line in enumerate(fitted.lines):
         if index:
@@ -213,9 +250,13 @@ def write_odd(element: Element, odd: UnstampableText) -> None:
         element.remove(child)
     element.text = None
     style = f"display:block;position:relative;top:{odd.top:.6f}px;font-size:{odd.size:.6f}px;"
-    style += "white-space:nowrap;" if odd.lines == 1 else "white-space:normal;overflow-wrap:anywhere;"
+    style += (
+        "white-space:nowrap;" if odd.lines == 1 else "white-space:normal;overflow-wrap:anywhere;"
+    )
     if odd.is_cut:
-        style += "overflow:hidden;" + ("text-overflow:ellipsis;" if odd.lines == 1 else CLAMP.format(odd.lines))
+        style += "overflow:hidden;" + (
+            "text-overflow:ellipsis;" if odd.lines == 1 else CLAMP.format(odd.lines)
+        )
     SubElement(element, "span", style=style).text = odd.text
 
 

@@ -20,7 +20,10 @@ OPENTYPE, COLLECTION, PACKED = b"OTTO", b"ttcf", (b"wOFF", b"wOF2")
 FONTS = (OPENTYPE, COLLECTION, *PACKED)  # how files begin that may have to be rewritten
 LAST_OPERATOR = 31  # of the bytes that begin a charstring's token; 28 begins a number all the same
 SHORT_INT = 28
-TOKEN_BYTES = {SHORT_INT: 3, 255: 5}  # of numbers by their first byte, beside those of one and two bytes
+TOKEN_BYTES = {
+    SHORT_INT: 3,
+    255: 5,
+}  # of numbers by their first byte, beside those of one and two bytes
 TWO_BYTES_FROM = 247
 # The operators that may stand first once hints and subroutines are gone -> their own operands. One more is the width.
 FIRST_OPERATORS = {4: (1,), 21: (2,), 22: (1,), 14: (0, 4)}  # vmoveto, rmoveto, hmoveto, endchar
@@ -48,7 +51,11 @@ def found_by_number(content: bytes) -> bytes:
 def unpacked(content: bytes) -> bytes:
     """A file of one font and nothing packed: fontconfig would take all fonts of a collection for one family."""
     font, plain = (
-        TTFont(io.BytesIO(content), fontNumber=0 if content[:4] == COLLECTION else -1, recalcTimestamp=False),
+        TTFont(
+            io.BytesIO(content),
+            fontNumber=0 if content[:4] == COLLECTION else -1,
+            recalcTimestamp=False,
+        ),
         io.BytesIO(),
     )
     font.flavor = font.flavorData = None
@@ -64,14 +71,21 @@ def name_keyed(content: bytes) -> bytes:
     advances = [measures.get_glyph_h_advance(glyph) for glyph in range(len(charstrings))]
     usual = Counter(advances).most_common(1)[0][0]
     # Names of the standard come first: 65,535 glyphs have no room for names of their own.
-    order = [*cffStandardStrings, *(f"glyph{at}" for at in range(len(charstrings)))][: len(charstrings)]
+    order = [*cffStandardStrings, *(f"glyph{at}" for at in range(len(charstrings)))][
+        : len(charstrings)
+    ]
     drawn = {
         name: T2CharString(with_width(it.bytecode, advance, usual))
         for name, it, advance in zip(order, charstrings, advances, strict=True)
     }
     font.setGlyphOrder(order)
     builder = FontBuilder(font=font)
-    builder.setupCFF(font["name"].getDebugName(6) or "Font", about, drawn, {"defaultWidthX": usual, "nominalWidthX": 0})
+    builder.setupCFF(
+        font["name"].getDebugName(6) or "Font",
+        about,
+        drawn,
+        {"defaultWidthX": usual, "nominalWidthX": 0},
+    )
     made = io.BytesIO()
     font.save(made, reorderTables=None)
     return made.getvalue()
@@ -80,7 +94,9 @@ def name_keyed(content: bytes) -> bytes:
 def without_subroutines(face: hb.Face) -> bytes:
     wanted = hb.SubsetInput()
     wanted.keep_everything()
-    wanted.flags |= hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    wanted.flags |= (
+        hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
+    )
     return bytes(hb.subset(face, wanted).blob.data)
 
 
@@ -92,6 +108,8 @@ def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
         ends.append(at)
     own = FIRST_OPERATORS.get(charstring[at]) if at < len(charstring) else (0,)
     if own is None or not any(len(ends) - count in {0, 1} for count in own):
-        raise OutlinesUnknownError(f"an outline begins with operator {charstring[at]} after {len(ends)} numbers")
+        raise OutlinesUnknownError(
+            f"an outline begins with operator {charstring[at]} after {len(ends)} numbers"
+        )
     drawing = charstring if len(ends) in own else charstring[ends[0] :]
     return drawing if advance == usual else encodeIntT2(advance) + drawing

@@ -32,7 +32,14 @@ COMMON = (
     (0x40, 0x5A),
     (0x61, 0x7A),
 )  # names, numbers, addresses: in every file
-LATIN = ((0x20, 0x7E), (0xA0, 0x24F), (0x1E00, 0x1EFF), (0x2010, 0x2044), (0x20AC, 0x20AC), (0x2116, 0x2122))
+LATIN = (
+    (0x20, 0x7E),
+    (0xA0, 0x24F),
+    (0x1E00, 0x1EFF),
+    (0x2010, 0x2044),
+    (0x20AC, 0x20AC),
+    (0x2116, 0x2122),
+)
 LIGATURES_MAX = 4  # letters in one
 
 
@@ -40,7 +47,9 @@ LIGATURES_MAX = 4  # letters in one
 class FaceKit:
     digest: str
     family: str
-    blob: bytes = field(repr=False)  # for the shaper: the same glyph ids, with kerning and ligatures
+    blob: bytes = field(
+        repr=False
+    )  # for the shaper: the same glyph ids, with kerning and ligatures
     characters: frozenset[str] = field(repr=False)
     widths: Mapping[int, int] = field(repr=False)
     glyphs: Mapping[int, str] = field(repr=False)  # all that are carried -> what they say
@@ -80,10 +89,15 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
     ids = font.getReverseGlyphMap()
     wanted = [*codes(LATIN), *map(ord, extra)]
     known = {code for code in wanted if code in cmap and is_plain(chr(code))}
-    said = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}  # of two letters, the first
+    said = {
+        ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)
+    }  # of two letters, the first
     common = {ids[cmap[code]] for code in codes(COMMON) if code in known}
     shapes = other_shapes(font, said, ids, tags)
-    common |= shapes.keys() & other_shapes(font, {glyph: said[glyph] for glyph in common}, ids, tags).keys()
+    common |= (
+        shapes.keys()
+        & other_shapes(font, {glyph: said[glyph] for glyph in common}, ids, tags).keys()
+    )
     glyphs = dict(sorted((ligatures(font, said, ids) | shapes | said).items()))
     characters = frozenset(map(chr, known))
     face = hb.Face(content, index)
@@ -102,7 +116,11 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
         glyphs=glyphs,
         common=frozenset(common),
         outlines=cut(face, glyphs, common, is_cff=is_cff),
-        metrics=tuple(map(thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax))),
+        metrics=tuple(
+            map(
+                thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax)
+            )
+        ),
         is_cff=is_cff,
     )
 
@@ -134,7 +152,11 @@ def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) ->
             for first, sets in getattr(table, "ligatures", {}).items():
                 for one in sets:
                     letters = [known.get(ids[name]) for name in (first, *one.Component)]
-                    if len(letters) <= LIGATURES_MAX and None not in letters and ids[one.LigGlyph] not in known:
+                    if (
+                        len(letters) <= LIGATURES_MAX
+                        and None not in letters
+                        and ids[one.LigGlyph] not in known
+                    ):
                         found[ids[one.LigGlyph]] = "".join(filter(None, letters))
     return found
 
@@ -154,7 +176,9 @@ def other_shapes(
     }
     for at in sorted(wanted):
         for subtable in table.LookupList.Lookup[at].SubTable:
-            for letter, shape in getattr(getattr(subtable, "ExtSubTable", subtable), "mapping", {}).items():
+            for letter, shape in getattr(
+                getattr(subtable, "ExtSubTable", subtable), "mapping", {}
+            ).items():
                 if ids[letter] in known and isinstance(shape, str) and ids[shape] not in known:
                     found[ids[shape]] = known[ids[letter]]
     return found
@@ -209,7 +233,9 @@ def from_bytes(packed: bytes) -> FaceKit:
         glyphs=dict(zip(head["widths"][0], head["glyphs"], strict=True)),
         common=frozenset(head["common"]),
         outlines=from_json(
-            head["outlines"], [zlib.decompress(blobs[part]) for part in head["packed"]], is_cff=head["is_cff"]
+            head["outlines"],
+            [zlib.decompress(blobs[part]) for part in head["packed"]],
+            is_cff=head["is_cff"],
         ),
         metrics=tuple(head["metrics"]),
         is_cff=head["is_cff"],

@@ -23,16 +23,25 @@ PACKAGES = (NOTO, PLEX, CJK)
 OURS = "Stubline "  # begins our families' names: the machine may have a font of the same name and another release
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
-SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))  # choose among the shapes of the character before them
+SELECTORS = (
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+)  # choose among the shapes of the character before them
 # Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a shape all the same.
-UNDRAWN = frozenset({0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0})
+UNDRAWN = frozenset(
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0}
+)
 DRAWN_FORMATS = (
     *((0x0600, 0x0605), (0x06DD, 0x06DD), (0x070F, 0x070F), (0x0890, 0x0891), (0x08E2, 0x08E2)),
     *((0xFFF9, 0xFFFB), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F)),
 )
 BLANKS, OGHAM_SPACE = "\t\n\r", 0x1680  # the one space that has a shape
 SPACES = (0x20, 0xA0, 0x3000)  # are set in the font of the letter before them
-VERTICAL = (b"vhea", b"vmtx", b"VORG")  # measures of columns, which no page has: a ticket may embed ten slices
+VERTICAL = (
+    b"vhea",
+    b"vmtx",
+    b"VORG",
+)  # measures of columns, which no page has: a ticket may embed ten slices
 NAMES = (1, 6)  # family and PostScript name
 EMOJI_FROM = 0x2000  # before it, a letter, a digit or a sign is an emoji only if it says so
 TO_EMOJI = "\ufe0f"
@@ -100,12 +109,18 @@ FAMILIES = (
 
 def needed(text: str) -> tuple[str, ...]:
     """The files that have what is in a text, whether the design's fonts have it or not."""
-    wanted: dict[FallbackFamily, set[int]] = {LETTERS: set()}  # always: what it has is asked for by nearly every text
+    wanted: dict[FallbackFamily, set[int]] = {
+        LETTERS: set()
+    }  # always: what it has is asked for by nearly every text
     is_emoji = TO_EMOJI in text
     for code in {ord(character) for character in text if not is_ignorable(character)}:
-        wanted.setdefault(next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()).add(code)
+        wanted.setdefault(
+            next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()
+        ).add(code)
         if (code >= EMOJI_FROM or is_emoji) and code in opened(EMOJI).unicodes:
-            wanted.setdefault(EMOJI, set())  # Pango asks for an emoji's font before it looks for a sign
+            wanted.setdefault(
+                EMOJI, set()
+            )  # Pango asks for an emoji's font before it looks for a sign
     return tuple(name for it in FAMILIES if it in wanted for name in it.names(wanted[it]))
 
 
@@ -156,7 +171,9 @@ def of_name(name: str) -> tuple[FallbackFamily, str]:
 
 
 def is_known(name: str) -> bool:
-    return name in names() or ((match := SLICE.fullmatch(name)) is not None and f"{match[1]}-Regular.otf" in names())
+    return name in names() or (
+        (match := SLICE.fullmatch(name)) is not None and f"{match[1]}-Regular.otf" in names()
+    )
 
 
 def font(name: str) -> bytes:

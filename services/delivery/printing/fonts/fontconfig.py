@@ -19,7 +19,9 @@ from services.delivery.printing.design.links import BASE
 from services.delivery.printing.fonts import fallback
 
 REPLACEMENT = "\ufffd"  # U+FFFD, a question mark in a diamond: Unicode's sign for a character that cannot be shown
-NEVER_CHOSEN = "\u0890\u0891"  # Pango draws these from the font of the letter before them, which lacks them
+NEVER_CHOSEN = (
+    "\u0890\u0891"  # Pango draws these from the font of the letter before them, which lacks them
+)
 FAMILY, CHARSET = b"family", b"charset"  # fontconfig's words
 EMOJI = b"emoji"  # the family that Pango asks for where a text has emoji
 OURS = [family.css.encode() for family in fallback.FAMILIES]
@@ -54,20 +56,30 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         super().__init__()
         self.sources: dict[str, str] = {}
         self._config = fontconfig.FcConfigCreate()
-        pangoft2.pango_fc_font_map_set_config(ffi.cast("PangoFcFontMap *", self.font_map), self._config)
+        pangoft2.pango_fc_font_map_set_config(
+            ffi.cast("PangoFcFontMap *", self.font_map), self._config
+        )
         fontconfig.FcConfigDestroy(self._config)  # the map has its own reference
-        self._sequence = ffi.callback("SubstituteFunc", in_sequence)  # Pango keeps no reference to it
-        pangoft2.pango_ft2_font_map_set_default_substitute(self.font_map, self._sequence, ffi.NULL, ffi.NULL)
+        self._sequence = ffi.callback(
+            "SubstituteFunc", in_sequence
+        )  # Pango keeps no reference to it
+        pangoft2.pango_ft2_font_map_set_default_substitute(
+            self.font_map, self._sequence, ffi.NULL, ffi.NULL
+        )
 
     @override
     def add_font_face(self, rule_descriptors: Any, url_fetcher: Any) -> Any:
-        addresses = [str(address).removeprefix(BASE) for _, address in rule_descriptors["src"] if address]
+        addresses = [
+            str(address).removeprefix(BASE) for _, address in rule_descriptors["src"] if address
+        ]
         family = rule_descriptors["font_family"]
         self.sources[family] = ", ".join(addresses)
         before = self._files()
         super().add_font_face(rule_descriptors, url_fetcher)
         for file in self._files() - before:
-            rule = TAGGED.format(file=escape(file.as_posix()), family=escape(tagged(family, str(rule_descriptors))))
+            rule = TAGGED.format(
+                file=escape(file.as_posix()), family=escape(tagged(family, str(rule_descriptors)))
+            )
             self.__dict__.pop("_coverage", None)
             fontconfig.FcConfigParseAndLoadFromMemory(self._config, rule.encode(), True)
             pangoft2.pango_fc_font_map_config_changed(ffi.cast("PangoFcFontMap *", self.font_map))
@@ -108,7 +120,10 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         for at in range(fonts.nfont if fonts != ffi.NULL else 0):
             chosen = fontconfig.FcFontRenderPrepare(self._config, bare, fonts.fonts[at])
             owner, charset = ffi.gc(chosen, fontconfig.FcPatternDestroy), ffi.new("FcCharSet **")
-            if fontconfig.FcPatternGetCharSet(owner, CHARSET, 0, charset) == fontconfig.FcResultMatch:
+            if (
+                fontconfig.FcPatternGetCharSet(owner, CHARSET, 0, charset)
+                == fontconfig.FcResultMatch
+            ):
                 found.append((owner, charset[0]))
         return found
 

@@ -22,10 +22,33 @@ from services.delivery.errors import PlateUnreadable
 
 STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
-WINDOW_BITS, MEMORY = 12, 6  # of a packer for little: a large one takes longer to set up than to use
+WINDOW_BITS, MEMORY = (
+    12,
+    6,
+)  # of a packer for little: a large one takes longer to set up than to use
 MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
-WORDS, SCALE, MORE, TWO_SCALES, MATRIX = 0x0001, 0x0008, 0x0020, 0x0040, 0x0080  # flags of a part of a composite glyph
-DROPPED = ("GSUB", "GPOS", "GDEF", "BASE", "DSIG", "kern", "LTSH", "PCLT", "JSTF", "name", "post", "cmap", "OS/2")
+WORDS, SCALE, MORE, TWO_SCALES, MATRIX = (
+    0x0001,
+    0x0008,
+    0x0020,
+    0x0040,
+    0x0080,
+)  # flags of a part of a composite glyph
+DROPPED = (
+    "GSUB",
+    "GPOS",
+    "GDEF",
+    "BASE",
+    "DSIG",
+    "kern",
+    "LTSH",
+    "PCLT",
+    "JSTF",
+    "name",
+    "post",
+    "cmap",
+    "OS/2",
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,9 @@ class TrueTypeProgram:
         wanted = shown.union(*(self.parts.get(number, ()) for number in shown))
         rare = sorted(number for number in wanted if number >= self.common)
         count = rare[-1] + 1 if rare else self.common
-        outlines = b"".join([self.outlines[self.ends[number - 1] : self.ends[number]] for number in rare])
+        outlines = b"".join(
+            [self.outlines[self.ends[number - 1] : self.ends[number]] for number in rare]
+        )
         packed, common_sum = self._start
         common = self.outlines[: self.ends[self.common - 1]]
         tables = self._tables(rare, count, len(common))
@@ -75,7 +100,14 @@ class TrueTypeProgram:
         tail = b"".join([outlines, *map(padded, tables.values())])
         rest = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
         told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
-        parts = [b"\x78\xda", stored(front), packed, rest.compress(tail), rest.flush(), struct.pack(">I", told)]
+        parts = [
+            b"\x78\xda",
+            stored(front),
+            packed,
+            rest.compress(tail),
+            rest.flush(),
+            struct.pack(">I", told),
+        ]
         length = len(front) + len(common) + len(tail)
         return FontProgram(b"".join(parts), length, self._numbers(shown))
 
@@ -114,7 +146,9 @@ class TrueTypeProgram:
     def _common_numbers(self) -> bytes:
         glyphs = self.order[: self.common]
         given = dict(zip(glyphs, range(self.common), strict=True))
-        return struct.pack(f">{max(glyphs) + 1}H", *[given.get(glyph, 0) for glyph in range(max(glyphs) + 1)])
+        return struct.pack(
+            f">{max(glyphs) + 1}H", *[given.get(glyph, 0) for glyph in range(max(glyphs) + 1)]
+        )
 
     def _numbers(self, shown: Iterable[int]) -> bytes:
         told = bytearray(self._common_numbers)
@@ -169,7 +203,11 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
         order=[old[number] for number in order],
         common=len(first),
         ends=ends,
-        parts={at: sorted(with_parts(turned, {at}) - {at}) for at, it in enumerate(turned) if any(components(it))},
+        parts={
+            at: sorted(with_parts(turned, {at}) - {at})
+            for at, it in enumerate(turned)
+            if any(components(it))
+        },
         outlines=b"".join(turned),
         metrics=b"".join(struct.pack(">Hh", *hmtx[names[number]]) for number in order),
         heads=(bytes(head), font.reader["hhea"], font.reader["maxp"]),
@@ -179,7 +217,9 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
 def subset_input(glyphs: Iterable[int]) -> hb.SubsetInput:
     wanted = hb.SubsetInput()
     wanted.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
-    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(int.from_bytes(name.encode(), "big") for name in DROPPED)
+    wanted.sets(hb.SubsetInputSets.DROP_TABLE_TAG).update(
+        int.from_bytes(name.encode(), "big") for name in DROPPED
+    )
     wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
     return wanted
 
@@ -239,13 +279,20 @@ def total(words: bytes) -> int:
 
 def stored(block: bytes, *, is_last: bool = False) -> bytes:
     """As deflate holds what it does not pack."""
-    return (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
+    return (
+        (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
+    )
 
 
 def to_json(it: Outlines) -> tuple[dict[str, Any], list[bytes]]:
     if isinstance(it, CffProgram):
         return {"common": sorted(it.common)}, [it.blob]
-    told = {"order": it.order, "common": it.common, "ends": it.ends, "parts": [list(it.parts), list(it.parts.values())]}
+    told = {
+        "order": it.order,
+        "common": it.common,
+        "ends": it.ends,
+        "parts": [list(it.parts), list(it.parts.values())],
+    }
     return told, [it.outlines, it.metrics, *it.heads]
 
 
@@ -257,7 +304,13 @@ def from_json(told: Mapping[str, Any], blobs: Sequence[bytes], *, is_cff: bool) 
         outlines, metrics, head, hhea, maxp = blobs
         parts = dict(zip(*told["parts"], strict=True))
         return TrueTypeProgram(
-            told["order"], told["common"], told["ends"], parts, outlines, metrics, (head, hhea, maxp)
+            told["order"],
+            told["common"],
+            told["ends"],
+            parts,
+            outlines,
+            metrics,
+            (head, hhea, maxp),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlateUnreadable(str(error)) from None

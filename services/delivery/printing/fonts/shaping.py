@@ -13,7 +13,11 @@ import uharfbuzz as hb
 
 UNITS = 1024  # Pango's, per CSS pixel
 RUNS_MAX = 4_096  # remembered per face: an order's tickets say the same names
-LETTERSPACED = {"liga": False, "clig": False, "dlig": False}  # Pango joins no letters that are set apart
+LETTERSPACED = {
+    "liga": False,
+    "clig": False,
+    "dlig": False,
+}  # Pango joins no letters that are set apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,13 @@ class Face:
     def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
         """None when the line needs a glyph that is not carried, or one that is moved off its place: not for stamping."""
         scale = int(size * UNITS)
-        key = (text, scale, spacing.letter, spacing.language, tuple(sorted(spacing.features.items())))
+        key = (
+            text,
+            scale,
+            spacing.letter,
+            spacing.language,
+            tuple(sorted(spacing.features.items())),
+        )
         if key not in self._runs:
             if len(self._runs) >= RUNS_MAX:
                 self._runs.clear()
@@ -85,11 +95,16 @@ class Face:
         ids = [info.codepoint for info in buffer.glyph_infos]
         places = [place.position for place in buffer.glyph_positions]
         carried = self.widths
-        if not carried.keys() >= set(ids) or any(x_offset or y_offset for x_offset, y_offset, _, _ in places):
+        if not carried.keys() >= set(ids) or any(
+            x_offset or y_offset for x_offset, y_offset, _, _ in places
+        ):
             return None
         if not gap:
             after = tuple(
-                [int(carried[glyph] - place[2] * 1000 / scale) for glyph, place in zip(ids, places, strict=True)]
+                [
+                    int(carried[glyph] - place[2] * 1000 / scale)
+                    for glyph, place in zip(ids, places, strict=True)
+                ]
             )
             return Glyphs(tuple(ids), (), after, sum([place[2] for place in places]) / UNITS)
         # Pango puts one half of the gap before each letter but the first, the other behind each but the last. It divides as

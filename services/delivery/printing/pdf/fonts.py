@@ -41,7 +41,9 @@ class FontObjects:
         self.kit = kit
         self._widths = widths(kit.common, kit.widths)
         self._packer = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
-        self._packed = self._packer.compress(CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common}))
+        self._packed = self._packer.compress(
+            CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common})
+        )
 
     def embedded(self, rare: frozenset[int]) -> EmbeddedFont:
         """With these glyphs beside the common ones."""
@@ -70,13 +72,18 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
     add(
         number + 1,
         b"<</Type/Font/Subtype/CIDFontType%d/BaseFont/%b/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>"
-        b"%b/FontDescriptor %d 0 R/W[%b]>>" % (0 if kit.is_cff else 2, name, glyphs_map, number + 2, font.widths),
+        b"%b/FontDescriptor %d 0 R/W[%b]>>"
+        % (0 if kit.is_cff else 2, name, glyphs_map, number + 2, font.widths),
         None,
     )
     add(number + 2, descriptor(kit, name, number + 4), None)
     kind = b"<</Subtype/OpenType" if kit.is_cff else b"<</Length1 %d" % program.length
     add(number + 3, b"<</Filter/FlateDecode/Length %d>>" % len(font.unicode_map), font.unicode_map)
-    add(number + 4, b"%b/Filter/FlateDecode/Length %d>>" % (kind, len(program.packed)), program.packed)
+    add(
+        number + 4,
+        b"%b/Filter/FlateDecode/Length %d>>" % (kind, len(program.packed)),
+        program.packed,
+    )
     if numbers:
         add(number + 5, b"<</Filter/FlateDecode/Length %d>>" % len(numbers), numbers)
     return number + (6 if numbers else 5)
@@ -104,7 +111,9 @@ def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
             runs[-1][1].append(width_of[glyph])
         else:
             runs.append((glyph, [width_of[glyph]]))
-    return b" ".join(b"%d[%b]" % (first, b" ".join(b"%d" % width for width in run)) for first, run in runs)
+    return b" ".join(
+        b"%d[%b]" % (first, b" ".join(b"%d" % width for width in run)) for first, run in runs
+    )
 
 
 def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
@@ -124,7 +133,9 @@ def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
 
 def cmap_blocks(kind: bytes, rows: Sequence[bytes]) -> bytes:
     blocks = [rows[start : start + CMAP_ROWS_MAX] for start in range(0, len(rows), CMAP_ROWS_MAX)]
-    return b"".join([b"%d beginbf%b\n%bendbf%b\n" % (len(some), kind, b"".join(some), kind) for some in blocks])
+    return b"".join(
+        [b"%d beginbf%b\n%bendbf%b\n" % (len(some), kind, b"".join(some), kind) for some in blocks]
+    )
 
 
 def is_next(run: tuple[int, int, str], glyph: int, text: str) -> bool:
@@ -132,4 +143,8 @@ def is_next(run: tuple[int, int, str], glyph: int, text: str) -> bool:
     first, last, begin = run
     if len(begin) != 1 or len(text) != 1 or ord(text) > 0xFFFF:
         return False
-    return glyph == last + 1 and ord(text) - ord(begin) == glyph - first and ord(text) >> 8 == ord(begin) >> 8
+    return (
+        glyph == last + 1
+        and ord(text) - ord(begin) == glyph - first
+        and ord(text) >> 8 == ord(begin) >> 8
+    )

@@ -14,7 +14,9 @@ Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
 def forms_of(plate: Plate, language: str) -> list[Form]:
     names = hole_names(plate)
     forms = [form(piece, names) for piece in plate.page]
-    if plate.language != language:  # of the document: the page's elements say their own, for readers that speak
+    if (
+        plate.language != language
+    ):  # of the document: the page's elements say their own, for readers that speak
         for at in plate.roots:
             template, chosen = forms[at]
             forms[at] = (template.replace(b"<<", b"<</Lang %b" % text(plate.language), 1), chosen)
@@ -25,7 +27,13 @@ def hole_names(plate: Plate) -> dict[Hole, int]:
     """Where the number of each hole stands in the list that add_pages makes for a page."""
     names: list[Hole] = [("page", at) for at in range(len(plate.page))]
     names += [("shared", at) for at in range(len(plate.shared))]
-    names += [("pages", 0), ("document", 0), ("content", 0), ("struct", 0), *annotation_holes(plate)]
+    names += [
+        ("pages", 0),
+        ("document", 0),
+        ("content", 0),
+        ("struct", 0),
+        *annotation_holes(plate),
+    ]
     names += [("link", at) for at in range(len(plate.links))]
     return {hole: at for at, hole in enumerate(names)}
 
@@ -41,4 +49,7 @@ def form(piece: PlatePiece, names: Mapping[Hole, int]) -> Form:
 
 def annotation_holes(plate: Plate) -> list[Hole]:
     """In the order of `plate.annotated`."""
-    return [next(hole for hole in plate.page[at].holes if hole[0] == "annotation") for at, _ in plate.annotated]
+    return [
+        next(hole for hole in plate.page[at].holes if hole[0] == "annotation")
+        for at, _ in plate.annotated
+    ]

@@ -33,7 +33,11 @@ class DocumentMetadata:
 
 def text(said: str) -> bytes:
     if said.isascii():
-        return b"(" + said.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)") + b")"
+        return (
+            b"("
+            + said.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
+            + b")"
+        )
     return b"<feff" + said.encode("utf-16-be", "replace").hex().encode() + b">"
 
 

@@ -26,7 +26,9 @@ from services.delivery.printing.plates import Hole, Plate
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
 FIRST_FREE = 6
-ROW = Struct(">BIH")  # of a cross-reference stream: kind, offset or object stream, generation or index
+ROW = Struct(
+    ">BIH"
+)  # of a cross-reference stream: kind, offset or object stream, generation or index
 FREE = (0, 0, 65_535)  # a number that no object has
 PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that wants one unpacks them all
 PACKED_LEVEL = 3  # of zlib: these objects are much alike
@@ -48,7 +50,9 @@ class StampedPage:
 @dataclass(slots=True)
 class FileSkeleton:
     body: bytes
-    rows: tuple[bytes, bytes]  # of the cross-reference stream: before those of fonts, and behind them
+    rows: tuple[
+        bytes, bytes
+    ]  # of the cross-reference stream: before those of fonts, and behind them
     faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
     size: int  # the next free object number
     told: bytes = b""  # hash of the body
@@ -63,7 +67,12 @@ class FontBlock:
     told: bytes
 
     def rows_at(self, at: int) -> bytes:
-        return b"".join([ROW.pack(kind, place + at if kind == 1 else place, index) for kind, place, index in self.rows])
+        return b"".join(
+            [
+                ROW.pack(kind, place + at if kind == 1 else place, index)
+                for kind, place, index in self.rows
+            ]
+        )
 
 
 @dataclass(slots=True)
@@ -145,10 +154,15 @@ class PdfWriter:
         said = information(about)
         xml = xmp(about)
         bodies = [
-            b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream" % (len(page.content), page.content)
+            b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
+            % (len(page.content), page.content)
             for page in pages
         ]
-        bodies += [*own, said, b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml)]
+        bodies += [
+            *own,
+            said,
+            b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml),
+        ]
         for body in bodies:
             whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
             rows.append(ROW.pack(1, at, 0))
@@ -163,7 +177,8 @@ class PdfWriter:
         entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
         parts.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
-            b"startxref\n%d\n%%%%EOF\n" % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
+            b"startxref\n%d\n%%%%EOF\n"
+            % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
         )
         return b"".join(parts)
 
@@ -174,13 +189,20 @@ class PdfWriter:
             return self._framed(self._built([page.plate for page in pages], language), rare)
 
         def frame() -> FileFrame:
-            built = self._skeletons.get_or(key, lambda: self._built([page.plate for page in pages], language))
+            built = self._skeletons.get_or(
+                key, lambda: self._built([page.plate for page in pages], language)
+            )
             return self._framed(built, rare)
 
         return self._frames.get_or((key, rare), frame)
 
     def _framed(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> FileFrame:
-        parts, at, rows, told = [skeleton.body], len(skeleton.body), [skeleton.rows[0]], hashlib.sha256(skeleton.told)
+        parts, at, rows, told = (
+            [skeleton.body],
+            len(skeleton.body),
+            [skeleton.rows[0]],
+            hashlib.sha256(skeleton.told),
+        )
         for block in self._blocks_of(skeleton, rare):
             rows.append(block.rows_at(at))
             parts.append(block.body)
@@ -189,7 +211,9 @@ class PdfWriter:
         entries = b"".join([*rows, skeleton.rows[1]])
         packer = zlib.compressobj(PACKED_LEVEL)
         packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return FileFrame(b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries))
+        return FileFrame(
+            b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries)
+        )
 
     def _built(self, plates: Sequence[Plate], language: str) -> FileSkeleton:
         draft, number = FileDraft(), FIRST_FREE
@@ -204,14 +228,19 @@ class PdfWriter:
             if plate.digest not in known:
                 known[plate.digest] = (
                     number,
-                    self._forms.get_or((plate.digest, language), partial(forms_of, plate, language)),
+                    self._forms.get_or(
+                        (plate.digest, language), partial(forms_of, plate, language)
+                    ),
                 )
                 number = add_shared(draft, number, plate, fonts)
         starts = []
         for plate in plates:
             starts.append(number)
             number += len(plate.page)
-        streams = -(-(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5) // PACKED_OBJECTS_MAX)
+        streams = -(
+            -(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5)
+            // PACKED_OBJECTS_MAX
+        )
         contents = number + streams
         add_pages(draft, plates, known, starts, contents)
         links = sum(len(plate.links) for plate in plates)
@@ -219,16 +248,26 @@ class PdfWriter:
         if draft.pack(number) != contents:
             raise RuntimeError("more object streams than were counted")
         body = b"".join(draft.parts)
-        rows = [b"".join(draft.rows_of(numbers)) for numbers in (range(FIRST_FREE), range(behind, contents))]
-        return FileSkeleton(body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest())
+        rows = [
+            b"".join(draft.rows_of(numbers))
+            for numbers in (range(FIRST_FREE), range(behind, contents))
+        ]
+        return FileSkeleton(
+            body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest()
+        )
 
-    def _blocks_of(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> Iterator[FontBlock]:
+    def _blocks_of(
+        self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]
+    ) -> Iterator[FontBlock]:
         for face, first in skeleton.faces:
             own = frozenset([glyph for owner, glyph in rare if owner == face])
             yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
 
     def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
-        draft, fonts = FileDraft([], 0), self._fonts.get_or(face, lambda: FontObjects(the_kit(self._kits, face)))
+        draft, fonts = (
+            FileDraft([], 0),
+            self._fonts.get_or(face, lambda: FontObjects(the_kit(self._kits, face))),
+        )
         add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
         body = b"".join(draft.parts)
@@ -244,7 +283,9 @@ def continued(packed: bytes, told: int, rest: bytes) -> bytes:
 
 
 def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:
-    numbers: dict[Hole, bytes] = {("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))}
+    numbers: dict[Hole, bytes] = {
+        ("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))
+    }
     numbers["fonts", 0] = fonts
     for index, piece in enumerate(plate.shared):
         draft.add(number + index, piece.filled(numbers), piece.stream)
@@ -279,18 +320,27 @@ def add_document(
 ) -> None:
     kids = b" ".join(b"%d 0 R" % start for start in starts)
     roots = b" ".join(
-        b"%d 0 R" % (start + at) for plate, start in zip(plates, starts, strict=True) for at in plate.roots
+        b"%d 0 R" % (start + at)
+        for plate, start in zip(plates, starts, strict=True)
+        for at in plate.roots
     )
     nums = [
         b"%d [%b]" % (index, b" ".join(b"%d 0 R" % (start + at) for at in plate.marks))
         for index, (plate, start) in enumerate(zip(plates, starts, strict=True))
     ]
-    elements = [start + element for plate, start in zip(plates, starts, strict=True) for _, element in plate.annotated]
-    nums += [b"%d %d 0 R" % (len(plates) + index, element) for index, element in enumerate(elements)]
+    elements = [
+        start + element
+        for plate, start in zip(plates, starts, strict=True)
+        for _, element in plate.annotated
+    ]
+    nums += [
+        b"%d %d 0 R" % (len(plates) + index, element) for index, element in enumerate(elements)
+    ]
     draft.add(
         CATALOG,
         b"<</Type/Catalog/Pages %d 0 R/Lang %b/StructTreeRoot %d 0 R/MarkInfo<</Marked true>>"
-        b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>" % (PAGES, text(language), ROOT, metadata),
+        b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>"
+        % (PAGES, text(language), ROOT, metadata),
     )
     draft.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
     draft.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))

@@ -48,7 +48,9 @@ class LayoutRequests:
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's text may do anything to a layout
             self._sheets.clear()  # whatever state it was left in
-            return WireMessage({"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]})
+            return WireMessage(
+                {"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]}
+            )
 
     def _compiled(self, job: WireMessage) -> WireMessage:
         put_plate(*wire.sheet_of(job), self._shelf(job), job.head["key"])
@@ -58,7 +60,9 @@ class LayoutRequests:
         key = job.head["key"]
         if key not in self._sheets and "name" not in job.head:
             return WireMessage({"said": "unknown"})
-        sheet, plate = self._sheets.get_or(key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1])))
+        sheet, plate = self._sheets.get_or(
+            key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1]))
+        )
         made = set_whole(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
         return WireMessage({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
 
@@ -76,7 +80,9 @@ def put_plate(chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, ke
 def resident() -> int:
     """Bytes now. Without /proc: unknown, and only the number of jobs renews the process."""
     try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except OSError:
         return 0
 
@@ -93,7 +99,9 @@ def listen(source: int, jobs: queue.SimpleQueue[WireMessage]) -> None:
 def main() -> None:
     bytes_max, seconds_max = map(int, sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # meant for the parent, which finishes what it has in hand
+        signal.signal(
+            signum, signal.SIG_IGN
+        )  # meant for the parent, which finishes what it has in hand
     answers = os.dup(1)
     os.dup2(2, 1)  # a library that prints does not speak for us
     limit(bytes_max)

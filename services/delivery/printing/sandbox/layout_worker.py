@@ -68,7 +68,11 @@ class LayoutWorker:
                 self.close()
                 if left and not ended.is_used_up:
                     continue
-                cause = self.ceiling.told() if ended.is_ceiling else f"WeasyPrint ended on it: {ended.cause}"
+                cause = (
+                    self.ceiling.told()
+                    if ended.is_ceiling
+                    else f"WeasyPrint ended on it: {ended.cause}"
+                )
                 raise TextUnprintable(f"{where}: {cause}") from None
             if said.head["said"] == "plate":
                 return plates.from_bytes(said.blobs[0])
@@ -85,7 +89,9 @@ class LayoutWorker:
         said = self._apart.ask(WireMessage(job))
         if said.head["said"] == "unknown":
             sheet = wire.sheet_told(task.chosen, task.facts)
-            said = self._apart.ask(WireMessage(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)]))
+            said = self._apart.ask(
+                WireMessage(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)])
+            )
         self._jobs += 1
         if self._jobs >= self.jobs_max or said.head.get("resident", 0) > self.resident_bytes_max:
             self.close()

@@ -18,7 +18,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from services.delivery.errors import DesignUnusable, LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
+from services.delivery.errors import (
+    DesignUnusable,
+    LayoutUnavailable,
+    PlatesFolderUnusable,
+    PlateUnreadable,
+)
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plate_cache import PlateCache
@@ -135,7 +140,9 @@ class SandboxProcess:
             self._process.kill()
             code = self._process.wait()
         self._said.seek(0)
-        last = ["", *self._said.read().decode("utf-8", "replace").strip().splitlines()][-1][:SAID_CHARS_MAX]
+        last = ["", *self._said.read().decode("utf-8", "replace").strip().splitlines()][-1][
+            :SAID_CHARS_MAX
+        ]
         if code == -signal.SIGXCPU:
             return SandboxEnded("it used up its time", is_ceiling=True, is_used_up=True)
         if self._is_late.is_set():
@@ -170,7 +177,9 @@ class CompileTask:
     key: str
 
 
-def compile_apart(task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX) -> float:
+def compile_apart(
+    task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX
+) -> float:
     """Seconds that it took. Raises DesignUnusable, also for what reached the ceiling."""
     begun, name = time.monotonic(), task.chosen.design.name
     ceiling = SandboxLimits(seconds_max, seconds_max + 1, bytes_max)
@@ -181,7 +190,9 @@ def compile_apart(task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_ma
             answer = process.ask(WireMessage(sheet.head | job, sheet.blobs)).head
         except SandboxEnded as ended:
             if ended.is_ceiling:
-                raise DesignUnusable(f"{name}: {ceiling.told()}: leave out what is large or nested deeply") from None
+                raise DesignUnusable(
+                    f"{name}: {ceiling.told()}: leave out what is large or nested deeply"
+                ) from None
             raise DesignUnusable(f"{name}: WeasyPrint failed on it: {ended.cause}") from None
     if answer["said"] == "unusable":
         raise DesignUnusable(answer["cause"])

@@ -19,7 +19,14 @@ from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plate_cache import PlateCache
-from services.delivery.printing.sandbox.limits import BYTES_MAX, SECONDS_MAX, SandboxLimits, is_too_much, limit, renew
+from services.delivery.printing.sandbox.limits import (
+    BYTES_MAX,
+    SECONDS_MAX,
+    SandboxLimits,
+    is_too_much,
+    limit,
+    renew,
+)
 from services.delivery.printing.tools import samples
 from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.previews import preview
@@ -32,12 +39,21 @@ Tell = Callable[[Told], None]
 
 def asked(work: str, target: DesignTarget, shelf: PlateCache, **more: object) -> Iterator[Told]:
     """What the process tells, as it comes; the last is a fault if it did not end well."""
-    task = {"work": work, "name": target.name, "folder": str(target.folder or ""), "shelf": str(shelf.folder), **more}
+    task = {
+        "work": work,
+        "name": target.name,
+        "folder": str(target.folder or ""),
+        "shelf": str(shelf.folder),
+        **more,
+    }
     at = ""
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen(
-            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
         ) as process,
     ):
         if process.stdin is None or process.stdout is None:  # both were asked for
@@ -110,7 +126,9 @@ def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
 def campaign(task: Mapping[str, Any], tell: Tell) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
-    for finding in it.campaign(DesignVariant(design, task["size"], task["language"]), CampaignFacts(**task["facts"])):
+    for finding in it.campaign(
+        DesignVariant(design, task["size"], task["language"]), CampaignFacts(**task["facts"])
+    ):
         tell(asdict(finding))
 
 

@@ -52,7 +52,9 @@ class DesignBench:
     proof: DesignProof = field(init=False)
 
     def __post_init__(self) -> None:
-        self.proof = DesignProof(self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf)
+        self.proof = DesignProof(
+            self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf
+        )
         _, odd = self.proof.split(self.texts(0))
         if odd:
             raise DesignUnusable(
@@ -62,7 +64,9 @@ class DesignBench:
 
     def figures(self, rounds: int = ROUNDS) -> list[Figure]:
         """By turns, so that a machine that slows down slows all of them."""
-        jobs: dict[str, tuple[Callable[[int], bytes], int, int]] = {  # what is made, how often, tickets in each
+        jobs: dict[
+            str, tuple[Callable[[int], bytes], int, int]
+        ] = {  # what is made, how often, tickets in each
             "stamped, one order a ticket": (self._stamped_alone, self.ones, 1),
             f"stamped, {self.pile} in one document": (self._stamped_pile, 3, self.pile),
             "WeasyPrint, one at a time from its HTML": (self._from_html, self.alone, 1),
@@ -70,7 +74,9 @@ class DesignBench:
             f"WeasyPrint, {self.pile} in one document": (self._laid_out_pile, 1, self.pile),
         }
         seconds: dict[str, list[float]] = {what: [] for what in jobs}
-        sizes = {what: len(make(0)) for what, (make, _, _) in jobs.items()}  # and everything is warm
+        sizes = {
+            what: len(make(0)) for what, (make, _, _) in jobs.items()
+        }  # and everything is warm
         for turn in range(rounds):
             for what, (make, times, tickets) in jobs.items():
                 begun = time.process_time()
@@ -85,7 +91,9 @@ class DesignBench:
     def texts(self, number: int) -> dict[str, str]:
         usual = samples.usual(self.chosen.design, self.chosen.language)
         return usual | {
-            name: f"{text} {number:06}" for name, text in usual.items() if name in {"number", "holder", "order"}
+            name: f"{text} {number:06}"
+            for name, text in usual.items()
+            if name in {"number", "holder", "order"}
         }
 
     def _stamped_alone(self, number: int) -> bytes:
@@ -93,7 +101,9 @@ class DesignBench:
 
     def _stamped_pile(self, number: int) -> bytes:
         numbers = range(number * self.pile, (number + 1) * self.pile)
-        return self.proof.stamped([self.texts(it) for it in numbers], [samples.payload(it) for it in numbers])
+        return self.proof.stamped(
+            [self.texts(it) for it in numbers], [samples.payload(it) for it in numbers]
+        )
 
     def _laid_out(self, number: int) -> bytes:
         return self.proof.whole(self.texts(number), samples.payload(number)).pdf
@@ -108,7 +118,11 @@ class DesignBench:
     def _written(self, numbers: Sequence[int]) -> bytes:
         """WeasyPrint's best case for many: one document, in which each page is one of its boxes."""
         design = self.chosen.design
-        page = HTML(string=filled(self.chosen, self.proof.facts), base_url=BASE, url_fetcher=DesignFetcher(design))
+        page = HTML(
+            string=filled(self.chosen, self.proof.facts),
+            base_url=BASE,
+            url_fetcher=DesignFetcher(design),
+        )
         root: Element = page.etree_element
         root.set("lang", self.chosen.language)
         root.set("class", f"{root.get('class', '')} size-{self.chosen.size}".strip())
@@ -123,7 +137,9 @@ class DesignBench:
             sheet.extend(deepcopy(originals))
             self._fill(sheet, number)
         fonts = FontConfiguration()
-        style = CSS(string=f"@page{{size:{self.chosen.page_size};margin:0}}{OUR_STYLE}", font_config=fonts)
+        style = CSS(
+            string=f"@page{{size:{self.chosen.page_size};margin:0}}{OUR_STYLE}", font_config=fonts
+        )
         document = page.render(stylesheets=[style], font_config=fonts)
         if len(document.pages) != len(numbers):
             raise DesignUnusable(

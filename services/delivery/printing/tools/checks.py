@@ -15,7 +15,13 @@ from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.design.page import place_of as line_of
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.tools import pictures, samples
-from services.delivery.printing.tools.legible import CODE_DPI, code_width, details, quiet_zone, squeezed
+from services.delivery.printing.tools.legible import (
+    CODE_DPI,
+    code_width,
+    details,
+    quiet_zone,
+    squeezed,
+)
 from services.delivery.printing.tools.proof import DesignProof, ReferencePage
 
 FILE_BYTES_MAX = 40_000
@@ -41,11 +47,16 @@ class DesignCheck:
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
-    _places: set[tuple[str, str]] = field(init=False, default_factory=set)  # of a size and language: each is told once
+    _places: set[tuple[str, str]] = field(
+        init=False, default_factory=set
+    )  # of a size and language: each is told once
 
     def run(self, design: Design, all_chosen: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
         if not NAME.fullmatch(design.name):
-            yield DesignFinding("warning", f"{design.name}: no campaign can name it: small letters, digits and hyphens")
+            yield DesignFinding(
+                "warning",
+                f"{design.name}: no campaign can name it: small letters, digits and hyphens",
+            )
         for chosen in all_chosen:
             is_first = chosen.language == all_chosen[0].language
             self._places.clear()
@@ -76,7 +87,9 @@ class DesignCheck:
             if place == 0:
                 yield from self._usual(proof, is_first=is_first)
             elif is_first:
-                yield from self._compared(proof, samples.usual(chosen.design, chosen.language), what)
+                yield from self._compared(
+                    proof, samples.usual(chosen.design, chosen.language), what
+                )
 
     def _proof(self, chosen: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
         self.begin(f"{chosen.size}, {chosen.language}, {what}")
@@ -96,7 +109,9 @@ class DesignCheck:
             if texts == samples.usual(proof.chosen.design, proof.chosen.language):
                 yield from self._legible(proof, texts)
 
-    def _compared(self, proof: DesignProof, texts: Mapping[str, str], what: str) -> Iterator[DesignFinding]:
+    def _compared(
+        self, proof: DesignProof, texts: Mapping[str, str], what: str
+    ) -> Iterator[DesignFinding]:
         fitted, odd = proof.split(texts)
         if odd:
             names = sorted({proof.plate.spots[name].field for name in odd})
@@ -126,7 +141,9 @@ class DesignCheck:
                 f"{found.most} of 255: `stubline design preview` shows where; leave out what is unusual there",
             )
         mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
-        if not odd and mine != theirs and self._is_new("reads", ""):  # what is set whole is WeasyPrint's on both
+        if (
+            not odd and mine != theirs and self._is_new("reads", "")
+        ):  # what is set whole is WeasyPrint's on both
             yield DesignFinding(
                 "fault",
                 f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than WeasyPrint's page ({apart(mine, theirs)}): "
@@ -134,7 +151,9 @@ class DesignCheck:
             )
         yield from self._read(proof, one, payload, what)
 
-    def _read(self, proof: DesignProof, page: Image.Image, payload: str, what: str) -> Iterator[DesignFinding]:
+    def _read(
+        self, proof: DesignProof, page: Image.Image, payload: str, what: str
+    ) -> Iterator[DesignFinding]:
         said = [it.text for it in zxingcpp.read_barcodes(page)]
         self.codes += payload in said
         if payload not in said and self._is_new("unread", ""):
@@ -153,7 +172,10 @@ class DesignCheck:
         """For people and scanners: how large, how clear, how complete, how heavy."""
         payload = samples.payload()
         printed, own = proof.printed(texts, payload), proof.whole(texts, payload)
-        told = [*code_width(proof), *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own))]
+        told = [
+            *code_width(proof),
+            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own)),
+        ]
         yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in told)
         name = proof.chosen.design.name
         found = details(proof, pictures.text_of(printed))
@@ -191,7 +213,12 @@ def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
         left, top, right, bottom = found.box
         for name, spot in proof.plate.spots.items():
             box = spot.box
-            if left < spot.x + box.width and right > spot.x and top < spot.y + box.height and bottom > spot.y:
+            if (
+                left < spot.x + box.width
+                and right > spot.x
+                and top < spot.y + box.height
+                and bottom > spot.y
+            ):
                 return where(proof, name)
     return f"{proof.chosen.design.name}/{PAGE}"
 

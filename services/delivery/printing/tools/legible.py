@@ -26,16 +26,29 @@ def code_width(proof: DesignProof) -> Iterator[str]:
         yield f"the code is {width:.1f} mm wide; {seen} a scanner needs {least:.0f} mm"
 
 
-def quiet_zone(proof: DesignProof, page: Image.Image, square: tuple[float, float, float]) -> Iterator[str]:
+def quiet_zone(
+    proof: DesignProof, page: Image.Image, square: tuple[float, float, float]
+) -> Iterator[str]:
     """Rings of half a module, from the code outwards, until one is not white or leaves the page."""
     x, y, side = (length * CODE_DPI / CSS_PIXELS_PER_INCH for length in square)
     step = side / proof.plate.modules / STEPS_PER_MODULE
-    dark = page.point(lambda level: 0 if level >= WHITE else 255).convert("L").point(lambda level: 255 if level else 0)
-    dark.paste(0, (int(x) - 1, int(y) - 1, int(x + side) + 2, int(y + side) + 2))  # the code itself, with its edges
+    dark = (
+        page.point(lambda level: 0 if level >= WHITE else 255)
+        .convert("L")
+        .point(lambda level: 255 if level else 0)
+    )
+    dark.paste(
+        0, (int(x) - 1, int(y) - 1, int(x + side) + 2, int(y + side) + 2)
+    )  # the code itself, with its edges
     white = 0
     for ring in range(1, QUIET_MODULES * STEPS_PER_MODULE + 1):
         # A pixel short: where the zone ends, its neighbour's edge is smoothed into it.
-        box = (x - ring * step + 1, y - ring * step + 1, x + side + ring * step - 1, y + side + ring * step - 1)
+        box = (
+            x - ring * step + 1,
+            y - ring * step + 1,
+            x + side + ring * step - 1,
+            y + side + ring * step - 1,
+        )
         left, top, right, bottom = (round(edge) for edge in box)
         if left < 0 or top < 0 or right > page.width or bottom > page.height:
             break

@@ -20,7 +20,9 @@ def make(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
             f"{name[:80]!r} is no name for a design: small letters, digits and hyphens, 64 at most, no path"
         )
     if name in ALIASES:
-        raise DesignNotMade(f"`{name}` means `{ALIASES[name]}` for all campaigns; choose another name")
+        raise DesignNotMade(
+            f"`{name}` means `{ALIASES[name]}` for all campaigns; choose another name"
+        )
     design = find(source, library).read()
     manifest = design.text_of(MANIFEST)
     manifest = TITLE.sub(f'title = "{title_of(name)}"', manifest, count=1)

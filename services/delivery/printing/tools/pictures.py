@@ -63,16 +63,22 @@ def compare(one: Image.Image, other: Image.Image, dpi: float) -> PixelDifference
     return PixelDifference(sum(counts[LEVELS_MAX + 1 :]), most, where)  # type: ignore[arg-type]  # four of them
 
 
-def side_by_side(stamped: Image.Image, whole: Image.Image, difference: PixelDifference) -> Image.Image:
+def side_by_side(
+    stamped: Image.Image, whole: Image.Image, difference: PixelDifference
+) -> Image.Image:
     """The two, and what differs in red on a faint page."""
-    faint = Image.blend(whole.convert("L").convert("RGB"), Image.new("RGB", whole.size, "white"), 0.8)
+    faint = Image.blend(
+        whole.convert("L").convert("RGB"), Image.new("RGB", whole.size, "white"), 0.8
+    )
     if stamped.size == whole.size:
         mask = differences(stamped, whole).point(lambda level: 255 if level > LEVELS_MAX else 0)
         faint.paste(Image.new("RGB", whole.size, DIFFERS), mask=mask)
     said = "no difference" if not difference.pixels else f"{difference.pixels} pixels differ"
     parts = ((stamped, "stamped"), (whole, "WeasyPrint"), (faint, said))
     height = max(part.height for part, _ in parts)
-    sheet = Image.new("RGB", (sum(part.width + GAP for part, _ in parts) + GAP, height + CAPTION + GAP), PAPER)
+    sheet = Image.new(
+        "RGB", (sum(part.width + GAP for part, _ in parts) + GAP, height + CAPTION + GAP), PAPER
+    )
     draw, font, x = ImageDraw.Draw(sheet), ImageFont.load_default(size=14), GAP
     for part, caption in parts:
         draw.text((x, 5), caption, INK, font=font)

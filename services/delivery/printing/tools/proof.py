@@ -55,13 +55,17 @@ class DesignProof:
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
         """One document. Raises NotStampable."""
-        return self._written([self._stamp.page(said, code) for said, code in zip(texts, payloads, strict=True)])
+        return self._written(
+            [self._stamp.page(said, code) for said, code in zip(texts, payloads, strict=True)]
+        )
 
     def whole(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
         """WeasyPrint's own file of the same page: its operators, its fonts, nothing of ours."""
         given, square = self.given(texts, payload)
         laid_out = self.sheet.lay(given, square)
-        return ReferencePage(laid_out.document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1"), laid_out)
+        return ReferencePage(
+            laid_out.document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1"), laid_out
+        )
 
     def given(
         self, texts: Mapping[str, str], payload: str
@@ -86,4 +90,6 @@ class DesignProof:
 
     def _written(self, pages: Sequence[StampedPage]) -> bytes:
         count = f"{len(pages)} sample{'' if len(pages) == 1 else 's'}"
-        return self._writer.write(pages, DocumentMetadata(self.plate.title, count, self.chosen.language, AT))
+        return self._writer.write(
+            pages, DocumentMetadata(self.plate.title, count, self.chosen.language, AT)
+        )

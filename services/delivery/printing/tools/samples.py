@@ -30,7 +30,11 @@ VENUE = "Great Hall of the Old Customs House, Upper North Quay 114 to 118, by th
 def facts(design: Design, language: str = "") -> CampaignFacts:
     """The campaign of the manifest. Its date is in the design's first language; in the others ours stands for it."""
     said = design.manifest.campaign
-    when = moment(EVENING, CLOCK, ZONE, language) if said.when and is_other(design, language) else said.when
+    when = (
+        moment(EVENING, CLOCK, ZONE, language)
+        if said.when and is_other(design, language)
+        else said.when
+    )
     return CampaignFacts(design.name, said.name, when, said.venue, tint(design.name))
 
 
@@ -47,9 +51,14 @@ def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, Campaig
         CampaignFacts(usual.campaign_id, usual.name, when="", venue="", tint=usual.tint),
     )
     when = moment(
-        date(2026, 9, 30), CLOCK, "America/Argentina/ComodRivadavia", language or design.manifest.languages[0]
+        date(2026, 9, 30),
+        CLOCK,
+        "America/Argentina/ComodRivadavia",
+        language or design.manifest.languages[0],
     )
-    long = CampaignFacts(usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint)
+    long = CampaignFacts(
+        usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint
+    )
     yield f"a campaign whose name has {NAME_CHARS} characters", long
 
 

@@ -40,7 +40,11 @@ def find(said: str, library: DesignLibrary) -> DesignTarget:
         return DesignTarget(path.resolve().name, path.resolve())
     if named is not None:
         return named
-    what = "is a file; name the folder that it stands in" if path.is_file() else "is no folder and no name of a design"
+    what = (
+        "is a file; name the folder that it stands in"
+        if path.is_file()
+        else "is no folder and no name of a design"
+    )
     raise DesignUnknown(f"{said[:200]} {what}; there are {', '.join(library.names())}")
 
 
@@ -73,9 +77,19 @@ def listed(library: DesignLibrary) -> Iterator[dict[str, Any]]:
     """Every design by its name; one that cannot be read says why in the place of its title."""
     for name in library.names():
         target = by_name(name, library)
-        row: dict[str, Any] = {"name": name, "title": "", "version": None, "sizes": [], "languages": [], "from": ""}
+        row: dict[str, Any] = {
+            "name": name,
+            "title": "",
+            "version": None,
+            "sizes": [],
+            "languages": [],
+            "from": "",
+        }
         if target is None:
-            yield row | {"title": "no campaign can name it: small letters, digits and hyphens", "from": "own"}
+            yield row | {
+                "title": "no campaign can name it: small letters, digits and hyphens",
+                "from": "own",
+            }
             continue
         row["from"] = "built in" if target.folder is None else str(target.folder)
         try:

@@ -67,7 +67,11 @@ def signed(item: Mapping[str, Any]) -> bytes | None:
     """The text under the signature, without escapes. None: a field holds what cannot be signed."""
     money = item.get("amount")
     money = money if isinstance(money, dict) else {}
-    values = [*map(item.get, SIGNED), *map(money.get, ("value", "currency")), *map(item.get, ("eventCode", "success"))]
+    values = [
+        *map(item.get, SIGNED),
+        *map(money.get, ("value", "currency")),
+        *map(item.get, ("eventCode", "success")),
+    ]
     texts = [spelled(value) for value in values]
     if not all(isinstance(text, str | int) for text in texts):
         return None
@@ -82,7 +86,11 @@ def encoded(text: str) -> bytes:
 def is_genuine(delivery: WebhookRequest, item: Mapping[str, Any]) -> bool:
     more, text = item.get("additionalData"), signed(item)
     given = more.get("hmacSignature") if isinstance(more, dict) else None
-    return text is not None and isinstance(given, str) and hmac_fits(delivery, encoded(given), signed=text)
+    return (
+        text is not None
+        and isinstance(given, str)
+        and hmac_fits(delivery, encoded(given), signed=text)
+    )
 
 
 def verify(delivery: WebhookRequest) -> bool:
@@ -98,7 +106,10 @@ def pieces(body: bytes) -> Sequence[bytes]:
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
-        each = {exact_json.dumps({"live": told.get("live"), "notificationItems": [it]}): None for it in listed}
+        each = {
+            exact_json.dumps({"live": told.get("live"), "notificationItems": [it]}): None
+            for it in listed
+        }
     except (ValueError, RecursionError):
         return (body,)
     return list(each) if len(each) <= ITEMS_MAX else (body,)

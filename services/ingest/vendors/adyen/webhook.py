@@ -34,10 +34,21 @@ from services.ingest.vendors.shared.gateway import (
 )
 from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded
 
-__all__ = ["SOURCE", "identify", "items", "key_of", "normalise", "orders", "verify", "without_cards"]
+__all__ = [
+    "SOURCE",
+    "identify",
+    "items",
+    "key_of",
+    "normalise",
+    "orders",
+    "verify",
+    "without_cards",
+]
 
 OWN_DIGITS = {"CLP": 2, "CVE": 0, "IDR": 0, "ISK": 2}  # Adyen counts these otherwise than ISO
-CARD_IN_REASON = re.compile(rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"')
+CARD_IN_REASON = re.compile(
+    rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"'
+)
 
 # The signature joins its fields with colons and escapes none: with no colon in any field but the merchant's reference there
 # is one way to take the text apart, so nobody moves a part of his reference into an amount.
@@ -58,7 +69,9 @@ class AdyenAmount(VendorModel):
 
 class AdyenItem(VendorModel):
     reference: Id = Field(alias="pspReference")
-    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field("", alias="originalReference")
+    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field(
+        "", alias="originalReference"
+    )
     account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
     order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
     amount: AdyenAmount | None = None
@@ -77,7 +90,9 @@ class AdyenStep(NamedTuple):
     kind: MovementKind
     stage: int
     state: MovementState
-    failed: MovementState | None = None  # with success false; None: nothing moved, and nothing is told
+    failed: MovementState | None = (
+        None  # with success false; None: nothing moved, and nothing is told
+    )
     is_of_payment: bool = False  # about the payment itself: named by it
 
 
@@ -90,7 +105,9 @@ STEPS: Mapping[str, AdyenStep] = {
     "CAPTURE": AdyenStep("capture", 20, "done", "failed"),
     "CAPTURE_FAILED": AdyenStep("capture", 40, "failed"),
     "REFUND": AdyenStep("refund", 20, "done", "failed"),
-    "CANCEL_OR_REFUND": AdyenStep("refund", 20, "done", "failed"),  # which of both stands in no signed field
+    "CANCEL_OR_REFUND": AdyenStep(
+        "refund", 20, "done", "failed"
+    ),  # which of both stands in no signed field
     "REFUND_FAILED": AdyenStep("refund", 40, "failed"),
     "REFUNDED_REVERSED": AdyenStep("refund", 50, "undone"),
     "NOTIFICATION_OF_FRAUD": AdyenStep("warning", 20, "open"),
@@ -151,7 +168,9 @@ def identify(received: ReceivedCallback, item: AdyenItem) -> str:
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     told = items(received.body)
     if len(told) != 1:
-        raise CallbackUnreadable(f"the notification has {len(told)} items, and one is read at a time")
+        raise CallbackUnreadable(
+            f"the notification has {len(told)} items, and one is read at a time"
+        )
     item = AdyenItem.model_validate(told[0])
     key, code = identify(received, item), quoted(item.code)
     if item.code in OTHERS:
@@ -163,10 +182,14 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
         return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
     payment = facts.payment(received.shop, item.payment)
-    return facts.callback(key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices)
+    return facts.callback(
+        key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices
+    )
 
 
-def moved(received: ReceivedCallback, item: AdyenItem) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
+def moved(
+    received: ReceivedCallback, item: AdyenItem
+) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
     """Its detail is the event code, for the reason is not signed."""
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
@@ -186,7 +209,9 @@ def moved(received: ReceivedCallback, item: AdyenItem) -> tuple[facts.Fact | Non
         at=bounded(item.at),
         **(NOTHING_PRICED if money is None else money.priced)._asdict(),
     )
-    return staged(facts.movement_fact(movement), step.stage), unpriced(received, movement, item.code)
+    return staged(facts.movement_fact(movement), step.stage), unpriced(
+        received, movement, item.code
+    )
 
 
 def review(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
@@ -194,7 +219,9 @@ def review(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
     if item.success != "true":
         return None
     word, stage = REVIEWS[item.code]
-    verdict = FraudVerdict(source=received.source, verdict=word, detail=item.code, at=bounded(item.at))
+    verdict = FraudVerdict(
+        source=received.source, verdict=word, detail=item.code, at=bounded(item.at)
+    )
     return staged(facts.verdict_fact(verdict, about=item.payment), stage)
 
 

@@ -30,7 +30,9 @@ def _cleaned(told: object) -> object:
         return [_cleaned(it) for it in told]
     if not isinstance(told, dict):
         return told
-    return {name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in told.items()}
+    return {
+        name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in told.items()
+    }
 
 
 def _strange(name: str, told: object) -> object:

@@ -11,7 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.callbacks import NativeOrder
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
-from services.ingest.vendors.shared.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, uncountable
+from services.ingest.vendors.shared.money import (
+    AMOUNT_MAX,
+    CURRENCY,
+    EXPONENTS,
+    NO_CURRENCY,
+    uncountable,
+)
 from services.ingest.vendors.shared.notes import Note, quoted
 from services.ingest.vendors.shared.php_lists import listed
 from services.ingest.vendors.shared.source import reasonable

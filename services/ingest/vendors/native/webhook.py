@@ -54,7 +54,11 @@ def key_of(secret: str) -> bytes:
 def verify(delivery: WebhookRequest) -> bool:
     headers = delivery.headers
     event, at = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
-    if not ID.fullmatch(event) or not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
+    if (
+        not ID.fullmatch(event)
+        or not TIME.fullmatch(at)
+        or abs(delivery.at - int(at)) > delivery.tolerance_s
+    ):
         return False
     given, fits = headers.get(b"webhook-signature", b"").split(), False
     made = [signature(secret, event, at, delivery.body) for secret in delivery.secrets]
@@ -81,7 +85,11 @@ def unwrapped(body: bytes) -> bytes:
         if (event["specversion"], event["type"]) != ("1.0", NATIVE):
             return body
         encoded = event.get("data_base64")
-        return exact_json.dumps(event["data"]) if encoded is None else base64.b64decode(encoded, validate=True)
+        return (
+            exact_json.dumps(event["data"])
+            if encoded is None
+            else base64.b64decode(encoded, validate=True)
+        )
     except (ValueError, KeyError, TypeError, RecursionError):
         return body
 
@@ -110,14 +118,23 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if order_of(order_id.encode()) is None:
         raise CallbackUnreadable("order_id begins with ?, or has a broken character")
     if order.source != received.source:
-        raise CallbackMisaddressed(f"ce_source is /sources/{received.source}, the order is of {order.source}")
+        raise CallbackMisaddressed(
+            f"ce_source is /sources/{received.source}, the order is of {order.source}"
+        )
     if received.key != order_id.encode():
-        raise CallbackMisaddressed("the record's key is not the order's, source:order_id", wanted=order_id)
+        raise CallbackMisaddressed(
+            "the record's key is not the order's, source:order_id", wanted=order_id
+        )
     modified_at = bounded(order.modified_at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(storefront(order, beside), modified_at, received.position)
+    told: tuple[facts.Fact, ...] = facts.storefront_facts(
+        storefront(order, beside), modified_at, received.position
+    )
     if order.is_deleted is not None:
         told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
-    notices = tuple(facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(notes)))
+    notices = tuple(
+        facts.Notice(received.source, kind, what, received.body)
+        for kind, what in sorted(set(notes))
+    )
     return facts.callback(identify(received, order), order_id, told, notices=notices)
 
 
@@ -172,9 +189,16 @@ def cleaned(line: Line) -> Line:
     recipient = line.recipient and person(line.recipient)
     if recipient == NOBODY:  # storefronts fill in every field: a gift to nobody is the buyer's
         recipient = None
-    if product_id == line.product_id and sku == line.sku and name == line.name and recipient is line.recipient:
+    if (
+        product_id == line.product_id
+        and sku == line.sku
+        and name == line.name
+        and recipient is line.recipient
+    ):
         return line
-    return line.model_copy(update={"product_id": product_id, "sku": sku, "name": name, "recipient": recipient})
+    return line.model_copy(
+        update={"product_id": product_id, "sku": sku, "name": name, "recipient": recipient}
+    )
 
 
 SOURCE = Source(

@@ -12,7 +12,18 @@ from services.ingest.vendors.shared.gateway import blanking
 
 CARDS = frozenset({"card", "network_token", "apple_pay", "google_pay"})
 DIGITS = frozenset(
-    {"last_digits", "last4", "last_4", "last_n_chars", "expiry", "security_code", "cvv", "pan", "bin", "bin_details"}
+    {
+        "last_digits",
+        "last4",
+        "last_4",
+        "last_n_chars",
+        "expiry",
+        "security_code",
+        "cvv",
+        "pan",
+        "bin",
+        "bin_details",
+    }
 )
 ON_CARD = frozenset({"name", "number"})
 HINT = re.compile(

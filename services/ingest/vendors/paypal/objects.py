@@ -57,14 +57,18 @@ class PayPalResource(PayPalModel):
     dispute_amount: PayPalMoney | None = None
     custom_id: Text = None
     invoice_id: Text = None
-    purchase_units: Annotated[list[PayPalPurchaseUnit] | None, BeforeValidator(as_list), Field(max_length=100)] = None
+    purchase_units: Annotated[
+        list[PayPalPurchaseUnit] | None, BeforeValidator(as_list), Field(max_length=100)
+    ] = None
     disputed_transactions: Annotated[
         list[PayPalDisputedTransaction] | None, BeforeValidator(as_list), Field(max_length=100)
     ] = None
     dispute_outcome: PayPalDisputeOutcome | None = None
     supplementary_data: PayPalSupplement | None = None
     update_time: Annotated[datetime | None, BeforeValidator(readable)] = None
-    links: Annotated[list[PayPalLink] | None, BeforeValidator(as_list), Field(max_length=100)] = None
+    links: Annotated[list[PayPalLink] | None, BeforeValidator(as_list), Field(max_length=100)] = (
+        None
+    )
 
 
 class PayPalEventHead(PayPalModel):

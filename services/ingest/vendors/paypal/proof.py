@@ -38,7 +38,9 @@ DOMAIN = "paypal.com"
 ADDRESS = re.compile(
     rb"https://(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){0,4}paypal\.com(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
 )
-TRANSMISSION = re.compile(rb"[!-{}~]{1,200}")  # of one word, and without the bar that stands between the parts
+TRANSMISSION = re.compile(
+    rb"[!-{}~]{1,200}"
+)  # of one word, and without the bar that stands between the parts
 MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:[0-9]{2})")
 SIGNATURE_CHARS_MAX = 2_000
 ROOTS_BYTES_MAX = 2**20
@@ -48,7 +50,9 @@ PADDING, HASH = PKCS1v15(), SHA256()
 
 def event_id(delivery: WebhookRequest) -> str:
     """The transmission, which is signed: it becomes the record's id."""
-    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[:TRANSMISSION_CHARS_MAX]
+    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
+        :TRANSMISSION_CHARS_MAX
+    ]
 
 
 def verify(delivery: WebhookRequest) -> bool:
@@ -58,8 +62,16 @@ def verify(delivery: WebhookRequest) -> bool:
     asked for again: it may have been renewed.
     """
     headers = delivery.headers
-    address, moment, number = headers.get(CERTIFICATE, b""), headers.get(TIME, b""), headers.get(ID, b"")
-    if headers.get(ALGORITHM) != b"SHA256withRSA" or not delivery.secrets or not ADDRESS.fullmatch(address):
+    address, moment, number = (
+        headers.get(CERTIFICATE, b""),
+        headers.get(TIME, b""),
+        headers.get(ID, b""),
+    )
+    if (
+        headers.get(ALGORITHM) != b"SHA256withRSA"
+        or not delivery.secrets
+        or not ADDRESS.fullmatch(address)
+    ):
         return False
     signature = decoded(headers.get(SIGNATURE, b""))
     if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, delivery):

@@ -18,11 +18,22 @@ from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.paypal.cards import without_cards
-from services.ingest.vendors.paypal.objects import PayPalEvent, PayPalEventHead, PayPalMoney, PayPalResource
+from services.ingest.vendors.paypal.objects import (
+    PayPalEvent,
+    PayPalEventHead,
+    PayPalMoney,
+    PayPalResource,
+)
 from services.ingest.vendors.paypal.proof import event_id, settled, verify
 from services.ingest.vendors.shared.gateway import CountedAmount, priced, unpriced
 from services.ingest.vendors.shared.money import EXPONENTS, counted
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded, named, reasonable
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    bounded,
+    named,
+    reasonable,
+)
 from services.ingest.vendors.shared.text import clean
 
 __all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
@@ -100,7 +111,10 @@ def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """Only a checksum of the body is signed. So a transmission proves the first body that came with it, and no other."""
-    proof = f"{received.source} transmission {received.id}"[:500], hashlib.sha256(received.body).digest()
+    proof = (
+        f"{received.source} transmission {received.id}"[:500],
+        hashlib.sha256(received.body).digest(),
+    )
     return told(received)._replace(proof=proof)
 
 
@@ -108,8 +122,13 @@ def told(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
     moved = MOVED.get(head.event_type)
     if moved is None:
-        what, is_drift = clean(head.event_type, 100) or "?", not head.event_type.startswith(NOT_PAYMENTS)
-        aside = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift)
+        what, is_drift = (
+            clean(head.event_type, 100) or "?",
+            not head.event_type.startswith(NOT_PAYMENTS),
+        )
+        aside = facts.Notice(
+            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        )
         return facts.callback(identify(received, head), None, notices=(aside,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
@@ -136,7 +155,11 @@ def movement_of(
     resource = event.resource
     kind, state, word = judged(event, moved)
     is_dispute = kind == "dispute"
-    paid, reference = (resource.dispute_amount, resource.dispute_id) if is_dispute else (resource.amount, resource.id)
+    paid, reference = (
+        (resource.dispute_amount, resource.dispute_id)
+        if is_dispute
+        else (resource.amount, resource.id)
+    )
     if not reference or not REFERENCE.fullmatch(reference):
         raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or no id")
     movement = Movement(
@@ -162,16 +185,22 @@ def happened(event: PayPalEvent) -> datetime:
     return reasonable(event.resource.update_time) or bounded(event.create_time)
 
 
-def judged(event: PayPalEvent, moved: PayPalMovement) -> tuple[MovementKind, MovementState | None, str]:
+def judged(
+    event: PayPalEvent, moved: PayPalMovement
+) -> tuple[MovementKind, MovementState | None, str]:
     """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
     resource, word = event.resource, event.resource.status or ""
-    is_resolved = moved.kind == "dispute" and word == "RESOLVED"  # which an update may say too, behind the resolution
+    is_resolved = (
+        moved.kind == "dispute" and word == "RESOLVED"
+    )  # which an update may say too, behind the resolution
     if moved.state is not None and not is_resolved:
         return moved.kind, moved.state, word
     if moved.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
-    if above(resource) is None and event.resource_type != "refund":  # a reversed capture is itself the resource
+    if (
+        above(resource) is None and event.resource_type != "refund"
+    ):  # a reversed capture is itself the resource
         return "capture", "undone", word
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
 
@@ -213,8 +242,14 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
 def external(resource: PayPalResource) -> str | None:
     """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with `order_id`."""
     told = [resource.custom_id, resource.invoice_id]
-    told += [text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)]
-    told += [text for it in (resource.disputed_transactions or ())[:1] for text in (it.custom, it.invoice_number)]
+    told += [
+        text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)
+    ]
+    told += [
+        text
+        for it in (resource.disputed_transactions or ())[:1]
+        for text in (it.custom, it.invoice_number)
+    ]
     for text in told:
         order = unwrapped(text) if text else None
         if order and EXTERNAL.fullmatch(order) and order.isprintable():

@@ -27,7 +27,9 @@ WORDS: dict[str, Word] = {"approved": "approved", "declined": "declined"}
 KNOWN = frozenset({*WORDS, "submitted", "pending", "cancelled", "error", "test"})
 OTHER = "other"  # a status that nobody here knows
 SCORE_MAX = 1_000_000.0
-ORDER = re.compile(rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]')
+ORDER = re.compile(
+    rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]'
+)
 
 Text = Annotated[str | None, Field(max_length=100_000)]
 
@@ -63,9 +65,7 @@ def orders(body: bytes) -> tuple[str | None]:
 def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
     """Source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
-    return (
-        f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
-    )
+    return f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
@@ -73,19 +73,25 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key = identify(received, order)
     status = plain(order.status)
     if order.id == "0" and status == "test":
-        greeting = facts.Notice(received.source, "test-notification", "test", received.body, is_drift=False)
+        greeting = facts.Notice(
+            received.source, "test-notification", "test", received.body, is_drift=False
+        )
         return facts.callback(key, None, notices=(greeting,))
     verdict = FraudVerdict(
         source=received.source,
         verdict=WORDS.get(status, "pending"),
-        detail=clean(f"{status} {order.decision_code or ''}: {order.description or ''}".rstrip(" :"), 200),
+        detail=clean(
+            f"{status} {order.decision_code or ''}: {order.description or ''}".rstrip(" :"), 200
+        ),
         score=score(order.risk_score),
         at=received.at,
     )
     told = transition_fact(verdict, chained(order.old_status), chained(order.status))
     unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
     notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    return facts.callback(key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices))
+    return facts.callback(
+        key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices)
+    )
 
 
 def plain(status: str) -> str:
@@ -101,7 +107,11 @@ def chained(status: str | None) -> str:
 def score(told: object) -> float | None:
     """A number, if it is one: nothing hangs on it."""
     try:
-        number = float(told) if isinstance(told, (int, float, str)) and not isinstance(told, bool) else None
+        number = (
+            float(told)
+            if isinstance(told, (int, float, str)) and not isinstance(told, bool)
+            else None
+        )
     except (ValueError, OverflowError):
         return None
     return number if number is not None and -SCORE_MAX <= number <= SCORE_MAX else None

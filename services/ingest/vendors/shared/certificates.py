@@ -61,7 +61,9 @@ def _belongs(leaf: x509.Certificate, domain: str) -> bool:
     return len(names) == 1 and str(names[0].value).lower().endswith("." + domain)
 
 
-def _chained(leaf: x509.Certificate, others: list[x509.Certificate], roots: str, now: datetime) -> None:
+def _chained(
+    leaf: x509.Certificate, others: list[x509.Certificate], roots: str, now: datetime
+) -> None:
     """The chain as browsers build it. What the leaf may be used for is not asked: it signs callbacks and no connection."""
     policies = ExtensionPolicy.webpki_defaults_ca(), ExtensionPolicy.permit_all()
     builder = PolicyBuilder().store(trusted(roots)).time(now)
@@ -78,7 +80,9 @@ def trusted(roots: str) -> Store:
 def _authorities() -> list[x509.Certificate]:
     found = list[x509.Certificate]()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)  # a few stem from before the rules of today
+        warnings.simplefilter(
+            "ignore", CryptographyDeprecationWarning
+        )  # a few stem from before the rules of today
         for pem in PEM.findall(Path(certifi.where()).read_bytes()):
             with suppress(ValueError):
                 found.append(x509.load_pem_x509_certificate(pem))

@@ -17,9 +17,13 @@ from services.ingest.vendors.shared.source import ReceivedCallback
 
 __all__ = ["quoted"]
 
-PRICED: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})  # a gateway tells their amounts
+PRICED: frozenset[MovementKind] = frozenset(
+    {"capture", "refund", "dispute"}
+)  # a gateway tells their amounts
 
-Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]  # no blanks: it stands in names and logs
+Reference = Annotated[
+    str, Field(pattern=r"^[!-~]{1,200}$")
+]  # no blanks: it stands in names and logs
 Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
 Text = Annotated[str | None, Field(max_length=10_000)]
 
@@ -33,7 +37,11 @@ class VendorModel(BaseModel):
 def order_reference(told: object) -> str | None:
     """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
     text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
-    return text if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode()) else None
+    return (
+        text
+        if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode())
+        else None
+    )
 
 
 def order_id(received: ReceivedCallback, told: object) -> str | None:
@@ -74,9 +82,13 @@ def priced(counted: int | None, written: object, currency: str) -> CountedAmount
     return CountedAmount(None, currency, uncountable(f"{written} {currency}"))
 
 
-def aside(received: ReceivedCallback, key: str, kind: str, what: str, *, is_drift: bool) -> facts.ParsedCallback:
+def aside(
+    received: ReceivedCallback, key: str, kind: str, what: str, *, is_drift: bool
+) -> facts.ParsedCallback:
     """Acknowledged, kept whole, and not acted on."""
-    notice = facts.Notice(received.source, kind, what, received.body, is_kept=True, is_drift=is_drift)
+    notice = facts.Notice(
+        received.source, kind, what, received.body, is_kept=True, is_drift=is_drift
+    )
     return facts.callback(key, None, notices=(notice,))
 
 
@@ -94,7 +106,9 @@ def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple
         return (facts.Notice(received.source, kind, text, received.body),)
     if movement.amount_minor is not None or movement.kind not in PRICED:
         return ()
-    return (facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),)
+    return (
+        facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),
+    )
 
 
 def blanking(*keys: str) -> Callable[[bytes], bytes]:

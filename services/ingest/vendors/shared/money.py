@@ -21,7 +21,11 @@ TWO = """
 """
 THREE = "BHD IQD JOD KWD LYD OMR TND"
 FOUR = "CLF UYW"
-EXPONENTS = {code: digits for digits, codes in ((0, NONE), (2, TWO), (3, THREE), (4, FOUR)) for code in codes.split()}
+EXPONENTS = {
+    code: digits
+    for digits, codes in ((0, NONE), (2, TWO), (3, THREE), (4, FOUR))
+    for code in codes.split()
+}
 CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 NO_CURRENCY = "XXX"  # ISO 4217's word for none: stands in the place of a code that is none
 AMOUNT_MAX = 10**15  # minor units; beyond it somebody sends numbers, not money
@@ -52,13 +56,21 @@ def minor(text: str, digits: int) -> int:
     """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything else is never rounded."""
     point = len(text) - digits - 1
     both = text[:point] + text[point + 1 :]
-    if digits and 0 < point <= WHOLE_DIGITS_MAX and text[point] == "." and both.isdecimal() and both.isascii():
+    if (
+        digits
+        and 0 < point <= WHOLE_DIGITS_MAX
+        and text[point] == "."
+        and both.isdecimal()
+        and both.isascii()
+    ):
         return int(both)  # as shops write nearly all
     found = AMOUNT.fullmatch(text)
     if found is None:
         raise AmountUnreadable("an amount is no decimal number")
     sign, whole, part = found[1], found[2], found[3] or ""
     if part[digits:].strip("0"):
-        raise AmountUnreadable(f"an amount has {len(part)} digits behind the point, and its currency has {digits}")
+        raise AmountUnreadable(
+            f"an amount has {len(part)} digits behind the point, and its currency has {digits}"
+        )
     number = int(whole + part[:digits].ljust(digits, "0"))
     return -number if sign else number

@@ -14,7 +14,9 @@ def listed(value: object) -> list[object] | None:
     """
     if isinstance(value, list):
         return value
-    if isinstance(value, dict) and all(isinstance(key, str) and INDEX.fullmatch(key) for key in value):
+    if isinstance(value, dict) and all(
+        isinstance(key, str) and INDEX.fullmatch(key) for key in value
+    ):
         return [value[key] for key in sorted(value, key=int)]
     return None
 

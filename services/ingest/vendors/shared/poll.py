@@ -25,7 +25,9 @@ class PollConfig(NamedTuple):
     options: Mapping[str, str] = {}  # of the source's block
     every_s: float | None = None  # instead of each poll's own interval
     first_days: float = FIRST_DAYS  # how far back the first asking goes
-    page: int = PAGE_MAX  # how many of a list are asked for at once; some vendors take no other number
+    page: int = (
+        PAGE_MAX  # how many of a list are asked for at once; some vendors take no other number
+    )
 
     def __repr__(self) -> str:
         return f"Polled({self.slug!r}, {self.url!r})"

@@ -16,7 +16,9 @@ from services.ingest.vendors.shared import php_lists
 from services.ingest.vendors.shared.poll import MalformedAnswerError, PollPage
 
 SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
-ID = re.compile(r"[!#-\[\]-~]{1,200}")  # no blank, quote or backslash: it stands in keys, cursors and warnings
+ID = re.compile(
+    r"[!#-\[\]-~]{1,200}"
+)  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
 def document(answer: httpx.Response) -> Any:
@@ -59,7 +61,11 @@ def rows(told: list[Any], what: str) -> tuple[list[PageRow], str]:
             sound.append(PageRow(identifier(found, what), body_of(found, what)))
         except MalformedAnswerError:
             lost += 1
-    warning = f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out" if lost else ""
+    warning = (
+        f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out"
+        if lost
+        else ""
+    )
     return sound, warning
 
 
@@ -91,7 +97,11 @@ def identifier(found: Mapping[str, Any], what: str) -> str:
 def named(found: object) -> str:
     """Its id; empty when it has none that can be one."""
     told = found.get("id") if isinstance(found, dict) else None
-    is_one = isinstance(told, int | str) and not isinstance(told, bool) and ID.fullmatch(str(told)) is not None
+    is_one = (
+        isinstance(told, int | str)
+        and not isinstance(told, bool)
+        and ID.fullmatch(str(told)) is not None
+    )
     return str(told) if is_one else ""
 
 
@@ -122,12 +132,16 @@ class ListedWebhook(NamedTuple):
 
 def webhook_of(told: Mapping[str, Any], address: str) -> ListedWebhook:
     """One whose id is odd is off or on all the same."""
-    return ListedWebhook(named(told) or "?", str(told.get(address, "")), str(told.get("status", "")))
+    return ListedWebhook(
+        named(told) or "?", str(told.get(address, "")), str(told.get("status", ""))
+    )
 
 
 def ours(slug: str, webhooks: Iterable[ListedWebhook]) -> list[ListedWebhook]:
     """Those that tell the door of this source."""
-    return [it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")]
+    return [
+        it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")
+    ]
 
 
 def listening(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> PollPage:
@@ -137,5 +151,9 @@ def listening(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> Pol
         warning = f"no webhook tells /hooks/{slug}: only polls find its news"
     else:
         disabled = [it.id for it in found if it.state != enabled]
-        warning = f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source" if disabled else ""
+        warning = (
+            f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source"
+            if disabled
+            else ""
+        )
     return PollPage((), "", is_last=True, warning=warning[:300])

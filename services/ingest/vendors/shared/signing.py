@@ -11,7 +11,9 @@ from services.ingest.vendors.shared.source import WebhookRequest
 MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
 
 
-def hmac_fits(delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None) -> bool:
+def hmac_fits(
+    delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
+) -> bool:
     """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
 
     All secrets are tried, so the time tells nothing of which one fits.
@@ -19,7 +21,9 @@ def hmac_fits(delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, s
     text, fits = delivery.body if signed is None else signed, False
     for secret in delivery.secrets:
         made = hmac.digest(secret, text, "sha256")
-        fits |= hmac.compare_digest(made.hex().encode() if is_hex else base64.b64encode(made), given)
+        fits |= hmac.compare_digest(
+            made.hex().encode() if is_hex else base64.b64encode(made), given
+        )
     return fits
 
 

@@ -23,7 +23,9 @@ class WebhookRequest(NamedTuple):
     body: bytes
     secrets: Sequence[bytes]  # all of them are valid, while one is being replaced
     at: float = 0.0  # the door's clock, in seconds since 1970
-    tolerance_s: float = 300.0  # how far the sender's clock, where he signs it, may be from the door's
+    tolerance_s: float = (
+        300.0  # how far the sender's clock, where he signs it, may be from the door's
+    )
     tail: str = ""  # of the path, behind the source's slug
     options: Mapping[str, str] = {}  # of the source's settings block
     certificates: Mapping[str, bytes] = {}  # PEM by address: what was fetched so far
@@ -136,8 +138,12 @@ class Source:
     media: bytes = JSON
     also: bytes = b""  # another media type, when there are two
     answer: bytes = b"ok\n"
-    needs_shop: bool = False  # gateways and checkers: whose orders they speak of stands in the settings block
-    options: Mapping[str, str] = field(default_factory=dict)  # keys that its settings block may have -> what they mean
+    needs_shop: bool = (
+        False  # gateways and checkers: whose orders they speak of stands in the settings block
+    )
+    options: Mapping[str, str] = field(
+        default_factory=dict
+    )  # keys that its settings block may have -> what they mean
     settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
     """Its options as `verify` wants them, read once, when the door opens: files are found from the folder of the sources
     file. ValueError: they are wrong."""

@@ -32,7 +32,12 @@ def unescaped(text: str, chars_max: int) -> str:
 def email(text: str) -> str:
     """An address, or nothing when it cannot be one: an order is not refused for it, and delivery says what it lacks."""
     text = text.strip()
-    is_one = len(text) <= EMAIL_CHARS_MAX and text.isprintable() and " " not in text and "@" in text[1:-1]
+    is_one = (
+        len(text) <= EMAIL_CHARS_MAX
+        and text.isprintable()
+        and " " not in text
+        and "@" in text[1:-1]
+    )
     return text if is_one else ""
 
 

@@ -21,18 +21,31 @@ from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import named_order
 from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, bounded, named
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    WebhookRequest,
+    bounded,
+    named,
+)
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
 TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
 HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
 TEST = "cases/test"  # what its page sends by a button, about an order that is none
-ACTIONS: dict[str, Word] = {"ACCEPT": "approved", "REJECT": "declined", "HOLD": "pending", "CHALLENGE": "pending"}
+ACTIONS: dict[str, Word] = {
+    "ACCEPT": "approved",
+    "REJECT": "declined",
+    "HOLD": "pending",
+    "CHALLENGE": "pending",
+}
 GUARANTEES: dict[str, Word] = {
     "APPROVED": "approved",
     "DECLINED": "declined",
-    **dict.fromkeys(("PENDING", "IN_REVIEW", "CANCELED", "CANCELLED", "UNREQUESTED", "N/A"), "pending"),
+    **dict.fromkeys(
+        ("PENDING", "IN_REVIEW", "CANCELED", "CANCELLED", "UNREQUESTED", "N/A"), "pending"
+    ),
 }
 REVIEWS: dict[str, Word] = {"GOOD": "approved", "FRAUDULENT": "declined", "UNSET": "pending"}
 SCORE_MAX = 1_000_000.0
@@ -113,7 +126,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if received.topic == TEST or not words:
         what = "test" if received.topic == TEST else "a body without a decision"
         is_drift = received.topic != TEST
-        aside = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift)
+        aside = facts.Notice(
+            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        )
         return facts.callback(key, None, notices=(aside,))
     decided = told.decision or told
     reason = told.decision.checkpointActionReason if told.decision else None
@@ -126,8 +141,14 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     )
     rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
     fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
-    unknown = [facts.Notice(received.source, "unknown-status", it, received.body) for it, known in words if not known]
-    return facts.callback(key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown))
+    unknown = [
+        facts.Notice(received.source, "unknown-status", it, received.body)
+        for it, known in words
+        if not known
+    ]
+    return facts.callback(
+        key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown)
+    )
 
 
 def spoken(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
@@ -166,6 +187,8 @@ SOURCE = Source(
     orders=orders,
     topic=topic,
     needs_shop=True,
-    options={"signature_header": "the header of the signature, should Signifyd give it another name"},
+    options={
+        "signature_header": "the header of the signature, should Signifyd give it another name"
+    },
     settle=settled,
 )

@@ -64,7 +64,15 @@ REVIEWS: Mapping[str, Word] = {
     "approved": "approved",
     "acknowledged": "approved",
     **dict.fromkeys(
-        ("canceled", "disputed", "payment_never_settled", "redacted", "refunded", "refunded_as_fraud"), "declined"
+        (
+            "canceled",
+            "disputed",
+            "payment_never_settled",
+            "redacted",
+            "refunded",
+            "refunded_as_fraud",
+        ),
+        "declined",
     ),
 }
 Told = tuple[tuple[facts.Fact, ...], tuple[facts.Notice, ...]]
@@ -87,7 +95,9 @@ class StripeCallback(NamedTuple):
         by_payment: bool = False,
     ) -> facts.Fact:
         payment = next(filter(None, it.references), it.id)
-        currency = it.currency.upper() if isinstance(it, StripeMoney) and minor is not None else None
+        currency = (
+            it.currency.upper() if isinstance(it, StripeMoney) and minor is not None else None
+        )
         money = CountedAmount()
         if minor is not None and currency is not None:
             money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
@@ -105,7 +115,11 @@ class StripeCallback(NamedTuple):
 
     def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
         """Nothing of a currency that cannot be counted."""
-        minor, let_go, currency = it.amount_refunded or 0, released(self.event, it), it.currency.upper()
+        minor, let_go, currency = (
+            it.amount_refunded or 0,
+            released(self.event, it),
+            it.currency.upper(),
+        )
         refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
         released_minor = in_iso(let_go, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
@@ -137,30 +151,49 @@ def authorised(to: StripeCallback, it: StripePaymentIntent) -> Told:
 
 def failed(to: StripeCallback, it: StripePaymentIntent) -> Told:
     code = it.last_payment_error.code if it.last_payment_error else None
-    return (to.moved(it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True),), ()
+    return (
+        to.moved(
+            it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True
+        ),
+    ), ()
 
 
 def canceled(to: StripeCallback, it: StripePaymentIntent) -> Told:
     stage = PaymentStage("undone", 80)
-    return (to.moved(it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True),), ()
+    return (
+        to.moved(
+            it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True
+        ),
+    ), ()
 
 
 def charged(to: StripeCallback, it: StripeCharge) -> Told:
     """As the intent tells it. Authorised only, as long as nothing is captured."""
     if not it.captured:
-        return (to.moved(it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True),), ()
+        return (
+            to.moved(it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True),
+        ), ()
     minor = it.amount if it.amount_captured is None else it.amount_captured
     return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
 def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
     return (
-        to.moved(it, "failure", PaymentStage("failed", 50), it.amount, detail=it.failure_code, by_payment=True),
+        to.moved(
+            it,
+            "failure",
+            PaymentStage("failed", 50),
+            it.amount,
+            detail=it.failure_code,
+            by_payment=True,
+        ),
     ), ()
 
 
 def expired(to: StripeCallback, it: StripeCharge) -> Told:
-    return (to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),), ()
+    return (
+        to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),
+    ), ()
 
 
 def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
@@ -168,12 +201,18 @@ def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
     undone = () if it.captured else expired(to, it)[0]
     named = it.refunds.data if it.refunds else ()
     if it.amount_refunded is None and not named:
-        return undone, to.unknown("refund-unnamed", "charge.refunded says neither a refund nor a sum")
+        return undone, to.unknown(
+            "refund-unnamed", "charge.refunded says neither a refund nor a sum"
+        )
     told = [
-        refunded(to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id}))
+        refunded(
+            to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id})
+        )
         for refund in named
     ]
-    moved = [fact for facts_, _ in told for fact in facts_] + ([] if it.amount_refunded is None else [*to.summed(it)])
+    moved = [fact for facts_, _ in told for fact in facts_] + (
+        [] if it.amount_refunded is None else [*to.summed(it)]
+    )
     return (*undone, *moved), tuple(it for _, notices in told for it in notices)
 
 
@@ -196,7 +235,9 @@ def refunded(to: StripeCallback, it: StripeRefund) -> Told:
 
 def disputed(to: StripeCallback, it: StripeDispute) -> Told:
     stage, notices = _stage(to, "dispute", it.status, DISPUTES)
-    return (to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),), notices
+    return (
+        to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
+    ), notices
 
 
 def _stage(
@@ -224,8 +265,12 @@ def review_closed(to: StripeCallback, it: StripeReview) -> Told:
     return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), notices
 
 
-def _verdict(to: StripeCallback, it: StripeReview, word: Word, detail: str, rank: int) -> facts.Fact:
-    verdict = FraudVerdict(source=to.received.source, verdict=word, detail=clean(detail, 200), at=to.event.at)
+def _verdict(
+    to: StripeCallback, it: StripeReview, word: Word, detail: str, rank: int
+) -> facts.Fact:
+    verdict = FraudVerdict(
+        source=to.received.source, verdict=word, detail=clean(detail, 200), at=to.event.at
+    )
     return facts.verdict_fact(verdict, rank=rank, about=it.id)
 
 
@@ -257,7 +302,8 @@ TYPES: Mapping[str, Read] = {
     "charge.expired": _as(StripeCharge, expired),
     "charge.refunded": _as(StripeCharge, charge_refunded),
     **dict.fromkeys(
-        ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), _as(StripeRefund, refunded)
+        ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"),
+        _as(StripeRefund, refunded),
     ),
     **{
         f"charge.dispute.{step}": _as(StripeDispute, disputed)

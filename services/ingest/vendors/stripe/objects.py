@@ -56,7 +56,11 @@ class StripePaymentIntent(StripeMoney):
 
     @property
     def references(self) -> list[str | None]:
-        return [self.id, self.latest_charge, *(it.id for it in (self.charges or StripeCharges()).data)]
+        return [
+            self.id,
+            self.latest_charge,
+            *(it.id for it in (self.charges or StripeCharges()).data),
+        ]
 
 
 class StripeRefund(StripeMoney):

@@ -16,7 +16,14 @@ from typing import Any
 import httpx
 
 from services.ingest.rules.polling import PAGE_MAX
-from services.ingest.vendors.shared.poll import DAY_S, FoundObject, MalformedAnswerError, Poll, PollConfig, PollPage
+from services.ingest.vendors.shared.poll import (
+    DAY_S,
+    FoundObject,
+    MalformedAnswerError,
+    Poll,
+    PollConfig,
+    PollPage,
+)
 from services.ingest.vendors.shared.poll_answers import (
     SEEN_MAX,
     ListedWebhook,
@@ -38,13 +45,21 @@ NEEDS = ("key",)
 TYPE = "stubline.callback.stripe.v1"
 ENABLED = "enabled"
 OVERLAP_S = 300
-LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: their clock and ours differ by less
+LOOK_BACK_S = int(
+    DAY_S
+)  # of a walk after one that found nothing: their clock and ours differ by less
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
-def ask(http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]) -> tuple[list[Any], bool]:
+def ask(
+    http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]
+) -> tuple[list[Any], bool]:
     """Objects, and whether there are more behind them."""
-    answer = http.get(f"{polled.url}/v1/{path}", params=parameters, headers={"Authorization": f"Bearer {polled.key}"})
+    answer = http.get(
+        f"{polled.url}/v1/{path}",
+        params=parameters,
+        headers={"Authorization": f"Bearer {polled.key}"},
+    )
     told = document(answer)
     if not isinstance(told, dict):
         raise MalformedAnswerError("the answer is no object")
@@ -60,8 +75,15 @@ def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> P
     behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
     is_off = bool(at.get("off")) if behind else not is_on(http, polled)
     is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
-    told, has_more = ask(http, polled, "events", parameters(since, behind, polled.page, is_all=is_all))
-    newest = max([int(at.get("newest", since)), *(second for event in told if (second := created(event)) is not None)])
+    told, has_more = ask(
+        http, polled, "events", parameters(since, behind, polled.page, is_all=is_all)
+    )
+    newest = max(
+        [
+            int(at.get("newest", since)),
+            *(second for event in told if (second := created(event)) is not None),
+        ]
+    )
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
     sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
@@ -75,7 +97,9 @@ def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> P
         going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
         return PollPage(new, kept(going), is_last=False, warning=warning)
     begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
-    return PollPage(new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning)
+    return PollPage(
+        new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning
+    )
 
 
 def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[str, str | int]:
@@ -98,7 +122,11 @@ def is_on(http: httpx.Client, polled: PollConfig) -> bool:
 
 
 def is_needed(event: object) -> bool:
-    return not isinstance(event, dict) or not isinstance(kind := event.get("type"), str) or kind in TYPES
+    return (
+        not isinstance(event, dict)
+        or not isinstance(kind := event.get("type"), str)
+        or kind in TYPES
+    )
 
 
 def created(event: object) -> int | None:

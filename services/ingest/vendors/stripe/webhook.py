@@ -11,7 +11,14 @@ from collections.abc import Sequence
 
 from schemas.callbacks import STRIPE
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.gateway import aside, blanking, in_iso, order_id, order_reference, quoted
+from services.ingest.vendors.shared.gateway import (
+    aside,
+    blanking,
+    in_iso,
+    order_id,
+    order_reference,
+    quoted,
+)
 from services.ingest.vendors.shared.money import EXPONENTS
 from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest
 from services.ingest.vendors.stripe.events import OWN_DIGITS, TYPES, StripeCallback
@@ -20,7 +27,9 @@ from services.ingest.vendors.stripe.objects import StripeEvent, StripeMoney, Str
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
 PARTS_MAX = 32  # of the header that are looked at; Stripe sends a time and one v1 for each secret
-ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]')  # no quote, comma, backslash or brace
+ORDER = re.compile(
+    rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]'
+)  # no quote, comma, backslash or brace
 # Known, and about nothing that an order needs: kept, and nobody is asked to look.
 OTHERS = (
     "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
@@ -82,7 +91,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 def uncounted(received: ReceivedCallback, it: StripeObject) -> tuple[facts.Notice, ...]:
     """Of an object whose amounts cannot be counted: its movements keep them as texts."""
-    if not isinstance(it, StripeMoney) or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None:
+    if (
+        not isinstance(it, StripeMoney)
+        or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None
+    ):
         return ()
     what = quoted(it.currency.upper())
     kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"

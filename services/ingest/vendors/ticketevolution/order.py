@@ -23,10 +23,24 @@ from schemas.callbacks import TICKETEVOLUTION_ORDER
 from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Line, Person, Storefront
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, uncountable
+from services.ingest.vendors.shared.money import (
+    AMOUNT_MAX,
+    CURRENCY,
+    EXPONENTS,
+    NO_CURRENCY,
+    counted,
+    uncountable,
+)
 from services.ingest.vendors.shared.notes import quoted
 from services.ingest.vendors.shared.php_lists import as_list
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded, distinct, reasonable, status
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    bounded,
+    distinct,
+    reasonable,
+    status,
+)
 from services.ingest.vendors.shared.text import clean, email
 
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
@@ -34,11 +48,22 @@ ACCEPTED, CANCELLED, FAILED = "accepted", "cancelled", "failed"
 SOLD = frozenset({ACCEPTED, "completed"})
 # The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing back.
 OVER = frozenset(
-    {"rejected", "canceled", "canceled_open", "canceled_post_acceptance", "pending_substitution", "cancelled"}
+    {
+        "rejected",
+        "canceled",
+        "canceled_open",
+        "canceled_post_acceptance",
+        "pending_substitution",
+        "cancelled",
+    }
 )
 STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
 NO_WORD: Final = "\0"  # stands where the field is missing, which is not null
-VERDICTS: dict[str | None, Word] = {None: "unchecked", "approved": "approved", "declined": "declined"}
+VERDICTS: dict[str | None, Word] = {
+    None: "unchecked",
+    "approved": "approved",
+    "declined": "declined",
+}
 VERDICT_RANKS: dict[Word, int] = {
     "unchecked": 30,
     "approved": 40,
@@ -117,7 +142,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
     if word == NO_WORD:  # a list that leaves it out says nothing of it: the order itself is asked
         missing = facts.Notice(
-            received.source, "missing-field", "fraud_check_status of a client's order", received.body
+            received.source,
+            "missing-field",
+            "fraud_check_status of a client's order",
+            received.body,
         )
         return facts.callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
     if verdict_of(word) == "pending" and word != "pending":
@@ -164,7 +192,9 @@ def gated(state: str, word: str | None) -> str:
 
 def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> facts.Fact:
     said = verdict_of(word)
-    verdict = FraudVerdict(source=received.source, verdict=said, detail=clean(word or "", 100), at=at)
+    verdict = FraudVerdict(
+        source=received.source, verdict=said, detail=clean(word or "", 100), at=at
+    )
     return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
 
 
@@ -182,7 +212,9 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
     total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
     refunded = counted(order.refunded or "0", digits)
     buyer = order.buyer
-    address = buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
+    address = (
+        buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
+    )
     return Storefront(
         status=told,
         channel=channel(buyer),
@@ -211,7 +243,9 @@ def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notic
         "items.price": any(it.total_text is not None for it in front.lines),
     }
     names = [name for name, is_a_text in found.items() if is_a_text]
-    return [facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names]
+    return [
+        facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names
+    ]
 
 
 def _created(told: object) -> datetime | None:
@@ -226,7 +260,13 @@ def line(item: TicketEvolutionItem, digits: int | None) -> Line:
     group = item.ticket_group or TicketGroup()
     event = group.event or TicketEvolutionEvent()
     each = counted(item.price or "0", digits)
-    cost = counted(item.cost, digits) if item.cost is not None else None if each is None else each * item.quantity
+    cost = (
+        counted(item.cost, digits)
+        if item.cost is not None
+        else None
+        if each is None
+        else each * item.quantity
+    )
     if cost is not None and abs(cost) > AMOUNT_MAX:
         cost = None
     return Line(
@@ -236,11 +276,16 @@ def line(item: TicketEvolutionItem, digits: int | None) -> Line:
         name=clean(", ".join(filter(None, (event.name, group.section, group.row))), 300),
         quantity=item.quantity,
         total_minor=cost or 0,
-        total_text=uncountable(item.price if item.cost is None else item.cost) if cost is None else None,
+        total_text=uncountable(item.price if item.cost is None else item.cost)
+        if cost is None
+        else None,
         is_eticket=item.eticket_delivery,
     )
 
 
 SOURCE = Source(
-    kind="ticketevolution-order", type=TICKETEVOLUTION_ORDER, normalise=normalise, comes_to_the_door=False
+    kind="ticketevolution-order",
+    type=TICKETEVOLUTION_ORDER,
+    normalise=normalise,
+    comes_to_the_door=False,
 )  # we asked for it

@@ -18,7 +18,12 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
-from services.clients.ticketevolution import ORDER_BYTES_MAX, PER_PAGE_MAX, TicketEvolution, identified
+from services.clients.ticketevolution import (
+    ORDER_BYTES_MAX,
+    PER_PAGE_MAX,
+    TicketEvolution,
+    identified,
+)
 from services.ingest.vendors.shared.poll import (
     DAY_S,
     FoundObject,
@@ -40,7 +45,9 @@ class PollCursor(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    since: Annotated[float, Field(ge=0)] = 0.0  # seconds since 1970: when the last whole round began
+    since: Annotated[float, Field(ge=0)] = (
+        0.0  # seconds since 1970: when the last whole round began
+    )
     began: Annotated[float, Field(ge=0)] = 0.0
     is_pending_done: bool = False
     page: Annotated[int, Field(ge=1, le=PAGES_MAX)] = 1
@@ -57,14 +64,19 @@ def read(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> Pol
     client = TicketEvolution(http, polled.url, polled.key, polled.secret)
     state, since = ("", _time(at.since - LOOK_BACK_S)) if at.is_pending_done else ("pending", "")
     with sense():
-        orders = client.orders(state=state, updated_since=since, page=at.page, direct_buyer_type=buyers)
+        orders = client.orders(
+            state=state, updated_since=since, page=at.page, direct_buyer_type=buyers
+        )
     found = tuple(_found(orders))
     lost = len(orders) - len(found)
     warnings = [f"{lost} orders have no id, are too large, or are no Unicode"] if lost else []
     is_over = len(orders) < PER_PAGE_MAX
     if not is_over and at.page < PAGES_MAX:
         return PollPage(
-            found, at.model_copy(update={"page": at.page + 1}).text, is_last=False, warning="; ".join(warnings)
+            found,
+            at.model_copy(update={"page": at.page + 1}).text,
+            is_last=False,
+            warning="; ".join(warnings),
         )
     if not is_over:
         warnings.append(f"more than {PAGES_MAX} pages: the rest is not read")
@@ -78,7 +90,11 @@ def read(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> Pol
 def _at(cursor: str, now: float, first_s: float) -> PollCursor:
     """Raises MalformedAnswerError."""
     try:
-        at = PollCursor.model_validate_json(cursor) if cursor else PollCursor(since=max(0.0, now - first_s))
+        at = (
+            PollCursor.model_validate_json(cursor)
+            if cursor
+            else PollCursor(since=max(0.0, now - first_s))
+        )
     except ValidationError:
         raise MalformedAnswerError("the cursor is none of this poll") from None
     return at if at.began else at.model_copy(update={"began": now})
@@ -110,7 +126,9 @@ def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> Foun
             return FoundObject(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
-            raise OrderMissingError(f"Ticket Evolution has no order {external_id} for this token") from None
+            raise OrderMissingError(
+                f"Ticket Evolution has no order {external_id} for this token"
+            ) from None
         raise
 
 

@@ -26,13 +26,21 @@ from services.ingest.rules import facts
 from services.ingest.vendors.shared.signing import same
 from services.ingest.vendors.shared.source import FORM, ReceivedCallback, Source, WebhookRequest
 
-ORDER_EVENTS = frozenset({"order_created", "order_accepted", "fraud_response_received", "etickets_finalized"})
+ORDER_EVENTS = frozenset(
+    {"order_created", "order_accepted", "fraud_response_received", "etickets_finalized"}
+)
 STATES = ("seller_state", "buyer_state", "fraud_check_status")  # of an order, and of nothing else
-CATALOGUE_IDS = frozenset({"event_id", "performer_id", "perfomer_id", "venue_id"})  # the page spells one of them so
-CATALOGUE_EVENT = re.compile(r"(?:event|performer|perfomer|venue)_(?:created|updated|deleted)", re.ASCII)
+CATALOGUE_IDS = frozenset(
+    {"event_id", "performer_id", "perfomer_id", "venue_id"}
+)  # the page spells one of them so
+CATALOGUE_EVENT = re.compile(
+    r"(?:event|performer|perfomer|venue)_(?:created|updated|deleted)", re.ASCII
+)
 WORD = re.compile(r"[a-z][a-z0-9_.-]{0,59}", re.ASCII)
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
-NUMBER = re.compile(r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII)  # ` 61449-190823`: the order's id stands right
+NUMBER = re.compile(
+    r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII
+)  # ` 61449-190823`: the order's id stands right
 PATH = re.compile(r"/orders/([0-9]{1,19})(?:/.*)?", re.ASCII)
 SECRET = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
 FIELDS_MAX = 20
@@ -83,7 +91,9 @@ def orders(body: bytes) -> tuple[str | None]:
 def parsed(body: bytes) -> TicketEvolutionForm:
     """Raises CallbackUnreadable."""
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX
+        )
     except UnicodeError:
         raise CallbackUnreadable("the form is no text") from None
     except ValueError:
@@ -95,9 +105,13 @@ def parsed(body: bytes) -> TicketEvolutionForm:
     if not event:
         raise CallbackUnreadable("the form has no event_type")
     group, text = fields.get("order_group_id", "").strip(), fields.get("body", "")
-    is_catalogue = CATALOGUE_EVENT.fullmatch(event) is not None or (not group and not CATALOGUE_IDS.isdisjoint(fields))
+    is_catalogue = CATALOGUE_EVENT.fullmatch(event) is not None or (
+        not group and not CATALOGUE_IDS.isdisjoint(fields)
+    )
     found = {} if is_catalogue and not text else _loaded(text)
-    return TicketEvolutionForm(group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found)
+    return TicketEvolutionForm(
+        group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found
+    )
 
 
 def _loaded(text: str) -> Mapping[str, Any]:
@@ -186,7 +200,9 @@ def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
 
 
 def _kept(received: ReceivedCallback, what: str) -> facts.Notice:
-    return facts.Notice(received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False)
+    return facts.Notice(
+        received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False
+    )
 
 
 def _word(text: str) -> str:
@@ -202,6 +218,8 @@ SOURCE = Source(
     orders=orders,
     key_of=key_of,
     media=FORM,
-    options={"direct_buyer_type": "Only these buyers' orders are polled for: Office or Client. Else all are."},
+    options={
+        "direct_buyer_type": "Only these buyers' orders are polled for: Office or Client. Else all are."
+    },
     settle=settle,
 )

@@ -18,7 +18,13 @@ NAMED = re.compile(
     r"|(?<![a-z])cc_|(?<![a-z])cc-?(?:num|no|exp|last)|(?<![a-z])pan(?![a-z])|(?-i:[a-z]Pan(?![a-z]))",
     re.IGNORECASE,
 )
-LABELS = ("key", "display_key", "name", "label", "field")  # under which an entry says what its value is
+LABELS = (
+    "key",
+    "display_key",
+    "name",
+    "label",
+    "field",
+)  # under which an entry says what its value is
 VALUES = frozenset({"value", "display_value"})
 REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)  # the join needs them
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
@@ -31,7 +37,8 @@ DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 # The trigger looks at a body without case, blanks and dashes, whose digits are all noughts.
 FOLDED = bytes(
-    ord("0") if chr(it).isdigit() and it < 128 else ord(chr(it).lower()) if it < 128 else it for it in range(256)
+    ord("0") if chr(it).isdigit() and it < 128 else ord(chr(it).lower()) if it < 128 else it
+    for it in range(256)
 )
 TRIGGERS = re.compile(
     rb"card|cv[cvn]|last_?(?:0|four)|expir|exp_?[mdy]|security_?code|[^a-z]cc[_nel]|[^a-z]pan|pan[^a-z]"
@@ -43,7 +50,10 @@ HIDES = re.compile(rb"\\u00[2-7]")
 
 META = re.compile(r'"meta_data"\s*:\s*(?=[\[{"0-9])')
 NOTE = re.compile(rb'("customer_note"\s*:\s*")((?:[^"\\]|\\.){13,}+)(?:"|\\?\Z)', re.DOTALL)
-PAIR = re.compile(rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)', re.DOTALL)
+PAIR = re.compile(
+    rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
+    re.DOTALL,
+)
 NOUGHTS = bytes.maketrans(b"123456789", b"0" * 9)
 BLANK = ""
 
@@ -96,7 +106,9 @@ def by_pattern(body: bytes) -> bytes:
     """Of what cannot be read: no text under a name of card data, no value of an entry, and from the first meta on no digit."""
 
     def blank(found: re.Match[bytes]) -> bytes:
-        is_data = found[2].decode("ascii", "replace") in VALUES or is_card(found[2].decode("utf-8", "replace"))
+        is_data = found[2].decode("ascii", "replace") in VALUES or is_card(
+            found[2].decode("utf-8", "replace")
+        )
         return found[1] + (b'""' if found[3][:1] == b'"' else b"0") if is_data else found[0]
 
     begin = max(0, body.find(b'"meta_data"'))
@@ -117,11 +129,15 @@ def _blanked(text: str) -> str:
     parts, at, is_twice = list[str](), 0, list[str]()
 
     def pairs(told: list[tuple[str, object]]) -> dict[str, object]:
-        if len(found := dict(told)) < len(told):  # what stands behind the last of a name is hidden, and kept
+        if len(found := dict(told)) < len(
+            told
+        ):  # what stands behind the last of a name is hidden, and kept
             is_twice.append("")
         return found
 
-    decoder = json.JSONDecoder(parse_float=_finite, parse_int=_bounded, object_pairs_hook=pairs, strict=False)
+    decoder = json.JSONDecoder(
+        parse_float=_finite, parse_int=_bounded, object_pairs_hook=pairs, strict=False
+    )
     while (found := META.search(text, at)) is not None:
         meta, end = decoder.raw_decode(text, found.end())
         clean = without(meta)
@@ -176,7 +192,12 @@ def is_telling(text: str, key: str) -> bool:
         return False
     if REFERENCE_KEY.search(key) and REFERENCE.fullmatch(text):
         return False
-    if DIGIT.search(text) and key not in LABELS and NAMED.search(text) and not ADDRESS.fullmatch(text):
+    if (
+        DIGIT.search(text)
+        and key not in LABELS
+        and NAMED.search(text)
+        and not ADDRESS.fullmatch(text)
+    ):
         return True
     return not known(key[:60]) and has_card_number(text)
 

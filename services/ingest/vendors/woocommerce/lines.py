@@ -49,7 +49,17 @@ PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(WHO)} | {
 NUMBERS = {
     f"{what}_{word}": rank
     for rank, what in enumerate(
-        ("chosen", "selected", "picked", "lottery", "lottery_ticket", "raffle", "raffle_ticket", "lucky", "ticket")
+        (
+            "chosen",
+            "selected",
+            "picked",
+            "lottery",
+            "lottery_ticket",
+            "raffle",
+            "raffle_ticket",
+            "lucky",
+            "ticket",
+        )
     )
     for word in ("number", "numbers")
 } | {"lty_lottery_tickets": 50, "lottery_tickets": 51, "raffle_tickets": 52, "chosen_tickets": 53}
@@ -121,7 +131,9 @@ def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
     if isinstance(value, str):
         return {part: value} if value.strip() else {}
     if isinstance(value, dict) and part == EITHER:
-        found = {PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)}
+        found = {
+            PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)
+        }
         if found:
             return found
     if isinstance(text := entry.get("display_value"), str):
@@ -149,7 +161,9 @@ def person(said: Mapping[str, str]) -> tuple[str, str] | None:
     written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
     name, beside = _parted(written) if "<" in written else (written, "")
     address = _parted(said.get("email", ""))[1] or either[1] or beside
-    name = unescaped(name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200)
+    name = unescaped(
+        name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200
+    )
     if name.isdecimal():
         name = ""
     return (name, address) if name or address else None

@@ -18,7 +18,9 @@ from services.ingest.vendors.shared.source import reasonable
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
-Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]  # numbers are read as text (coerce_numbers_to_str)
+Id = Annotated[
+    str, Field(pattern=r"^[0-9]{1,19}$")
+]  # numbers are read as text (coerce_numbers_to_str)
 Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
@@ -151,7 +153,9 @@ def _texts_put_right(order: dict[str, Any]) -> list[Note]:
             notes |= {Note("missing-field", what)} if owner[name] else set()
             owner[name] = None
     for it in lines:
-        if (said := it.get("variation_id")) is not None and not (_is_short(said) and ID.fullmatch(str(said))):
+        if (said := it.get("variation_id")) is not None and not (
+            _is_short(said) and ID.fullmatch(str(said))
+        ):
             notes |= {Note("missing-field", "line_items.variation_id")} if said else set()
             it["variation_id"] = None
     return sorted(notes)
@@ -162,8 +166,16 @@ def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
     notes = set[Note]()
     for owner, what in (
         (order, "total"),
-        *((it, "line_items.total") for it in listed(order.get("line_items")) or () if isinstance(it, dict)),
-        *((it, "refunds.total") for it in listed(order.get("refunds")) or () if isinstance(it, dict)),
+        *(
+            (it, "line_items.total")
+            for it in listed(order.get("line_items")) or ()
+            if isinstance(it, dict)
+        ),
+        *(
+            (it, "refunds.total")
+            for it in listed(order.get("refunds")) or ()
+            if isinstance(it, dict)
+        ),
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None
@@ -192,7 +204,11 @@ def refusal(body: bytes) -> str:
         or not {"code", "message"} <= document.keys()
     ):
         return ""
-    why = "the user who made the webhook may not read orders any more" if data["status"] in {401, 403} else "no order"
+    why = (
+        "the user who made the webhook may not read orders any more"
+        if data["status"] in {401, 403}
+        else "no order"
+    )
     return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"
 
 
@@ -204,7 +220,9 @@ def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
         if (usable := reasonable(offset(at))) is not None:
             return usable
         notes.append(Note("unreadable-date", "date_modified_gmt"))
-    if (made := order.date_created_gmt) is not None and (usable := reasonable(offset(made))) is not None:
+    if (made := order.date_created_gmt) is not None and (
+        usable := reasonable(offset(made))
+    ) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 

@@ -16,7 +16,14 @@ from typing import Any
 import httpx
 
 from schemas.callbacks import WOOCOMMERCE
-from services.ingest.vendors.shared.poll import DAY_S, FoundObject, MalformedAnswerError, Poll, PollConfig, PollPage
+from services.ingest.vendors.shared.poll import (
+    DAY_S,
+    FoundObject,
+    MalformedAnswerError,
+    Poll,
+    PollConfig,
+    PollPage,
+)
 from services.ingest.vendors.shared.poll_answers import (
     SEEN_MAX,
     ListedWebhook,
@@ -38,19 +45,29 @@ OVERLAP_S = 120  # an order may show up so long after the second that it says
 WEBHOOK_PAGES_MAX = 3
 TOPIC = "order.updated"
 API = "/wp-json/wc/v3"
-TOTAL, COUNT = "x-wp-total", re.compile(r"[0-9]{1,6}", re.ASCII)  # of more it is not believed: pages end some time
+TOTAL, COUNT = (
+    "x-wp-total",
+    re.compile(r"[0-9]{1,6}", re.ASCII),
+)  # of more it is not believed: pages end some time
 
 
 def ask(
-    http: httpx.Client, polled: PollConfig, path: str, parameters: Mapping[str, str | int] | None = None
+    http: httpx.Client,
+    polled: PollConfig,
+    path: str,
+    parameters: Mapping[str, str | int] | None = None,
 ) -> tuple[Any, int]:
     """What it answers, and how many of a list there are, as far as it says so."""
-    answer = http.get(f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret))
+    answer = http.get(
+        f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret)
+    )
     told, total = document(answer), answer.headers.get(TOTAL, "")
     return told, int(total) if COUNT.fullmatch(total) else 0
 
 
-def read_orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float, *, status: str) -> PollPage:
+def read_orders(
+    http: httpx.Client, polled: PollConfig, cursor: str, now: float, *, status: str
+) -> PollPage:
     """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
     and `began`, and of a second that is gone through by id `second`, `offset` (where the page begins; where it ends on the way
     `back`); `seen`: what was found last, so that an overlap tells nothing anew.
@@ -61,9 +78,19 @@ def read_orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float,
         name: int(at[name]) for name in ("from", "last", "began") if name in at
     }
     seen = dict.fromkeys(at.get("seen", ()))
-    parameters: dict[str, str | int] = {"status": status, "per_page": size, "dates_are_gmt": "true", "order": "asc"}
+    parameters: dict[str, str | int] = {
+        "status": status,
+        "per_page": size,
+        "dates_are_gmt": "true",
+        "order": "asc",
+    }
     if "second" not in at:
-        told, total = ask(http, polled, "/orders", {**parameters, "orderby": "modified", "modified_after": gmt(after)})
+        told, total = ask(
+            http,
+            polled,
+            "/orders",
+            {**parameters, "orderby": "modified", "modified_after": gmt(after)},
+        )
         page = listed(told, "orders")
         following = forward(walk, page, has_more=len(page) >= size or total > size)
     else:
@@ -72,7 +99,9 @@ def read_orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float,
             max(0, int(at["offset"]) - size) if is_back else int(at["offset"])
         )  # a page may be shorter than the last
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
-        told, total = ask(http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset})
+        told, total = ask(
+            http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset}
+        )
         page = listed(told, "orders")
         has_more = len(page) >= size or total > offset + size
         following = through(walk, second, offset, size, has_more=has_more, is_back=is_back)
@@ -139,7 +168,9 @@ def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
     told = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
-        page = listed(ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks")
+        page = listed(
+            ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
+        )
         told += [
             webhook_of(it, "delivery_url")
             for it in page

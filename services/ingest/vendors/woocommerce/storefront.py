@@ -20,14 +20,23 @@ from services.ingest.vendors.shared.notes import Note, quoted
 from services.ingest.vendors.shared.source import distinct, reasonable
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
-from services.ingest.vendors.woocommerce.order import WooCommerceLineItem, WooCommerceOrder, WooCommerceRefund, offset
+from services.ingest.vendors.woocommerce.order import (
+    WooCommerceLineItem,
+    WooCommerceOrder,
+    WooCommerceRefund,
+    offset,
+)
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 
 
 def storefront(
-    order: WooCommerceOrder, word: str, extras: Sequence[LineMeta], decimals: int | None, notes: list[Note]
+    order: WooCommerceOrder,
+    word: str,
+    extras: Sequence[LineMeta],
+    decimals: int | None,
+    notes: list[Note],
 ) -> bytes:
     """`decimals`: how many digits the shop's amounts have, where that is not its currency's own number. What cannot be
     counted is kept as a text, and noted.
@@ -41,7 +50,10 @@ def storefront(
     paid_at = reasonable(offset(order.date_paid_gmt)) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
         notes.append(Note("unreadable-date", "date_paid_gmt"))
-    total, refunded = counted(order.total, digits), refunded_minor(refunds, digits) if refunds else 0
+    total, refunded = (
+        counted(order.total, digits),
+        refunded_minor(refunds, digits) if refunds else 0,
+    )
     front: dict[str, object] = {
         "status": word,
         "channel": "",
@@ -52,14 +64,19 @@ def storefront(
         "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
-        "lines": [line(item, beside, digits, notes) for item, beside in zip(order.line_items, extras, strict=True)],
+        "lines": [
+            line(item, beside, digits, notes)
+            for item, beside in zip(order.line_items, extras, strict=True)
+        ],
     }
     if total is None or refunded is None or decimals is not None:
         front |= beside_amounts(order, front, digits, decimals, notes)
     return orjson.dumps(front, option=orjson.OPT_UTC_Z)
 
 
-def line(item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Note]) -> dict[str, object]:
+def line(
+    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Note]
+) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
     found: dict[str, object] = {
         "line_id": item.id,
@@ -82,7 +99,11 @@ def line(item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes:
 
 
 def beside_amounts(
-    order: WooCommerceOrder, front: Mapping[str, object], digits: int | None, decimals: int | None, notes: list[Note]
+    order: WooCommerceOrder,
+    front: Mapping[str, object],
+    digits: int | None,
+    decimals: int | None,
+    notes: list[Note],
 ) -> dict[str, object]:
     """What stands in the place of amounts that cannot be counted, and why."""
     found: dict[str, object] = {}

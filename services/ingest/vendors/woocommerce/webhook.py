@@ -19,20 +19,31 @@ from services.ingest.vendors.shared.signing import hmac_fits
 from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, status
 from services.ingest.vendors.woocommerce.cards import without_cards
 from services.ingest.vendors.woocommerce.lines import NOTHING, LineMeta, extra
-from services.ingest.vendors.woocommerce.order import WooCommerceDeletion, WooCommerceOrder, deleted, modified, told
+from services.ingest.vendors.woocommerce.order import (
+    WooCommerceDeletion,
+    WooCommerceOrder,
+    deleted,
+    modified,
+    told,
+)
 from services.ingest.vendors.woocommerce.storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
 TOPIC = b"x-wc-webhook-topic"
 DELETED, RESTORED = "order.deleted", "order.restored"
 RESTORED_WITHIN = timedelta(days=1)  # shops' queues stand still for hours
-TOLD = frozenset({"order.created", "order.updated", RESTORED, ""})  # "": a proxy took the header; the body is an order
+TOLD = frozenset(
+    {"order.created", "order.updated", RESTORED, ""}
+)  # "": a proxy took the header; the body is an order
 LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
 ENTITY = re.compile(
-    r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));", re.IGNORECASE
+    r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));",
+    re.IGNORECASE,
 )
 MEANT = "&<>\"'"
-PAYMENT_META = frozenset({"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"})
+PAYMENT_META = frozenset(
+    {"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"}
+)
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
 PAYMENTS_MAX = 20  # that an order names
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
@@ -78,12 +89,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         deletion = facts.deletion_fact(received.position, is_deleted=True)
         return facts.callback(identify(received, gone), f"{received.source}:{gone.id}", (deletion,))
     if received.topic not in TOLD:
-        raise CallbackForeign(f"its topic is {received.topic[:100]!r}, and only order.* is about orders")
+        raise CallbackForeign(
+            f"its topic is {received.topic[:100]!r}, and only order.* is about orders"
+        )
     order, notes = told(received.body)
     extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
     word = status(order.status)
     written = storefront(order, word, extras, received.decimals, notes)
-    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, modified(order, notes), received.position)
+    known: tuple[facts.Fact, ...] = facts.written_facts(
+        written, word, modified(order, notes), received.position
+    )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
     return facts.callback(
@@ -96,7 +111,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def noticed(
-    received: ReceivedCallback, order: WooCommerceOrder, extras: Sequence[LineMeta], notes: Sequence[Note]
+    received: ReceivedCallback,
+    order: WooCommerceOrder,
+    extras: Sequence[LineMeta],
+    notes: Sequence[Note],
 ) -> tuple[facts.Notice, ...]:
     """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood; and fields for whose want
     something else was taken: the order as never refunded, or as changed when it was made.
@@ -111,7 +129,12 @@ def noticed(
         found.append(("missing-field", "refunds"))
     if not found:
         return ()
-    return tuple([facts.Notice(received.source, kind, what, received.body) for kind, what in sorted(set(found))])
+    return tuple(
+        [
+            facts.Notice(received.source, kind, what, received.body)
+            for kind, what in sorted(set(found))
+        ]
+    )
 
 
 def of_extra(it: LineMeta) -> Iterator[tuple[str, str]]:
@@ -130,7 +153,9 @@ def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[No
         meta = order.meta_data if isinstance(order.meta_data, list) else listed(order.meta_data)
         if meta is None:
             notes.append(Note("unreadable-list", "meta_data"))
-        entries = [it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)]
+        entries = [
+            it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)
+        ]
         references += [it.get("value") for it in entries if it["key"] in PAYMENT_META]
     return [
         facts.payment(received.source, text)

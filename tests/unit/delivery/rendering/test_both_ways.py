@@ -48,7 +48,9 @@ def spread(corpus: dict[str, str], turn: int) -> dict[str, str]:
 
 
 # Each text twice on each design, in another size and in another field.
-PAGES = [(sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(SHEETS) for turn in range(2)]
+PAGES = [
+    (sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(SHEETS) for turn in range(2)
+]
 # Each odd text in two of three fields, all sheets.
 WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(SHEETS)]
 
@@ -56,7 +58,13 @@ WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(SHEETS)]
 def odd_texts(turn: int) -> dict[str, str]:
     """Three texts that cannot be stamped, the rest as ever."""
     told = list(ODD.values())
-    return {**ADA, **{name: told[(turn + at) % len(told)] for at, name in enumerate(("holder", "purchaser", "email"))}}
+    return {
+        **ADA,
+        **{
+            name: told[(turn + at) % len(told)]
+            for at, name in enumerate(("holder", "purchaser", "email"))
+        },
+    }
 
 
 @cache
@@ -84,7 +92,9 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
 
 @pytest.mark.parametrize(("sheet", "turn"), PAGES)
 def test_what_is_stamped_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    assert press(sheet).given(spread(LATIN, turn))[1] == {}, "nothing of the Latin corpus is set whole"
+    assert press(sheet).given(spread(LATIN, turn))[1] == {}, (
+        "nothing of the Latin corpus is set whole"
+    )
     assert_same_picture(*both(sheet, turn), 72, 144, 300)
 
 
@@ -145,7 +155,9 @@ def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
         for child in list(said.element):
             said.element.remove(child)
         said.element.text = ADA[said.name]
-    bare = at_work.sheet._page.render(stylesheets=at_work.sheet._styles, font_config=at_work.sheet._fonts)
+    bare = at_work.sheet._page.render(
+        stylesheets=at_work.sheet._styles, font_config=at_work.sheet._fonts
+    )
     assert lines_of(at_work.ours(ADA)) == lines_of(bare.write_pdf())
 
 
@@ -161,7 +173,13 @@ def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["STUBLINE:" + "7" * 25, "stubline:" + "a" * 26, "https://tickets.example/é/1", "0123456789" * 12]
+    "code",
+    [
+        "STUBLINE:" + "7" * 25,
+        "stubline:" + "a" * 26,
+        "https://tickets.example/é/1",
+        "0123456789" * 12,
+    ],
 )
 def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
     at_work = press("raffle-entry-a5")
@@ -172,7 +190,9 @@ def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
 
 def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
     at_work = press("raffle-entry-a5")
-    bare = at_work.writer.write([PageStamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about())
+    bare = at_work.writer.write(
+        [PageStamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about()
+    )
     assert scanned(picture(bare, 150)) == [payload()]
 
 
@@ -201,7 +221,9 @@ def test_what_is_set_whole_reads_as_weasyprint_prints_it(sheet: str, turn: int) 
 
 
 @pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
-def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(sheet: str, turn: int) -> None:
+def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
+    sheet: str, turn: int
+) -> None:
     """Unless it is cut, which clips it; then its height stays inside all the same."""
     at_work = press(sheet)
     fitted, odd = at_work.given(odd_texts(turn))[0], at_work.odd(odd_texts(turn))
@@ -213,19 +235,27 @@ def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(sheet:
         assert it.is_cut or width <= spot.box.width + ROUNDING
         spare = spot.box.height - height
         assert spare >= -1 or count == 1
-        assert it.top == pytest.approx({"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01)
+        assert it.top == pytest.approx(
+            {"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01
+        )
         assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
 
 
 @pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES[::4])
-def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(sheet: str, turn: int) -> None:
+def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(
+    sheet: str, turn: int
+) -> None:
     at_work, texts = press(sheet), odd_texts(turn)
     _, odd = at_work.given(texts)
     whole = at_work.whole(odd)
     assert [name for name in at_work.plate.slots if name not in odd] == list(whole.slots)
-    assert whole.spots == {name: spot for name, spot in at_work.plate.spots.items() if name not in odd}
+    assert whole.spots == {
+        name: spot for name, spot in at_work.plate.spots.items() if name not in odd
+    }
     stamped = at_work.ours({**texts, **{at_work.plate.spots[name].field: "" for name in odd}})
-    with_it, without = (masked(at_work, pdf, odd) for pdf in (both(sheet, turn, is_odd=True)[0], stamped))
+    with_it, without = (
+        masked(at_work, pdf, odd) for pdf in (both(sheet, turn, is_odd=True)[0], stamped)
+    )
     assert difference(with_it, without, TOLERANCE)[1] == 0
 
 
@@ -235,7 +265,10 @@ def masked(at_work: Press, pdf: bytes, names: dict[str, str]) -> Image.Image:
     pen = ImageDraw.Draw(shown)
     for name in names:
         spot = at_work.plate.spots[name]
-        pen.rectangle((spot.x - 2, spot.y - 2, spot.x + spot.box.width + 2, spot.y + spot.box.height + 2), "white")
+        pen.rectangle(
+            (spot.x - 2, spot.y - 2, spot.x + spot.box.width + 2, spot.y + spot.box.height + 2),
+            "white",
+        )
     return shown
 
 
@@ -246,7 +279,9 @@ def test_the_code_beside_a_field_set_whole_is_read() -> None:
     assert scanned(picture(pdf, 150)) == scanned(picture_wide(pdf, 360)) == [payload(7)]
 
 
-@pytest.mark.parametrize("name", ["Greek", "Cyrillic", "Chinese", "Japanese", "Korean", "Devanagari", "Thai"])
+@pytest.mark.parametrize(
+    "name", ["Greek", "Cyrillic", "Chinese", "Japanese", "Korean", "Devanagari", "Thai"]
+)
 def test_a_text_in_another_script_is_found_by_a_search(name: str) -> None:
     pdf = press("e-ticket-a4").ours({**ADA, "holder": ODD[name]})
     assert squeezed(ODD[name]) in squeezed(text_of(pdf))

@@ -30,7 +30,9 @@ def refused(design: Design, folder: Path, *, seconds_max: int = 20, mib_max: int
     return told.value.cause
 
 
-def test_a_refusal_in_the_other_process_is_told_as_it_is_and_our_own_limits_stay(tmp_path: Path) -> None:
+def test_a_refusal_in_the_other_process_is_told_as_it_is_and_our_own_limits_stay(
+    tmp_path: Path,
+) -> None:
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_CPU)
     before = [resource.getrlimit(kind) for kind in kinds]
     design = made(tmp_path / "made", page=(H1, "{{ nope }}"))
@@ -58,21 +60,32 @@ BOMBS = {
     "a huge grid": "<div style='display: grid; grid-template-columns: repeat(30000, 1fr)'><i>x</i></div>",
     "numbers without end": "{{ 9 ** (9 ** 9) }}",
     "SVG that doubles": "<svg xmlns='http://www.w3.org/2000/svg'><g id='g0'><path d='M0 0h1'/></g>"
-    + "".join(f"<g id='g{at}'><use href='#g{at - 1}'/><use href='#g{at - 1}'/></g>" for at in range(1, 30))
+    + "".join(
+        f"<g id='g{at}'><use href='#g{at - 1}'/><use href='#g{at - 1}'/></g>" for at in range(1, 30)
+    )
     + "</svg>",
-    "rules": "<style>" + "".join(f".r{at} > .s{at} {{ color: red }}\n" for at in range(200_000)) + "</style>",
+    "rules": "<style>"
+    + "".join(f".r{at} > .s{at} {{ color: red }}\n" for at in range(200_000))
+    + "</style>",
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(name: str, tmp_path: Path) -> None:
+def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(
+    name: str, tmp_path: Path
+) -> None:
     """One or the other, whatever WeasyPrint makes of it; a refusal names the design."""
-    work, begun = task(made(tmp_path / "made", page=(H1, BOMBS[name])), tmp_path / "shelf"), time.monotonic()
+    work, begun = (
+        task(made(tmp_path / "made", page=(H1, BOMBS[name])), tmp_path / "shelf"),
+        time.monotonic(),
+    )
     cause = ""
     try:
         compile_apart(work, seconds_max=2, bytes_max=600 * MIB)
     except DesignUnusable as told:
         cause = told.cause
     assert (work.shelf.plate(work.key) is None) == cause.startswith("made")
-    assert time.monotonic() - begun < START_S_MAX + 30  # it starts, and is ended three seconds later
+    assert (
+        time.monotonic() - begun < START_S_MAX + 30
+    )  # it starts, and is ended three seconds later

@@ -21,7 +21,11 @@ def keyed() -> bytes:
     """Keyed by CID, from several font dictionaries, with hints and subroutines; its numbers are not its CIDs."""
     wanted = hb.SubsetInput()
     wanted.unicode_set.update(map(ord, TEXT))
-    return bytes(hb.subset(fallback.opened(fallback.of_name("NotoSansCJKjp-Regular.otf")[0]), wanted).blob.data)
+    return bytes(
+        hb.subset(
+            fallback.opened(fallback.of_name("NotoSansCJKjp-Regular.otf")[0]), wanted
+        ).blob.data
+    )
 
 
 def glyphs(content: bytes) -> list[tuple[object, float]]:
@@ -46,7 +50,9 @@ def test_a_font_keyed_by_cid_keeps_its_glyphs_under_their_numbers() -> None:
     assert [hb.Font(one).get_nominal_glyph(ord(it)) for it in TEXT] == [
         hb.Font(other).get_nominal_glyph(ord(it)) for it in TEXT
     ]
-    assert (TTFont(io.BytesIO(before)).reader.tables.keys()) == TTFont(io.BytesIO(after)).reader.tables.keys()
+    assert (TTFont(io.BytesIO(before)).reader.tables.keys()) == TTFont(
+        io.BytesIO(after)
+    ).reader.tables.keys()
 
 
 def test_the_same_font_is_the_same_bytes() -> None:
@@ -63,10 +69,15 @@ def test_other_fonts_stay_as_they_are() -> None:
 
 def test_of_a_collection_the_first_font_is_used(tmp_path: Path) -> None:
     collection = TTCollection()
-    collection.fonts = [TTFont(io.BytesIO(SANS)), TTFont(io.BytesIO(packaged.font("SourceSansPro-Bold.ttf")))]
+    collection.fonts = [
+        TTFont(io.BytesIO(SANS)),
+        TTFont(io.BytesIO(packaged.font("SourceSansPro-Bold.ttf"))),
+    ]
     collection.save(tmp_path / "both.ttc")
     alone = found_by_number((tmp_path / "both.ttc").read_bytes())
-    assert TTFont(io.BytesIO(alone))["name"].getDebugName(6) == TTFont(io.BytesIO(SANS))["name"].getDebugName(6)
+    assert TTFont(io.BytesIO(alone))["name"].getDebugName(6) == TTFont(io.BytesIO(SANS))[
+        "name"
+    ].getDebugName(6)
 
 
 @pytest.mark.parametrize("flavor", ["woff", "woff2"])

@@ -28,7 +28,10 @@ from tests.support.rendering import (
     text_of,
 )
 
-TOLERANCE, SNAPPED = 2, 60  # levels of 255; pixels of a page at 144 dpi (test_both_ways.py says why)
+TOLERANCE, SNAPPED = (
+    2,
+    60,
+)  # levels of 255; pixels of a page at 144 dpi (test_both_ways.py says why)
 TEXTS = (
     {**ADA, "number": "fi 0123 AV", "holder": "Affinity office fjord Łódź 01"},
     {**ADA, "holder": LATIN["many words"]},
@@ -126,7 +129,9 @@ FRONT = {
     "a square drawn before the code": '<svg class="x" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="#ff0"/></svg>',
     "two fields in one place": '<div class="number" data-field="number">R-000123</div>',
 }
-BOXES = ".x { position: absolute; left: 110mm; top: 20mm; width: 20mm; height: 20mm } .y { top: 50mm }"
+BOXES = (
+    ".x { position: absolute; left: 110mm; top: 20mm; width: 20mm; height: 20mm } .y { top: 50mm }"
+)
 
 
 @cache
@@ -141,7 +146,10 @@ def pictures() -> dict[str, bytes]:
 
 @cache
 def fonts() -> dict[str, bytes]:
-    paths = {path.name: Path(str(path.locate())) for path in distribution("font-source-sans-pro").files or []}
+    paths = {
+        path.name: Path(str(path.locate()))
+        for path in distribution("font-source-sans-pro").files or []
+    }
     return {
         "o.otf": paths["SourceSansPro-Regular.otf"].read_bytes(),
         "o.ttf": paths["SourceSansPro-Light.ttf"].read_bytes(),
@@ -151,7 +159,9 @@ def fonts() -> dict[str, bytes]:
 def held(folder: Path, style: str, page: tuple[str, str] = ("", "")) -> Press | None:
     """None for a design that is refused, which says where, and what to do."""
     try:
-        return press_of(made(folder / "made", style=style + BOXES, page=page, files={**pictures(), **fonts()}))
+        return press_of(
+            made(folder / "made", style=style + BOXES, page=page, files={**pictures(), **fonts()})
+        )
     except DesignUnusable as refused:
         cause = refused.cause
     assert cause.startswith("made")
@@ -162,19 +172,25 @@ def held(folder: Path, style: str, page: tuple[str, str] = ("", "")) -> Press | 
 def assert_alike(at_work: Press, texts: dict[str, str], name: str) -> None:
     ours, weasyprints = at_work.ours(texts), at_work.weasyprints(texts)
     largest, beyond = difference(picture(ours, 144), picture(weasyprints, 144), TOLERANCE)
-    assert beyond <= SNAPPED, f"{name}: {beyond} pixels differ, by {largest} of 255, and nobody was told"
+    assert beyond <= SNAPPED, (
+        f"{name}: {beyond} pixels differ, by {largest} of 255, and nobody was told"
+    )
     assert "".join(text_of(ours).split()) == "".join(text_of(weasyprints).split())
 
 
 @pytest.mark.parametrize("name", FIELD)
-def test_a_fields_style_is_refused_or_stamped_as_weasyprint_sets_it(name: str, tmp_path: Path) -> None:
+def test_a_fields_style_is_refused_or_stamped_as_weasyprint_sets_it(
+    name: str, tmp_path: Path
+) -> None:
     if at_work := held(tmp_path, f".holder {{ {FIELD[name]} }}"):
         for texts in TEXTS:
             assert_alike(at_work, texts, name)
 
 
 @pytest.mark.parametrize("name", [*RULES, *BESIDE, *FRONT])
-def test_a_pages_decoration_is_refused_or_kept_as_weasyprint_draws_it(name: str, tmp_path: Path) -> None:
+def test_a_pages_decoration_is_refused_or_kept_as_weasyprint_draws_it(
+    name: str, tmp_path: Path
+) -> None:
     """Its file is sound, its code is read, and the next page has it too."""
     page = ("", "")
     if name in BESIDE:
@@ -191,7 +207,9 @@ def test_a_pages_decoration_is_refused_or_kept_as_weasyprint_draws_it(name: str,
     with pdfs.opened(pdf) as document:
         assert document.check_pdf_syntax() == document.get_warnings() == []
         annotations = [it for page in document.pages for it in page.get("/Annots", [])]
-        numbers = {int(number) for number in list(document.Root.StructTreeRoot.ParentTree.Nums)[::2]}
+        numbers = {
+            int(number) for number in list(document.Root.StructTreeRoot.ParentTree.Nums)[::2]
+        }
         assert {int(it.StructParent) for it in annotations} <= numbers
         assert len({int(it.StructParent) for it in annotations}) == len(annotations)
     assert [scanned(picture(pdf, 150, at)) for at in range(3)] == [[payload(at)] for at in range(3)]
@@ -209,7 +227,9 @@ def test_two_fields_of_one_font_have_each_its_own_features(name: str, tmp_path: 
     ("language", "text"),
     [("tr", "fiil fi İzmir"), ("ro", "Ştefan Ţepeş"), ("ca", "paral·lel"), ("pl", "kój")],
 )
-def test_letters_have_the_shapes_of_the_pages_language(language: str, text: str, tmp_path: Path) -> None:
+def test_letters_have_the_shapes_of_the_pages_language(
+    language: str, text: str, tmp_path: Path
+) -> None:
     design = made(tmp_path / "made", manifest=('["en"]', f'["{language}"]'))
     at_work = press_of(design)
     texts = {**ADA, "holder": text}
@@ -226,7 +246,9 @@ def test_letters_have_the_shapes_of_the_pages_language(language: str, text: str,
     ],
 )  # fmt: skip - two are no three lines
 @pytest.mark.parametrize("height", ["1.2", "18px"])
-def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(attributes: str, height: str, tmp_path: Path) -> None:
+def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
+    attributes: str, height: str, tmp_path: Path
+) -> None:
     style = f".holder {{ height: 23mm; line-height: {height}; text-align: right; letter-spacing: 0.2px }}"
     at_work = held(tmp_path, style, ('data-field="holder"', f'data-field="holder" {attributes}'))
     assert at_work is not None
@@ -234,7 +256,9 @@ def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(attributes: str, 
         assert_alike(at_work, {**ADA, "holder": LATIN[text]}, text)
     for text in ("Cyrillic", "Arabic, long"):
         texts = {**ADA, "holder": ODD[text]}
-        beyond = difference(picture(at_work.ours(texts), 144), picture(at_work.weasyprints(texts), 144), TOLERANCE)[1]
+        beyond = difference(
+            picture(at_work.ours(texts), 144), picture(at_work.weasyprints(texts), 144), TOLERANCE
+        )[1]
         assert beyond <= SNAPPED, text
         laid_out = at_work.sheet.lay({**at_work.given(texts)[0], **at_work.odd(texts)}, None)
         said = at_work.sheet.fields["holder"]

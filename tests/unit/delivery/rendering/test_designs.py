@@ -54,10 +54,17 @@ def bomb(width: int, height: int) -> bytes:
     """The head of a picture, and none of its pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def png() -> bytes:
@@ -77,7 +84,9 @@ def variable_font() -> bytes:
     pen.closePath()
     font = FontBuilder(1000, isTTF=True)
     font.setupGlyphOrder(names)
-    font.setupCharacterMap({ord(letter): name for letter, name in zip(letters, names[1:], strict=True)})
+    font.setupCharacterMap(
+        {ord(letter): name for letter, name in zip(letters, names[1:], strict=True)}
+    )
     font.setupGlyf(dict.fromkeys(names, pen.glyph()))
     font.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))
     font.setupHorizontalHeader(ascent=800, descent=-200)
@@ -95,21 +104,31 @@ TEMPLATES = {
     "a tag that is not closed": on_page(H1, "{% if 1 %}", "page.html", "endif"),
     "an unknown tag": on_page(H1, "{% nope %}", "page.html:8", "nope"),
     "an unknown filter": on_page(H1, "{{ 1 | nope }}", "page.html:8", "nope"),
-    "a word that nobody knows": on_page(H1, "\n\n{{ nope }}", "page.html:10", "nope", "campaign.id, .name"),
+    "a word that nobody knows": on_page(
+        H1, "\n\n{{ nope }}", "page.html:10", "nope", "campaign.id, .name"
+    ),
     "an attribute that nobody knows": on_page(H1, "{{ campaign.price }}", "page.html:8", "price"),
     "a text that the manifest lacks": on_page(H1, "{{ text.holder }}", "page.html:8", "holder"),
     "a class": on_page(H1, "{{ ''.__class__.__mro__ }}", "page.html:8", "__class__"),
     "a subclass": on_page(H1, "{{ ''['__cla' ~ 'ss__'] }}", "page.html:8"),
-    "a way out by format": on_page(H1, "{{ '{0.__class__}'.format(1) }}", "page.html:8", "__class__"),
+    "a way out by format": on_page(
+        H1, "{{ '{0.__class__}'.format(1) }}", "page.html:8", "__class__"
+    ),
     "globals of a function": on_page(H1, "{{ range.__globals__ }}", "page.html:8"),
-    "globals of a macro": on_page(H1, "{% macro m() %}{% endmacro %}{{ m.__init__.__globals__ }}", "page.html:8"),
+    "globals of a macro": on_page(
+        H1, "{% macro m() %}{% endmacro %}{{ m.__init__.__globals__ }}", "page.html:8"
+    ),
     "the template itself": on_page(H1, "{{ self.__init__ }}", "page.html:8"),
     "cycler": on_page(H1, "{{ cycler.__init__ }}", "page.html:8"),
     "lipsum": on_page(H1, "{{ lipsum(100000) }}", "page.html:8", "lipsum"),
-    "an include from elsewhere": on_page(H1, "{% include '/etc/passwd' %}", "page.html", "/etc/passwd"),
+    "an include from elsewhere": on_page(
+        H1, "{% include '/etc/passwd' %}", "page.html", "/etc/passwd"
+    ),
     "an include from above": on_page(H1, "{% include '../x.html' %}", "page.html", "../x.html"),
     "a fault in what is included": Bad(
-        ("part.html:3", "nope"), page=(H1, "{% include 'part.html' %}"), files={"part.html": b"<p>\n</p>\n{{ nope }}"}
+        ("part.html:3", "nope"),
+        page=(H1, "{% include 'part.html' %}"),
+        files={"part.html": b"<p>\n</p>\n{{ nope }}"},
     ),
     "a field in what is included": Bad(
         ("part.html:2", "holder", "squeeze"),
@@ -118,11 +137,15 @@ TEMPLATES = {
     ),
     "chance": on_page(H1, "{{ [1, 2] | random }}", "page.html:8", "random"),
     "a function, not its answer": on_page(H1, "{{ text.items }}", "page.html:8", "call it"),
-    "a generator, not its items": on_page(H1, "{{ ['a'] | map('upper') }}", "page.html:8", "generator"),
+    "a generator, not its items": on_page(
+        H1, "{{ ['a'] | map('upper') }}", "page.html:8", "generator"
+    ),
     "division by nothing": on_page(H1, "{{ 1 / 0 }}", "page.html:8", "zero"),
     "a format that lacks a value": on_page(H1, "{{ '{a}'.format() }}", "page.html:8"),
     "a place that a list lacks": on_page(H1, "{{ '{3}'.format(1) }}", "page.html:8"),
-    "a macro that calls itself": on_page(H1, "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "page.html"),
+    "a macro that calls itself": on_page(
+        H1, "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "page.html"
+    ),
     "a page that includes itself": on_page(H1, "{% include 'page.html' %}", "page.html"),
     "a loop that is long": on_page(H1, "{% for i in range(100001) %}{% endfor %}", "page.html:8"),
     "a hundred megabytes": on_page(H1, "{{ 'x' * 100000000 }}", "page.html", "characters of HTML"),
@@ -137,17 +160,29 @@ MANIFESTS = {
     "no language": in_manifest('["en"]', "[]", "design.toml:3", "languages"),
     "a language that is none": in_manifest('["en"]', '["English!"]', "design.toml:3", "languages"),
     "a size that is none": in_manifest('"148mm 210mm"', '"A5"', "design.toml:5", "a5"),
-    "a size of nothing": in_manifest('"148mm 210mm"', '"0mm 0mm"', "design.toml:5", "a5", "20 to 2,000 mm"),
-    "a size of a street": in_manifest('"148mm 210mm"', '"148mm 99999mm"', "design.toml:5", "a5", "148mm 210mm"),
-    "a size that is no number": in_manifest('"148mm 210mm"', '"1.4.8mm 210mm"', "design.toml:5", "a5", "148mm 210mm"),
+    "a size of nothing": in_manifest(
+        '"148mm 210mm"', '"0mm 0mm"', "design.toml:5", "a5", "20 to 2,000 mm"
+    ),
+    "a size of a street": in_manifest(
+        '"148mm 210mm"', '"148mm 99999mm"', "design.toml:5", "a5", "148mm 210mm"
+    ),
+    "a size that is no number": in_manifest(
+        '"148mm 210mm"', '"1.4.8mm 210mm"', "design.toml:5", "a5", "148mm 210mm"
+    ),
     "a size with a space in its name": in_manifest("a5 =", '"a 5" =', "design.toml"),
-    "tables in tables in tables": in_manifest('title = "Test"', "title = " + "[" * 5_000, "design.toml", "deeply"),
+    "tables in tables in tables": in_manifest(
+        'title = "Test"', "title = " + "[" * 5_000, "design.toml", "deeply"
+    ),
     "an unknown field": in_manifest(
         "[fields.number]", "[fields.seat]\nsample=''\n[fields.number]", "design.toml:6", "seat"
     ),
     "a field without a sample": in_manifest('sample = "R-000123"', "", "design.toml", "sample"),
     "words of one language only": in_manifest(
-        '["en"]', '["en", "de"]\n[text.en]\nkind = "Ticket"\n[text.de]', "design.toml", "text.de", "kind"
+        '["en"]',
+        '["en", "de"]\n[text.en]\nkind = "Ticket"\n[text.de]',
+        "design.toml",
+        "text.de",
+        "kind",
     ),
     "an unknown word in a field": in_manifest(
         'sample = "R-000123"', 'sample = "1"\ncolour = "red"', "design.toml", "colour"
@@ -164,18 +199,31 @@ FIELDS = {
         HOLDER, HOLDER.replace("Ada", "<b>Ada</b>"), "page.html:10", "holder", "other elements"
     ),
     "a rule that is none": on_page(
-        'data-field="holder"', 'data-field="holder" data-fit="squeeze"', "page.html:10", "squeeze", "wrap"
+        'data-field="holder"',
+        'data-field="holder" data-fit="squeeze"',
+        "page.html:10",
+        "squeeze",
+        "wrap",
     ),
     "lines that are no number": on_page(
         'data-field="holder"', 'data-field="holder" data-lines="two"', "page.html:10", "two"
     ),
     "a height that is none": on_page(
-        'data-field="holder"', 'data-field="holder" data-valign="up"', "page.html:10", "up", "middle"
+        'data-field="holder"',
+        'data-field="holder" data-valign="up"',
+        "page.html:10",
+        "up",
+        "middle",
     ),
     "shrinking to more than all": on_page(
-        'data-field="holder"', 'data-field="holder" data-fit="shrink" data-shrink="200"', "page.html:10", "200"
+        'data-field="holder"',
+        'data-field="holder" data-fit="shrink" data-shrink="200"',
+        "page.html:10",
+        "200",
     ),
-    "a field that grows": styled(".holder { height: auto }", "page.html:10", "holder", "grows", "height"),
+    "a field that grows": styled(
+        ".holder { height: auto }", "page.html:10", "holder", "grows", "height"
+    ),
     "a field as wide as its text": styled(
         ".holder { width: auto; max-width: none }", "page.html:10", "holder", "width"
     ),
@@ -187,43 +235,77 @@ FIELDS = {
     ),
     "a field without height": styled(".holder { height: 0 }", "page.html:10", "holder", "height"),
     "an underlined field": styled(
-        ".holder { text-decoration: underline }", "page.html:10", "holder", "text-decoration", "leave it out"
+        ".holder { text-decoration: underline }",
+        "page.html:10",
+        "holder",
+        "text-decoration",
+        "leave it out",
     ),
-    "an underlined parent": Bad(("page.html:10", "holder", "text-decoration"), page=(HOLDER, f"<u>{HOLDER}</u>")),
-    "a field that is half there": styled(".holder { opacity: 0.5 }", "page.html:10", "holder", "opacity"),
+    "an underlined parent": Bad(
+        ("page.html:10", "holder", "text-decoration"), page=(HOLDER, f"<u>{HOLDER}</u>")
+    ),
+    "a field that is half there": styled(
+        ".holder { opacity: 0.5 }", "page.html:10", "holder", "opacity"
+    ),
     "a field in what is half there": Bad(
-        ("page.html:10", "holder", "opacity"), page=(HOLDER, f"<div style='opacity: 0.9'>{HOLDER}</div>")
+        ("page.html:10", "holder", "opacity"),
+        page=(HOLDER, f"<div style='opacity: 0.9'>{HOLDER}</div>"),
     ),
-    "a field that is not shown": styled(".holder { display: none }", "page.html:10", "holder", "not shown at all"),
+    "a field that is not shown": styled(
+        ".holder { display: none }", "page.html:10", "holder", "not shown at all"
+    ),
     "a field in a cell": on_page(
-        HOLDER, '<table><tr><td data-field="holder">x</td></tr></table>', "page.html:10", "holder", "display: block"
+        HOLDER,
+        '<table><tr><td data-field="holder">x</td></tr></table>',
+        "page.html:10",
+        "holder",
+        "display: block",
     ),
-    "a field without quotes": on_page('data-field="holder"', "data-field=holdr", "page.html:10", "holdr", "holder"),
-    "lines without height": styled(".holder { line-height: 0 }", "page.html:10", "holder", "line-height 0.0 px"),
-    "letters without size": styled(".holder { font-size: 0 }", "page.html:10", "holder", "not shown at all"),
+    "a field without quotes": on_page(
+        'data-field="holder"', "data-field=holdr", "page.html:10", "holdr", "holder"
+    ),
+    "lines without height": styled(
+        ".holder { line-height: 0 }", "page.html:10", "holder", "line-height 0.0 px"
+    ),
+    "letters without size": styled(
+        ".holder { font-size: 0 }", "page.html:10", "holder", "not shown at all"
+    ),
     "a field that is an item": styled(
-        ".holder { display: list-item; list-style: disc inside }", "page.html:10", "holder", "::marker"
+        ".holder { display: list-item; list-style: disc inside }",
+        "page.html:10",
+        "holder",
+        "::marker",
     ),
-    "a justified field": styled(".holder { text-align: justify }", "page.html:10", "holder", "justify"),
+    "a justified field": styled(
+        ".holder { text-align: justify }", "page.html:10", "holder", "justify"
+    ),
     "a code in a cell": on_page(
         CODE, '<table><tr><td data-qr="code"></td></tr></table>', "page.html:11", "display: block"
     ),
     "no code": on_page(CODE, "", "page.html", "no code", "data-qr"),
-    "a code of another kind": on_page('data-qr="code"', 'data-qr="url"', "page.html:11", "url", "code"),
+    "a code of another kind": on_page(
+        'data-qr="code"', 'data-qr="url"', "page.html:11", "url", "code"
+    ),
     "a code that is no square": styled(".code { height: 30mm }", "page.html:11", "code", "equal"),
     "a code without size": styled(".code { width: 0; height: 0 }", "page.html:11", "code", "width"),
-    "two codes": on_page(CODE, CODE + CODE.replace('class="code"', 'class="number"'), "page.html", "code"),
+    "two codes": on_page(
+        CODE, CODE + CODE.replace('class="code"', 'class="number"'), "page.html", "code"
+    ),
 }  # fmt: skip - as above
 PAGES = {
     "no title": on_page("<title>{{ campaign.name }}</title>", "", "page.html", "<title>"),
     "an empty title": on_page("{{ campaign.name }}</title>", " </title>", "page.html", "<title>"),
     "elements in elements in elements": on_page(H1, "<div>" * 3_000, "page.html", "deeply"),
-    "another size in a style": styled("@page { size: A3 !important }", "page.html", "297mm 420mm", "148mm 210mm"),
+    "another size in a style": styled(
+        "@page { size: A3 !important }", "page.html", "297mm 420mm", "148mm 210mm"
+    ),
     "a file that it carries": on_page(
         "<title>", '<link rel="attachment" href="style.css"><title>', "page.html", "attaches"
     ),
     "a picture without a word": Bad(
-        ("page.html:8", "logo.png", 'alt="..."'), page=(H1, '<img src="logo.png">'), files={"logo.png": png()}
+        ("page.html:8", "logo.png", 'alt="..."'),
+        page=(H1, '<img src="logo.png">'),
+        files={"logo.png": png()},
     ),
     "a broken rule in the page": on_page(
         "</head>", "<style>h1 { colour: red }</style></head>", "page.html, <style>", "colour"
@@ -236,14 +318,22 @@ PAGES = {
     "a page of two sheets": on_page(
         H1, "<p>much</p>" * 60, "page.html", "pages of 148mm 210mm", "one ticket is one page"
     ),
-    "a break": on_page(CODE, CODE + "<p>one</p><p style='break-before: page'>two</p>", "page.html", "2 pages"),
+    "a break": on_page(
+        CODE, CODE + "<p>one</p><p style='break-before: page'>two</p>", "page.html", "2 pages"
+    ),
     "an unknown property": styled(".holder { colour: red }", "colour", "unknown property"),
     "a value that is none": styled(".holder { color: reddish }", "reddish"),
     "a broken rule": styled("} } @nope {", "made"),
     "a missing style": on_page('href="style.css"', 'href="other.css"', "page.html", "other.css"),
-    "a missing picture": on_page(H1, '<img src="logo.png">', "page.html", "logo.png", "does not hold"),
-    "a missing background": styled("h1 { background: url(paper.png) }", "paper.png", "does not hold"),
-    "a missing font file": styled("@font-face { font-family: F; src: url(f.ttf) } .holder { font-family: F }", "f.ttf"),
+    "a missing picture": on_page(
+        H1, '<img src="logo.png">', "page.html", "logo.png", "does not hold"
+    ),
+    "a missing background": styled(
+        "h1 { background: url(paper.png) }", "paper.png", "does not hold"
+    ),
+    "a missing font file": styled(
+        "@font-face { font-family: F; src: url(f.ttf) } .holder { font-family: F }", "f.ttf"
+    ),
     "a font that is none": Bad(
         ("style.css", "'F'", "cannot be loaded", "f.ttf", "TTF"),
         style="@font-face { font-family: F; src: url(f.ttf) } .holder { font-family: F }",
@@ -253,9 +343,15 @@ PAGES = {
         '@font-face { font-family: F; src: url("fonts:Nope.ttf") }', "Nope.ttf", "SourceSansPro"
     ),
     "a font that nobody has": styled(".holder { font-family: Nowhere }", "Nowhere"),
-    "a font that nobody has, and another": styled("h1 { font-family: Nowhere, sans-serif }", "Nowhere"),
-    "any font": styled("h1 { font-family: sans-serif }", "sans-serif", "another font on each machine", "@font-face"),
-    "any font as it comes": styled("html { font-family: initial }", "serif", "another font on each machine"),
+    "a font that nobody has, and another": styled(
+        "h1 { font-family: Nowhere, sans-serif }", "Nowhere"
+    ),
+    "any font": styled(
+        "h1 { font-family: sans-serif }", "sans-serif", "another font on each machine", "@font-face"
+    ),
+    "any font as it comes": styled(
+        "html { font-family: initial }", "serif", "another font on each machine"
+    ),
     "a variable font": Bad(
         ("page.html:10", "holder", "variable", "static"),
         style="@font-face { font-family: V; src: url(v.ttf) } .holder { font-family: V }",
@@ -266,9 +362,12 @@ PAGES = {
     ),
     "a style from the network": styled("@import url(https://example.org/x.css);", "made"),
     "a font from the network": styled(
-        "@font-face { font-family: F; src: url(https://example.org/f.ttf) } h1 { font-family: F }", "example.org"
+        "@font-face { font-family: F; src: url(https://example.org/f.ttf) } h1 { font-family: F }",
+        "example.org",
     ),
-    "a file of the machine": on_page(H1, '<img src="file:///etc/passwd">', "page.html", "passwd", "folder"),
+    "a file of the machine": on_page(
+        H1, '<img src="file:///etc/passwd">', "page.html", "passwd", "folder"
+    ),
     "a file above": on_page(H1, '<img src="../x.png">', "page.html", "x.png"),
     "a file above, in disguise": on_page(H1, '<img src="%2e%2e/x.png">', "page.html", "x.png"),
     "a file in the address": on_page(
@@ -292,10 +391,14 @@ PAGES = {
         files={"big.svg": bomb(10_000, 10_000)},
     ),
     "100 megapixels without a name": Bad(
-        ("page.html", "big", "10000 x 10000"), page=(H1, '<img src="big.bin">'), files={"big.bin": bomb(10_000, 10_000)}
+        ("page.html", "big", "10000 x 10000"),
+        page=(H1, '<img src="big.bin">'),
+        files={"big.bin": bomb(10_000, 10_000)},
     ),
     "a picture of a terapixel": Bad(
-        ("page.html", "big.png"), page=(H1, '<img src="big.png">'), files={"big.png": bomb(1_000_000, 1_000_000)}
+        ("page.html", "big.png"),
+        page=(H1, '<img src="big.png">'),
+        files={"big.png": bomb(1_000_000, 1_000_000)},
     ),
     "a picture that is none": Bad(
         ("page.html", "x.png", "cut off, or of a kind that nobody knows", "save it as PNG or JPEG"),
@@ -321,7 +424,9 @@ PAGES = {
         ("x.css", "UTF-8"), page=("style.css", "x.css"), files={"x.css": b"h1 { content: '\xff' }"}
     ),
     "frames": on_page(
-        H1, '<iframe src="https://example.org"></iframe><object data="file:///etc/passwd"></object>', "page.html"
+        H1,
+        '<iframe src="https://example.org"></iframe><object data="file:///etc/passwd"></object>',
+        "page.html",
     ),
 }  # fmt: skip - as above
 
@@ -331,7 +436,15 @@ PAGES = {
 def test_a_bad_design_is_refused_with_its_place_and_a_remedy(name: str, tmp_path: Path) -> None:
     bad = {**TEMPLATES, **MANIFESTS, **FIELDS, **PAGES}[name]
     with pytest.raises(DesignUnusable) as refused:
-        press_of(made(tmp_path / "made", page=bad.page, manifest=bad.manifest, style=bad.style, files=bad.files))
+        press_of(
+            made(
+                tmp_path / "made",
+                page=bad.page,
+                manifest=bad.manifest,
+                style=bad.style,
+                files=bad.files,
+            )
+        )
     cause = refused.value.cause
     assert cause.startswith("made")
     assert [word for word in bad.said if word not in cause] == [], cause
@@ -358,7 +471,9 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         link = tmp_path / "made" / "logo.png"
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-        with pytest.raises(DesignUnusable, match=r"made/logo.png: a link out of the design's folder; copy"):
+        with pytest.raises(
+            DesignUnusable, match=r"made/logo.png: a link out of the design's folder; copy"
+        ):
             read(tmp_path / "made")
 
 
@@ -398,7 +513,17 @@ def test_editors_copies_and_hidden_files_are_no_part_of_a_design(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../raffle-entry", "/etc", "nope", "raffle-entry-a3", "Raffle-Entry", "a" * 100, "e-ticket/../x"]
+    "name",
+    [
+        "",
+        "../raffle-entry",
+        "/etc",
+        "nope",
+        "raffle-entry-a3",
+        "Raffle-Entry",
+        "a" * 100,
+        "e-ticket/../x",
+    ],
 )
 def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path: Path) -> None:
     with pytest.raises(DesignUnknown) as unknown:
@@ -408,18 +533,26 @@ def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path
 
 def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Path) -> None:
     words = ("[fields.holder]", '[text.en]\nitems = "Items"\nvalues = "Values"\n[fields.holder]')
-    design = made(tmp_path / "made", page=(H1, "<h1>{{ text.items }} {{ text['values'] }}</h1>"), manifest=words)
+    design = made(
+        tmp_path / "made",
+        page=(H1, "<h1>{{ text.items }} {{ text['values'] }}</h1>"),
+        manifest=words,
+    )
     assert "Items Values" in filled(sheet_of(design).chosen, SPRING)
 
 
 def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
     made(tmp_path / "made")
     (tmp_path / "made" / os.fsdecode(b"x\xff.png")).write_bytes(b"")
-    with pytest.raises(DesignUnusable, match=r"^delivery-design-unusable: made/'x\\udcff\.png': .* give it another"):
+    with pytest.raises(
+        DesignUnusable, match=r"^delivery-design-unusable: made/'x\\udcff\.png': .* give it another"
+    ):
         read(tmp_path / "made")
 
 
-def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built_in_one(tmp_path: Path) -> None:
+def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built_in_one(
+    tmp_path: Path,
+) -> None:
     assert DesignLibrary((tmp_path,)).choose("plain").design.name == "event-ticket"
     made(tmp_path / "plain")
     assert DesignLibrary((tmp_path,)).choose("plain").design.manifest.title == "Test"

@@ -47,7 +47,9 @@ Box = tuple[float, float, float, float]
 def latin(*, only: str = "", leave_out: str = "") -> bytes:
     """A font of a design that has the letters of English, so that all others come from ours."""
     wanted = hb.SubsetInput()
-    wanted.unicode_set.update(map(ord, only) if only else (it for it in range(0x20, 0x7F) if chr(it) not in leave_out))
+    wanted.unicode_set.update(
+        map(ord, only) if only else (it for it in range(0x20, 0x7F) if chr(it) not in leave_out)
+    )
     return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
 
@@ -67,7 +69,8 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
             style += '@font-face { font-family: Latin; src: url("latin.ttf") } html { font-family: Latin }'
         folder = tmp_path_factory.mktemp("design")
         return press_of(
-            made(folder / "door", style=style, files={"latin.ttf": latin()}), facts=replace(SPRING, name=campaign)
+            made(folder / "door", style=style, files={"latin.ttf": latin()}),
+            facts=replace(SPRING, name=campaign),
         )
 
     return press_with
@@ -86,8 +89,14 @@ def sample(family: FallbackFamily) -> str:
         and unicodedata.normalize("NFKC", chr(code)) == chr(code)
     ]
     letters = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
-    chosen = letters if len(letters) >= SAMPLE_CHARS else [it for it in own if unicodedata.category(chr(it)) == "So"]
-    return "".join(chr(chosen[at * (len(chosen) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS))
+    chosen = (
+        letters
+        if len(letters) >= SAMPLE_CHARS
+        else [it for it in own if unicodedata.category(chr(it)) == "So"]
+    )
+    return "".join(
+        chr(chosen[at * (len(chosen) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS)
+    )
 
 
 @cache
@@ -125,7 +134,9 @@ def assert_drawn(pdf: bytes, box: Box, text: str, face: hb.Face, weight: int | N
 
 
 @pytest.mark.feature("SF-054")
-@pytest.mark.parametrize(("family", "name", "weight"), CASES, ids=lambda it: getattr(it, "name", str(it)))
+@pytest.mark.parametrize(
+    ("family", "name", "weight"), CASES, ids=lambda it: getattr(it, "name", str(it))
+)
 def test_each_character_of_a_name_has_the_outline_of_its_font(
     printer: Printer, family: FallbackFamily, name: str, weight: int
 ) -> None:
@@ -135,14 +146,18 @@ def test_each_character_of_a_name_has_the_outline_of_its_font(
 
 
 @pytest.mark.parametrize("name", sorted(packaged.font_names()))
-def test_each_character_that_is_stamped_has_the_outline_of_its_font(printer: Printer, name: str) -> None:
+def test_each_character_that_is_stamped_has_the_outline_of_its_font(
+    printer: Printer, name: str
+) -> None:
     at_work, text = printer(400, f"fonts:{name}"), "Ada Łőžåğ 27"
     assert not at_work.given({**ADA, "holder": text})[1], "it is stamped"
     assert_drawn(at_work.ours({**ADA, "holder": text}), FIELD, text, hb.Face(packaged.font(name)))
 
 
 @pytest.mark.parametrize("name", ["東京音楽祭と花", "火大会山田太郎"])
-def test_each_character_of_a_campaigns_name_has_the_outline_of_its_font(printer: Printer, name: str) -> None:
+def test_each_character_of_a_campaigns_name_has_the_outline_of_its_font(
+    printer: Printer, name: str
+) -> None:
     at_work, cjk = printer(campaign=name), fallback.of_name("NotoSansCJKjp-Regular.otf")[0]
     assert_drawn(at_work.ours(ADA), HEADING, name, fallback.opened(cjk))
     with_holder = at_work.ours({**ADA, "holder": "김철수"})

@@ -60,10 +60,18 @@ ACCENTED = (
 MIXED = (
     ticket(0, design="raffle-entry"),
     ticket(1, design="event-ticket-phone", holder=LATIN["accents"]),
-    ticket(2, design="e-ticket-a4", campaign_id="autumn", campaign="Autumn Fair", when="", venue=""),
+    ticket(
+        2, design="e-ticket-a4", campaign_id="autumn", campaign="Autumn Fair", when="", venue=""
+    ),
     ticket(3, design="raffle-entry", holder=ODD["Chinese"]),
     ticket(
-        4, design="e-ticket-a4", campaign_id="autumn", campaign="Autumn Fair", when="", venue="", holder=ODD["Arabic"]
+        4,
+        design="e-ticket-a4",
+        campaign_id="autumn",
+        campaign="Autumn Fair",
+        when="",
+        venue="",
+        holder=ODD["Arabic"],
     ),
     ticket(5, design="raffle-entry", holder="Grace Hopper"),
 )
@@ -74,7 +82,10 @@ DOCUMENTS = {
     "a hundred and twenty": paper(*(ticket(at, holder=f"Guest {at}") for at in range(120))),
     "mixed": paper(*MIXED),
     "hostile": paper(
-        *(ticket(at, holder=text[:200], number=text[:64]) for at, text in enumerate(LATIN.values())),
+        *(
+            ticket(at, holder=text[:200], number=text[:64])
+            for at, text in enumerate(LATIN.values())
+        ),
         order=r") Tj (\ ]]> </rdf:li>",
         purchaser=LATIN["string of a PDF"],
     ),
@@ -83,7 +94,9 @@ DOCUMENTS = {
 
 @pytest.fixture(scope="session")
 def at_work(shelf_folder: Path) -> Renderer:
-    pages = {(page.design, page.campaign_id): page for it in DOCUMENTS.values() for page in it.pages}
+    pages = {
+        (page.design, page.campaign_id): page for it in DOCUMENTS.values() for page in it.pages
+    }
     return renderer(shelf_folder, *pages.values())
 
 
@@ -121,24 +134,34 @@ def test_one_page_a_ticket_with_its_code(name: str, file: bytes) -> None:
         assert scanned(picture(file, 150, at)) == [pages[at].payload]
 
 
-def test_every_mark_of_every_page_has_its_element_and_the_parent_tree_agrees(name: str, file: bytes) -> None:
+def test_every_mark_of_every_page_has_its_element_and_the_parent_tree_agrees(
+    name: str, file: bytes
+) -> None:
     with pdfs.opened(file) as document:
         root = document.Root.StructTreeRoot
         tree = list(root.ParentTree.Nums)
         parents = dict(zip(map(int, tree[::2]), tree[1::2], strict=True))
-        owners = {mark: pdfs.id_of(it) for it in pdfs.elements(root) for mark in pdfs.content_ids(it)}
+        owners = {
+            mark: pdfs.id_of(it) for it in pdfs.elements(root) for mark in pdfs.content_ids(it)
+        }
         for page in document.pages:
             marks = pdfs.marks_of(page)
             assert sorted(marks) == list(range(len(marks))), "each once"
             by_tree = [pdfs.id_of(it) for it in parents[int(page.StructParents)]]
             assert by_tree == [owners[pdfs.id_of(page), mark] for mark in range(len(marks))]
-        assert len({int(page.StructParents) for page in document.pages}) == len(DOCUMENTS[name].pages)
-        assert sum(map(len, map(pdfs.marks_of, document.pages))) == len(owners), "no element of content that is nowhere"
+        assert len({int(page.StructParents) for page in document.pages}) == len(
+            DOCUMENTS[name].pages
+        )
+        assert sum(map(len, map(pdfs.marks_of, document.pages))) == len(owners), (
+            "no element of content that is nowhere"
+        )
 
 
 def test_all_that_is_painted_is_tagged_or_an_artifact(file: bytes) -> None:
     with pdfs.opened(file) as document:
-        assert [pdfs.unmarked(page) for page in document.pages[:4]] == [[]] * len(document.pages[:4])
+        assert [pdfs.unmarked(page) for page in document.pages[:4]] == [[]] * len(
+            document.pages[:4]
+        )
 
 
 def test_each_pages_elements_hang_in_the_order_of_the_pages(file: bytes) -> None:
@@ -164,7 +187,13 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
         assert document.Root.Lang == "en"
         assert bool(document.Root.ViewerPreferences.DisplayDocTitle)
         assert str(document.docinfo["/Title"]) == title
-        assert set(document.docinfo.keys()) == {"/Title", "/Subject", "/Producer", "/CreationDate", "/ModDate"}
+        assert set(document.docinfo.keys()) == {
+            "/Title",
+            "/Subject",
+            "/Producer",
+            "/CreationDate",
+            "/ModDate",
+        }
         assert str(document.docinfo["/CreationDate"]) == "D:20261121233000Z"
         assert pdfs.told(document, "dc:title") == title
         assert pdfs.told(document, "pdfuaid:part") == "1"
@@ -179,10 +208,14 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
         }  # fmt: skip - nothing that runs, opens or asks
 
 
-@pytest.mark.parametrize("title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"])
+@pytest.mark.parametrize(
+    "title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"]
+)
 def test_a_title_of_any_letters_is_told_as_it_is(title: str) -> None:
     at_work = press("raffle-entry-a5")
-    pdf = at_work.writer.write([at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT))
+    pdf = at_work.writer.write(
+        [at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT)
+    )
     with pdfs.opened(pdf) as document:
         assert str(document.docinfo["/Title"]) == str(document.docinfo["/Subject"]) == title
         assert pdfs.told(document, "dc:title") == title
@@ -198,14 +231,22 @@ def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_meaning(fil
                     continue
                 assert font.widths[glyph] == pytest.approx(font.advance(glyph), abs=0.51)
                 assert glyph in font.says, f"{name} {glyph:04x} cannot be copied"
-                assert font.has_outline(glyph) or not font.says[glyph].strip(), f"{name} {glyph:04x} is empty"
+                assert font.has_outline(glyph) or not font.says[glyph].strip(), (
+                    f"{name} {glyph:04x} is empty"
+                )
 
 
 def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer) -> None:
     """Fonts come in parts; the parts with other letters are left out."""
-    plain, accented = (at_work.render(paper(ticket(holder=name))) for name in ("Ada Lovelace", LATIN["accents"]))
+    plain, accented = (
+        at_work.render(paper(ticket(holder=name))) for name in ("Ada Lovelace", LATIN["accents"])
+    )
     with pdfs.opened(plain) as document:
-        says = {text for font in pdfs.fonts_of(document.pages[0]).values() for text in font.says.values()}
+        says = {
+            text
+            for font in pdfs.fonts_of(document.pages[0]).values()
+            for text in font.says.values()
+        }
         assert "ž" not in says
     assert len(plain) < len(accented)
 
@@ -242,7 +283,10 @@ def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
             assert table.checkSum == calcChecksum(told), f"{name} {tag}"
         glyphs = {glyph: outline(font.program, font.name_of(glyph)) for glyph in font.says}
         assert any(
-            all(outline(file, file.getGlyphOrder()[glyph]) == shape for glyph, shape in glyphs.items())
+            all(
+                outline(file, file.getGlyphOrder()[glyph]) == shape
+                for glyph, shape in glyphs.items()
+            )
             for file in files
         ), f"{name} is none of the files"
 
@@ -267,7 +311,9 @@ def test_a_strangers_text_is_no_operator(text: str) -> None:
     assert squeezed("".join(first)) in squeezed(text_of(ours))
 
 
-@pytest.mark.parametrize("text", ["<script>", ") Tj ET", "{{ 7 }} 王", "</div> محمد <img src=x>", "]]> ab"])
+@pytest.mark.parametrize(
+    "text", ["<script>", ") Tj ET", "{{ 7 }} 王", "</div> محمد <img src=x>", "]]> ab"]
+)
 def test_a_strangers_text_set_whole_is_no_markup(text: str) -> None:
     at_work = press("raffle-entry-a5")
     said = squeezed(text_of(at_work.ours({**ADA, "holder": text + " Я"})))
@@ -290,7 +336,9 @@ print(json.dumps([[hashlib.sha256(at_work.render(it)).hexdigest(), at_work.key(i
 def in_another_process(shelf: Path, seed: str, *names: str) -> list[list[str]]:
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(shelf), *names]
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+    )
     told: list[list[str]] = json.loads(done.stdout)
     return told
 
@@ -301,12 +349,17 @@ def test_the_same_document_is_the_same_bytes_in_another_process_and_on_another_s
 ) -> None:
     """Another hash seed; a shelf that is empty, then one that is filled; and another order of work."""
     names = ("all set whole", "one")
-    here = [[hashlib.sha256(at_work.render(SAMPLES[it])).hexdigest(), at_work.key(SAMPLES[it]).hex()] for it in names]
+    here = [
+        [hashlib.sha256(at_work.render(SAMPLES[it])).hexdigest(), at_work.key(SAMPLES[it]).hex()]
+        for it in names
+    ]
     assert in_another_process(tmp_path, "1", *names) == here
     assert in_another_process(tmp_path, "2", *reversed(names)) == here[::-1]
 
 
-def test_the_same_document_is_the_same_bytes_whatever_was_printed_before(at_work: Renderer, shelf_folder: Path) -> None:
+def test_the_same_document_is_the_same_bytes_whatever_was_printed_before(
+    at_work: Renderer, shelf_folder: Path
+) -> None:
     fresh = renderer(shelf_folder)
     for name in reversed(DOCUMENTS):
         assert fresh.render(DOCUMENTS[name]) == at_work.render(DOCUMENTS[name])
@@ -317,11 +370,26 @@ def changed() -> dict[str, Document]:
     [page] = one.pages
     said = {
         name: replace(one, pages=(replace(page, **{name: "other"}),))
-        for name in ("number", "campaign", "when", "venue", "holder", "status", "issued", "position")
+        for name in (
+            "number",
+            "campaign",
+            "when",
+            "venue",
+            "holder",
+            "status",
+            "issued",
+            "position",
+        )
     }
     said["payload"] = replace(one, pages=(replace(page, payload=payload(1)),))
-    said["purchaser"], said["email"] = replace(one, purchaser="Eve"), replace(one, email="e@example.org")
-    said["order"], said["issued_at"] = replace(one, order="7002"), replace(one, issued_at=AT.replace(year=2027))
+    said["purchaser"], said["email"] = (
+        replace(one, purchaser="Eve"),
+        replace(one, email="e@example.org"),
+    )
+    said["order"], said["issued_at"] = (
+        replace(one, order="7002"),
+        replace(one, issued_at=AT.replace(year=2027)),
+    )
     said["twice"] = replace(one, pages=(page, page))
     return said
 
@@ -342,7 +410,10 @@ def test_pages_may_change_places_only_with_the_bytes(at_work: Renderer) -> None:
 
 
 def test_two_files_have_two_identifiers_and_one_file_has_one(at_work: Renderer) -> None:
-    with pdfs.opened(at_work.render(DOCUMENTS["one"])) as one, pdfs.opened(at_work.render(DOCUMENTS["three"])) as other:
+    with (
+        pdfs.opened(at_work.render(DOCUMENTS["one"])) as one,
+        pdfs.opened(at_work.render(DOCUMENTS["three"])) as other,
+    ):
         assert one.trailer.ID[0] == one.trailer.ID[1]
         assert bytes(one.trailer.ID[0]) != bytes(other.trailer.ID[0])
 

@@ -30,7 +30,10 @@ NEAR = 1e-5  # heights are written with six decimals
 
 def measure(text: str, scale: float) -> float:
     """A font of which some letters are wide; each letter has a width, and a blank too."""
-    return sum({"W": 9.5, "M": 8.25, "i": 2.0, " ": 2.5, ".": 1.5}.get(letter, 5.0) for letter in text) * scale
+    return (
+        sum({"W": 9.5, "M": 8.25, "i": 2.0, " ": 2.5, ".": 1.5}.get(letter, 5.0) for letter in text)
+        * scale
+    )
 
 
 def plain(text: str) -> str:
@@ -113,9 +116,13 @@ def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_it_has_the_largest_size_at_which_it_is_whole(text: str, rule: FittingRule, box: FieldBox) -> None:
+def test_it_has_the_largest_size_at_which_it_is_whole(
+    text: str, rule: FittingRule, box: FieldBox
+) -> None:
     fitted = fit(text, rule, box, measure)
-    whole = [scale for scale in sizes(rule) if greedy(text, most(rule, box, scale), box.width, scale)]
+    whole = [
+        scale for scale in sizes(rule) if greedy(text, most(rule, box, scale), box.width, scale)
+    ]
     assert fitted.scale == (max(whole) if whole else min(sizes(rule)))
     assert fitted.is_cut == (not whole)
     assert fitted.size == pytest.approx(SIZE * fitted.scale, abs=NEAR)
@@ -125,7 +132,9 @@ def test_it_has_the_largest_size_at_which_it_is_whole(text: str, rule: FittingRu
 def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: FittingRule) -> None:
     told = sizes(rule)
     assert told[0] == 1.0
-    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(told)), "no more than 5 % at once"
+    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(told)), (
+        "no more than 5 % at once"
+    )
     assert list(told) == sorted(set(told), reverse=True)
     assert min(told) >= rule.shrink - 1e-9 if rule.fit == "shrink" else told == (1.0,)
 
@@ -156,22 +165,33 @@ def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_where_it_stands_does_not_decide_how_it_is_divided(text: str, rule: FittingRule, box: FieldBox) -> None:
-    told = {fit(text, replace(rule, valign=valign), box, measure).lines for valign in ("top", "middle", "bottom")}
+def test_where_it_stands_does_not_decide_how_it_is_divided(
+    text: str, rule: FittingRule, box: FieldBox
+) -> None:
+    told = {
+        fit(text, replace(rule, valign=valign), box, measure).lines
+        for valign in ("top", "middle", "bottom")
+    }
     assert len(told) == 1
 
 
 @given(LETTERS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))
-def test_in_a_larger_box_it_is_no_smaller(text: str, rule: FittingRule, box: FieldBox, times: float) -> None:
+def test_in_a_larger_box_it_is_no_smaller(
+    text: str, rule: FittingRule, box: FieldBox, times: float
+) -> None:
     larger = replace(box, width=box.width * times, height=box.height * times)
     assert fit(text, rule, larger, measure).scale >= fit(text, rule, box, measure).scale
 
 
 @example(
-    " x" * 505, FittingRule("shrink", 1, 0.01, "top"), FieldBox(191.0, 4.0, SIZE, 8.0, pitch_scales=False)
+    " x" * 505,
+    FittingRule("shrink", 1, 0.01, "top"),
+    FieldBox(191.0, 4.0, SIZE, 8.0, pitch_scales=False),
 )  # all that is tried fits
 @given(ANYTHING, rules(), boxes() | boxes().map(lambda box: replace(box, width=0.5, height=0.5)))
-def test_it_comes_to_an_end_with_anything_in_any_box(text: str, rule: FittingRule, box: FieldBox) -> None:
+def test_it_comes_to_an_end_with_anything_in_any_box(
+    text: str, rule: FittingRule, box: FieldBox
+) -> None:
     """Blanks in a row, a box that is narrower than an ellipsis, thousands of letters."""
     fitted = fit(text, rule, box, measure)
     assert len(fitted.lines) <= most(rule, box, fitted.scale)
@@ -189,7 +209,10 @@ def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None
         return measure(words, scale)
 
     fitted = fit(
-        text.strip(), FittingRule("shrink", 8, 0.05, "top"), FieldBox(150, 200, SIZE, 12, pitch_scales=True), counted
+        text.strip(),
+        FittingRule("shrink", 8, 0.05, "top"),
+        FieldBox(150, 200, SIZE, 12, pitch_scales=True),
+        counted,
     )
     assert fitted.is_cut
     assert fitted.lines[-1].endswith(ELLIPSIS)
@@ -214,12 +237,17 @@ def test_names_are_divided_where_a_reader_expects_it(
     text: str, width: float, lines: int, said: tuple[str, ...]
 ) -> None:
     fitted = fit(
-        text, FittingRule("wrap", lines, 1.0, "top"), FieldBox(width, 100, SIZE, 12, pitch_scales=True), measure
+        text,
+        FittingRule("wrap", lines, 1.0, "top"),
+        FieldBox(width, 100, SIZE, 12, pitch_scales=True),
+        measure,
     )
     assert fitted.lines == said
 
 
 @pytest.mark.parametrize(("pitch_scales", "lines"), [(True, 2), (False, 1)])
-def test_a_line_height_in_pixels_does_not_shrink_with_the_text(pitch_scales: bool, lines: int) -> None:
+def test_a_line_height_in_pixels_does_not_shrink_with_the_text(
+    pitch_scales: bool, lines: int
+) -> None:
     box = FieldBox(width=30, height=14, size=SIZE, pitch=14, pitch_scales=pitch_scales)
     assert most(FittingRule("shrink", 4, 0.5, "top"), box, 0.5) == lines

@@ -34,8 +34,12 @@ def test_a_french_campaign_gives_a_french_file(shelf_folder: Path) -> None:
         assert b"<rdf:li>fr</rdf:li>" in opened.Root.Metadata.read_bytes()
 
 
-def test_pages_of_another_language_than_the_files_say_so_and_the_others_nothing(shelf_folder: Path) -> None:
-    pages = tuple(ticket(at, language=language) for at, language in enumerate(("fr", "de", "fr", "")))
+def test_pages_of_another_language_than_the_files_say_so_and_the_others_nothing(
+    shelf_folder: Path,
+) -> None:
+    pages = tuple(
+        ticket(at, language=language) for at, language in enumerate(("fr", "de", "fr", ""))
+    )
     pdf = renderer(shelf_folder, *pages).render(paper(*pages))
     with pdfs.opened(pdf) as opened:
         assert opened.Root.Lang == "fr"
@@ -63,7 +67,9 @@ def test_no_language_is_the_designs_first_and_the_same_file(shelf_folder: Path) 
 
 
 @pytest.mark.parametrize(("asked", "printed"), [("fr-CA", "fr-CA"), ("it", "en"), ("", "en")])
-def test_words_are_in_the_language_in_which_the_design_is_printed(asked: str, printed: str, shelf_folder: Path) -> None:
+def test_words_are_in_the_language_in_which_the_design_is_printed(
+    asked: str, printed: str, shelf_folder: Path
+) -> None:
     """Never a page of two languages: what the design lacks, delivery does not write either."""
     assert renderer(shelf_folder).language("event-ticket", asked) == printed
 

@@ -12,13 +12,24 @@ from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.stamping import NotStampable
 from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.samples import texts
-from tests.support.rendering import ADA, SPRING, difference, made, picture, press_of, squeezed, text_of
+from tests.support.rendering import (
+    ADA,
+    SPRING,
+    difference,
+    made,
+    picture,
+    press_of,
+    squeezed,
+    text_of,
+)
 
 EMOJI = CampaignFacts("gala", "🎤 🎸 🎹 🥁 🎷 🎺 🎻", "", "", "#8c1d40")
 WHEN = "الأربعاء، 30 سبتمبر 2026 في 7:30 م (Europe/Vienna)"
 
 
-def in_language(language: str, folder: Path, *, style: str = "", page: tuple[str, str] = ("", "")) -> Design:
+def in_language(
+    language: str, folder: Path, *, style: str = "", page: tuple[str, str] = ("", "")
+) -> Design:
     return made(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
 
 
@@ -32,8 +43,12 @@ def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("language", ["tr", "az", "tr-TR"])
-def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(language: str, tmp_path: Path) -> None:
-    press = press_of(in_language(language, tmp_path / "made", style=".holder { text-transform: uppercase }"))
+def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
+    language: str, tmp_path: Path
+) -> None:
+    press = press_of(
+        in_language(language, tmp_path / "made", style=".holder { text-transform: uppercase }")
+    )
     said = ADA | {"holder": "Deniz I\u015f\u0131k İpek fi"}
     fitted, odd = press.given(said)
     assert odd == {}
@@ -44,16 +59,24 @@ def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(language: st
 
 
 def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -> None:
-    press = press_of(in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }"))
+    press = press_of(
+        in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }")
+    )
     with pytest.raises(NotStampable, match="capitals"):
         press.stamp.fitted("holder", "Ágnes")
     said = ADA | {"holder": "Ágnes Ölçer"}
-    assert difference(picture(press.ours(said), 144), picture(press.weasyprints(said), 144), 2) == (0, 0)
+    assert difference(picture(press.ours(said), 144), picture(press.weasyprints(said), 144), 2) == (
+        0,
+        0,
+    )
     assert press.stamp.fitted("holder", "Agnes").lines == ("AGNES",)
 
 
 def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> None:
-    page = ("</body>", '<p dir="rtl" style="position: absolute; top: 140mm">{{ campaign.when }}</p></body>')
+    page = (
+        "</body>",
+        '<p dir="rtl" style="position: absolute; top: 140mm">{{ campaign.when }}</p></body>',
+    )
     facts = CampaignFacts("gala", "Gala", WHEN, "", "#8c1d40")
     design = in_language("ar", tmp_path / "made", page=page)
     press = press_of(design, facts=facts)
@@ -71,10 +94,10 @@ def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: P
 
 
 def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
-    style = (
-        '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } html { font-family: Plex }'
-    )
+    style = '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } html { font-family: Plex }'
     design = made(tmp_path / "made", style=style)
     press = press_of(design)
-    assert [what for what, said in texts(design) if press.given({**ADA, **said})[1]] != []  # some are set whole
+    assert [
+        what for what, said in texts(design) if press.given({**ADA, **said})[1]
+    ] != []  # some are set whole
     assert proven(design, SPRING, tmp_path / "shelf") == []

@@ -16,13 +16,17 @@ from tests.support.rendering import ADA, CUPBOARD, Press, about, made, payload, 
 
 CODE = '<div class="code" data-qr="code"></div>'
 STATIC = '<a class="terms" href="https://shop.example/terms?a=1&amp;b=(2)">Terms of sale</a>'
-OWN = '<a class="own" data-link="https://shop.example/orders/{order}?for={holder}#top">Your order</a>'
+OWN = (
+    '<a class="own" data-link="https://shop.example/orders/{order}?for={holder}#top">Your order</a>'
+)
 AT = ".terms { position: absolute; top: 150mm } .own { position: absolute; top: 160mm }"
 
 
 def linking(folder: Path, *links: str, style: str = AT) -> Press:
     manifest = ("[fields.number]", '[fields.order]\nsample = "7001"\n[fields.number]')
-    return press_of(made(folder, page=(CODE, CODE + "".join(links)), style=style, manifest=manifest))
+    return press_of(
+        made(folder, page=(CODE, CODE + "".join(links)), style=style, manifest=manifest)
+    )
 
 
 def links_of(page: pikepdf.Page) -> Iterator[tuple[str, str]]:
@@ -45,7 +49,11 @@ def test_a_link_of_the_design_is_on_each_page_where_weasyprint_has_it(tmp_path: 
 
 def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
     press = linking(tmp_path / "made", OWN, STATIC)
-    crowd = [ADA | {"order": "A 1/2", "holder": "Zoë & Co?"}, ADA | {"order": "A2", "holder": ""}, ADA]
+    crowd = [
+        ADA | {"order": "A 1/2", "holder": "Zoë & Co?"},
+        ADA | {"order": "A2", "holder": ""},
+        ADA,
+    ]
     pages = [press.stamp.page(texts, payload(at)) for at, texts in enumerate(crowd)]
     with pdfs.opened(press.writer.write(pages, about())) as document:
         found = [list(links_of(page)) for page in document.pages]
@@ -54,13 +62,18 @@ def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
             assert said["dc:title"] == str(document.docinfo.Title) == "Spring Draw: order 7001"
     terms = ("https://shop.example/terms?a=1&b=(2)", "https://shop.example/terms?a=1&b=(2)")
     assert found == [
-        [("Your order", "https://shop.example/orders/A%201%2F2?for=Zo%C3%AB%20%26%20Co%3F#top"), terms],
+        [
+            ("Your order", "https://shop.example/orders/A%201%2F2?for=Zo%C3%AB%20%26%20Co%3F#top"),
+            terms,
+        ],
         [("Your order", "https://shop.example/orders/A2?for=#top"), terms],
         [("Your order", "https://shop.example/orders/7001?for=Ada%20Lovelace#top"), terms],
     ]
 
 
-def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own(tmp_path: Path) -> None:
+def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own(
+    tmp_path: Path,
+) -> None:
     press = linking(tmp_path / "made", OWN, STATIC)
     pages = [press.stamp.page(ADA, payload(at)) for at in range(3)]
     with pdfs.opened(press.writer.write(pages, about())) as document:
@@ -85,7 +98,9 @@ def test_a_page_that_is_set_whole_has_the_same_links(name: str, tmp_path: Path) 
     "text", ["../../x", "x#y", "a?b=c", "//evil.example/", ")>>/JS(app.alert(1))", "%2e%2e", "\\", "a\nb", "\udc80", "{order}"]
 )  # fmt: skip
 def test_a_strangers_text_stays_one_part_of_the_address(text: str, tmp_path: Path) -> None:
-    press = linking(tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>')
+    press = linking(
+        tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>'
+    )
     stamped = PageStamp(press.plate, CUPBOARD, press.stamp.stencil).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )

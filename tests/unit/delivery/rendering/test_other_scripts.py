@@ -55,8 +55,18 @@ SCRIPTS = {
     "emoji": (ODD["emoji"], "NotoEmoji"),
     "mixed": (ODD["mixed"], "IBMPlexSansArabic"),
 }
-UNORDERED = {"Arabic", "Hebrew", "emoji", "mixed", "Chinese, long"}  # from right to left, joined to one picture, or cut
-CAMPAIGNS = {"Japanese": "東京コンサート", "emoji": "🎄 Christmas Gala", "Devanagari": "संगीत समारोह"}
+UNORDERED = {
+    "Arabic",
+    "Hebrew",
+    "emoji",
+    "mixed",
+    "Chinese, long",
+}  # from right to left, joined to one picture, or cut
+CAMPAIGNS = {
+    "Japanese": "東京コンサート",
+    "emoji": "🎄 Christmas Gala",
+    "Devanagari": "संगीत समारोह",
+}
 NOBODYS = "\U00013000"  # a hieroglyph
 TICKET_BYTES_MAX = 60_000
 PRINTING = """
@@ -101,12 +111,17 @@ def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fallback, "needed", lambda _: ())
     at_work = anew()
     assert set(ODD["Chinese"]) <= set(at_work.whole({"holder": ODD["Chinese"]}).lacking)
-    assert not any(font.startswith("Stubline-") for font in fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]})))
+    assert not any(
+        font.startswith("Stubline-")
+        for font in fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
+    )
 
 
 def test_a_ticket_with_a_name_in_another_script_is_small() -> None:
     for script in ("Chinese", "Korean", "Devanagari", "emoji", "mixed"):
-        assert len(press(SHEET).ours({**ADA, "holder": SCRIPTS[script][0]})) < TICKET_BYTES_MAX, script
+        assert len(press(SHEET).ours({**ADA, "holder": SCRIPTS[script][0]})) < TICKET_BYTES_MAX, (
+            script
+        )
 
 
 def test_what_was_printed_before_changes_nothing() -> None:
@@ -123,10 +138,15 @@ def test_what_was_printed_before_changes_nothing() -> None:
 def test_a_machine_without_any_font_prints_the_same_bytes(tmp_path: Path) -> None:
     bare = tmp_path / "fonts.conf"
     bare.write_text('<?xml version="1.0"?><fontconfig></fontconfig>', "utf-8")
-    names = ["Ada Lovelace", *(SCRIPTS[script][0] for script in ("Chinese", "Devanagari", "Hebrew", "emoji", "mixed"))]
+    names = [
+        "Ada Lovelace",
+        *(SCRIPTS[script][0] for script in ("Chinese", "Devanagari", "Hebrew", "emoji", "mixed")),
+    ]
     command = [sys.executable, "-W", "ignore", "-c", PRINTING, *names]
     here, there = (
-        subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(
+            command, env=env, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.split()
         for env in (dict(os.environ), {**os.environ, "FONTCONFIG_FILE": str(bare)})
     )
     assert len(here) == len(names)
@@ -144,7 +164,9 @@ def test_a_campaign_is_called_as_it_likes(script: str) -> None:
 
 def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None:
     sheet = Sheet(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
-    with pytest.raises(DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"):
+    with pytest.raises(
+        DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"
+    ):
         pressed(sheet)
 
 
@@ -171,8 +193,13 @@ def test_what_is_asked_for_is_what_is_there() -> None:
 
 
 def test_a_common_text_reads_no_font_of_another_script() -> None:
-    assert fallback.needed("Ada Łovelace, Ελένη © 2026 №7") == ("NotoSans-Regular.ttf", "NotoSans-Bold.ttf")
-    assert fallback.needed("王小明")[2:] == tuple(f"NotoSansCJKjp-{block}.otf" for block in ("5c", "66", "73"))
+    assert fallback.needed("Ada Łovelace, Ελένη © 2026 №7") == (
+        "NotoSans-Regular.ttf",
+        "NotoSans-Bold.ttf",
+    )
+    assert fallback.needed("王小明")[2:] == tuple(
+        f"NotoSansCJKjp-{block}.otf" for block in ("5c", "66", "73")
+    )
 
 
 def test_a_letter_that_no_font_has_is_counted_and_told_once_without_its_text() -> None:

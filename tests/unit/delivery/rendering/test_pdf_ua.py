@@ -17,7 +17,19 @@ import uharfbuzz as hb
 from services.delivery.printing.fonts import fallback, packaged
 from tests.support import pdfs, verapdf
 from tests.support.corpus import LATIN, ODD
-from tests.support.rendering import ADA, SHEETS, SPRING, Press, made, paper, press, press_of, renderer, text_of, ticket
+from tests.support.rendering import (
+    ADA,
+    SHEETS,
+    SPRING,
+    Press,
+    made,
+    paper,
+    press,
+    press_of,
+    renderer,
+    text_of,
+    ticket,
+)
 
 ROOT = Path(__file__).resolve().parents[4]
 SHEET = "event-ticket-a5"
@@ -58,20 +70,28 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The ticket of each name, every built-in design, campaigns, many tickets in one file, a design's own fonts."""
     told = {name: press(SHEET).ours({**ADA, "holder": text}) for name, text in NAMES.items()}
     told |= {sheet: press(sheet).ours(ADA) for sheet in SHEETS}
-    told |= {f"{sheet}, odd": press(sheet).ours({**ADA, "holder": "山田太郎", "purchaser": GOTHIC}) for sheet in SHEETS}
+    told |= {
+        f"{sheet}, odd": press(sheet).ours({**ADA, "holder": "山田太郎", "purchaser": GOTHIC})
+        for sheet in SHEETS
+    }
     for what, name in CAMPAIGNS.items():
         at_work = press(SHEET, replace(SPRING, name=name))
         told |= {what: at_work.ours(ADA), f"{what}, odd": at_work.ours({**ADA, "holder": "김철수"})}
     own = with_own_font(tmp_path_factory.mktemp("design"))
     told |= {"own font": own.ours(ADA), "own font, odd": own.ours({**ADA, "holder": "東京 山田"})}
-    many = paper(*(ticket(at, holder=text) for at, text in enumerate(NAMES.values())), ticket(99, design="e-ticket"))
+    many = paper(
+        *(ticket(at, holder=text) for at, text in enumerate(NAMES.values())),
+        ticket(99, design="e-ticket"),
+    )
     pages = {page.design: page for page in many.pages}
     told["many tickets"] = renderer(tmp_path_factory.mktemp("shelf"), *pages.values()).render(many)
     return told
 
 
 @pytest.fixture(scope="module")
-def verdicts(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def verdicts(
+    files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[str]]:
     return verapdf.faults(files, tmp_path_factory.mktemp("verapdf"))
 
 
@@ -112,7 +132,9 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
             for page in document.pages:
                 for font in page.Resources.get("/Font", pikepdf.Dictionary()).values():
                     family = str(font.BaseFont).rpartition("+")[2]
-                    assert any(family.replace("-", "").startswith(it.replace("-", "")) for it in own), (name, family)
+                    assert any(
+                        family.replace("-", "").startswith(it.replace("-", "")) for it in own
+                    ), (name, family)
                 assert not {glyph for glyph in pdfs.glyphs_of(page) if not glyph[1]}, name
                 assert all(font.is_plain for font in pdfs.fonts_of(page).values()), name
 
@@ -121,7 +143,9 @@ def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted(
     at_work = press(SHEET)
     whole = at_work.whole({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
     assert whole.lacking == "".join(sorted({GOTHIC, HIEROGLYPH}))
-    assert "Ada \ufffd\ufffd\ufffd" in text_of(at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"}))
+    assert "Ada \ufffd\ufffd\ufffd" in text_of(
+        at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
+    )
 
 
 PRINTING = """
@@ -138,7 +162,10 @@ def test_fonts_of_the_machine_change_nothing(tmp_path: Path) -> None:
     """Present or absent, whatever the text: also characters that only a font of the machine has."""
     bare = tmp_path / "fonts.conf"
     bare.write_text('<?xml version="1.0"?><fontconfig></fontconfig>', "utf-8")
-    names = ["Ada Lovelace", *(NAMES[name] for name in ("several slices", "signs", "Gothic", "controls"))]
+    names = [
+        "Ada Lovelace",
+        *(NAMES[name] for name in ("several slices", "signs", "Gothic", "controls")),
+    ]
     printed = [
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", PRINTING, *names],

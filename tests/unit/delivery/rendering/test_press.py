@@ -109,10 +109,14 @@ def meanwhile(press: LayoutWorker, act: Callable[[int], None]) -> threading.Thre
 def test_it_sets_the_same_bytes_as_are_set_here(desk: Desk, press: LayoutWorker) -> None:
     for text in ODD.values():
         for odd in ({"holder": text}, {"number": text, "holder": text[::-1]}):
-            assert plates.to_bytes(press.whole(desk.task, desk.plate, odd)) == plates.to_bytes(desk.here(odd))
+            assert plates.to_bytes(press.whole(desk.task, desk.plate, odd)) == plates.to_bytes(
+                desk.here(odd)
+            )
 
 
-def test_one_process_sets_many_texts_in_many_designs(desk: Desk, press: LayoutWorker, tmp_path: Path) -> None:
+def test_one_process_sets_many_texts_in_many_designs(
+    desk: Desk, press: LayoutWorker, tmp_path: Path
+) -> None:
     other = Desk(made(tmp_path / "other", style="h1 { color: red }"), tmp_path / "shelf")
     desk.by(press)
     pid = press.pid
@@ -131,7 +135,9 @@ def test_a_sender_that_meets_no_odd_text_starts_none(shelf_folder: Path) -> None
     at_work.press.close()
 
 
-def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(heavy: Desk, desk: Desk) -> None:
+def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(
+    heavy: Desk, desk: Desk
+) -> None:
     press = LayoutWorker(SandboxLimits(seconds_max=1, wait_s_max=600, bytes_max=1_024 * MIB))
     with pytest.raises(TextUnprintable) as told:
         heavy.by(press)
@@ -150,15 +156,21 @@ def test_a_process_that_only_waits_is_ended_by_the_clock(desk: Desk) -> None:
     press._apart._ceiling = SandboxLimits(
         wait_s_max=0.2
     )  # of the stopped process alone: the next one may be as slow as it is
-    assert desk.by(press, ODD["Arabic"]) == desk.here({"holder": ODD["Arabic"]}), "it was not the text's fault"
+    assert desk.by(press, ODD["Arabic"]) == desk.here({"holder": ODD["Arabic"]}), (
+        "it was not the text's fault"
+    )
     assert not is_there(stopped)
     press.close()
 
 
 @pytest.mark.slow
-def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(desk: Desk, tmp_path: Path) -> None:
+def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(
+    desk: Desk, tmp_path: Path
+) -> None:
     fat = made(tmp_path / "fat", page=(H1, H1 + HEAVY.replace("1500", "9000")), style=TINY)
-    task = CompileTask(DesignVariant(fat, "a5", "en"), SPRING, PlateCache(tmp_path / "shelf"), "fat")
+    task = CompileTask(
+        DesignVariant(fat, "a5", "en"), SPRING, PlateCache(tmp_path / "shelf"), "fat"
+    )
     press = LayoutWorker(SandboxLimits(bytes_max=345 * MIB))
     with pytest.raises(TextUnprintable, match="fat: holder: needs more than 60 s or 345 MiB"):
         press.whole(task, desk.plate, {"holder": ODD["Greek"]})
@@ -167,7 +179,9 @@ def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(de
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(heavy: Desk, press: LayoutWorker) -> None:
+def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(
+    heavy: Desk, press: LayoutWorker
+) -> None:
     killed: list[int] = []
 
     def kill(pid: int) -> None:
@@ -305,7 +319,9 @@ def test_a_press_that_is_forgotten_takes_its_process_with_it(desk: Desk) -> None
     until(lambda: not is_there(pid))
 
 
-@pytest.mark.parametrize("written", [b"", b"\0\0", b"\0\0\0\x05abc", b"\xff\xff\xff\xff", b"\0\0\0\x03abc"])
+@pytest.mark.parametrize(
+    "written", [b"", b"\0\0", b"\0\0\0\x05abc", b"\xff\xff\xff\xff", b"\0\0\0\x03abc"]
+)
 def test_what_is_no_answer_is_none(written: bytes) -> None:
     """Cut off, too long, or no frame at all."""
     source, to = os.pipe()
@@ -323,7 +339,8 @@ def test_a_library_for_the_press_is_the_senders_own(tmp_path: Path, shelf_folder
     made(tmp_path / "own")
     page = ticket(design="own", holder=ODD["Greek"])
     at_work = Renderer(
-        DesignLibrary((tmp_path,)), renderer(shelf_folder, page, library=DesignLibrary((tmp_path,))).shelf
+        DesignLibrary((tmp_path,)),
+        renderer(shelf_folder, page, library=DesignLibrary((tmp_path,))).shelf,
     )
     before = at_work.render(paper(page))
     made(tmp_path / "own", style="h1 { color: red }")

@@ -75,7 +75,9 @@ class Counts:
 
 
 def designed(snapshot: TicketsChanged, design: str) -> TicketsChanged:
-    campaigns = tuple(campaign.model_copy(update={"design": design}) for campaign in snapshot.campaigns)
+    campaigns = tuple(
+        campaign.model_copy(update={"design": design}) for campaign in snapshot.campaigns
+    )
     return snapshot.model_copy(update={"campaigns": campaigns})
 
 
@@ -102,13 +104,18 @@ def test_each_page_has_one_code_that_a_scanner_reads(dpi: int, shelf: Path) -> N
     """At 72 dpi too, which is less than any screen and any printer shows."""
     snapshot = issued("shop:727", 1, "Active", "Active", "Won")
     pdf = rendered(shelf, papers(snapshot))
-    assert [scanned(picture(pdf, dpi, at)) for at in range(3)] == [[f"STUBLINE:{it.code}"] for it in snapshot.tickets]
+    assert [scanned(picture(pdf, dpi, at)) for at in range(3)] == [
+        [f"STUBLINE:{it.code}"] for it in snapshot.tickets
+    ]
 
 
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize("design", [*DESIGNS, *(f"{design}-phone" for design in DESIGNS)])
 def test_the_page_says_all_that_is_known_of_its_ticket(design: str, shelf: Path) -> None:
-    buyer, holder = Person(name="Ada Lovelace", email="ada@example.org"), Person(name="Grace Hopper")
+    buyer, holder = (
+        Person(name="Ada Lovelace", email="ada@example.org"),
+        Person(name="Grace Hopper"),
+    )
     snapshot = designed(issued("shop:727", 1, "Active", "Won", buyer=buyer, holder=holder), design)
     first, second = words(rendered(shelf, papers(snapshot)))
     assert [detail for detail in DETAILS if detail not in first] == []
@@ -132,9 +139,15 @@ def test_one_page_a_ticket_of_the_right_size_whatever_stands_on_it(
     design: str, size: tuple[float, float], shelf: Path
 ) -> None:
     """`plain` is what campaigns of the first release say."""
-    long = Person(name="Wolfeschlegelsteinhausenbergerdorff " * 5, email=f"{'a' * 60}@{'b' * 60}.example.org")
+    long = Person(
+        name="Wolfeschlegelsteinhausenbergerdorff " * 5, email=f"{'a' * 60}@{'b' * 60}.example.org"
+    )
     campaign = CampaignSnapshot(
-        campaign_id="spring", version=1, name="A very long name of a draw " * 10, venue="Hall " * 60, design=design
+        campaign_id="spring",
+        version=1,
+        name="A very long name of a draw " * 10,
+        venue="Hall " * 60,
+        design=design,
     )
     snapshot = issued("shop:727", 1, *["Active"] * 7, buyer=long)
     snapshot = snapshot.model_copy(update={"campaigns": (campaign,), "number": "N" * 64})
@@ -160,7 +173,10 @@ def test_one_page_a_ticket_of_the_right_size_whatever_stands_on_it(
     ],
 )
 def test_a_strangers_name_is_only_a_name(name: str, shelf: Path) -> None:
-    pdf = rendered(shelf, papers(issued("shop:727", 1, "Active", buyer=Person(name=name, email="eve@example.org"))))
+    pdf = rendered(
+        shelf,
+        papers(issued("shop:727", 1, "Active", buyer=Person(name=name, email="eve@example.org"))),
+    )
     [text] = words(pdf)
     assert "RFL-0001" in text
     assert "49" not in text
@@ -194,9 +210,15 @@ def test_a_ticket_whose_campaign_is_not_said_is_printed_by_its_id(shelf: Path) -
     assert "spring" in text
 
 
-@pytest.mark.parametrize(("change", "absent"), [({"starts_on": None}, "March"), ({"venue": ""}, "Example Hall")])
-def test_what_is_not_known_of_a_campaign_is_left_out(change: dict[str, None], absent: str, shelf: Path) -> None:
-    snapshot = issued("shop:727", 1, "Active").model_copy(update={"campaigns": (DRAW.model_copy(update=change),)})
+@pytest.mark.parametrize(
+    ("change", "absent"), [({"starts_on": None}, "March"), ({"venue": ""}, "Example Hall")]
+)
+def test_what_is_not_known_of_a_campaign_is_left_out(
+    change: dict[str, None], absent: str, shelf: Path
+) -> None:
+    snapshot = issued("shop:727", 1, "Active").model_copy(
+        update={"campaigns": (DRAW.model_copy(update=change),)}
+    )
     [text] = words(rendered(shelf, papers(snapshot)))
     assert absent not in text
     assert "None" not in text
@@ -227,7 +249,12 @@ def test_metrics_hear_of_each_page_how_it_was_made(shelf: Path) -> None:
     at_work = renderer(shelf, ticket())
     at_work.narrator = counts
     at_work.render(
-        paper(ticket(0), ticket(1, holder=ODD["Arabic"]), ticket(2, holder="Zoë"), ticket(3, holder=ODD["Arabic"]))
+        paper(
+            ticket(0),
+            ticket(1, holder=ODD["Arabic"]),
+            ticket(2, holder="Zoë"),
+            ticket(3, holder=ODD["Arabic"]),
+        )
     )
     assert (counts.pages, sum(counts.whole_pages.values()), counts.plates) == (2, 2, 0)
     assert set(counts.whole_pages) == {"characters"}
@@ -238,7 +265,9 @@ def test_a_letter_that_no_font_has_is_told_and_its_ticket_is_printed(shelf: Path
     counts = Counts()
     at_work = renderer(shelf, ticket())
     at_work.narrator = counts
-    pdf = at_work.render(paper(ticket(0, holder="Ada \U00013000\U00013001"), ticket(1, holder=ODD["Hebrew"])))
+    pdf = at_work.render(
+        paper(ticket(0, holder="Ada \U00013000\U00013001"), ticket(1, holder=ODD["Hebrew"]))
+    )
     assert counts.letters == {("event-ticket", "holder"): 4}, "two, at two places of the design"
     assert "Ada" in words(pdf)[0]
 
@@ -264,12 +293,16 @@ def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
 def test_each_page_says_its_own_holder_in_whatever_script(shelf: Path) -> None:
     """Stamped and set whole in turns, in one order."""
     names = (ODD["Greek"], "Ada Lovelace", ODD["Cyrillic"], "Zoë", ODD["Greek"])
-    pages = words(rendered(shelf, paper(*(ticket(at, holder=name) for at, name in enumerate(names)))))
+    pages = words(
+        rendered(shelf, paper(*(ticket(at, holder=name) for at, name in enumerate(names))))
+    )
     for page, own in zip(pages, names, strict=True):
         assert [name for name in dict.fromkeys(names) if name in page] == [own]
 
 
-def test_a_campaign_is_compiled_once_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaign_is_compiled_once_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the first who prints of it; the others find the plate."""
 
     def here(task: CompileTask) -> float:

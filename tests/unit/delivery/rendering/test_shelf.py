@@ -51,8 +51,12 @@ DAMAGES: dict[str, Damage] = {
     "with more behind it": lambda content: content + b"\0",
     "another program's": lambda _: b"\x89PNG\r\n\x1a\n" + bytes(4_000),
     "zeros": lambda content: bytes(len(content)),
-    "another release's": lambda content: content.replace(b"-1\n", b"-9\n", 1).replace(b"QRST\x01", b"QRST\x09", 1),
-    "of the same form, but nothing in it": lambda content: pack(content.split(b"\n")[0] + b"\n", {}, PlateBlobs()),
+    "another release's": lambda content: content.replace(b"-1\n", b"-9\n", 1).replace(
+        b"QRST\x01", b"QRST\x09", 1
+    ),
+    "of the same form, but nothing in it": lambda content: pack(
+        content.split(b"\n")[0] + b"\n", {}, PlateBlobs()
+    ),
     "a bit changed at the end": flipped(1.0),
     "a bit changed in the middle": flipped(0.5),
     "a bit changed near the beginning": flipped(0.02),
@@ -115,14 +119,18 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     (foreign,) = other.glob("*.plate")
     plate.write_bytes(foreign.read_bytes())
     faces_here, faces_there = sorted(folder.glob("*.face")), sorted(other.glob("*.face"))
-    foreign_face = next(path for path in faces_there if path.name not in {it.name for it in faces_here})
+    foreign_face = next(
+        path for path in faces_there if path.name not in {it.name for it in faces_here}
+    )
     faces_here[0].write_bytes(foreign_face.read_bytes())
     (stencil,) = folder.glob("*.stencil")
     stencil.write_bytes(qr.stencil(47).to_bytes())
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
-def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(folder: Path, filled: Path) -> None:
+def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(
+    folder: Path, filled: Path
+) -> None:
     at_work = fresh(folder)
     before = at_work.render(PAPER)
     for path in folder.iterdir():
@@ -139,7 +147,11 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
     def never(*_: object, **__: object) -> None:
         raise AssertionError("WeasyPrint was called")
 
-    for owner, name in ((weasyprint.HTML, "render"), (weasyprint.HTML, "__init__"), (weasyprint.CSS, "__init__")):
+    for owner, name in (
+        (weasyprint.HTML, "render"),
+        (weasyprint.HTML, "__init__"),
+        (weasyprint.CSS, "__init__"),
+    ):
         monkeypatch.setattr(owner, name, never)
     monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", never)
     monkeypatch.setattr("services.delivery.printing.fonts.faces.compiled", never)
@@ -160,13 +172,20 @@ sys.stdout.buffer.write(file)
 
 
 @pytest.mark.slow
-def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(filled: Path, tmp_path: Path) -> None:
+def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(
+    filled: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", COMPILE, str(tmp_path / "shelf")]
-    started = [subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    started = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
     files = [process.communicate(b"go\n", timeout=60)[0] for process in reversed(started)]
     assert [process.returncode for process in started] == [0, 0]
     assert files == [renderer(filled).render(PAPER)] * 2
-    assert {path.name for path in (tmp_path / "shelf").iterdir()} == {path.name for path in filled.iterdir()}
+    assert {path.name for path in (tmp_path / "shelf").iterdir()} == {
+        path.name for path in filled.iterdir()
+    }
 
 
 def test_a_plate_survives_its_bytes() -> None:
@@ -190,7 +209,10 @@ def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: P
     content = packaged.font("SourceSansPro-Regular.ttf")
     names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
     for at in (kits, PlateCache(tmp_path)):
-        found = [at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset()) for name in names]
+        found = [
+            at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
+            for name in names
+        ]
         assert [kit.family for kit in found] == names
         assert [at.kit(kit.digest) for kit in found] == found
 
@@ -225,7 +247,9 @@ def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.Monk
     chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
     own, digest = plate_key(chosen, facts), packaged.fonts_digest()
     real = packaged.font
-    monkeypatch.setattr(packaged, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf"))
+    monkeypatch.setattr(
+        packaged, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf")
+    )
     packaged.fonts_digest.cache_clear()
     try:
         assert packaged.fonts_digest() != digest
@@ -306,7 +330,11 @@ def test_a_sender_imports_nothing_that_lays_out() -> None:
     """It would be 40 MB of each sender, and half a second of each start."""
     modules = "services.delivery.printer, services.delivery.sender.process"
     said = subprocess.run(
-        [sys.executable, "-c", f"import sys, {modules}; print(bool({{'weasyprint', 'pydyf'}} & sys.modules.keys()))"],
+        [
+            sys.executable,
+            "-c",
+            f"import sys, {modules}; print(bool({{'weasyprint', 'pydyf'}} & sys.modules.keys()))",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -315,7 +343,9 @@ def test_a_sender_imports_nothing_that_lays_out() -> None:
     assert said.stdout == "False\n"
 
 
-def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf" / f"{'0' * 64}.plate").mkdir()
     with pytest.raises(PlatesFolderUnusable, match=r"shelf cannot be written: .*directory"):
