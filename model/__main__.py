@@ -1,6 +1,8 @@
-"""`python -m model [--quick] [--list] [NAME ...]`: runs the questions and compares the answers with expected.toml.
+"""`python -m model [--quick] [--list] [NAME ...]`: runs the questions and compares the answers with
+expected.toml.
 
-What must hold must hold in as many states as it did, and what leaves a rule out must be noticed, by the same law.
+What must hold must hold in as many states as it did, and what leaves a rule out must be noticed, by
+the same law.
 """
 
 from __future__ import annotations
@@ -77,7 +79,10 @@ def main(arguments: Sequence[str]) -> int:
     for run, seen in answers(runs, wish.jobs):
         fits = seen.fits(run)
         wrong += not fits
-        line = f"{run.name:<26} {must(run):<24} {seen.verdict:<24} {seen.states:>10,} {seen.seconds:>8.1f}"
+        line = (
+            f"{run.name:<26} {must(run):<24} {seen.verdict:<24} {seen.states:>10,} "
+            f"{seen.seconds:>8.1f}"
+        )
         console.print(
             line + ("" if fits else f"  <- {run.states or 0:,} states expected"),
             style=None if fits else "red",

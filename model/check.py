@@ -1,4 +1,6 @@
-"""One run of TLC: what it says, how many states it saw, and whether that is what expected.toml says."""
+"""One run of TLC: what it says, how many states it saw, and whether that is what expected.toml
+says.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class ToolMissingError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a run must say: `holds`, or by what its missing rule is noticed. States are counted when all were seen."""
+    """What a run must say: `holds`, or by what its missing rule is noticed. States are counted when
+    all were seen.
+    """
 
     name: str
     verdict: str

@@ -1,1 +1,3 @@
-"""The language everyone speaks: events and their envelope, topics, the SQL migrations. Imports no service."""
+"""The language everyone speaks: events and their envelope, topics, the SQL migrations. Imports no
+service.
+"""

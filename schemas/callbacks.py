@@ -1,4 +1,6 @@
-"""What comes in from outside: callbacks as they were sent, byte for byte, and orders that a storefront publishes itself."""
+"""What comes in from outside: callbacks as they were sent, byte for byte, and orders that a
+storefront publishes itself.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,16 @@ from schemas.envelope import Input
 from schemas.orders import Currency, Line, Person, Source
 
 TOPIC = "callbacks.received.v1"
-WOOCOMMERCE = "stubline.callback.woocommerce.v1"  # data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+# data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+WOOCOMMERCE = "stubline.callback.woocommerce.v1"
 STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
 ADYEN = "stubline.callback.adyen.v1"  # data: the notification, one of its items, without card data
 TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
 TICKETEVOLUTION_ORDER = (
     "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
 )
-PAYPAL = "stubline.callback.paypal.v1"  # data: the raw body, without data of a card; extension `ordersof`, as all that follow
+# data: the raw body, without data of a card; extension `ordersof`, as all that follow
+PAYPAL = "stubline.callback.paypal.v1"
 RISKIFIED = "stubline.callback.riskified.v1"  # data: the raw body
 SIGNIFYD = (
     "stubline.callback.signifyd.v1"  # data: the raw body; extension `callbacktopic`: the checkpoint
@@ -35,9 +39,11 @@ def received(
     content_type: str,
     **extensions: str,
 ) -> Input:
-    """A callback as the door publishes it, its body byte for byte. The event's time is when the door received it, set once.
+    """A callback as the door publishes it, its body byte for byte. The event's time is when the
+    door received it, set once.
 
-    `key` is the order's, `source:external id`, or whatever stands for one that is not known. `reception_id` names this reception, not the callback: what repeats is judged by what it means.
+    `key` is the order's, `source:external id`, or whatever stands for one that is not known.
+    `reception_id` names this reception, not the callback: what repeats is judged by what it means.
     """
     return Input(
         topic=TOPIC,
@@ -52,7 +58,9 @@ def received(
 
 
 class NativeOrder(BaseModel):
-    """An order as a storefront publishes it straight to `callbacks.received.v1` (ce_source `/sources/{source}`)."""
+    """An order as a storefront publishes it straight to `callbacks.received.v1` (ce_source
+    `/sources/{source}`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

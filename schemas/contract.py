@@ -1,7 +1,8 @@
 """The events as JSON Schemas: what others may build on, and what a release may not break.
 
-`schemas/json/*.json` is made from the models (`python -m schemas.contract`); `schemas/json/released/` is what the last
-release promised. A reader of the last release must understand a writer of this one, and this one's reader the last's writer.
+`schemas/json/*.json` is made from the models (`python -m schemas.contract`);
+`schemas/json/released/` is what the last release promised. A reader of the last release must
+understand a writer of this one, and this one's reader the last's writer.
 """
 
 from __future__ import annotations
@@ -45,15 +46,17 @@ def rendered() -> dict[str, str]:
 
 
 def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What somebody who relied on the old schema would stumble over. Adding an optional field, or a word to an
-    enumeration whose readers are deployed first, breaks nothing.
+    """What somebody who relied on the old schema would stumble over. Adding an optional field, or a
+    word to an enumeration whose readers are deployed first, breaks nothing.
     """
     return list(_Comparison(old, new).of(old, new, "$"))
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Two schemas, each with its own definitions. Those that stand inside themselves are followed once."""
+    """Two schemas, each with its own definitions. Those that stand inside themselves are followed
+    once.
+    """
 
     old_root: dict[str, Any]
     new_root: dict[str, Any]

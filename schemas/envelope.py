@@ -1,8 +1,10 @@
-"""How an event travels: CloudEvents 1.0 on Kafka, binary mode; structured mode is read too, for storefronts may send it.
+"""How an event travels: CloudEvents 1.0 on Kafka, binary mode; structured mode is read too, for
+storefronts may send it.
 
-What a service says is a `Snapshot`: all that its writer knows of a key, with its place in the writer's history of that key.
-What comes from outside, callbacks and commands, is an `Input`, known by its own id. The trace context of the hop travels in
-the header `traceparent`, beside the event and not in it.
+What a service says is a `Snapshot`: all that its writer knows of a key, with its place in the
+writer's history of that key. What comes from outside, callbacks and commands, is an `Input`, known
+by its own id. The trace context of the hop travels in the header `traceparent`, beside the event
+and not in it.
 """
 
 import base64
@@ -49,24 +51,32 @@ class Output(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A snapshot's place in its writer's history of a key. Greater is newer; the positions of two writers say nothing."""
+    """A snapshot's place in its writer's history of a key. Greater is newer; the positions of two
+    writers say nothing.
+    """
 
     generation: int
     sequence: int
 
 
 class NotAnEvent(ValueError):
-    """The bytes are not the event that stands in their topic. It can never be read: a dead letter."""
+    """The bytes are not the event that stands in their topic. It can never be read: a dead
+    letter.
+    """
 
 
 class NewerVocabulary(ValueError):
-    """Well formed, but it uses a word that this release does not know. Stop and deploy: it must not be dead-lettered."""
+    """Well formed, but it uses a word that this release does not know. Stop and deploy: it must not
+    be dead-lettered.
+    """
 
 
 class Snapshot(BaseModel):
-    """All that a writer knows of a key. Whoever reads the last one knows everything; copies and late ones do no harm.
+    """All that a writer knows of a key. Whoever reads the last one knows everything; copies and
+    late ones do no harm.
 
-    A writer's name stands for one history: a service that tells two kinds of things of one key has two writers' names.
+    A writer's name stands for one history: a service that tells two kinds of things of one key has
+    two writers' names.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -95,12 +105,16 @@ class Snapshot(BaseModel):
         return uuid5(EVENT_IDS, f"{self.writer}/{self.generation}/{self.sequence}/{self.key}")
 
     def digest(self) -> bytes:
-        """What it says, without its place in history. A service speaks when this differs from the last it said."""
+        """What it says, without its place in history. A service speaks when this differs from the
+        last it said.
+        """
         said = self.model_dump_json(exclude={"generation", "sequence"})
         return hashlib.sha256(said.encode()).digest()
 
     def encode(self, *, time: str, traceparent: str | None = None) -> Output:
-        """`time` is RFC 3339 in UTC. The value alone is the full snapshot; the headers repeat what a router needs."""
+        """`time` is RFC 3339 in UTC. The value alone is the full snapshot; the headers repeat what
+        a router needs.
+        """
         key = self.key.encode()
         headers: list[tuple[str, bytes | None]] = [
             *_fixed_headers(self.event_type, self.writer),
@@ -118,7 +132,9 @@ class Snapshot(BaseModel):
 
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
-        """The snapshot of a record. NotAnEvent: can never be read. NewerVocabulary: not by this release."""
+        """The snapshot of a record. NotAnEvent: can never be read. NewerVocabulary: not by this
+        release.
+        """
         return cls.read_whole(headers, value)[0]
 
     @classmethod
@@ -140,8 +156,8 @@ class Snapshot(BaseModel):
 
 
 def _is_plainly(event_type: str, headers: ReadHeaders) -> bool:
-    """An event of that type in binary mode, as our own services write it. Headers that nobody reads are not decoded, so one of
-    them may be no UTF-8; else `read_event` says the same.
+    """An event of that type in binary mode, as our own services write it. Headers that nobody reads
+    are not decoded, so one of them may be no UTF-8; else `read_event` says the same.
     """
     known = dict(headers)
     return (
@@ -169,7 +185,9 @@ def _fixed_headers(event_type: str, writer: str) -> tuple[tuple[str, bytes], ...
 
 
 def source_of(writer: str) -> str:
-    """The CloudEvents source of what a writer says: a relative reference, the same in every installation."""
+    """The CloudEvents source of what a writer says: a relative reference, the same in every
+    installation.
+    """
     return f"/stubline/{writer}"
 
 
@@ -207,7 +225,9 @@ class Input:
 
 
 class CloudEvent(NamedTuple):
-    """An event as it was read, in whichever mode it came. Attributes are text, without their `ce_`."""
+    """An event as it was read, in whichever mode it came. Attributes are text, without their
+    `ce_`.
+    """
 
     attributes: Mapping[str, str]
     data: bytes | None
@@ -226,7 +246,9 @@ class CloudEvent(NamedTuple):
 
 
 def read_event(headers: ReadHeaders, value: bytes | None) -> CloudEvent:
-    """The event of a record, or NotAnEvent. Of two headers of one name the last counts, as for Kafka's own clients."""
+    """The event of a record, or NotAnEvent. Of two headers of one name the last counts, as for
+    Kafka's own clients.
+    """
     try:
         attributes: dict[str, str] = {}
         content_type = b""

@@ -14,7 +14,9 @@ Word = Literal["approved", "declined", "pending", "unchecked"]
 
 
 class FraudVerdict(SnapshotPart):
-    """One checker's last word. Only `approved` and `unchecked` (the shop does not ask him) let an order go."""
+    """One checker's last word. Only `approved` and `unchecked` (the shop does not ask him) let an
+    order go.
+    """
 
     source: Source
     verdict: Word = Field(
@@ -26,7 +28,9 @@ class FraudVerdict(SnapshotPart):
 
 
 class FraudSignals(Snapshot):
-    """All verdicts of vendors on an order, by who said them (a review of several: `source:review`)."""
+    """All verdicts of vendors on an order, by who said them (a review of several:
+    `source:review`).
+    """
 
     topic: ClassVar[str] = "fraud.signals.v1"
     event_type: ClassVar[str] = "stubline.fraud.signals.v1"

@@ -1,7 +1,9 @@
-"""The migrations as they stand in schemas/migrations/: read, checked and put in order. Applying them is the runtime's work.
+"""The migrations as they stand in schemas/migrations/: read, checked and put in order. Applying
+them is the runtime's work.
 
-`NNNN_name.pre.sql` runs before the new code, and the last release works on it. `NNNN_name.post.sql` runs after the old code
-is gone. `roles.sql` runs at the end of every migration: one role a service, with the rights that it needs and no more.
+`NNNN_name.pre.sql` runs before the new code, and the last release works on it. `NNNN_name.post.sql`
+runs after the old code is gone. `roles.sql` runs at the end of every migration: one role a service,
+with the rights that it needs and no more.
 """
 
 import hashlib
@@ -25,7 +27,9 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. What was applied is known by name, and its text by its hash: an applied file never changes."""
+    """One file. What was applied is known by name, and its text by its hash: an applied file never
+    changes.
+    """
 
     name: str
     number: int
@@ -42,7 +46,9 @@ class MigrationsUnreadableError(ValueError):
 
 
 def arrange(texts: Mapping[str, str]) -> list[Migration]:
-    """All `pre` files by number, then all `post` files by number: on a new database too, so there is one order to test."""
+    """All `pre` files by number, then all `post` files by number: on a new database too, so there
+    is one order to test.
+    """
     found = []
     for name, text in texts.items():
         if not (match := NAME.fullmatch(name)):
@@ -65,7 +71,9 @@ def arrange(texts: Mapping[str, str]) -> list[Migration]:
 def pending(
     migrations: Iterable[Migration], applied: Mapping[str, str], *, post: bool
 ) -> list[Migration]:
-    """What is still to be run. A file that was applied with another text is refused: nobody knows what stands there."""
+    """What is still to be run. A file that was applied with another text is refused: nobody knows
+    what stands there.
+    """
     to_run = []
     for migration in migrations:
         if migration.name not in applied:

@@ -1,8 +1,10 @@
-"""What services say of an order: what is known of it, what was decided, which tickets it has, what was delivered.
+"""What services say of an order: what is known of it, what was decided, which tickets it has, what
+was delivered.
 
-Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are integers in minor units
-of their currency; times are UTC. Internal readers ignore fields that they do not know; a word of an enumeration that they do
-not know means that the writer is newer, and stops them.
+Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are
+integers in minor units of their currency; times are UTC. Internal readers ignore fields that they
+do not know; a word of an enumeration that they do not know means that the writer is newer, and
+stops them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
 
 
 def order_of(key: bytes | None) -> str | None:
-    """Whose data a record is, as far as its key tells: what cannot be read is a person's all the same."""
+    """Whose data a record is, as far as its key tells: what cannot be read is a person's all the
+    same.
+    """
     text = (key or b"").decode("utf-8", "replace")
     return (
         text if ORDER_ID.fullmatch(text) and text.isprintable() and "\ufffd" not in text else None
@@ -48,7 +52,9 @@ class Person(SnapshotPart):
 
 
 def is_left_out(value: object) -> bool:
-    """Fields that few orders need are written for those alone, so that the others are written as by earlier releases."""
+    """Fields that few orders need are written for those alone, so that the others are written as by
+    earlier releases.
+    """
     return value is None or value == ""
 
 
@@ -56,7 +62,8 @@ UncountableText = Annotated[
     str | None,
     Field(
         max_length=100,
-        description="What the source wrote where no minor units of a currency can be counted; empty: nothing. Left out: "
+        description="What the source wrote where no minor units of a currency can be counted; "
+        "empty: nothing. Left out: "
         "the amount is counted.",
         exclude_if=lambda text: text is None,
     ),
@@ -86,7 +93,9 @@ class Line(SnapshotPart):
     variation_id: str = Field(
         "",
         max_length=64,
-        description="Which variation of its product, where a shop sells several under one. Left out: none.",
+        description=(
+            "Which variation of its product, where a shop sells several under one. Left out: none."
+        ),
         exclude_if=is_left_out,
     )
     total_text: UncountableText = None
@@ -101,7 +110,9 @@ class Storefront(SnapshotPart):
     channel: str = Field(
         "",
         max_length=40,
-        description="Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`.",
+        description=(
+            "Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`."
+        ),
     )
     number: str = Field(
         "", max_length=64, description="What the shop prints; may differ from its id."
@@ -126,7 +137,10 @@ class Storefront(SnapshotPart):
         None,
         ge=0,
         le=8,
-        description="How many digits its amounts have behind the point, where that is not ISO 4217's number.",
+        description=(
+            "How many digits its amounts have behind the point, where that is not ISO "
+            "4217's number."
+        ),
         exclude_if=is_left_out,
     )
 
@@ -136,7 +150,9 @@ MovementState = Literal["open", "done", "failed", "undone"]
 
 
 class Movement(SnapshotPart):
-    """Money of an order that moved at a gateway, or may. Each is known by its kind and the gateway's reference."""
+    """Money of an order that moved at a gateway, or may. Each is known by its kind and the
+    gateway's reference.
+    """
 
     gateway: Source
     kind: MovementKind = Field(
@@ -149,7 +165,10 @@ class Movement(SnapshotPart):
         min_length=1, max_length=200, description="The gateway's id of the payment it belongs to."
     )
     state: MovementState = Field(
-        description="`open` is not decided, `done` moved the money, `failed` did not, `undone` brought it back."
+        description=(
+            "`open` is not decided, `done` moved the money, `failed` did not, `undone` "
+            "brought it back."
+        )
     )
     amount_minor: int | None = Field(
         None, description="In all, so far, under this reference. None: the gateway does not say."
@@ -165,8 +184,9 @@ class Movement(SnapshotPart):
 class OrderObserved(Snapshot):
     """All that ingest knows of an order.
 
-    `reached` keeps when each status was last told: so the same facts mean the same whatever way they came, and a status
-    that was reached stays reached. `is_deleted` is a fact of its own: an update never lifts a trash.
+    `reached` keeps when each status was last told: so the same facts mean the same whatever way
+    they came, and a status that was reached stays reached. `is_deleted` is a fact of its own: an
+    update never lifts a trash.
     """
 
     topic: ClassVar[str] = "orders.observed.v1"

@@ -1,7 +1,7 @@
 """A snapshot that was written down once: its digest and its record are made of the same bytes.
 
-A service on the hot path writes its snapshots by hand instead of building models for them; its tests read every one back
-with the model, so both say the same.
+A service on the hot path writes its snapshots by hand instead of building models for them; its
+tests read every one back with the model, so both say the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from schemas.envelope import EVENT_IDS, Output, Snapshot, _fixed_headers
 
 
 class SerializedSnapshot(NamedTuple):
-    """`body`: a JSON object with all fields but writer, key, generation and sequence; never empty."""
+    """`body`: a JSON object with all fields but writer, key, generation and sequence; never
+    empty.
+    """
 
     kind: type[Snapshot]
     writer: str

@@ -1,6 +1,8 @@
-"""Every topic and who reads it. Data only: `stubline migrate` makes them, docs/reference/topics.md is written from them.
+"""Every topic and who reads it. Data only: `stubline migrate` makes them, docs/reference/topics.md
+is written from them.
 
-A topic is keyed by what its events are about, so that all of a key stand in one partition in their order.
+A topic is keyed by what its events are about, so that all of a key stand in one partition in their
+order.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the broker must keep. Names end in their format's version: another format is another topic."""
+    """What the broker must keep. Names end in their format's version: another format is another
+    topic.
+    """
 
     name: str
     key: str
@@ -76,7 +80,9 @@ def replay_topic(group: str) -> Topic:
 
 
 def all_topics() -> tuple[Topic, ...]:
-    """What an installation needs: the stream, and for each group its dead letters and its replays."""
+    """What an installation needs: the stream, and for each group its dead letters and its
+    replays.
+    """
     return TOPICS + tuple(
         topic for group in GROUPS for topic in (dead_topic(group.name), replay_topic(group.name))
     )

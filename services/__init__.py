@@ -1,1 +1,3 @@
-"""The services and the runtime that they stand on. No service imports another; what they share is in `schemas`."""
+"""The services and the runtime that they stand on. No service imports another; what they share is
+in `schemas`.
+"""

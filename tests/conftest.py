@@ -1,4 +1,6 @@
-"""What every test may ask for: the servers, a database of its own, names that nobody else uses; and `--pick`."""
+"""What every test may ask for: the servers, a database of its own, names that nobody else uses; and
+`--pick`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from deploy.local.stack import Stack
 from tests.support.side_by_side import Together
 from tests.support.stack import Databases, Servers, servers_for_tests
 
-# How long an example takes depends on what else the machine does: no test has a deadline, and none is too slow to be drawn.
+# How long an example takes depends on what else the machine does: no test has a deadline, and none
+# is too slow to be drawn.
 hypothesis.settings.register_profile(
     "stubline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -69,7 +72,9 @@ def bootstrap_servers(servers: Servers) -> str:
 
 @pytest.fixture(scope="session")
 def databases(servers: Servers) -> Iterator[Databases]:
-    """Makes databases, for a module that wants one for all its tests: `with databases.new() as url`."""
+    """Makes databases, for a module that wants one for all its tests:
+    `with databases.new() as url`.
+    """
     made = Databases(servers.database_url)
     yield made
     made.close()

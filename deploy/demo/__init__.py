@@ -1,1 +1,3 @@
-"""A shop's evening through every stage, on real servers: what `make demo` plays. It ends with a reconciliation."""
+"""A shop's evening through every stage, on real servers: what `make demo` plays. It ends with a
+reconciliation.
+"""

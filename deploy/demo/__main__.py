@@ -1,4 +1,6 @@
-"""`make demo`: a stack, the services, an evening with a kill in the middle, and the books at its end."""
+"""`make demo`: a stack, the services, an evening with a kill in the middle, and the books at its
+end.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,8 @@ def main() -> int:
         secret = secrets.token_urlsafe(24)
         sources = folder / "sources.toml"
         sources.write_text(
-            f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = ["env:DEMO_SHOP_SECRET"]\n'
+            f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\nsecrets = '
+            '["env:DEMO_SHOP_SECRET"]\n'
         )
         environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
         running = held.enter_context(services(OUTCOME, environment, sources))
@@ -87,7 +90,9 @@ class Servers:
 
 @contextmanager
 def found_servers(console: Console) -> Iterator[Servers]:
-    """A stack of its own; or broker and database of the environment, and a mail server and a folder of files of its own."""
+    """A stack of its own; or broker and database of the environment, and a mail server and a folder
+    of files of its own.
+    """
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     if not all(os.environ.get(name) for name in names):
         console.print("starting Kafka, PostgreSQL and a mail server ...")
@@ -125,7 +130,10 @@ def play(scene: Scene) -> float:
     evening, shop = scene.evening, scene.shop
     total = sum(callback.twins for callback in evening.callbacks)
     view = View(scene.open_store, lambda: (shop.sent, total))
-    story = f"{len(evening.orders):,} orders, {total:,} callbacks of which {evening.repeats:,} are repeats"
+    story = (
+        f"{len(evening.orders):,} orders, {total:,} callbacks of which {evening.repeats:,} "
+        "are repeats"
+    )
     view.note = f"{story}; halfway the issuer is killed"
 
     def kill_the_issuer() -> None:

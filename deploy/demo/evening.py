@@ -1,6 +1,8 @@
-"""One storefront's evening, drawn from a seed: who buys what, what becomes of it, and which callbacks tell so.
+"""One storefront's evening, drawn from a seed: who buys what, what becomes of it, and which
+callbacks tell so.
 
-Nothing here talks to anybody: deploy/demo/woocommerce.py writes the bodies, deploy/demo/storefront.py posts them.
+Nothing here talks to anybody: deploy/demo/woocommerce.py writes the bodies,
+deploy/demo/storefront.py posts them.
 """
 
 from __future__ import annotations
@@ -133,7 +135,9 @@ def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
 
 
 def _mixed(draw: random.Random, orders: Sequence[Order]) -> Iterator[Callback]:
-    """Orders overlap: a callback of one comes between those of another, each order's in its own sequence."""
+    """Orders overlap: a callback of one comes between those of another, each order's in its own
+    sequence.
+    """
     waiting = [list(order.callbacks) for order in orders]
     open_until = 0
     live: list[list[Callback]] = []

@@ -85,7 +85,9 @@ class View:
 
 @contextmanager
 def shown(view: View, console: Console) -> Iterator[None]:
-    """Drawn in a thread of its own, on a connection of its own; where nobody watches, a table every ten seconds."""
+    """Drawn in a thread of its own, on a connection of its own; where nobody watches, a table every
+    ten seconds.
+    """
     ended = threading.Event()
 
     def watch() -> None:

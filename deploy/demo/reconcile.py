@@ -1,4 +1,6 @@
-"""The evening's books: what was sold against what was issued and sent. Each invariant is stated, counted, and must hold."""
+"""The evening's books: what was sold against what was issued and sent. Each invariant is stated,
+counted, and must hold.
+"""
 
 from __future__ import annotations
 
@@ -81,10 +83,12 @@ def books(store: Store, evening: Evening, mails: Mails) -> list[Row]:
         Row("orders with other tickets than sold", f"{len(wrong)}", "0", not wrong),
         Row("numbers given to two", f"{sum(given - different for _, given, different, _ in numbers)}", "0",
             all(given == different for _, given, different, _ in numbers)),
-        Row("holes in the raffle's numbers", f"{sum(places - given for name, given, _, places in numbers if 'raffle' in name)}",
+        Row(("holes in the raffle's "
+        "numbers"), f"{sum(places - given for name, given, _, places in numbers if 'raffle' in name)}",
             "0", all(places == given for name, given, _, places in numbers if "raffle" in name)),
         Row("active tickets not in one sent mail", f"{unsent}", "0", unsent == 0),
-        Row("mails accepted", f"{mails.different:,} ({mails.accepted - mails.different} sent again)", f"{sent:,} jobs sent",
+        Row("mails accepted", (f"{mails.different:,} ({mails.accepted - mails.different} sent "
+        "again)"), f"{sent:,} jobs sent",
             mails.different == sent),
     ]  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""The shop: posts its callbacks over HTTP, signed, in the vendor's shape; some twice at the same instant."""
+"""The shop: posts its callbacks over HTTP, signed, in the vendor's shape; some twice at the same
+instant.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TRIES = 40  # this shop asks again after a 503, so that the demonstration can ki
 
 @dataclass
 class Storefront:
-    """`answers` counts status codes; `completed_at` is when an order's first completing callback was posted."""
+    """`answers` counts status codes; `completed_at` is when an order's first completing callback
+    was posted.
+    """
 
     url: str
     secret: str

@@ -1,7 +1,9 @@
-"""What a WooCommerce shop posts, in the vendor's exact shape: REST v3 order bodies, its headers, its signature.
+"""What a WooCommerce shop posts, in the vendor's exact shape: REST v3 order bodies, its headers,
+its signature.
 
-For the demonstration and for tests. Shape and traps are those of WooCommerce 11.2: money as text but `price` as a number,
-local dates without an offset beside `*_gmt`, `date_paid` that stays on cancelled orders, a delivery id that is not unique.
+For the demonstration and for tests. Shape and traps are those of WooCommerce 11.2: money as text
+but `price` as a number, local dates without an offset beside `*_gmt`, `date_paid` that stays on
+cancelled orders, a delivery id that is not unique.
 """
 
 from __future__ import annotations
@@ -91,7 +93,8 @@ def headers(secret: str, topic: str, body: bytes, *, second: int = 0) -> dict[st
         "X-WC-Webhook-Event": event,
         "X-WC-Webhook-Signature": base64.b64encode(digest).decode(),
         "X-WC-Webhook-ID": "12",
-        # A hash of the webhook and the second: two orders share it, and two deliveries of one order do not.
+        # A hash of the webhook and the second: two orders share it, and two deliveries of one order
+        # do not.
         "X-WC-Webhook-Delivery-ID": hashlib.sha256(f"12{second}".encode()).hexdigest()[:32],
     }
 

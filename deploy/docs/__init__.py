@@ -1,1 +1,3 @@
-"""Reference pages that are made from the code, so that they cannot say otherwise: `python -m deploy.docs`."""
+"""Reference pages that are made from the code, so that they cannot say otherwise:
+`python -m deploy.docs`.
+"""

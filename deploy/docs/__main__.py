@@ -1,4 +1,6 @@
-"""`python -m deploy.docs`: writes docs/reference anew, and says what changed. `--check` writes nothing, and fails if it would."""
+"""`python -m deploy.docs`: writes docs/reference anew, and says what changed. `--check` writes
+nothing, and fails if it would.
+"""
 
 import sys
 from pathlib import Path

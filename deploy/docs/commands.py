@@ -15,7 +15,9 @@ from services.runtime.admin.cli_support import ExitCode
 EVERYWHERE = frozenset({"--json", "--help", "--actor", "--command-id"})
 CODES = {
     ExitCode.OK: "done",
-    ExitCode.REFUSED: "refused or failed; for `status` and `topics check`: something needs a person",
+    ExitCode.REFUSED: (
+        "refused or failed; for `status` and `topics check`: something needs a person"
+    ),
     ExitCode.USAGE: "wrong usage",
     ExitCode.UNKNOWN: "what was named does not exist",
     ExitCode.AWAY: "the database or the broker does not answer; send the same command again",
@@ -25,9 +27,12 @@ CODES = {
 
 def commands_page() -> str:
     text = (
-        "# The command `stubline`\n\nTables for people, `--json` for programs, and exit codes that never change. What changes "
-        "something takes `--actor` (default: STUBLINE_ACTOR, or who is logged in) and `--command-id` (default: a new one): the "
-        "same id sent again answers that it was done, and changes nothing. `stubline audit` shows who did what.\n\n"
+        "# The command `stubline`\n\nTables for people, `--json` for programs, and exit codes "
+        "that never change. What changes "
+        "something takes `--actor` (default: STUBLINE_ACTOR, or who is logged in) and "
+        "`--command-id` (default: a new one): the "
+        "same id sent again answers that it was done, and changes nothing. `stubline audit` shows "
+        "who did what.\n\n"
         "| exit code | means |\n| --- | --- |\n"
     )
     text += "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in CODES.items())

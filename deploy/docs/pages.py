@@ -18,7 +18,10 @@ from services.runtime import errors, settings
 from services.runtime.observability import metrics
 from services.runtime.settings import LaneSettings, Servers
 
-HEAD = "<!-- Made by `python -m deploy.docs` from the code. Change the code, then run it again. -->\n\n"
+HEAD = (
+    "<!-- Made by `python -m deploy.docs` from the code. Change the code, then run it again. "
+    "-->\n\n"
+)
 BRANCHES = {
     "Poison": "the record becomes a dead letter",
     "Transient": "the service waits and tries again",
@@ -65,13 +68,16 @@ def settings_page() -> str:
         if not issubclass(kind, LaneSettings) and kind is not Servers
     ]
     text = (
-        "# Settings\n\nAll settings come from the environment. A service refuses to start (exit code 78, one line) when a "
-        "name under its prefix is unknown, and offers the nearest.\n\n## Servers\n\nEverything needs these two; `make` sets "
+        "# Settings\n\nAll settings come from the environment. A service refuses to start (exit "
+        "code 78, one line) when a "
+        "name under its prefix is unknown, and offers the nearest.\n\n## Servers\n\nEverything "
+        "needs these two; `make` sets "
         "them when it starts the local stack.\n\n"
     )
     text += settings_table(Servers, Servers.model_fields)
     text += (
-        "\n## Every service\n\nUnder each service's prefix, for example `STUBLINE_INGEST_BATCH_RECORDS_MAX`. Figures are per "
+        "\n## Every service\n\nUnder each service's prefix, for example "
+        "`STUBLINE_INGEST_BATCH_RECORDS_MAX`. Figures are per "
         "process, the unit is the last part of the name.\n\n"
     )
     text += settings_table(LaneSettings, LaneSettings.model_fields)
@@ -142,9 +148,10 @@ def metrics_page() -> str:
         for it in metrics.declared()
     ]
     return (
-        "# Metrics\n\nEach process serves them at `/metrics` of its health door, for Prometheus. Sums are raised once a batch, "
-        "after its commit; gauges about once a second. Only lanes that the process holds have series there.\n\n"
-        + table(("name", "kind", "labels", "says"), rows)
+        "# Metrics\n\nEach process serves them at `/metrics` of its health door, for Prometheus. "
+        "Sums are raised once a batch, "
+        "after its commit; gauges about once a second. Only lanes that the process holds have "
+        "series there.\n\n" + table(("name", "kind", "labels", "says"), rows)
     )
 
 
@@ -165,11 +172,16 @@ def topics_page() -> str:
         for it in all_topics()
     ]
     return (
-        "# Topics\n\n`stubline migrate` makes them and mends what differs, `stubline topics check` only compares. More "
-        "partitions, larger records and more replicas than these are an installation's right; a record of more than 8,257,536 "
-        "bytes of key, value and headers, unpacked, is a dead letter all the same (`record-too-large`), for its copy and its "
-        "replay must fit into a topic. The client unpacks a fetched batch whole, and bounds that for zstd alone (100 MB): whoever may "
-        "write compressed batches can make a worker need their unpacked size in memory. Replicas: three, or as many as "
+        "# Topics\n\n`stubline migrate` makes them and mends what differs, `stubline topics "
+        "check` only compares. More "
+        "partitions, larger records and more replicas than these are an installation's right; a "
+        "record of more than 8,257,536 "
+        "bytes of key, value and headers, unpacked, is a dead letter all the same "
+        "(`record-too-large`), for its copy and its "
+        "replay must fit into a topic. The client unpacks a fetched batch whole, and bounds that "
+        "for zstd alone (100 MB): whoever may "
+        "write compressed batches can make a worker need their unpacked size in memory. Replicas: "
+        "three, or as many as "
         "there are brokers; with three, `min.insync.replicas` is 2.\n\n"
         + table(
             (
@@ -208,7 +220,8 @@ def errors_page() -> str:
         if kind.__module__.startswith("services.")
     ]
     return (
-        "# Errors\n\nA code is permanent: dead letters, logs and dashboards go by it. Each has a section in the runbook with "
+        "# Errors\n\nA code is permanent: dead letters, logs and dashboards go by it. Each has a "
+        "section in the runbook with "
         "commands ready to paste.\n\n" + table(("code", "so", "what it is", "next step"), rows)
     )
 

@@ -1,7 +1,8 @@
-"""The pictures of docs/how-to/make-a-design.md, drawn by the same tools: `python -m deploy.docs.pictures`.
+"""The pictures of docs/how-to/make-a-design.md, drawn by the same tools:
+`python -m deploy.docs.pictures`.
 
-Their bytes depend on the machine's libraries, so a test does not compare them. It compares what they were made from:
-docs/pictures/made-from.txt has the hash of each design.
+Their bytes depend on the machine's libraries, so a test does not compare them. It compares what
+they were made from: docs/pictures/made-from.txt has the hash of each design.
 """
 
 from __future__ import annotations

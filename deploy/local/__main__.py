@@ -70,7 +70,9 @@ def env(state: State = STATE) -> None:
 
 @app.command(context_settings=ANY)
 def run(context: typer.Context, state: State = STATE) -> None:
-    """Becomes the command given, with the servers in its environment; `stubline` under the role of operators."""
+    """Becomes the command given, with the servers in its environment; `stubline` under the role of
+    operators.
+    """
     program_name, *words = context.args
     environment = servers.environment(state)
     if Path(program_name).name == "stubline":
@@ -112,7 +114,8 @@ def tell(stack: Stack) -> None:
     for server in stack.servers:
         identity = server.identity
         print(
-            f"{server.name:10} {'does not run' if identity is None else f'pid {identity.pid:<7}'} {addresses[server.name]}"
+            f"{server.name:10} {'does not run' if identity is None else f'pid {identity.pid:<7}'} "
+            f"{addresses[server.name]}"
         )
 
 

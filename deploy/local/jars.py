@@ -1,4 +1,6 @@
-"""Apache Kafka and veraPDF, by coordinates and SHA-256: fetched once, from wherever this machine gets its Maven artifacts."""
+"""Apache Kafka and veraPDF, by coordinates and SHA-256: fetched once, from wherever this machine
+gets its Maven artifacts.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def locked(lock: Path = LOCK) -> list[Jar]:
 
 
 def fetched(cache: Path, lock: Path = LOCK) -> Path:
-    """The folder with all jars of the lock file. The mark is set when each was compared, so it is done once."""
+    """The folder with all jars of the lock file. The mark is set when each was compared, so it is
+    done once.
+    """
     folder = cache / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     mark = folder / "complete"
     if mark.exists():
@@ -69,7 +73,8 @@ def keep(folder: Path, jar: Jar, content: bytes) -> None:
     """Under its name only when it is what the lock file says, and whole."""
     if (found := hashlib.sha256(content).hexdigest()) != jar.sha256:
         raise StackError(
-            f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {found}, the lock file says {jar.sha256}"
+            f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {found}, the lock file says "
+            f"{jar.sha256}"
         )
     new = folder / f".{jar.name}.{os.getpid()}"
     new.write_bytes(content)
@@ -86,7 +91,9 @@ def download(jar: Jar) -> bytes:
 
 
 def fetch_by_maven(folder: Path, jars: list[Jar]) -> None:
-    """Maven knows the mirrors and proxies of its own settings, which the quick way does not read."""
+    """Maven knows the mirrors and proxies of its own settings, which the quick way does not
+    read.
+    """
     with tempfile.TemporaryDirectory() as place:
         write_pom(Path(place), [(jar.group, jar.artifact, jar.version) for jar in jars])
         run_maven(

@@ -24,12 +24,13 @@ from deploy.local.process import (
 )
 
 HEAP = "-Xmx512m"
-# A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it more than they
-# save: 95 us of CPU an order of Bench B against 48, over 100,000 orders.
+# A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it
+# more than they save: 95 us of CPU an order of Bench B against 48, over 100,000 orders.
 QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 JAVA_MINIMUM = 17
 LOGGING = Path(__file__).with_name("log4j2.yaml")
-CLUSTER_ID = "c3R1YmxpbmUtbG9jYWwtMQ"  # 22 characters: 16 bytes in base64; each state folder has a cluster of its own
+# 22 characters: 16 bytes in base64; each state folder has a cluster of its own
+CLUSTER_ID = "c3R1YmxpbmUtbG9jYWwtMQ"
 SETTINGS = {
     "process.roles": "broker,controller",
     "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
@@ -48,7 +49,8 @@ SETTINGS = {
     "offsets.topic.num.partitions": "8",
     "share.coordinator.state.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
-    # A broker that comes back after a kill is let in again when the session of its former life has ended.
+    # A broker that comes back after a kill is let in again when the session of its former life has
+    # ended.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     # Tests of retention, compaction and deleted topics do not wait for minutes.
@@ -58,8 +60,9 @@ SETTINGS = {
     "log.cleaner.backoff.ms": "1000",
 }
 
-# Everybody may do everything, until somebody is given a right: then only they have it. So a test can take one away. A broker
-# among others would ask whether they may talk to it before it could know.
+# Everybody may do everything, until somebody is given a right: then only they have it. So a test
+# can take one away. A broker among others would ask whether they may talk to it before it could
+# know.
 RIGHTS_OF_ONE = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "true",

@@ -1,7 +1,9 @@
-"""Becomes another program: without root's rights if asked, and unable to outlive the process that asked. Run with -I -S.
+"""Becomes another program: without root's rights if asked, and unable to outlive the process that
+asked. Run with -I -S.
 
-A death signal ends with the thread that forked and is cleared when rights are dropped, hence this step between fork and
-exec rather than a `preexec_fn`, which may deadlock in a process that has threads.
+A death signal ends with the thread that forked and is cleared when rights are dropped, hence this
+step between fork and exec rather than a `preexec_fn`, which may deadlock in a process that has
+threads.
 """
 
 import argparse

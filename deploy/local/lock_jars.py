@@ -1,4 +1,6 @@
-"""Writes kafka.lock and verapdf.lock anew: `make lock` after a change of versions. Needs Maven, which resolves what Kafka needs."""
+"""Writes kafka.lock and verapdf.lock anew: `make lock` after a change of versions. Needs Maven,
+which resolves what Kafka needs.
+"""
 
 from __future__ import annotations
 

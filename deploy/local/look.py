@@ -1,4 +1,6 @@
-"""What a person wants to see of the servers: records as they come, and how far each lane is behind."""
+"""What a person wants to see of the servers: records as they come, and how far each lane is
+behind.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Lane:
 
 
 def tail(bootstrap_servers: str, topic: str, *, last: int) -> None:
-    """Prints the last records of each partition, then new ones until Ctrl-C. Joins no group and commits nothing."""
+    """Prints the last records of each partition, then new ones until Ctrl-C. Joins no group and
+    commits nothing.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
@@ -85,7 +89,9 @@ def text(value: str | bytes | None) -> str:
 
 
 def lag(bootstrap_servers: str, database_url: str) -> None:
-    """Lag by the rows of `runtime.lanes`, which decide, not by the offsets in Kafka, which are a hint."""
+    """Lag by the rows of `runtime.lanes`, which decide, not by the offsets in Kafka, which are a
+    hint.
+    """
     with psycopg.connect(database_url, connect_timeout=5) as connection:
         try:
             lanes = connection.cursor(row_factory=class_row(Lane)).execute(LANES).fetchall()

@@ -1,4 +1,6 @@
-"""Loopback ports, chosen once for a state folder and kept, so that a server comes back where its clients look for it."""
+"""Loopback ports, chosen once for a state folder and kept, so that a server comes back where its
+clients look for it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def kept_ports(state: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_ports(count: int, *, avoid: set[int]) -> list[int]:
-    """From below the range of outgoing connections: there a client that calls a stopped server may get its own port."""
+    """From below the range of outgoing connections: there a client that calls a stopped server may
+    get its own port.
+    """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("utf-8").split()[0])
     candidates = random.sample(range(10_000, max(low, 20_000)), 500)
     found: list[int] = []

@@ -1,4 +1,6 @@
-"""PostgreSQL 18 out of a wheel, run by its own `initdb` and `postgres`; as root, under a user without rights."""
+"""PostgreSQL 18 out of a wheel, run by its own `initdb` and `postgres`; as root, under a user
+without rights.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ log_min_duration_statement = 1s
 
 
 class Postgres(Server):
-    """State that matters (data, and as root a copy of the programs) lies in `home`, which the server's user owns."""
+    """State that matters (data, and as root a copy of the programs) lies in `home`, which the
+    server's user owns.
+    """
 
     def __init__(self, state: Path, port: int, *, detached: bool) -> None:
         super().__init__("postgres", state, port, detached=detached)
@@ -70,12 +74,16 @@ class Postgres(Server):
         self._create_database()
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Fast: what runs is rolled back. Immediate: as if the machine lost its power; the next start recovers."""
+        """Fast: what runs is rolled back. Immediate: as if the machine lost its power; the next
+        start recovers.
+        """
         self.resume()
         self.end(signal.SIGQUIT if immediate else signal.SIGINT, seconds=20, then=signal.SIGQUIT)
 
     def pause(self) -> None:
-        """The whole server stands still, connections too: the postmaster first, so that it forks no more."""
+        """The whole server stands still, connections too: the postmaster first, so that it forks no
+        more.
+        """
         freeze(self.pid)
         for process in self._family():
             freeze(process.pid)
@@ -196,7 +204,9 @@ def program(name: str) -> Path:
 
 
 def sweep() -> None:
-    """Removes data whose state folder somebody deleted by hand, unless a server still runs on it."""
+    """Removes data whose state folder somebody deleted by hand, unless a server still runs on
+    it.
+    """
     if (user := unprivileged_user()) is None:
         return
     for note in Path(OUTSIDE).glob(f"stubline-*/{HOME_OF}"):
@@ -230,5 +240,6 @@ def unprivileged_user() -> tuple[int, int] | None:
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
     raise StackError(
-        "PostgreSQL does not run as root, and this machine has neither `nobody` nor `daemon`; use another user"
+        "PostgreSQL does not run as root, and this machine has neither `nobody` nor `daemon`; use "
+        "another user"
     )

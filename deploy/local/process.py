@@ -1,4 +1,6 @@
-"""Server processes: started, found again by a later command, and stopped by their own id and never by a name."""
+"""Server processes: started, found again by a later command, and stopped by their own id and never
+by a name.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ class Identity:
         return Identity.of(self.pid) == self
 
     def send(self, number: int) -> None:
-        """Through a pidfd: between the look and the signal the id cannot pass to another process."""
+        """Through a pidfd: between the look and the signal the id cannot pass to another
+        process.
+        """
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -105,7 +109,9 @@ def replace_text(file: Path, text: str, mode: int = CLOSED_FILE) -> None:
 
 
 def closed_folder(folder: Path) -> Path:
-    """The folder, made with its missing parents, for its owner alone: it holds mails, records and passwords."""
+    """The folder, made with its missing parents, for its owner alone: it holds mails, records and
+    passwords.
+    """
     if not folder.exists():
         closed_folder(folder.parent)
         folder.mkdir(mode=CLOSED_FOLDER, exist_ok=True)
@@ -124,7 +130,9 @@ def wait_until(
 
 @cache
 def spawner() -> ThreadPoolExecutor:
-    """One thread forks all servers: the kernel sends the death signal when the forking thread ends, not the process."""
+    """One thread forks all servers: the kernel sends the death signal when the forking thread ends,
+    not the process.
+    """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack-spawner")
 
 
@@ -209,7 +217,8 @@ class Server(ABC):
                 env=dict(plan.environment),
                 cwd=plan.folder,
                 umask=UMASK,
-                start_new_session=True,  # Ctrl-C is for whoever owns the stack, and then it stops us in order
+                # Ctrl-C is for whoever owns the stack, and then it stops us in order
+                start_new_session=True,
             )
 
     def wait_ready(self, ready: Callable[[], bool], *, seconds: float = 60) -> None:

@@ -1,4 +1,6 @@
-"""The services as processes of their own: started, killed, started again, stopped by their own ids, and gone with us."""
+"""The services as processes of their own: started, killed, started again, stopped by their own ids,
+and gone with us.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ STOP_WITHIN_S = 15.0
 
 
 class Program(Server):
-    """A service: `port` is where it says whether it is ready. `public_port`: where callers reach it, if there are any."""
+    """A service: `port` is where it says whether it is ready. `public_port`: where callers reach
+    it, if there are any.
+    """
 
     public_port = 0
 
@@ -149,7 +153,9 @@ def services(
 
 
 def main() -> int:
-    """`make run`: all services in the foreground, on the servers that the environment names, until Ctrl-C."""
+    """`make run`: all services in the foreground, on the servers that the environment names, until
+    Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="make run")
     parser.add_argument(
         "--sources",
@@ -167,7 +173,10 @@ def main() -> int:
     environment |= {name: os.environ.get(name) or place for name, place in kept.items()}
     with services(ROOT / ".local", environment, given.sources.resolve()) as running:
         print(
-            f"the door: {running.door}/hooks/SOURCE; metrics: {running.health}; logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",
+            (
+                f"the door: {running.door}/hooks/SOURCE; metrics: {running.health}; logs: "
+                f"{ROOT / '.local' / 'logs'}; Ctrl-C ends all of it"
+            ),
             flush=True,
         )
         while not ended.wait(1.0):

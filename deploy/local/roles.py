@@ -1,4 +1,5 @@
-"""The database's roles in the local stack, the tests and the demonstration: each process runs under its own.
+"""The database's roles in the local stack, the tests and the demonstration: each process runs under
+its own.
 
 A right that is missing is then found here and not in an installation.
 """
@@ -16,7 +17,10 @@ from deploy.local.servers import DATABASE
 
 OPERATOR = "operator"
 OWNERS_COMMAND = "migrate"
-MAY_SET = b"select coalesce(bool_or(pg_has_role(current_user, oid, 'set')), false) from pg_roles where rolname = %s"
+MAY_SET = (
+    b"select coalesce(bool_or(pg_has_role(current_user, oid, 'set')), false) from pg_roles "
+    b"where rolname = %s"
+)
 
 
 def as_role(url: str, role: str) -> str:
@@ -28,7 +32,8 @@ def as_role(url: str, role: str) -> str:
 def environment_of(environment: Mapping[str, str], role: str | None) -> dict[str, str]:
     """The environment of a process with that role; None: a process that needs no database.
 
-    A login of your own that may not take the role is used as it is: it is expected to have its rights itself.
+    A login of your own that may not take the role is used as it is: it is expected to have its
+    rights itself.
     """
     others = {name: value for name, value in environment.items() if name != DATABASE}
     if role is None or DATABASE not in environment:
@@ -38,7 +43,9 @@ def environment_of(environment: Mapping[str, str], role: str | None) -> dict[str
 
 
 def environment_of_command(environment: Mapping[str, str], command: str) -> dict[str, str]:
-    """The environment of `stubline COMMAND`: the owner migrates, and operators do everything else."""
+    """The environment of `stubline COMMAND`: the owner migrates, and operators do everything
+    else.
+    """
     return dict(environment) if command == OWNERS_COMMAND else environment_of(environment, OPERATOR)
 
 

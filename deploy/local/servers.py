@@ -1,4 +1,6 @@
-"""Which servers to use: those the environment names, or else the local stack that `make up` started."""
+"""Which servers to use: those the environment names, or else the local stack that `make up`
+started.
+"""
 
 from __future__ import annotations
 

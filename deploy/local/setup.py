@@ -1,8 +1,10 @@
-"""Makes .venv from the locked requirements, on a machine that has Python and nothing else. Standard library only.
+"""Makes .venv from the locked requirements, on a machine that has Python and nothing else. Standard
+library only.
 
-uv, itself pinned by hash, installs the rest in a second or two; it is told what pip's own configuration says. Where uv
-cannot work, pip does the same more slowly. What Debian or Ubuntu must add (venv, Pango, a font) is installed when root
-or a sudo without password allows it, and else named in one line with the command.
+uv, itself pinned by hash, installs the rest in a second or two; it is told what pip's own
+configuration says. Where uv cannot work, pip does the same more slowly. What Debian or Ubuntu must
+add (venv, Pango, a font) is installed when root or a sudo without password allows it, and else
+named in one line with the command.
 """
 
 from __future__ import annotations
@@ -80,9 +82,11 @@ def make_venv() -> None:
 
 
 def uv_environment(pip_config: str) -> dict[str, str]:
-    """What uv would not read by itself: pip's configuration files and PIP_* variables, as `pip config list` tells them.
+    """What uv would not read by itself: pip's configuration files and PIP_* variables, as
+    `pip config list` tells them.
 
-    A later line of that list wins in pip too (files, then environment), and a variable of uv's own that is set stays.
+    A later line of that list wins in pip too (files, then environment), and a variable of uv's own
+    that is set stays.
     """
     told: dict[str, str] = {}
     for line in pip_config.splitlines():
@@ -103,7 +107,9 @@ def uv_environment(pip_config: str) -> dict[str, str]:
 
 
 def install() -> None:
-    """The locked packages, then the project itself as an editable install; that one asks no index for anything."""
+    """The locked packages, then the project itself as an editable install; that one asks no index
+    for anything.
+    """
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
     lock, project = (
         ["--require-hashes", "-r", "requirements/dev.txt"],
@@ -160,7 +166,8 @@ def has_font(folder: Path) -> bool:
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is read by whatever Python the machine has
         stop(
-            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another: make PYTHON=python3.12 setup"
+            f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; name another: "
+            "make PYTHON=python3.12 setup"
         )
     if not os.access(Path("~").expanduser(), os.W_OK):  # no home to keep a cache in
         os.environ.update(UV_NO_CACHE="1", PIP_NO_CACHE_DIR="1")

@@ -1,7 +1,9 @@
-"""A mail server for one machine: each mail it accepts is a file in a Maildir, safe on disk before the answer leaves.
+"""A mail server for one machine: each mail it accepts is a file in a Maildir, safe on disk before
+the answer leaves.
 
-Its control file says, from one mail to the next, how it behaves: `accept`; `tempfail` (451) and `permfail` (550); `hang`
-(no answer while it says so); `swallow` (keeps the mail, then hangs up without an answer); `slow MILLISECONDS`.
+Its control file says, from one mail to the next, how it behaves: `accept`; `tempfail` (451) and
+`permfail` (550); `hang` (no answer while it says so); `swallow` (keeps the mail, then hangs up
+without an answer); `slow MILLISECONDS`.
 """
 
 from __future__ import annotations

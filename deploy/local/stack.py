@@ -1,6 +1,8 @@
-"""One Kafka, one PostgreSQL, one mail server: real ones, in a folder of their own, gone when their owner is.
+"""One Kafka, one PostgreSQL, one mail server: real ones, in a folder of their own, gone when their
+owner is.
 
-A stack ends with the process that started it, by whatever death; only a detached one (`make up`) stays until `down`.
+A stack ends with the process that started it, by whatever death; only a detached one (`make up`)
+stays until `down`.
 """
 
 from __future__ import annotations
@@ -115,7 +117,9 @@ class Stack:
             stop.result()
 
     def forget(self) -> None:
-        """Removes all data; the stack must be stopped. What others keep in the same folder stays."""
+        """Removes all data; the stack must be stopped. What others keep in the same folder
+        stays.
+        """
         self.postgres.remove()
         for name in (
             *(server.name for server in self.servers),

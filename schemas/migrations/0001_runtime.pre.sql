@@ -5,10 +5,12 @@ create table runtime.lanes (
     consumer_group text not null,
     topic          text not null,
     partition      int not null check (partition >= 0),
-    topic_id       text not null,  -- compared at every batch, not part of the key: a re-created topic must be noticed
+    -- compared at every batch, not part of the key: a re-created topic must be noticed
+    topic_id       text not null,
     epoch          bigint not null default 0 check (epoch >= 0),
     next_offset    bigint not null check (next_offset >= 0),
-    unpublished    bytea,  -- outputs committed with next_offset, perhaps not yet in Kafka: services/runtime/loop/outbox.py
+    -- outputs committed with next_offset, perhaps not yet in Kafka: services/runtime/loop/outbox.py
+    unpublished    bytea,
     first_offset   bigint not null,
     gaps           bigint not null default 0 check (gaps >= 0),
     rewound        bigint not null default 0 check (rewound >= 0),
@@ -21,13 +23,16 @@ create table runtime.lanes (
     stopped_text   text,
     stopped_at     timestamptz,
     updated_at     timestamptz not null default now(),
-    -- Conservation: each record between first_offset and next_offset ended in exactly one outcome. Reads zero, always.
+    -- Conservation: each record between first_offset and next_offset ended in exactly one outcome.
+    -- Reads zero, always.
     conservation_gap bigint generated always as
         (next_offset - first_offset - gaps + rewound - (effects + duplicates + superseded + dead)) stored,
     primary key (consumer_group, topic, partition),
     check ((stopped_code is null) = (stopped_at is null))
-) with (fillfactor = 50);  -- every batch rewrites the row: room for it on the same page, so that no index is touched
-alter table runtime.lanes alter column unpublished set storage external;  -- zlib has been there already
+-- every batch rewrites the row: room for it on the same page, so that no index is touched
+) with (fillfactor = 50);
+-- zlib has been there already
+alter table runtime.lanes alter column unpublished set storage external;
 
 create table runtime.dead_letters (
     id             uuid primary key default uuidv7(),
@@ -40,7 +45,9 @@ create table runtime.dead_letters (
     key            bytea,
     value          bytea,
     value_sha256   bytea not null check (length(value_sha256) = 32),
-    headers        bytea not null,  -- as services/runtime/loop/dead_letters.py packs them: names and bytes, repeats and sequence kept
+    -- as services/runtime/loop/dead_letters.py packs them: names and bytes, repeats and sequence
+    -- kept
+    headers        bytea not null,
     stage          text not null check (stage in ('parse', 'handle', 'job')),
     code           text not null,
     text           text not null,
@@ -79,7 +86,8 @@ create table runtime.audit (
     at         timestamptz not null default now()
 );
 
--- Counts restores from a backup. It outranks every sequence, for a restored database repeats sequences already published.
+-- Counts restores from a backup. It outranks every sequence, for a restored database repeats
+-- sequences already published.
 create table runtime.generation (
     one        boolean primary key default true check (one),
     generation bigint not null default 1 check (generation >= 1)

@@ -1,10 +1,13 @@
 -- What sources have told: the inbox, and per order every fact that is known of it.
 create schema ingest;
 
--- A callback is judged against its order, not swallowed for having come before: this only tells what is a repeat.
+-- A callback is judged against its order, not swallowed for having come before: this only tells
+-- what is a repeat.
 create table ingest.callbacks (
-    key      text not null check (length(key) between 1 and 1000),  -- the same whenever its source sends it again
-    meaning  bytea not null check (length(meaning) = 32),  -- two meanings of one key: an incident of the order
+    -- the same whenever its source sends it again
+    key      text not null check (length(key) between 1 and 1000),
+    -- two meanings of one key: an incident of the order
+    meaning  bytea not null check (length(meaning) = 32),
     added_at timestamptz not null default now(),
     primary key (key, meaning)
 );

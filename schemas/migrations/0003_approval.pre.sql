@@ -9,7 +9,8 @@ create table approval.orders (
     state               text check (state in ('observed', 'gated', 'released', 'refused', 'cancelled')),
     observed_generation bigint not null default 0,  -- of the observation that was last decided
     observed_sequence   bigint not null default 0,
-    decision            json,  -- as it was said, without its place in history; read whole, and jsonb costs twice as much
+    -- as it was said, without its place in history; read whole, and jsonb costs twice as much
+    decision            json,
     decided_at          timestamptz,
     -- What it has decided, it has said.
     check ((sequence = 0) = (digest is null)),
@@ -19,7 +20,8 @@ create table approval.orders (
 ) with (fillfactor = 70);  -- a decision that changes rewrites the row: room for it on the same page
 create index orders_to_look_at on approval.orders (state, decided_at) where state in ('gated', 'refused');
 
--- One row a decision, kept for ever. It holds no person: what a decision goes by is statuses, times and quantities.
+-- One row a decision, kept for ever. It holds no person: what a decision goes by is statuses, times
+-- and quantities.
 create table approval.receipts (
     order_id            text not null,
     observed_generation bigint not null,

@@ -9,13 +9,17 @@ create table issuer.campaigns (
     mode        text not null check (mode in ('sequential', 'shuffled')),
     start       bigint not null check (start >= 0),
     capacity    bigint check (capacity between 1 and 1000000000),
-    key         bytea not null check (length(key) = 32),  -- of the permutation: whoever knows it knows all numbers
-    next_index  bigint not null default 0 check (next_index >= 0),  -- and so the count of numbers ever issued
+    -- of the permutation: whoever knows it knows all numbers
+    key         bytea not null check (length(key) = 32),
+    -- and so the count of numbers ever issued
+    next_index  bigint not null default 0 check (next_index >= 0),
     applied_at  timestamptz not null default now(),
-    -- No more numbers than there are. A shuffled campaign has an end, for its numbers are a permutation of a range.
+    -- No more numbers than there are. A shuffled campaign has an end, for its numbers are a
+    -- permutation of a range.
     check (next_index <= capacity),
     check (mode = 'sequential' or capacity is not null)
-) with (fillfactor = 50);  -- every batch with tickets rewrites the row: room for it on the same page
+-- every batch with tickets rewrites the row: room for it on the same page
+) with (fillfactor = 50);
 
 -- A product of a shop belongs to one campaign, or nobody could say which number a buyer gets.
 create table issuer.campaign_products (
@@ -42,8 +46,9 @@ create table issuer.orders (
 ) with (fillfactor = 70);
 create index orders_buyer on issuer.orders (lower(buyer_email)) where buyer_email <> '';
 
--- Every paid ordinal of a line that belongs to a campaign. With an index it is a ticket, without one a refund is due. No
--- foreign keys: a row is only added beside its order and under its campaign's lock, and they cost a fifth of the insert.
+-- Every paid ordinal of a line that belongs to a campaign. With an index it is a ticket, without
+-- one a refund is due. No foreign keys: a row is only added beside its order and under its
+-- campaign's lock, and they cost a fifth of the insert.
 create table issuer.tickets (
     ticket_id    uuid primary key,  -- uuid5 of order, line and ordinal
     order_id     text not null,
@@ -61,7 +66,8 @@ create table issuer.tickets (
     issued_at    timestamptz not null default now(),
     -- An ordinal is issued once, whatever happens to its order.
     unique (order_id, line_id, ordinal),
-    -- A place in a campaign is given once, and so is a number, also when the campaign's start or prefix was wrong for a while.
+    -- A place in a campaign is given once, and so is a number, also when the campaign's start or
+    -- prefix was wrong for a while.
     unique (campaign_id, "index"),
     unique (campaign_id, number),
     -- Whoever shows a code shows one ticket.
@@ -70,7 +76,8 @@ create table issuer.tickets (
     check (num_nulls("index", number, code, status) = case when reason is null then 0 else 4 end)
 ) with (fillfactor = 90);
 
--- Paid lines that no campaign takes yet, in the order in which they came: `since` decides who is served first.
+-- Paid lines that no campaign takes yet, in the order in which they came: `since` decides who is
+-- served first.
 create table issuer.waiting_lines (
     order_id   text not null references issuer.orders,
     line_id    text not null,

@@ -1,4 +1,5 @@
--- What is delivered: per order the last that its two writers said, and the jobs that follow from it.
+-- What is delivered: per order the last that its two writers said, and the jobs that follow from
+-- it.
 create schema delivery;
 
 create table delivery.orders (
@@ -22,23 +23,31 @@ create table delivery.orders (
 create index orders_dirty on delivery.orders (dirty_since) where dirty_since is not null;
 
 create table delivery.jobs (
-    job_id           uuid primary key,  -- made from the order and the tickets it was filed with: the same facts, the same job
+    -- made from the order and the tickets it was filed with: the same facts, the same job
+    job_id           uuid primary key,
     order_id         text not null references delivery.orders,
     kind             text not null check (kind in ('initial', 'resend')),
     state            text not null check (state in ('due', 'sent', 'cancelled', 'dead')),
-    is_held          boolean not null default false,  -- due, but the order is not released: looked at when that changes
+    -- due, but the order is not released: looked at when that changes
+    is_held          boolean not null default false,
     recipient        text not null default '',  -- of the last attempt
     -- When a sender may take it. While one has it: when its lease ends.
     next_attempt_at  timestamptz not null default now(),
     lease_owner      text,
-    attempts         int not null default 0 check (attempts >= 0),  -- counted before the attempt; names the lease
-    unknown_attempts int not null default 0,  -- of these: nobody knows whether the mail was accepted
-    failures         int not null default 0,  -- of these: failed for a reason of this mail. What the ceiling counts
-    mails            int not null default 0 check (mails >= 0),  -- accepted; above one, the buyer got it twice
+    -- counted before the attempt; names the lease
+    attempts         int not null default 0 check (attempts >= 0),
+    -- of these: nobody knows whether the mail was accepted
+    unknown_attempts int not null default 0,
+    -- of these: failed for a reason of this mail. What the ceiling counts
+    failures         int not null default 0,
+    -- accepted; above one, the buyer got it twice
+    mails            int not null default 0 check (mails >= 0),
     answer           text,  -- the mail server's last word
-    document_sha256  bytea check (length(document_sha256) = 32),  -- of the PDF that was last handed over
+    -- of the PDF that was last handed over
+    document_sha256  bytea check (length(document_sha256) = 32),
     filed_at         timestamptz not null default now(),
-    retry_since      timestamptz not null default now(),  -- filed, or brought back by an operator: what the ceiling of age counts from
+    -- filed, or brought back by an operator: what the ceiling of age counts from
+    retry_since      timestamptz not null default now(),
     sent_at          timestamptz,
     deaths           int not null default 0,
     letter_id        uuid references runtime.dead_letters,
@@ -61,5 +70,6 @@ create table delivery.job_tickets (
     primary key (job_id, ticket_id),
     foreign key (job_id, kind) references delivery.jobs (job_id, kind)
 );
--- The law: a ticket is in one initial job at most. A deliberate second sending is another kind of job.
+-- The law: a ticket is in one initial job at most. A deliberate second sending is another kind of
+-- job.
 create unique index job_tickets_initial on delivery.job_tickets (ticket_id) where kind = 'initial';

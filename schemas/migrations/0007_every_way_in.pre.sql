@@ -5,12 +5,15 @@ create table ingest.payments (
     payment text primary key check (length(payment) between 3 and 300),  -- shop/reference
     orders  json not null check (json_typeof(orders) = 'array'),
     facts   json not null check (json_typeof(facts) = 'object')
-) with (fillfactor = 60);  -- a payment is told several times: room for its next row on the same page
+-- a payment is told several times: room for its next row on the same page
+) with (fillfactor = 60);
 
--- Orders that a source without proof spoke of: to be read from the source itself before anything acts on them.
+-- Orders that a source without proof spoke of: to be read from the source itself before anything
+-- acts on them.
 create table ingest.reads (
     order_id text primary key check (length(order_id) between 3 and 512),
-    asked    bigint not null default 1 check (asked >= 1),  -- how often; the reading that follows answers all before it
+    -- how often; the reading that follows answers all before it
+    asked    bigint not null default 1 check (asked >= 1),
     done     bigint not null default 0 check (done between 0 and asked),
     failures int not null default 0 check (failures >= 0),
     asked_at timestamptz not null default now(),
@@ -18,8 +21,8 @@ create table ingest.reads (
 );
 create index reads_due on ingest.reads (next_at) where asked > done;
 
--- Words of a source that this release does not know, counted. One row for each connection that meets one, so that a flood of
--- them makes no lane wait for another; whoever reads adds them up.
+-- Words of a source that this release does not know, counted. One row for each connection that
+-- meets one, so that a flood of them makes no lane wait for another; whoever reads adds them up.
 create table ingest.notices (
     source      text not null check (length(source) between 1 and 32),
     kind        text not null check (length(kind) between 1 and 64),
@@ -34,7 +37,8 @@ create table ingest.notices (
     primary key (source, kind, what, slot)
 );
 
--- Callbacks that are acknowledged and not acted on, whole, with their records: a later release may be given them.
+-- Callbacks that are acknowledged and not acted on, whole, with their records: a later release may
+-- be given them.
 create table ingest.kept (
     key          text primary key check (length(key) between 1 and 1000),
     source       text not null,

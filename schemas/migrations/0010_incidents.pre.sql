@@ -1,7 +1,9 @@
--- What many dead letters have in common, so that ten thousand of one cause are one thing to a person.
+-- What many dead letters have in common, so that ten thousand of one cause are one thing to a
+-- person.
 
--- A cause without what varies: a number is #, each of its parts stands once, and in one order, so that an error at the third
--- line, or at every line, is the same error. services/ingest/rules/incidents.py says the same of notices.
+-- A cause without what varies: a number is #, each of its parts stands once, and in one order, so
+-- that an error at the third line, or at every line, is the same error.
+-- services/ingest/rules/incidents.py says the same of notices.
 create function runtime.cause_of(text text) returns text language sql immutable strict parallel safe as $$
     select coalesce(left(string_agg(part, '; ' order by part), 300), '')
     from (
@@ -10,8 +12,9 @@ create function runtime.cause_of(text text) returns text language sql immutable 
     ) as parts
 $$;
 
--- Who a record says it is from: its header ce_source, else what stands before the first colon of its key. Only to group by:
--- nobody has checked it. `headers` as services/runtime/loop/dead_letters.py packs them: the name, and right behind it the value.
+-- Who a record says it is from: its header ce_source, else what stands before the first colon of
+-- its key. Only to group by: nobody has checked it. `headers` as
+-- services/runtime/loop/dead_letters.py packs them: the name, and right behind it the value.
 create function runtime.source_of(headers bytea, key bytea) returns text language sql immutable parallel safe as $$
     select coalesce(
         substring(

@@ -1,2 +1,3 @@
--- Of a gift: its recipient's address, empty where only a name is known. None: the ticket is no gift.
+-- Of a gift: its recipient's address, empty where only a name is known. None: the ticket is no
+-- gift.
 alter table issuer.tickets add column recipient_email text;

@@ -1,11 +1,14 @@
--- Runs at the end of every migration: one role per service, one that reads (console) and one for the operators' command line.
--- Nobody logs in as these roles. An installation grants them to its own logins: grant stubline_issuer to my_login.
--- Their rights on these schemas are exactly what this file grants: it revokes all others first, in the same transaction.
+-- Runs at the end of every migration: one role per service, one that reads (console) and one for
+-- the operators' command line. Nobody logs in as these roles. An installation grants them to its
+-- own logins: grant stubline_issuer to my_login. Their rights on these schemas are exactly what
+-- this file grants: it revokes all others first, in the same transaction.
 --
--- The tables of `runtime` that have a consumer group show a service only the rows of its own group. Each policy is made for one
--- role and compares with a constant, so the planner adds one comparison and calls no function. The tables' owner and
--- superusers see all rows: migrations run as the owner. A login that may see no row of its group is refused when the service
--- starts (services/runtime/postgres/session.py), because PostgreSQL itself would only show it empty tables.
+-- The tables of `runtime` that have a consumer group show a service only the rows of its own group.
+-- Each policy is made for one role and compares with a constant, so the planner adds one comparison
+-- and calls no function. The tables' owner and superusers see all rows: migrations run as the
+-- owner. A login that may see no row of its group is refused when the service starts
+-- (services/runtime/postgres/session.py), because PostgreSQL itself would only show it empty
+-- tables.
 --
 -- Roles belong to the cluster, so two databases may be creating them at the same instant.
 do $roles$
@@ -42,7 +45,8 @@ begin
         end if;
     end loop;
 
-    -- Both read everything. The console changes nothing: what it wants changed, it publishes as commands.
+    -- Both read everything. The console changes nothing: what it wants changed, it publishes as
+    -- commands.
     foreach role_name in array readers loop
         execute format('grant select on all tables in schema runtime to %I', role_name);
         foreach service in array services loop
@@ -54,7 +58,8 @@ begin
         end loop;
     end loop;
 
-    -- What the commands of `stubline` change, and nothing else. `for update` needs the right to update.
+    -- What the commands of `stubline` change, and nothing else. `for update` needs the right to
+    -- update.
     grant update on runtime.lanes, runtime.generation to stubline_operator;
     grant insert, update on runtime.dead_letters, runtime.controls to stubline_operator;
     grant insert on runtime.audit to stubline_operator;

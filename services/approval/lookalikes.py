@@ -1,4 +1,6 @@
-"""Which orders look alike? Pure. Suspected duplicates are told to people; no decision goes by them."""
+"""Which orders look alike? Pure. Suspected duplicates are told to people; no decision goes by
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +14,23 @@ from schemas.orders import OrderObserved
 
 
 class OrderLook(NamedTuple):
-    """What an order looks like, and when it was placed. Two with one fingerprint in one window look alike."""
+    """What an order looks like, and when it was placed. Two with one fingerprint in one window look
+    alike.
+    """
 
     fingerprint: bytes
     placed_at: datetime
 
 
 def look(observed: OrderObserved) -> OrderLook | None:
-    """A function of the facts alone, so it is the same in whatever order they came. None: of an order of nobody, of nothing,
-    or of which no time is known, no other can be a second one.
+    """A function of the facts alone, so it is the same in whatever order they came. None: of an
+    order of nobody, of nothing, or of which no time is known, no other can be a second one.
 
-    The times of statuses are those at which they were last told, so a shop that says when an order was placed is taken at its
-    word: its order does not move away by being saved once more.
+    The times of statuses are those at which they were last told, so a shop that says when an order
+    was placed is taken at its word: its order does not move away by being saved once more.
 
-    A buyer is an address in lower case, or a name where there is none. Nobody is read out of a fingerprint.
+    A buyer is an address in lower case, or a name where there is none. Nobody is read out of a
+    fingerprint.
     """
     front = observed.storefront
     if front is None:

@@ -1,10 +1,14 @@
-"""What shall be of an order? Pure: an observation and a policy in, a decision out; no memory, no clock, no chance, no I/O.
+"""What shall be of an order? Pure: an observation and a policy in, a decision out; no memory, no
+clock, no chance, no I/O.
 
-A decision goes by the set of facts that the observation holds, never by the order in which they came:
+A decision goes by the set of facts that the observation holds, never by the order in which they
+came:
 
 1. Deleted, or the current status cancels (cancelled, refunded, failed, trash): `cancelled`.
-2. The trigger holds: it is the current status, or it was reached later than the last status that cancels; for payment
-   complete: the order has been paid, or its marketplace, which tells no payment, has sold it (as for a status). Then `released`, or `gated` while a gate has a reason to keep it back.
+2. The trigger holds: it is the current status, or it was reached later than the last status that
+   cancels; for payment complete: the order has been paid, or its marketplace, which tells no
+   payment, has sold it (as for a status). Then `released`, or `gated` while a gate has a reason to
+   keep it back.
 3. Else `observed`.
 """
 
@@ -148,7 +152,9 @@ def by_status(
 
 
 def _latest(told: Mapping[str, datetime], names: frozenset[str]) -> tuple[datetime, str] | None:
-    """When one of these statuses was last told; of two at the same instant the greater name, so that the answer is one."""
+    """When one of these statuses was last told; of two at the same instant the greater name, so
+    that the answer is one.
+    """
     return max(
         ((at, name) for word, at in told.items() if (name := status_of(word)) in names),
         default=None,
@@ -160,7 +166,9 @@ def nothing(lines: Sequence[Line]) -> tuple[LineDecision, ...]:
 
 
 def shares(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], int]:
-    """Tickets up to the most that an order may have, in the order of the lines; the rest is refund due."""
+    """Tickets up to the most that an order may have, in the order of the lines; the rest is refund
+    due.
+    """
     left, over = TICKETS_PER_ORDER_MAX, 0
     decided = []
     for line in lines:
@@ -174,7 +182,8 @@ def shares(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], int]:
 def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[str]:
     """What is wrong with a trigger as it was written: nobody may find out from a missing ticket.
 
-    `custom`: a shop's own statuses. Without such a list any is taken that does not look like a misspelt one.
+    `custom`: a shop's own statuses. Without such a list any is taken that does not look like a
+    misspelt one.
     """
     names = [status_of(word) for word in words]
     if not any(names):
@@ -186,7 +195,10 @@ def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[s
         if name in CANCELLING:
             yield f"says {name}, which cancels an order, so it cannot release one"
         elif name in UNPAID:
-            yield f"says {name}, which is not paid: {PAYMENT_COMPLETE} issues on payment, whatever the status"
+            yield (
+                f"says {name}, which is not paid: {PAYMENT_COMPLETE} issues on payment, "
+                "whatever the status"
+            )
         elif problem := _stranger(name, custom):
             yield problem
 
@@ -196,7 +208,10 @@ def _stranger(name: str, custom: frozenset[str]) -> str | None:
     if name in known:
         return None
     if not STATUS.fullmatch(name):
-        return f"says {name!r}, which is no status: letters, digits, - and _, at most {STATUS_CHARS_MAX}"
+        return (
+            f"says {name!r}, which is no status: letters, digits, - and _, at most "
+            f"{STATUS_CHARS_MAX}"
+        )
     near = get_close_matches(name, sorted(known), n=1, cutoff=NEAR)
     if near:
         return f"says {name}; did you mean {near[0]}?"
@@ -210,5 +225,7 @@ def policy_of(words: Sequence[str]) -> Policy:
 
 
 def unlisted(words: Sequence[str], custom: frozenset[str]) -> list[str]:
-    """Triggers that nobody says there are: taken, for a shop may have any status, and worth a word at the start."""
+    """Triggers that nobody says there are: taken, for a shop may have any status, and worth a word
+    at the start.
+    """
     return sorted({status_of(word) for word in words} - PAID - custom - {PAYMENT_COMPLETE, ""})

@@ -1,4 +1,6 @@
-"""What an installation may set of the approval service, and the policy of each shop that follows from it."""
+"""What an installation may set of the approval service, and the policy of each shop that follows
+from it.
+"""
 
 from __future__ import annotations
 
@@ -30,24 +32,31 @@ class ApprovalSettings(LaneSettings):
     issue_when: str = Field(
         "completed",
         max_length=400,
-        description="When an order's tickets are due: `payment_complete`, or statuses with commas. `processing` is met by "
+        description="When an order's tickets are due: `payment_complete`, or statuses with "
+        "commas. `processing` is met by "
         "`completed` too. A change counts for what is observed from then on.",
     )
     custom_statuses: str = Field(
         "",
         max_length=2_000,
-        description="Statuses of your shops beyond WooCommerce's own, with commas, such as `approved`. Named here, a trigger "
-        "must be one of them or a known one. Empty: any is taken that does not look like a known one misspelt.",
+        description="Statuses of your shops beyond WooCommerce's own, with commas, such as "
+        "`approved`. Named here, a trigger "
+        "must be one of them or a known one. Empty: any is taken that does not look like a known "
+        "one misspelt.",
     )
     policy_file: str = Field(
         "",
-        description="TOML with what differs by shop: `[sources.shop]`, `issue_when = [...]`. Empty: nothing differs.",
+        description=(
+            "TOML with what differs by shop: `[sources.shop]`, `issue_when = [...]`. "
+            "Empty: nothing differs."
+        ),
     )
     duplicate_window_s: int = Field(
         3_600,
         ge=0,
         le=31 * 86_400,
-        description="How far apart two orders of one buyer, with the same total and lines, may be placed and still be told as "
+        description="How far apart two orders of one buyer, with the same total and lines, may be "
+        "placed and still be told as "
         "suspected duplicates. 0: none are. A change counts for what is observed from then on.",
     )
 
@@ -66,7 +75,9 @@ class Policies:
 
 
 def policies(settings: ApprovalSettings) -> Policies:
-    """Raises ConfigurationError with everything that is wrong, each with its place and its remedy."""
+    """Raises ConfigurationError with everything that is wrong, each with its place and its
+    remedy.
+    """
     custom = frozenset(
         status_of(word) for word in settings.custom_statuses.split(",") if word.strip()
     )

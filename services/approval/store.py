@@ -1,4 +1,6 @@
-"""The tables of approval. One method, one statement; works inside the lane's transaction and never commits."""
+"""The tables of approval. One method, one statement; works inside the lane's transaction and never
+commits.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class ApprovalStore:
         }
 
     def add_orders(self, rows: Sequence[DecidedRow]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
+        """Raises SerializationFailure when another lane was first with one of them: then all is
+        decided anew.
+        """
         if self.transaction.execute(SQL["add_orders"], _orders(rows)).rowcount != len(rows):
             raise SerializationFailure(
                 "another lane has just decided one of these orders for the first time"

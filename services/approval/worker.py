@@ -24,7 +24,9 @@ WRITER = "approval"
 
 
 def parse(record: Record) -> OrderObserved:
-    """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
+    """Before any transaction. What cannot be read becomes its own dead letter and harms no
+    neighbour.
+    """
     return OrderObserved.read(record.headers, record.value)
 
 
@@ -34,7 +36,9 @@ def handle(
     policies: Policies,
     gates: Sequence[Gate] = (),
 ) -> list[Outcome]:
-    """One outcome each, in order. Three or four round trips for any size, one when nothing was new."""
+    """One outcome each, in order. Three or four round trips for any size, one when nothing was
+    new.
+    """
     store, order_ids = ApprovalStore(transaction), sorted({observed.key for observed in batch})
     generation, known = store.lock_orders(order_ids)
     rows = {order_id: known.get(order_id) or ApprovalOrderRow(order_id) for order_id in order_ids}

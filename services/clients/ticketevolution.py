@@ -21,10 +21,11 @@ ORDER_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def signature(method: str, host: str, path: str, *, query: str, body: bytes, secret: str) -> str:
-    """Base64 of the HMAC-SHA256 over method, host, path and, behind a question mark that always stands, the query of a GET
-    or the body of anything else.
+    """Base64 of the HMAC-SHA256 over method, host, path and, behind a question mark that always
+    stands, the query of a GET or the body of anything else.
 
-    The vendor's page shows `ohGcFIHF...` for a path with /v9; that is the value without it. The ones in our tests are right.
+    The vendor's page shows `ohGcFIHF...` for a path with /v9; that is the value without it. The
+    ones in our tests are right.
     """
     signed = f"{method} {host}{path}?".encode() + (query.encode() if method == "GET" else body)
     return base64.b64encode(hmac.digest(secret.encode(), signed, "sha256")).decode()
@@ -32,7 +33,9 @@ def signature(method: str, host: str, path: str, *, query: str, body: bytes, sec
 
 @dataclass(frozen=True, slots=True)
 class TicketEvolution:
-    """Raises httpx.HTTPError, or ValueError when an answer makes no sense; its text quotes nothing of the answer."""
+    """Raises httpx.HTTPError, or ValueError when an answer makes no sense; its text quotes nothing
+    of the answer.
+    """
 
     http: httpx.Client
     url: str  # https://api.ticketevolution.com, or its sandbox
@@ -78,7 +81,9 @@ class TicketEvolution:
         return body
 
     def _get(self, path: str, query: Mapping[str, str], bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
-        """What is signed is read back from the request that is sent: sorted by name, blanks as plus signs, no port."""
+        """What is signed is read back from the request that is sent: sorted by name, blanks as plus
+        signs, no port.
+        """
         request = self.http.build_request(
             "GET", f"{self.url}{path}?{urlencode(sorted(query.items()))}".rstrip("?")
         )

@@ -1,7 +1,8 @@
 """The command `stubline`: the commands of every installed service under one name.
 
-Exit codes, which never change: 0 done; 1 refused or failed; 2 wrong usage; 3 what was named does not exist; 4 the database or
-the broker does not answer, and the same command may be sent again; 78 the configuration is wrong.
+Exit codes, which never change: 0 done; 1 refused or failed; 2 wrong usage; 3 what was named does
+not exist; 4 the database or the broker does not answer, and the same command may be sent again; 78
+the configuration is wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from services.runtime.errors import StublineError
 
 HELP = "Stubline turns paid orders into uniquely numbered tickets, exactly once."
 EPILOG = (
-    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 unknown name, 4 database or broker away (send the same command "
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 unknown name, 4 database or broker "
+    "away (send the same command "
     "again), 78 wrong configuration."
 )
 
@@ -39,7 +41,9 @@ def application() -> typer.Typer:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its place is needed."""
+    """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its
+    place is needed.
+    """
     if (problem := cli_support.unusable_argument(arguments)) is not None:
         print(f"usage: {problem}", file=sys.stderr)  # noqa: T201 - as the parser itself does
         return cli_support.ExitCode.USAGE

@@ -75,7 +75,9 @@ def listing(
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Orders, the last decided first, and which others look the same: one buyer, total and lines, placed close together."""
+    """Orders, the last decided first, and which others look the same: one buyer, total and lines,
+    placed close together.
+    """
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
     with cli_support.connected() as connection:
@@ -93,7 +95,9 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead letters."""
+    """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead
+    letters.
+    """
     with cli_support.connected() as connection:
         found = read(connection, order_id)
     if as_json:

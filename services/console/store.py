@@ -28,7 +28,8 @@ class OrderUnknown(TargetUnknown):
 
     code = "order-unknown"
     next_step = (
-        "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be read is a dead letter: "
+        "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be "
+        "read is a dead letter: "
         "`stubline dead list`."
     )
 
@@ -56,7 +57,9 @@ def listed(
     only_alike: bool,
     only_refund_due: bool = False,
 ) -> list[dict[str, Any]]:
-    """The orders that were decided last, each with those that look like it and the tickets that it paid and cannot get."""
+    """The orders that were decided last, each with those that look like it and the tickets that it
+    paid and cannot get.
+    """
     arguments = {
         "state": state,
         "alike": only_alike,

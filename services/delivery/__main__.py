@@ -1,4 +1,6 @@
-"""`python -m services.delivery`: the lane, which files jobs. Senders are processes of their own (services.delivery.sender)."""
+"""`python -m services.delivery`: the lane, which files jobs. Senders are processes of their own
+(services.delivery.sender).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The content store: files by the SHA-256 of what is in them, in a folder or in a bucket.
 
-Crash: a file is there whole or not at all under its name. Whatever is lost, cut off or changed is noticed when it is read,
-by its hash, and rendered again; so the store needs no backup, and nothing in it is the truth.
+Crash: a file is there whole or not at all under its name. Whatever is lost, cut off or changed is
+noticed when it is read, by its hash, and rendered again; so the store needs no backup, and nothing
+in it is the truth.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ class BlobBackend(Protocol):
 
 
 class BlobStore:
-    """Names are made of hashes and of nothing else: no text from outside ever becomes part of a path."""
+    """Names are made of hashes and of nothing else: no text from outside ever becomes part of a
+    path.
+    """
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._medium = medium(url)
@@ -59,7 +62,9 @@ class BlobStore:
         )
 
     def put(self, content: bytes) -> bytes:
-        """Its SHA-256, which is its name. Already there: nothing is written; damaged there: it is written anew."""
+        """Its SHA-256, which is its name. Already there: nothing is written; damaged there: it is
+        written anew.
+        """
         sha256 = hashlib.sha256(content).digest()
         with suppress(FileMissing, FileDamaged):
             self.get(sha256)
@@ -91,8 +96,9 @@ class BlobStore:
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
-        """Each library of a store has errors of its own; here they all say the same. A store that fails is left alone for a
-        while that doubles: mails do not wait for its time limit one by one.
+        """Each library of a store has errors of its own; here they all say the same. A store that
+        fails is left alone for a while that doubles: mails do not wait for its time limit one by
+        one.
         """
         if not self._breaker.allows(1):
             raise BlobStoreUnavailable("left alone for a while, because it failed")
@@ -156,7 +162,8 @@ class BucketBackend:
     def __init__(self, url: str) -> None:
         self._system, root = fsspec.url_to_fs(url)
         self._root = str(root).rstrip("/")
-        # By itself s3fs tries for more than nine minutes to reach a server that takes connections and answers nothing.
+        # By itself s3fs tries for more than nine minutes to reach a server that takes connections
+        # and answers nothing.
         self._bound = {"timeout": ANSWER_S_MAX} if isinstance(self._system, AsyncFileSystem) else {}
 
     def read(self, name: str, bytes_max: int) -> bytes:
@@ -179,7 +186,9 @@ class BucketBackend:
 
 
 def medium(url: str) -> BlobBackend:
-    """Of STUBLINE_DELIVERY_FILES_URL. Raises FilesUrlUnusable, which never quotes it: it may hold a secret."""
+    """Of STUBLINE_DELIVERY_FILES_URL. Raises FilesUrlUnusable, which never quotes it: it may hold a
+    secret.
+    """
     if "://" not in url:
         try:
             return folder(Path(url).expanduser() if url else default_folder())
@@ -196,7 +205,8 @@ def medium(url: str) -> BlobBackend:
         return folder(Path(unquote(parts.path)))
     if "@" in parts.netloc or "::" in url or not (parts.netloc or parts.scheme == "memory"):
         raise FilesUrlUnusable(
-            "it names a bucket and a prefix and nothing else; credentials stand where its library looks"
+            "it names a bucket and a prefix and nothing else; credentials stand where its library "
+            "looks"
         )
     try:
         return BucketBackend(url)
@@ -211,7 +221,9 @@ def medium(url: str) -> BlobBackend:
 
 
 def folder(root: Path) -> FolderBackend:
-    """Made if need be, and then ours alone. One that was there keeps its rights: somebody chose them."""
+    """Made if need be, and then ours alone. One that was there keeps its rights: somebody chose
+    them.
+    """
     if not root.is_absolute():
         raise FilesUrlUnusable("a folder is named by its whole path: a service's place may change")
     try:
@@ -224,7 +236,9 @@ def folder(root: Path) -> FolderBackend:
 
 
 def default_folder() -> Path:
-    """As the XDG specification has it: what a program keeps on this machine; a relative path there is none."""
+    """As the XDG specification has it: what a program keeps on this machine; a relative path there
+    is none.
+    """
     named = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (
         (named if named.is_absolute() else Path.home() / ".local" / "state") / "stubline" / "files"

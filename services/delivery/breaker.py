@@ -1,5 +1,5 @@
-"""One server, for mails or for files, and whether it is worth asking. Open for mails, nothing is leased: jobs stay due and
-lose no attempt.
+"""One server, for mails or for files, and whether it is worth asking. Open for mails, nothing is
+leased: jobs stay due and lose no attempt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Closed: all goes. Open: nothing, for a while that doubles. Then one job tries, and its end decides."""
+    """Closed: all goes. Open: nothing, for a while that doubles. Then one job tries, and its end
+    decides.
+    """
 
     failures_max: int
     wait_min_s: float

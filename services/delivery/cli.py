@@ -1,4 +1,6 @@
-"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing. Mounts `stubline design`."""
+"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing.
+Mounts `stubline design`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from services.runtime.admin.cli_support import AsJson
 app = typer.Typer(no_args_is_help=True)
 deliveries = typer.Typer(
     no_args_is_help=True,
-    help="Deliveries: what was sent, what waits, what was given up (`stubline dead` gives it back).",
+    help=(
+        "Deliveries: what was sent, what waits, what was given up (`stubline dead` gives it back)."
+    ),
 )
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(design, name="design")
@@ -60,7 +64,9 @@ def show(
     order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")],
     as_json: AsJson = False,
 ) -> None:
-    """All deliveries of one order, the address that the next mail goes to, and what delivery was last told."""
+    """All deliveries of one order, the address that the next mail goes to, and what delivery was
+    last told.
+    """
     with cli_support.connected() as connection:
         reader = DeliveryQueries(connection)
         found, jobs = reader.order(order), reader.jobs(order_id=order, jobs_max=1_000)

@@ -1,6 +1,8 @@
-"""`stubline design`: what authors of ticket designs work with. No database and no broker is asked for anything.
+"""`stubline design`: what authors of ticket designs work with. No database and no broker is asked
+for anything.
 
-What draws is imported where it is needed: it takes a second to load, and most commands of `stubline` draw nothing.
+What draws is imported where it is needed: it takes a second to load, and most commands of
+`stubline` draw nothing.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ def new_design(
 
 @design.command("list")
 def list_designs(*, as_json: AsJson = False) -> None:
-    """The built-in designs, and those of STUBLINE_DELIVERY_DESIGNS_FOLDER. One of your own stands before a built-in one."""
+    """The built-in designs, and those of STUBLINE_DELIVERY_DESIGNS_FOLDER. One of your own stands
+    before a built-in one.
+    """
     from services.delivery.printing.tools.target import listed
 
     rows = list(listed(_library()))
@@ -114,9 +118,11 @@ def list_designs(*, as_json: AsJson = False) -> None:
 def check_design(
     *, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False
 ) -> None:
-    """Faults and warnings, each with file, line and remedy. Exit code 1: a campaign with this design would be refused.
+    """Faults and warnings, each with file, line and remedy. Exit code 1: a campaign with this
+    design would be refused.
 
-    Every size and language is laid out for usual and for hard campaigns, stamped, and compared with WeasyPrint's own page.
+    Every size and language is laid out for usual and for hard campaigns, stamped, and compared with
+    WeasyPrint's own page.
     """
     from services.delivery.printing.tools.apart import asked
 
@@ -136,7 +142,8 @@ def check_design(
     else:
         _show(rows)
         _say(
-            f"{target.name}: {_count(faults, 'fault')}, {_count(len(rows) - faults, 'warning')}{_compared(counts)}"
+            f"{target.name}: {_count(faults, 'fault')}, "
+            f"{_count(len(rows) - faults, 'warning')}{_compared(counts)}"
         )
     if faults:
         raise typer.Exit(ExitCode.REFUSED)
@@ -158,7 +165,9 @@ def preview_design(
         bool, typer.Option("--watch", help="Again with each change, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """PDF and PNG of each size: stamped, by WeasyPrint whole, and both side by side with what differs."""
+    """PDF and PNG of each size: stamped, by WeasyPrint whole, and both side by side with what
+    differs.
+    """
     from services.delivery.printing.tools.watch import watch
 
     target = _target(folder, size, language)
@@ -187,7 +196,9 @@ def preview_design(
 def bench_design(
     *, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False
 ) -> None:
-    """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three rounds, about a minute."""
+    """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three
+    rounds, about a minute.
+    """
     from services.delivery.printing.tools.apart import asked
     from services.delivery.printing.tools.bench import DesignBench
     from services.delivery.printing.tools.target import chosen
@@ -257,7 +268,10 @@ def _drawn(target: DesignTarget, out: Path, size: str | None, language: str | No
 def _compared(counts: Told) -> str:
     if not counts.get("pages"):
         return ""
-    return f"; {_count(counts['pages'], 'page')} stamped and compared with WeasyPrint's, {counts['codes']} codes read"
+    return (
+        f"; {_count(counts['pages'], 'page')} stamped and compared with WeasyPrint's, "
+        f"{counts['codes']} codes read"
+    )
 
 
 def _show(rows: Iterable[Told]) -> None:
@@ -283,7 +297,9 @@ def _out(target: DesignTarget, out: Path | None) -> Path:
 
 
 def _target(said: str, size: str | None, language: str | None) -> DesignTarget:
-    """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot be read is told later."""
+    """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot
+    be read is told later.
+    """
     from services.delivery.errors import DesignUnknown, DesignUnusable
     from services.delivery.printing.tools.target import chosen, find
 

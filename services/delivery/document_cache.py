@@ -1,8 +1,9 @@
-"""An order's files: found, or rendered once and kept. Whoever asks again, for a mail, a retry or a download, gets the same bytes.
+"""An order's files: found, or rendered once and kept. Whoever asks again, for a mail, a retry or a
+download, gets the same bytes.
 
-Crash: a document's row is written first and its content behind it, so no file stands in the store that no row names.
-Killed between the two, the next who asks finds the row and no content, and renders it again: the same bytes, by the
-renderer's promise. No transaction is open meanwhile.
+Crash: a document's row is written first and its content behind it, so no file stands in the store
+that no row names. Killed between the two, the next who asks finds the row and no content, and
+renders it again: the same bytes, by the renderer's promise. No transaction is open meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class DocumentRenderer(Protocol):
         """32 bytes that name all that the file depends on. Cheap: nothing is laid out."""
 
     def language(self, design: str, asked: str) -> str:
-        """In which a page of this design is written, when its campaign asks for this language, or for none."""
+        """In which a page of this design is written, when its campaign asks for this language, or
+        for none.
+        """
 
     def render(self, document: Document) -> bytes:
         """One PDF. The same document gives the same bytes."""
@@ -63,7 +66,9 @@ class CachedDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentCache:
-    """The store saves work and is no condition: while it is away, files are rendered, used, and not kept."""
+    """The store saves work and is no condition: while it is away, files are rendered, used, and not
+    kept.
+    """
 
     register: Callable[[], FileIndex]
     files: BlobStore
@@ -75,7 +80,9 @@ class DocumentCache:
     )  # until when it is not tried again
 
     def fetch(self, order_id: str, documents: Sequence[Document]) -> list[CachedDocument]:
-        """A file a document, in their sequence. Two round trips for any number; one, when all have been rendered before."""
+        """A file a document, in their sequence. Two round trips for any number; one, when all have
+        been rendered before.
+        """
         keys = [self.renderer.key(document) for document in documents]
         known = self.register().find(keys)
         lost: set[bytes] = set()
@@ -128,8 +135,8 @@ class DocumentCache:
         return printed
 
     def _render(self, document: Document) -> bytes:
-        """A design that cannot be printed may take a minute to say so, for each of its campaign's orders: it gets a tenth of
-        the time, so that other campaigns go on.
+        """A design that cannot be printed may take a minute to say so, for each of its campaign's
+        orders: it gets a tenth of the time, so that other campaigns go on.
         """
         begun, look = (
             self.clock(),
@@ -148,7 +155,9 @@ class DocumentCache:
             raise
 
     def _keep(self, order_id: str, pdf: bytes, instead_of: set[bytes]) -> bool:
-        """Whether the store has it now. What its row named before and no more would be found by nobody."""
+        """Whether the store has it now. What its row named before and no more would be found by
+        nobody.
+        """
         try:
             for sha256 in instead_of:
                 self.files.delete(sha256)
@@ -160,4 +169,7 @@ class DocumentCache:
 
 
 def differing(sha256: bytes, others: set[bytes]) -> str:
-    return f"rendered as {sha256.hex()} here, and as {', '.join(sorted(other.hex() for other in others))} before"
+    return (
+        f"rendered as {sha256.hex()} here, and as "
+        f"{', '.join(sorted(other.hex() for other in others))} before"
+    )

@@ -1,4 +1,6 @@
-"""What is printed and written of an order: plain texts, made from its snapshot. No markup, no I/O."""
+"""What is printed and written of an order: plain texts, made from its snapshot. No markup, no
+I/O.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ class Document:
 def document(
     snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken = english
 ) -> Document:
-    """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket is never left out."""
+    """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket
+    is never left out.
+    """
     known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
     languages = {
         name: spoken(known[name].design, known[name].language)
@@ -101,7 +105,9 @@ def document(
 def documents(
     snapshot: TicketsChanged, tickets: Sequence[Ticket], per: Per, spoken: Spoken = english
 ) -> list[Document]:
-    """One of all, or one each. A crowd is one document all the same: no mail server takes a thousand attachments."""
+    """One of all, or one each. A crowd is one document all the same: no mail server takes a
+    thousand attachments.
+    """
     whole = document(snapshot, tickets, spoken)
     is_each = per == "ticket" and len(tickets) <= ATTACHMENTS_MAX
     return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
@@ -162,7 +168,9 @@ def shown(character: str) -> str:
 
 
 def plain(text: str, chars_max: int) -> str:
-    """One line without control, format and direction characters: a name cannot turn the rest of the page around."""
+    """One line without control, format and direction characters: a name cannot turn the rest of the
+    page around.
+    """
     kept = "".join(map(shown, text[: 4 * chars_max]))
     line = " ".join(kept.split())
     return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

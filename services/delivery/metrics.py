@@ -1,4 +1,6 @@
-"""What delivery counts. The lane's sums are raised after its commits; a sender raises each of its own once a mail."""
+"""What delivery counts. The lane's sums are raised after its commits; a sender raises each of its
+own once a mail.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ FILED = declare(
 JOBS = declare(
     Gauge(
         "stubline_delivery_jobs",
-        "Jobs now, by state: due (a sender may take them), waiting (for their next attempt, or leased), held (their order is "
+        "Jobs now, by state: due (a sender may take them), waiting (for their next attempt, or "
+        "leased), held (their order is "
         "not released), dead. The same from every sender.",
         ("state",),
     )
@@ -27,7 +30,8 @@ OLDEST_DUE = declare(
 ATTEMPTS = declare(
     Counter(
         "stubline_delivery_attempts_total",
-        "Attempts by outcome: accepted, retry, refused, unknown (nobody knows whether it arrived), away (the server, not the "
+        "Attempts by outcome: accepted, retry, refused, unknown (nobody knows whether it "
+        "arrived), away (the server, not the "
         "mail), given_back (its order changed, or the process stopped).",
         ("outcome",),
     )
@@ -35,7 +39,10 @@ ATTEMPTS = declare(
 LOST_LEASES = declare(
     Counter(
         "stubline_delivery_leases_lost_total",
-        "Leases that ran out with no answer written: a sender died or hung at work. Each is an unknown attempt.",
+        (
+            "Leases that ran out with no answer written: a sender died or hung at work. Each is an "
+            "unknown attempt."
+        ),
     )
 )
 REPEATED = declare(
@@ -47,7 +54,8 @@ REPEATED = declare(
 FILES = declare(
     Counter(
         "stubline_delivery_files_total",
-        "Files that mails needed, by outcome: rendered, found (in the store), healed (lost or damaged there, and rendered again), "
+        "Files that mails needed, by outcome: rendered, found (in the store), healed (lost or "
+        "damaged there, and rendered again), "
         "unkept (rendered, and the store did not take it).",
         ("outcome",),
     )
@@ -75,9 +83,12 @@ FILE_TROUBLES = declare(
 PAGES = declare(
     Counter(
         "stubline_delivery_pages_total",
-        "Pages by how they were made: stamped, with every field of theirs; or with at least one field that WeasyPrint set, because its "
-        "text has characters that the design was not compiled for (characters), or a script whose glyphs cannot be placed alone "
-        "(glyphs). Such a page's other fields are stamped. The first page with a text costs a layout, a hundred times a stamp; "
+        "Pages by how they were made: stamped, with every field of theirs; or with at least one "
+        "field that WeasyPrint set, because its "
+        "text has characters that the design was not compiled for (characters), or a script whose "
+        "glyphs cannot be placed alone "
+        "(glyphs). Such a page's other fields are stamped. The first page with a text costs a "
+        "layout, a hundred times a stamp; "
         "further pages with it are counted too, and cost none while the text is remembered.",
         ("kind",),
     )
@@ -85,8 +96,10 @@ PAGES = declare(
 LACKING = declare(
     Counter(
         "stubline_delivery_characters_lacking_total",
-        "Characters printed as U+FFFD (a question mark in a diamond), because no font has them: neither the design's, nor those of "
-        "other scripts that come with Stubline. Counted when a text is laid out. The log names design and field, once a process.",
+        "Characters printed as U+FFFD (a question mark in a diamond), because no font has them: "
+        "neither the design's, nor those of "
+        "other scripts that come with Stubline. Counted when a text is laid out. The log names "
+        "design and field, once a process.",
     )
 )
 COMPILE_SECONDS = declare(

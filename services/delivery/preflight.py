@@ -1,4 +1,6 @@
-"""Before a campaign is applied: can its design be printed? Asked by the entry point `campaign` of `stubline.preflight`."""
+"""Before a campaign is applied: can its design be printed? Asked by the entry point `campaign` of
+`stubline.preflight`.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ NOBODY = Ticket(
 
 
 def campaign(content: Mapping[str, Any]) -> None:
-    """Raises DesignUnusable and DesignUnknown, with the campaign's id. Its plate is on this machine's shelf then.
+    """Raises DesignUnusable and DesignUnknown, with the campaign's id. Its plate is on this
+    machine's shelf then.
 
-    `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders will say them.
+    `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders
+    will say them.
     """
     said = CampaignSnapshot.model_validate({"version": 1, **content})
     ticket = NOBODY.model_copy(update={"campaign_id": said.campaign_id})
@@ -54,7 +58,9 @@ def campaign(content: Mapping[str, Any]) -> None:
 
 
 def prove(chosen: DesignVariant, facts: CampaignFacts, renderer: Renderer) -> None:
-    """Compiles it, and prints it both ways, in a process of its own. Raises DesignUnusable with the first fault."""
+    """Compiles it, and prints it both ways, in a process of its own. Raises DesignUnusable with the
+    first fault.
+    """
     target = by_name(chosen.design.name, renderer.library)
     if target is None:
         raise DesignUnusable(f"{chosen.design.name} was there a moment ago and is gone")

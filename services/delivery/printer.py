@@ -1,4 +1,6 @@
-"""What prints at this installation: its designs, its shelf of compiled ones, where the settings say."""
+"""What prints at this installation: its designs, its shelf of compiled ones, where the settings
+say.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +43,8 @@ def shelf(settings: DeliverySettings) -> PlateCache:
 
 
 def default_folder() -> Path:
-    """As the XDG specification has it: what a program can do without; a relative path there is none."""
+    """As the XDG specification has it: what a program can do without; a relative path there is
+    none.
+    """
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (named if named.is_absolute() else Path.home() / ".cache") / "stubline" / "plates"

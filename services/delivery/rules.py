@@ -1,7 +1,8 @@
 """Which jobs does an order need? Pure: no clock, no chance, no I/O.
 
-Filing is a function of what is known now: the tickets that are active, the decision, and the jobs there are. So whatever way
-the facts came, in whatever order and however often, each active ticket ends in exactly one initial job.
+Filing is a function of what is known now: the tickets that are active, the decision, and the jobs
+there are. So whatever way the facts came, in whatever order and however often, each active ticket
+ends in exactly one initial job.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOrder:
-    """What delivery knows of an order. `active`: tickets that are not cancelled, by the last snapshot."""
+    """What delivery knows of an order. `active`: tickets that are not cancelled, by the last
+    snapshot.
+    """
 
     order_id: str
     tickets: Position = NOWHERE
@@ -90,7 +93,9 @@ def live(snapshot: TicketsChanged) -> frozenset[UUID]:
 
 
 def tell(order: DeliveryOrder, told: Told) -> tuple[DeliveryOrder, SnapshotVerdict]:
-    """What the order is behind one thing that was told. Positions of the two writers are never compared."""
+    """What the order is behind one thing that was told. Positions of the two writers are never
+    compared.
+    """
     match told:
         case TicketsChanged():
             verdict = place(told.position, order.tickets)
@@ -126,7 +131,9 @@ def judge(batch: Sequence[Told], orders: Mapping[str, DeliveryOrder]) -> FilingR
 
 
 def file(order: DeliveryOrder) -> DeliveryOrder:
-    """All active tickets that are in no initial job become one. What is sent or dead stays as it is."""
+    """All active tickets that are in no initial job become one. What is sent or dead stays as it
+    is.
+    """
     jobs = [standing(job, order) for job in order.jobs]
     filed = {ticket_id for job in jobs if job.kind == "initial" for ticket_id in job.ticket_ids}
     if unfiled := order.active - filed:
@@ -135,16 +142,20 @@ def file(order: DeliveryOrder) -> DeliveryOrder:
 
 
 def initial(order_id: str, ticket_ids: Iterable[UUID]) -> Job:
-    """Named by what it is filed with, so that filing it anew, after a restore from a backup, names its mail the same."""
+    """Named by what it is filed with, so that filing it anew, after a restore from a backup, names
+    its mail the same.
+    """
     filed = frozenset(ticket_ids)
     name = "/".join(["initial", order_id, *sorted(map(str, filed))])
     return Job(uuid5(JOB_IDS, name), order_id, "initial", "due", is_held=False, ticket_ids=filed)
 
 
 def standing(job: Job, order: DeliveryOrder) -> Job:
-    """Unsent, a job is due while one of its tickets is active, and cancelled otherwise; it comes back with its tickets.
+    """Unsent, a job is due while one of its tickets is active, and cancelled otherwise; it comes
+    back with its tickets.
 
-    Tickets of an order that is not released wait: one of the two writers is ahead of the other, and nobody knows which.
+    Tickets of an order that is not released wait: one of the two writers is ahead of the other, and
+    nobody knows which.
     """
     if job.state in {"sent", "dead"}:
         return job

@@ -1,4 +1,6 @@
-"""The bounds of filing and sending. One class for lane and sender: they share a prefix, and so one list of known names."""
+"""The bounds of filing and sending. One class for lane and sender: they share a prefix, and so one
+list of known names.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from services.runtime.settings import LaneSettings
 
 
 class DeliverySettings(LaneSettings):
-    """The lane files jobs; senders (`python -m services.delivery.sender`) lease, render and send them."""
+    """The lane files jobs; senders (`python -m services.delivery.sender`) lease, render and send
+    them.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="STUBLINE_DELIVERY_", frozen=True, extra="ignore", hide_input_in_errors=True
@@ -44,12 +48,16 @@ class DeliverySettings(LaneSettings):
     smtp_url: str = Field(
         "",
         repr=False,
-        description="Where senders hand mails over: `smtp://[user:password@]host:port`, `smtps://...`; `?starttls=required` "
+        description="Where senders hand mails over: `smtp://[user:password@]host:port`, "
+        "`smtps://...`; `?starttls=required` "
         "encrypts. A password is only sent encrypted, or to this machine itself.",
     )
     sender_address: str = Field(
         "Tickets <tickets@localhost.localdomain>",
-        description="From whom mails come; its domain names Message-IDs. Change it once, before the first mail.",
+        description=(
+            "From whom mails come; its domain names Message-IDs. Change it once, before "
+            "the first mail."
+        ),
     )
     reply_to: str = Field("", description="Where answers go, if elsewhere.")
     smtp_timeout_ms: int = Field(
@@ -71,13 +79,18 @@ class DeliverySettings(LaneSettings):
         4,
         ge=1,
         le=200,
-        description="Jobs a sender takes at once. More saves round trips, and holds more when it dies.",
+        description=(
+            "Jobs a sender takes at once. More saves round trips, and holds more when it dies."
+        ),
     )
     lease_ms: int = Field(
         60_000,
         ge=1_000,
         le=3_600_000,
-        description="After so long without a sign of life a sender's jobs are another's. Longer than a mail's deadline.",
+        description=(
+            "After so long without a sign of life a sender's jobs are another's. Longer "
+            "than a mail's deadline."
+        ),
     )
     render_deadline_ms: int = Field(
         600_000,
@@ -88,35 +101,45 @@ class DeliverySettings(LaneSettings):
     files_url: str = Field(
         "",
         repr=False,
-        description="Where rendered files are kept, the same for all senders: a folder by its whole path, or `s3://BUCKET/PREFIX`. "
+        description="Where rendered files are kept, the same for all senders: a folder by its "
+        "whole path, or `s3://BUCKET/PREFIX`. "
         "Empty: `stubline/files` under $XDG_STATE_HOME or ~/.local/state.",
     )
     files_keep_days: int = Field(
         30,
         ge=0,
         le=3_650,
-        description="A file that nobody used for so long is removed, and rendered again should somebody ask: the same bytes. "
+        description="A file that nobody used for so long is removed, and rendered again should "
+        "somebody ask: the same bytes. "
         "0 keeps all.",
     )
     designs_folder: str = Field(
         "",
-        description="Your ticket designs, a folder each, the same on all senders. Empty: only the built-in ones.",
+        description=(
+            "Your ticket designs, a folder each, the same on all senders. Empty: only the "
+            "built-in ones."
+        ),
     )
     plates_folder: str = Field(
         "",
-        description="Where this machine keeps compiled designs. Lost, they are compiled again. Empty: `stubline/plates` under "
+        description="Where this machine keeps compiled designs. Lost, they are compiled again. "
+        "Empty: `stubline/plates` under "
         "$XDG_CACHE_HOME or ~/.cache.",
     )
     plates_keep_days: int = Field(
         90,
         ge=0,
         le=3_650,
-        description="A compiled design that no process on this machine loaded for so long is removed, and compiled again should "
+        description="A compiled design that no process on this machine loaded for so long is "
+        "removed, and compiled again should "
         "somebody ask. 0 keeps all.",
     )
     document: Per = Field(
         "order",
-        description="`order`: one PDF with all tickets. `ticket`: one each, all attached; more than 100 are one PDF all the same.",
+        description=(
+            "`order`: one PDF with all tickets. `ticket`: one each, all attached; more "
+            "than 100 are one PDF all the same."
+        ),
     )
     idle_wait_ms: int = Field(
         250, ge=10, le=60_000, description="How often an idle sender looks for jobs."
@@ -161,7 +184,9 @@ class DeliverySettings(LaneSettings):
         0,
         ge=0,
         le=65_535,
-        description="As HEALTH_PORT, for a sender. 0 takes a free port; the first log line says which.",
+        description=(
+            "As HEALTH_PORT, for a sender. 0 takes a free port; the first log line says which."
+        ),
     )
 
     @field_validator("sender_address")

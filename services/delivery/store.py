@@ -1,4 +1,6 @@
-"""Delivery's tables in SQL. One method, one statement, one round trip, whatever the size of the batch."""
+"""Delivery's tables in SQL. One method, one statement, one round trip, whatever the size of the
+batch.
+"""
 
 from __future__ import annotations
 
@@ -190,7 +192,9 @@ class UnusedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileIndex:
-    """Which document is which file. Each method is one statement and, outside a transaction, one of its own."""
+    """Which document is which file. Each method is one statement and, outside a transaction, one of
+    its own.
+    """
 
     session: Session
 
@@ -203,7 +207,9 @@ class FileIndex:
     def name(
         self, order_id: str, named: Sequence[IndexedFile], lost: Iterable[bytes]
     ) -> dict[bytes, bytes]:
-        """What each document is now: what another sender named first stays, unless its content is lost."""
+        """What each document is now: what another sender named first stays, unless its content is
+        lost.
+        """
         columns = {
             "order_id": order_id,
             "document_keys": [it.document_key for it in named],

@@ -1,7 +1,9 @@
-"""What delivery itself writes on a ticket, in the ticket's language: dates by Unicode's CLDR (Babel), and a few words of our own.
+"""What delivery itself writes on a ticket, in the ticket's language: dates by Unicode's CLDR
+(Babel), and a few words of our own.
 
-Pure: the same words on each machine, for locales are named and never asked for, and Babel's version, its data's too, is pinned.
-All of it becomes text of a page, so it is part of the key of a document like any other text.
+Pure: the same words on each machine, for locales are named and never asked for, and Babel's
+version, its data's too, is pinned. All of it becomes text of a page, so it is part of the key of a
+document like any other text.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ def words(language: str) -> LanguageWords:
 
 @lru_cache(KEPT)
 def locale_of(language: str) -> Locale:
-    """Its own, or that of the language without its country; English for one that CLDR does not have."""
+    """Its own, or that of the language without its country; English for one that CLDR does not
+    have.
+    """
     parts = language.split("-")
     while parts and parts != [ENGLISH]:
         try:

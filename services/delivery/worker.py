@@ -29,7 +29,9 @@ FILED = "stubline_delivery_jobs_filed_total"
 
 
 def parse(record: Record) -> Told:
-    """Before any transaction. A job's letter comes back by the replay topic, and names itself by its topic."""
+    """Before any transaction. A job's letter comes back by the replay topic, and names itself by
+    its topic.
+    """
     if record.topic == JOBS:
         return job_again(record)
     kind = TicketsChanged if record.topic == TicketsChanged.topic else OrderDecided
@@ -80,7 +82,9 @@ def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetteredJob:
-    """A job's dead letter as the record for the dead topic. Its row was written by the sender that gave it up."""
+    """A job's dead letter as the record for the dead topic. Its row was written by the sender that
+    gave it up.
+    """
 
     row: JobDeadLetter
 
@@ -92,7 +96,9 @@ class DeadLetteredJob:
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """What deliveries of orders are like now, for those that changed; and copies of new letters. At most four round trips."""
+    """What deliveries of orders are like now, for those that changed; and copies of new letters. At
+    most four round trips.
+    """
     store = DeliveryStore(session)
     dirty = store.lock_dirty(orders_max)
     if not dirty:
@@ -128,7 +134,9 @@ def speak(
 
 
 def backlog(settings: DeliverySettings) -> Callable[[Session], str | None]:
-    """Stops reading at the high mark, and reads on at the low one: Kafka holds a flood, the tables do not."""
+    """Stops reading at the high mark, and reads on at the low one: Kafka holds a flood, the tables
+    do not.
+    """
     is_full = False
 
     def ask(session: Session) -> str | None:

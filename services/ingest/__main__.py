@@ -1,6 +1,8 @@
-"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is `python -m services.ingest.webhooks`.
+"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is
+`python -m services.ingest.webhooks`.
 
-With the sources file it also asks vendors for what their webhooks lost: the member that holds the timer does.
+With the sources file it also asks vendors for what their webhooks lost: the member that holds the
+timer does.
 """
 
 from __future__ import annotations

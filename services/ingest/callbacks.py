@@ -1,4 +1,6 @@
-"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no difference."""
+"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no
+difference.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ UNKNOWN = "?"  # stands for a source or an order that is not known
 
 
 def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
-    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`: its sender's own."""
+    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`:
+    its sender's own.
+    """
     source = shop.source
     for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
         order = next(iter(source.orders(piece)), None)

@@ -7,7 +7,10 @@ from services.runtime.observability.metrics import Counter, Gauge, Histogram, de
 OBSERVATIONS = declare(
     Counter(
         "stubline_ingest_observations_total",
-        "Orders with news: events said. Flat while new callbacks come means that ingest stands still.",
+        (
+            "Orders with news: events said. Flat while new callbacks come means that ingest stands "
+            "still."
+        ),
     )
 )
 INCIDENTS = declare(
@@ -19,19 +22,30 @@ INCIDENTS = declare(
 NOTICES = declare(
     Counter(
         "stubline_ingest_notices_total",
-        "Words of sources that this release does not know, in callbacks that were taken all the same.",
+        (
+            "Words of sources that this release does not know, in callbacks that were taken all "
+            "the "
+            "same."
+        ),
     )
 )
 WAITING = declare(
     Counter(
         "stubline_ingest_payments_waiting_total",
-        "Payments that a gateway told of before any order named them. They wait for it, however long.",
+        (
+            "Payments that a gateway told of before any order named them. They wait for it, "
+            "however "
+            "long."
+        ),
     )
 )
 WAIT = declare(
     Histogram(
         "stubline_ingest_wait_seconds",
-        "From the door's taking a callback to the transaction that works it: of the oldest of each batch.",
+        (
+            "From the door's taking a callback to the transaction that works it: of the oldest of "
+            "each batch."
+        ),
     )
 )
 DOOR_CALLBACKS = declare(
@@ -50,13 +64,17 @@ DOOR_IN_FLIGHT = declare(
 DOOR_ACKNOWLEDGEMENT = declare(
     Histogram(
         "stubline_ingest_door_acknowledgement_seconds",
-        "From produce to Kafka's acknowledgement, of the oldest record of each batch of acknowledgements.",
+        (
+            "From produce to Kafka's acknowledgement, of the oldest record of each batch of "
+            "acknowledgements."
+        ),
     )
 )
 DOOR_CLOCK_SKEW = declare(
     Gauge(
         "stubline_ingest_door_clock_skew_seconds",
-        "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at least: what the way of a record "
+        "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at "
+        "least: what the way of a record "
         "explains is not counted.",
     )
 )
@@ -66,8 +84,10 @@ DOOR_CONNECTIONS = declare(
 DOOR_CONNECTIONS_CLOSED = declare(
     Counter(
         "stubline_ingest_door_connections_closed_total",
-        "Connections that the door closed: slow (no headers in time), unread (its answers were not read in time), room (it asked "
-        "nothing, did not read, or did not come to an end, when there were too many), full (no other could go), large (headers, or all of a request), nonsense (no HTTP).",
+        "Connections that the door closed: slow (no headers in time), unread (its answers were "
+        "not read in time), room (it asked "
+        "nothing, did not read, or did not come to an end, when there were too many), full (no "
+        "other could go), large (headers, or all of a request), nonsense (no HTTP).",
         ("outcome",),
     )
 )
@@ -81,7 +101,8 @@ DOOR_SOURCES = declare(
 POLL_REQUESTS = declare(
     Counter(
         "stubline_ingest_poll_answers_total",
-        "What polls were answered, by source: answered, away (no answer, or an error of theirs), slowed (429), denied (the "
+        "What polls were answered, by source: answered, away (no answer, or an error of theirs), "
+        "slowed (429), denied (the "
         "credentials), missing, nonsense.",
         ("source", "outcome"),
     )
@@ -89,35 +110,51 @@ POLL_REQUESTS = declare(
 POLL_FOUND = declare(
     Counter(
         "stubline_ingest_poll_found_total",
-        "Orders and events that polls found. While webhooks come they are duplicates, and add nothing.",
+        (
+            "Orders and events that polls found. While webhooks come they are duplicates, and add "
+            "nothing."
+        ),
         ("source",),
     )
 )
 POLL_WARNINGS = declare(
     Gauge(
         "stubline_ingest_poll_warnings",
-        "Polls of a source whose last answer warned of something: a disabled webhook, for example. The log says of what.",
+        (
+            "Polls of a source whose last answer warned of something: a disabled webhook, for "
+            "example. The log says of what."
+        ),
         ("source",),
     )
 )
 POLLS_RESTING = declare(
     Gauge(
         "stubline_ingest_polls_resting",
-        "Polls of a source that rest: its credentials are refused or missing, or it failed too often in a row.",
+        (
+            "Polls of a source that rest: its credentials are refused or missing, or it failed too "
+            "often in a row."
+        ),
         ("source",),
     )
 )
 POLL_AGE = declare(
     Gauge(
         "stubline_ingest_poll_age_seconds",
-        "Since the poll of a source that was not answered for longest last was. Far above its interval: it finds nothing.",
+        (
+            "Since the poll of a source that was not answered for longest last was. Far above its "
+            "interval: it finds nothing."
+        ),
         ("source",),
     )
 )
 READS_WAITING = declare(
     Gauge(
         "stubline_ingest_reads_waiting",
-        "Orders that wait to be read at their source, which spoke of them without proof. It needs credentials.",
+        (
+            "Orders that wait to be read at their source, which spoke of them without proof. It "
+            "needs "
+            "credentials."
+        ),
         ("source",),
     )
 )

@@ -16,14 +16,18 @@ PURGE_EVERY_S = 600.0
 
 
 def purge(session: Session, days: int) -> int:
-    """Those that are older than so many days go, the oldest first, a bounded number at once. How many went."""
+    """Those that are older than so many days go, the oldest first, a bounded number at once. How
+    many went.
+    """
     return IngestStore(session).purge_kept(days=days, rows_max=PURGED_ROWS_MAX)
 
 
 def purging(
     days: int, then: Tick[Session] | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Tick[Session]:
-    """A tick that does this now and then, at once again while there is more; and `then`, every time."""
+    """A tick that does this now and then, at once again while there is more; and `then`, every
+    time.
+    """
     due = clock()
 
     def tick(now: datetime, session: Session) -> Sequence[Event]:

@@ -14,19 +14,27 @@ ROOM_BYTES = 16 * 1_024  # of a record, for its key and headers and for what Kaf
 
 
 class IngestSettings(LaneSettings):
-    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.webhooks`) read the same names."""
+    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.webhooks`)
+    read the same names.
+    """
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_INGEST_", frozen=True, extra="ignore")
 
     sources_file: Path | None = Field(
         None,
-        description="TOML: the shops whose callbacks the door takes, and where their secrets are. The door needs it.",
+        description=(
+            "TOML: the shops whose callbacks the door takes, and where their secrets are. "
+            "The door needs it."
+        ),
     )
     kept_days: int = Field(
         90,
         ge=1,
         le=3_650,
-        description="How long callbacks are kept that nobody acts on: for so long a later release can be given them.",
+        description=(
+            "How long callbacks are kept that nobody acts on: for so long a later release "
+            "can be given them."
+        ),
     )
     door_host: str = Field(
         "127.0.0.1", description="Where the door listens. 0.0.0.0 in a container."
@@ -38,14 +46,18 @@ class IngestSettings(LaneSettings):
         0,
         ge=0,
         le=65_535,
-        description="Where the webhook endpoint answers /livez, /readyz and /metrics, at HEALTH_HOST: never at the port that "
+        description="Where the webhook endpoint answers /livez, /readyz and /metrics, at "
+        "HEALTH_HOST: never at the port that "
         "the public reaches. 0 takes a free port; the first log line says which.",
     )
     door_body_bytes_max: int = Field(
         MIB - ROOM_BYTES,
         ge=1_024,
         le=MIB - ROOM_BYTES,
-        description="A larger body is refused with 413 while it is read. A record of its topic takes no more.",
+        description=(
+            "A larger body is refused with 413 while it is read. A record of its topic "
+            "takes no more."
+        ),
     )
     door_body_wait_ms: int = Field(
         10_000, ge=100, le=60_000, description="How long a body may take to arrive; then 408."
@@ -54,21 +66,24 @@ class IngestSettings(LaneSettings):
         10_000,
         ge=100,
         le=60_000,
-        description="How long a request's headers may take to arrive, from connecting on, and how long an answer may go unread; "
+        description="How long a request's headers may take to arrive, from connecting on, and how "
+        "long an answer may go unread; "
         "then the connection is closed.",
     )
     door_connections_max: int = Field(
         4_000,
         ge=16,
         le=100_000,
-        description="Open connections, and never more than the limit of open files less 64. One more takes the place of one "
+        description="Open connections, and never more than the limit of open files less 64. One "
+        "more takes the place of one "
         "that asks nothing, does not read or does not come to an end, or is closed.",
     )
     door_in_flight_max: int = Field(
         2_000,
         ge=1,
         le=50_000,
-        description="Callbacks that are read or wait for Kafka at once. One more takes the place of the one whose body has been "
+        description="Callbacks that are read or wait for Kafka at once. One more takes the place "
+        "of the one whose body has been "
         "coming for longest, or is told 503.",
     )
     door_in_flight_bytes_max: int = Field(
@@ -81,28 +96,37 @@ class IngestSettings(LaneSettings):
         4_000,
         ge=0.1,
         le=1_000_000,
-        description="Callbacks a second of one source, twice as many at once, and as many again that were taken before; one more is "
+        description="Callbacks a second of one source, twice as many at once, and as many again "
+        "that were taken before; one more is "
         "told 429. `rate_max` in the sources "
-        "file is a source's own. WooCommerce never asks again, so only what would bury the others should be told so.",
+        "file is a source's own. WooCommerce never asks again, so only what would bury the others "
+        "should be told so.",
     )
     door_clock_tolerance_s: int = Field(
         300,
         ge=30,
         le=3_600,
-        description="How far the time that a sender signs (Stripe, PayPal) may be from the door's clock, behind or ahead.",
+        description=(
+            "How far the time that a sender signs (Stripe, PayPal) may be from the door's "
+            "clock, behind or ahead."
+        ),
     )
     door_clock_skew_warning_ms: int = Field(
         2_000,
         ge=100,
         le=600_000,
-        description="How far this machine's clock may be from Kafka's, either way, before /readyz and the log report it. No "
+        description="How far this machine's clock may be from Kafka's, either way, before /readyz "
+        "and the log report it. No "
         "order of facts depends on it; the tolerance above and the measured waits do.",
     )
     door_acknowledgement_wait_ms: int = Field(
         5_000,
         ge=200,
         le=50_000,
-        description="How long Kafka may take to acknowledge; then 503. Below the 60 s that WooCommerce waits.",
+        description=(
+            "How long Kafka may take to acknowledge; then 503. Below the 60 s that "
+            "WooCommerce waits."
+        ),
     )
     door_retry_after_s: int = Field(
         10, ge=1, le=600, description="What a 503 tells its caller to wait."

@@ -1,4 +1,6 @@
-"""Inbox and orders in PostgreSQL. One method, one statement, one round trip; inside the lane's transaction, never committing."""
+"""Inbox and orders in PostgreSQL. One method, one statement, one round trip; inside the lane's
+transaction, never committing.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class IngestStore:
         return orders
 
     def lock_payments(self, names: Sequence[str]) -> dict[str, KnownPayment]:
-        """All of them, before any order is locked: one without a row is told of for the first time."""
+        """All of them, before any order is locked: one without a row is told of for the first
+        time.
+        """
         payments = {name: KnownPayment(name) for name in names}
         for name, orders, facts in self.session.execute(
             SQL["lock_payments"], {"payments": texts(names)}
@@ -47,7 +51,9 @@ class IngestStore:
         return payments
 
     def add_payments(self, payments: Sequence[KnownPayment]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
+        """Raises SerializationFailure when another lane was first with one of them: then all is
+        judged anew.
+        """
         if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
             raise SerializationFailure(
                 "another lane was just told of one of these payments for the first time"
@@ -102,7 +108,9 @@ class IngestStore:
         self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
 
     def add_callbacks(self, callbacks: Sequence[ParsedCallback]) -> list[tuple[str, bytes]]:
-        """Of the keys that these have, what was known before: with which meanings they came; and so of their proofs."""
+        """Of the keys that these have, what was known before: with which meanings they came; and so
+        of their proofs.
+        """
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
         for told in callbacks:
             if told.proof is None:
@@ -121,7 +129,9 @@ class IngestStore:
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
     def add_orders(self, orders: Sequence[KnownOrder]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is judged anew."""
+        """Raises SerializationFailure when another lane was first with one of them: then all is
+        judged anew.
+        """
         if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
             raise SerializationFailure(
                 "another lane was just told of one of these orders for the first time"

@@ -39,12 +39,16 @@ from services.runtime.service import Service, Tick
 GROUP = "stubline.ingest"
 DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
 WRITER, SIGNALLER = "ingest", "ingest.fraud"
-BOUNDS = f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or {JOINED_MAX} of all its payments"
+BOUNDS = (
+    f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or "
+    f"{JOINED_MAX} of all its payments"
+)
 
 
 def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
-    """One outcome for each that parse let through, in order. Three or four round trips for any size, two without news; one to
-    three more when payments are named, one for proofs, and one for each kind of thing that is put aside.
+    """One outcome for each that parse let through, in order. Three or four round trips for any
+    size, two without news; one to three more when payments are named, one for proofs, and one for
+    each kind of thing that is put aside.
     """
     store = IngestStore(session)
     payments = _payments(batch, store)
@@ -75,7 +79,8 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         for order in changed
         if order.sequence != before[order.order_id].sequence
     }
-    # Raised by the runtime after the commit: a counter raised in here would count what may be rolled back.
+    # Raised by the runtime after the commit: a counter raised in here would count what may be
+    # rolled back.
     counts |= {
         OBSERVATIONS.name: len(unsaid),
         INCIDENTS.name: sum(
@@ -94,7 +99,9 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
 
 
 def observe_wait(batch: Sequence[ParsedCallback]) -> None:
-    """By the door's clock and this machine's. A batch that is worked again is observed again: it has waited longer."""
+    """By the door's clock and this machine's. A batch that is worked again is observed again: it
+    has waited longer.
+    """
     oldest = min((it.received for it in batch if len(it.received) == DOOR_TIME_CHARS), default="")
     if oldest:
         with suppress(ValueError):
@@ -131,7 +138,9 @@ def save(
 
 
 def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
-    """What callbacks bring beside their facts: orders to be read at their source, words that nobody knows."""
+    """What callbacks bring beside their facts: orders to be read at their source, words that nobody
+    knows.
+    """
     if reads := sorted({order_id for told in applied for order_id in told.reads}):
         store.add_reads(reads)
     noticed, kept = dict[Notice, tuple[int, str]](), dict[str, Notice]()
@@ -150,7 +159,9 @@ def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, in
 
 
 def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
-    """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers miss none."""
+    """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers
+    miss none.
+    """
     return (
         (observed(order, new), signalled(order))
         if any(map(is_verdict, new))
@@ -159,7 +170,9 @@ def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...
 
 
 def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
-    """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or late, ends the same."""
+    """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or
+    late, ends the same.
+    """
     source, _, external_id = order.order_id.partition(":")
     facts = order.facts
     body = orjson.dumps(

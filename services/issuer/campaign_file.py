@@ -1,4 +1,6 @@
-"""A file of campaigns, read and checked whole: every problem is told at once, with its place and its remedy."""
+"""A file of campaigns, read and checked whole: every problem is told at once, with its place and
+its remedy.
+"""
 
 from __future__ import annotations
 

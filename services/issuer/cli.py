@@ -58,9 +58,11 @@ def apply_campaigns(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them is issued then.
+    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them
+    is issued then.
 
-    First each design is laid out for its campaign: one that cannot be printed is refused here, and not at the ticket.
+    First each design is laid out for its campaign: one that cannot be printed is refused here, and
+    not at the ticket.
     """
     definitions = campaign_file.read(file)
     preflight.run_all("campaign", [definition.said() for definition in definitions])
@@ -71,7 +73,10 @@ def apply_campaigns(
         for it in done.details.get("campaigns", ())
     ]
     due = done.details.get("due_orders", 0)
-    sentence = f"{'; '.join(told)}. {f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
+    sentence = (
+        f"{'; '.join(told)}. "
+        f"{f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
+    )
     cli_support.told(done, sentence, command_id, as_json=as_json)
 
 

@@ -5,7 +5,10 @@ from services.runtime.observability.metrics import Counter, declare
 ISSUED = declare(
     Counter(
         "stubline_issuer_tickets_issued_total",
-        "Tickets that got a number. Flat while decisions come: look at the lanes of stubline.issuer.",
+        (
+            "Tickets that got a number. Flat while decisions come: look at the lanes of "
+            "stubline.issuer."
+        ),
     )
 )
 SOLD_OUT = declare(

@@ -1,6 +1,7 @@
 """Campaigns as operators apply and read them, and tickets as they look them up.
 
-Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all campaigns of a file, or none.
+Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all
+campaigns of a file, or none.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class CampaignCommands(AdminCommands):
     """What changes campaigns."""
 
     def apply(self, definitions: Sequence[CampaignDefinition]) -> CommandResult:
-        """Orders with lines that the campaigns take from now on become due; the issuer's timer works them."""
+        """Orders with lines that the campaigns take from now on become due; the issuer's timer
+        works them.
+        """
         asked = {"campaigns": [definition.content() for definition in definitions]}
         return self._act("campaigns apply", asked, lambda: self._apply(definitions))
 

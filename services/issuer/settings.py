@@ -15,5 +15,8 @@ class IssuerSettings(LaneSettings):
         500,
         ge=1,
         le=5_000,
-        description="Waiting orders that one tick works after a campaign was applied. More holds the campaign's lock longer.",
+        description=(
+            "Waiting orders that one tick works after a campaign was applied. More holds "
+            "the campaign's lock longer."
+        ),
     )

@@ -1,4 +1,6 @@
-"""The tables of the issuer. One method, one statement; works inside the lane's transaction and never commits."""
+"""The tables of the issuer. One method, one statement; works inside the lane's transaction and
+never commits.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +170,9 @@ class IssuerStore:
         self.transaction.execute(SQL["keep_waiting"], _columns(lines))
 
     def add_orders(self, rows: Sequence[SavedOrder]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is decided anew."""
+        """Raises SerializationFailure when another lane was first with one of them: then all is
+        decided anew.
+        """
         if self.transaction.execute(SQL["add_orders"], _columns(rows)).rowcount != len(rows):
             raise SerializationFailure(
                 "another lane has just worked one of these orders for the first time"

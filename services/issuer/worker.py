@@ -1,4 +1,6 @@
-"""Decisions in, tickets out: parsed alone, planned together on locked rows, one statement a step."""
+"""Decisions in, tickets out: parsed alone, planned together on locked rows, one statement a
+step.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ from services.runtime.snapshots import classify_snapshots
 
 GROUP = "stubline.issuer"
 WRITER = "issuer"
-TICK_TICKETS_MAX = 10_000  # of orders that waited for a campaign; 25,000 took 0.8 s of the three that a transaction has
+# of orders that waited for a campaign; 25,000 took 0.8 s of the three that a transaction has
+TICK_TICKETS_MAX = 10_000
 CODE_CHARS = 26
 BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 SPELLED = BASE32 * 8  # a byte's five lowest bits
@@ -44,16 +47,19 @@ class ReceivedDecision(NamedTuple):
 
 
 def parse(record: Record) -> ReceivedDecision:
-    """Before any transaction. What cannot be read becomes its own dead letter and harms no neighbour."""
+    """Before any transaction. What cannot be read becomes its own dead letter and harms no
+    neighbour.
+    """
     event, document = OrderDecided.read_whole(record.headers, record.value)
     return ReceivedDecision(event, document.decode())
 
 
 def codes(count: int) -> Iterator[str]:
-    """Each 128 random bits in base32, without padding: 26 characters. Drawn here, for rules know no chance.
+    """Each 128 random bits in base32, without padding: 26 characters. Drawn here, for rules know no
+    chance.
 
-    Each of 25 characters holds five bits of a random byte and the last one three, so that a code is what base32 makes of 16
-    random bytes; all codes of a batch are spelled in two calls.
+    Each of 25 characters holds five bits of a random byte and the last one three, so that a code is
+    what base32 makes of 16 random bytes; all codes of a batch are spelled in two calls.
     """
     drawn = secrets.token_bytes(CODE_CHARS * count)
     text, ends = (
@@ -64,7 +70,9 @@ def codes(count: int) -> Iterator[str]:
 
 
 def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outcome]:
-    """One outcome each, in order. A constant number of round trips: two when nothing was new, some six with tickets."""
+    """One outcome each, in order. A constant number of round trips: two when nothing was new, some
+    six with tickets.
+    """
     store = IssuerStore(transaction)
     begun = store.begin_batch()
     order_ids = sorted({decided.event.key for decided in batch})
@@ -96,7 +104,9 @@ def work(
     rows: Mapping[str, IssuerOrderRow],
     why: AuditReason,
 ) -> tuple[dict[str, list[SerializedSnapshot]], dict[str, int]]:
-    """Plans the newest decision of each order and writes what it says. Orders are locked; campaigns are locked here."""
+    """Plans the newest decision of each order and writes what it says. Orders are locked; campaigns
+    are locked here.
+    """
     events = [decided.event for decided in news]
     known = [event.key for event in events if rows[event.key].sequence]
     held = store.tickets_of(known) if known else {}
@@ -158,7 +168,9 @@ def save(
 
 
 def wait(store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan) -> None:
-    """Lines that no campaign takes are kept; behind save_orders. Most batches have none, and had none."""
+    """Lines that no campaign takes are kept; behind save_orders. Most batches have none, and had
+    none.
+    """
     kept = [line for lines in made.waiting.values() for line in lines]
     if had := sorted(order_id for order_id in made.waiting if rows[order_id].is_waiting):
         store.drop_waiting(had, kept)
@@ -173,7 +185,9 @@ def counts_of(made: IssuePlan) -> dict[str, int]:
 
 
 def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[SerializedSnapshot]:
-    """Orders that a campaign takes since it was applied, oldest first. Round trips as for a batch; one when there are none."""
+    """Orders that a campaign takes since it was applied, oldest first. Round trips as for a batch;
+    one when there are none.
+    """
     store = IssuerStore(transaction)
     due = store.take_due(orders_max, TICK_TICKETS_MAX)
     if not due:

@@ -1,4 +1,5 @@
-"""One tree of errors. Whose fault it is decides what happens; the code is permanent and names its runbook section.
+"""One tree of errors. Whose fault it is decides what happens; the code is permanent and names its
+runbook section.
 
 Poison      can never succeed: the record becomes a dead letter
 Transient   the world's fault: wait and try again, nothing is dead-lettered
@@ -56,7 +57,9 @@ class Transient(StublineError):
 
 
 class Fenced(StublineError):
-    """Another owner holds the lane, or nobody knows: forget batch, position and outputs, and acquire again."""
+    """Another owner holds the lane, or nobody knows: forget batch, position and outputs, and
+    acquire again.
+    """
 
 
 class Stop(StublineError):
@@ -68,11 +71,14 @@ class Fatal(StublineError):
 
 
 class UnexpectedError(Poison):
-    """Parsing or handling a record raised what nobody foresaw. Bisecting found the record; its neighbours went on."""
+    """Parsing or handling a record raised what nobody foresaw. Bisecting found the record; its
+    neighbours went on.
+    """
 
     code = "record-unexpected-error"
     next_step = (
-        "`stubline dead show ID` prints the record and the exception. It is a defect of the release: mend it, deploy, then "
+        "`stubline dead show ID` prints the record and the exception. It is a defect of the "
+        "release: mend it, deploy, then "
         "`stubline dead replay ID`. Useless: `stubline dead discard ID --reason ...`."
     )
 
@@ -82,18 +88,23 @@ class NotAnEventError(Poison):
 
     code = "record-not-an-event"
     next_step = (
-        "`stubline dead show ID` prints its bytes. Find its producer; useless: `stubline dead discard ID --reason ...`. Readable "
+        "`stubline dead show ID` prints its bytes. Find its producer; useless: `stubline dead "
+        "discard ID --reason ...`. Readable "
         "by a newer release: deploy it, then `stubline dead replay ID`."
     )
 
 
 class RecordTooLarge(Poison):
-    """The record's key, value and headers pass what can be worked, published and replayed. It was not parsed."""
+    """The record's key, value and headers pass what can be worked, published and replayed. It was
+    not parsed.
+    """
 
     code = "record-too-large"
     next_step = (
-        "`stubline dead show ID` prints the length, the SHA-256 and the first part of its value; the rest is in the topic "
-        "until retention takes it, and a replay is not possible. Have its source send it smaller, then `stubline dead "
+        "`stubline dead show ID` prints the length, the SHA-256 and the first part of its value; "
+        "the rest is in the topic "
+        "until retention takes it, and a replay is not possible. Have its source send it smaller, "
+        "then `stubline dead "
         "discard ID --reason ...`."
     )
 
@@ -103,7 +114,8 @@ class OutputTooLarge(Poison):
 
     code = "record-output-too-large"
     next_step = (
-        "`stubline dead show ID` prints the record; the text names the topic and the limit. Make it smaller at its source: a "
+        "`stubline dead show ID` prints the record; the text names the topic and the limit. Make "
+        "it smaller at its source: a "
         "replay alone cannot help. Useless: `stubline dead discard ID --reason ...`."
     )
 
@@ -112,72 +124,103 @@ class ReplayUnknown(Poison):
     """A record of a replay topic that names no letter. Only the runtime writes there."""
 
     code = "replay-without-letter"
-    next_step = "Find who writes to the replay topic, and take the right away: `stubline dead replay` is the only way in."
+    next_step = (
+        "Find who writes to the replay topic, and take the right away: `stubline dead "
+        "replay` is the only way in."
+    )
 
 
 class DatabaseUnavailable(Transient):
     """PostgreSQL does not answer, or ends our sessions."""
 
     code = "database-away"
-    next_step = "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by itself; nothing is lost."
+    next_step = (
+        "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by "
+        "itself; nothing is lost."
+    )
 
 
 class DatabaseRefused(Transient):
-    """PostgreSQL answers, and refuses the statement itself: a missing table or right, a wrong password."""
+    """PostgreSQL answers, and refuses the statement itself: a missing table or right, a wrong
+    password.
+    """
 
     code = "database-refuses"
-    next_step = "Run `stubline migrate`, and compare the release with the schema. The service tries again by itself."
+    next_step = (
+        "Run `stubline migrate`, and compare the release with the schema. The service "
+        "tries again by itself."
+    )
 
 
 class BrokerUnavailable(Transient):
     """Kafka does not answer."""
 
     code = "broker-away"
-    next_step = "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes on by itself."
+    next_step = (
+        "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes "
+        "on by itself."
+    )
 
 
 class InputRefused(Transient):
-    """Kafka answers, and gives us no records of an input or no place in the group: most often a right is missing."""
+    """Kafka answers, and gives us no records of an input or no place in the group: most often a
+    right is missing.
+    """
 
     code = "input-refused"
     next_step = (
-        "Give our user Read and Describe on the topics of docs/reference/topics.md that the service reads, and Read on its "
+        "Give our user Read and Describe on the topics of docs/reference/topics.md that the "
+        "service reads, and Read on its "
         "group (`kafka-acls.sh`). The service goes on by itself."
     )
 
 
 class InputMissing(Transient):
-    """A topic that the service reads is not there, or may not be seen by us. Its other topics are worked."""
+    """A topic that the service reads is not there, or may not be seen by us. Its other topics are
+    worked.
+    """
 
     code = "input-missing"
-    next_step = "`stubline topics check` says which; `stubline migrate` makes it. The service takes it up by itself."
+    next_step = (
+        "`stubline topics check` says which; `stubline migrate` makes it. The service "
+        "takes it up by itself."
+    )
 
 
 class ProducerTimestamps(Transient):
-    """Records carry their producers' times where the broker should have stamped them, so the clocks of several machines
-    decide what is newer.
+    """Records carry their producers' times where the broker should have stamped them, so the clocks
+    of several machines decide what is newer.
     """
 
     code = "topic-stamped-by-producers"
     next_step = (
-        "`stubline topics check` shows it, `stubline migrate` sets message.timestamp.type to LogAppendTime. Records from before "
+        "`stubline topics check` shows it, `stubline migrate` sets message.timestamp.type to "
+        "LogAppendTime. Records from before "
         "keep their times: the warning ends once they are read."
     )
 
 
 class LoopFailed(Transient):
-    """The loop of a service raised what nobody foresaw. All its lanes are acquired again, and it goes on."""
+    """The loop of a service raised what nobody foresaw. All its lanes are acquired again, and it
+    goes on.
+    """
 
     code = "loop-unexpected-error"
-    next_step = "Read the exception in the log: a defect of the release. The service tries again by itself; if it stays so, roll back."
+    next_step = (
+        "Read the exception in the log: a defect of the release. The service tries again "
+        "by itself; if it stays so, roll back."
+    )
 
 
 class PortUnavailable(Fatal):
-    """The process cannot listen on its port: another process has it, or our user may not take it."""
+    """The process cannot listen on its port: another process has it, or our user may not take
+    it.
+    """
 
     code = "port-unavailable"
     next_step = (
-        "The text names the address and the setting. `ss -ltnp` shows who listens there: stop it, or give the setting "
+        "The text names the address and the setting. `ss -ltnp` shows who listens there: stop it, "
+        "or give the setting "
         "another port, and start the process again."
     )
 
@@ -192,45 +235,63 @@ class TickFailed(Transient):
 
 
 class BatchUndecided(Transient):
-    """A batch was decided anew so often that the loop gives the world time: deadlocks, or records that fail only together."""
+    """A batch was decided anew so often that the loop gives the world time: deadlocks, or records
+    that fail only together.
+    """
 
     code = "batch-undecided"
     next_step = (
-        "The service tries again by itself. If it goes on: the log names the exceptions; `select * from pg_locks where not "
+        "The service tries again by itself. If it goes on: the log names the exceptions; `select "
+        "* from pg_locks where not "
         "granted` shows who waits for whom."
     )
 
 
 class LaneFenced(Fenced):
-    """The row's epoch or next offset is not ours: another process took the lane, or an operator moved it."""
+    """The row's epoch or next offset is not ours: another process took the lane, or an operator
+    moved it.
+    """
 
     code = "lane-fenced"
-    next_step = "None: the owner acquires again. Often: see whether two installations share a consumer group and a database."
+    next_step = (
+        "None: the owner acquires again. Often: see whether two installations share a "
+        "consumer group and a database."
+    )
 
 
 class TopicRecreated(Stop):
     """The topic was deleted and made again: its offsets mean other records now."""
 
     code = "lane-topic-recreated"
-    next_step = "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP TOPIC` starts at its first record."
+    next_step = (
+        "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP "
+        "TOPIC` starts at its first record."
+    )
 
 
 class OffsetOutOfRange(Stop):
-    """The partition no longer holds, or does not yet hold, the lane's next offset: retention took records, or a log was cut."""
+    """The partition no longer holds, or does not yet hold, the lane's next offset: retention took
+    records, or a log was cut.
+    """
 
     code = "lane-offset-out-of-range"
     next_step = (
-        "`stubline lanes list` shows the offset. Records lost to retention: have their source send them again, then "
-        "`stubline lanes skip GROUP TOPIC PARTITION --reason ...`. Beyond the end: `stubline lanes rewind GROUP TOPIC PARTITION --to N`."
+        "`stubline lanes list` shows the offset. Records lost to retention: have their source "
+        "send them again, then "
+        "`stubline lanes skip GROUP TOPIC PARTITION --reason ...`. Beyond the end: `stubline "
+        "lanes rewind GROUP TOPIC PARTITION --to N`."
     )
 
 
 class RecordUnreadable(Stop):
-    """The client cannot unpack the batch at the lane's next offset: its compression, checksum, form or size."""
+    """The client cannot unpack the batch at the lane's next offset: its compression, checksum, form
+    or size.
+    """
 
     code = "lane-record-unreadable"
     next_step = (
-        "The text names the batch's last offset. Find its producer, and have it send the records again; then `stubline lanes "
+        "The text names the batch's last offset. Find its producer, and have it send the records "
+        "again; then `stubline lanes "
         "skip GROUP TOPIC PARTITION --to N --reason ...` with the offset after the batch."
     )
 
@@ -240,9 +301,12 @@ class OutputRefused(Stop):
 
     code = "lane-output-refused"
     next_step = (
-        "Nothing is lost, the outputs are in the lane's row: `stubline lanes outputs GROUP TOPIC PARTITION` shows them. Fix "
-        "what the text names (ACL, max.message.bytes, timestamp type of the topic), then `stubline lanes rewind GROUP TOPIC "
-        "PARTITION --to NEXT_OFFSET` with the offset it has: the lane starts again and publishes them first. If no topic can "
+        "Nothing is lost, the outputs are in the lane's row: `stubline lanes outputs GROUP TOPIC "
+        "PARTITION` shows them. Fix "
+        "what the text names (ACL, max.message.bytes, timestamp type of the topic), then "
+        "`stubline lanes rewind GROUP TOPIC "
+        "PARTITION --to NEXT_OFFSET` with the offset it has: the lane starts again and publishes "
+        "them first. If no topic can "
         "take one: `stubline lanes drop-output GROUP TOPIC PARTITION --number N --reason ...`."
     )
 
@@ -251,7 +315,10 @@ class NewerRelease(Stop):
     """An internal event says what this release does not know: its writer is newer."""
 
     code = "lane-newer-release"
-    next_step = "Deploy the new release of this service: readers before writers. It takes the lane up again by itself."
+    next_step = (
+        "Deploy the new release of this service: readers before writers. It takes the "
+        "lane up again by itself."
+    )
 
 
 class OutboxUnreadable(Stop):
@@ -264,31 +331,43 @@ class OutboxUnreadable(Stop):
 
 
 class FailureRateExceeded(Stop):
-    """Half of the last records failed unexpectedly: the service paused itself before it dead-lettered a topic."""
+    """Half of the last records failed unexpectedly: the service paused itself before it
+    dead-lettered a topic.
+    """
 
     code = "service-braked"
     next_step = (
-        "Read the exception in the log; most likely the last release is bad: roll back, or mend it. Then "
+        "Read the exception in the log; most likely the last release is bad: roll back, or mend "
+        "it. Then "
         "`stubline resume GROUP`."
     )
 
 
 class OutcomesMismatch(Fatal):
-    """A handler answered with another number of outcomes than it got records, or with none of the four."""
+    """A handler answered with another number of outcomes than it got records, or with none of the
+    four.
+    """
 
     code = "handler-outcomes-mismatch"
     next_step = "A defect of the release: roll back. Nothing was committed."
 
 
 class ConsumerFailed(Fatal):
-    """The consumer reports a fatal error and will never fetch again; a new process starts with a new one."""
+    """The consumer reports a fatal error and will never fetch again; a new process starts with a
+    new one.
+    """
 
     code = "consumer-failed"
-    next_step = "None: the supervisor starts the process again. If it goes on, the log names what the broker refuses."
+    next_step = (
+        "None: the supervisor starts the process again. If it goes on, the log names what "
+        "the broker refuses."
+    )
 
 
 class ProducerFailed(Fatal):
-    """The producer reports a fatal error and will never send again; a new process starts with a new one."""
+    """The producer reports a fatal error and will never send again; a new process starts with a new
+    one.
+    """
 
     code = "producer-failed"
     next_step = (

@@ -1,7 +1,8 @@
 """Reads files that people name: regular files only, up to a size, and TOML up to a depth.
 
-`open` waits for ever on a FIFO and `read` never ends on /dev/zero; a parser recurses as deep as its input. Every file that a
-setting, an argument or another file names is read here, so that each such input ends in one sentence.
+`open` waits for ever on a FIFO and `read` never ends on /dev/zero; a parser recurses as deep as its
+input. Every file that a setting, an argument or another file names is read here, so that each such
+input ends in one sentence.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ DEEP_KEY = re.compile(
 
 
 class FileUnusableError(ValueError):
-    """The file cannot be read, is none, or is too large. The message is one sentence without the file's name."""
+    """The file cannot be read, is none, or is too large. The message is one sentence without the
+    file's name.
+    """
 
 
 def read_bytes(path: Path, bytes_max: int) -> bytes:
@@ -65,7 +68,9 @@ def read_toml(path: Path, bytes_max: int = CONFIGURATION_BYTES_MAX) -> dict[str,
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The document of a TOML text. Raises FileUnusableError for what is no TOML or nested too deeply."""
+    """The document of a TOML text. Raises FileUnusableError for what is no TOML or nested too
+    deeply.
+    """
     if DEEP_KEY.search(text):
         raise FileUnusableError(f"it is nested deeper than {DEPTH_MAX} levels")
     try:

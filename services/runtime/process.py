@@ -87,8 +87,9 @@ def build(
 
 
 def collect_rarely() -> None:
-    """A batch's values die by their counts, with the batch. Searching them for rings took a fifth of a stage's CPU: what was
-    there at the start is never searched again, and the rest only after some hundred thousand values more than died.
+    """A batch's values die by their counts, with the batch. Searching them for rings took a fifth
+    of a stage's CPU: what was there at the start is never searched again, and the rest only after
+    some hundred thousand values more than died.
     """
     gc.collect()
     gc.freeze()
@@ -96,8 +97,9 @@ def collect_rarely() -> None:
 
 
 def return_memory() -> None:
-    """What fetches and batches leave goes back to the system. By itself glibc keeps ever more of it: freed blocks of a megabyte
-    teach it to hold the next ones, and a stage that was behind grew by a third (seen in Bench B). Other libraries: nothing.
+    """What fetches and batches leave goes back to the system. By itself glibc keeps ever more of
+    it: freed blocks of a megabyte teach it to hold the next ones, and a stage that was behind grew
+    by a third (seen in Bench B). Other libraries: nothing.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
@@ -108,7 +110,9 @@ def run(
     settings: LaneSettings,
     telemetry: Callable[[str, Health], Telemetry] = LoggingTelemetry,
 ) -> int:
-    """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer is the exit code."""
+    """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer
+    is the exit code.
+    """
     logs.configure(service.group, level=settings.log_level)
     log = logs.get("process")
     asked: list[tuple[int, float]] = []  # to stop: by which signal, and when

@@ -11,8 +11,9 @@ from uuid import UUID
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
 
-# Of key, value and headers together. What is made of a record (its dead letter's row, the copy for the dead
-# topic, the replay) is bounded by this, so that it always fits into a transaction and a topic of 8 MiB.
+# Of key, value and headers together. What is made of a record (its dead letter's row, the copy for
+# the dead topic, the replay) is bounded by this, so that it always fits into a transaction and a
+# topic of 8 MiB.
 RECORD_BYTES_MAX = 8 * 2**20 - 2**17
 HEADER_BYTES = 8  # of each header, beside its name and its value: their lengths
 
@@ -32,7 +33,9 @@ UNREADABLE_HEADERS: Sequence[tuple[str, bytes | None]] = (("stubline-headers-unr
 
 
 class Record(NamedTuple):
-    """Bytes with an offset. A replayed record shows the topic, partition and offset at which it was first consumed."""
+    """Bytes with an offset. A replayed record shows the topic, partition and offset at which it was
+    first consumed.
+    """
 
     topic: str
     partition: int
@@ -78,13 +81,17 @@ class Event(Protocol):
     """What an effect says: a snapshot that can write itself as a record."""
 
     def encode(self, *, time: str, traceparent: str | None) -> Output:
-        """As CloudEvents 1.0 in binary mode. `time` is the transaction's, `traceparent` this hop's."""
+        """As CloudEvents 1.0 in binary mode. `time` is the transaction's, `traceparent` this
+        hop's.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The record changed what is known. Its outputs are published after the commit; counts are raised after it too."""
+    """The record changed what is known. Its outputs are published after the commit; counts are
+    raised after it too.
+    """
 
     outputs: Sequence[Event] = ()
     counts: Mapping[str, int] | None = None

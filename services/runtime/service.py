@@ -20,15 +20,17 @@ Tick: TypeAlias = Callable[[datetime, S], Sequence[Event]]
 class Service(Generic[E, S]):
     """One consumer group.
 
-    `parse` is called outside any transaction, for each record alone; what it raises makes that record a dead letter
-    (`Stop` stops the lane instead). `handle` is called once a transaction with the events of all lanes, and answers one
-    outcome for each, in order. `tick` works without input, about once a tick interval, in one process of the group.
-    `backlog` says why the service should not read now (None: go on); it is asked about once a second. `subject` says whose
-    data a record is, as far as it tells: its dead letter is found by that name, so it must have an answer for any bytes.
+    `parse` is called outside any transaction, for each record alone; what it raises makes that
+    record a dead letter (`Stop` stops the lane instead). `handle` is called once a transaction with
+    the events of all lanes, and answers one outcome for each, in order. `tick` works without input,
+    about once a tick interval, in one process of the group. `backlog` says why the service should
+    not read now (None: go on); it is asked about once a second. `subject` says whose data a record
+    is, as far as it tells: its dead letter is found by that name, so it must have an answer for any
+    bytes.
 
-    Crash: whatever `handle` and `tick` wrote through the session commits together with the lanes' positions and their
-    outputs, or not at all. They may be called again for the same records after a rollback, so they must do nothing that
-    the session cannot undo.
+    Crash: whatever `handle` and `tick` wrote through the session commits together with the lanes'
+    positions and their outputs, or not at all. They may be called again for the same records after
+    a rollback, so they must do nothing that the session cannot undo.
     """
 
     group: str

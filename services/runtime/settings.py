@@ -1,4 +1,5 @@
-"""Settings from the environment. A name that nobody knows stops the start: a misspelt limit is a limit that is not there.
+"""Settings from the environment. A name that nobody knows stops the start: a misspelt limit is a
+limit that is not there.
 
 pydantic-settings ignores unknown names in silence; `load` does not, and offers the nearest.
 """
@@ -59,7 +60,9 @@ class LaneSettings(BaseSettings):
         150,
         ge=0,
         le=2_000,
-        description="How long a revoked lane may wait for acknowledgements. The others wait with it.",
+        description=(
+            "How long a revoked lane may wait for acknowledgements. The others wait with it."
+        ),
     )
     stop_deadline_ms: int = Field(
         10_000,
@@ -74,13 +77,17 @@ class LaneSettings(BaseSettings):
         500,
         ge=50,
         le=900,
-        description="How often pause, resume and rates are read. They promise to act within a second.",
+        description=(
+            "How often pause, resume and rates are read. They promise to act within a second."
+        ),
     )
     idle_check_ms: int = Field(
         3_000,
         ge=200,
         le=60_000,
-        description="How often a lane without records compares its row and the end of its partition.",
+        description=(
+            "How often a lane without records compares its row and the end of its partition."
+        ),
     )
     replay_letters_max: int = Field(
         200, ge=1, le=5_000, description="Dead letters that one tick gives back."
@@ -122,7 +129,9 @@ class LaneSettings(BaseSettings):
         0.5,
         gt=0,
         le=1,
-        description="Share of unexpected failures in that window at which the service pauses itself.",
+        description=(
+            "Share of unexpected failures in that window at which the service pauses itself."
+        ),
     )
     transaction_timeout_ms: int = Field(
         3_000,
@@ -156,7 +165,10 @@ class LaneSettings(BaseSettings):
         30,
         ge=2,
         le=600,
-        description="A loop that has not turned for so long fails /livez, and is started anew by its keeper.",
+        description=(
+            "A loop that has not turned for so long fails /livez, and is started anew by "
+            "its keeper."
+        ),
     )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR."
@@ -174,14 +186,18 @@ class LaneSettings(BaseSettings):
 
 
 class ConfigurationError(ValueError):
-    """One clear line for whoever set the environment. It never quotes a value: a value may be a password."""
+    """One clear line for whoever set the environment. It never quotes a value: a value may be a
+    password.
+    """
 
 
 S = TypeVar("S", bound=BaseSettings)
 
 
 def read(cls: type[S]) -> S:
-    """The settings of the environment, or ConfigurationError with everything that is wrong with them."""
+    """The settings of the environment, or ConfigurationError with everything that is wrong with
+    them.
+    """
     problems = _unknown(cls)
     try:
         settings = cls()
@@ -199,7 +215,9 @@ def read(cls: type[S]) -> S:
 
 
 def load(cls: type[S]) -> S:
-    """As `read`, for a process's start: a wrong configuration ends it with exit code 78 and one line."""
+    """As `read`, for a process's start: a wrong configuration ends it with exit code 78 and one
+    line.
+    """
     try:
         return read(cls)
     except ConfigurationError as error:

@@ -22,10 +22,12 @@ class PositionedSnapshot(Protocol):
 def classify_snapshots(
     batch: Sequence[PositionedSnapshot], reached: Mapping[str, Position]
 ) -> tuple[list[Outcome], dict[str, int]]:
-    """Each record's outcome, and where in the batch the newest of each key stands: all that must be worked.
+    """Each record's outcome, and where in the batch the newest of each key stands: all that must be
+    worked.
 
-    `reached`: of every key in the batch the position that was last applied. A copy of it is a Duplicate, an older one is
-    Superseded; one that is newer but not the newest of the batch is an Effect without outputs, for the newest says more.
+    `reached`: of every key in the batch the position that was last applied. A copy of it is a
+    Duplicate, an older one is Superseded; one that is newer but not the newest of the batch is an
+    Effect without outputs, for the newest says more.
     """
     last = dict(reached)
     latest: dict[str, int] = {}

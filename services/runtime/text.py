@@ -15,7 +15,9 @@ def storable(text: str, chars_max: int = 2_000) -> str:
 
 
 def printable(content: bytes | str | None) -> str:
-    """What a terminal may show: control, format and bidirectional characters are spelled out, so bytes cannot act on it."""
+    """What a terminal may show: control, format and bidirectional characters are spelled out, so
+    bytes cannot act on it.
+    """
     if content is None:
         return "(none)"
     text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
@@ -26,7 +28,9 @@ def printable(content: bytes | str | None) -> str:
 
 
 def one_line(content: bytes | str | None) -> str:
-    """As `printable`, and line ends and tabs are spelled out too: what came from outside cannot look like a line of ours."""
+    """As `printable`, and line ends and tabs are spelled out too: what came from outside cannot
+    look like a line of ours.
+    """
     return "".join(_spelled(c) if c in LINES else c for c in printable(content))
 
 

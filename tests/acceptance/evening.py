@@ -18,7 +18,9 @@ Wanted = list[tuple[Order, int]]  # an order, and how many of its tickets are ac
 
 
 def evening(stubline: Stubline, orders: int = 24, copies: int = 2, share: float = 0.3) -> Wanted:
-    """Orders with what they must end with; a share of the callbacks is sent again, `copies` in all."""
+    """Orders with what they must end with; a share of the callbacks is sent again, `copies` in
+    all.
+    """
     draw, wanted = random.Random(7), []
     for number in range(orders):
         order = stubline.order(RFL=1 + number % 3, DRAW=1)
@@ -46,7 +48,11 @@ def expect(
     stubline.settle(90)
     names = [order.order_id for order, _ in wanted]
     rows = stubline.rows(
-        "select order_id, count(*) from issuer.tickets where order_id = any(%(names)s) and status = 'Active' group by order_id",
+        (
+            "select order_id, count(*) from issuer.tickets where order_id = any(%(names)s) and "
+            "status "
+            "= 'Active' group by order_id"
+        ),
         names=names,
     )
     found = {row["order_id"]: row["count"] for row in rows}

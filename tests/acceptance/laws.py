@@ -1,6 +1,8 @@
-"""The laws of the whole: what must be true of tables, topics and mailbox after whatever happened to any of the services.
+"""The laws of the whole: what must be true of tables, topics and mailbox after whatever happened to
+any of the services.
 
-Each answers the ways in which it is broken. What holds of lanes alone is asked of the laws of the toy (tests/protocol/laws).
+Each answers the ways in which it is broken. What holds of lanes alone is asked of the laws of the
+toy (tests/protocol/laws).
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ MISFILED = """
         where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial') as filed
     where status = 'Active' and jobs <> 1
 """
-# Letters for records that no test made unreadable: without a NUL in the key, the word in the value, or a trap that raised.
+# Letters for records that no test made unreadable: without a NUL in the key, the word in the value,
+# or a trap that raised.
 BLAMED = """
     select consumer_group, topic, code, text from runtime.dead_letters
     where value is not null and position('\\x00'::bytea in coalesce(key, '')) = 0 and position('poison'::bytea in value) = 0
@@ -145,7 +148,9 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
 
 
 def check(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0) -> None:
-    """All laws, over all that this pipeline ever did; a failure names each that is broken, with its first cases."""
+    """All laws, over all that this pipeline ever did; a failure names each that is broken, with its
+    first cases.
+    """
     whole = found_of(stubline, disturbed, holes)
     if broken := {name: cases for name, law in LAWS.items() if (cases := list(law(whole)))}:
         lines = [
@@ -192,7 +197,9 @@ def each_reader_is_the_fold_of_what_was_committed(whole: Whole) -> Iterator[str]
 
 
 def what_was_committed_is_in_the_log(whole: Whole) -> Iterator[str]:
-    """Of each order and writer all sequences, from the first to its row's; copies of one are the same bytes."""
+    """Of each order and writer all sequences, from the first to its row's; copies of one are the
+    same bytes.
+    """
     for kind, schema in WRITERS.items():
         said: dict[str, dict[int, bytes]] = defaultdict(dict)
         for record in whole.lanes.log_of(kind.topic):

@@ -1,4 +1,6 @@
-"""Topics change under the pipeline: they grow, are made again, and forget. On servers of their own, for it cannot be undone."""
+"""Topics change under the pipeline: they grow, are made again, and forget. On servers of their own,
+for it cannot be undone.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def until_caught_up(stubline: Stubline, group: str, topic: str) -> None:
 def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody_accepts_them(
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
-    """All that orders flow through, at once. Stage after stage stops, and goes on where the new topic begins."""
+    """All that orders flow through, at once. Stage after stage stops, and goes on where the new
+    topic begins.
+    """
     before = evening(stubline, orders=12)
     expect(stubline, before)
     for answer in admin.delete_topics(list(FLOW)).values():
@@ -115,7 +119,9 @@ def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody
 def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_somebody_skips_it(
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
-    """Each service in turn stands still while one order goes on; then of what it has not read only the last is left."""
+    """Each service in turn stands still while one order goes on; then of what it has not read only
+    the last is left.
+    """
     order, (skipped,) = (
         stubline.paid_order(2),
         stubline.rows("select sum(gaps)::int as offsets from runtime.lanes"),

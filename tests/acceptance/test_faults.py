@@ -1,4 +1,6 @@
-"""What happens inside a process, or between it and its servers, at the worst moment: to all four services in one evening."""
+"""What happens inside a process, or between it and its servers, at the worst moment: to all four
+services in one evening.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,13 @@ IN_TRANSACTIONS = """
     select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%%'
         and xact_start < now() - interval '1 second'
 """
-OWNERS = "select distinct owner from runtime.lanes where consumer_group = %(group)s and topic <> '@timer'"
+OWNERS = (
+    "select distinct owner from runtime.lanes where consumer_group = %(group)s and topic <> "
+    "'@timer'"
+)
 READ = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
-# What each passes often enough while orders flow. No outputs leave delivery but with its timer, and nobody else's always.
+# What each passes often enough while orders flow. No outputs leave delivery but with its timer, and
+# nobody else's always.
 POINTS = (
     "transaction_begun",
     "handle",
@@ -142,7 +148,9 @@ def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: T
 
 
 def test_a_delivery_that_fails_is_made_again(world: Trapped, pipeline_stack: Stack) -> None:
-    """The report is an error; then the broker rests for longer than the producers wait, with outputs of each in flight."""
+    """The report is an error; then the broker rests for longer than the producers wait, with
+    outputs of each in flight.
+    """
     stubline, wanted, again = (
         world.stubline,
         Wanted(),
@@ -184,7 +192,9 @@ def stop_at(world: Trapped, stage: str, point: str, wanted: Wanted) -> None:
 
 
 def test_a_process_stopped_inside_its_transaction_holds_nobody_up(world: Trapped) -> None:
-    """It rests past all bounds, others take over; what it does when it wakes fails, and so does its callback `lost`."""
+    """It rests past all bounds, others take over; what it does when it wakes fails, and so does its
+    callback `lost`.
+    """
     stubline, wanted = world.stubline, Wanted()
     for stage in reversed(STAGES):  # the last first: who stands still feeds nobody
         stop_at(world, stage, "transaction_begun", wanted)
@@ -301,7 +311,9 @@ def test_a_storm_of_duplicates_issues_and_mails_each_order_once(stubline: Stubli
 
 
 def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(stubline: Stubline) -> None:
-    """A tenth of what each service reads: bytes that nobody can read, nothing at all, and keys that no table takes."""
+    """A tenth of what each service reads: bytes that nobody can read, nothing at all, and keys that
+    no table takes.
+    """
     before, wanted = letters(stubline), Wanted()
     for turn in range(6):
         wanted += evening(stubline, orders=4)
@@ -317,7 +329,9 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(stubline
 
 
 def poison(stubline: Stubline, turn: int) -> None:
-    """Into each topic that a service reads; the handler's own is a snapshot like others, but for a NUL in its key."""
+    """Into each topic that a service reads; the handler's own is a snapshot like others, but for a
+    NUL in its key.
+    """
     producer = Producer(producer_settings(stubline.store.bootstrap_servers, "test", 10_000))
     name = f"poison-{turn}\0"
     for topic in READ:

@@ -1,4 +1,6 @@
-"""Schema drift through the whole pipeline: one line for all of it, and after the release its replay issues the tickets."""
+"""Schema drift through the whole pipeline: one line for all of it, and after the release its replay
+issues the tickets.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ ORDERS = 12
 
 @pytest.fixture(scope="module")
 def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
-    """Of its own: its letters are changed by hand, and other tests hold that every letter is its source."""
+    """Of its own: its letters are changed by hand, and other tests hold that every letter is its
+    source.
+    """
     with Stack.temporary() as stack, piped(stack, tmp_path_factory.mktemp("incidents")) as found:
         yield found
 
@@ -47,7 +51,10 @@ def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the
         1:
     ]:  # a release that reads the new form would say the same of them as of these bytes
         stubline.rows(
-            "update runtime.dead_letters set value = %(body)s where subject_key = %(order)s returning id",
+            (
+                "update runtime.dead_letters set value = %(body)s where subject_key = %(order)s "
+                "returning id"
+            ),
             body=order.body,
             order=order.order_id,
         )

@@ -1,4 +1,6 @@
-"""What holds of the whole pipeline: kills, zombies and fallen servers meet all four services while orders flow."""
+"""What holds of the whole pipeline: kills, zombies and fallen servers meet all four services while
+orders flow.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def test_a_sender_killed_while_it_sends_doubles_no_job(stubline: Stubline) -> No
 
 
 def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
-    """They rest past the session timeout, while others take over; then they wake up with what they had in hand."""
+    """They rest past the session timeout, while others take over; then they wake up with what they
+    had in hand.
+    """
     programs = [stubline.services.programs[stage] for stage in STAGES]
     first = evening(stubline, orders=8)
     for program in programs:
@@ -106,7 +110,9 @@ def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
 def test_a_server_that_fell_over_is_not_missed(
     stubline: Stubline, pipeline_stack: Stack, server: str
 ) -> None:
-    """The shop asks again after a 503, as this test's does; what was answered with 200 is not lost."""
+    """The shop asks again after a 503, as this test's does; what was answered with 200 is not
+    lost.
+    """
     found = pipeline_stack.kafka[0] if server == "kafka" else pipeline_stack.postgres
     before = evening(stubline, orders=8)
     found.stop(immediate=True)
@@ -117,7 +123,9 @@ def test_a_server_that_fell_over_is_not_missed(
 
 
 def history(stubline: Stubline) -> list[tuple[str, bytes, int]]:
-    """(topic, body, second of reception) of one order's life: paid, trashed, restored, one line raised."""
+    """(topic, body, second of reception) of one order's life: paid, trashed, restored, one line
+    raised.
+    """
     order = stubline.order(RFL=2)
     told = [
         ("order.updated", body_of(order, status, second), second)
@@ -136,13 +144,17 @@ def body_of(order: Order, status: str, second: int) -> bytes:
 
 
 def end_of(stubline: Stubline, order_id: str) -> tuple[str, tuple[str, ...], int]:
-    """Its state, its active ordinals by line, and how many of them are in a mail that was sent. Numbers depend on the path."""
+    """Its state, its active ordinals by line, and how many of them are in a mail that was sent.
+    Numbers depend on the path.
+    """
     (decided,) = stubline.rows(
         "select state from approval.orders where order_id = %(o)s", o=order_id
     )
     active = stubline.rows(
-        "select right(line_id, 1) || '/' || ordinal as place, (select count(*) from delivery.job_tickets "
-        "join delivery.jobs using (job_id) where job_tickets.ticket_id = tickets.ticket_id and jobs.state = 'sent') as mails "
+        "select right(line_id, 1) || '/' || ordinal as place, (select count(*) from "
+        "delivery.job_tickets "
+        "join delivery.jobs using (job_id) where job_tickets.ticket_id = tickets.ticket_id and "
+        "jobs.state = 'sent') as mails "
         "from issuer.tickets where order_id = %(o)s and status = 'Active' order by 1",
         o=order_id,
     )
@@ -156,7 +168,9 @@ def end_of(stubline: Stubline, order_id: str) -> tuple[str, tuple[str, ...], int
 def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(
     stubline: Stubline,
 ) -> None:
-    """Sixteen permutations, and each record twice. A trash and a restore have no clock but the log's: they keep their order."""
+    """Sixteen permutations, and each record twice. A trash and a restore have no clock but the
+    log's: they keep their order.
+    """
     producer = Producer(
         producer_settings(stubline.services.environment["KAFKA_BOOTSTRAP_SERVERS"], "test", 10_000)
     )

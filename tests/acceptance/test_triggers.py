@@ -1,4 +1,6 @@
-"""When does an order get its tickets, and when does it lose them? Rows of sections A, B and D of the feature register."""
+"""When does an order get its tickets, and when does it lose them? Rows of sections A, B and D of
+the feature register.
+"""
 
 from __future__ import annotations
 

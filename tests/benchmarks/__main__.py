@@ -29,7 +29,9 @@ TITLES = {
 
 @contextmanager
 def servers() -> Iterator[tuple[str, str]]:
-    """A migrated database and its broker: new for each part, so that none measures what another left."""
+    """A migrated database and its broker: new for each part, so that none measures what another
+    left.
+    """
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     if all(os.environ.get(name) for name in names):
         migrate(os.environ.copy())

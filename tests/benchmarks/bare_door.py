@@ -1,4 +1,6 @@
-"""What the door is measured against: FastAPI that merely reads the body, on the same server with the same settings."""
+"""What the door is measured against: FastAPI that merely reads the body, on the same server with
+the same settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bench of the door: each source's callbacks a second on one core, beside FastAPI merely reading the same bodies, in turn.
+"""Bench of the door: each source's callbacks a second on one core, beside FastAPI merely reading
+the same bodies, in turn.
 
 The server is pinned to one core; the load, the broker and all else have the others.
 """
@@ -115,7 +116,9 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
 
 @dataclass
 class Seen:
-    """Of one source: what the load saw at full speed, and at half of it; and the process's resident bytes."""
+    """Of one source: what the load saw at full speed, and at half of it; and the process's resident
+    bytes.
+    """
 
     full: list[dict[str, float]] = field(default_factory=list)
     half: list[dict[str, float]] = field(default_factory=list)

@@ -1,4 +1,6 @@
-"""The door as it is, with the certificates of test vendors already fetched: their hosts are not to be asked by a bench."""
+"""The door as it is, with the certificates of test vendors already fetched: their hosts are not to
+be asked by a bench.
+"""
 
 from __future__ import annotations
 

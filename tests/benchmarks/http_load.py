@@ -1,4 +1,5 @@
-"""A load of signed callbacks, from a process of its own: keep-alive connections, each with one request under way at a time.
+"""A load of signed callbacks, from a process of its own: keep-alive connections, each with one
+request under way at a time.
 
 The bodies are made and signed before the clock starts, so that what is measured is the server.
 """
@@ -21,11 +22,14 @@ REWRITTEN = frozenset(
 
 
 def requests(path: str, kind: str, count: int) -> list[bytes]:
-    """In the vendor's form, signed now: WooCommerce's are different orders, others repeat what they have."""
+    """In the vendor's form, signed now: WooCommerce's are different orders, others repeat what they
+    have.
+    """
     vendor, now = VENDORS[kind], time.time()
     samples = list(vendor.samples.values())
     if kind == "woocommerce":
-        # A payment's name as Stripe gives it. The sample's many noughts look like a card's number, which costs a closer look.
+        # A payment's name as Stripe gives it. The sample's many noughts look like a card's number,
+        # which costs a closer look.
         order = json.loads(samples[0].body) | {"transaction_id": "ch_3MmlLrLkdIwHu7ix0snN0B15"}
         order["meta_data"] = [
             {"id": 13106, "key": "_stripe_intent_id", "value": "pi_3MtwBwLkdIwHu7ix28a3tqPa"}
@@ -43,7 +47,10 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
             b"%b: %b\r\n" % (name, text) for name, text in headers.items() if name not in REWRITTEN
         ]
         tail = f"/{vendor.tail}" if vendor.tail else ""
-        head = f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sample.body)}\r\n"
+        head = (
+            f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+            f"{len(sample.body)}\r\n"
+        )
         made.append(head.encode() + b"".join(lines) + b"\r\n" + sample.body)
     return made
 
@@ -88,8 +95,8 @@ class Connection(asyncio.Protocol):
 class Load:
     """For a number of seconds; what is answered in the first part warms up and is not counted.
 
-    With a rate a request is due at its time, and its answer's time counts from then, whenever it could be sent: a server that
-    falls behind is not spared.
+    With a rate a request is due at its time, and its answer's time counts from then, whenever it
+    could be sent: a server that falls behind is not spared.
     """
 
     def __init__(self, made: list[bytes], seconds: float, warm_s: float, rate: float) -> None:

@@ -1,4 +1,6 @@
-"""A worker as a process of its own, for benchmarks: it tells what it committed and when, and what memory it takes."""
+"""A worker as a process of its own, for benchmarks: it tells what it committed and when, and what
+memory it takes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from tests.benchmarks.lane_service import with_outputs, without_outputs
 
 
 class Teller(Telemetry):
-    """One JSON line a commit: time of day, records, lanes; and one every second with the resident bytes."""
+    """One JSON line a commit: time of day, records, lanes; and one every second with the resident
+    bytes.
+    """
 
     def __init__(self, path: Path) -> None:
         self._out = path.open("w", buffering=1)

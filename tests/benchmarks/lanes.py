@@ -1,6 +1,8 @@
-"""Bench A: what the runtime costs, how fast a dead owner is replaced, and what a rebalance does to lanes that stay.
+"""Bench A: what the runtime costs, how fast a dead owner is replaced, and what a rebalance does to
+lanes that stay.
 
-Rates stand beside a bare consume(n) -> produce of the same records, measured in turn with them on the same broker.
+Rates stand beside a bare consume(n) -> produce of the same records, measured in turn with them on
+the same broker.
 """
 
 from __future__ import annotations
@@ -258,7 +260,9 @@ def takeover(bench: Bench) -> float:
 
 
 def commit_gaps(bench: Bench) -> list[float]:
-    """Gaps between commits of lanes that stay with their owner while another process joins and leaves."""
+    """Gaps between commits of lanes that stay with their owner while another process joins and
+    leaves.
+    """
     topic, group = bench.topic(8), bench.group()
     with steady(bench, topic, 2_000), bench.worker(group, topic) as stays:
         stays.await_records(2_000)

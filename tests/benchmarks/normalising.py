@@ -1,4 +1,6 @@
-"""Bench of normalising: WooCommerce bodies a second on one core, beside orjson merely parsing them, measured in turn."""
+"""Bench of normalising: WooCommerce bodies a second on one core, beside orjson merely parsing them,
+measured in turn.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def as_a_worker() -> Iterator[None]:
 
 
 def rate(work: Callable[[Any], object], all_of: Sequence[Any]) -> float:
-    """By the processor's time: what others do on the machine meanwhile is not counted, only what they take of its caches."""
+    """By the processor's time: what others do on the machine meanwhile is not counted, only what
+    they take of its caches.
+    """
     began = time.thread_time()
     for each in all_of:
         work(each)

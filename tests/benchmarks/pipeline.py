@@ -1,6 +1,8 @@
-"""Bench B: orders through ingest, approval and issuer as processes, and the issuer's stage beside raw inserts of its rows.
+"""Bench B: orders through ingest, approval and issuer as processes, and the issuer's stage beside
+raw inserts of its rows.
 
-`python -m tests.benchmarks.pipeline --orders 200000` runs it alone, on a stack of its own unless the environment names servers.
+`python -m tests.benchmarks.pipeline --orders 200000` runs it alone, on a stack of its own unless
+the environment names servers.
 """
 
 from __future__ import annotations
@@ -98,7 +100,8 @@ class Site:
                 ]
                 if now > until or gone:
                     raise TimeoutError(
-                        f"stages that are through: {sorted(run.ended)}; processes that ended: {gone}"
+                        f"stages that are through: {sorted(run.ended)}; processes that ended: "
+                        f"{gone}"
                     )
                 for group, effects, others, gap in connection.execute(PROGRESS).fetchall():
                     self._note(run, group.rpartition(".")[2], effects, orders, processes)
@@ -236,7 +239,9 @@ def sustained(site: Site, orders: int) -> list[Figure]:
 
 
 def alone(site: Site, orders: int) -> list[Figure]:
-    """The same decisions through an issuer with nobody beside it, in a database of its own; then its rows, inserted raw."""
+    """The same decisions through an issuer with nobody beside it, in a database of its own; then
+    its rows, inserted raw.
+    """
     with other_database(site.database_url) as url:
         beside = Site(site.servers, url)
         beside.apply()

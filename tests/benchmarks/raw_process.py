@@ -1,4 +1,6 @@
-"""The limit that a lane is measured against: a bare consume(n) -> produce in a process of its own."""
+"""The limit that a lane is measured against: a bare consume(n) -> produce in a process of its
+own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The limit that the issuer's stage is measured against: its rows, inserted set by set into tables like its own."""
+"""The limit that the issuer's stage is measured against: its rows, inserted set by set into tables
+like its own.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,13 @@ import psycopg
 
 ORDERS_PER_BATCH = 1_000  # as the issuer takes them
 TABLES = {
-    "orders": "order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision",
+    "orders": (
+        "order_id, sequence, generation, digest, decided_generation, decided_sequence, "
+        "buyer_email, is_waiting, decision"
+    ),
     "tickets": (
-        'ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, status, reason, holder_name, '
+        'ticket_id, order_id, line_id, ordinal, campaign_id, "index", number, code, status, '
+        "reason, holder_name, "
         "holder_email, product_id, issued_at"
     ),
     "audit": "order_id, ticket_id, from_status, to_status, cause, actor, at",
@@ -19,7 +25,9 @@ TABLES = {
 
 
 def rate(url: str, orders: int) -> float:
-    """Orders a second. The rows are read first, batch by batch in the order in which they were issued, and not counted."""
+    """Orders a second. The rows are read first, batch by batch in the order in which they were
+    issued, and not counted.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create schema raw")
         types = {}
@@ -50,7 +58,10 @@ def rate(url: str, orders: int) -> float:
 
 
 def _types(connection: psycopg.Connection, table: str) -> dict[str, str]:
-    asked = "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass and attnum > 0"
+    asked = (
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = "
+        "%s::regclass and attnum > 0"
+    )
     return dict(connection.execute(asked, [f"issuer.{table}"]).fetchall())
 
 
@@ -72,4 +83,7 @@ def _insert(table: str, types: dict[str, str]) -> bytes:
         f"c{place}{f'::{kind}' if kind in texts else ''}" for place, kind in enumerate(plain)
     )
     aliases = ", ".join(f"c{place}" for place in range(len(names)))
-    return f"insert into raw.{table} ({', '.join(names)}) select {chosen} from unnest({arrays}) as batch ({aliases})".encode()
+    return (
+        f"insert into raw.{table} ({', '.join(names)}) select {chosen} from unnest({arrays}) "
+        f"as batch ({aliases})"
+    ).encode()

@@ -1,7 +1,9 @@
-"""Bench of rendering: stamped tickets a second on one core, beside WeasyPrint on the same page in the same run.
+"""Bench of rendering: stamped tickets a second on one core, beside WeasyPrint on the same page in
+the same run.
 
-WeasyPrint's side is what its documentation shows: HTML in, PDF out, tagged, with segno's code as SVG; once with one ticket a
-document, once with a hundred. Ours is what a sender calls: an order in, its file out, from texts that were never seen before.
+WeasyPrint's side is what its documentation shows: HTML in, PDF out, tagged, with segno's code as
+SVG; once with one ticket a document, once with a hundred. Ours is what a sender calls: an order in,
+its file out, from texts that were never seen before.
 """
 
 from __future__ import annotations
@@ -164,7 +166,9 @@ def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
 
 
 def odd(shop: Shop, names: int) -> Iterator[Figure]:
-    """The press at work, renewed four times; and the same layouts in this process, as they were before there was one."""
+    """The press at work, renewed four times; and the same layouts in this process, as they were
+    before there was one.
+    """
     with tempfile.TemporaryDirectory() as folder:
         press, shelf = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
         renderer = Renderer(DesignLibrary(), shelf, press=press)
@@ -247,15 +251,26 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         median(values) for values in (rates, ones, hundreds, orders_ms)
     )
     us, odd_ones = dict(codes(shop)), list(odd(shop, odd_names))
-    peers = f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us choosing it"
+    peers = (
+        f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us "
+        "choosing it"
+    )
     return [
-        Figure("tickets a second, one a file", f"{stamped:,.0f}/s", f"{1e6 / stamped:,.0f} us each", "500/s", stamped >= LEAST_PER_SECOND),
-        Figure("beside WeasyPrint, one at a time", f"{one_s * stamped:,.0f} times", f"{one_s * 1e3:,.1f} ms", "150 times", one_s * stamped >= TIMES_ONE),
-        Figure("beside WeasyPrint, 100 in a document", f"{hundred_s * stamped:,.1f} times", f"{hundred_s * 1e3:,.1f} ms a page", "8 times", hundred_s * stamped >= TIMES_HUNDRED),
-        Figure("an order of 100 as one document", f"{order_ms:,.1f} ms", f"{hundred_s * 100:,.2f} s by WeasyPrint", "60 ms", order_ms < ORDER_MS_MAX),
-        Figure("a file of one ticket", f"{size_kb:,.1f} kB", f"{large_kb:,.0f} kB with 100", "40 kB", size_kb < FILE_KB_MAX),
-        Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", f"{resident:,.0f} MB resident", "flat", grown < GROWTH_MAX),
+        Figure("tickets a second, one a file", f"{stamped:,.0f}/s", (f"{1e6 / stamped:,.0f} us "
+        "each"), "500/s", stamped >= LEAST_PER_SECOND),
+        Figure("beside WeasyPrint, one at a time", (f"{one_s * stamped:,.0f} "
+        "times"), f"{one_s * 1e3:,.1f} ms", "150 times", one_s * stamped >= TIMES_ONE),
+        Figure("beside WeasyPrint, 100 in a document", (f"{hundred_s * stamped:,.1f} "
+        "times"), (f"{hundred_s * 1e3:,.1f} ms a "
+        "page"), "8 times", hundred_s * stamped >= TIMES_HUNDRED),
+        Figure("an order of 100 as one document", f"{order_ms:,.1f} ms", (f"{hundred_s * 100:,.2f} "
+        "s by WeasyPrint"), "60 ms", order_ms < ORDER_MS_MAX),
+        Figure("a file of one ticket", f"{size_kb:,.1f} kB", (f"{large_kb:,.0f} kB with "
+        "100"), "40 kB", size_kb < FILE_KB_MAX),
+        Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", (f"{resident:,.0f} MB "
+        "resident"), "flat", grown < GROWTH_MAX),
         Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
-        Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", f"{again_ms:,.0f} ms with the first ticket", "printed"),
+        Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", (f"{again_ms:,.0f} ms "
+        "with the first ticket"), "printed"),
         *odd_ones,
     ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""One table of figures: what was measured, its limit or peer of the same run, the ratio, and what is asked."""
+"""One table of figures: what was measured, its limit or peer of the same run, the ratio, and what
+is asked.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`asked` reads the measured value against it: `is_met` is None for figures that are only printed."""
+    """`asked` reads the measured value against it: `is_met` is None for figures that are only
+    printed.
+    """
 
     what: str
     measured: str

@@ -1,6 +1,8 @@
-"""Bench of ingest's worker in a storm: WooCommerce orders that name their payments, with and without duplicates.
+"""Bench of ingest's worker in a storm: WooCommerce orders that name their payments, with and
+without duplicates.
 
-Each round waits in Kafka when the worker starts, in a database of its own, so that both rounds are worked the same way.
+Each round waits in Kafka when the worker starts, in a database of its own, so that both rounds are
+worked the same way.
 """
 
 from __future__ import annotations
@@ -78,9 +80,11 @@ def publish(servers: str, records: Sequence[Published]) -> None:
 
 
 def worked(site: Site, before: int, records: int) -> tuple[float, int]:
-    """Records a second of the worker alone, from its first commit to its last, and how many of them were no news.
+    """Records a second of the worker alone, from its first commit to its last, and how many of them
+    were no news.
 
-    `before`: what earlier rounds left in the topic; another database reads it too, and it is not timed.
+    `before`: what earlier rounds left in the topic; another database reads it too, and it is not
+    timed.
     """
     with site.stages("ingest"), psycopg.connect(site.database_url, autocommit=True) as connection:
         begun, first, until = 0.0, 0, time.monotonic() + WAIT_S

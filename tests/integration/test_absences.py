@@ -1,4 +1,6 @@
-"""What an operator reads while a server is away: one code, at /readyz and in the log, once a minute, as JSON."""
+"""What an operator reads while a server is away: one code, at /readyz and in the log, once a
+minute, as JSON.
+"""
 
 from __future__ import annotations
 

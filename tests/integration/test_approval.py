@@ -92,7 +92,11 @@ def test_an_order_ends_the_same_in_whatever_order_its_observations_come(
     for place in places:
         shared.approve(told[place])
     (row,) = shared.rows(
-        "select state, decision -> 'reasons' as reasons, observed_sequence from approval.orders where order_id = %(id)s",
+        (
+            "select state, decision -> 'reasons' as reasons, observed_sequence from "
+            "approval.orders "
+            "where order_id = %(id)s"
+        ),
         {"id": f"shop:{order}"},
     )
     assert row == {"state": "cancelled", "reasons": ["status cancelled"], "observed_sequence": 4}

@@ -1,4 +1,6 @@
-"""A campaign with a design that cannot be printed is refused when it is applied: nothing is written, and no ticket meets it."""
+"""A campaign with a design that cannot be printed is refused when it is applied: nothing is
+written, and no ticket meets it.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def apply(
     tmp_path: Path,
     database_url: str,
 ) -> Apply:
-    """`stubline campaigns apply`, of two campaigns: one with the default design, one with this and in this language."""
+    """`stubline campaigns apply`, of two campaigns: one with the default design, one with this and
+    in this language.
+    """
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")

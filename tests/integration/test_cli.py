@@ -1,4 +1,6 @@
-"""Laws of the command line: exit codes that scripts can trust, JSON that programs can read, bytes that cannot act."""
+"""Laws of the command line: exit codes that scripts can trust, JSON that programs can read, bytes
+that cannot act.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def stubline(
     database_url: str,
     bootstrap_servers: str,
 ) -> Stubline:
-    """The command, in this process: `migrate` as the owner, everything else with the operators' own role."""
+    """The command, in this process: `migrate` as the owner, everything else with the operators' own
+    role.
+    """
     monkeypatch.setenv("DATABASE_URL", operator := as_role(database_url, "operator"))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", bootstrap_servers)
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")

@@ -1,4 +1,6 @@
-"""Laws of the command line's edge: whatever stands in an argument or a file, a command ends with its code and one sentence."""
+"""Laws of the command line's edge: whatever stands in an argument or a file, a command ends with
+its code and one sentence.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Two webhook endpoints whose clocks differ, with a real Kafka: an order ends as its shop left it all the same."""
+"""Two webhook endpoints whose clocks differ, with a real Kafka: an order ends as its shop left it
+all the same.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The archive and its janitor in this process, on a real database: races, removal in steps, and rows that cannot be wrong."""
+"""The archive and its janitor in this process, on a real database: races, removal in steps, and
+rows that cannot be wrong.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ DAY_S = 86_400.0
 
 @dataclass
 class Printer:
-    """Renders at once: the document's text. `salt`: what it depends on and does not name, which no renderer may have."""
+    """Renders at once: the document's text. `salt`: what it depends on and does not name, which no
+    renderer may have.
+    """
 
     before: Callable[[], object] = lambda: None
     salt: str = ""
@@ -106,7 +110,10 @@ class World:
 
     def age(self, days: float) -> None:
         """All files as if they had last been used so much longer ago."""
-        older = "update delivery.files set made_at = made_at - %(days)s * interval '1 day', used_at = used_at - %(days)s * interval '1 day'"
+        older = (
+            "update delivery.files set made_at = made_at - %(days)s * interval '1 day', "
+            "used_at = used_at - %(days)s * interval '1 day'"
+        )
         self.session.execute(older.encode(), {"days": days})
 
     def is_whole(self) -> bool:
@@ -164,7 +171,9 @@ def test_senders_that_render_one_document_at_once_end_with_one_row_one_file_and_
 def test_senders_that_name_the_same_documents_in_another_sequence_never_wait_for_each_other_in_a_ring(
     world: World,
 ) -> None:
-    """The first row is held until both wait. Had the second sender taken the other row before, the first would wait for that."""
+    """The first row is held until both wait. Had the second sender taken the other row before, the
+    first would wait for that.
+    """
     low, high = (IndexedFile(bytes([digit] * 32), bytes(32), 1, 1) for digit in (1, 2))
     FileIndex(world.session).name(ORDER, [low, high], [])
     holder, watcher = world.connect(), world.connect()

@@ -1,8 +1,11 @@
-"""Files of tickets on a real database: rendered once, the same bytes for whoever asks again, and none that no row names."""
+"""Files of tickets on a real database: rendered once, the same bytes for whoever asks again, and
+none that no row names.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,11 +39,17 @@ def resend(world: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
     }
     with world.connection.transaction():
         world.connection.execute(
-            "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, %(order_id)s, 'resend', 'due')",
+            (
+                "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, "
+                "%(order_id)s, 'resend', 'due')"
+            ),
             told,
         )
         world.connection.execute(
-            "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, 'resend', unnest(%(ids)s::uuid[])",
+            (
+                "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, "
+                "'resend', unnest(%(ids)s::uuid[])"
+            ),
             told,
         )
 
@@ -56,7 +65,8 @@ def attached(world: Deliveries) -> list[tuple[str | None, bytes]]:
 
 def rows(world: Deliveries) -> list[dict[str, object]]:
     return world.rows(
-        "select document_key, sha256, bytes, pages, order_id from delivery.files order by document_key"
+        "select document_key, sha256, bytes, pages, order_id from delivery.files order by "
+        "document_key"
     )
 
 
@@ -73,6 +83,10 @@ def sha256s(world: Deliveries) -> set[bytes]:
     return {job["document_sha256"] for job in world.jobs()}
 
 
+def are_sent(world: Deliveries, mails: int) -> bool:
+    return world.states() == ["sent"] * mails
+
+
 @pytest.mark.feature("SF-118")
 def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
     world: Deliveries,
@@ -86,9 +100,7 @@ def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
     world.until_sent()
     for mails in (2, 3, 4):
         resend(world)
-        world.until(
-            "it was sent again", lambda expected=mails: world.states() == ["sent"] * expected
-        )  # type: ignore[misc]  # bound by its default
+        world.until("it was sent again", partial(are_sent, world, mails))
     assert len(world.rendered()) == 1
     files = {content for _, content in attached(world)}
     assert (len(attached(world)), len(files)) == (4, 1)
@@ -303,7 +315,8 @@ def test_what_nobody_used_for_long_is_removed_and_a_resend_is_still_the_same_fil
     world.until_sent()
     assert first.stop() == 0
     world.rows(
-        "update delivery.files set made_at = made_at - interval '40 days', used_at = used_at - interval '30 days 1 hour'"
+        "update delivery.files set made_at = made_at - interval '40 days', used_at = used_at - "
+        "interval '30 days 1 hour'"
         " where order_id <> 'shop:3' returning 1"
     )
     kept = sha256s(world) - {
@@ -326,7 +339,8 @@ def test_a_sender_that_keeps_for_ever_removes_nothing(world: Deliveries) -> None
     sender = world.start(files_keep_days=0)
     world.until_sent()
     world.rows(
-        "update delivery.files set made_at = now() - interval '9 years', used_at = now() - interval '9 years' returning 1"
+        "update delivery.files set made_at = now() - interval '9 years', used_at = now() - "
+        "interval '9 years' returning 1"
     )
     sender.stop()
     world.paid("shop:1", 1)

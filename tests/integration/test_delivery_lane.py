@@ -79,9 +79,12 @@ def test_many_orders_told_in_any_order_and_any_batches_end_the_same(
         ("cancelled", False),
     }
     sendable = lane.rows(
-        "select count(distinct member.ticket_id) from delivery.job_tickets as member join delivery.jobs using (job_id)"
-        " join delivery.orders using (order_id), jsonb_array_elements(tickets -> 'tickets') as ticket"
-        " where state = 'due' and (ticket ->> 'ticket_id')::uuid = member.ticket_id and ticket ->> 'status' = 'Active'"
+        "select count(distinct member.ticket_id) from delivery.job_tickets as member join "
+        "delivery.jobs using (job_id)"
+        " join delivery.orders using (order_id), jsonb_array_elements(tickets -> 'tickets') as "
+        "ticket"
+        " where state = 'due' and (ticket ->> 'ticket_id')::uuid = member.ticket_id and ticket "
+        "->> 'status' = 'Active'"
     )
     assert sendable == [{"count": 80}]
 
@@ -176,10 +179,13 @@ def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
     lane.paid(ORDER, 1)
     [job] = lane.jobs()
     lane.rows(
-        'with letter as (insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value_sha256,'
-        " headers, stage, code, text, code_version) values ('stubline.delivery', '@jobs', 'x', 0, 1, sha256(''), '', 'job',"
+        "with letter as (insert into runtime.dead_letters (consumer_group, topic, topic_id, "
+        'partition, "offset", value_sha256,'
+        " headers, stage, code, text, code_version) values ('stubline.delivery', '@jobs', 'x', 0, "
+        "1, sha256(''), '', 'job',"
         " 'delivery-gave-up', '', '1') returning id)"
-        " update delivery.jobs set state = 'dead', failures = 9, next_attempt_at = now() + interval '1 day', letter_id = id"
+        " update delivery.jobs set state = 'dead', failures = 9, next_attempt_at = now() + "
+        "interval '1 day', letter_id = id"
         " from letter returning 1"
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
@@ -205,7 +211,10 @@ def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deli
     assert ask(lane.connection) is None
     lane.paid("shop:11", 1)
     assert "12 or more" in (ask(lane.connection) or "")
-    close = "update delivery.jobs set is_held = true where job_id in (select job_id from delivery.jobs where not is_held limit %s) returning 1"
+    close = (
+        "update delivery.jobs set is_held = true where job_id in (select job_id from "
+        "delivery.jobs where not is_held limit %s) returning 1"
+    )
     lane.rows(close, 6)
     assert ask(lane.connection)  # six are open: not yet low enough
     lane.rows(close, 2)

@@ -1,4 +1,6 @@
-"""From an order's snapshot to the mailbox: the ticket is in its campaign's language, and a file that was sent stays what it was."""
+"""From an order's snapshot to the mailbox: the ticket is in its campaign's language, and a file
+that was sent stays what it was.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,17 @@ def resend(world: Deliveries) -> None:
     asked = {"job_id": uuid4(), "order_id": ORDER, "ids": [ticket_id(ORDER, at) for at in (1, 2)]}
     with world.connection.transaction():
         world.connection.execute(
-            "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, %(order_id)s, 'resend', 'due')",
+            (
+                "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, "
+                "%(order_id)s, 'resend', 'due')"
+            ),
             asked,
         )
         world.connection.execute(
-            "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, 'resend', unnest(%(ids)s::uuid[])",
+            (
+                "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, "
+                "'resend', unnest(%(ids)s::uuid[])"
+            ),
             asked,
         )
     jobs = len(world.jobs())
@@ -80,7 +88,9 @@ def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: D
 def test_an_order_keeps_its_file_until_its_own_snapshot_says_the_language(
     world: Deliveries,
 ) -> None:
-    """Applying a language changes no order that is there. Its next snapshot does, as it would with another venue."""
+    """Applying a language changes no order that is there. Its next snapshot does, as it would with
+    another venue.
+    """
     world.tell(decided(ORDER, 1), told(1, ""))
     world.start()
     world.until_sent()

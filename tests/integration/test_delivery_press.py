@@ -1,4 +1,6 @@
-"""A sender and its press: what a text eats, or what kills the press, is never another order's trouble."""
+"""A sender and its press: what a text eats, or what kills the press, is never another order's
+trouble.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ GREEK = Person(name=ODD["Greek"], email="greek@example.org")
 LATIN = Person(name="Ada Lovelace", email="ada@example.org")
 H1 = "<h1>{{ campaign.name }}</h1>"
 MANY = "<div class='many'>{% for at in range(3000) %}<b>{{ at }}</b>{% endfor %}</div>"
-TINY = ".many { position: absolute; top: 0; left: 0; font-size: 0.2px; line-height: 0.2px } .many b { display: inline-block }"
+TINY = (
+    ".many { position: absolute; top: 0; left: 0; font-size: 0.2px; line-height: 0.2px } .many "
+    "b { display: inline-block }"
+)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Senders as processes, on a real database and a real mail server that behaves badly. No mail is lost; whose fault it is decides."""
+"""Senders as processes, on a real database and a real mail server that behaves badly. No mail is
+lost; whose fault it is decides.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,8 @@ def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_sa
     assert len(ids) in (
         {2, 3} if lived_through else {2}
     )  # the mail in hand, and no other, may come twice
-    # Only where an answer may have been lost is an attempt's end unknown, and only of jobs that were in hand.
+    # Only where an answer may have been lost is an attempt's end unknown, and only of jobs that
+    # were in hand.
     assert sum(job["unknown_attempts"] for job in jobs) == (1 if point == "recorded" else 2)
 
 
@@ -193,7 +196,10 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
     world.mail.behave("accept")
     world.paid("shop:later")
     world.until("the later one is sent", lambda: world.jobs("shop:later")[0]["state"] == "sent")
-    passed = "select from delivery.jobs where order_id = %s and next_attempt_at < now() - interval '0.3 s'"
+    passed = (
+        "select from delivery.jobs where order_id = %s and next_attempt_at < now() - "
+        "interval '0.3 s'"
+    )
     world.until("its time has come", lambda: bool(world.rows(passed, ORDER)))
     [job] = world.jobs(ORDER)
     assert (job["state"], job["is_held"]) == (
@@ -273,8 +279,8 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
 
 @pytest.mark.feature("SF-016")
 def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
-    """It is a process of its own: orders are approved, issued and filed while one PDF takes ten seconds, which is longer than a
-    lease: the heart keeps it alive.
+    """It is a process of its own: orders are approved, issued and filed while one PDF takes ten
+    seconds, which is longer than a lease: the heart keeps it alive.
     """
     world.start(render_ms=10_000, lease_jobs_max=1)
     world.paid(ORDER)
@@ -450,7 +456,9 @@ def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(
 def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(
     world: Deliveries,
 ) -> None:
-    """Every session is ended while the server takes its time; the sender keeps what it knows and writes it when it can."""
+    """Every session is ended while the server takes its time; the sender keeps what it knows and
+    writes it when it can.
+    """
     world.mail.slow(600)
     world.start()
     world.paid(ORDER, 1)

@@ -1,4 +1,6 @@
-"""Delivery as it runs: the lane as a process on Kafka, a sender beside it, an operator with `stubline`."""
+"""Delivery as it runs: the lane as a process on Kafka, a sender beside it, an operator with
+`stubline`.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +129,8 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     ]
     [first] = world.rows(LETTERS)
     whole.stubline("dead", "replay", str(first["id"]))
-    # The job is due again, which is all that its letter asked for; a job that fails again opens a letter of its own.
+    # The job is due again, which is all that its letter asked for; a job that fails again opens a
+    # letter of its own.
     states = ["resolved", "open"]
     world.until(
         "a second letter is open", lambda: [row["state"] for row in world.rows(LETTERS)] == states

@@ -1,4 +1,6 @@
-"""What checkers say of orders, on a real database: before the order and after it, changed, replayed, and by several at once."""
+"""What checkers say of orders, on a real database: before the order and after it, changed,
+replayed, and by several at once.
+"""
 
 from __future__ import annotations
 

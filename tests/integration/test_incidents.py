@@ -1,4 +1,6 @@
-"""Schema drift as incidents, through the real commands on a real database: ten thousand letters are one line."""
+"""Schema drift as incidents, through the real commands on a real database: ten thousand letters are
+one line.
+"""
 
 from __future__ import annotations
 
@@ -194,7 +196,8 @@ def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> 
     audits = world.rows("select actor, what, details->'asked'->>'incident' from runtime.audit")
     assert audits == [("ada", "incidents resolve", found["id"])] * 2
     world.session.execute(
-        b"update runtime.dead_letters set state = 'open', updated_at = now() where state = 'requested'"
+        b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
+        b"'requested'"
     )
     again = world.resolve(found, "--replay", "--command-id", command)
     assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
@@ -364,7 +367,8 @@ def replayed(session: Session) -> list[Record]:
 def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None:
     world.notice(*[unknown(n) for n in range(4)])
     world.session.execute(
-        b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', 'pay:evt_3')"
+        b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', "
+        b"'pay:evt_3')"
     )
     assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
     assert world.rows("select key from ingest.kept order by key") == [

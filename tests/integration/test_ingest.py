@@ -1,4 +1,6 @@
-"""The worker's transaction on a real database: what is stored, what is said, and what the constraints refuse."""
+"""The worker's transaction on a real database: what is stored, what is said, and what the
+constraints refuse.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def test_a_callback_sent_many_times_is_one_effect(session: Session, times: int) 
 
 @pytest.mark.feature("SF-014")
 def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url: str) -> None:
-    """Several partitions, or a lane and its replays: whoever comes second waits for the order's row, and judges anew."""
+    """Several partitions, or a lane and its replays: whoever comes second waits for the order's
+    row, and judges anew.
+    """
     ended, again = list[Outcome](), list[int]()
     begin = threading.Barrier(4)
 
@@ -138,7 +142,9 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
 def test_two_lanes_that_tell_of_one_order_wait_for_each_other(
     database_url: str, session: Session
 ) -> None:
-    """Both read the order's row to write it anew: without the lock the second would write over what the first has told."""
+    """Both read the order's row to write it anew: without the lock the second would write over what
+    the first has told.
+    """
     work(session, told("pending", 1))
     held = IngestStore(session)
     held.lock_payments(["shop/ch_0000000000000727", "shop/pi_0000000000000727"])
@@ -260,9 +266,8 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        worker.handle(
-            [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted
-        )  # type: ignore[arg-type]  # it only counts
+        callbacks = [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == [
             "lock_payments",
             "lock_orders",
@@ -271,9 +276,8 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
             "add_orders",
         ]
         counted.statements.clear()
-        worker.handle(
-            [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)], counted
-        )  # type: ignore[arg-type]  # it only counts
+        callbacks = [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 
@@ -315,7 +319,10 @@ def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
         "insert into ingest.orders values ('shop:1', 1, 1, sha256('x'), null, '[]')",
         "insert into ingest.callbacks (key, meaning) values ('k', 'short')",
         "insert into ingest.callbacks (key, meaning) values ('', sha256('x'))",
-        "insert into ingest.callbacks (key, meaning) select 'k', sha256('x') from generate_series(1, 2)",
+        (
+            "insert into ingest.callbacks (key, meaning) select 'k', sha256('x') from "
+            "generate_series(1, 2)"
+        ),
     ],
 )
 def test_what_makes_no_sense_is_no_row(session: Session, wrong: str) -> None:

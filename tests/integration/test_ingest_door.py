@@ -1,4 +1,6 @@
-"""The door over real HTTP with a real Kafka behind it: success is never answered for what is not durable."""
+"""The door over real HTTP with a real Kafka behind it: success is never answered for what is not
+durable.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The door in a crowd of strangers who begin and do not end: genuine callers are let in all the same."""
+"""The door in a crowd of strangers who begin and do not end: genuine callers are let in all the
+same.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ AT_ONCE, ROUNDS = (
 
 @contextmanager
 def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that ask again and again and never read. Small segments keep the system's own buffers small."""
+    """Connections that ask again and again and never read. Small segments keep the system's own
+    buffers small.
+    """
     with ExitStack() as stack:
         opened = list[socket.socket]()
         for _ in range(count):
@@ -84,7 +88,10 @@ def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(door: DoorProce
 
 
 def begun(door: DoorProcess, size: int, sent: int) -> bytes:
-    head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+    head = (
+        f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {size}\r\n\r\n"
+    )
     return head.encode() + b"x" * sent
 
 
@@ -127,7 +134,9 @@ def wrong_signatures(door: DoorProcess) -> list[dict[str, object]]:
 def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if nobody says more."""
+    """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if
+    nobody says more.
+    """
     with DoorProcess(bootstrap_servers, prefix, tmp_path, door_connections_max=20) as door:
         with many(door, 60, begun(door, 100, 1)):
             time.sleep(0.2)

@@ -1,4 +1,6 @@
-"""HTTP/1.1 at the webhook endpoint, byte by byte: what costs memory without a signature, and offers of other protocols."""
+"""HTTP/1.1 at the webhook endpoint, byte by byte: what costs memory without a signature, and offers
+of other protocols.
+"""
 
 from __future__ import annotations
 
@@ -341,7 +343,9 @@ public class Post { public static void main(String[] given) throws Exception {
     not (shutil.which("javac") and shutil.which("java")), reason="no JDK is installed"
 )
 def test_javas_own_client_is_served(door: DoorProcess, tmp_path: Path) -> None:
-    """It offers h2c by default. Its bytes are also those of the first offer above, for machines without a compiler."""
+    """It offers h2c by default. Its bytes are also those of the first offer above, for machines
+    without a compiler.
+    """
     source, sent = tmp_path / "Post.java", tmp_path / "body"
     source.write_text(JAVA)
     sent.write_bytes(BODY)

@@ -1,4 +1,6 @@
-"""The door among strangers: whoever is slow, idle, huge or many takes nothing from those who are genuine."""
+"""The door among strangers: whoever is slow, idle, huge or many takes nothing from those who are
+genuine.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 60) -> 
 
 
 def closed(door: DoorProcess, outcome: str) -> float:
-    """How many were closed so far, as soon as there is one, and a look at the next second's count."""
+    """How many were closed so far, as soon as there is one, and a look at the next second's
+    count.
+    """
     until("one is counted", lambda: counted(door, outcome) > 0)
     time.sleep(1.2)
     return counted(door, outcome)
@@ -199,7 +203,9 @@ def unsigned(door: DoorProcess) -> set[int]:
 
 
 def begun(door: DoorProcess, send: bytes, *, leave: bool) -> set[int]:
-    head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+    head = (
+        f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    ).encode()
     found = set[int]()
     for _ in range(4):
         with many(door, 15, head + send) as opened:
@@ -243,7 +249,9 @@ def test_strangers_use_up_nothing_of_a_sources_rate(
 
 
 def refilled(began: float) -> float:
-    """How many callbacks the source's rate lets in beyond its burst since then, on a machine of any speed."""
+    """How many callbacks the source's rate lets in beyond its burst since then, on a machine of any
+    speed.
+    """
     return 5 * (time.monotonic() - began) + 1
 
 

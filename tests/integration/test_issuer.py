@@ -1,4 +1,6 @@
-"""The issuer on a real database: numbers under concurrency, what constraints refuse, and lines that wait for a campaign."""
+"""The issuer on a real database: numbers under concurrency, what constraints refuse, and lines that
+wait for a campaign.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,10 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
     columns = (
         "ticket_id, line_id, ordinal, campaign_id, holder_name, holder_email, product_id, reason"
     )
-    by_hand = f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', '', '', 'sold_out')"
+    by_hand = (
+        f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', "
+        "'', '', 'sold_out')"
+    )
     assert refused(shared, by_hand) == "23502"  # null in a column that has to say something
     assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
@@ -98,7 +103,8 @@ def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
     (back,) = stages.tell(observed("1", "processing", fall, "completed", quantity=2, sequence=3))
     assert back.tickets == first.tickets
     changes = stages.rows(
-        "select from_status, to_status, count(*), count(distinct cause) as causes from issuer.audit "
+        "select from_status, to_status, count(*), count(distinct cause) as causes from "
+        "issuer.audit "
         "group by from_status, to_status order by 1 nulls first"
     )
     assert [tuple(row.values()) for row in changes] == [
@@ -151,7 +157,8 @@ def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_cause
 
 
 COPY = (
-    "insert into issuer.tickets select (jsonb_populate_record(tickets, '{changes}')).* from issuer.tickets "
+    "insert into issuer.tickets select (jsonb_populate_record(tickets, '{changes}')).* from "
+    "issuer.tickets "
     "where order_id = 'shop:{order}'"
 )
 
@@ -219,7 +226,9 @@ def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) 
 def concurrently(
     url: str, batches: list[list[OrderDecided]], workers: int = 4
 ) -> list[TicketsChanged]:
-    """As many processes of the group would, each with a share of the batches; what is a moment's fault is done again."""
+    """As many processes of the group would, each with a share of the batches; what is a moment's
+    fault is done again.
+    """
 
     def work(share: list[list[OrderDecided]]) -> list[TicketsChanged]:
         found = []
@@ -285,7 +294,9 @@ def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_th
 def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
     database_url: str, mode: str
 ) -> None:
-    """Rolled back before the commit, and committed but not known to be: both end with the same ticket and number."""
+    """Rolled back before the commit, and committed but not known to be: both end with the same
+    ticket and number.
+    """
     batch = [decided(str(order), 2) for order in range(20)]
     with opened(database_url) as stages:
         stages.apply(raffle(mode=mode, capacity=1_000))
@@ -368,7 +379,9 @@ def test_a_due_order_that_changed_meanwhile_gets_what_was_last_decided(database_
 
 
 def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_url: str) -> None:
-    """The batch saw no campaign and has not committed: applying waits for it, and finds its line."""
+    """The batch saw no campaign and has not committed: applying waits for it, and finds its
+    line.
+    """
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         with one.session.transaction():
             decision = decided("1", 1)

@@ -1,4 +1,6 @@
-"""Two lanes, one told by the shop and one by its gateway, on a real database: they meet whoever commits first."""
+"""Two lanes, one told by the shop and one by its gateway, on a real database: they meet whoever
+commits first.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     database_url: str,
     session: Session,
 ) -> None:
-    """Whichever commits first: nobody waits in a ring, and no movement is lost between two transactions."""
+    """Whichever commits first: nobody waits in a ring, and no movement is lost between two
+    transactions.
+    """
     chance, outcomes, again = Random(11), list[Outcome](), list[int]()
     shop = [told_by_shop(order) for order in range(ORDERS)]
     gateway = [told_by_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]

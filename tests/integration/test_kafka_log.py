@@ -1,4 +1,6 @@
-"""The client's side of an assignment, on the real broker: where a lane begins is the loop's word and nobody else's."""
+"""The client's side of an assignment, on the real broker: where a lane begins is the loop's word
+and nobody else's.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def filled(bootstrap_servers: str, prefix: str) -> str:
 def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
-    """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came after `start_at`, and won."""
+    """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came
+    after `start_at`, and won.
+    """
     log, named = (
         KafkaClient(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000),
         Named(),
@@ -73,7 +77,9 @@ def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
 def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     bootstrap_servers: str, prefix: str, filled: str
 ) -> None:
-    """What it knows by itself stands still: by that no lag would ever show. Assigned anew, it goes on."""
+    """What it knows by itself stands still: by that no lag would ever show. Assigned anew, it goes
+    on.
+    """
     log, named, lane = (
         KafkaClient(bootstrap_servers, f"{prefix}-deaf", "test", delivery_timeout_ms=5_000),
         Named(),
@@ -103,7 +109,9 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
 def drain(
     log: KafkaClient, named: Named, lane: LaneKey, count: int, seconds: float = 15.0
 ) -> list[int]:
-    """Offsets of what comes of one lane, until there are so many or the time is over. New lanes begin at 0."""
+    """Offsets of what comes of one lane, until there are so many or the time is over. New lanes
+    begin at 0.
+    """
     offsets: list[int] = []
     until = time.monotonic() + seconds
     while len(offsets) < count and time.monotonic() < until:

@@ -1,4 +1,6 @@
-"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same place; topics too."""
+"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same place;
+topics too.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_ten_at_once_apply_each_file_once(empty: str) -> None:
 
 
 def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[[], str]) -> None:
-    """Roles belong to the cluster and the lock to a database: only the statement itself can keep the peace."""
+    """Roles belong to the cluster and the lock to a database: only the statement itself can keep
+    the peace.
+    """
     urls = [new_database() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda url: migrate_database(url, BASE), urls))

@@ -1,4 +1,6 @@
-"""Laws of an operator's commands: once per command id, audited, fencing, and without a change of the conservation gap."""
+"""Laws of an operator's commands: once per command id, audited, fencing, and without a change of
+the conservation gap.
+"""
 
 from __future__ import annotations
 
@@ -219,7 +221,9 @@ def test_a_skip_never_goes_back_nor_beyond_the_end(
 def test_a_topic_that_was_made_again_begins_at_its_first_record(
     connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
-    """One lane was ahead of the new topic's first record, the other behind it: both are accounted for."""
+    """One lane was ahead of the new topic's first record, the other behind it: both are accounted
+    for.
+    """
     desk.accept_topic(
         GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)}
     )

@@ -1,4 +1,6 @@
-"""Payments and orders meet in ingest, whoever comes first: what gateways tell becomes movements and verdicts of the order."""
+"""Payments and orders meet in ingest, whoever comes first: what gateways tell becomes movements and
+verdicts of the order.
+"""
 
 from __future__ import annotations
 
@@ -152,7 +154,9 @@ def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
 def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_comes_first(
     session: Session,
 ) -> None:
-    """As every refund of a charge comes in the versions of Stripe's API from 2022-11-15 to 2024-10-28."""
+    """As every refund of a charge comes in the versions of Stripe's API from 2022-11-15 to
+    2024-10-28.
+    """
     history = [
         shop(),
         stripe("charge.succeeded", "charge"),

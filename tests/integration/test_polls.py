@@ -1,4 +1,6 @@
-"""Polls on a real database, against vendors that are real HTTP servers: what webhooks lost is found, nothing else is added."""
+"""Polls on a real database, against vendors that are real HTTP servers: what webhooks lost is
+found, nothing else is added.
+"""
 
 from __future__ import annotations
 

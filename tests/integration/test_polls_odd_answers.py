@@ -1,4 +1,6 @@
-"""Polls whose vendor answers oddly: what he writes stops nobody's polls, and his last word is kept."""
+"""Polls whose vendor answers oddly: what he writes stops nobody's polls, and his last word is
+kept.
+"""
 
 from __future__ import annotations
 

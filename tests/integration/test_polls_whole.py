@@ -1,4 +1,6 @@
-"""Polls as they run: the worker as a process on Kafka and PostgreSQL, a shop that lost its webhooks, and kill -9."""
+"""Polls as they run: the worker as a process on Kafka and PostgreSQL, a shop that lost its
+webhooks, and kill -9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of poolers: a session whose time bounds something took away is refused before it does anything."""
+"""Laws of poolers: a session whose time bounds something took away is refused before it does
+anything.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ REFUSAL = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
 
 class Pooler:
-    """PgBouncer's two ways with `options` of a session's start: it drops them, or it refuses the session."""
+    """PgBouncer's two ways with `options` of a session's start: it drops them, or it refuses the
+    session.
+    """
 
     def __init__(self, url: str, *, is_refusing: bool) -> None:
         found = conninfo_to_dict(url)

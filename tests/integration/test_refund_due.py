@@ -1,4 +1,6 @@
-"""Laws of what is paid and cannot be issued: whatever is decided as refund due is shown, in tickets and in money."""
+"""Laws of what is paid and cannot be issued: whatever is decided as refund due is shown, in tickets
+and in money.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of the database's roles: what each may do, by the real catalog; whose rows it sees; and that a wrong login is refused."""
+"""Laws of the database's roles: what each may do, by the real catalog; whose rows it sees; and that
+a wrong login is refused.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +60,13 @@ where relnamespace = 'runtime'::regnamespace and relkind = 'r'
 order by relname
 """
 ROWS = {
-    "lanes": "insert into runtime.lanes (consumer_group, topic, partition, topic_id, next_offset, first_offset) "
+    "lanes": "insert into runtime.lanes (consumer_group, topic, partition, topic_id, next_offset, "
+    "first_offset) "
     "values (%(group)s, 't', 0, 'id', 0, 0)",
-    "dead_letters": 'insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value_sha256, '
-    "headers, stage, code, text, code_version) values (%(group)s, 't', 'id', 0, 0, sha256(''), '', 'parse', 'c', 'x', '1')",
+    "dead_letters": "insert into runtime.dead_letters (consumer_group, topic, topic_id, "
+    'partition, "offset", value_sha256, '
+    "headers, stage, code, text, code_version) values (%(group)s, 't', 'id', 0, 0, sha256(''), "
+    "'', 'parse', 'c', 'x', '1')",
     "controls": "insert into runtime.controls (consumer_group, actor) values (%(group)s, 'ada')",
 }
 

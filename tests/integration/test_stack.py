@@ -1,4 +1,6 @@
-"""The local stack keeps its promises: real servers that come back where they were, and none that outlives its owner."""
+"""The local stack keeps its promises: real servers that come back where they were, and none that
+outlives its owner.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +122,9 @@ def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
 
 
 def test_a_server_started_by_a_thread_outlives_the_thread(mail: Mail) -> None:
-    """The kernel's death signal comes when the forking thread ends: a chaos thread that restarts a server must not kill it."""
+    """The kernel's death signal comes when the forking thread ends: a chaos thread that restarts a
+    server must not kill it.
+    """
     mail.stop(immediate=True)
     starter = threading.Thread(target=mail.start)
     starter.start()
@@ -175,7 +179,9 @@ def reachable_by_others(folder: Path) -> list[str]:
 
 
 def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack: Stack) -> None:
-    """Kafka's data and the logs hold names and addresses. The umask of whoever starts the stack does not matter."""
+    """Kafka's data and the logs hold names and addresses. The umask of whoever starts the stack
+    does not matter.
+    """
     folder, former = tmp_path / "outer" / "state", os.umask(0)
     try:
         with contextlib.ExitStack() as last, Stack(folder) as made:

@@ -1,4 +1,6 @@
-"""Who stamps the records of a topic, on the real broker: `stubline migrate` sets it, and a worker notices what is not."""
+"""Who stamps the records of a topic, on the real broker: `stubline migrate` sets it, and a worker
+notices what is not.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from services.runtime.kafka.topics import (
 from services.runtime.loop.ports import FetchResult
 from tests.integration.test_kafka_log import Named
 
-AN_HOUR_MS = 3_600_000  # by which a producer's clock is behind; much more, and retention would take its records
+# by which a producer's clock is behind; much more, and retention would take its records
+AN_HOUR_MS = 3_600_000
 WAIT_S = 60.0
 
 

@@ -1,4 +1,6 @@
-"""Each named statement fits the migrated schema: the server plans it, with every parameter cast, without running it."""
+"""Each named statement fits the migrated schema: the server plans it, with every parameter cast,
+without running it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Ticket Evolution from its webhook to what is known: by a real door, a real database, and a vendor that checks who asks."""
+"""Ticket Evolution from its webhook to what is known: by a real door, a real database, and a vendor
+that checks who asks.
+"""
 
 from __future__ import annotations
 
@@ -202,7 +204,10 @@ class TicketDoor(DoorProcess):
 
     def __init__(self, servers: str, slug: str, folder: Path) -> None:
         super().__init__(servers, slug, folder)
-        text = f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
+        text = (
+            f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:DOOR_OLD", '
+            '"env:DOOR_SECRET"]\n'
+        )
         (folder / "sources.toml").write_text(text, "utf-8")
 
     @property
@@ -225,7 +230,9 @@ def door(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
 def test_the_door_answers_before_anything_is_done_with_it(
     door: TicketDoor, vendor: FakeTicketEvolution
 ) -> None:
-    """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become dead letters."""
+    """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become
+    dead letters.
+    """
     vendor.fail(Answer(hangs=True))
     begin = time.monotonic()
     assert vendor.tell(f"{door.address}/{WORD}", order()).status_code == 200
@@ -253,7 +260,9 @@ def test_the_door_answers_before_anything_is_done_with_it(
 def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
     door: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
 ) -> None:
-    """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by another door, the issuer's."""
+    """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by
+    another door, the issuer's.
+    """
     told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
     shop = SourceConfig(
         slug,

@@ -1,4 +1,6 @@
-"""Real bodies of WooCommerce through ingest, approval and issuer: who gets which tickets, and what people are told."""
+"""Real bodies of WooCommerce through ingest, approval and issuer: who gets which tickets, and what
+people are told.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,10 @@ def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
 
 def state_of(stages: Stages, order: int) -> tuple[str, list[str]]:
     (row,) = stages.rows(
-        "select state, decision -> 'reasons' as reasons from approval.orders where order_id = %(id)s",
+        (
+            "select state, decision -> 'reasons' as reasons from approval.orders where order_id = "
+            "%(id)s"
+        ),
         {"id": f"shop:{order}"},
     )
     return row["state"], row["reasons"]
@@ -82,7 +87,9 @@ def state_of(stages: Stages, order: int) -> tuple[str, list[str]]:
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stages) -> None:
-    """Two entries for the buyer and one as a gift, of which only an address is told; the mail is the buyer's."""
+    """Two entries for the buyer and one as a gift, of which only an address is told; the mail is
+    the buyer's.
+    """
     (observed,) = observe(stages, told("completed"))
     assert observed.storefront is not None
     assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [

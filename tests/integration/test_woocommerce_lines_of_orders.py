@@ -1,4 +1,6 @@
-"""Lines as real shops have them: bundles, products that were deleted, lines that are added to an order later."""
+"""Lines as real shops have them: bundles, products that were deleted, lines that are added to an
+order later.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def shared(databases: Databases) -> Iterator[Stages]:
 def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_themselves(
     shared: Stages,
 ) -> None:
-    """WooCommerce's Product Bundles: the container has the price, its parts are lines with a total of zero."""
+    """WooCommerce's Product Bundles: the container has the price, its parts are lines with a total
+    of zero.
+    """
     container = line(1, ("_bundled_items", ["a"]), product_id=50, sku="BUNDLE", total="30.00")
     part = line(2, ("_bundled_by", "a"), quantity=3, total="0.00", subtotal="0.00", price=0)
     (event,) = through(shared, told("completed", order=801, line_items=[container, part]))

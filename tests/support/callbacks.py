@@ -1,4 +1,6 @@
-"""Callbacks as their vendors send them, for tests: bodies, signatures, and the records that the door makes of them."""
+"""Callbacks as their vendors send them, for tests: bodies, signatures, and the records that the
+door makes of them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ AT = "2026-11-20T15:30:00.000000Z"
 
 
 def woo_order(**changes: object) -> dict[str, Any]:
-    """The sample of the wire-format notes, with other values where a test wants them; another order has its own payment."""
+    """The sample of the wire-format notes, with other values where a test wants them; another order
+    has its own payment.
+    """
     paid: dict[str, Any] = {}
     if "id" in changes:
         paid["transaction_id"] = f"ch_{changes['id']!s:0>16}"
@@ -89,7 +93,9 @@ def record(
     offset: int = 0,
     partition: int = 0,
 ) -> Record:
-    """As it stands in callbacks.received.v1. `at`: the endpoint's clock; `logged_at`: the broker's, the same by default."""
+    """As it stands in callbacks.received.v1. `at`: the endpoint's clock; `logged_at`: the broker's,
+    the same by default.
+    """
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
     if orders_of:

@@ -19,7 +19,9 @@ LATIN = {
     "cdata": "]]> &amp; &#65; <!-- --> </section></body>",
     "string of a PDF": r"(\) Tj ET Q (\(\)) \012 <0041> Tj >> endobj endstream",
     "percent": "100 % %s %d %(name)s %n %%EOF",
-    "quotes": "O'Brien \u201cthe\u201d \u2018Kid\u2019 \u2013 D\u2019Arcy \u2014 \u00abNo\u00bb\u2026",
+    "quotes": (
+        "O'Brien \u201cthe\u201d \u2018Kid\u2019 \u2013 D\u2019Arcy \u2014 \u00abNo\u00bb\u2026"
+    ),
     "signs": "a/b@c_d #1 €5 £3 © ® ™ № 7 \u2020 5\u00a0% ½ ²",
     "decomposed": "Jose\u0301 Zoe\u0308 A\u030angstro\u0308m",
     "blanks": "  Ada \t  Lovelace\n ",

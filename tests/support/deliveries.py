@@ -1,4 +1,6 @@
-"""Orders as the issuer and approval tell them, and a delivery service in parts: its lane's handler, its senders as processes."""
+"""Orders as the issuer and approval tell them, and a delivery service in parts: its lane's handler,
+its senders as processes.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +218,9 @@ class Deliveries:
         self.tell(decided(order_id, 1), issued(order_id, 1, *["Active"] * tickets, buyer=buyer))
 
     def start(self, *, at: str = "", render_ms: int = 0, **settings: object) -> SenderProcess:
-        """`at`: as tests/protocol/toy/sabotage.py reads it, at the points of the sender's telemetry."""
+        """`at`: as tests/protocol/toy/sabotage.py reads it, at the points of the sender's
+        telemetry.
+        """
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never asks for it
@@ -248,7 +252,8 @@ class Deliveries:
 
     def jobs(self, order_id: str | None = None) -> list[dict[str, Any]]:
         return self.rows(
-            "select *, array(select ticket_id from delivery.job_tickets as member where member.job_id = jobs.job_id"
+            "select *, array(select ticket_id from delivery.job_tickets as member where "
+            "member.job_id = jobs.job_id"
             " order by ticket_id) as ticket_ids from delivery.jobs"
             " where %s::text is null or order_id = %s order by filed_at, job_id",
             order_id,
@@ -263,7 +268,8 @@ class Deliveries:
         return self.rows(
             "select order_id, ticket ->> 'ticket_id' as ticket_id"
             " from delivery.orders, jsonb_array_elements(tickets -> 'tickets') as ticket"
-            " where ticket ->> 'status' <> 'Cancelled' and not exists (select from delivery.job_tickets as member"
+            " where ticket ->> 'status' <> 'Cancelled' and not exists (select from "
+            "delivery.job_tickets as member"
             " where member.ticket_id = (ticket ->> 'ticket_id')::uuid and member.kind = 'initial')"
         )
 

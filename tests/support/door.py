@@ -28,7 +28,9 @@ START_S = 120.0
 
 
 class DoorProcess:
-    """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends with its test, by any death."""
+    """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends
+    with its test, by any death.
+    """
 
     def __init__(
         self,
@@ -45,7 +47,10 @@ class DoorProcess:
         self._module = skewed if clock_ahead_s else ["services.ingest.webhooks"]
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"
-        shop = f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", "env:DOOR_SECRET"]\n'
+        shop = (
+            f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", '
+            '"env:DOOR_SECRET"]\n'
+        )
         sources.write_text(
             shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n',
             "utf-8",

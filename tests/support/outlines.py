@@ -1,4 +1,6 @@
-"""What a text looks like by the outlines of its font: HarfBuzz shapes it, and its contours are filled here, by no PDF reader."""
+"""What a text looks like by the outlines of its font: HarfBuzz shapes it, and its contours are
+filled here, by no PDF reader.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def bounds(contours: Sequence[Sequence[Point]]) -> Box:
 
 
 def filled(contours: Sequence[Sequence[Point]]) -> tuple[Image.Image, Point]:
-    """Black on white by the rule of non-zero winding, with a margin; and where its upper left corner is."""
+    """Black on white by the rule of non-zero winding, with a margin; and where its upper left
+    corner is.
+    """
     left, top, right, bottom = bounds(contours)
     left, top = left - MARGIN, top - MARGIN
     size = (int(right - left + MARGIN) * FINER, int(bottom - top + MARGIN) * FINER)
@@ -125,7 +129,9 @@ def renderers(pdf: bytes, dpi: float) -> Iterator[tuple[str, Image.Image]]:
 
 
 def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
-    """Of each glyph: how much of its ink stands elsewhere. 0 is the same picture; 2 is all of it beside the other."""
+    """Of each glyph: how much of its ink stands elsewhere. 0 is the same picture; 2 is all of it
+    beside the other.
+    """
     (left, top), (own_left, own_top) = corner(drawn), corner(wanted.image)
     width, height = wanted.image.size
     tries = [

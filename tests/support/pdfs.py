@@ -54,11 +54,9 @@ class Embedded:
 
     def advance(self, glyph: int) -> float:
         """In thousandths of the size, of the program itself."""
-        return (
-            1000
-            * self.program["hmtx"].metrics[self.name_of(glyph)][0]
-            / self.program["head"].unitsPerEm
-        )  # type: ignore[no-any-return]  # fontTools' tables have no types
+        width: float = self.program["hmtx"].metrics[self.name_of(glyph)][0]
+        per_em: float = self.program["head"].unitsPerEm
+        return 1000 * width / per_em
 
     def has_outline(self, glyph: int) -> bool:
         if "glyf" not in self.program:
@@ -196,7 +194,9 @@ def id_of(it: Any) -> Id:
 
 
 def lines_of(pdf: bytes) -> list[Line]:
-    """Each line of text: where it begins, and its glyphs with what moves the pen behind each, as whole numbers."""
+    """Each line of text: where it begins, and its glyphs with what moves the pen behind each, as
+    whole numbers.
+    """
     found: list[Line] = []
     with opened(pdf) as document:
         for operator, operands in operators(document.pages[0]):

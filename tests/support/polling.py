@@ -1,4 +1,6 @@
-"""Polls driven as the lane drives them: a tick in a transaction, vendors asked by real threads, callbacks judged as they come."""
+"""Polls driven as the lane drives them: a tick in a transaction, vendors asked by real threads,
+callbacks judged as they come.
+"""
 
 from __future__ import annotations
 

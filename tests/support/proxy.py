@@ -16,7 +16,9 @@ BYTES_MAX = 65_536
 
 
 class Proxy:
-    """Forwards bytes, one thread a connection. `lose_answer`: a commit arrives, its answer never does."""
+    """Forwards bytes, one thread a connection. `lose_answer`: a commit arrives, its answer never
+    does.
+    """
 
     def __init__(self, target_url: str, port: int = 0) -> None:
         """`port`: where an earlier one was, so that its clients find this one."""

@@ -1,7 +1,7 @@
 """Record batches that no client library would write, produced over a plain socket.
 
-The broker takes them, because it can unpack them; librdkafka cannot. Formats: Kafka's protocol guide (record batch v2,
-Produce v7) and RFC 8878 (Zstandard).
+The broker takes them, because it can unpack them; librdkafka cannot. Formats: Kafka's protocol
+guide (record batch v2, Produce v7) and RFC 8878 (Zstandard).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER, TRIES_MAX = 3, 5, 
 
 
 def blanks_that_cannot_be_unpacked(key: bytes, blanks: int, *, records: int = 1) -> bytes:
-    """A batch whose zstd frame omits its length, as Java's producer writes it: some bytes for each 128 KiB of blanks.
+    """A batch whose zstd frame omits its length, as Java's producer writes it: some bytes for each
+    128 KiB of blanks.
 
     librdkafka unpacks such a frame only up to `receive.message.max.bytes` (100 MB).
     """
@@ -53,9 +54,11 @@ def batch(content: bytes, *, compression: int, records: int) -> bytes:
 
 
 def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
-    """Sends one batch to the only broker and returns its first offset. AssertionError: the broker refused it.
+    """Sends one batch to the only broker and returns its first offset. AssertionError: the broker
+    refused it.
 
-    A topic that was just created is known before its partitions have a leader: like every client, this waits for one.
+    A topic that was just created is known before its partitions have a leader: like every client,
+    this waits for one.
     """
     error, offset = _answer(servers, topic, partition, packed)
     for _ in range(TRIES_MAX):

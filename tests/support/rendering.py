@@ -1,4 +1,6 @@
-"""Designs at work, both ways: stamped, and as WeasyPrint itself prints them; and what is seen on a page that came out."""
+"""Designs at work, both ways: stamped, and as WeasyPrint itself prints them; and what is seen on a
+page that came out.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ class Press:
     tried: dict[tuple[str, ...], dict[str, UnstampableText]] = field(default_factory=dict)
 
     def given(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
-        """What is fitted for stamping, and what is not for stamping, by the names of the plate's spots."""
+        """What is fitted for stamping, and what is not for stamping, by the names of the plate's
+        spots.
+        """
         fitted, odd = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
             try:
@@ -113,7 +117,9 @@ class Press:
         return set_whole(self.sheet, self.plate, odd, CUPBOARD.kit_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
-        """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects; nothing of ours."""
+        """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects;
+        nothing of ours.
+        """
         matrix, side = qr.drawn(code, self.stamp.stencil)
         square = (qr.svg_path(matrix, side), side)
         return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
@@ -218,7 +224,9 @@ def made(
     manifest: tuple[str, str] = ("", ""),
     files: Mapping[str, bytes] | None = None,
 ) -> Design:
-    """A design that holds, but for one change: (what stood there, what stands there now). `style` comes behind the rest."""
+    """A design that holds, but for one change: (what stood there, what stands there now). `style`
+    comes behind the rest.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, whole, (old, new) in (
         ("page.html", PAGE, page),
@@ -316,7 +324,9 @@ def text_of(pdf: bytes, page: int = 0) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Without what depends on where lines end: blanks, and hyphens there (pdfium tells those as U+FFFE)."""
+    """Without what depends on where lines end: blanks, and hyphens there (pdfium tells those as
+    U+FFFE).
+    """
     return "".join(text.replace("\ufffe", "-").split())
 
 

@@ -1,8 +1,11 @@
-"""`python -m tests.support.sabotaged issuer`: a service as it is, with traps at the points of a batch's life.
+"""`python -m tests.support.sabotaged issuer`: a service as it is, with traps at the points of a
+batch's life.
 
-SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as tests/protocol/toy/sabotage.py reads them. Beside the
-points of its telemetry there are `parse`, `handle`, `tick`, `in_flight`: an output is with the producer and hardly on the
-wire, and `delivered`: the report of its delivery, where `fail` answers that it failed. What acts is noted beside the file first.
+SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as
+tests/protocol/toy/sabotage.py reads them. Beside the points of its telemetry there are `parse`,
+`handle`, `tick`, `in_flight`: an output is with the producer and hardly on the wire, and
+`delivered`: the report of its delivery, where `fail` answers that it failed. What acts is noted
+beside the file first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A sender that a test may stop at a named point, or whose rendering is slow. Production code has no such switch."""
+"""A sender that a test may stop at a named point, or whose rendering is slow. Production code has
+no such switch.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ class Saboteur(SenderLoggingTelemetry):
 
 
 class Trying:
-    """Slow, or faulty, as the test asked. Says of each document that it was rendered: a line of the file that is named."""
+    """Slow, or faulty, as the test asked. Says of each document that it was rendered: a line of the
+    file that is named.
+    """
 
     def __init__(self, settings: DeliverySettings, telemetry: SenderTelemetry) -> None:
         self._renderer = printer.renderer(settings, telemetry)

@@ -1,4 +1,6 @@
-"""`python -m tests.support.skewed_door SECONDS`: the webhook endpoint on a machine whose clock is so far ahead."""
+"""`python -m tests.support.skewed_door SECONDS`: the webhook endpoint on a machine whose clock is
+so far ahead.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The servers that tests use: one local stack a run, and new databases at the price of a copy.
 
-Names of topics and groups are made unique by the tests (`prefix`), so that one broker serves them all.
+Names of topics and groups are made unique by the tests (`prefix`), so that one broker serves them
+all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from services.runtime.admin.migrate import migrate
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Either the environment's or a stack's. The stack alone can be stopped, so some laws need it."""
+    """Either the environment's or a stack's. The stack alone can be stopped, so some laws need
+    it.
+    """
 
     bootstrap_servers: str
     database_url: str

@@ -1,4 +1,6 @@
-"""Approval and issuer worked directly: their handlers in transactions of a real database, records written by the models."""
+"""Approval and issuer worked directly: their handlers in transactions of a real database, records
+written by the models.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def observed(
     is_deleted: bool = False,
     **more: Any,
 ) -> OrderObserved:
-    """As ingest tells an order whose shop told these statuses, a minute apart; none: only a deletion is known."""
+    """As ingest tells an order whose shop told these statuses, a minute apart; none: only a
+    deletion is known.
+    """
     at = {status: DAWN + timedelta(minutes=place) for place, status in enumerate(history)}
     buyer = Person(name="Ada Example", email=f"{order}@example.org")
     line = Line(line_id="1", product_id="7", sku="RFL", name="Raffle", quantity=quantity)
@@ -150,14 +154,18 @@ class Stages:
         """Numbers, by order, line and ordinal."""
         found = self.rows(
             "select number from issuer.tickets where status = %(status)s "
-            "and (%(order)s::text is null or order_id = 'shop:' || %(order)s) order by order_id, line_id, ordinal",
+            "and (%(order)s::text is null or order_id = 'shop:' || %(order)s) order by order_id, "
+            "line_id, ordinal",
             {"order": order, "status": status},
         )
         return [row["number"] for row in found]
 
     def await_waiting(self, sessions: int) -> None:
         """Until so many sessions of this database wait for a lock."""
-        asked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        asked = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname "
+            "= current_database()"
+        )
         until = time.monotonic() + 60
         while self.rows(asked)[0]["count"] < sessions:
             assert time.monotonic() < until, "nobody waits"

@@ -1,6 +1,7 @@
 """The whole pipeline as a test sees it: a shop that posts callbacks, and what came of them.
 
-One stack and one set of processes serve many tests: each order has a number of its own, so tests do not see each other.
+One stack and one set of processes serve many tests: each order has a number of its own, so tests do
+not see each other.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT":
 
 @dataclass
 class Order:
-    """What the shop knows of an order. `status` is what it told last; each telling is a second later."""
+    """What the shop knows of an order. `status` is what it told last; each telling is a second
+    later.
+    """
 
     source: str
     purchase: Purchase
@@ -61,7 +64,9 @@ class Order:
 
 @dataclass
 class Stubline:
-    """Helpers of acceptance tests. Sources: `shop` issues when completed; the others as their names say."""
+    """Helpers of acceptance tests. Sources: `shop` issues when completed; the others as their names
+    say.
+    """
 
     services: Services
     store: Store
@@ -104,7 +109,9 @@ class Stubline:
         order.purchase = replace(order.purchase, items=(replace(first, quantity=quantity), *rest))
 
     def tell(self, order: Order, *statuses: str) -> None:
-        """One callback a status, each a second later by the shop's clock; none: its status once more, as it stands."""
+        """One callback a status, each a second later by the shop's clock; none: its status once
+        more, as it stands.
+        """
         for status in statuses or (order.status,):
             if statuses:
                 order.status, order.modified = status, order.modified + timedelta(seconds=1)
@@ -141,7 +148,9 @@ class Stubline:
     # What came of it.
 
     def settle(self, timeout_s: float = 300.0) -> None:
-        """Until every lane has lag 0 and no delivery is due or untold, and it stays so; else it fails and names what waits."""
+        """Until every lane has lag 0 and no delivery is due or untold, and it stays so; else it
+        fails and names what waits.
+        """
         until, quiet_since = time.monotonic() + timeout_s, 0.0
         while True:
             waiting = self.waiting()
@@ -178,7 +187,8 @@ class Stubline:
     def tickets_of(self, order: Order, *, status: str = "Active") -> list[dict[str, Any]]:
         """Numbered tickets with that status, by line and ordinal."""
         return self.rows(
-            "select * from issuer.tickets where order_id = %(order)s and status = %(status)s and number is not null "
+            "select * from issuer.tickets where order_id = %(order)s and status = %(status)s and "
+            "number is not null "
             "order by line_id, ordinal",
             order=order.order_id,
             status=status,
@@ -286,7 +296,8 @@ def write_files(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Iterator[Stubline]:
-    """The whole pipeline on these servers: migrated, with its campaigns, and all of its processes running.
+    """The whole pipeline on these servers: migrated, with its campaigns, and all of its processes
+    running.
 
     `partitions`: of topics that an earlier release made, so they are left alone.
     """

@@ -1,4 +1,6 @@
-"""The four services with traps in them, and between them and the database a network that can be told to lose things."""
+"""The four services with traps in them, and between them and the database a network that can be
+told to lose things.
+"""
 
 from __future__ import annotations
 

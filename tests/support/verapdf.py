@@ -1,4 +1,6 @@
-"""veraPDF, the reference validator of PDF/UA: one run of a Java machine for all files of a test session."""
+"""veraPDF, the reference validator of PDF/UA: one run of a Java machine for all files of a test
+session.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ RULE = re.compile(r"^  FAIL (\S+)$", re.MULTILINE)
 
 
 def faults(files: Mapping[str, bytes], folder: Path) -> dict[str, list[str]]:
-    """Name -> the clauses of PDF/UA-1 that the file breaks, such as `7.21.8-1`. Every file has its verdict."""
+    """Name -> the clauses of PDF/UA-1 that the file breaks, such as `7.21.8-1`. Every file has its
+    verdict.
+    """
     for at, pdf in enumerate(files.values()):
         (folder / f"{at}.pdf").write_bytes(pdf)
     jars = fetched(STATE / "verapdf", VERAPDF_LOCK)

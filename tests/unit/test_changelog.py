@@ -1,4 +1,6 @@
-"""The changelog's fragments can be joined: each is named `<issue>.<kind>.md`, and says something."""
+"""The changelog's fragments can be joined: each is named `<issue>.<kind>.md`, and says
+something.
+"""
 
 from __future__ import annotations
 

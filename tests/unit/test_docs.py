@@ -1,4 +1,6 @@
-"""Documentation cannot lie: pages are made from the code, codes have sections, and the commands that are told exist."""
+"""Documentation cannot lie: pages are made from the code, codes have sections, and the commands
+that are told exist.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def told() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", sorted(set(told())))
 def test_a_command_that_is_told_exists(command: str) -> None:
-    """Its name, its options and that all it needs is there; placeholders in capitals stand for what they name."""
+    """Its name, its options and that all it needs is there; placeholders in capitals stand for what
+    they name.
+    """
     words = [stands_for(word) for word in shlex.split(command.replace("...", "why"))][1:]
     at = typer.main.get_command(application())
     while isinstance(at, TyperGroup) and words and not words[0].startswith("-"):

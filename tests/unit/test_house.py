@@ -1,4 +1,6 @@
-"""What never happens here, and how large things may grow. What breaks a rule stands in EXCEPTIONS, which may only shrink."""
+"""What never happens here, and how large things may grow. What breaks a rule stands in EXCEPTIONS,
+which may only shrink.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from services.runtime.settings import LaneSettings
 ROOT = Path(__file__).resolve().parents[2]
 MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 500, 500, 40
 
-# path, or path and function: (its lines now, why). Larger fails; smaller asks to lower the number here.
+# path, or path and function: (its lines now, why). Larger fails; smaller asks to lower the number
+# here.
 EXCEPTIONS: dict[str, tuple[int, str]] = {}
 
 BUSINESS = frozenset(
@@ -46,7 +49,9 @@ BARE_IGNORE = re.compile(
 
 
 def tracked(*patterns: str) -> list[Path]:
-    """Files of the project as git knows them, new ones too: nobody's caches, no virtual environment."""
+    """Files of the project as git knows them, new ones too: nobody's caches, no virtual
+    environment.
+    """
     command = [
         "git",
         "-C",
@@ -182,7 +187,9 @@ def test_sql_files_stand_with_their_store_or_among_the_migrations() -> None:
 
 
 def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
-    """An uncast one is guessed by the server, and guessed otherwise when a batch is empty or all null."""
+    """An uncast one is guessed by the server, and guessed otherwise when a batch is empty or all
+    null.
+    """
     bare = [
         f"{named(path)}: {found[0]}"
         for path in SQL
@@ -244,7 +251,9 @@ def deadlines(path: Path) -> Iterator[int]:
 
 
 def test_no_test_has_a_deadline_for_an_example() -> None:
-    """How long one takes depends on what else the machine does. The one profile for all tests says so, once."""
+    """How long one takes depends on what else the machine does. The one profile for all tests says
+    so, once.
+    """
     found = [named(path) for path in PYTHON for _ in deadlines(path)]
     assert found == ["tests/conftest.py"]
     assert hypothesis.settings().deadline is None

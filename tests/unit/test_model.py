@@ -1,4 +1,6 @@
-"""The model's runs are all asked about, TLC's answers are understood, and the quickest questions are asked each time."""
+"""The model's runs are all asked about, TLC's answers are understood, and the quickest questions
+are asked each time.
+"""
 
 from __future__ import annotations
 

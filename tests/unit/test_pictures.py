@@ -1,4 +1,6 @@
-"""Pictures of the documentation: made from the designs as they are, small, and none that nobody looks at."""
+"""Pictures of the documentation: made from the designs as they are, small, and none that nobody
+looks at.
+"""
 
 from __future__ import annotations
 

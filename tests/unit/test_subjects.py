@@ -1,4 +1,6 @@
-"""Whose data a dead letter is: also of what could not be read, in every service, so that a person's data is found."""
+"""Whose data a dead letter is: also of what could not be read, in every service, so that a person's
+data is found.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ SERVICES = [
 
 
 def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None]:
-    """The subjects of the letters that come of an unreadable record with this key, one on each of the service's topics."""
+    """The subjects of the letters that come of an unreadable record with this key, one on each of
+    the service's topics.
+    """
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase()
     for topic in (*service.input_topics, service.dead_topic):

@@ -1,6 +1,6 @@
 -- name: lock_orders
--- The generation, and beside it each order that has a row: one that was never decided has none yet. Sorted: two lanes never
--- wait for each other in a ring.
+-- The generation, and beside it each order that has a row: one that was never decided has none yet.
+-- Sorted: two lanes never wait for each other in a ring.
 with locked as materialized (
     select order_id, sequence, digest, observed_generation, observed_sequence
     from approval.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update
@@ -8,8 +8,8 @@ with locked as materialized (
 select generation, locked.* from runtime.generation left join locked on true;
 
 -- name: add_orders
--- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane
--- was first with one of them.
+-- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were
+-- added: fewer, and another lane was first with one of them.
 insert into approval.orders (
     order_id, sequence, generation, digest, state, observed_generation, observed_sequence, decision, decided_at,
     fingerprint, placed_at, alike_s
@@ -28,7 +28,8 @@ order by order_id
 on conflict do nothing;
 
 -- name: save_orders
--- Unsorted may lock in any order: these rows are locked already. A decision that says nothing new keeps when it was taken.
+-- Unsorted may lock in any order: these rows are locked already. A decision that says nothing new
+-- keeps when it was taken.
 update approval.orders
 set sequence = batch.sequence, generation = batch.generation, digest = batch.digest, state = batch.state,
     observed_generation = batch.observed_generation, observed_sequence = batch.observed_sequence,

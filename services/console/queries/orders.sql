@@ -36,9 +36,10 @@ where order_id = %(order_id)s::text
 order by line_id, ordinal;
 
 -- name: refund_due
--- Paid tickets that nobody gets: beyond the most that an order may have, by the receipt of the last decision; and sold out, by
--- the ordinals that have no number. An amount is the tickets' share of their line's total, where the line that ingest knows is
--- the one that was decided on; else it is null.
+-- Paid tickets that nobody gets: beyond the most that an order may have, by the receipt of the last
+-- decision; and sold out, by the ordinals that have no number. An amount is the tickets' share of
+-- their line's total, where the line that ingest knows is the one that was decided on; else it is
+-- null.
 with receipt as (
     select inputs, outcome from approval.receipts
     where order_id = %(order_id)s::text
@@ -83,8 +84,9 @@ where subject_key = %(order_id)s::text or key = convert_to(%(order_id)s::text, '
 order by id;
 
 -- name: lookalikes
--- Suspected duplicates: orders with the same look, placed within the window of either; each names the other, whichever came
--- first. One that is over is no duplicate of another, and still says which one stands.
+-- Suspected duplicates: orders with the same look, placed within the window of either; each names
+-- the other, whichever came first. One that is over is no duplicate of another, and still says
+-- which one stands.
 select other.order_id, other.decision ->> 'number' as number, other.state, other.placed_at
 from approval.orders as mine
 join approval.orders as other

@@ -1,4 +1,6 @@
-"""What is remembered because it will be asked for again, and no more of it than there is room for."""
+"""What is remembered because it will be asked for again, and no more of it than there is room
+for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Compiled plates and faces on disk, by the hash of all that they come from: shared by processes, loaded in milliseconds."""
+"""Compiled plates and faces on disk, by the hash of all that they come from: shared by processes,
+loaded in milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ def checked(name: str, packed: bytes) -> bytes:
 
 
 class PlateCache:
-    """A folder. A file that is not what was written is removed, and made anew by whoever wants it."""
+    """A folder. A file that is not what was written is removed, and made anew by whoever wants
+    it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -147,9 +151,11 @@ class PlateCache:
         return found
 
     def purge(self, keep_days: int) -> int:
-        """Removes what nobody has loaded for so long, and what a killed process left half written. How many files.
+        """Removes what nobody has loaded for so long, and what a killed process left half written.
+        How many files.
 
-        Beside others at work: what they have loaded they keep, and what they then miss is made anew.
+        Beside others at work: what they have loaded they keep, and what they then miss is made
+        anew.
         """
         removed, before = 0, time.time() - keep_days * DAY_S
         for path in list(self.folder.iterdir()) if keep_days else ():
@@ -174,7 +180,9 @@ class PlateCache:
         return found
 
     def _put(self, name: str, content: bytes) -> None:
-        """Whole or not at all: readers see the name only once everything is written. Raises PlatesFolderUnusable."""
+        """Whole or not at all: readers see the name only once everything is written. Raises
+        PlatesFolderUnusable.
+        """
         temporary = None
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")

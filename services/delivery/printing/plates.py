@@ -1,4 +1,6 @@
-"""A plate: one page compiled, as parts of a PDF with holes in them. What a stamp needs, and nothing of WeasyPrint."""
+"""A plate: one page compiled, as parts of a PDF with holes in them. What a stamp needs, and nothing
+of WeasyPrint.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from services.delivery.printing.design.fitting import FieldBox, FittingRule
 
 MAGIC = b"stubline-plate-2\n"
 
-# What stands in a hole: an object of the plate that all pages share, one that each page has of its own, or of the document.
+# What stands in a hole: an object of the plate that all pages share, one that each page has of its
+# own, or of the document.
 Hole = tuple[
     Literal[
         "shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"
@@ -25,7 +28,9 @@ Hole = tuple[
 
 @dataclass(frozen=True, slots=True)
 class PlatePiece:
-    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands behind its dictionary, packed already."""
+    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands behind its dictionary,
+    packed already.
+    """
 
     texts: tuple[bytes, ...]
     holes: tuple[Hole, ...] = ()
@@ -59,13 +64,17 @@ class FieldSpot:
     face: str  # digest of its face kit
 
     def baseline_at(self, scale: float, ascent: float, height: float) -> float:
-        """Below the top of its line: half of the leading, then the ascent. At full size it is as WeasyPrint laid it out."""
+        """Below the top of its line: half of the leading, then the ascent. At full size it is as
+        WeasyPrint laid it out.
+        """
         return self.baseline if scale == 1 else (self.box.pitch_at(scale) - height) / 2 + ascent
 
 
 @dataclass(frozen=True)
 class Plate:
-    """`content`: operators, and between them names of what is stamped there (a field's, or the code's)."""
+    """`content`: operators, and between them names of what is stamped there (a field's, or the
+    code's).
+    """
 
     digest: str
     title: str

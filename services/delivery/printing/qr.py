@@ -1,10 +1,13 @@
-"""A ticket's QR code in microseconds: segno encodes, and what does not change between two codes is learnt from it once.
+"""A ticket's QR code in microseconds: segno encodes, and what does not change between two codes is
+learnt from it once.
 
-With mode, version, error level, mask and length fixed, every module is a constant XOR some of the data bits: Reed-Solomon
-is linear, and the mask is a constant. So segno is asked once for the code of zeros and once for each data bit alone; any
-other code is the first one XOR two table entries for each pair of characters.
+With mode, version, error level, mask and length fixed, every module is a constant XOR some of the
+data bits: Reed-Solomon is linear, and the mask is a constant. So segno is asked once for the code
+of zeros and once for each data bit alone; any other code is the first one XOR two table entries for
+each pair of characters.
 
-A matrix is one int of side * side bits, row by row, the module at the top left highest; 1 is dark. No quiet zone.
+A matrix is one int of side * side bits, row by row, the module at the top left highest; 1 is dark.
+No quiet zone.
 """
 
 from __future__ import annotations
@@ -20,18 +23,21 @@ from zlib import crc32
 
 import segno
 
-ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"  # of QR's alphanumeric mode, in the order of its values
+# of QR's alphanumeric mode, in the order of its values
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 VALUES = bytes(
     ALPHABET.find(chr(byte)) % 256 for byte in range(256)
 )  # by character; not found is -1, so UNKNOWN
 UNKNOWN = 255
 
-# Of 600 random codes of tickets, by segno's own evaluation of the finished symbol: mask 3 has the lowest mean penalty
-# (1166; 0: 1171, 7: 1193, 1: 1194, 4: 1214, 6: 1239, 2: 1259, 5: 1266) and is the best one most often (212; 0: 169).
-# Left free, segno takes 7 most often (91 of 300; 0: 71, 3: 58), for it judges before the format information is drawn.
+# Of 600 random codes of tickets, by segno's own evaluation of the finished symbol: mask 3 has the
+# lowest mean penalty (1166; 0: 1171, 7: 1193, 1: 1194, 4: 1214, 6: 1239, 2: 1259, 5: 1266) and is
+# the best one most often (212; 0: 169). Left free, segno takes 7 most often (91 of 300; 0: 71, 3:
+# 58), for it judges before the format information is drawn.
 MASK = 3
 
-VERSION_MAX = 4  # 90 characters at level M: what is kept grows with a code's area, and larger ones are no ticket's
+# 90 characters at level M: what is kept grows with a code's area, and larger ones are no ticket's
+VERSION_MAX = 4
 SIDE_KEPT_MAX = 17 + 4 * VERSION_MAX
 PAIR_BITS, SINGLE_BITS = 11, 6
 
@@ -46,14 +52,17 @@ RECTANGLE = b"%d %d %d 1 re\n"  # x, y, width
 
 @dataclass(frozen=True, slots=True)
 class QrStencil:
-    """All that the codes of one length share, as long as they keep to QR's alphanumeric alphabet."""
+    """All that the codes of one length share, as long as they keep to QR's alphanumeric
+    alphabet.
+    """
 
     length: int
     error: str
     version: int
     mask: int
     base: int  # the code of zeros
-    # What each data bit changes, pair by pair, low bits first; at last the bits of a single character.
+    # What each data bit changes, pair by pair, low bits first; at last the bits of a single
+    # character.
     basis: tuple[int, ...]
     # Two for each pair: by its number's low byte, and by the bits above.
     tables: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
@@ -71,7 +80,9 @@ class QrStencil:
         return _side(self.version)
 
     def matrix(self, payload: str) -> int:
-        """Bit for bit what segno draws. A refusal tells nothing of the payload but the one character that is wrong."""
+        """Bit for bit what segno draws. A refusal tells nothing of the payload but the one
+        character that is wrong.
+        """
         if len(payload) != self.length:
             raise ValueError(
                 f"the stencil is for {self.length} characters, and the payload has {len(payload)}"
@@ -86,9 +97,11 @@ class QrStencil:
             )
         if (
             self.length % 2
-        ):  # a single last character stands for its value, as the second of a pair does behind a zero
+            # a single last character stands for its value, as the second of a pair does behind a zero
+        ):
             values = values[:-1] + b"\0" + values[-1:]
-        # All pairs in one sum, 16 bits each: 45 times the first value, and the second; no carry, it is 2024 at most.
+        # All pairs in one sum, 16 bits each: 45 times the first value, and the second; no carry, it
+        # is 2024 at most.
         both = int.from_bytes(values, "little")
         numbers = 45 * (both & self.firsts) + (both >> 8 & self.firsts)
         return reduce(
@@ -102,7 +115,9 @@ class QrStencil:
 
     @staticmethod
     def from_bytes(data: bytes) -> QrStencil:
-        """One changed bit would spoil every code drawn with it, so anything but what to_bytes wrote is refused."""
+        """One changed bit would spoil every code drawn with it, so anything but what to_bytes wrote
+        is refused.
+        """
         if len(data) < HEAD.size or not data.startswith(MAGIC):
             raise ValueError("these bytes are no stencil")
         _, written, version, mask, error, length = HEAD.unpack_from(data)
@@ -130,7 +145,9 @@ class QrStencil:
 def stencil(
     length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
 ) -> QrStencil:
-    """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and its bytes kept."""
+    """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and
+    its bytes kept.
+    """
     if length < 1:
         raise ValueError(f"a stencil is for at least one character, not {length}")
 
@@ -151,13 +168,16 @@ def stencil(
     witness = (ALPHABET[::-1] * length)[:length]
     if learnt.matrix(witness) != _packed(made(witness, version)):
         raise RuntimeError(
-            "segno's codes are no longer a constant XOR their data bits: there is no stencil of them"
+            "segno's codes are no longer a constant XOR their data bits: there is no stencil of "
+            "them"
         )
     return learnt
 
 
 def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
-    """A matrix and its side, of any payload that fits a QR code: by the stencil if it is of its form, else by segno whole."""
+    """A matrix and its side, of any payload that fits a QR code: by the stencil if it is of its
+    form, else by segno whole.
+    """
     if by is not None:
         with suppress(ValueError):
             return by.matrix(payload), by.side
@@ -166,9 +186,11 @@ def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
 
 
 def path(matrix: int, side: int) -> bytes:
-    """The dark modules as PDF rectangles, each line with its end, in modules from the top left downwards.
+    """The dark modules as PDF rectangles, each line with its end, in modules from the top left
+    downwards.
 
-    One path to be filled at once: rectangles that touch then leave no seam. The transformation and `f` are the caller's.
+    One path to be filled at once: rectangles that touch then leave no seam. The transformation and
+    `f` are the caller's.
     """
     if side > SIDE_KEPT_MAX:
         return b"".join(RECTANGLE % run for run in _runs(matrix, side))
@@ -199,9 +221,11 @@ def _strips(side: int) -> tuple[_QrStrip, ...]:
 
 
 def _runs(matrix: int, side: int) -> Iterator[tuple[int, int, int]]:
-    """x, y and width. A run ends with its row and with each eighth module: a strip's rectangles depend on its bits alone.
+    """x, y and width. A run ends with its row and with each eighth module: a strip's rectangles
+    depend on its bits alone.
 
-    One rectangle in eight is there for that: whole runs would take longer to find than the bytes they save to deflate.
+    One rectangle in eight is there for that: whole runs would take longer to find than the bytes
+    they save to deflate.
     """
     for strip, bits in enumerate(_octets(matrix, side)):
         yield from _runs_of_strip(bits, 8 * strip, side)
@@ -219,7 +243,9 @@ def _runs_of_strip(bits: int, at: int, side: int) -> Iterator[tuple[int, int, in
 
 
 def _single_bits(length: int) -> Iterator[str]:
-    """Payloads in which one data bit is set: pairs are 45 times the first value and the second, in binary."""
+    """Payloads in which one data bit is set: pairs are 45 times the first value and the second, in
+    binary.
+    """
     for at in range(0, length, 2):
         size = min(2, length - at)
         for bit in range(PAIR_BITS if size == 2 else SINGLE_BITS):

@@ -1,4 +1,6 @@
-"""An order's tickets as one PDF: stamped where that can be, set whole where it must be, the same bytes for the same order."""
+"""An order's tickets as one PDF: stamped where that can be, set whole where it must be, the same
+bytes for the same order.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class NoRenderTelemetry:
 
 @dataclass
 class Renderer:
-    """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and TextUnprintable for one order."""
+    """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and
+    TextUnprintable for one order.
+    """
 
     library: DesignLibrary
     shelf: PlateCache
@@ -61,7 +65,9 @@ class Renderer:
         self._writer = PdfWriter(self.shelf)
 
     def key(self, document: Document) -> bytes:
-        """32 bytes that name everything the file depends on. Lays nothing out, and reads designs from disk only once."""
+        """32 bytes that name everything the file depends on. Lays nothing out, and reads designs
+        from disk only once.
+        """
         about = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
         told = hashlib.sha256(f"{versions()}\0{about}".encode())
         for page in document.pages:
@@ -84,17 +90,22 @@ class Renderer:
         return self._writer.write(pages, about)
 
     def language(self, design: str, asked: str) -> str:
-        """In which a page is written: what its campaign asks for, if the design has it; else the design's first."""
+        """In which a page is written: what its campaign asks for, if the design has it; else the
+        design's first.
+        """
         chosen = self._choose(design, asked)
         return asked if lookup(asked, chosen.design.manifest.languages) else chosen.language
 
     def check_language(self, design: str, asked: str) -> None:
-        """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same: this is for its campaign's start."""
+        """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same:
+        this is for its campaign's start.
+        """
         chosen = self._choose(design, asked)
         languages = chosen.design.manifest.languages
         if asked and lookup(asked, languages) is None:
             raise DesignUnknown(
-                f"{chosen.design.name} has no language `{asked[:80]}`; it has {', '.join(languages)}"
+                f"{chosen.design.name} has no language `{asked[:80]}`; it has "
+                f"{', '.join(languages)}"
             )
 
     def asked(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
@@ -139,7 +150,9 @@ class Renderer:
             raise
 
     def _on_shelf(self, key: str) -> Plate | None:
-        """With all its faces, which the shelf then remembers: a plate in use needs the disk no more."""
+        """With all its faces, which the shelf then remembers: a plate in use needs the disk no
+        more.
+        """
         plate = self.shelf.plate(key)
         return (
             None
@@ -173,7 +186,9 @@ class Renderer:
         return self._choose(page.design, page.language)
 
     def _choose(self, design: str, language: str) -> DesignVariant:
-        """Read once a process: an edit of a design is for senders that start after it, so that one order has one look."""
+        """Read once a process: an edit of a design is for senders that start after it, so that one
+        order has one look.
+        """
         if (design, language) not in self._choices:
             if len(self._choices) >= CHOICES_MAX:
                 self._choices.clear()

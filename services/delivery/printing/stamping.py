@@ -1,4 +1,6 @@
-"""A ticket's page: the plate's operators with its texts and its code between them. Microseconds, and no layout."""
+"""A ticket's page: the plate's operators with its texts and its code between them. Microseconds,
+and no layout.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ class PageStamp:
         return fit(shown, spot.rule, spot.box, measure)
 
     def _capitals(self, name: str, text: str) -> str:
-        """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents out."""
+        """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents
+        out.
+        """
         language = self.plate.language.partition("-")[0].lower()
         if language == "el" and not text.isascii():
             raise NotStampable(name, "capitals")

@@ -1,6 +1,6 @@
 -- name: find_files
--- A file in use stays: its hour is noted, and not each use. Unsorted may lock in any order: a row that another is just
--- noting is left to him.
+-- A file in use stays: its hour is noted, and not each use. Unsorted may lock in any order: a row
+-- that another is just noting is left to him.
 with noted as (
     select document_key from delivery.files
     where document_key = any(%(document_keys)s::bytea[]) and used_at < now() - interval '1 hour'
@@ -11,9 +11,9 @@ with noted as (
 select document_key, sha256 from delivery.files where document_key = any(%(document_keys)s::bytea[]);
 
 -- name: name_files
--- Before the content is written, so that no file stands in the store that no row names. Who names a document first names it
--- for all; only a file that is lost gives its row to the one that was rendered in its place. Sorted: two senders of one order
--- never wait for each other in a ring.
+-- Before the content is written, so that no file stands in the store that no row names. Who names a
+-- document first names it for all; only a file that is lost gives its row to the one that was
+-- rendered in its place. Sorted: two senders of one order never wait for each other in a ring.
 insert into delivery.files (document_key, sha256, bytes, pages, order_id)
 select document_key, batch.sha256, batch.bytes, batch.pages, %(order_id)s::text
 from unnest(%(document_keys)s::bytea[], %(sha256s)s::bytea[], %(sizes)s::int[], %(pages)s::int[])
@@ -30,7 +30,8 @@ returning document_key, sha256;
 select pg_try_advisory_lock(hashtextextended('stubline.delivery.files', 0)) as is_ours;
 
 -- name: find_unused
--- The longest unused first. A content that another document used lately stays where it is; only the row goes.
+-- The longest unused first. A content that another document used lately stays where it is; only the
+-- row goes.
 select document_key, sha256, used_at, not exists (
     select from delivery.files as other
     where other.sha256 = files.sha256 and other.used_at >= now() - make_interval(days => %(keep_days)s::int)
@@ -40,8 +41,8 @@ where used_at < now() - make_interval(days => %(keep_days)s::int)
 order by used_at limit %(files_max)s::int;
 
 -- name: forget_files
--- Behind their contents: a sender that dies between the two leaves rows, and the next one goes on with them. Who used a file
--- meanwhile keeps its row, and renders its content anew.
+-- Behind their contents: a sender that dies between the two leaves rows, and the next one goes on
+-- with them. Who used a file meanwhile keeps its row, and renders its content anew.
 delete from delivery.files
 using unnest(%(document_keys)s::bytea[], %(used)s::timestamptz[]) as batch (document_key, used_at)
 where files.document_key = batch.document_key and files.used_at = batch.used_at;

@@ -5,7 +5,8 @@ select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by 
 on conflict do nothing;
 
 -- name: lock_orders
--- Always behind add_orders. Sorted: two lanes never wait for each other in a ring. The order's row guards its jobs too.
+-- Always behind add_orders. Sorted: two lanes never wait for each other in a ring. The order's row
+-- guards its jobs too.
 select order_id, tickets_generation, tickets_sequence, decision_generation, decision_sequence, decision,
     array(
         select (ticket ->> 'ticket_id')::uuid from jsonb_array_elements(tickets -> 'tickets') as ticket
@@ -22,7 +23,8 @@ group by job_id
 order by order_id, filed_at, job_id;
 
 -- name: save_orders
--- Unsorted may lock in any order: these rows are locked already. A null snapshot leaves the known one.
+-- Unsorted may lock in any order: these rows are locked already. A null snapshot leaves the known
+-- one.
 update delivery.orders
 set tickets_generation = batch.tickets_generation, tickets_sequence = batch.tickets_sequence,
     tickets = coalesce(batch.snapshot::jsonb, orders.tickets), decision_generation = batch.decision_generation,
@@ -37,8 +39,8 @@ from unnest(
 where orders.order_id = batch.order_id;
 
 -- name: save_jobs
--- A dead job that is due again begins anew in all that a ceiling counts; its attempts stay. A sender may be at a job's row
--- just now, but never waits for anything while it is.
+-- A dead job that is due again begins anew in all that a ceiling counts; its attempts stay. A
+-- sender may be at a job's row just now, but never waits for anything while it is.
 insert into delivery.jobs (job_id, order_id, kind, state, is_held)
 select job_id, order_id, kind, state, is_held
 from unnest(%(job_ids)s::uuid[], %(order_ids)s::text[], %(kinds)s::text[], %(states)s::text[], %(are_held)s::boolean[])
@@ -51,7 +53,8 @@ set state = excluded.state, is_held = excluded.is_held,
     next_attempt_at = case when jobs.state = 'dead' then now() else jobs.next_attempt_at end;
 
 -- name: add_job_tickets
--- Sorted by ticket: the unique index decides when two transactions file one ticket, and then the first one wins.
+-- Sorted by ticket: the unique index decides when two transactions file one ticket, and then the
+-- first one wins.
 insert into delivery.job_tickets (job_id, kind, ticket_id)
 select job_id, kind, ticket_id
 from unnest(%(job_ids)s::uuid[], %(kinds)s::text[], %(ticket_ids)s::uuid[]) as batch (job_id, kind, ticket_id)
@@ -59,7 +62,8 @@ order by ticket_id, job_id
 on conflict (job_id, ticket_id) do nothing;
 
 -- name: lock_dirty
--- The longest first. Who is busy with an order makes it wait for the next tick, not this tick for him.
+-- The longest first. Who is busy with an order makes it wait for the next tick, not this tick for
+-- him.
 select order_id, (select generation from runtime.generation) as generation, sequence, digest
 from delivery.orders where dirty_since is not null
 order by dirty_since limit %(orders_max)s::int

@@ -1,4 +1,6 @@
-"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as the mails need."""
+"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as the mails
+need.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Removes files and plates that nobody used for long. What it removes too early costs a rendering, and gives the same bytes."""
+"""Removes files and plates that nobody used for long. What it removes too early costs a rendering,
+and gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ PLATES_INTERVAL_S = 3_600.0
 
 @dataclass(slots=True)
 class FileCleanup:
-    """Crash: contents go first, their rows behind them. Rows that are left name nothing, and go with the next step."""
+    """Crash: contents go first, their rows behind them. Rows that are left name nothing, and go
+    with the next step.
+    """
 
     register: Callable[[], FileIndex]
     files: BlobStore

@@ -1,9 +1,10 @@
-"""The header block of a mail, written as bytes. Text that comes in is written as text and is never decoded.
+"""The header block of a mail, written as bytes. Text that comes in is written as text and is never
+decoded.
 
-The standard library decodes encoded words in the text that it is given and folds addresses by itself.
-Some versions (3.11.7 and 3.12.1 among them) then write the line ends of the decoded word into the
-header, or lose the quotes of a folded name. Nothing here calls its header code. The rules are those
-of RFC 5322 (lines, quoted strings) and RFC 2047 (encoded words).
+The standard library decodes encoded words in the text that it is given and folds addresses by
+itself. Some versions (3.11.7 and 3.12.1 among them) then write the line ends of the decoded word
+into the header, or lose the quotes of a folded name. Nothing here calls its header code. The rules
+are those of RFC 5322 (lines, quoted strings) and RFC 2047 (encoded words).
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def unstructured(content: str) -> str:
 
 
 def mailbox(name: str, address: str) -> str:
-    """Return one mailbox. The address has been checked already: ASCII, without blanks, quotes and brackets."""
+    """Return one mailbox. The address has been checked already: ASCII, without blanks, quotes and
+    brackets.
+    """
     if not name:
         return address
     phrase = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -47,8 +50,8 @@ def mailbox(name: str, address: str) -> str:
 
 
 def block(headers: Iterable[Header]) -> bytes:
-    """Return the headers without the empty line that ends them. Raises MailUnsound for a value that is not ASCII
-    or holds a line end other than a fold.
+    """Return the headers without the empty line that ends them. Raises MailUnsound for a value that
+    is not ASCII or holds a line end other than a fold.
     """
     lines = []
     for name, value in headers:
@@ -61,7 +64,9 @@ def block(headers: Iterable[Header]) -> bytes:
 
 
 def _is_plain(content: str) -> bool:
-    """Whether the text can stand as it is: a reader decodes no part of it and drops no blank of it."""
+    """Whether the text can stand as it is: a reader decodes no part of it and drops no blank of
+    it.
+    """
     return (
         PRINTABLE.fullmatch(content) is not None
         and "=?" not in content

@@ -1,4 +1,6 @@
-"""Keeps the leases of what a sender has in hand, while a long order renders or a slow server answers."""
+"""Keeps the leases of what a sender has in hand, while a long order renders or a slow server
+answers.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from services.runtime.observability import logs
 
 
 class LeaseRenewer:
-    """A thread with a connection of its own. It beats for a job no longer than rendering may take: a sender that hangs lets
-    go of it.
+    """A thread with a connection of its own. It beats for a job no longer than rendering may take:
+    a sender that hangs lets go of it.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class LeaseRenewer:
             self._held |= dict.fromkeys(jobs, self._clock())
 
     def begin(self, job: LeasedJob) -> None:
-        """Its work starts now: those that wait for their turn behind a long one do not grow old by it."""
+        """Its work starts now: those that wait for their turn behind a long one do not grow old by
+        it.
+        """
         with self._lock:
             now = self._clock()
             self._held = dict.fromkeys(self._held, now) | {job: now}

@@ -1,4 +1,6 @@
-"""A sender at work: take, look, render, send, write. One thread, one connection, one mail server."""
+"""A sender at work: take, look, render, send, write. One thread, one connection, one mail
+server.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class SenderContext:
 
 
 class Sender:
-    """Crash: between the intent and the answer written, the lease runs out and another sender tries again."""
+    """Crash: between the intent and the answer written, the lease runs out and another sender tries
+    again.
+    """
 
     def __init__(self, means: SenderContext, is_ending: Callable[[], bool]) -> None:
         self._means, self._is_ending = means, is_ending
@@ -69,7 +73,9 @@ class Sender:
         self._controls_at = self._standing_at = float("-inf")
 
     def turn(self) -> bool:
-        """False when there is nothing to do just now. Raises what the database raises; what happened is written next turn."""
+        """False when there is nothing to do just now. Raises what the database raises; what
+        happened is written next turn.
+        """
         means = self._means
         self.write_ends()
         self._look_around()
@@ -143,7 +149,9 @@ class Sender:
         self._means.telemetry.given_back(jobs)
 
     def _do(self, work: PlannedSend) -> None:
-        """One job, to its end. Whatever the order's data do to the renderer is that order's letter and nobody else's."""
+        """One job, to its end. Whatever the order's data do to the renderer is that order's letter
+        and nobody else's.
+        """
         job, means = work.intent.job, self._means
         try:
             parcel, sha256 = self._pack(work)
@@ -229,8 +237,8 @@ class Sender:
     def _fail(
         self, job: LeasedJob, said: str, verdict: SendVerdict, error: StublineError | None
     ) -> None:
-        """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what its letter says, if it has
-        one at all.
+        """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what
+        its letter says, if it has one at all.
         """
         means = self._means
         is_failure = verdict in {SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSED}
@@ -266,7 +274,9 @@ class Sender:
         self._ends.append((job, write))
 
     def write_ends(self) -> None:
-        """What happened, into the database. While that is away it stays here, and its leases are kept alive."""
+        """What happened, into the database. While that is away it stays here, and its leases are
+        kept alive.
+        """
         while self._ends:
             job, write = self._ends[0]
             write()
@@ -276,7 +286,9 @@ class Sender:
 
 
 def digest(printed: Sequence[CachedDocument]) -> bytes:
-    """What was handed over: a file's SHA-256; of several, that of their SHA-256s in their sequence."""
+    """What was handed over: a file's SHA-256; of several, that of their SHA-256s in their
+    sequence.
+    """
     if len(printed) == 1:
         return printed[0].sha256
     return hashlib.sha256(b"".join(file.sha256 for file in printed)).digest()

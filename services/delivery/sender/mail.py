@@ -1,4 +1,6 @@
-"""The mail: text and HTML beside each other, the tickets attached, and the headers that a ticket's mail should have."""
+"""The mail: text and HTML beside each other, the tickets attached, and the headers that a ticket's
+mail should have.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or with
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """From whom mails come, and where answers go. Each is a name, which may be empty, and an address."""
+    """From whom mails come, and where answers go. Each is a name, which may be empty, and an
+    address.
+    """
 
     sender: tuple[str, str]
     reply_to: tuple[str, str] | None = None
@@ -51,7 +55,9 @@ def _mailbox(text: str) -> tuple[str, str]:
 
 
 def message_id(job_id: UUID, domain: str) -> str:
-    """One a deliberate sending: the same however often it is tried, so that a mailbox can know a repeat."""
+    """One a deliberate sending: the same however often it is tried, so that a mailbox can know a
+    repeat.
+    """
     return f"<{job_id}@{domain}>"
 
 
@@ -64,7 +70,9 @@ def compose(
     letterhead: SenderIdentity,
     now: datetime,
 ) -> bytes:
-    """Return the mail as bytes for the wire, after they were read back. `recipient` has been checked. Raises MailUnsound."""
+    """Return the mail as bytes for the wire, after they were read back. `recipient` has been
+    checked. Raises MailUnsound.
+    """
     mailboxes = {
         "From": letterhead.sender,
         "To": (plain(document.purchaser, NAME_CHARS_MAX), recipient),
@@ -108,9 +116,11 @@ def named_files(order: str, pdfs: Sequence[bytes]) -> list[tuple[str, bytes]]:
 
 
 def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary: str) -> bytes:
-    """Text and HTML beside each other, and the files. Of headers it has only those that describe it.
+    """Text and HTML beside each other, and the files. Of headers it has only those that describe
+    it.
 
-    The library writes the texts. The files are written here: it would take twice the time of all the rest for them.
+    The library writes the texts. The files are written here: it would take twice the time of all
+    the rest for them.
     """
     beside = EmailMessage(policy=WIRE)
     beside.set_content(texts[0])
@@ -122,9 +132,9 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
     mark = b"--" + boundary.encode("ascii")
     return b"".join(
         [
-            f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'.encode(
-                "ascii"
-            ),
+            (
+                f'MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary="{boundary}"\r\n\r\n'
+            ).encode("ascii"),
             *(mark + b"\r\n" + part + b"\r\n" for part in parts),
             mark + b"--\r\n",
         ]
@@ -132,7 +142,9 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
 
 
 def boundary_of(texts: tuple[str, str]) -> str:
-    """A boundary that no text of the mail can hold: it would have to hold its own hash. Base64 has no underscore."""
+    """A boundary that no text of the mail can hold: it would have to hold its own hash. Base64 has
+    no underscore.
+    """
     return "=_" + sha256("\0".join(texts).encode()).hexdigest()[:32]
 
 

@@ -129,7 +129,9 @@ def run(
     printer: Callable[[DeliverySettings, SenderTelemetry], DocumentRenderer],
     telemetry: Callable[[Health], SenderTelemetry] = SenderLoggingTelemetry,
 ) -> int:
-    """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given back."""
+    """Until SIGTERM or SIGINT: the mail in hand is finished and written, the other jobs are given
+    back.
+    """
     logs.configure(f"{GROUP}.sender", level=settings.log_level)
     log = logs.get("process")
     health = Health(
@@ -228,7 +230,9 @@ def work(
 
 
 def finish(sender: Sender, seconds: float) -> bool:
-    """Writes what has happened, as long as there is time for it. What is not written is an attempt of unknown end."""
+    """Writes what has happened, as long as there is time for it. What is not written is an attempt
+    of unknown end.
+    """
     deadline = time.monotonic() + seconds
     while not sender.is_settled and time.monotonic() < deadline:
         try:

@@ -1,7 +1,8 @@
-"""A second look at a mail before it is sent: its bytes are parsed anew and compared with what was meant.
+"""A second look at a mail before it is sent: its bytes are parsed anew and compared with what was
+meant.
 
-This module shares no code with `headers`. It accepts the few forms that `headers` writes and refuses
-everything else, so a defect of the writer becomes a dead letter and never a mail.
+This module shares no code with `headers`. It accepts the few forms that `headers` writes and
+refuses everything else, so a defect of the writer becomes a dead letter and never a mail.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ PART_HEADERS = {  # of each kind of part, in any order, each once
 
 @dataclass(frozen=True, slots=True)
 class ExpectedMail:
-    """What the mail is meant to be. `names`: its headers in their order, without those of the body. `mailboxes`: name and address, by header."""
+    """What the mail is meant to be. `names`: its headers in their order, without those of the body.
+    `mailboxes`: name and address, by header.
+    """
 
     names: Sequence[str]
     mailboxes: Mapping[str, tuple[str, str]]
@@ -108,7 +111,9 @@ def _parsed(content: bytes) -> Message:
 
 
 def _parts(parsed: Message, body: bytes) -> list[bytes]:
-    """Return what stands between the boundaries. Nothing may stand before the first and after the last."""
+    """Return what stands between the boundaries. Nothing may stand before the first and after the
+    last.
+    """
     mark = b"--" + (parsed.get_boundary() or "").encode("ascii", "replace")
     first, last = mark + b"\r\n", b"\r\n" + mark + b"--\r\n"
     if parsed.get_content_type() != "multipart/mixed" or not (

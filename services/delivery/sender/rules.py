@@ -1,6 +1,8 @@
-"""What a sender decides: whether a job may go now, what an answer means, when to try again. Pure: no clock, no chance, no I/O.
+"""What a sender decides: whether a job may go now, what an answer means, when to try again. Pure:
+no clock, no chance, no I/O.
 
-Answers are judged by RFC 5321 and 3463: the first digit decides, the enhanced code says whose fault it is.
+Answers are judged by RFC 5321 and 3463: the first digit decides, the enhanced code says whose fault
+it is.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ Stage = Literal["connect", "login", "mail", "rcpt", "data", "end"]
 
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
-    """A job that a sender holds, as its row stood when it was taken. `attempt` names the lease: a later one is another's."""
+    """A job that a sender holds, as its row stood when it was taken. `attempt` names the lease: a
+    later one is another's.
+    """
 
     job_id: UUID
     order_id: str
@@ -116,7 +120,9 @@ SILENCE: dict[Stage, SendVerdict] = {
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """What the mail server said, and to what. Code 0: nothing, because the connection broke or a wait ended."""
+    """What the mail server said, and to what. Code 0: nothing, because the connection broke or a
+    wait ended.
+    """
 
     stage: Stage
     code: int
@@ -154,12 +160,16 @@ def judge(answer: SmtpReply) -> SendVerdict:
 
 
 def shakes_the_server(answer: SmtpReply, verdict: SendVerdict) -> bool:
-    """Whether the breaker counts it: the server's own trouble, and silence, whoever's fault that is."""
+    """Whether the breaker counts it: the server's own trouble, and silence, whoever's fault that
+    is.
+    """
     return verdict in {SendVerdict.AWAY, SendVerdict.NOT_OUR_LOGIN} or answer.code == 0
 
 
 def refusal(answer: SmtpReply) -> Undeliverable:
-    """Which letter a refusal makes. A 5.7 is policy and says nothing of the address, whatever the basic code."""
+    """Which letter a refusal makes. A 5.7 is policy and says nothing of the address, whatever the
+    basic code.
+    """
     enhanced = answer.enhanced
     if enhanced and enhanced[:2] == (5, 7):
         return PolicyRefused(str(answer))
@@ -184,7 +194,9 @@ class RetryPolicy:
     age_max: timedelta
 
     def wait_s(self, failures: int, chance: float) -> float:
-        """Doubles with each failure, between half and all of it by chance, so that a crowd does not come back at once."""
+        """Doubles with each failure, between half and all of it by chance, so that a crowd does not
+        come back at once.
+        """
         doubled = self.retry_min_s * 2.0 ** min(failures - 1, 40)
         return min(self.retry_max_s, doubled) * (0.5 + chance / 2)
 
@@ -220,8 +232,9 @@ def address(text: str) -> str:
 
 
 def domain(given: str) -> str:
-    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before, non-transitionally: an ß
-    stays an ß and does not become ss. What is returned decodes to the mapped domain. Raises UnicodeError.
+    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before,
+    non-transitionally: an ß stays an ß and does not become ss. What is returned decodes to the
+    mapped domain. Raises UnicodeError.
     """
     mapped = idna.uts46_remap(given, std3_rules=True, transitional=False).removesuffix(".")
     encoded = ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
@@ -238,8 +251,8 @@ def _a_label(label: str) -> str:
 
 
 def parse_mailbox(text: str) -> tuple[str, str]:
-    """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings write one mailbox.
-    Raises ValueError: what could be two addresses is none.
+    """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings
+    write one mailbox. Raises ValueError: what could be two addresses is none.
     """
     match = MAILBOX.fullmatch(text.strip())
     if match is None:

@@ -1,6 +1,8 @@
-"""The dialogue with a mail server, every wait bounded. What it says comes back as an Answer, silence too; nothing is raised.
+"""The dialogue with a mail server, every wait bounded. What it says comes back as an Answer,
+silence too; nothing is raised.
 
-The final dot is the moment that matters: without an answer to it, nobody knows whether the mail was accepted.
+The final dot is the moment that matters: without an answer to it, nobody knows whether the mail was
+accepted.
 """
 
 from __future__ import annotations
@@ -94,8 +96,8 @@ class OutgoingMail:
 
 
 class StrictSmtp(smtplib.SMTP):
-    """An answer counts when it is whole. The standard library takes `2` and a broken connection for a code, and `25` for a
-    line: behind a final dot that would be a mail taken for sent.
+    """An answer counts when it is whole. The standard library takes `2` and a broken connection for
+    a code, and `25` for a line: behind a final dot that would be a mail taken for sent.
     """
 
     def __init__(self, where: SmtpServer, timeout_s: float) -> None:
@@ -140,7 +142,9 @@ class NoReply(Exception):
 
 
 class SmtpChannel:
-    """One connection, used for several mails. It is opened when a mail comes, and closed at the first doubt."""
+    """One connection, used for several mails. It is opened when a mail comes, and closed at the
+    first doubt.
+    """
 
     def __init__(
         self, where: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int
@@ -157,7 +161,9 @@ class SmtpChannel:
     def send(
         self, parcel: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None
     ) -> SmtpReply:
-        """The answer to the final dot, or the first that ended the dialogue. Silence is an answer with code 0."""
+        """The answer to the final dot, or the first that ended the dialogue. Silence is an answer
+        with code 0.
+        """
         if self._mails >= self._mails_max:
             self.close()
         is_reused = self._smtp is not None
@@ -168,7 +174,9 @@ class SmtpChannel:
                 except NoReply as silence:
                     if not is_reused or silence.answer.code not in {0, 421}:
                         raise
-                    self.close()  # it had been closed at the other end while it rested: that says nothing of this mail
+                    # it had been closed at the other end while it rested: that says nothing of this
+                    # mail
+                    self.close()
                     self._begin(parcel)
                 answer = self._hand_over(parcel, at_final_dot)
         except NoReply as silence:
@@ -189,7 +197,9 @@ class SmtpChannel:
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[None]:
-        """A server that drips a byte a second keeps every single wait short, and the dialogue endless: this ends it."""
+        """A server that drips a byte a second keeps every single wait short, and the dialogue
+        endless: this ends it.
+        """
 
         def cut() -> None:
             with contextlib.suppress(OSError, AttributeError):

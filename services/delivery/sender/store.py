@@ -1,4 +1,6 @@
-"""A sender's SQL: jobs taken, ends written. Each method is one transaction of its own, and short: no mail is sent inside one."""
+"""A sender's SQL: jobs taken, ends written. Each method is one transaction of its own, and short:
+no mail is sent inside one.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class JobQueue:
         self._session = None
 
     def take(self, jobs_max: int, lease_s: float) -> LeasedBatch:
-        """Due jobs, looked at beside their orders, with the intent to send them. At most six round trips for any number."""
+        """Due jobs, looked at beside their orders, with the intent to send them. At most six round
+        trips for any number.
+        """
         with self.session.transaction():
             rows = self._rows("take_jobs", {"jobs_max": jobs_max})
             if not rows:
@@ -128,7 +132,9 @@ class JobQueue:
     def accepted(
         self, job: LeasedJob, answer: SmtpReply, document_sha256: bytes
     ) -> tuple[int, float]:
-        """How often its mail has been accepted by now, and how long the job took since it was filed."""
+        """How often its mail has been accepted by now, and how long the job took since it was
+        filed.
+        """
         with self.session.transaction():
             self._rows("touch_order", {"order_id": job.order_id})
             said = {
@@ -149,7 +155,9 @@ class JobQueue:
         is_unknown: bool,
         bury: Callable[[datetime], StublineError | None],
     ) -> StublineError | None:
-        """Due again behind a wait; or, when `bury` at the database's time says so, dead with its letter."""
+        """Due again behind a wait; or, when `bury` at the database's time says so, dead with its
+        letter.
+        """
         with self.session.transaction():
             now = self._rows("touch_order", {"order_id": job.order_id})[0]["at"]
             said = {

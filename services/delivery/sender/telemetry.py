@@ -1,4 +1,6 @@
-"""What a sender tells while it works: points in the life of a mail. `SenderTelemetry` does nothing; the Narrator counts and speaks."""
+"""What a sender tells while it works: points in the life of a mail. `SenderTelemetry` does nothing;
+the Narrator counts and speaks.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ class SenderTelemetry:
 
 
 class SenderLoggingTelemetry(SenderTelemetry):
-    """Metrics, a log line for what is worth one, and the answers of the health door. Never an address, never a code."""
+    """Metrics, a log line for what is worth one, and the answers of the health door. Never an
+    address, never a code.
+    """
 
     def __init__(self, health: Health) -> None:
         self._log, self._health = logs.get("sender"), health

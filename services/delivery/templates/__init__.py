@@ -1,4 +1,6 @@
-"""The mail's templates, sandboxed and escaping: a stranger's name is text in them, whatever it looks like."""
+"""The mail's templates, sandboxed and escaping: a stranger's name is text in them, whatever it
+looks like.
+"""
 
 from __future__ import annotations
 

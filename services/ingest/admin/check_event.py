@@ -1,4 +1,6 @@
-"""An event of a storefront, judged before it is sent: by the very code that would judge it after."""
+"""An event of a storefront, judged before it is sent: by the very code that would judge it
+after.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class NotAFileOfOneError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that the rest can be judged."""
+    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that
+    the rest can be judged.
+    """
 
     key: str
     headers: Headers
@@ -51,7 +55,9 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True)
 class EventCheck:
-    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly meant."""
+    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly
+    meant.
+    """
 
     sending: EventDraft
     callback: ParsedCallback | None
@@ -60,19 +66,24 @@ class EventCheck:
 
 
 def sent(text: str) -> bytes:
-    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with it."""
+    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with
+    it.
+    """
     return text.encode("utf-8", "surrogatepass")
 
 
 def sending_of(text: bytes, key: str | None) -> EventDraft:
-    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises NotAFileOfOneError."""
+    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
+    NotAFileOfOneError.
+    """
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise NotAFileOfOneError(f"it is no JSON: {error}") from None
     if not isinstance(told, dict):
         raise NotAFileOfOneError(
-            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat -J`"
+            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat "
+            "-J`"
         )
     if "payload" in told or "headers" in told:
         return _recorded(told, key)
@@ -158,10 +169,16 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} stands twice: the last counts"
     for notice in callback.notices:
-        yield f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is counted as an incident"
+        yield (
+            f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is "
+            "counted as an incident"
+        )
     newest = _newest(callback)
     if newest is not None and newest > now + AHEAD_MAX:
-        yield f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else that is said of this order counts"
+        yield (
+            f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else "
+            "that is said of this order counts"
+        )
     is_structured = (
         (dict(sending.headers).get("content-type") or b"")
         .lower()

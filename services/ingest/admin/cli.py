@@ -1,4 +1,6 @@
-"""`stubline sources` and `stubline check-event`: what the door and the worker would make of a file. They need no server."""
+"""`stubline sources` and `stubline check-event`: what the door and the worker would make of a file.
+They need no server.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
 
 @sources.command("check")
 def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the door would not start."""
+    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the
+    door would not start.
+    """
     found = _read(file)
     _show(found, as_json=as_json)
     if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
@@ -69,7 +73,9 @@ def check_event(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit code 1: a dead letter."""
+    """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit
+    code 1: a dead letter.
+    """
     try:
         text = _content(file)
         found = judged(sending_of(text, key), datetime.now(UTC))
@@ -114,7 +120,8 @@ def _tell(found: EventCheck) -> None:
                 if name != "ce_id"
             ]
             lines.append(
-                f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and {'; '.join(headers)}"
+                f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and "
+                f"{'; '.join(headers)}"
             )
         elif "key" in found.sending.supplied:
             lines.append(f"send it to {TOPIC} with the key {found.sending.key}")

@@ -1,4 +1,6 @@
-"""`stubline incidents`: what goes wrong with callbacks, one line for each cause, however often it came."""
+"""`stubline incidents`: what goes wrong with callbacks, one line for each cause, however often it
+came.
+"""
 
 from __future__ import annotations
 
@@ -46,40 +48,74 @@ ABOUT = (
     "example",
 )
 MEANWHILE = {
-    Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not know of them it leaves out. "
+    Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not "
+    "know of them it leaves out. "
     "Deploy a release that knows it.",
-    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending (WooCommerce, Ticket Evolution, a "
-    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with the greater amount. WooCommerce edits "
-    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. Else tell who runs the source.",
+    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending "
+    "(WooCommerce, Ticket Evolution, a "
+    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with "
+    "the greater amount. WooCommerce edits "
+    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. "
+    "Else tell who runs the source.",
 }
 OF_KIND = {  # notices that are not about words
-    "missing-field": "The callbacks were taken, with what stands for it: an order without `refunds` as never refunded, without "
-    "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its amount as of an unknown one, a line of "
+    "missing-field": "The callbacks were taken, with what stands for it: an order without "
+    "`refunds` as never refunded, without "
+    "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its "
+    "amount as of an unknown one, a line of "
     "Ticket Evolution's without a price as free; an order "
-    "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source why it is gone.",
-    "unknown-currency": "The orders and movements were taken; their amounts are kept as the texts that they came as, and no ticket "
-    "depends on them. ISO 4217 does not say how many decimals this currency has: for a WooCommerce shop, say so in the sources file "
+    "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source "
+    "why it is gone.",
+    "unknown-currency": "The orders and movements were taken; their amounts are kept as the texts "
+    "that they came as, and no ticket "
+    "depends on them. ISO 4217 does not say how many decimals this currency has: for a "
+    "WooCommerce shop, say so in the sources file "
     "(`decimals`).",
-    "unreadable-amount": "The orders and movements were taken; this amount is kept as the text that it came as, for it has more "
-    "decimals than its currency, or is no number. Does the shop use another number of decimals? Say so in the sources file "
+    "unreadable-amount": "The orders and movements were taken; this amount is kept as the text "
+    "that it came as, for it has more "
+    "decimals than its currency, or is no number. Does the shop use another number of decimals? "
+    "Say so in the sources file "
     "(`decimals`).",
-    "unreadable-date": "The orders were taken as if this date were missing. Without a readable date of payment an order is not paid "
-    "under a trigger by payment; without one of change it is ordered by when it was made, and then by Kafka.",
-    "unreadable-list": "The orders were taken without it: it is neither a list nor an object with numbers as keys. In `meta_data` stand "
+    "unreadable-date": "The orders were taken as if this date were missing. Without a readable "
+    "date of payment an order is not paid "
+    "under a trigger by payment; without one of change it is ordered by when it was made, and "
+    "then by Kafka.",
+    "unreadable-list": "The orders were taken without it: it is neither a list nor an object with "
+    "numbers as keys. In `meta_data` stand "
     "gifts, chosen numbers and payments. Find the plugin that writes it.",
-    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have refund.created too, and send what it "
+    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have "
+    "refund.created too, and send what it "
     "missed once more.",
-    "test-mode": "Nothing acts on what Stripe tests, and no release will. Take the endpoint of its test mode from this address.",
-    "unusable-recipient": "The orders were taken, and the buyer holds these gifts: the line names nobody as their recipient.",
-    "unusable-number": "The orders were taken without these chosen numbers, which no ticket can print.",
-    "webhook-disabled": "Switch it on again at the source. Until then the polls find its news, later than it would have told.",
-    "poll-warning": "What it says was left out, and is known to nobody; the rest of its page was found. Mend it at the source.",
-    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the source (notes, meta) and save it there: "
+    "test-mode": (
+        "Nothing acts on what Stripe tests, and no release will. Take the endpoint of "
+        "its test mode from this address."
+    ),
+    "unusable-recipient": (
+        "The orders were taken, and the buyer holds these gifts: the line names "
+        "nobody as their recipient."
+    ),
+    "unusable-number": (
+        "The orders were taken without these chosen numbers, which no ticket can print."
+    ),
+    "webhook-disabled": (
+        "Switch it on again at the source. Until then the polls find its news, "
+        "later than it would have told."
+    ),
+    "poll-warning": (
+        "What it says was left out, and is known to nobody; the rest of its page was "
+        "found. Mend it at the source."
+    ),
+    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the "
+    "source (notes, meta) and save it there: "
     "the next poll finds it.",
-    "order-missing": "Nothing acts on it: a callback without proof told of an order that its source does not have. Many of them: "
+    "order-missing": "Nothing acts on it: a callback without proof told of an order that its "
+    "source does not have. Many of them: "
     "somebody else knows the word in the address, so replace it.",
 }
-KEPT = "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is given them by --replay."
+KEPT = (
+    "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is "
+    "given them by --replay."
+)
 WOULD = {
     (
         Evidence.LETTERS,
@@ -100,7 +136,9 @@ WOULD = {
     (Evidence.ORDERS, ResolutionMethod.SEEN): "closes it until it comes again; no order changes",
 }
 DONE = {
-    ResolutionMethod.REPLAY: "{concerned} {what} are given back; `stubline dead list` shows how they end.",
+    ResolutionMethod.REPLAY: (
+        "{concerned} {what} are given back; `stubline dead list` shows how they end."
+    ),
     ResolutionMethod.DISCARD: "{concerned} letters are closed.",
     ResolutionMethod.SEEN: "It is closed until it comes again.",
 }
@@ -156,7 +194,9 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One incident: what it is, how it was told, what to do, and an example, made safe to look at."""
+    """One incident: what it is, how it was told, what to do, and an example, made safe to look
+    at.
+    """
     with cli_support.connected() as connection:
         reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
@@ -203,7 +243,9 @@ def resolve(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Resolves an incident in one of three ways. Without one it says what each would do, and changes nothing."""
+    """Resolves an incident in one of three ways. Without one it says what each would do, and
+    changes nothing.
+    """
     chosen = [
         how
         for how, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True)
@@ -238,7 +280,8 @@ def _offer(incident_id: str, *, as_json: bool) -> None:
     console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
     console.print(
         Text(
-            f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is resolved by"
+            f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is "
+            "resolved by"
         )
     )
     for offer in offers:

@@ -1,7 +1,8 @@
 """Incidents as operators read and resolve them.
 
-Resolving is done in parts, each a command in a transaction of its own with its audit row (services.runtime.admin.commands). The ids
-of the later parts follow from the first's, so a command that is sent again goes on where it was, and in the end does nothing.
+Resolving is done in parts, each a command in a transaction of its own with its audit row
+(services.runtime.admin.commands). The ids of the later parts follow from the first's, so a command
+that is sent again goes on where it was, and in the end does nothing.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ class IncidentCommands(AdminCommands):
     def resolve(
         self, incident_id: str, how: ResolutionMethod, reason: str | None = None
     ) -> CommandResult:
-        """Its details: how many letters or kept callbacks it concerned, by this sending and all before it."""
+        """Its details: how many letters or kept callbacks it concerned, by this sending and all
+        before it.
+        """
         wanted, first = ResolutionRequest(incident_id, how, reason), self.command.command_id
         incident = IncidentQueries(self.connection).incidents().get(incident_id)
         already, total, until = True, 0, None
@@ -270,7 +273,9 @@ def arguments(incident: Incident) -> Row:
 
 
 def _letter(kept: Row, incident: Incident) -> DeadLetter:
-    """As the runtime gives records back. The topic's id is the callback's own name, so it meets no letter of another one."""
+    """As the runtime gives records back. The topic's id is the callback's own name, so it meets no
+    letter of another one.
+    """
     record = Record(
         topic=kept["topic"],
         partition=kept["partition"],

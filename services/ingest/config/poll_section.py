@@ -1,6 +1,7 @@
 """`[sources.shop.poll]`: how a source is asked for what its callbacks lost.
 
-A mistake is a ConfigurationError, as everywhere in the sources file. Credentials that are not there keep this poll alone out.
+A mistake is a ConfigurationError, as everywhere in the sources file. Credentials that are not there
+keep this poll alone out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def read(
     orders_of: str,
     options: Mapping[str, str],
 ) -> PollConfig:
-    """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads env:NAME and file:PATH."""
+    """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads
+    env:NAME and file:PATH.
+    """
     vendor = VENDORS[kind]
     url = address(block.get("url") or vendor.url, where)
     every_s = number(block, "every_s", where, least=EVERY_MIN_S, most=EVERY_MAX_S)

@@ -20,8 +20,9 @@
     key = "env:SHOP_API_KEY"
     secret = "env:SHOP_API_SECRET"
 
-A file is found from the folder of the sources file. Several secrets are valid at once, so that one can be replaced without a gap. A mistake in the file stops the door. A secret that
-is not there, or that can be guessed, stops its own source only: the other shops go on.
+A file is found from the folder of the sources file. Several secrets are valid at once, so that one
+can be replaced without a gap. A mistake in the file stops the door. A secret that is not there, or
+that can be guessed, stops its own source only: the other shops go on.
 """
 
 from __future__ import annotations
@@ -84,9 +85,12 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
 
 
 def doubts(found: Mapping[str, SourceConfig]) -> dict[str, str]:
-    """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody tells."""
+    """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody
+    tells.
+    """
     return {
-        shop.slug: f"orders_of = {shop.orders_of!r} is no source of this file{_nearest(shop.orders_of, found)}. "
+        shop.slug: f"orders_of = {shop.orders_of!r} is no source of this "
+        f"file{_nearest(shop.orders_of, found)}. "
         "It is right when that shop publishes its orders itself"
         for shop in found.values()
         if shop.orders_of and shop.orders_of not in found
@@ -220,7 +224,9 @@ def _decimals(source: Source, given: object, where: str) -> int | None:
 
 
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
-    """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to himself."""
+    """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to
+    himself.
+    """
     secret = _referred(name, where, environment, folder)
     if is_guessable(secret.removeprefix(MARK)):
         raise LookupError(guessable(name))
@@ -232,7 +238,10 @@ def is_guessable(secret: str | bytes) -> bool:
 
 
 def guessable(name: object) -> str:
-    return f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the same; {REMEDY}"
+    return (
+        f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the "
+        f"same; {REMEDY}"
+    )
 
 
 def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:

@@ -36,7 +36,9 @@ class PartlyUnchangedError(Exception):
 
 
 class DeadlineNetwork(httpcore.SyncBackend):
-    """Connections whose reads and writes all end at `until` (monotonic), however little each of them brings."""
+    """Connections whose reads and writes all end at `until` (monotonic), however little each of
+    them brings.
+    """
 
     def __init__(self) -> None:
         self.until = float("inf")
@@ -98,7 +100,9 @@ class DeadlineStream(httpcore.NetworkStream):
 
 
 class VendorHttpClient(httpx.Client):
-    """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx does."""
+    """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx
+    does.
+    """
 
     def __init__(
         self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S
@@ -124,7 +128,9 @@ class VendorHttpClient(httpx.Client):
         self.tags: dict[str, str] = {}
 
     def begin(self, tags: Mapping[str, str]) -> None:
-        """A page, of which these tags (ETag by address) were told the last time. Then `tags` are those of this time."""
+        """A page, of which these tags (ETag by address) were told the last time. Then `tags` are
+        those of this time.
+        """
         self._known, self.tags, self._answers = tags, {}, 0
 
     @override

@@ -1,6 +1,8 @@
-"""Asks vendors, beside the lanes: a few threads, one request at a time for each source, answers kept until a tick takes them.
+"""Asks vendors, beside the lanes: a few threads, one request at a time for each source, answers
+kept until a tick takes them.
 
-Only a tick says what to ask, and its word is good for a few seconds: a process that lost the timer stops asking by itself.
+Only a tick says what to ask, and its word is good for a few seconds: a process that lost the timer
+stops asking by itself.
 """
 
 from __future__ import annotations
@@ -82,7 +84,9 @@ class PollResult:
 
 
 class PollWorkers:
-    """`ask` and `answers` are for the lane's thread, and never wait. The threads end with the process."""
+    """`ask` and `answers` are for the lane's thread, and never wait. The threads end with the
+    process.
+    """
 
     def __init__(
         self,

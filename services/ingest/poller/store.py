@@ -1,4 +1,6 @@
-"""Cursors and waits in PostgreSQL. One method, one statement; inside the tick's transaction, never committing."""
+"""Cursors and waits in PostgreSQL. One method, one statement; inside the tick's transaction, never
+committing.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class DueRead(NamedTuple):
 
 
 class StoredPoll(NamedTuple):
-    """Where a poll stands. `said` is how much of the page `answer` was said, when it was too much for one commit."""
+    """Where a poll stands. `said` is how much of the page `answer` was said, when it was too much
+    for one commit.
+    """
 
     cursor: str
     answer: UUID | None

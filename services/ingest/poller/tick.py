@@ -1,4 +1,6 @@
-"""The tick of ingest: takes what was answered, says it as callbacks, and says what is to be asked next."""
+"""The tick of ingest: takes what was answered, says it as callbacks, and says what is to be asked
+next.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +56,11 @@ class PolledSource(NamedTuple):
 
 
 class PollScheduler:
-    """One for a process. What it remembers is only what it is doing: where it stands is in the database.
+    """One for a process. What it remembers is only what it is doing: where it stands is in the
+    database.
 
-    Crash: a page's callbacks and its cursor commit together, or not at all; then it is asked for again.
+    Crash: a page's callbacks and its cursor commit together, or not at all; then it is asked for
+    again.
     """
 
     def __init__(
@@ -109,7 +113,9 @@ class PollScheduler:
         return events
 
     def _take(self, store: PollStore) -> list[Event]:
-        """Rolled back, an answer that was done with is gone: its poll is still due, and is asked again."""
+        """Rolled back, an answer that was done with is gone: its poll is still due, and is asked
+        again.
+        """
         events, room = list[Event](), SAID_BYTES_MAX
         answers = self._reader.answers
         failures = store.find_failures(list(self._active)) if answers else {}
@@ -133,7 +139,9 @@ class PollScheduler:
     def _take_one(
         self, store: PollStore, answer: PollResult, failed: int, room: int
     ) -> tuple[list[Event], int, bool]:
-        """What it says, the room that is left, and whether it is done with. `failed`: how often in a row its source had."""
+        """What it says, the room that is left, and whether it is done with. `failed`: how often in
+        a row its source had.
+        """
         said, is_done = list[Event](), True
         if isinstance(answer.page, PollPage):
             said, room, is_done = self._say(store, answer, answer.page, room)
@@ -292,7 +300,9 @@ class PollScheduler:
 
 
 def is_answered(answer: PollResult) -> bool:
-    """The source is there, whatever it said; and its last word was not that it wants to be left alone."""
+    """The source is there, whatever it said; and its last word was not that it wants to be left
+    alone.
+    """
     said = [it.came for it in answer.readings]
     if not said:
         return isinstance(answer.page, PollPage)

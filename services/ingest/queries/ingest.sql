@@ -1,6 +1,6 @@
 -- name: lock_orders
--- The generation, and beside it each order that has a row: one without comes with add_orders. Sorted: two lanes never wait
--- for each other in a ring.
+-- The generation, and beside it each order that has a row: one without comes with add_orders.
+-- Sorted: two lanes never wait for each other in a ring.
 with locked as materialized (
     select order_id, sequence, digest, facts::text, incidents::text
     from ingest.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update
@@ -8,18 +8,19 @@ with locked as materialized (
 select generation, locked.* from runtime.generation left join locked on true;
 
 -- name: lock_proofs
--- Until the end of the transaction, behind all rows and sorted: of two bodies under one proof, in two lanes, the second sees the
--- first. By 256 of them at most, whatever a batch holds: the server's table of locks is shared and bounded.
+-- Until the end of the transaction, behind all rows and sorted: of two bodies under one proof, in
+-- two lanes, the second sees the first. By 256 of them at most, whatever a batch holds: the
+-- server's table of locks is shared and bounded.
 select pg_advisory_xact_lock(hashtextextended('stubline.ingest.proof', place))
 from (
     select distinct hashtext(proof) & 255 as place from unnest(%(proofs)s::text[]) as batch (proof) order by place
 ) as places;
 
 -- name: add_callbacks
--- Answers what was known before: the select shares the insert's snapshot, so it does not see this batch. A key names its
--- order: of a locked one nobody else brings the same key right now, and of a new one add_orders finds out if somebody did.
--- What comes with a proof that proves another body already is forged, and leaves nothing here: else its genuine repeat would
--- seem forged.
+-- Answers what was known before: the select shares the insert's snapshot, so it does not see this
+-- batch. A key names its order: of a locked one nobody else brings the same key right now, and of a
+-- new one add_orders finds out if somebody did. What comes with a proof that proves another body
+-- already is forged, and leaves nothing here: else its genuine repeat would seem forged.
 with added as (
     insert into ingest.callbacks (key, meaning)
     select key, meaning
@@ -34,7 +35,8 @@ with added as (
 select key, meaning from ingest.callbacks where key = any(%(asked)s::text[]);
 
 -- name: add_orders
--- Orders without a row, whole, so that no row is written twice. Sorted; fewer than asked: another lane was first with one.
+-- Orders without a row, whole, so that no row is written twice. Sorted; fewer than asked: another
+-- lane was first with one.
 insert into ingest.orders (order_id, generation, sequence, digest, facts, incidents)
 select order_id, generation, sequence, digest, facts::json, incidents::json
 from unnest(
@@ -56,7 +58,8 @@ from unnest(
 where orders.order_id = batch.order_id;
 
 -- name: lock_payments
--- Those that have a row, before any order is locked, and sorted: two lanes never wait for each other in a ring.
+-- Those that have a row, before any order is locked, and sorted: two lanes never wait for each
+-- other in a ring.
 select payment, orders::text, facts::text
 from ingest.payments where payment = any(%(payments)s::text[]) order by payment for update;
 
@@ -75,7 +78,8 @@ from unnest(%(payments)s::text[], %(orders)s::text[], %(facts)s::text[]) as batc
 where payments.payment = batch.payment;
 
 -- name: add_reads
--- Asked again while it is being read: the reading that is under way does not answer it, so it stays due.
+-- Asked again while it is being read: the reading that is under way does not answer it, so it stays
+-- due.
 insert into ingest.reads (order_id)
 select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by order_id
 on conflict (order_id) do update

@@ -1,4 +1,6 @@
-"""What a source can say: facts of an order, and facts of a payment, each with a version. Pure: no clock, no chance, no I/O."""
+"""What a source can say: facts of an order, and facts of a payment, each with a version. Pure: no
+clock, no chance, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,8 @@ RANKS = {  # of two statuses in the same second the greater came later: terminal
 }
 RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
-# Before what breaks a tie. Both sort after every hexadecimal digit, so a version that an earlier release wrote, in which the
-# hash follows the rank at once, is the older one of a tie.
+# Before what breaks a tie. Both sort after every hexadecimal digit, so a version that an earlier
+# release wrote, in which the hash follows the rank at once, is the older one of a tie.
 TIE, TIE_BY_SUM = "p", "s"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP_MS_MAX = (
@@ -44,10 +46,13 @@ TIMESTAMP_MS_MAX = (
 
 
 class Fact(NamedTuple):
-    """One thing that a source can say: "storefront", "reached:completed", "deletion", "moved:stripe:refund:re_1"."""
+    """One thing that a source can say: "storefront", "reached:completed", "deletion",
+    "moved:stripe:refund:re_1".
+    """
 
     name: str
-    version: str  # sorts as text: the source's time, a rank, what breaks a tie of both, hash of the content
+    # sorts as text: the source's time, a rank, what breaks a tie of both, hash of the content
+    version: str
     content: bytes  # JSON, written once: it is hashed, kept and said as it is
 
     @property
@@ -56,7 +61,9 @@ class Fact(NamedTuple):
 
 
 class RecordOrigin(NamedTuple):
-    """The record in which a callback came, beside its body: with it the callback can be worked once more."""
+    """The record in which a callback came, beside its body: with it the callback can be worked once
+    more.
+    """
 
     topic: str = ""
     partition: int = 0
@@ -67,7 +74,9 @@ class RecordOrigin(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """Something that a source says and this release does not know, which harms nothing: counted, with an example."""
+    """Something that a source says and this release does not know, which harms nothing: counted,
+    with an example.
+    """
 
     source: str
     kind: str  # "unknown-type", "unknown-status": one word for programs
@@ -89,8 +98,8 @@ class Notice(NamedTuple):
 class ParsedCallback(NamedTuple):
     """What a callback tells.
 
-    Its `facts` are of the order that it names. What it tells of a payment (`moved`) reaches every order that names the
-    payment too, in whichever order both come.
+    Its `facts` are of the order that it names. What it tells of a payment (`moved`) reaches every
+    order that names the payment too, in whichever order both come.
     """
 
     key: str  # its name, the same whenever its source sends it again
@@ -103,7 +112,8 @@ class ParsedCallback(NamedTuple):
     moved: tuple[Fact, ...] = ()
     reads: tuple[
         str, ...
-    ] = ()  # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
+        # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
+    ] = ()
     notices: tuple[Notice, ...] = ()
     received: str = ""  # when the door took it, as its record says
     proof: tuple[str, bytes] | None = (
@@ -128,8 +138,8 @@ def logged_at(timestamp_ms: int) -> str:
 def position(timestamp_ms: int, offset: int, partition: int) -> str:
     """Where a record stands in the log, as sortable text: a greater position was appended later.
 
-    The broker's timestamp comes first: when partitions are added, an order moves to one whose offsets begin at 0. Within
-    a millisecond the offset decides.
+    The broker's timestamp comes first: when partitions are added, an order moves to one whose
+    offsets begin at 0. Within a millisecond the offset decides.
     """
     return f"{logged_at(timestamp_ms)}/{offset:019d}/{partition:06d}"
 
@@ -141,7 +151,9 @@ def reached(status: str) -> str:
 def storefront_facts(
     order: Storefront, modified_at: datetime, at_position: str = ""
 ) -> tuple[Fact, Fact]:
-    """The order as its source shows it, and that its status was reached by then. See `written_facts`."""
+    """The order as its source shows it, and that its status was reached by then. See
+    `written_facts`.
+    """
     return written_facts(
         order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position
     )
@@ -152,8 +164,9 @@ def written_facts(
 ) -> tuple[Fact, Fact]:
     """Facts of a Storefront that is already serialized, byte for byte as the model does it.
 
-    `at_position`: of the record, when its source sends an order as it stands at the sending. Of two that agree in time
-    and rank, the one that was appended to the log later counts. Without it their hashes decide.
+    `at_position`: of the record, when its source sends an order as it stands at the sending. Of two
+    that agree in time and rank, the one that was appended to the log later counts. Without it their
+    hashes decide.
     """
     at = sortable(modified_at)
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
@@ -165,7 +178,9 @@ def written_facts(
 
 
 def reached_fact(status: str, at: datetime) -> Fact:
-    """That a status was reached, which the order is not told in: a gate that closes takes back what was reached before."""
+    """That a status was reached, which the order is not told in: a gate that closes takes back what
+    was reached before.
+    """
     told = sortable(at)
     said = b'"%b"' % told.encode()
     return Fact(
@@ -176,15 +191,18 @@ def reached_fact(status: str, at: datetime) -> Fact:
 
 
 def deletion_fact(at: str, *, is_deleted: bool) -> Fact:
-    """Deleted and restored are one fact. `at`: the source's own time (`sortable`), or the record's position in the log."""
+    """Deleted and restored are one fact. `at`: the source's own time (`sortable`), or the record's
+    position in the log.
+    """
     rank, said = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
     return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
 
 
 def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
-    """Money that moved, or is about to: one fact for each that a gateway names. The later one of a name counts; in the
-    same instant the greater rank (0 to 99), then the greater amount: what is captured or refunded so far only grows.
-    When the record was received says nothing: gateways send an object as it stood at its event, and send it again for days.
+    """Money that moved, or is about to: one fact for each that a gateway names. The later one of a
+    name counts; in the same instant the greater rank (0 to 99), then the greater amount: what is
+    captured or refunded so far only grows. When the record was received says nothing: gateways send
+    an object as it stood at its event, and send it again for days.
     """
     told = movement.__pydantic_serializer__.to_json(movement)
     amount = f"{TIE_BY_SUM}{max(0, movement.amount_minor or 0):016d}"
@@ -195,8 +213,8 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
 def verdict_fact(
     verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
 ) -> Fact:
-    """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can have several.
-    `at_position`: as in `written_facts`.
+    """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can
+    have several. `at_position`: as in `written_facts`.
     """
     told = verdict.__pydantic_serializer__.to_json(verdict)
     tie = f"{TIE}{at_position}/" if at_position else ""
@@ -228,7 +246,9 @@ def callback(
 
 
 def fold(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:
-    """The greatest version of a fact stays, so facts may come in any order. The same mapping when nothing changes."""
+    """The greatest version of a fact stays, so facts may come in any order. The same mapping when
+    nothing changes.
+    """
     newer = dict[str, Fact]()
     for fact in told:
         known = newer.get(fact.name) or facts.get(fact.name)

@@ -1,4 +1,6 @@
-"""Which troubles are one: those of a kind, of one source, for one cause. Pure: no clock, no chance, no I/O."""
+"""Which troubles are one: those of a kind, of one source, for one cause. Pure: no clock, no chance,
+no I/O.
+"""
 
 from __future__ import annotations
 

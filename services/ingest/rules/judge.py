@@ -1,7 +1,8 @@
 """What does a callback tell of its order that was not known? Pure: no clock, no chance, no I/O.
 
-An order knows what was told of it, and what was told of the payments that it names. Both only grow, each fact by its
-greatest version, so an order is a function of the set of its callbacks: however they come, however often, in whatever batches.
+An order knows what was told of it, and what was told of the payments that it names. Both only grow,
+each fact by its greatest version, so an order is a function of the set of its callbacks: however
+they come, however often, in whatever batches.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class KnownOrder(NamedTuple):
 
 
 class KnownPayment(NamedTuple):
-    """What gateways told of a payment, and which orders name it. Kept also while no order does: it waits for one."""
+    """What gateways told of a payment, and which orders name it. Kept also while no order does: it
+    waits for one.
+    """
 
     name: str
     orders: frozenset[str] = frozenset()
@@ -62,7 +65,9 @@ class JudgedBatch(NamedTuple):
 def judge(
     order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
 ) -> tuple[KnownOrder, CallbackVerdict]:
-    """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and meant twice."""
+    """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and
+    meant twice.
+    """
     facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
     if is_overfull(facts):
         return order, CallbackVerdict.OVERFULL
@@ -96,7 +101,9 @@ def judge_joined(
     payments: Mapping[str, KnownPayment],
     meanings: AbstractSet[bytes],
 ) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackVerdict]:
-    """Of a callback that names payments: what changed, and how it ended. An overfull one changes nothing at all."""
+    """Of a callback that names payments: what changed, and how it ended. An overfull one changes
+    nothing at all.
+    """
     own = frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
     paid = [_told(payments[name], callback, own) for name in callback.payments]
     concerned = own.union(*(payment.orders for payment in paid))
@@ -129,7 +136,9 @@ def judge_joined(
 
 
 def is_overfull(facts: Mapping[str, Fact]) -> bool:
-    """By an order's own facts alone: a gateway that tells too much must not cost the shop's word."""
+    """By an order's own facts alone: a gateway that tells too much must not cost the shop's
+    word.
+    """
     return (
         len(facts) > FACTS_MAX
         and sum(not name.startswith((MOVED, VERDICT)) for name in facts) > FACTS_MAX
@@ -137,7 +146,9 @@ def is_overfull(facts: Mapping[str, Fact]) -> bool:
 
 
 def is_crowded(order: KnownOrder, before: KnownOrder) -> bool:
-    """Gateways have told more of it than anybody can mean: a shop gives all its payments one order's id, for example."""
+    """Gateways have told more of it than anybody can mean: a shop gives all its payments one
+    order's id, for example.
+    """
     return len(order.facts) > max(len(before.facts), JOINED_MAX + FACTS_MAX)
 
 
@@ -171,10 +182,11 @@ def judge_all(
     seen: Iterable[tuple[str, bytes]],
     payments: Mapping[str, KnownPayment] | None = None,
 ) -> JudgedBatch:
-    """Each callback sees what those before it left. An order with news takes one new sequence, however many brought it.
+    """Each callback sees what those before it left. An order with news takes one new sequence,
+    however many brought it.
 
-    `orders` and `payments` are all that the callbacks name, and the orders that name the payments; what nobody has told of
-    yet is in them too, empty.
+    `orders` and `payments` are all that the callbacks name, and the orders that name the payments;
+    what nobody has told of yet is in them too, empty.
     """
     after, paid, heard, verdicts = (
         dict(orders),
@@ -239,7 +251,9 @@ def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
 
 
 def news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
-    """The facts whose content differs: without one there is no event. A newer version of the same content is no news."""
+    """The facts whose content differs: without one there is no event. A newer version of the same
+    content is no news.
+    """
     if not before:
         return sorted(after)
     return sorted(

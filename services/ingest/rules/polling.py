@@ -1,4 +1,6 @@
-"""When a source is asked next, after an answer and after none. Pure: the caller has the clock and the dice."""
+"""When a source is asked next, after an answer and after none. Pure: the caller has the clock and
+the dice.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class PollDelay(NamedTuple):
 
 
 def interval(every_s: float, *, is_last: bool, chance: float) -> float:
-    """Until the next page. `chance` is of 0 to 1. A walk goes on at once; the source's own pace holds it back."""
+    """Until the next page. `chance` is of 0 to 1. A walk goes on at once; the source's own pace
+    holds it back.
+    """
     return every_s * (1 + JITTER * (2 * chance - 1)) if is_last else 0.0
 
 
@@ -61,7 +65,9 @@ def after_failure(
     retry_after_s: float | None = None,
     chance: float = 0.0,
 ) -> PollDelay:
-    """A source that fails again and again is left alone, whatever else would be due; then one asking tries it."""
+    """A source that fails again and again is left alone, whatever else would be due; then one
+    asking tries it.
+    """
     failures += 1
     waits_s = backoff(failures, chance)
     match trouble:
@@ -86,7 +92,9 @@ def after_failure(
 
 
 def page_size(size: int, *, is_too_much: bool) -> int:
-    """Of the next page: half of one that was too large or too slow; after one that came a little more."""
+    """Of the next page: half of one that was too large or too slow; after one that came a little
+    more.
+    """
     return max(PAGE_MIN, size // 2) if is_too_much else min(PAGE_MAX, size + PAGE_GROWTH)
 
 
@@ -109,8 +117,8 @@ def turns(
     busy: Collection[str],
     read_last: Collection[str],
 ) -> list[tuple[str, K | None]]:
-    """What each source is asked now, one thing at a time: of what is due (longest first) the first, or (None) its reads.
-    Where both are due they take turns.
+    """What each source is asked now, one thing at a time: of what is due (longest first) the first,
+    or (None) its reads. Where both are due they take turns.
     """
     first = dict[str, K]()
     for source, poll in polls:

@@ -1,8 +1,9 @@
 """Which refunds an order shows, where a gateway tells their sum and names only some of them. Pure.
 
-A sum is a fact beside the refunds that are told by name, and shown only as far as they leave something of it: so no refund
-is lost and none is counted twice, whether the names are told, the sums, or both. What was never taken does not come back: a
-refund by which a gateway writes down that it let go of a part of an authorisation (`released_minor`) is not shown.
+A sum is a fact beside the refunds that are told by name, and shown only as far as they leave
+something of it: so no refund is lost and none is counted twice, whether the names are told, the
+sums, or both. What was never taken does not come back: a refund by which a gateway writes down that
+it let go of a part of an authorisation (`released_minor`) is not shown.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ SUM = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
 
 class RefundedTotal(NamedTuple):
-    """What came back of a charge by a time, and how much of it was never taken. Amounts in minor units."""
+    """What came back of a charge by a time, and how much of it was never taken. Amounts in minor
+    units.
+    """
 
     gateway: str
     reference: str  # the charge
@@ -69,7 +72,9 @@ def _prefix(total: Mapping[str, Any]) -> str:
 
 
 def _let_go(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
-    """The refund by which the part was let go: the first of its amount. It is told while a charge is captured, and once."""
+    """The refund by which the part was let go: the first of its amount. It is told while a charge
+    is captured, and once.
+    """
     alike = [
         (it["at"], name)
         for name, it in named.items()

@@ -1,11 +1,12 @@
 """Verdicts that no clock of their sender orders: they are chained by their words. Pure.
 
-A checker who signs no time tells transitions, "it was submitted and is approved now", and each of them can be sent again
-by whoever has seen it. So a transition is one fact, first said counts, and the verdict is that of the chain's one end: of
-the status that no transition leads away from. An old `submitted -> approved` changes nothing behind an
-`approved -> declined`, for it is known; an honest `declined -> approved` releases what was declined before. Where the chain
-has several ends, or runs in a circle, nobody knows which came last: then what was ever declined stays declined, what was
-ever pending stays pending, and a person decides.
+A checker who signs no time tells transitions, "it was submitted and is approved now", and each of
+them can be sent again by whoever has seen it. So a transition is one fact, first said counts, and
+the verdict is that of the chain's one end: of the status that no transition leads away from. An old
+`submitted -> approved` changes nothing behind an `approved -> declined`, for it is known; an honest
+`declined -> approved` releases what was declined before. Where the chain has several ends, or runs
+in a circle, nobody knows which came last: then what was ever declined stays declined, what was ever
+pending stays pending, and a person decides.
 """
 
 from __future__ import annotations
@@ -25,19 +26,23 @@ FAR_US = 10**16  # beyond every time that a record can have
 
 
 def transition_fact(verdict: FraudVerdict, before: str, after: str) -> Fact:
-    """`before` is empty when the checker does not say it. Its words are few: an order has a fact for each pair."""
+    """`before` is empty when the checker does not say it. Its words are few: an order has a fact
+    for each pair.
+    """
     name = f"{VERDICT}{verdict.source}|{before}>{after}/{verdict.verdict}"
     return _first_said(name, verdict, rank=50)
 
 
 def untimed_fact(verdict: FraudVerdict) -> Fact:
-    """Of a checker who orders his verdicts by a time, one without it: older than all that have one. The severest stays."""
+    """Of a checker who orders his verdicts by a time, one without it: older than all that have one.
+    The severest stays.
+    """
     return _first_said(f"{VERDICT}{verdict.source}", verdict, rank=SEVERITY[verdict.verdict])
 
 
 def _first_said(name: str, verdict: FraudVerdict, rank: int) -> Fact:
-    """Its time is the door's, which another reception does not change: the first has the greatest version, and a repeat says
-    the same.
+    """Its time is the door's, which another reception does not change: the first has the greatest
+    version, and a repeat says the same.
     """
     said = verdict.model_dump_json(exclude={"at"}).encode()
     first = FAR_US - int((verdict.at - EPOCH).total_seconds() * 1_000_000)
@@ -46,7 +51,9 @@ def _first_said(name: str, verdict: FraudVerdict, rank: int) -> Fact:
 
 
 def standing(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
-    """Of an order's facts, each checker's last word, as JSON, by his name (`source`, or `source:which of his checks`)."""
+    """Of an order's facts, each checker's last word, as JSON, by his name (`source`, or
+    `source:which of his checks`).
+    """
     chains = dict[str, list[tuple[str, str, Word, Fact]]]()
     for name in sorted(facts):
         if found := TRANSITION.fullmatch(name):

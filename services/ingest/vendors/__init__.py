@@ -1,8 +1,10 @@
-"""From the bytes that a source sent to a callback: which order, which facts, and the key by which a repeat is known.
+"""From the bytes that a source sent to a callback: which order, which facts, and the key by which a
+repeat is known.
 
-Each vendor is one folder of this package. Its module `webhook` has the same three functions as every other (`verify`,
-`identify`, `normalise`) and a `SOURCE` that names them; its module `poll`, if it has one, is described in `polls`. A callback comes through the door, which has verified it, or is published by a storefront itself, whose right
-to write the broker has checked.
+Each vendor is one folder of this package. Its module `webhook` has the same three functions as
+every other (`verify`, `identify`, `normalise`) and a `SOURCE` that names them; its module `poll`,
+if it has one, is described in `polls`. A callback comes through the door, which has verified it, or
+is published by a storefront itself, whose right to write the broker has checked.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
         raise NotAnEvent(
-            f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is /sources/<slug>"
+            f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is "
+            "/sources/<slug>"
         )
     attributes = event.attributes
     orders_of = attributes.get(ORDERS_OF, "")

@@ -1,8 +1,9 @@
-"""What webhooks lost, asked for: at each vendor that can be asked, bounded, and from where the last asking ended.
+"""What webhooks lost, asked for: at each vendor that can be asked, bounded, and from where the last
+asking ended.
 
-A vendor that can be asked has a module `poll` in its folder, with `POLLS`: what can be asked of it. It may have
-`read_order(http, polled, external_id) -> Found`, for orders of which a source without proof spoke; `URL`, where everybody's
-API is; and `NEEDS`, of `key` and `secret`, if it is not both.
+A vendor that can be asked has a module `poll` in its folder, with `POLLS`: what can be asked of it.
+It may have `read_order(http, polled, external_id) -> Found`, for orders of which a source without
+proof spoke; `URL`, where everybody's API is; and `NEEDS`, of `key` and `secret`, if it is not both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`python -m services.ingest.webhooks`: the door as a process. Needs KAFKA_BOOTSTRAP_SERVERS and the sources file, no database."""
+"""`python -m services.ingest.webhooks`: the door as a process. Needs KAFKA_BOOTSTRAP_SERVERS and
+the sources file, no database.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ STANDING_S = 0.2
 
 
 class WebhookServer(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have a clean exit code."""
+    """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have
+    a clean exit code.
+    """
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,7 +62,8 @@ def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
     """The shops of the sources file, and which of them are not served, said loudly."""
     if settings.sources_file is None:
         refuse(
-            "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their secrets"
+            "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their "
+            "secrets"
         )
     try:
         found = sources_file.read(settings.sources_file)
@@ -170,7 +175,9 @@ def listen(settings: IngestSettings) -> socket.socket:
 def main(
     certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time
 ) -> int:
-    """`certificates`: those that are known before any was fetched. `wall`: the time of day, in seconds since 1970."""
+    """`certificates`: those that are known before any was fetched. `wall`: the time of day, in
+    seconds since 1970.
+    """
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")

@@ -1,10 +1,11 @@
 """What a callback meets at the door: each is answered only when Kafka has it.
 
-Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405 method, 503 source without
-its secrets, 415 content type, 413 too large, 503 no room, 429 too fast, 408 too slow, 503 the vendor's certificate cannot be
-had, 401 wrong signature, 429 too fast by now, 503 Kafka does not take it. Only what is genuine uses up its source's rate; what was
-taken before has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused for what it
-says: the worker judges that.
+Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405
+method, 503 source without its secrets, 415 content type, 413 too large, 503 no room, 429 too fast,
+408 too slow, 503 the vendor's certificate cannot be had, 401 wrong signature, 429 too fast by now,
+503 Kafka does not take it. Only what is genuine uses up its source's rate; what was taken before
+has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused
+for what it says: the worker judges that.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is sa
 
 
 class WebhookHandler:
-    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path that a flood takes."""
+    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path
+    that a flood takes.
+    """
 
     def __init__(
         self,
@@ -176,7 +179,9 @@ class WebhookHandler:
         return self._answers[shop.slug]
 
     async def _publish(self, shop: SourceConfig, delivery: WebhookRequest) -> None:
-        """One record for each piece of it. When Kafka takes only some of them, the sender comes again, and those are known."""
+        """One record for each piece of it. When Kafka takes only some of them, the sender comes
+        again, and those are known.
+        """
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
         hop = str(tracing.child(tracing.parse(delivery.headers.get(b"traceparent"))))
         body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
@@ -198,8 +203,8 @@ class WebhookHandler:
         return come_again(why, self._settings.door_retry_after_s)
 
     def tell(self) -> None:
-        """About once a second: what was answered since, as metrics and in a line for each source, however many callers
-        there were.
+        """About once a second: what was answered since, as metrics and in a line for each source,
+        however many callers there were.
         """
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():

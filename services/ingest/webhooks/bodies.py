@@ -1,7 +1,9 @@
-"""Bodies of callbacks, from their first byte until they are answered: bounded in size, in time, in number and together.
+"""Bodies of callbacks, from their first byte until they are answered: bounded in size, in time, in
+number and together.
 
-A genuine body comes in one piece, or soon. So when there is no room, the one that has been coming for longest is given up, and
-whoever begins and does not end keeps nobody out. Those that wait for Kafka's word are never given up for another.
+A genuine body comes in one piece, or soon. So when there is no room, the one that has been coming
+for longest is given up, and whoever begins and does not end keeps nobody out. Those that wait for
+Kafka's word are never given up for another.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ class RequestBodies:
             self._leave(body)
 
     async def read(self, receive: Receive, body: RequestBody) -> bytes:
-        """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has bounds of its own."""
+        """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has
+        bounds of its own.
+        """
         self._coming[body] = None
         try:
             async with asyncio.timeout(self._settings.door_body_wait_ms / 1_000) as body.limit:

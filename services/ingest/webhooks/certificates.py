@@ -1,8 +1,10 @@
-"""Certificates by which vendors sign, fetched once. A source's `verify` has judged the address before anything is asked of it.
+"""Certificates by which vendors sign, fetched once. A source's `verify` has judged the address
+before anything is asked of it.
 
-Whoever may call the door can name addresses at the vendor's host. So few are asked at once and in a minute, few callbacks
-wait for them, an address that gave nothing is left alone for a while, and what proved good is never given up for what did
-not. Beyond a bound the answer is that it cannot be had now, and the vendor asks again.
+Whoever may call the door can name addresses at the vendor's host. So few are asked at once and in a
+minute, few callbacks wait for them, an address that gave nothing is left alone for a while, and
+what proved good is never given up for what did not. Beyond a bound the answer is that it cannot be
+had now, and the vendor asks again.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 class CertificateCache:
-    """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's host sent them."""
+    """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's
+    host sent them.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,9 @@ class CertificateCache:
         self._log = logs.get("door")
 
     async def fetch(self, url: str) -> bool:
-        """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer than it takes to ask once."""
+        """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer
+        than it takes to ask once.
+        """
         now = self._clock()
         if url in self.known and now - self._fetched[url] < RENEWED_S:
             return True

@@ -1,4 +1,6 @@
-"""How far this machine's clock is from the broker's, as each acknowledgement shows. Pure: the caller has the clocks."""
+"""How far this machine's clock is from the broker's, as each acknowledgement shows. Pure: the
+caller has the clocks.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ WARN_AGAIN_S = 60.0
 def skew_s(produced_at: float, acknowledged_at: float, logged_at: float) -> float:
     """Ahead of the broker's clock (behind: negative), in seconds, at least.
 
-    The broker stamped the record at some moment between the two of ours. A stamp within them shows no skew; one outside
-    shows at least its distance from them. So a slow acknowledgement is never taken for a wrong clock.
+    The broker stamped the record at some moment between the two of ours. A stamp within them shows
+    no skew; one outside shows at least its distance from them. So a slow acknowledgement is never
+    taken for a wrong clock.
     """
     if logged_at < produced_at:
         return produced_at - logged_at

@@ -1,7 +1,9 @@
-"""Connections of the door: how long one may take over its headers and over its answers, and how many there may be at once.
+"""Connections of the door: how long one may take over its headers and over its answers, and how
+many there may be at once.
 
-Between requests uvicorn's own timer counts, and while a body comes the application's. Whoever takes neither a request nor
-leaves, or leaves his answers unread, is swept once a second; no request has a timer of its own.
+Between requests uvicorn's own timer counts, and while a body comes the application's. Whoever takes
+neither a request nor leaves, or leaves his answers unread, is swept once a second; no request has a
+timer of its own.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ def descriptors() -> int:
 
 
 class OpenConnections:
-    """All that are open. Full, one makes room: the oldest without its headers, else the longest idle, else one whose answers
-    are not read, else the one whose body has been coming for longest.
+    """All that are open. Full, one makes room: the oldest without its headers, else the longest
+    idle, else one whose answers are not read, else the one whose body has been coming for longest.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class OpenConnections:
         self.leave(one)
 
     def leave(self, one: HttpConnection) -> None:
-        """It asks nothing more. It counts until it is closed: perhaps it does not read its last answer."""
+        """It asks nothing more. It counts until it is closed: perhaps it does not read its last
+        answer.
+        """
         self._waiting.pop(one, None)
         self._idle.pop(one, None)
         self._coming.pop(one, None)
@@ -146,7 +150,9 @@ class OpenConnections:
         DOOR_CONNECTIONS.set(len(self._open))
 
     def _sweep_unread(self, now: float) -> None:
-        """An answer is small: what of it does not fit into the system's buffers lies here only when nobody reads."""
+        """An answer is small: what of it does not fit into the system's buffers lies here only when
+        nobody reads.
+        """
         for one in self._open:
             if not one.has_unread:
                 self._unread.pop(one, None)

@@ -1,4 +1,6 @@
-"""HTTP/1.1 on one connection, by httptools and uvicorn: every callback of theirs is bounded here."""
+"""HTTP/1.1 on one connection, by httptools and uvicorn: every callback of theirs is bounded
+here.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from services.ingest.webhooks.connection import OpenConnections
 
 HEADERS_BYTES_MAX = 64 * 1_024
-HEADER_LINES_MAX = 100  # a line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way
+# a line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way
+HEADER_LINES_MAX = 100
 TRAILERS_BYTES_MAX = 8 * 1_024  # trailers are read past and never kept
 TARGET_BYTES_MAX = 8 * 1_024  # of a request line: the path with its query
 PIPELINED_MAX = 16  # requests that wait behind the one that is being answered
@@ -35,7 +38,9 @@ QUIET.setLevel(logging.ERROR)
 
 
 class LimitExceededError(Exception):
-    """Raised in a parser's callback: the request passes one of the limits above. It ends the parser."""
+    """Raised in a parser's callback: the request passes one of the limits above. It ends the
+    parser.
+    """
 
     def __init__(self, answer: bytes) -> None:
         super().__init__(answer.partition(b"\r\n")[0].decode())
@@ -51,13 +56,17 @@ class HttpConnection(HttpToolsProtocol):
 
     What bounds the input of each callback, and so the Python objects that it becomes:
 
-    - `data_received`: a read of the event loop (256 KB); between two of them nothing is kept but what is listed below
-    - `on_message_begin`: PIPELINED_MAX; the requests before are answered, then the connection is closed
+    - `data_received`: a read of the event loop (256 KB); between two of them nothing is kept but
+      what is listed below
+    - `on_message_begin`: PIPELINED_MAX; the requests before are answered, then the connection is
+      closed
     - `on_url`: TARGET_BYTES_MAX
     - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; the time by `OpenConnections`
-    - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; none is kept or can replace a header
+    - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; none is kept or can
+      replace a header
     - `on_body`: HIGH_WATER_LIMIT until the application takes it; then the bounds of `Bodies`
-    - chunk headers and extensions: nothing is kept of them; REQUEST_BYTES_MAX bounds a request as it was sent
+    - chunk headers and extensions: nothing is kept of them; REQUEST_BYTES_MAX bounds a request as
+      it was sent
     """
 
     among: ClassVar[OpenConnections]
@@ -131,7 +140,9 @@ class HttpConnection(HttpToolsProtocol):
             self.among.wait(self)
 
     def _feed(self, data: bytes) -> None:
-        """As uvicorn's `data_received`, but for upgrades: it would drop the body of a request that offers one."""
+        """As uvicorn's `data_received`, but for upgrades: it would drop the body of a request that
+        offers one.
+        """
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -150,7 +161,9 @@ class HttpConnection(HttpToolsProtocol):
         )  # not while an error is handled: it would become the cause of the next one
 
     def _feed_without_upgrade(self, rest: bytes) -> None:
-        """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be told so."""
+        """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be
+        told so.
+        """
         head = without_upgrade(
             self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
         )
@@ -176,7 +189,9 @@ class HttpConnection(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn's, without a call of it for each line: that alone is a percent of the endpoint's time."""
+        """As uvicorn's, without a call of it for each line: that alone is a percent of the
+        endpoint's time.
+        """
         if not self._is_in_headers:
             self._trailer_lines += 1
             self._trailer_fields_bytes += len(name) + len(value)
@@ -212,7 +227,9 @@ class HttpConnection(HttpToolsProtocol):
         self.among.begin(self)
 
     def on_chunk_header(self) -> None:
-        """Until a byte of the body comes, this may have been the last chunk, and trailers follow."""
+        """Until a byte of the body comes, this may have been the last chunk, and trailers
+        follow.
+        """
         self._is_in_trailers, self._trailer_bytes = True, 0
         self._was_in_trailers = False  # what was read before it in this read is a body
 
@@ -230,7 +247,9 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _refuse(self, answer: bytes) -> None:
-        """Empty: 400. Requests that came whole before it are answered first, each in its turn, and this one is not."""
+        """Empty: 400. Requests that came whole before it are answered first, each in its turn, and
+        this one is not.
+        """
         self.among.refuse(self, "large" if answer else "nonsense")
         if self._finish_and_close():
             return
@@ -241,7 +260,9 @@ class HttpConnection(HttpToolsProtocol):
             super().send_400_response("this is no HTTP/1.1 request")
 
     def _finish_and_close(self) -> bool:
-        """Whether requests are left to be answered. Nothing more is read, and the last answer closes the connection."""
+        """Whether requests are left to be answered. Nothing more is read, and the last answer
+        closes the connection.
+        """
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # it did not come whole
         elif not self.is_answering or (not self._is_in_headers and self.cycle.more_body):

@@ -1,6 +1,7 @@
 """Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
 
-One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up for many.
+One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up
+for many.
 """
 
 from __future__ import annotations
@@ -40,11 +41,15 @@ class Acknowledgement(NamedTuple):
 
 
 class BrokerDidNotTakeError(Exception):
-    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come again."""
+    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
+    again.
+    """
 
 
 class CallbackPublisher:
-    """Used in one event loop. `on_fatal` is called there when the producer will never send again."""
+    """Used in one event loop. `on_fatal` is called there when the producer will never send
+    again.
+    """
 
     def __init__(
         self,
@@ -96,7 +101,9 @@ class CallbackPublisher:
         return self._fatal is None and self._thread.is_alive()
 
     def publish(self, output: Output) -> asyncio.Future[None]:
-        """Done when it is durable; fails with BrokerDidNotTakeError. Raises it too, when there is no use in waiting."""
+        """Done when it is durable; fails with BrokerDidNotTakeError. Raises it too, when there is
+        no use in waiting.
+        """
         if self._trouble is not None or self._fatal is not None:
             raise BrokerDidNotTakeError(self.trouble)
         now, future = time.monotonic(), self._loop.create_future()
@@ -114,7 +121,9 @@ class CallbackPublisher:
         return future
 
     async def close(self, seconds: float) -> None:
-        """What was produced is given its time; whoever waited for it has been answered or is answered now."""
+        """What was produced is given its time; whoever waited for it has been answered or is
+        answered now.
+        """
         self._sweeper.cancel()
         await asyncio.to_thread(self._producer.flush, seconds)
         self._stopping = True
@@ -206,7 +215,9 @@ class CallbackPublisher:
             )
 
     async def _sweep(self) -> None:
-        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall wait in vain."""
+        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall
+        wait in vain.
+        """
         while True:
             await asyncio.sleep(SWEEP_S)
             now = time.monotonic()
@@ -221,5 +232,8 @@ class CallbackPublisher:
                         self._log.warning(
                             "kafka does not acknowledge", code=BrokerUnavailable.code, **more
                         )
-                    self._trouble = f"{BrokerUnavailable.code}: Kafka did not acknowledge within {self._wait_s:g} s"
+                    self._trouble = (
+                        f"{BrokerUnavailable.code}: Kafka did not acknowledge within "
+                        f"{self._wait_s:g} s"
+                    )
                     future.set_exception(BrokerDidNotTakeError(self._trouble))

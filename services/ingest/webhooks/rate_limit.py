@@ -1,7 +1,8 @@
-"""How fast one source may bring callbacks, so that one that runs wild leaves room for the others. Pure: the caller has the clock.
+"""How fast one source may bring callbacks, so that one that runs wild leaves room for the others.
+Pure: the caller has the clock.
 
-What was taken before has a pace of its own: who has seen one signed body can send it again and again, and must not use up
-the rate of those that are new.
+What was taken before has a pace of its own: who has seen one signed body can send it again and
+again, and must not use up the rate of those that are new.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class TokenBucket:
         return max(1.0, self.rate_max * self.burst_s)
 
     def has_room(self, now: float) -> bool:
-        """Whether one more may come now (seconds of a clock that never goes back). Uses up nothing."""
+        """Whether one more may come now (seconds of a clock that never goes back). Uses up
+        nothing.
+        """
         self._level = min(self._room, self._level + max(0.0, now - self._at) * self.rate_max)
         self._at = max(self._at, now)
         return self._level >= 1

@@ -1,4 +1,6 @@
-"""Whether the webhook endpoint can keep callbacks: at its health server, and in the log once a minute and cause."""
+"""Whether the webhook endpoint can keep callbacks: at its health server, and in the log once a
+minute and cause.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
 -- name: begin_batch
--- The shared lock keeps campaigns from being applied until the transaction ends: without it a line could find no campaign,
--- and the campaign not find the line. The statements behind this one see what was applied before.
+-- The shared lock keeps campaigns from being applied until the transaction ends: without it a line
+-- could find no campaign, and the campaign not find the line. The statements behind this one see
+-- what was applied before.
 select pg_advisory_xact_lock_shared(hashtextextended('stubline.issuer.campaigns', 0)), generation, now()
 from runtime.generation;
 
 -- name: lock_orders
--- Sorted: two lanes never wait for each other in a ring. An order that was never worked has no row yet.
+-- Sorted: two lanes never wait for each other in a ring. An order that was never worked has no row
+-- yet.
 select order_id, sequence, digest, decided_generation, decided_sequence, is_waiting
 from issuer.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update;
 
@@ -15,8 +17,8 @@ select ticket_id::text, order_id, line_id, ordinal, campaign_id, "index", number
 from issuer.tickets where order_id = any(%(order_ids)s::text[]);
 
 -- name: lock_campaigns
--- In id order, after the orders. Those that take one of the products, and those that the orders' tickets belong to. Their
--- products cannot change under the shared lock of begin_batch.
+-- In id order, after the orders. Those that take one of the products, and those that the orders'
+-- tickets belong to. Their products cannot change under the shared lock of begin_batch.
 with matched as (
     select campaign_id, jsonb_agg(jsonb_build_array(source, kind, content)) as products
     from issuer.campaign_products
@@ -56,7 +58,8 @@ insert into issuer.audit (order_id, ticket_id, to_status, cause, actor)
 select order_id, ticket_id, 'Active', cause, %(actor)s::text from batch where "index" is not null;
 
 -- name: change_tickets
--- The orders' rows are locked, so nobody else changes their tickets. A null `before`: only the holder changes.
+-- The orders' rows are locked, so nobody else changes their tickets. A null `before`: only the
+-- holder changes.
 with batch as materialized (
     select * from unnest(
         %(ticket_ids)s::uuid[], %(order_ids)s::text[], %(befores)s::text[], %(statuses)s::text[],
@@ -94,8 +97,9 @@ set source = excluded.source, sku = excluded.sku, product_id = excluded.product_
     variation_id = excluded.variation_id, quantity = excluded.quantity, reason = excluded.reason;
 
 -- name: add_orders
--- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were added: fewer, and another lane
--- was first with one of them. Whoever waits here holds campaigns, and whoever is waited for needs none any more.
+-- Orders without a row, whole, so that no row is written twice. Sorted; answers how many were
+-- added: fewer, and another lane was first with one of them. Whoever waits here holds campaigns,
+-- and whoever is waited for needs none any more.
 insert into issuer.orders (
     order_id, sequence, generation, digest, decided_generation, decided_sequence, buyer_email, is_waiting, decision
 )
@@ -126,8 +130,8 @@ from unnest(
 where orders.order_id = batch.order_id;
 
 -- name: take_due
--- Oldest first, without a lock: only the timer takes them, and applying, which adds them, leaves known ones alone. No more
--- tickets than a transaction has time for, but at least one order.
+-- Oldest first, without a lock: only the timer takes them, and applying, which adds them, leaves
+-- known ones alone. No more tickets than a transaction has time for, but at least one order.
 with due as (
     select due.*, (
         select coalesce(sum(quantity), 0) from issuer.waiting_lines as line where line.order_id = due.order_id

@@ -1,5 +1,6 @@
 -- name: hold_campaigns
--- Alone with the campaigns: batches hold the same lock shared. Who waits here lets no new batch past, so it is short.
+-- Alone with the campaigns: batches hold the same lock shared. Who waits here lets no new batch
+-- past, so it is short.
 select pg_advisory_xact_lock(hashtextextended('stubline.issuer.campaigns', 0));
 
 -- name: standing_campaigns
@@ -36,7 +37,8 @@ select * from unnest(%(sources)s::text[], %(kinds)s::text[], %(contents)s::text[
 order by 1, 2, 3;
 
 -- name: mark_due
--- Orders with a line that one of these campaigns takes now, in the order in which they began to wait.
+-- Orders with a line that one of these campaigns takes now, in the order in which they began to
+-- wait.
 insert into issuer.due_orders (order_id, since, actor, cause)
 select waiting.order_id, min(waiting.since), %(actor)s::text, %(cause)s::uuid
 from issuer.waiting_lines waiting
@@ -68,7 +70,8 @@ from issuer.campaigns, lateral (
 where campaigns.campaign_id = %(campaign_id)s::text;
 
 -- name: list_tickets
--- Without codes: whoever has a code has the ticket. One of the three at least is given, and each has its index.
+-- Without codes: whoever has a code has the ticket. One of the three at least is given, and each
+-- has its index.
 select tickets.order_id, line_id, ordinal, campaign_id, number, coalesce(status, reason) as status, holder_name,
     holder_email, recipient_email, orders.buyer_email, issued_at, ticket_id::text
 from issuer.tickets join issuer.orders using (order_id)

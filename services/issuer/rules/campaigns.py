@@ -1,6 +1,7 @@
 """What a campaign may say, and what of it may change once it has tickets. Pure.
 
-Reasons for a refusal are tried in this order: mode, start, the range of a shuffled campaign, capacity below what was issued.
+Reasons for a refusal are tried in this order: mode, start, the range of a shuffled campaign,
+capacity below what was issued.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ class CampaignDefinition(BaseModel):
             raise ValueError("matches nothing: give it skus, product_ids or variation_ids")
         if self.mode == "shuffled" and self.capacity is None:
             raise ValueError(
-                "is shuffled, so it needs a capacity: numbers are drawn from a range that has an end"
+                "is shuffled, so it needs a capacity: numbers are drawn from a range that has an "
+                "end"
             )
         return self
 
@@ -147,23 +149,32 @@ def change(definition: CampaignDefinition, standing: StoredCampaign | None) -> C
 
 
 def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) -> Iterator[str]:
-    """Why it may not become this. Prefix and padding may change: numbers that were issued stay as they were printed."""
+    """Why it may not become this. Prefix and padding may change: numbers that were issued stay as
+    they were printed.
+    """
     if standing is None or not standing.next_index:
         return
     before, issued = standing.content, standing.next_index
     for key in ("mode", "start"):
         if (new := getattr(definition, key)) != before[key]:
-            yield f"{key} is {before[key]} and stays so, for {issued} numbers are issued; {new} needs a campaign of its own"
+            yield (
+                f"{key} is {before[key]} and stays so, for {issued} numbers are issued; {new} "
+                "needs a campaign of its own"
+            )
     if (
         definition.mode == before["mode"] == "shuffled"
         and definition.capacity != before["capacity"]
     ):
         yield (
-            f"capacity is {before['capacity']} and stays so: the numbers of a shuffled campaign are a permutation of its "
+            f"capacity is {before['capacity']} and stays so: the numbers of a shuffled campaign "
+            "are a permutation of its "
             f"range, and {issued} are issued; more numbers need a campaign of their own"
         )
     elif definition.capacity is not None and definition.capacity < issued:
-        yield f"capacity {definition.capacity} is below the {issued} numbers that are issued; the least is {issued}"
+        yield (
+            f"capacity {definition.capacity} is below the {issued} numbers that are issued; the "
+            f"least is {issued}"
+        )
 
 
 def contested(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
@@ -178,4 +189,7 @@ def contested(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
             owner = owners.setdefault(product, definition.id)
             if owner != definition.id:
                 source, kind, name = product
-                yield f"{definition.id}: {kind} {name} of {source} belongs to {owner} already; take it out of one of them"
+                yield (
+                    f"{definition.id}: {kind} {name} of {source} belongs to {owner} already; "
+                    "take it out of one of them"
+                )

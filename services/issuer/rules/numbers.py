@@ -1,8 +1,10 @@
-"""Which number has a place in a campaign? Pure: the key of a permutation is an input, drawn once when a campaign is made.
+"""Which number has a place in a campaign? Pure: the key of a permutation is an input, drawn once
+when a campaign is made.
 
-Sequential: the place itself. Shuffled: a keyed permutation of the campaign's range, a Feistel network over two halves a and b
-with a * b just above the range; what falls outside is sent through again (cycle walking), so it stays within and nothing
-collides, by construction. The same place has the same number for ever.
+Sequential: the place itself. Shuffled: a keyed permutation of the campaign's range, a Feistel
+network over two halves a and b with a * b just above the range; what falls outside is sent through
+again (cycle walking), so it stays within and nothing collides, by construction. The same place has
+the same number for ever.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What does a batch of decisions get? Pure: orders, tickets and campaigns as they are, codes drawn beforehand; tickets out.
+"""What does a batch of decisions get? Pure: orders, tickets and campaigns as they are, codes drawn
+beforehand; tickets out.
 
-Tickets are keyed by order, line and ordinal: an ordinal that was issued once is never issued again, whatever happens to its
-order. It is cancelled and made active again, and keeps its number. Orders are served as they stand in the batch.
+Tickets are keyed by order, line and ordinal: an ordinal that was issued once is never issued again,
+whatever happens to its order. It is cancelled and made active again, and keeps its number. Orders
+are served as they stand in the batch.
 """
 
 from __future__ import annotations
@@ -225,7 +227,9 @@ def _issue(
     given: PlanInputs,
     into: tuple[IssuePlan, list[PlannedTicket], list[WaitingLine]],
 ) -> None:
-    """Ordinals that were never issued: each gets a place while there is one, else its row says that it is sold out."""
+    """Ordinals that were never issued: each gets a place while there is one, else its row says that
+    it is sold out.
+    """
     made, after, waiting = into
     campaign = campaign_of(decision.source, line, given)
     if campaign is None or campaign.content["status"] == "closed":
@@ -265,7 +269,9 @@ def _issue(
 
 
 def campaign_of(source: str, line: DecidedLine, given: PlanInputs) -> LockedCampaign | None:
-    """By the variation's id, the product's, then the SKU: an id is the shop's own name for one thing, a SKU may be shared."""
+    """By the variation's id, the product's, then the SKU: an id is the shop's own name for one
+    thing, a SKU may be shared.
+    """
     named = (
         ("variation_id", line.variation_id),
         ("product_id", line.product_id),

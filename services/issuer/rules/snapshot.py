@@ -1,4 +1,6 @@
-"""The order's tickets as they are said: written by hand, for the hot path; tests read them back with the model. Pure."""
+"""The order's tickets as they are said: written by hand, for the hot path; tests read them back
+with the model. Pure.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def _ticket(ticket: PlannedTicket) -> dict[str, Any]:
 def _unissued(
     decision: OrderDecided, held: Sequence[PlannedTicket], waiting: Sequence[WaitingLine]
 ) -> list[dict[str, Any]]:
-    """What is paid now and has no ticket: sold out ordinals within the line's quantity, and lines that wait."""
+    """What is paid now and has no ticket: sold out ordinals within the line's quantity, and lines
+    that wait.
+    """
     quantities: Counter[str] = Counter()
     for line in decision.lines:
         quantities[line.line_id] += line.quantity

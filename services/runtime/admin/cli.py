@@ -1,4 +1,6 @@
-"""The runtime's commands in `stubline`: migrations, topics, lanes, dead letters, controls, and how all of it stands."""
+"""The runtime's commands in `stubline`: migrations, topics, lanes, dead letters, controls, and how
+all of it stands.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def migrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Brings database, roles and topics to what this release needs. Safe to run again, and twice at once."""
+    """Brings database, roles and topics to what this release needs. Safe to run again, and twice at
+    once.
+    """
     servers = settings.load(Servers)
     report = run_migrations(
         servers.database_url, None if database_only else servers.kafka_bootstrap_servers, post=post
@@ -72,7 +76,9 @@ def migrate(
 
 @topics.command("check")
 def check_topics(*, as_json: AsJson = False) -> None:
-    """Compares the broker's topics with what is needed. Exit code 1: something differs; `stubline migrate` mends it."""
+    """Compares the broker's topics with what is needed. Exit code 1: something differs;
+    `stubline migrate` mends it.
+    """
     findings = [finding._asdict() for finding in cli_support.broker().compare(all_topics())]
     cli_support.rows(
         findings,
@@ -88,7 +94,8 @@ def check_topics(*, as_json: AsJson = False) -> None:
 def restored(*, actor: Actor, command_id: CommandId, as_json: AsJson = False) -> None:
     """Run it once after the database was restored from a backup, before any service starts.
 
-    The restored rows repeat sequences that were already published; a new generation outranks them all.
+    The restored rows repeat sequences that were already published; a new generation outranks them
+    all.
     """
     with cli_support.desk(actor, command_id) as desk:
         done = desk.restored()
@@ -155,7 +162,9 @@ def audit(
 
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
-    """Every service in a line. Exit code 1: a lane is stopped, records are unaccounted for, or a service braked itself."""
+    """Every service in a line. Exit code 1: a lane is stopped, records are unaccounted for, or a
+    service braked itself.
+    """
     servers = settings.load(Servers)
     with cli_support.reader() as reader:
         lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
@@ -216,7 +225,9 @@ def summary(
 
 
 def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
-    """Up to where records may be read: what an open transaction holds back is no lag of the service."""
+    """Up to where records may be read: what an open transaction holds back is no lag of the
+    service.
+    """
     return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _standing(lanes, ends))
 
 

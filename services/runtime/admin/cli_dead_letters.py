@@ -1,4 +1,6 @@
-"""`stubline dead`: the records that could not be worked, looked at, given back, or closed with a reason."""
+"""`stubline dead`: the records that could not be worked, looked at, given back, or closed with a
+reason.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One letter: where it comes from, why it is here, what to do, and its bytes, made safe to look at."""
+    """One letter: where it comes from, why it is here, what to do, and its bytes, made safe to look
+    at.
+    """
     with cli_support.connected() as connection:
         letter = AdminQueries(connection).letter(letter_id)
     if raw:
@@ -144,7 +148,9 @@ def discard(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Closes letters that will never be worked: by id, or all that --group and --code name. They stay readable."""
+    """Closes letters that will never be worked: by id, or all that --group and --code name. They
+    stay readable.
+    """
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.desk(actor, command_id) as desk:

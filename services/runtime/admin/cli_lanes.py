@@ -111,7 +111,9 @@ def list_outputs(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy before one is dropped."""
+    """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy
+    before one is dropped.
+    """
     with cli_support.connected() as connection:
         outputs = AdminQueries(connection).outputs(
             cli_support.group_of(connection, group), LaneKey(topic, partition)
@@ -144,7 +146,9 @@ def drop_output(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Drops an output that the broker refuses for good, and starts the lane again. Its readers never get it."""
+    """Drops an output that the broker refuses for good, and starts the lane again. Its readers
+    never get it.
+    """
     lane = LaneKey(topic, partition)
     with cli_support.desk(actor, command_id) as desk:
         done = desk.drop_output(cli_support.group_of(desk.connection, group), lane, number, reason)

@@ -1,4 +1,6 @@
-"""What all commands of `stubline` share: options, tables for people, JSON for programs, and exit codes that never change."""
+"""What all commands of `stubline` share: options, tables for people, JSON for programs, and exit
+codes that never change.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ CommandId = Annotated[
 
 
 def unusable_argument(arguments: Sequence[str]) -> str | None:
-    """What is wrong with the command's words, in one sentence: they go to the database, to file names and to the terminal."""
+    """What is wrong with the command's words, in one sentence: they go to the database, to file
+    names and to the terminal.
+    """
     named = [(f"argument {place}", word) for place, word in enumerate(arguments, 1)]
     named += [("STUBLINE_ACTOR", os.environ.get("STUBLINE_ACTOR", ""))]
     for name, word in named:
@@ -124,7 +128,9 @@ def desk(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
 
 
 def group_of(connection: Connection[TupleRow], name: str) -> str:
-    """`ingest` is short for `stubline.ingest`. A name that nobody knows is refused: it would act on nothing, in silence."""
+    """`ingest` is short for `stubline.ingest`. A name that nobody knows is refused: it would act on
+    nothing, in silence.
+    """
     known = AdminQueries(connection).groups() | {group.name for group in GROUPS}
     for candidate in (name, f"stubline.{name}"):
         if candidate in known:

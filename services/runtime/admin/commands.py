@@ -1,7 +1,9 @@
-"""What operators change: lanes, letters, controls, the generation. The only code that writes them for a person.
+"""What operators change: lanes, letters, controls, the generation. The only code that writes them
+for a person.
 
-Each change is one transaction with its audit row, known by its command id: sent again it answers "already done" and changes
-nothing. A lane's row that is changed gets a new epoch in the same statement, so its owner notices, wherever it rests.
+Each change is one transaction with its audit row, known by its command id: sent again it answers
+"already done" and changes nothing. A lane's row that is changed gets a new epoch in the same
+statement, so its owner notices, wherever it rests.
 """
 
 from __future__ import annotations
@@ -89,7 +91,9 @@ class AdminCommands:
     def rewind(
         self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None
     ) -> CommandResult:
-        """Back to an offset that the log still holds, or to where it is: that only starts a stopped lane again."""
+        """Back to an offset that the log still holds, or to where it is: that only starts a stopped
+        lane again.
+        """
 
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
@@ -112,7 +116,9 @@ class AdminCommands:
         extent: PartitionExtent | None,
         reason: str,
     ) -> CommandResult:
-        """Forward, over records that get no outcome here. Without an offset: to the first one that the log still holds."""
+        """Forward, over records that get no outcome here. Without an offset: to the first one that
+        the log still holds.
+        """
 
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
@@ -147,7 +153,9 @@ class AdminCommands:
         return self._act("lanes accept-topic", {"group": group, "topic": topic}, work)
 
     def drop_output(self, group: str, lane: LaneKey, number: int, reason: str) -> CommandResult:
-        """Takes a refused output out of a stopped lane's row, and starts the lane again. The audit keeps its hash."""
+        """Takes a refused output out of a stopped lane's row, and starts the lane again. The audit
+        keeps its hash.
+        """
 
         def work() -> Row:
             where = {"group": group, "topic": lane.topic, "partition": lane.partition}
@@ -173,7 +181,9 @@ class AdminCommands:
         return self._act("lanes drop-output", asked, work)
 
     def restored(self) -> CommandResult:
-        """After a restore from a backup: what is said from now on outranks all that was said before it."""
+        """After a restore from a backup: what is said from now on outranks all that was said before
+        it.
+        """
 
         def work() -> Row:
             row = self.connection.execute(SQL["raise_generation"]).fetchone()
@@ -257,7 +267,9 @@ class AdminCommands:
         return {"letters": [str(letter) for letter in letters]}
 
     def _ask(self, group: str, letters: Sequence[DeadLetter]) -> None:
-        """Inside a command: records that were taken, and are to be worked once more, as letters that are asked for."""
+        """Inside a command: records that were taken, and are to be worked once more, as letters
+        that are asked for.
+        """
         added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
         ids = [letter_id for letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
@@ -272,7 +284,8 @@ class AdminCommands:
             if earlier is not None:
                 if (earlier[0], earlier[1]) != (what, asked):
                     raise CommandReused(
-                        f"{self.command.command_id} was `{earlier[0]}` at {earlier[3]:%Y-%m-%d %H:%M:%S} UTC"
+                        f"{self.command.command_id} was `{earlier[0]}` at "
+                        f"{earlier[3]:%Y-%m-%d %H:%M:%S} UTC"
                     )
                 return CommandResult(already=True, details=earlier[2])
             details = work()
@@ -334,7 +347,8 @@ def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
         raise TopicUnknown(f"{lane.topic}/{lane.partition}")
     if not extent.low <= to <= extent.high:
         raise MoveRefused(
-            f"{lane.topic}/{lane.partition} holds offsets {extent.low} to {extent.high}; {to} lies outside"
+            f"{lane.topic}/{lane.partition} holds offsets {extent.low} to {extent.high}; {to} "
+            "lies outside"
         )
 
 

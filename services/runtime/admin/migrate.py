@@ -1,6 +1,8 @@
-"""Brings the database and the broker to what this release needs. Safe to run twice, at once, and again after a crash.
+"""Brings the database and the broker to what this release needs. Safe to run twice, at once, and
+again after a crash.
 
-Crash: each file and its row in runtime.migrations commit together, so the next run goes on behind the last whole file.
+Crash: each file and its row in runtime.migrations commit together, so the next run goes on behind
+the last whole file.
 """
 
 from __future__ import annotations
@@ -34,21 +36,30 @@ class DatabaseTooOld(Fatal):
     """The server lacks what the statements use."""
 
     code = "database-too-old"
-    next_step = "Stubline needs PostgreSQL 18 or later (`uuidv7()`). Upgrade the server, or point DATABASE_URL at another."
+    next_step = (
+        "Stubline needs PostgreSQL 18 or later (`uuidv7()`). Upgrade the server, or point "
+        "DATABASE_URL at another."
+    )
 
 
 class MigrationChanged(Fatal):
     """A file that was applied has another text now: nobody can say what the database looks like."""
 
     code = "migration-changed"
-    next_step = "Put the file back as it was released (`git log -- schemas/migrations`), and write the change as a new file."
+    next_step = (
+        "Put the file back as it was released (`git log -- schemas/migrations`), and "
+        "write the change as a new file."
+    )
 
 
 class MigrationBusy(Fatal):
     """Another migration runs, or a table is in use for too long."""
 
     code = "migration-busy"
-    next_step = "`select pid, query from pg_stat_activity where state <> 'idle'` shows who holds it. Then run it again."
+    next_step = (
+        "`select pid, query from pg_stat_activity where state <> 'idle'` shows who holds "
+        "it. Then run it again."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,9 @@ def migrate(
     post: bool = False,
     topics: Sequence[Topic] | None = None,
 ) -> MigrationReport:
-    """Files, roles, topics, in this order. Without a broker only the database. `topics`: others than the project's own."""
+    """Files, roles, topics, in this order. Without a broker only the database. `topics`: others
+    than the project's own.
+    """
     applied = migrate_database(database_url, migrations.listing(), post=post)
     made: list[TopicDifference] = []
     if kafka_bootstrap_servers is not None:
@@ -99,7 +112,9 @@ def applied(connection: Connection[TupleRow]) -> dict[str, str]:
 
 @contextmanager
 def _turn(url: str) -> Iterator[Connection[TupleRow]]:
-    """One migration at a time. The lock goes with the session, so a killed one leaves nothing behind."""
+    """One migration at a time. The lock goes with the session, so a killed one leaves nothing
+    behind.
+    """
     with database.connect(
         url, name="stubline migrate", transaction_timeout_ms=0, idle_ms=0, lock_ms=LOCK_WAIT_MS
     ) as connection:
@@ -136,6 +151,8 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
 
 
 def _grant(connection: Connection[TupleRow]) -> None:
-    """Roles, their rights and the policies of the rows, in one transaction: nobody sees half of them."""
+    """Roles, their rights and the policies of the rows, in one transaction: nobody sees half of
+    them.
+    """
     with connection.transaction():
         connection.execute(migrations.roles().encode())

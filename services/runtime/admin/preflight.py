@@ -1,7 +1,9 @@
-"""What others have to say before a command is carried out: entry points of the group `stubline.preflight`, by name.
+"""What others have to say before a command is carried out: entry points of the group
+`stubline.preflight`, by name.
 
-A service may not import another, and yet what one accepts can be what another will stumble over. So the one asks whoever is
-installed, with plain content; whoever minds raises an error of the tree, and nothing has been changed yet.
+A service may not import another, and yet what one accepts can be what another will stumble over. So
+the one asks whoever is installed, with plain content; whoever minds raises an error of the tree,
+and nothing has been changed yet.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ TOLD_MAX = 10  # of those who mind: a thousand may have one cause
 
 
 def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
-    """Side by side, as many as there are processors. Raises what the first who minds raises, with what the others say too."""
+    """Side by side, as many as there are processors. Raises what the first who minds raises, with
+    what the others say too.
+    """
 
     def minded(content: Mapping[str, Any]) -> StublineError | None:
         try:

@@ -1,4 +1,6 @@
-"""Why an operator's command is not carried out. Refused: nothing was changed. Unknown: what it names does not exist."""
+"""Why an operator's command is not carried out. Refused: nothing was changed. Unknown: what it
+names does not exist.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,15 @@ class TargetUnknown(StublineError):
 
 
 class CommandReused(CommandRefused):
-    """The command id belongs to another command, so it cannot say whether this one was carried out."""
+    """The command id belongs to another command, so it cannot say whether this one was carried
+    out.
+    """
 
     code = "command-id-reused"
-    next_step = "Leave `--command-id` out, or give each command its own. The same id is for the same command sent again."
+    next_step = (
+        "Leave `--command-id` out, or give each command its own. The same id is for the "
+        "same command sent again."
+    )
 
 
 class GroupUnknown(TargetUnknown):
@@ -31,14 +38,20 @@ class LaneUnknown(TargetUnknown):
     """There is no row for that group, topic and partition."""
 
     code = "lane-unknown"
-    next_step = "`stubline lanes list` shows all lanes. A lane begins when a service first owns its partition."
+    next_step = (
+        "`stubline lanes list` shows all lanes. A lane begins when a service first owns "
+        "its partition."
+    )
 
 
 class TopicUnknown(TargetUnknown):
     """The broker has no such topic or partition."""
 
     code = "topic-unknown"
-    next_step = "`stubline topics check` compares the broker with what is needed, `stubline migrate` makes what is missing."
+    next_step = (
+        "`stubline topics check` compares the broker with what is needed, `stubline "
+        "migrate` makes what is missing."
+    )
 
 
 class DeadLetterUnknown(TargetUnknown):
@@ -53,17 +66,21 @@ class MoveRefused(CommandRefused):
 
     code = "lane-move-refused"
     next_step = (
-        "`stubline lanes list` shows where the lane is. Back: `stubline lanes rewind`, not below the first offset that the topic "
+        "`stubline lanes list` shows where the lane is. Back: `stubline lanes rewind`, not below "
+        "the first offset that the topic "
         "still holds. Forward: `stubline lanes skip`, not beyond its end."
     )
 
 
 class OutputDropRefused(CommandRefused):
-    """Only an output that the broker refused can be dropped, and only while its lane stands still."""
+    """Only an output that the broker refused can be dropped, and only while its lane stands
+    still.
+    """
 
     code = "output-drop-refused"
     next_step = (
-        "`stubline lanes list` shows whether the lane is stopped with `lane-output-refused`, `stubline lanes outputs GROUP "
+        "`stubline lanes list` shows whether the lane is stopped with `lane-output-refused`, "
+        "`stubline lanes outputs GROUP "
         "TOPIC PARTITION` the outputs in its row, by number."
     )
 
@@ -72,7 +89,10 @@ class NothingToAccept(CommandRefused):
     """The lanes of the group know the topic by the id that it has."""
 
     code = "topic-accept-refused"
-    next_step = "None: the topic is the one that the lanes know. `stubline lanes list` shows why a lane is stopped."
+    next_step = (
+        "None: the topic is the one that the lanes know. `stubline lanes list` shows why "
+        "a lane is stopped."
+    )
 
 
 class DeadLetterNotReplayable(CommandRefused):
@@ -80,7 +100,8 @@ class DeadLetterNotReplayable(CommandRefused):
 
     code = "letter-not-replayable"
     next_step = (
-        "`stubline dead show ID` prints the record's topic, partition and offset, where it stands until retention takes it. "
+        "`stubline dead show ID` prints the record's topic, partition and offset, where it stands "
+        "until retention takes it. "
         "Have its source send it again, smaller; then `stubline dead discard ID --reason ...`."
     )
 
@@ -90,6 +111,7 @@ class DeadLetterStateRefused(CommandRefused):
 
     code = "letter-state-refused"
     next_step = (
-        "Replay is for letters that are open or replayed, discard for all that are not resolved. A resolved one had its effect: "
+        "Replay is for letters that are open or replayed, discard for all that are not resolved. "
+        "A resolved one had its effect: "
         "to work it again would have it twice."
     )

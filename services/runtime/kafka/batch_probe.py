@@ -1,4 +1,6 @@
-"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which joins no group."""
+"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which
+joins no group.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,9 @@ def batch_end(
 ) -> int | None:
     """The first offset after the batch that holds `offset`, or None if it was not found in time.
 
-    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries the first offset of
-    the batch. So "still in this batch" is monotone, and the end is found in some twenty answers at most.
+    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
+    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
+    some twenty answers at most.
     """
     consumer = Consumer(
         {
@@ -47,7 +50,9 @@ def batch_end(
 
 
 def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
-    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be read."""
+    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be
+    read.
+    """
     begin = batch_at(offset)
     if begin is None:
         return None

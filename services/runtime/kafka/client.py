@@ -1,8 +1,9 @@
-"""The log in Kafka: one member of a KIP-848 group and one idempotent producer, both of confluent-kafka.
+"""The log in Kafka: one member of a KIP-848 group and one idempotent producer, both of
+confluent-kafka.
 
-What was seen and is guarded against here (LANES section 3): an exception in on_assign makes the client go on at the
-group's own offset, so the callback cannot raise and does nothing but assign, paused; an offset out of range arrives once,
-as a message error, and then silence.
+What was seen and is guarded against here (LANES section 3): an exception in on_assign makes the
+client go on at the group's own offset, so the callback cannot raise and does nothing but assign,
+paused; an offset out of range arrives once, as a message error, and then silence.
 """
 
 from __future__ import annotations
@@ -59,14 +60,16 @@ def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, obj
         "group.protocol": "consumer",
         "client.id": client_id,
         "auto.offset.reset": "error",  # a lane never jumps in silence
-        "enable.auto.commit": True,  # of the hints that `hint` stores, once a second; nothing reads them back
+        # of the hints that `hint` stores, once a second; nothing reads them back
+        "enable.auto.commit": True,
         "auto.commit.interval.ms": 1_000,
         "enable.auto.offset.store": False,
         "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
         "queued.max.messages.kbytes": 4_096,  # what keeps a process at 80 MB
         # One answer, which stays whole until its last record is taken. The default is 50 MiB.
         "fetch.max.bytes": 2 * 2**20,
-        "enable.partition.eof": True,  # a log may end in what is no record: the end is met, not guessed
+        # a log may end in what is no record: the end is met, not guessed
+        "enable.partition.eof": True,
         "check.crcs": True,  # a damaged batch is reported, and never parsed
         "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
@@ -79,10 +82,12 @@ def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) ->
         "client.id": client_id,
         "enable.idempotence": True,
         "acks": "all",
-        "partitioner": "murmur2_random",  # Java producers' own, so that a key has one partition whoever writes it
+        # Java producers' own, so that a key has one partition whoever writes it
+        "partitioner": "murmur2_random",
         "linger.ms": 2,
         "delivery.timeout.ms": delivery_timeout_ms,
-        "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are used within seconds of being made
+        # new partitions are used within seconds of being made
+        "topic.metadata.refresh.interval.ms": 10_000,
         "message.max.bytes": 8 * 2**20,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
@@ -116,8 +121,9 @@ class KafkaClient:
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            # Paused, and at a plain number: the answer to a question for END or for the group's offset may come after
-            # `start_at`, and the client then jumps there (seen under load: lanes began behind records they never saw).
+            # Paused, and at a plain number: the answer to a question for END or for the group's
+            # offset may come after `start_at`, and the client then jumps there (seen under load:
+            # lanes began behind records they never saw).
             waiting = [TopicPartition(p.topic, p.partition, 0) for p in partitions]
             consumer.incremental_assign(waiting)
             consumer.pause(waiting)
@@ -136,7 +142,9 @@ class KafkaClient:
     def _tell(
         self, listen: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]
     ) -> None:
-        """An exception that left a callback would make the client go on at the group's offset: it is kept for `fetch`."""
+        """An exception that left a callback would make the client go on at the group's offset: it
+        is kept for `fetch`.
+        """
         try:
             listen(_lanes(partitions))
         except Exception as error:  # noqa: BLE001 - nothing may leave a callback
@@ -162,7 +170,9 @@ class KafkaClient:
             raise BrokerUnavailable(f"assignment: {error}") from error
 
     def start_at(self, lane: LaneKey, offset: int) -> None:
-        """Assign, not seek: whatever the client had fetched for the lane before is of an older version and is dropped."""
+        """Assign, not seek: whatever the client had fetched for the lane before is of an older
+        version and is dropped.
+        """
         place = [TopicPartition(lane.topic, lane.partition, offset)]
         try:
             self._consumer.incremental_unassign(place)
@@ -292,7 +302,9 @@ class KafkaClient:
             return  # no longer assigned: its next owner gives its own
 
     def close(self, timeout_s: float) -> None:
-        """In time, even if the broker does not answer: closing a consumer has no limit of its own, so it waits elsewhere."""
+        """In time, even if the broker does not answer: closing a consumer has no limit of its own,
+        so it waits elsewhere.
+        """
         end = time.monotonic() + timeout_s
         self._producer.flush(timeout_s)
         closing = threading.Thread(target=self._consumer.close, name="consumer close", daemon=True)

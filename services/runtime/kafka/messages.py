@@ -1,9 +1,12 @@
-"""Messages of the client become records, and what the client says instead of a record is put where it belongs.
+"""Messages of the client become records, and what the client says instead of a record is put where
+it belongs.
 
-An end of a partition is reported as an error, and is none. An error is one of five. A fatal one ends the process: the client never fetches again, and says so once (it comes as code
-_FATAL, and `fatal()` of that very error is False). An offset out of range is the lane's, and so is a batch that the client cannot unpack: it
-asks for the same batch for ever, twice a second. What the broker refuses lasts until
-somebody gives a right back: the process is not ready, and says why. Everything else passes by itself and is narrated.
+An end of a partition is reported as an error, and is none. An error is one of five. A fatal one
+ends the process: the client never fetches again, and says so once (it comes as code _FATAL, and
+`fatal()` of that very error is False). An offset out of range is the lane's, and so is a batch that
+the client cannot unpack: it asks for the same batch for ever, twice a second. What the broker
+refuses lasts until somebody gives a right back: the process is not ready, and says why. Everything
+else passes by itself and is narrated.
 """
 
 from __future__ import annotations
@@ -51,10 +54,12 @@ UNREADABLE = frozenset(
 
 
 def sorted_out(messages: Sequence[Any]) -> FetchResult:
-    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its speed.
+    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its
+    speed.
 
-    The name of a header that is not UTF-8 makes the client raise SystemError, and it must not be asked again: the list that it
-    leaves behind holds a null pointer (seen with confluent-kafka 2.16.1).
+    The name of a header that is not UTF-8 makes the client raise SystemError, and it must not be
+    asked again: the list that it leaves behind holds a null pointer (seen with confluent-kafka
+    2.16.1).
     """
     new: Any = tuple.__new__
     fetch, records = FetchResult(), dict[tuple[str, int], list[Record]]()

@@ -1,4 +1,6 @@
-"""What tools ask of the broker: topics made and compared, and where a topic begins and ends. Not for lanes: see kafka.py."""
+"""What tools ask of the broker: topics made and compared, and where a topic begins and ends. Not
+for lanes: see kafka.py.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ AWAY = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE"}
 )  # as librdkafka names what it found out itself
 
-# Of a partition whose leader is just coming, going, or back with an epoch that the client or the broker has not heard of yet.
+# Of a partition whose leader is just coming, going, or back with an epoch that the client or the
+# broker has not heard of yet.
 MOVING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -51,8 +54,9 @@ MOVING = (
 class PartitionExtent(NamedTuple):
     """Where a partition begins, and the offset of the record that comes next.
 
-    `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has neither committed
-    nor aborted it, and the broker ends it after the producer's `transaction.timeout.ms`. None: it was not asked for.
+    `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has
+    neither committed nor aborted it, and the broker ends it after the producer's
+    `transaction.timeout.ms`. None: it was not asked for.
     """
 
     low: int
@@ -83,10 +87,15 @@ class TopicDifference(NamedTuple):
 
 
 class BrokerRefused(StublineError):
-    """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does not take."""
+    """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does
+    not take.
+    """
 
     code = "broker-refuses"
-    next_step = "The text names what it refused. Give our user the right (`kafka-acls.sh`), or have an administrator do it."
+    next_step = (
+        "The text names what it refused. Give our user the right (`kafka-acls.sh`), or "
+        "have an administrator do it."
+    )
 
 
 class BrokerAdmin:
@@ -135,7 +144,9 @@ class BrokerAdmin:
         }
 
     def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Of these partitions, at once and without their begins; those that do not exist are left out."""
+        """Of these partitions, at once and without their begins; those that do not exist are left
+        out.
+        """
         standing = self.standing({lane.topic for lane in lanes}) if lanes else {}
         there = [
             it
@@ -183,7 +194,9 @@ class BrokerAdmin:
             sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """What differs in a way that could lose, refuse or keep too long. What is roomier than asked for is no finding."""
+        """What differs in a way that could lose, refuse or keep too long. What is roomier than
+        asked for is no finding.
+        """
         replicas = min(REPLICAS_MAX, self.brokers())
         standing = self.standing(topic.name for topic in topics)
         settings = self._settings(list(standing))
@@ -200,7 +213,9 @@ class BrokerAdmin:
         return findings
 
     def repair(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """Makes what is missing, sets what differs, and answers what it did once the brokers show it."""
+        """Makes what is missing, sets what differs, and answers what it did once the brokers show
+        it.
+        """
         findings = self.compare(topics)
         self._mend({topic.name: topic for topic in topics}, findings)
         until = monotonic() + self._timeout_s
@@ -217,7 +232,8 @@ class BrokerAdmin:
             NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas))
             for it in missing
         ]
-        # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so that is safe.
+        # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so
+        # that is safe.
         grown = [
             NewPartitions(f.topic, wanted[f.topic].partitions)
             for f in findings
@@ -276,7 +292,9 @@ class BrokerAdmin:
 
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
-    """With three replicas an acknowledged record is on two, so that one broker may die at any time."""
+    """With three replicas an acknowledged record is on two, so that one broker may die at any
+    time.
+    """
     settings = {
         "cleanup.policy": topic.cleanup,
         "retention.ms": str(topic.retention_ms),
@@ -289,7 +307,9 @@ def should_be(topic: Topic, replicas: int) -> dict[str, str]:
 
 
 def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[TopicDifference]:
-    """Larger messages and more replicas are the installation's right; another retention or cleanup is not."""
+    """Larger messages and more replicas are the installation's right; another retention or cleanup
+    is not.
+    """
     findings = []
     for setting, should in should_be(topic, replicas).items():
         has = found[setting]

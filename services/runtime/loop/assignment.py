@@ -1,4 +1,6 @@
-"""Which lanes the broker names as ours, and how each is acquired: in the loop, never in the callback."""
+"""Which lanes the broker names as ours, and how each is acquired: in the loop, never in the
+callback.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TIMER_TOPIC_ID = "@timer"  # a lane without a topic has an id that never changes
 
 
 class Assignment(Generic[S]):
-    """The lanes of this process. Its callbacks do no I/O except that a revoked lane's last acknowledgements are awaited."""
+    """The lanes of this process. Its callbacks do no I/O except that a revoked lane's last
+    acknowledgements are awaited.
+    """
 
     def __init__(self, means: WorkerContext[S], publisher: OutputPublisher) -> None:
         self._timer_follows = LaneKey(means.service.topics[0], 0)
@@ -39,7 +43,8 @@ class Assignment(Generic[S]):
     def with_partition(self) -> list[LaneKey]:
         return [key for key in self.lanes if key != TIMER]
 
-    # The broker's word, inside `fetch`: the log keeps what these raise from the client, and raises it out of `fetch`.
+    # The broker's word, inside `fetch`: the log keeps what these raise from the client, and raises
+    # it out of `fetch`.
 
     def assigned(self, lanes: Collection[LaneKey]) -> None:
         self.is_member = True
@@ -76,7 +81,9 @@ class Assignment(Generic[S]):
     # The loop's own steps.
 
     def agree_with(self, named: Collection[LaneKey]) -> None:
-        """After an exception out of `fetch` nobody knows which callbacks ran: the client's own list counts."""
+        """After an exception out of `fetch` nobody knows which callbacks ran: the client's own list
+        counts.
+        """
         if gone := [key for key in self.with_partition if key not in named]:
             self._drop(gone)
         for key in self._and_timer(named):
@@ -99,7 +106,9 @@ class Assignment(Generic[S]):
         self._telemetry.fenced(lanes)
 
     def halt(self, lane: Lane, error: Stop) -> None:
-        """The lane stops and its row says why, guarded: a lane that is another's by now is not ours to stop."""
+        """The lane stops and its row says why, guarded: a lane that is another's by now is not ours
+        to stop.
+        """
         claim = lane.claim
         lane.halt(error.code)
         lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
@@ -109,13 +118,15 @@ class Assignment(Generic[S]):
         self._ledger.stop(claim, error.code, error.cause)
 
     def again(self, lane: Lane, why: str) -> None:
-        """The client's position is in doubt: start where the lane should be. What follows on so far stays prepared."""
+        """The client's position is in doubt: start where the lane should be. What follows on so far
+        stays prepared.
+        """
         self.from_tail(lane)
         self._telemetry.assigned_again(lane.key, lane.tail, why)
 
     def doubted(self, lane: Lane) -> None:
-        """A record or the end came that does not follow on: a hole in the log, or a jump of the client. The next
-        assignment tells which.
+        """A record or the end came that does not follow on: a hole in the log, or a jump of the
+        client. The next assignment tells which.
         """
         self.from_tail(lane)
         self._telemetry.hole_doubted(lane.key, lane.tail)
@@ -193,7 +204,9 @@ class Assignment(Generic[S]):
             self._log.pause([lane.key])
 
     def leave_out(self, lane: Lane) -> None:
-        """Its acknowledgements are late: the others go on without it, and it holds no records meanwhile."""
+        """Its acknowledgements are late: the others go on without it, and it holds no records
+        meanwhile.
+        """
         lane.drop_prepared()
         lane.left_out = True
         if lane.key != TIMER:

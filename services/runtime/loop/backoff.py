@@ -1,4 +1,6 @@
-"""How long the loop leaves the world alone: waits that grow while troubles go on, and end when something was committed."""
+"""How long the loop leaves the world alone: waits that grow while troubles go on, and end when
+something was committed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ CALM_S = 0.5
 
 
 class Backoff:
-    """One turn without trouble says nothing: a batch that fails each time is acquired in one turn and fails in the next."""
+    """One turn without trouble says nothing: a batch that fails each time is acquired in one turn
+    and fails in the next.
+    """
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s

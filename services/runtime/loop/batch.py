@@ -24,7 +24,9 @@ class LaneSlice:
 
 
 class LanesLost(Exception):
-    """Rows of these lanes are not as claimed. Everything is undone; the other lanes are decided anew."""
+    """Rows of these lanes are not as claimed. Everything is undone; the other lanes are decided
+    anew.
+    """
 
     def __init__(self, lanes: frozenset[LaneKey]) -> None:
         super().__init__(sorted(lanes))
@@ -32,14 +34,17 @@ class LanesLost(Exception):
 
 
 class RecordsFailed(Exception):
-    """The handler raised, and nobody knows yet for which record. Everything is undone; bisecting finds it."""
+    """The handler raised, and nobody knows yet for which record. Everything is undone; bisecting
+    finds it.
+    """
 
 
 def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[LaneSlice]:
-    """In key sequence, as rows are locked. Each lane gets its share of records, so that a flooded one does not starve the rest.
+    """In key sequence, as rows are locked. Each lane gets its share of records, so that a flooded
+    one does not starve the rest.
 
-    Bytes are shared by all of them, and only the first record of all may pass the bound: lanes of which none fits wait for
-    the next transaction, where those that have waited longest come first.
+    Bytes are shared by all of them, and only the first record of all may pass the bound: lanes of
+    which none fits wait for the next transaction, where those that have waited longest come first.
     """
     ready = sorted(
         (lane for lane in lanes if lane.may_commit and _takeable(lane)),

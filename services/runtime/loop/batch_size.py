@@ -1,4 +1,6 @@
-"""How many records a transaction takes: no more than it can work in its time, and no more than memory bears."""
+"""How many records a transaction takes: no more than it can work in its time, and no more than
+memory bears.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ QUICK = 0.25  # of the time that a transaction has: then twice as many records a
 
 
 class AdaptiveBatchSize:
-    """A batch that lasted too long is tried with half of its records, and those behind it are taken in that measure until
-    they are quick again: a single record may ask for thousands of rows.
+    """A batch that lasted too long is tried with half of its records, and those behind it are taken
+    in that measure until they are quick again: a single record may ask for thousands of rows.
     """
 
     def __init__(self, settings: LaneSettings) -> None:
@@ -22,8 +24,8 @@ class AdaptiveBatchSize:
         self.records = self._most
 
     def room(self, prepared: int) -> int:
-        """For records to be fetched. As large as the last ones were: a client's fetch is bounded in records only, and a record
-        may have a megabyte.
+        """For records to be fetched. As large as the last ones were: a client's fetch is bounded in
+        records only, and a record may have a megabyte.
         """
         return min(self._most, max(1, int(self._bytes_max / max(self._bytes_each, 1.0)))) - prepared
 

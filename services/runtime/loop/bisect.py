@@ -1,4 +1,6 @@
-"""Which record is it? A batch that failed is tried in parts, in savepoints that are always rolled back."""
+"""Which record is it? A batch that failed is tried in parts, in savepoints that are always rolled
+back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class PoisonBisector(Generic[S]):
     def find(
         self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead], enough: int
     ) -> dict[RecordPosition, Dead]:
-        """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail only together."""
+        """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail
+        only together.
+        """
         until = self._clock() + self._deadline_s
         suspects = [
             entry

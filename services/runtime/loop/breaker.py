@@ -1,4 +1,6 @@
-"""A bad release must not dead-letter a topic: when half of the last records fail unexpectedly, the service pauses itself."""
+"""A bad release must not dead-letter a topic: when half of the last records fail unexpectedly, the
+service pauses itself.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from services.runtime.records import Dead, Outcome
 
 
 class FailureRateBreaker:
-    """Looks at the last `window_records` outcomes. Poison that was expected (a returned Dead) never brakes."""
+    """Looks at the last `window_records` outcomes. Poison that was expected (a returned Dead) never
+    brakes.
+    """
 
     def __init__(self, window_records: int, share: float) -> None:
         self._window: deque[bool] = deque(maxlen=window_records)
@@ -18,13 +22,16 @@ class FailureRateBreaker:
         self._share = share
 
     def check(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        """Before the commit, so that a batch full of failures leaves no letter. Raises Braked; else answers for `note`."""
+        """Before the commit, so that a batch full of failures leaves no letter. Raises Braked; else
+        answers for `note`.
+        """
         if Dead not in set(map(type, outcomes)):
             return [False] * len(outcomes)
         flags = [isinstance(outcome, Dead) and outcome.unexpected for outcome in outcomes]
         if any(flags):
             ahead = deque(self._window, maxlen=self._window.maxlen)
-            for flag in flags:  # a batch is longer than the window, and good records at its end hide none before them
+            # a batch is longer than the window, and good records at its end hide none before them
+            for flag in flags:
                 ahead.append(flag)
                 if flag and sum(ahead) >= self._limit:
                     raise FailureRateExceeded(

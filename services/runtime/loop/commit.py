@@ -1,7 +1,8 @@
-"""One transaction: rows locked and compared, the batch decided on locked rows, positions and outputs written, commit.
+"""One transaction: rows locked and compared, the batch decided on locked rows, positions and
+outputs written, commit.
 
-Precedence of outcomes: a replay that is no longer asked for is a Duplicate before anything else; then what parse or an
-earlier try found dead; then what the handler says.
+Precedence of outcomes: a replay that is no longer asked for is a Duplicate before anything else;
+then what parse or an earlier try found dead; then what the handler says.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ class BatchCommitter(Generic[S]):
     def commit(
         self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead]
     ) -> CommittedBatch:
-        """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may have come
-        after the commit was sent: then nobody knows, and the lanes have to be acquired again.
+        """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may
+        have come after the commit was sent: then nobody knows, and the lanes have to be acquired
+        again.
         """
         begun, keys = self._clock(), [part.lane.key for part in parts]
         with self._ledger.transaction() as transaction:
@@ -177,7 +179,8 @@ class BatchCommitter(Generic[S]):
             encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
             outputs.setdefault(entry.lane, []).extend(encoded)
         if error := too_large(output for encoded in outputs.values() for output in encoded):
-            raise RecordsFailed from error  # the record that says it for its key need not be the one that made it large
+            # the record that says it for its key need not be the one that made it large
+            raise RecordsFailed from error
         return outputs
 
     def _close_replays(
@@ -187,7 +190,9 @@ class BatchCommitter(Generic[S]):
         outcomes: Sequence[Outcome],
         live: frozenset[UUID],
     ) -> None:
-        """A replay that failed opens its letter again; every other end resolves it. The first copy of a batch speaks."""
+        """A replay that failed opens its letter again; every other end resolves it. The first copy
+        of a batch speaks.
+        """
         if not live:
             return
         ends: dict[UUID, Outcome] = {}
@@ -233,7 +238,9 @@ class BatchCommitter(Generic[S]):
 
 
 def _check_counts(outcomes: Sequence[Outcome]) -> None:
-    """Before the commit, so that a misspelt counter is found by its first batch and not after it was counted."""
+    """Before the commit, so that a misspelt counter is found by its first batch and not after it
+    was counted.
+    """
     names = {name for outcome in outcomes if outcome.counts for name in outcome.counts}
     if names:
         metrics.check_counts(dict.fromkeys(names, 1))
@@ -242,7 +249,9 @@ def _check_counts(outcomes: Sequence[Outcome]) -> None:
 def _live_letters(
     transaction: Transaction[Any], entries: Sequence[PreparedRecord]
 ) -> frozenset[UUID]:
-    """Letters whose replay is still wanted, locked before any work is done for them (model/: rule 22)."""
+    """Letters whose replay is still wanted, locked before any work is done for them (model/: rule
+    22).
+    """
     asked = {entry.record.letter_id for entry in entries} - {None}
     return (
         transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id))

@@ -17,7 +17,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class WorkerContext(Generic[S]):
-    """`clock` is monotonic, `wall` the time of day, both in seconds. `fault` says whose fault an error is."""
+    """`clock` is monotonic, `wall` the time of day, both in seconds. `fault` says whose fault an
+    error is.
+    """
 
     service: Service[Any, S]
     log: BrokerClient

@@ -1,4 +1,6 @@
-"""Dead letters as records: what goes to the dead topic, what a replay carries, and how headers are kept byte for byte."""
+"""Dead letters as records: what goes to the dead topic, what a replay carries, and how headers are
+kept byte for byte.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 
 def pack_headers(headers: ReadHeaders) -> bytes:
-    """Names may repeat, values be any bytes or null, so no JSON: (u32 length, i32 length or -1, name, value) each."""
+    """Names may repeat, values be any bytes or null, so no JSON: (u32 length, i32 length or -1,
+    name, value) each.
+    """
     return b"".join(
         _LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
         for name, value in (
@@ -45,9 +49,11 @@ def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
 def dead_output(
     topic: str, group: str, letter: DeadLetter, letter_id: UUID, attempts: int
 ) -> Output:
-    """The letter for people and tools: the source's bytes and headers, and text headers that say why.
+    """The letter for people and tools: the source's bytes and headers, and text headers that say
+    why.
 
-    `__dlq.errors.*` are the names of Kafka's own share groups (KIP-1191), so that tools for those read ours.
+    `__dlq.errors.*` are the names of Kafka's own share groups (KIP-1191), so that tools for those
+    read ours.
     """
     record = letter.record
     said = {
@@ -71,7 +77,9 @@ def dead_output(
 
 
 def replay_output(topic: str, replay: ReplayRequest) -> Output:
-    """The source's bytes again, for the same group only. The letter's row, not this record, says whether it counts."""
+    """The source's bytes again, for the same group only. The letter's row, not this record, says
+    whether it counts.
+    """
     record = replay.record
     said = {
         LETTER_ID: str(replay.letter_id),
@@ -89,7 +97,9 @@ def replay_output(topic: str, replay: ReplayRequest) -> Output:
 
 
 def replayed(record: Record) -> Record:
-    """A record of the replay topic, as it was when it was first consumed. Raises ReplayUnknown when it names no letter."""
+    """A record of the replay topic, as it was when it was first consumed. Raises ReplayUnknown when
+    it names no letter.
+    """
     said = {name: value or b"" for name, value in record.headers if name in _OWN}
     try:
         return Record(

@@ -1,4 +1,6 @@
-"""What no record would show: a row that an operator moved, a client that reads on elsewhere, a topic made anew."""
+"""What no record would show: a row that an operator moved, a client that reads on elsewhere, a
+topic made anew.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Reassignment:
 
 
 class IdleChecks(Generic[S]):
-    """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes (model/: rules 15, 16, 20)."""
+    """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes
+    (model/: rules 15, 16, 20).
+    """
 
     def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
         self._assignment, self._log, self._ledger = assignment, means.log, means.ledger
@@ -90,10 +94,12 @@ class IdleChecks(Generic[S]):
                 )
 
     def _compare_ends(self, running: list[Lane]) -> None:
-        """Nothing came in a whole interval although the partition goes on: assign again; with the same end, ever more rarely.
+        """Nothing came in a whole interval although the partition goes on: assign again; with the
+        same end, ever more rarely.
 
-        The broker is asked, for what the client knows of an end it knows from fetching: one that fetches no more sees no lag
-        (librdkafka 2.16 after a restart of its broker, seen once: silent for good, ready, and 0 behind).
+        The broker is asked, for what the client knows of an end it knows from fetching: one that
+        fetches no more sees no lag (librdkafka 2.16 after a restart of its broker, seen once:
+        silent for good, ready, and 0 behind).
         """
         quiet = {
             lane.key: lane
@@ -117,8 +123,8 @@ class IdleChecks(Generic[S]):
         }
 
     def _step_over(self, running: list[Lane], now: float) -> None:
-        """Commits holes at the ends of partitions, so that a log that ends in markers is no lag. The same compare as for
-        records; all that the rows hold is acknowledged.
+        """Commits holes at the ends of partitions, so that a log that ends in markers is no lag.
+        The same compare as for records; all that the rows hold is acknowledged.
         """
         over = [
             lane
@@ -144,7 +150,9 @@ class IdleChecks(Generic[S]):
         self._log.hint({lane.key: lane.expected for lane in over})
 
     def _is_due(self, key: LaneKey, tail: int, end: int) -> bool:
-        """A client that is wrong about the end is assigned again; one that is right will bring nothing, however often."""
+        """A client that is wrong about the end is assigned again; one that is right will bring
+        nothing, however often.
+        """
         tried, now, wait_s = self._tried.get(key), self._clock(), AGAIN_WAIT_MIN_S
         if tried is not None and (tried.tail, tried.end) == (tail, end):
             if now < tried.next_at:
@@ -192,7 +200,8 @@ class IdleChecks(Generic[S]):
                 max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0,
             )
         stopped = [lane.key for lane in self._assignment if lane.state is LaneState.STOPPED]
-        # Twice in a row: a record that came between the two questions looks like an open transaction for a moment.
+        # Twice in a row: a record that came between the two questions looks like an open
+        # transaction for a moment.
         uncommitted = {key: count for key, count in waits.items() if key in self._waited}
         self._waited = frozenset(waits)
         self._telemetry.gauges(lag, unacknowledged(self._assignment), stopped, uncommitted)

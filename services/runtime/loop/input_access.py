@@ -1,7 +1,9 @@
-"""What the broker withholds although it answers: the process is not ready and says why, and works what it is given.
+"""What the broker withholds although it answers: the process is not ready and says why, and works
+what it is given.
 
-The client says once that a lane is refused and is silent from then on, whether it is refused or allowed again, and it says
-nothing at all of a topic that is not there (seen with confluent-kafka 2.16.1 and Kafka 4). So both are asked anew.
+The client says once that a lane is refused and is silent from then on, whether it is refused or
+allowed again, and it says nothing at all of a topic that is not there (seen with confluent-kafka
+2.16.1 and Kafka 4). So both are asked anew.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ S = TypeVar("S")
 
 
 class InputAccess(Generic[S]):
-    """Stands until the lane brings records, or is not refused again when it is asked for anew; the group's, until it names
-    lanes for us, perhaps none. A topic is missing when it was missing twice in a row: brokers learn of new ones in their turn.
+    """Stands until the lane brings records, or is not refused again when it is asked for anew; the
+    group's, until it names lanes for us, perhaps none. A topic is missing when it was missing twice
+    in a row: brokers learn of new ones in their turn.
     """
 
     def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
@@ -59,7 +62,9 @@ class InputAccess(Generic[S]):
             self._tell()
 
     def ask_again(self) -> None:
-        """Now and then: of lanes that were asked for before and not refused since, nothing is withheld."""
+        """Now and then: of lanes that were asked for before and not refused since, nothing is
+        withheld.
+        """
         self._lanes = {
             key: text
             for key, text in self._lanes.items()

@@ -1,5 +1,5 @@
-"""What the client reports instead of a lane's records, and is not passing: an offset that the log lacks, a batch that it
-cannot unpack. The lane stops with its code; the others go on.
+"""What the client reports instead of a lane's records, and is not passing: an offset that the log
+lacks, a batch that it cannot unpack. The lane stops with its code; the others go on.
 """
 
 from __future__ import annotations
@@ -39,10 +39,15 @@ class InputHealth(Generic[S]):
         return lane if lane is not None and lane.state is LaneState.RUNNING else None
 
     def _out_of_range(self, lane: Lane, text: str) -> None:
-        """The client says it once and is silent from then on, so it is asked again whether it is so."""
+        """The client says it once and is silent from then on, so it is asked again whether it is
+        so.
+        """
         found = self._log.topic_ids({lane.key.topic})().get(lane.key.topic)
         low, high = self._log.bounds(lane.key)
-        where = f"{lane.key.topic} {lane.key.partition} has {low} to {high}, the lane is at {lane.expected}: {text}"
+        where = (
+            f"{lane.key.topic} {lane.key.partition} has {low} to {high}, the lane is at "
+            f"{lane.expected}: {text}"
+        )
         if found is not None and found != lane.topic_id:
             self._assignment.halt(lane, TopicRecreated(where))
         elif low <= lane.expected <= high:

@@ -1,8 +1,10 @@
-"""What a process believes of one lane. Pure bookkeeping: the row in the ledger decides, this only remembers.
+"""What a process believes of one lane. Pure bookkeeping: the row in the ledger decides, this only
+remembers.
 
-Three numbers matter. `expected` is the process's own record of the row's next_offset; a commit compares it. `tail` is the
-next offset to be prepared: expected, plus what stands prepared. An `PendingAcks` counts the outputs of the row that are not
-yet acknowledged; as long as there is one, the lane commits nothing.
+Three numbers matter. `expected` is the process's own record of the row's next_offset; a commit
+compares it. `tail` is the next offset to be prepared: expected, plus what stands prepared. An
+`PendingAcks` counts the outputs of the row that are not yet acknowledged; as long as there is one,
+the lane commits nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ NO_HOLE = (-1, -1)
 
 
 class LaneState(Enum):
-    """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator decides."""
+    """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator
+    decides.
+    """
 
     ACQUIRE = auto()
     RUNNING = auto()
@@ -37,8 +41,8 @@ class RecordPosition(NamedTuple):
 class PreparedRecord(NamedTuple):
     """A record that was fetched and parsed.
 
-    `lane` and `offset` say by which way it came, `gap` is the number of offsets without a record just
-    before it, `size` the bytes of key, value and headers as they were fetched.
+    `lane` and `offset` say by which way it came, `gap` is the number of offsets without a record
+    just before it, `size` the bytes of key, value and headers as they were fetched.
     """
 
     lane: LaneKey
@@ -54,7 +58,9 @@ class PreparedRecord(NamedTuple):
 
 
 class PendingAcks:
-    """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox touch nothing."""
+    """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox
+    touch nothing.
+    """
 
     __slots__ = ("error", "failed", "remaining", "since", "total")
 
@@ -84,7 +90,8 @@ class Lane:
     prepared: list[PreparedRecord] = field(default_factory=list)
     outbox: PendingAcks | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
-    # Holes as an earlier assignment met them: the first offset of each -> the first offset after it.
+    # Holes as an earlier assignment met them: the first offset of each -> the first offset after
+    # it.
     holes: dict[int, int] = field(default_factory=dict)
     # Two assignments met no record from the one offset to the other, which is the partition's end.
     empty: tuple[int, int] = NO_HOLE
@@ -119,7 +126,9 @@ class Lane:
         self.holes, self.empty, self.unreadable = {}, NO_HOLE, 0
 
     def hold(self, held: AcquiredLane) -> None:
-        """Ours, from the row's next offset on. The caller publishes what the row holds before anything is committed."""
+        """Ours, from the row's next offset on. The caller publishes what the row holds before
+        anything is committed.
+        """
         self.forget()
         self.state, self.in_doubt = LaneState.RUNNING, False
         self.epoch, self.topic_id = held.epoch, held.topic_id
@@ -137,13 +146,17 @@ class Lane:
 
     @property
     def read_to(self) -> int:
-        """Up to here the partition holds no record that was not prepared: the tail, or the end of a hole at it."""
+        """Up to here the partition holds no record that was not prepared: the tail, or the end of a
+        hole at it.
+        """
         begin, end = self.empty
         return end if begin == self.tail else self.tail
 
     @property
     def hole_at_end(self) -> int:
-        """Offsets without a record from tail to the end of the partition; 0 unless all that came is committed."""
+        """Offsets without a record from tail to the end of the partition; 0 unless all that came is
+        committed.
+        """
         return self.read_to - self.tail if self.may_commit and not self.prepared else 0
 
     def step_over(self, at: float) -> None:

@@ -1,9 +1,9 @@
 """Outputs as they stand in a lane's row: committed, perhaps not yet in Kafka.
 
-A schema like any other: the next release must read what this one wrote, so the version byte changes with the format and
-every version ever written stays readable. Version 1: zlib (written by ISA-L, at an eighth of zlib's cost) of records, each of them
-`topic, key, header count (u32), (name, value) per header, value`, where a field is its length (i32, big-endian, -1 for
-null) and its bytes.
+A schema like any other: the next release must read what this one wrote, so the version byte changes
+with the format and every version ever written stays readable. Version 1: zlib (written by ISA-L, at
+an eighth of zlib's cost) of records, each of them `topic, key, header count (u32), (name, value)
+per header, value`, where a field is its length (i32, big-endian, -1 for null) and its bytes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def _named(name: str) -> bytes:
 
 
 def decode(stored: bytes | None) -> list[Output]:
-    """Raises OutboxUnreadable for a version of a later release, or bytes that are not what `encode` writes."""
+    """Raises OutboxUnreadable for a version of a later release, or bytes that are not what `encode`
+    writes.
+    """
     if not stored:
         return []
     if stored[:1] != VERSION:

@@ -1,4 +1,6 @@
-"""From fetched records to prepared ones: offsets compared, bytes parsed. No transaction is open here."""
+"""From fetched records to prepared ones: offsets compared, bytes parsed. No transaction is open
+here.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = (
 
 
 class RecordParser:
-    """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts their lane."""
+    """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts
+    their lane.
+    """
 
     def __init__(
         self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry
@@ -46,13 +50,15 @@ class RecordParser:
         self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
 
     def prepare(self, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
-        """False when an offset does not follow on: nothing from there is prepared, and the lane must be assigned again.
+        """False when an offset does not follow on: nothing from there is prepared, and the lane
+        must be assigned again.
 
         `end` is where the partition ends after these records, if the client has met its end.
-        A smaller offset than the next is a record seen before, and is never worked (model/: rule 19). A hole is believed
-        when two assignments in a row meet it alike: one alone may be the client's jump, as seen with confluent-kafka 2.16
-        while an answer of the broker to an older question was on its way. All holes of one fetch are remembered, so a log
-        with a marker after each record costs one more assignment a fetch, not one a record.
+        A smaller offset than the next is a record seen before, and is never worked (model/: rule
+        19). A hole is believed when two assignments in a row meet it alike: one alone may be the
+        client's jump, as seen with confluent-kafka 2.16 while an answer of the broker to an older
+        question was on its way. All holes of one fetch are remembered, so a log with a marker after
+        each record costs one more assignment a fetch, not one a record.
         """
         key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
         read, bytes_max = self._read, RECORD_BYTES_MAX
@@ -100,7 +106,9 @@ class RecordParser:
         return record, self._event(record)
 
     def _event(self, record: Record) -> Any:
-        """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises RecursionError, for one."""
+        """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises
+        RecursionError, for one.
+        """
         try:
             return self._parse(record)
         except Stop as error:
@@ -117,7 +125,9 @@ class RecordParser:
 
 
 def _holes(tail: int, records: Sequence[Record], end: int | None) -> dict[int, int]:
-    """Where offsets do not follow on from `tail`: the first offset of each hole, and the first after it."""
+    """Where offsets do not follow on from `tail`: the first offset of each hole, and the first
+    after it.
+    """
     holes: dict[int, int] = {}
     for record in records:
         if record.offset > tail:
@@ -146,7 +156,8 @@ def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
         headers=list(takewhile(fits, record.headers)),
     )
     cause = (
-        f"{size} bytes of key ({len(record.key or b'')}), value ({len(value)}) and {len(record.headers)} headers, "
+        f"{size} bytes of key ({len(record.key or b'')}), value ({len(value)}) and "
+        f"{len(record.headers)} headers, "
         f"and {RECORD_BYTES_MAX} can be worked"
     )
     original = TruncatedValue(len(value), hashlib.sha256(value).digest())

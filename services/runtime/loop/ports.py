@@ -1,5 +1,5 @@
-"""What the loop needs of the world: a log (Kafka) and a ledger (PostgreSQL). Each has a second, in-memory
-implementation in services/runtime/testing, and one suite of laws runs over both.
+"""What the loop needs of the world: a log (Kafka) and a ledger (PostgreSQL). Each has a second,
+in-memory implementation in services/runtime/testing, and one suite of laws runs over both.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ Answer: TypeAlias = Callable[[StublineError | None], None]
 
 @dataclass(slots=True)
 class FetchResult:
-    """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log does not have, and what
-    the broker refuses until somebody gives a right back: a lane's records, or (None) the place in the group.
+    """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log
+    does not have, and what the broker refuses until somebody gives a right back: a lane's records,
+    or (None) the place in the group.
 
-    `ends`: where a partition ends for readers, reported once for each end; all records before it have been given.
-    `unreadable`: lanes whose next batch the client cannot unpack, reported again and again.
+    `ends`: where a partition ends for readers, reported once for each end; all records before it
+    have been given. `unreadable`: lanes whose next batch the client cannot unpack, reported again
+    and again.
     """
 
     records: dict[LaneKey, list[Record]] = field(default_factory=dict)
@@ -39,8 +41,8 @@ class FetchResult:
 
 
 class RebalanceListener(Protocol):
-    """Learns, inside `fetch`, what the group's coordinator says. It does no I/O but deliveries; what it raises comes out
-    of `fetch` once the client is through with the callback.
+    """Learns, inside `fetch`, what the group's coordinator says. It does no I/O but deliveries;
+    what it raises comes out of `fetch` once the client is through with the callback.
     """
 
     def assigned(self, lanes: Collection[LaneKey]) -> None: ...
@@ -49,7 +51,9 @@ class RebalanceListener(Protocol):
 
 
 class BrokerClient(Protocol):
-    """One member of a consumer group, with its producer. Calls may raise BrokerAway or ProducerFailed."""
+    """One member of a consumer group, with its producer. Calls may raise BrokerAway or
+    ProducerFailed.
+    """
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None: ...
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
@@ -64,8 +68,8 @@ class BrokerClient(Protocol):
     def pause(self, lanes: Collection[LaneKey]) -> None: ...
     def resume(self, lanes: Collection[LaneKey]) -> None: ...
     def produce(self, output: Output, answer: Answer) -> None:
-        """`answer(None)` once every in-sync replica has it; with a Stop when it can never be taken, else with a
-        Transient. Called inside `deliveries`.
+        """`answer(None)` once every in-sync replica has it; with a Stop when it can never be taken,
+        else with a Transient. Called inside `deliveries`.
         """
         ...
 
@@ -79,18 +83,20 @@ class BrokerClient(Protocol):
         ...
 
     def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        """Last stable offsets, up to which records may be read, asked of the broker at once; answers without waiting, and
-        without those that are not known yet.
+        """Last stable offsets, up to which records may be read, asked of the broker at once;
+        answers without waiting, and without those that are not known yet.
         """
         ...
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
-        """The first offset after the batch at `offset`, which the client cannot read. None: it was not found in time."""
+        """The first offset after the batch at `offset`, which the client cannot read. None: it was
+        not found in time.
+        """
         ...
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
-        """Asks at once, answers when called: the question overlaps with other work. Without those that are not there, or
-        that we may not see.
+        """Asks at once, answers when called: the question overlaps with other work. Without those
+        that are not there, or that we may not see.
         """
         ...
 
@@ -187,7 +193,9 @@ class Transaction(Protocol[S_co]):
         ...
 
     def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
-        """Turns requested letters into replayed ones. Whoever calls it publishes them with this commit."""
+        """Turns requested letters into replayed ones. Whoever calls it publishes them with this
+        commit.
+        """
         ...
 
     def trial(self) -> AbstractContextManager[None]:
@@ -205,11 +213,15 @@ class Ledger(Protocol[S_co]):
     """The rows of one consumer group."""
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
-        """Raises the epochs of the free rows. A row that somebody is just committing is left out: ask again."""
+        """Raises the epochs of the free rows. A row that somebody is just committing is left out:
+        ask again.
+        """
         ...
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
-        """Rows for lanes seen for the first time: topic id and first offset. An existing row stays as it is."""
+        """Rows for lanes seen for the first time: topic id and first offset. An existing row stays
+        as it is.
+        """
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction[S_co]]: ...

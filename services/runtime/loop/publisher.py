@@ -1,4 +1,6 @@
-"""Outputs on their way to Kafka: produced after the commit, counted until every one is acknowledged."""
+"""Outputs on their way to Kafka: produced after the commit, counted until every one is
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,17 @@ class SettledDeliveries:
 
 
 class OutputPublisher:
-    """A failed delivery is not an acknowledgement: its lane is given up and acquired again, which produces it from the row."""
+    """A failed delivery is not an acknowledgement: its lane is given up and acquired again, which
+    produces it from the row.
+    """
 
     def __init__(self, log: BrokerClient, telemetry: Telemetry, clock: Callable[[], float]) -> None:
         self._log, self._telemetry, self._clock = log, telemetry, clock
 
     def send(self, lane: Lane, outputs: Sequence[Output]) -> None:
-        """Hands the lane's outputs to the producer; the lane commits nothing until `settle` has seen them acknowledged."""
+        """Hands the lane's outputs to the producer; the lane commits nothing until `settle` has
+        seen them acknowledged.
+        """
         lane.row_holds_outputs = bool(outputs)
         if not outputs:
             lane.outbox = None
@@ -60,7 +66,9 @@ class OutputPublisher:
     def await_answers(
         self, lanes: Sequence[Lane], wait_s: float, until: float | None = None
     ) -> None:
-        """Until all is acknowledged, or an outbox is older than `wait_s`: then its lane is left out. `until`: a fixed end."""
+        """Until all is acknowledged, or an outbox is older than `wait_s`: then its lane is left
+        out. `until`: a fixed end.
+        """
         while waiting := [
             lane.outbox
             for lane in lanes

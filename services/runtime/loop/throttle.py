@@ -11,7 +11,9 @@ BURST_S = 0.2  # of the rate: what may be worked at once after a rest
 
 
 class Throttle(Generic[S]):
-    """Reads the controls twice a second, so that they act within one. A process takes its lanes' share of the rate."""
+    """Reads the controls twice a second, so that they act within one. A process takes its lanes'
+    share of the rate.
+    """
 
     def __init__(self, means: WorkerContext[S]) -> None:
         self._backlog, self._ledger, self._telemetry = (

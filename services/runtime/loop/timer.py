@@ -1,4 +1,6 @@
-"""Work with no input: replays that an operator asked for, and the service's own tick. Each tick is one commit of `@timer`."""
+"""Work with no input: replays that an operator asked for, and the service's own tick. Each tick is
+one commit of `@timer`.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,12 @@ S = TypeVar("S")
 
 
 class Timer(Generic[S]):
-    """Acts when its lane is ours, everything that it said before is acknowledged, and there is something to do.
+    """Acts when its lane is ours, everything that it said before is acknowledged, and there is
+    something to do.
 
-    Replays and the tick take turns, a commit each: of what is due, that which has waited longest. So however many letters
-    were asked for, a tick waits for one slice of them; and however long ticks take, replays go on between.
+    Replays and the tick take turns, a commit each: of what is due, that which has waited longest.
+    So however many letters were asked for, a tick waits for one slice of them; and however long
+    ticks take, replays go on between.
     """
 
     def __init__(self, means: WorkerContext[S]) -> None:
@@ -42,10 +46,12 @@ class Timer(Generic[S]):
         )
 
     def tick(self, lane: Lane) -> list[Output] | None:
-        """Outputs of what it committed, to be published; None when there was nothing to commit, so that the row still holds
-        what it held. Raises LanesLost, TickFailed, or what the ledger raises.
+        """Outputs of what it committed, to be published; None when there was nothing to commit, so
+        that the row still holds what it held. Raises LanesLost, TickFailed, or what the ledger
+        raises.
 
-        Crash: a letter turns `replayed` in the commit that puts its bytes into the row; the next owner publishes them.
+        Crash: a letter turns `replayed` in the commit that puts its bytes into the row; the next
+        owner publishes them.
         """
         now = self._clock()
         outputs: list[Output] | None = None
@@ -118,7 +124,9 @@ class Timer(Generic[S]):
         transaction: Transaction[S],
         now: datetime,
     ) -> list[Output]:
-        """What raises by a fault of its own harms neither the lanes with input nor the other kind of work."""
+        """What raises by a fault of its own harms neither the lanes with input nor the other kind
+        of work.
+        """
         try:
             return work(transaction, now)
         except Exception as error:

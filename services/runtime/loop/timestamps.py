@@ -12,7 +12,9 @@ AGAIN_S = 60.0
 
 
 class TimestampChecks:
-    """Reports such topics at most once a minute. Nothing is stopped for it: the records are worked as they are."""
+    """Reports such topics at most once a minute. Nothing is stopped for it: the records are worked
+    as they are.
+    """
 
     def __init__(
         self, topics: Collection[str], telemetry: Telemetry, clock: Callable[[], float]

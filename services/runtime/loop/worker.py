@@ -1,6 +1,8 @@
-"""The loop of a service: fetch, prepare, commit, publish, over all lanes of the process, in one thread.
+"""The loop of a service: fetch, prepare, commit, publish, over all lanes of the process, in one
+thread.
 
-Crash: at any point the rows say what is committed and what must still be published; the next owner starts from there.
+Crash: at any point the rows say what is committed and what must still be published; the next owner
+starts from there.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ REST_S = 0.02
 
 
 class Worker(Generic[S]):
-    """One member of a service's group. `step` is one turn; the process that runs it calls it until told to stop."""
+    """One member of a service's group. `step` is one turn; the process that runs it calls it until
+    told to stop.
+    """
 
     def __init__(self, means: WorkerContext[S]) -> None:
         self._log, self._ledger, self._settings = means.log, means.ledger, means.settings
@@ -118,7 +122,9 @@ class Worker(Generic[S]):
         self._outage.passed(self._clock())
 
     def _troubled(self, error: Exception) -> None:
-        """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for it."""
+        """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for
+        it.
+        """
         wait = self._outage.begin(code_of(error), self._clock())
         self._telemetry.trouble(error, self._outage.troubles, wait)
         self._must_reconnect = True
@@ -189,7 +195,8 @@ class Worker(Generic[S]):
             records = fetch.records.get(key, ())
             lane = self.assignment.lanes.get(key)
             if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
-                continue  # no epoch: these records are its owner's, or ours again from where the row says
+                # no epoch: these records are its owner's, or ours again from where the row says
+                continue
             before = len(lane.prepared)
             if not self._intake.prepare(lane, records, fetch.ends.get(key)):
                 self.assignment.doubted(lane)
@@ -224,7 +231,9 @@ class Worker(Generic[S]):
             self._commit(parts)
 
     def _still_same(self, parts: list[LaneSlice], topic_ids: Mapping[str, str]) -> list[LaneSlice]:
-        """The id is read after the fetch and before the commit: a fetch by name cannot be trusted after an older check."""
+        """The id is read after the fetch and before the commit: a fetch by name cannot be trusted
+        after an older check.
+        """
         same = []
         for part in parts:
             lane = part.lane
@@ -275,7 +284,9 @@ class Worker(Generic[S]):
     def _find(
         self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]
     ) -> list[LaneSlice]:
-        """Adds the guilty to `verdicts`; if they fail only together, half of them is tried alone."""
+        """Adds the guilty to `verdicts`; if they fail only together, half of them is tried
+        alone.
+        """
         try:
             found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
         except LanesLost as lost:
@@ -315,9 +326,11 @@ class Worker(Generic[S]):
     # The end.
 
     def stop(self, asked_at: float | None = None) -> bool:
-        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True if nothing was left.
+        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True
+        if nothing was left.
 
-        The deadline counts from when it was asked for, which may be some time ago: a turn may wait for a silent broker.
+        The deadline counts from when it was asked for, which may be some time ago: a turn may wait
+        for a silent broker.
         """
         begun = self._clock() if asked_at is None else asked_at
         deadline = begun + self._settings.stop_deadline_ms / 1_000

@@ -1,7 +1,9 @@
-"""Is the process alive, and should it get work? Asked by the keeper of the process, answered by its loop.
+"""Is the process alive, and should it get work? Asked by the keeper of the process, answered by its
+loop.
 
-/livez fails when the loop has not turned for too long: the keeper starts the process anew. /readyz fails while the world is
-away or the service is paused: it says why, and nobody restarts anything. /metrics is for Prometheus.
+/livez fails when the loop has not turned for too long: the keeper starts the process anew. /readyz
+fails while the world is away or the service is paused: it says why, and nobody restarts anything.
+/metrics is for Prometheus.
 """
 
 import json
@@ -36,7 +38,9 @@ class HealthStatus(NamedTuple):
 
 
 class Health:
-    """Written by the loop, read by the door's threads; each field is replaced whole, so no lock is needed."""
+    """Written by the loop, read by the door's threads; each field is replaced whole, so no lock is
+    needed.
+    """
 
     def __init__(
         self, *, seconds_max: float = 30.0, clock: Callable[[], float] = monotonic
@@ -58,7 +62,10 @@ class Health:
         if seconds > self._seconds_max:
             return HealthStatus(
                 ok=False,
-                reason=f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s are allowed",
+                reason=(
+                    f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s "
+                    "are allowed"
+                ),
             )
         return HealthStatus(ok=True, reason="")
 

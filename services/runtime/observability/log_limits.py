@@ -1,4 +1,6 @@
-"""How often the log repeats itself: one line a minute of each cause, with the count of the lines that were left out."""
+"""How often the log repeats itself: one line a minute of each cause, with the count of the lines
+that were left out.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class RepeatLimiter:
         self._lock = threading.Lock()
 
     def due(self, cause: Hashable) -> int | None:
-        """None: leave this line out. Else write it; so many of the same cause were left out since the last one."""
+        """None: leave this line out. Else write it; so many of the same cause were left out since
+        the last one.
+        """
         with self._lock:
             now, before = self._clock(), self._written.get(cause)
             if before is not None and now - before.at < self._interval_s:
@@ -44,5 +48,7 @@ class RepeatLimiter:
 
 
 def shape(text: str) -> str:
-    """A library's line without addresses, numbers and durations: lines of one shape have one cause."""
+    """A library's line without addresses, numbers and durations: lines of one shape have one
+    cause.
+    """
     return " ".join(ADDRESSES_AND_COUNTS.sub("#", text).split())

@@ -1,4 +1,6 @@
-"""The loop's story for people: one log line an event, never one a record or a batch, and the answers of the health door."""
+"""The loop's story for people: one log line an event, never one a record or a batch, and the
+answers of the health door.
+"""
 
 from __future__ import annotations
 

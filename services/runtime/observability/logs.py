@@ -1,6 +1,8 @@
-"""Structured logs: one JSON object a line, on stderr. Never what a record says, only where it stands and whose it is.
+"""Structured logs: one JSON object a line, on stderr. Never what a record says, only where it
+stands and whose it is.
 
-Fields by convention: key, trace_id, group, topic, partition. An event's name is a short sentence that is never changed.
+Fields by convention: key, trace_id, group, topic, partition. An event's name is a short sentence
+that is never changed.
 """
 
 import logging
@@ -31,7 +33,9 @@ KAFKA = "kafka"  # the Python logger of all Kafka clients of a process
 
 
 def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Once, at a process's start. Python's own logging goes the same way, so that a library's warning is a line too."""
+    """Once, at a process's start. Python's own logging goes the same way, so that a library's
+    warning is a line too.
+    """
     structlog.contextvars.clear_contextvars()
 
     def named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -57,7 +61,9 @@ def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """A logger that says where it speaks from: `log = logs.get("lanes")`, then `log.info("lane acquired", topic=...)`."""
+    """A logger that says where it speaks from: `log = logs.get("lanes")`, then
+    `log.info("lane acquired", topic=...)`.
+    """
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
@@ -70,7 +76,9 @@ def describe(error: BaseException) -> str:
 
 
 def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """`exc_info` becomes two fields: what it says, and where it stood. Never the values of the frames."""
+    """`exc_info` becomes two fields: what it says, and where it stood. Never the values of the
+    frames.
+    """
     given = event.pop("exc_info", None)
     error = sys.exception() if given is True else given
     if isinstance(error, BaseException):
@@ -81,7 +89,9 @@ def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The last gate: contents and secrets are named but not shown, and no text can break the line or the reader."""
+    """The last gate: contents and secrets are named but not shown, and no text can break the line
+    or the reader.
+    """
     return {
         storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field)
         for name, field in event.items()
@@ -103,7 +113,9 @@ def _clean(field: object) -> object:
 
 
 class _LibraryLogHandler(logging.Handler):
-    """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves without end."""
+    """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves
+    without end.
+    """
 
     def __init__(self) -> None:
         super().__init__()

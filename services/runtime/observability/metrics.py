@@ -1,7 +1,9 @@
-"""What is counted, and how it is called. A name is declared once, checked, and documented from its declaration.
+"""What is counted, and how it is called. A name is declared once, checked, and documented from its
+declaration.
 
-Names begin with `stubline_` and end in a base unit; labels come from a short list, so no metric grows with the number of
-keys. Nothing here is called per record: a batch raises its sums once, after its commit.
+Names begin with `stubline_` and end in a base unit; labels come from a short list, so no metric
+grows with the number of keys. Nothing here is called per record: a batch raises its sums once,
+after its commit.
 """
 
 import re
@@ -63,7 +65,8 @@ class _Metric:
             raise ValueError(f"{self.name}: its help is a sentence")
         if strange := set(self.labels) - LABELS:
             raise ValueError(
-                f"{self.name}: label {', '.join(sorted(strange))} is not one of {', '.join(sorted(LABELS))}"
+                f"{self.name}: label {', '.join(sorted(strange))} is not one of "
+                f"{', '.join(sorted(LABELS))}"
             )
 
 
@@ -91,7 +94,9 @@ class Gauge(_Metric):
         (series.labels(**labels) if labels else series).set(content)
 
     def set_all(self, contents: Mapping[tuple[str, ...], float]) -> None:
-        """Exactly these series, by their labels' values in order. What another process tells now is not told here too."""
+        """Exactly these series, by their labels' values in order. What another process tells now is
+        not told here too.
+        """
         series = _native(self, prometheus.Gauge)
         for values, content in contents.items():
             series.labels(*values).set(content)
@@ -127,7 +132,9 @@ class UndeclaredMetric(ValueError):
 
 
 def declare(metric: M) -> M:
-    """At import, and once: a name has one meaning in a process, and the reference page is made from what is declared."""
+    """At import, and once: a name has one meaning in a process, and the reference page is made from
+    what is declared.
+    """
     if metric.name in _DECLARED:
         raise ValueError(f"{metric.name} is declared twice")
     _DECLARED[metric.name] = (metric, _build(metric))
@@ -154,7 +161,9 @@ def _native(metric: Metric, kind: type[P]) -> P:
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Inside the transaction, so that a misspelt name fails the batch and not the thread that has just committed it."""
+    """Inside the transaction, so that a misspelt name fails the batch and not the thread that has
+    just committed it.
+    """
     for name in counts:
         declared = _DECLARED.get(name)
         if declared is None or not isinstance(declared[0], Counter) or declared[0].labels:

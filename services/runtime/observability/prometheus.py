@@ -1,4 +1,6 @@
-"""The runtime's own metrics, and the telemetry that raises them: sums per batch, gauges about once a second."""
+"""The runtime's own metrics, and the telemetry that raises them: sums per batch, gauges about once
+a second.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ LANE = ("group", "topic", "partition")
 RECORDS = declare(
     Counter(
         "stubline_lane_records_total",
-        "Committed records by outcome: effect, duplicate, superseded, dead. Flat while the lag grows: the service stands still.",
+        (
+            "Committed records by outcome: effect, duplicate, superseded, dead. Flat while the lag "
+            "grows: the service stands still."
+        ),
         ("group", "outcome"),
     )
 )
@@ -66,7 +71,10 @@ UNACKNOWLEDGED = declare(
 UNCOMMITTED = declare(
     Gauge(
         "stubline_lane_uncommitted_records",
-        "Offsets of transactions that their producers have not ended: the lane waits for them, and they are no lag.",
+        (
+            "Offsets of transactions that their producers have not ended: the lane waits for them, "
+            "and they are no lag."
+        ),
         LANE,
     )
 )
@@ -108,7 +116,10 @@ REPOSITIONED = declare(
 REDELIVERIES = declare(
     Counter(
         "stubline_lane_redeliveries_total",
-        "Outputs found unpublished by a new owner and produced again. Readers count them as duplicates.",
+        (
+            "Outputs found unpublished by a new owner and produced again. Readers count them as "
+            "duplicates."
+        ),
         ("group",),
     )
 )

@@ -1,7 +1,8 @@
 """What the loop tells while it works: once per batch or event, never per record.
 
-`Telemetry` does nothing; the metrics are one implementation (services/runtime/observability/prometheus.py), and a test that kills a
-process at a named point is another.
+`Telemetry` does nothing; the metrics are one implementation
+(services/runtime/observability/prometheus.py), and a test that kills a process at a named point is
+another.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Telemetry:
         """The client's position was in doubt, so the lane starts anew where it should be."""
 
     def hole_doubted(self, lane: LaneKey, offset: int) -> None:
-        """What came does not follow on at this offset, so the lane starts anew there: usual where a log has holes."""
+        """What came does not follow on at this offset, so the lane starts anew there: usual where a
+        log has holes.
+        """
 
     def jumped(self, lane: LaneKey, offset: int) -> None:
         """The client had stepped over a record, which came now that it started anew."""
@@ -83,4 +86,6 @@ class Telemetry:
         stopped: Collection[LaneKey],
         uncommitted: Mapping[LaneKey, int],
     ) -> None:
-        """Every second or so: per lane (records, seconds) behind; records of transactions that are still open."""
+        """Every second or so: per lane (records, seconds) behind; records of transactions that are
+        still open.
+        """

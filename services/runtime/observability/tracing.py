@@ -1,6 +1,7 @@
 """The trace context of a hop: the W3C header `traceparent`, parsed, continued and begun.
 
-What does not fit the standard is ignored, never repaired, and a new trace begins: the header comes from strangers.
+What does not fit the standard is ignored, never repaired, and a new trace begins: the header comes
+from strangers.
 """
 
 import os
@@ -34,7 +35,9 @@ class Trace(NamedTuple):
 
 
 def parse(text: str | bytes | None) -> Trace | None:
-    """The trace that a header names, or nothing. A later version than 00 is read by the part that it shares with 00."""
+    """The trace that a header names, or nothing. A later version than 00 is read by the part that
+    it shares with 00.
+    """
     if not text or len(text) > 512:
         return None
     if isinstance(text, bytes):
@@ -58,7 +61,9 @@ def child(parent: Trace | None) -> Trace:
 
 
 def hop(header: bytes | None) -> str:
-    """The header of what a record with this one causes: `str(child(parse(header)))`, at a third of its cost."""
+    """The header of what a record with this one causes: `str(child(parse(header)))`, at a third of
+    its cost.
+    """
     if not header:
         return str(new())
     if found := AS_WE_WRITE_IT.fullmatch(header):
@@ -67,5 +72,7 @@ def hop(header: bytes | None) -> str:
 
 
 def _random(size: int) -> str:
-    """Not all zero: the standard reads that as no id. Unguessable it need not be, and a hot path asks for many."""
+    """Not all zero: the standard reads that as no id. Unguessable it need not be, and a hot path
+    asks for many.
+    """
     return f"{RANDOM.getrandbits(8 * size) or 1:0{2 * size}x}"

@@ -1,7 +1,8 @@
-"""Batches on their way into a statement: arrays as PostgreSQL's own text, made by a few calls for all elements together.
+"""Batches on their way into a statement: arrays as PostgreSQL's own text, made by a few calls for
+all elements together.
 
-psycopg adapts a list element by element, which for a batch costs more than the statement itself. These texts stand where the
-statement casts them: `unnest(%(order_ids)s::text[])`.
+psycopg adapts a list element by element, which for a batch costs more than the statement itself.
+These texts stand where the statement casts them: `unnest(%(order_ids)s::text[])`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ NULL = "NULL"
 
 
 def texts(elements: Sequence[str | None]) -> str:
-    """Texts from anywhere; documents too, to be cast in the statement. A NUL goes through, for the server to refuse."""
+    """Texts from anywhere; documents too, to be cast in the statement. A NUL goes through, for the
+    server to refuse.
+    """
     if not elements:
         return "{}"
     if None in elements:
@@ -28,7 +31,9 @@ def texts(elements: Sequence[str | None]) -> str:
 
 
 def plain(elements: Sequence[int | bool | str | None]) -> str:
-    """Numbers, booleans, UUIDs, codes, fixed words: what needs no quotes, for we made it ourselves."""
+    """Numbers, booleans, UUIDs, codes, fixed words: what needs no quotes, for we made it
+    ourselves.
+    """
     if None in elements:
         return "{" + ",".join([NULL if it is None else str(it) for it in elements]) + "}"
     return "{" + ",".join(map(str, elements)) + "}"

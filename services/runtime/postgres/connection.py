@@ -1,7 +1,8 @@
 """Connections whose every wait is bounded.
 
-All bounds lie below the time in which another owner must be able to start (LANES section 5): a process that rests inside its
-transaction is thrown out by the server, and one whose network is gone is noticed by the kernel.
+All bounds lie below the time in which another owner must be able to start (LANES section 5): a
+process that rests inside its transaction is thrown out by the server, and one whose network is gone
+is noticed by the kernel.
 """
 
 import psycopg
@@ -24,7 +25,9 @@ def connect(
     lock_ms: int = 1_500,
     tcp_user_timeout_ms: int = 4_000,
 ) -> Connection[TupleRow]:
-    """A connection in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a migration."""
+    """A connection in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a
+    migration.
+    """
     given = conninfo_to_dict(url).get("options") or ""
     bounds = {
         "transaction_timeout": transaction_timeout_ms,

@@ -1,4 +1,6 @@
-"""The ledger in PostgreSQL: lanes' rows, dead letters and controls of one consumer group. One method, one statement."""
+"""The ledger in PostgreSQL: lanes' rows, dead letters and controls of one consumer group. One
+method, one statement.
+"""
 
 from __future__ import annotations
 
@@ -206,7 +208,9 @@ class PostgresLedger:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
-        """Autocommit is off inside, so the first statement opens the transaction; whatever is not committed is undone."""
+        """Autocommit is off inside, so the first statement opens the transaction; whatever is not
+        committed is undone.
+        """
         session = self.session
         session.autocommit = False
         try:

@@ -1,4 +1,6 @@
-"""A broker in memory: topics with ids, offsets with holes, one group protocol like KIP-848's, produce requests that rest."""
+"""A broker in memory: topics with ids, offsets with holes, one group protocol like KIP-848's,
+produce requests that rest.
+"""
 
 from __future__ import annotations
 
@@ -177,7 +179,8 @@ class FakeBrokerClient:
             )
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
-            self._is_zombie = True  # the first fetch after a long rest still gives what the client had, and says nothing
+            # the first fetch after a long rest still gives what the client had, and says nothing
+            self._is_zombie = True
             return self._take(records_max, timeout_s)
         self._hear(member)
         return self._take(records_max, timeout_s)
@@ -270,7 +273,9 @@ class FakeBrokerClient:
         self._positions[lane] = offset
 
     def deafen(self, lane: LaneKey) -> None:
-        """A fault: the client fetches no more of it, so it does not hear of its end either, until it is assigned anew."""
+        """A fault: the client fetches no more of it, so it does not hear of its end either, until
+        it is assigned anew.
+        """
         if (ends := self.ends(lane)) is not None:
             self._deaf[lane] = ends
 

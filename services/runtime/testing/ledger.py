@@ -1,4 +1,6 @@
-"""A ledger in memory: rows are copied at begin and put back at commit, so that a rollback is nothing at all."""
+"""A ledger in memory: rows are copied at begin and put back at commit, so that a rollback is
+nothing at all.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`python -m tests.protocol.chaos --seed 7 --minutes 10`: seeded faults on one broker and on three; ends with a table."""
+"""`python -m tests.protocol.chaos --seed 7 --minutes 10`: seeded faults on one broker and on three;
+ends with a table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The faults. Each takes a run, breaks something of it, and puts it right; what is left to do then is recovery."""
+"""The faults. Each takes a run, breaks something of it, and puts it right; what is left to do then
+is recovery.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A run: two stages under a stream of inputs, one drawn fault after the other, the laws after each."""
+"""A run: two stages under a stream of inputs, one drawn fault after the other, the laws after
+each.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +149,9 @@ def play_rounds(
     end: float,
     tell: Callable[[str], None],
 ) -> None:
-    """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law that follows."""
+    """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law
+    that follows.
+    """
     for _ in range(ROUNDS_OF_A_WORLD):
         if time.monotonic() > end:
             return
@@ -162,7 +166,8 @@ def play_rounds(
         tally.violations += len(cases)
         tally.recoveries_s.append(recovery_s)
         tell(
-            f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, {len(cases)} violations"
+            f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, "
+            f"{len(cases)} violations"
         )
         for case in cases[:5]:
             tell(f"    {case}")

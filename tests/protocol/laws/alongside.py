@@ -1,7 +1,8 @@
-"""Laws that wait for sessions to end wait together: those of a real world that stop no server run several at once.
+"""Laws that wait for sessions to end wait together: those of a real world that stop no server run
+several at once.
 
-pytest still names and reports each law; its item only waits for the answer. A law that stops a server, or measures
-seconds, is `alone`.
+pytest still names and reports each law; its item only waits for the answer. A law that stops a
+server, or measures seconds, is `alone`.
 """
 
 from __future__ import annotations

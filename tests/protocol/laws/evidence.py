@@ -1,4 +1,6 @@
-"""What is found after a test, whoever was killed in it: the log, the rows, and what the world itself sent."""
+"""What is found after a test, whoever was killed in it: the log, the rows, and what the world
+itself sent.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ RAISING = frozenset({"parse", "handle"})
 
 
 class Sent(NamedTuple):
-    """A record that the world sent, as the broker acknowledged it. `told` is None for bytes that nobody can read."""
+    """A record that the world sent, as the broker acknowledged it. `told` is None for bytes that
+    nobody can read.
+    """
 
     topic: str
     partition: int
@@ -108,7 +112,9 @@ class Evidence:
         return any(it.rewound for it in self.lanes)
 
     def is_poison(self, sent: Sent) -> bool:
-        """A mended release works what raised before: then a letter tells whether it came before that release."""
+        """A mended release works what raised before: then a letter tells whether it came before
+        that release.
+        """
         if sent.told is None or sent.told.poison in SOUND:
             return sent.told is None
         if self.was_mended and sent.told.poison in RAISING:

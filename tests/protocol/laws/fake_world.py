@@ -1,4 +1,6 @@
-"""The world in memory: every member is stepped in turn, and the clock moves only when somebody waits."""
+"""The world in memory: every member is stepped in turn, and the clock moves only when somebody
+waits.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +180,8 @@ class FakeWorld:
                         row and not row.stopped_code and row.next_offset <= last
                     ):
                         waits.append(
-                            f"{group} {topic}/{partition} is at {row and row.next_offset} of {last + 1}"
+                            f"{group} {topic}/{partition} is at {row and row.next_offset} of "
+                            f"{last + 1}"
                         )
         return waits
 

@@ -435,7 +435,9 @@ class KafkaWorld:
                 )  # the old one may keep asking with a leader's epoch that is over
 
     def _unsettled(self) -> list[str]:
-        """Rows first, then the ends of the logs: what the rows have published by then is in the ends."""
+        """Rows first, then the ends of the logs: what the rows have published by then is in the
+        ends.
+        """
         rows = {(it.group, it.lane): it for it in self._lanes()}
         waits = [
             f"{it.group} {it.lane} has unpublished outputs"
@@ -445,7 +447,8 @@ class KafkaWorld:
         waits += [
             f"letter {it[0]} is {it[1]}"
             for it in self.rows(
-                "select id, state from runtime.dead_letters where state in ('requested', 'replayed')"
+                "select id, state from runtime.dead_letters where state in ('requested', "
+                "'replayed')"
             )
         ]
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]

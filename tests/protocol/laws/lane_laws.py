@@ -1,4 +1,6 @@
-"""The laws: what must be true after whatever happened. Each answers the ways in which the evidence breaks it."""
+"""The laws: what must be true after whatever happened. Each answers the ways in which the evidence
+breaks it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def check(evidence: Evidence) -> None:
 
 
 def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
-    """Each id has one row, and its amount counts once; poison has none, unless its letter was replayed and resolved."""
+    """Each id has one row, and its amount counts once; poison has none, unless its letter was
+    replayed and resolved.
+    """
     wanted = wanted_inputs(evidence)
     for told in (it for key, it in wanted.items() if key not in evidence.inputs):
         yield f"{told.id} has no effect"
@@ -55,7 +59,9 @@ def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
 
 
 def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
-    """Outcomes of the lanes that the world feeds: an effect for each id, a duplicate for each copy."""
+    """Outcomes of the lanes that the world feeds: an effect for each id, a duplicate for each
+    copy.
+    """
     if evidence.was_rewound or evidence.disturbed:
         return
     fed = {*evidence.names.inputs, evidence.names.replay["first"]}
@@ -187,11 +193,16 @@ def _consumed(row: LaneFacts | None, lane: LaneKey, log: Sequence[Record]) -> It
     if row.outcomes != records + row.rewound:
         yield f"{lane}: {records} records and {row.rewound} again, {row.outcomes} outcomes"
     if row.next_offset - row.first_offset - row.gaps != records:
-        yield f"{lane}: {row.gaps} gaps are counted, {row.next_offset - row.first_offset - records} are there"
+        yield (
+            f"{lane}: {row.gaps} gaps are counted, "
+            f"{row.next_offset - row.first_offset - records} are there"
+        )
 
 
 def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str]:
-    """Stage two's outcomes, computed anew from its input: greater is an effect, equal a duplicate, smaller superseded."""
+    """Stage two's outcomes, computed anew from its input: greater is an effect, equal a duplicate,
+    smaller superseded.
+    """
     if evidence.was_rewound or evidence.disturbed:
         return
     where = defaultdict[str, set[LaneKey]](set)
@@ -215,7 +226,9 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
 
 
 def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
-    """One row for each poisonous record and for no other; copies in the dead topic, at least one, each the same."""
+    """One row for each poisonous record and for no other; copies in the dead topic, at least one,
+    each the same.
+    """
     letters = {
         (it.topic, it.partition, it.offset): it
         for it in evidence.letters
@@ -290,7 +303,9 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
-    """At rest: no output that may be unpublished, no lane behind its log, no letter on its way, no work overdue."""
+    """At rest: no output that may be unpublished, no lane behind its log, no letter on its way, no
+    work overdue.
+    """
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for it in evidence.lanes:
         if it.has_unpublished and it.stopped_code is None:

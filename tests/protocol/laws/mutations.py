@@ -1,7 +1,9 @@
-"""A law that was never seen to fail proves nothing. Each rule of model/README.md is taken out here, and its law must notice.
+"""A law that was never seen to fail proves nothing. Each rule of model/README.md is taken out here,
+and its law must notice.
 
-`python -m tests.protocol.laws.mutations` takes them out of the world in memory, one after the other, and prints who noticed;
-with `--kafka` also those that only real processes can show (tests/protocol/toy/mutate.py).
+`python -m tests.protocol.laws.mutations` takes them out of the world in memory, one after the
+other, and prints who noticed; with `--kafka` also those that only real processes can show
+(tests/protocol/toy/mutate.py).
 """
 
 from __future__ import annotations
@@ -132,7 +134,9 @@ def rows_begin_at_the_end(patch: Patch) -> None:
 
 
 def commits_compare_no_offset(patch: Patch) -> None:
-    """7: the epoch alone, and a process that takes the answer to its commit for lost tries the same again."""
+    """7: the epoch alone, and a process that takes the answer to its commit for lost tries the same
+    again.
+    """
 
     def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
         row = self._rows.get((self._group, claim.lane))
@@ -244,7 +248,9 @@ def the_fenced_give_up(patch: Patch) -> None:
 
 
 def prepared_records_outlive_their_epoch(patch: Patch) -> None:
-    """14: what was fetched before the lane was lost is committed after it came back to the same process."""
+    """14: what was fetched before the lane was lost is committed after it came back to the same
+    process.
+    """
     kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
     revoked, hold = Assignment.revoked, Assignment._hold
 

@@ -1,4 +1,6 @@
-"""Laws of what a client gives, in memory: clients that jump, holes, ends of partitions, batches that nobody can unpack."""
+"""Laws of what a client gives, in memory: clients that jump, holes, ends of partitions, batches
+that nobody can unpack.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws that only the world in memory can provoke at will: outputs that rest on the wire, clients that jump, rows that move."""
+"""Laws that only the world in memory can provoke at will: outputs that rest on the wire, clients
+that jump, rows that move.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ TICKING_MENDED = Release(is_mended=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
-    """The owner waits, and so does the next one with what it took over; then the wire is cut, twice."""
+    """The owner waits, and so does the next one with what it took over; then the wire is cut,
+    twice.
+    """
     world = fake_world
     world.start("second")
     for turn in range(2):

@@ -1,4 +1,6 @@
-"""What other clients write, and what brokers and databases do to what was written: all of it is worked, and once."""
+"""What other clients write, and what brokers and databases do to what was written: all of it is
+worked, and once.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
 
 
 def test_holes_that_compaction_leaves_are_stepped_over_and_counted(kafka_world: KafkaWorld) -> None:
-    """The broker's cleaner leaves the last segment alone; a segment is closed by the record after it."""
+    """The broker's cleaner leaves the last segment alone; a segment is closed by the record after
+    it.
+    """
     world = kafka_world
     topic = world.names.inputs[0]
     settings = {
@@ -103,7 +107,9 @@ def _kept(world: KafkaWorld, place: LaneKey) -> list[int]:
 
 @alone
 def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: KafkaWorld) -> None:
-    """A failover: what was a primary takes no writes for some seconds. Nobody is blamed, nothing is lost."""
+    """A failover: what was a primary takes no writes for some seconds. Nobody is blamed, nothing is
+    lost.
+    """
     world = kafka_world
     world.start("second")
     member = world.start("first")
@@ -125,6 +131,8 @@ def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: 
 def _read_only(world: KafkaWorld, *, is_read_only: bool) -> None:
     """Of the whole server, for running sessions too."""
     world.database.execute(
-        f"alter system set default_transaction_read_only = {'on' if is_read_only else 'off'}".encode()
+        (
+            f"alter system set default_transaction_read_only = {'on' if is_read_only else 'off'}"
+        ).encode()
     )
     world.database.execute(b"select pg_reload_conf()")

@@ -1,4 +1,6 @@
-"""Records and batches that are larger than they look: what is made of them is bounded, and their neighbours go on."""
+"""Records and batches that are larger than they look: what is made of them is bounded, and their
+neighbours go on.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ MIB = 2**20
 def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbours_go_on(
     kafka_world: KafkaWorld, size: int, where: str
 ) -> None:
-    """Nine kilobytes on the wire; before, the letter's copy stopped the lane for good, and its replay the timer's."""
+    """Nine kilobytes on the wire; before, the letter's copy stopped the lane for good, and its
+    replay the timer's.
+    """
     world = kafka_world
     topic, other = world.names.inputs
     world.start("second")
@@ -90,7 +94,9 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
 def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_past_it(
     kafka_world: KafkaWorld,
 ) -> None:
-    """Before: the client's error twice a second for ever, a ready process, and a partition that nobody serves."""
+    """Before: the client's error twice a second for ever, a ready process, and a partition that
+    nobody serves.
+    """
     world = kafka_world
     topic, other = world.names.inputs
     world.start("second")

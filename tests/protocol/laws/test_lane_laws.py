@@ -1,4 +1,6 @@
-"""The laws of a lane, each provoked by what could break it. All of them hold in memory and on Kafka alike."""
+"""The laws of a lane, each provoked by what could break it. All of them hold in memory and on Kafka
+alike.
+"""
 
 from __future__ import annotations
 

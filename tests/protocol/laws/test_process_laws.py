@@ -100,7 +100,9 @@ def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, prox
 
 @alone
 def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
-    """The broker rests for longer than the producer waits: what was committed is produced again from its row."""
+    """The broker rests for longer than the producer waits: what was committed is produced again
+    from its row.
+    """
     world = kafka_world
     world.start("second")
     member = world.start("first", at="committed:stop:4", delivery_timeout_ms=1_000)
@@ -148,7 +150,10 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     world.send(*story(1, 20))
     world.settle()
     assert member.stop() == EX_OK
-    later = "update runtime.lanes set unpublished = %s where topic = %s and partition = 0 returning epoch"
+    later = (
+        "update runtime.lanes set unpublished = %s where topic = %s and partition = 0 "
+        "returning epoch"
+    )
     world.rows(later, b"\x09 from the future", world.names.inputs[0])
     world.start("first")
     world.until("a stopped lane", lambda: stops(world) == {"lane-unpublished-unreadable"})

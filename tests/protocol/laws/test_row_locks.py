@@ -1,4 +1,6 @@
-"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never wait for each other in a ring."""
+"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never wait for each
+other in a ring.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Lock = Callable[[PostgresTransaction, Sequence[ExpectedLane]], object]
 
 
 def contend(url: str, lock: Lock, rounds: int) -> int:
-    """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often they stood still."""
+    """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often
+    they stood still.
+    """
 
     def own(claims: Sequence[ExpectedLane]) -> int:
         rings = 0
@@ -45,7 +49,9 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
 
 
 def as_they_come() -> Lock:
-    """The rule taken out. The two wait for each other behind their first lane, so that it shows on any machine."""
+    """The rule taken out. The two wait for each other behind their first lane, so that it shows on
+    any machine.
+    """
     both = Barrier(2)
 
     def lock(transaction: PostgresTransaction, claims: Sequence[ExpectedLane]) -> None:

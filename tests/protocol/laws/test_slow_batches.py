@@ -1,4 +1,6 @@
-"""A batch that lasts longer than a transaction may is no poison and no outage: it is worked in smaller parts. On the real database."""
+"""A batch that lasts longer than a transaction may is no poison and no outage: it is worked in
+smaller parts. On the real database.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,10 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
         )
     )
     end = time.monotonic() + 30
-    asked = "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = 'slow.in.v1'"
+    asked = (
+        "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = "
+        "'slow.in.v1'"
+    )
     try:
         while (
             not (rows := ledger.session.execute(asked.encode()).fetchall()) or rows[0][0] < RECORDS

@@ -1,4 +1,6 @@
-"""A world to break: a broker, a database, and members of the toy's two groups. In memory (FakeWorld), or real (KafkaWorld)."""
+"""A world to break: a broker, a database, and members of the toy's two groups. In memory
+(FakeWorld), or real (KafkaWorld).
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class World(Protocol):
     def start(
         self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
     ) -> Member:
-        """`at` as in tests/protocol/toy/sabotage.py; `settings` are those of the runtime, by name."""
+        """`at` as in tests/protocol/toy/sabotage.py; `settings` are those of the runtime, by
+        name.
+        """
         ...
 
     def run(self, seconds: float) -> None:
@@ -69,7 +73,9 @@ class World(Protocol):
         ...
 
     def settle(self, seconds: float = 120.0) -> None:
-        """Until every lane has lag 0, nothing may be unpublished and nothing is on its way. Stopped lanes may wait."""
+        """Until every lane has lag 0, nothing may be unpublished and nothing is on its way. Stopped
+        lanes may wait.
+        """
         ...
 
     def evidence(self) -> Evidence: ...
@@ -85,7 +91,9 @@ class World(Protocol):
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        """Acknowledged when it returns. Without a topic, an id decides which of the two it takes."""
+        """Acknowledged when it returns. Without a topic, an id decides which of the two it
+        takes.
+        """
         ...
 
     def send_bytes(
@@ -179,7 +187,9 @@ def poisoned(inputs: Sequence[Input], seed: int, share: float = 0.1) -> list[Inp
 
 
 def poison(told: Input, kind: str) -> Input:
-    """`check` violates a constraint (SQLSTATE 23), `nul` cannot be stored (22), `parse` and `handle` raise there."""
+    """`check` violates a constraint (SQLSTATE 23), `nul` cannot be stored (22), `parse` and
+    `handle` raise there.
+    """
     fields = {name: getattr(told, name) for name in Input.__slots__} | {"poison": kind}
     if kind == "check":
         fields["amount"] = -1

@@ -1,4 +1,6 @@
-"""Two stages in memory, as small as they can be and still have every law: ids count once, snapshots have sequences."""
+"""Two stages in memory, as small as they can be and still have every law: ids count once, snapshots
+have sequences.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A law that cannot fail proves nothing: each rule of the protocol is taken out once, and some drawn run must notice.
+"""A law that cannot fail proves nothing: each rule of the protocol is taken out once, and some
+drawn run must notice.
 
 The names are those of the runs in model/README.md that take the same rule out.
 """

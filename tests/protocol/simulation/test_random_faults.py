@@ -1,4 +1,6 @@
-"""Laws that hold whatever happens, in whatever sequence: thousands of drawn runs on the in-memory log and ledger."""
+"""Laws that hold whatever happens, in whatever sequence: thousands of drawn runs on the in-memory
+log and ledger.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stories of model/README.md that random runs hardly ever tell: each is played once, step by step."""
+"""Stories of model/README.md that random runs hardly ever tell: each is played once, step by
+step.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def step_until_acquired(process: Process) -> None:
 
 
 def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
-    """mut-no-epoch: its next_offset matches again by a rewind, only the epoch tells that it is not the owner."""
+    """mut-no-epoch: its next_offset matches again by a rewind, only the epoch tells that it is not
+    the owner.
+    """
     world = world_with(0)
     (old,) = world.processes["first"]
     step_until_acquired(old)
@@ -79,7 +83,9 @@ def test_a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> No
 
 
 def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
-    """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0 records behind by its own word."""
+    """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0
+    records behind by its own word.
+    """
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
@@ -151,7 +157,9 @@ def test_a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
 
 
 def test_a_hole_is_stepped_over_and_counted() -> None:
-    """Transaction markers and compaction leave offsets without a record: what comes first after an assignment is believed."""
+    """Transaction markers and compaction leave offsets without a record: what comes first after an
+    assignment is believed.
+    """
     world = world_with(2)
     world.broker.append_marker(LANE)
     send(world, "id2 k1")

@@ -1,4 +1,6 @@
-"""A run of two stages under faults, from one seed: every step, fault and landing is drawn, nothing depends on time."""
+"""A run of two stages under faults, from one seed: every step, fault and landing is drawn, nothing
+depends on time.
+"""
 
 from __future__ import annotations
 
@@ -248,7 +250,9 @@ class World:
         self.broker.land(copies=self.random.choice([1, 2]))
 
     def _jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        """At any moment, also between an assignment and the first record after it (as a real client was seen to do)."""
+        """At any moment, also between an assignment and the first record after it (as a real client
+        was seen to do).
+        """
         for lane in sorted(process.log.assigned()):
             if process.worker.assignment.lanes.get(lane) is None:
                 continue
@@ -330,6 +334,7 @@ class World:
                     row = self.database.rows.get((service.group, LaneKey(topic, partition)))
                     if row is None or row.next_offset <= last:
                         found.append(
-                            f"{service.group} {topic}/{partition} at {row and row.next_offset} of {last + 1}"
+                            f"{service.group} {topic}/{partition} at {row and row.next_offset} of "
+                            f"{last + 1}"
                         )
         return found

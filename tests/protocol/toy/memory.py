@@ -17,7 +17,9 @@ class ViolationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MemoryStore:
-    """See store.Store. The session's tables are copied at the begin of a transaction and put back at its commit."""
+    """See store.Store. The session's tables are copied at the begin of a transaction and put back
+    at its commit.
+    """
 
     session: FakeSession
 

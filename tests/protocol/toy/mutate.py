@@ -1,6 +1,8 @@
-"""Takes one rule of the protocol out of this process, so that a law can be seen to fail. Only the environment of a test asks.
+"""Takes one rule of the protocol out of this process, so that a law can be seen to fail. Only the
+environment of a test asks.
 
-What can be shown in memory is in tests/protocol/laws/mutations.py, and faster; these need a real client or a real server.
+What can be shown in memory is in tests/protocol/laws/mutations.py, and faster; these need a real
+client or a real server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What an input means for a key, and a snapshot for the next stage. Pure: no clock, no chance, no I/O."""
+"""What an input means for a key, and a snapshot for the next stage. Pure: no clock, no chance, no
+I/O.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Of a batch: a verdict each, rows as they are afterwards, and what is to be said by which record."""
+    """Of a batch: a verdict each, rows as they are afterwards, and what is to be said by which
+    record.
+    """
 
     verdicts: list[Verdict]
     firsts: dict[str, First] = field(default_factory=dict)
@@ -152,7 +156,9 @@ def speak_first(
     brought: Mapping[str, int],
     pads: Mapping[str, str],
 ) -> Judgement:
-    """A key whose snapshot differs from the last one takes one new sequence, however many records changed it."""
+    """A key whose snapshot differs from the last one takes one new sequence, however many records
+    changed it.
+    """
     for key, place in brought.items():
         row = found.firsts[key]
         digest = row.snapshot().digest()

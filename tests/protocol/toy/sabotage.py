@@ -1,4 +1,6 @@
-"""What a test does to a process from within, at a named point of a batch's life. Production code has no such switch."""
+"""What a test does to a process from within, at a named point of a batch's life. Production code
+has no such switch.
+"""
 
 from __future__ import annotations
 

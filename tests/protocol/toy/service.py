@@ -19,7 +19,9 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a deployment may change: words that are known, and whether poison that raises has been mended."""
+    """What a deployment may change: words that are known, and whether poison that raises has been
+    mended.
+    """
 
     number: int = 1
     is_mended: bool = False

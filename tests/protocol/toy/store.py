@@ -1,4 +1,6 @@
-"""The toy's tables in PostgreSQL. One method, one statement; works inside the lane's transaction."""
+"""The toy's tables in PostgreSQL. One method, one statement; works inside the lane's
+transaction.
+"""
 
 from __future__ import annotations
 

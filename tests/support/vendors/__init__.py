@@ -1,6 +1,8 @@
-"""The vendors as they behave at the door: for each kind of source its real bodies, and how it signs them.
+"""The vendors as they behave at the door: for each kind of source its real bodies, and how it signs
+them.
 
-A module here that declares a `VENDOR` puts its source under the laws of every source (tests/unit/ingest/every_source).
+A module here that declares a `VENDOR` puts its source under the laws of every source
+(tests/unit/ingest/every_source).
 """
 
 from __future__ import annotations

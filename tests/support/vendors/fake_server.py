@@ -1,4 +1,6 @@
-"""A vendor's HTTP server on a free port, which checks what it is asked and can fail in every way that a vendor does."""
+"""A vendor's HTTP server on a free port, which checks what it is asked and can fail in every way
+that a vendor does.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,19 @@ class Refused(Exception):
     """What a vendor would not answer: the test that caused it fails by `faults`."""
 
     def __init__(self, status: int, why: str, *, is_fault: bool = True) -> None:
-        """Not to be the one whom they know, and to ask for an order that is not there, is no fault."""
+        """Not to be the one whom they know, and to ask for an order that is not there, is no
+        fault.
+        """
         super().__init__(why)
         self.status, self.is_fault = status, is_fault
 
 
 class FakeVendor:
-    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`: so the next requests end, one each.
+    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`:
+    so the next requests end, one each.
 
-    `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags, and answers 304.
+    `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags,
+    and answers 304.
     """
 
     def __init__(self) -> None:

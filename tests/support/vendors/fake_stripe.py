@@ -1,4 +1,6 @@
-"""Stripe's API, as far as polls ask it: events that were not delivered, newest first, and the webhook's endpoints."""
+"""Stripe's API, as far as polls ask it: events that were not delivered, newest first, and the
+webhook's endpoints.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_afte
 
 
 class FakeStripe(FakeVendor):
-    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an endpoint took. `untold`: of
-    those that came while none was on, which are neither delivered nor not. `kinds`: of those that are no payments.
+    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an
+    endpoint took. `untold`: of those that came while none was on, which are neither delivered nor
+    not. `kinds`: of those that are no payments.
     """
 
     def __init__(self) -> None:

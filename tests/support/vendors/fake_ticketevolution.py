@@ -1,4 +1,6 @@
-"""Ticket Evolution as a server of its own: it checks how it is asked, holds orders, and fails when it is told to."""
+"""Ticket Evolution as a server of its own: it checks how it is asked, holds orders, and fails when
+it is told to.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Answer(NamedTuple):
 
 
 class FakeTicketEvolution:
-    """`orders` by id, `asked` in order, `refused`: why it said 4xx by itself. `fail(...)`: its next answers."""
+    """`orders` by id, `asked` in order, `refused`: why it said 4xx by itself. `fail(...)`: its next
+    answers.
+    """
 
     def __init__(self) -> None:
         self.orders = dict[str, dict[str, Any]]()

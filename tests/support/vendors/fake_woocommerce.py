@@ -1,4 +1,6 @@
-"""A shop's REST API, as far as polls ask it: orders by change or by id, in pages; one order; webhooks."""
+"""A shop's REST API, as far as polls ask it: orders by change or by id, in pages; one order;
+webhooks.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def at(text: str) -> int:
 
 
 class FakeWooCommerce(FakeVendor):
-    """`orders` by id: the second of its last change, and its status. Pages leave out the `unreadable`, but count them."""
+    """`orders` by id: the second of its last change, and its status. Pages leave out the
+    `unreadable`, but count them.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""PayPal: events, and how it signs them, by a certificate of an authority that lives as long as the tests."""
+"""PayPal: events, and how it signs them, by a certificate of an authority that lives as long as the
+tests.
+"""
 
 from __future__ import annotations
 

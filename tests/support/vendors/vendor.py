@@ -23,7 +23,9 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Vendor:
-    """`sign(sample, secret, at)`: the headers (lower case) with which he sends it, by his clock (seconds since 1970)."""
+    """`sign(sample, secret, at)`: the headers (lower case) with which he sends it, by his clock
+    (seconds since 1970).
+    """
 
     kind: str
     secret: str  # as his page shows it

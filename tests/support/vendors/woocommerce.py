@@ -9,7 +9,8 @@ from tests.support.callbacks import signed, woo_order
 from tests.support.vendors.vendor import Sample, Vendor
 
 REFUND = {"id": 801, "reason": "Customer request", "total": "-5.00"}
-ACTION = b'{"action":"woocommerce_add_to_cart","arg":"0f0e0d0c"}'  # what a topic of a shop's own has for a body
+# what a topic of a shop's own has for a body
+ACTION = b'{"action":"woocommerce_add_to_cart","arg":"0f0e0d0c"}'
 CARD_META = [
     {"id": 13106, "key": "_stripe_intent_id", "value": "pi_0000000000000000"},
     {"id": 13107, "key": "_card_last4", "value": "4242"},

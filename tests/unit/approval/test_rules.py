@@ -37,7 +37,9 @@ def told(
     lines: Sequence[Line] = (line(),),
     minutes: Sequence[int] = (),
 ) -> OrderObserved:
-    """As ingest folds it when a shop tells these statuses one after the other; the last one is current."""
+    """As ingest folds it when a shop tells these statuses one after the other; the last one is
+    current.
+    """
     at = [DAWN + timedelta(minutes=minute) for minute in minutes or range(len(history))]
     front = Storefront(
         status=history[-1],

@@ -23,7 +23,10 @@ def test_completed_is_the_default() -> None:
 
 @pytest.mark.feature("SF-003", "SF-025")
 def test_each_shop_may_have_its_own_trigger(tmp_path: Path) -> None:
-    text = '[sources.one]\nissue_when = ["wc-VIP-ok"]\n[sources.two]\nissue_when = "payment_complete"\n'
+    text = (
+        '[sources.one]\nissue_when = ["wc-VIP-ok"]\n[sources.two]\nissue_when = '
+        '"payment_complete"\n'
+    )
     found = policies(with_file(tmp_path, text, issue_when="processing, completed"))
     assert found.of("one").policy.said == ["vip-ok"]
     assert found.of("two").policy.said == "payment_complete"

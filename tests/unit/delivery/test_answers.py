@@ -1,4 +1,6 @@
-"""What a mail server's answer means, and how long a sender is patient. Wire format notes, section 9.3."""
+"""What a mail server's answer means, and how long a sender is patient. Wire format notes, section
+9.3.
+"""
 
 from __future__ import annotations
 

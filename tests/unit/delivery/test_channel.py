@@ -1,4 +1,6 @@
-"""The dialogue with mail servers that misbehave at each stage: every wait ends, and what is said back names the stage."""
+"""The dialogue with mail servers that misbehave at each stage: every wait ends, and what is said
+back names the stage.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ CUT, SILENT, DRIP, HALF = "cut", "silent", "drip", "half "
 
 @dataclass
 class Scripted:
-    """Answers by script, one script a connection; the last serves all further ones. It keeps what it was told."""
+    """Answers by script, one script a connection; the last serves all further ones. It keeps what
+    it was told.
+    """
 
     scripts: Sequence[dict[str, str]]
     commands: list[str] = field(default_factory=list)
@@ -151,7 +155,9 @@ STEPS = [
 
 @pytest.mark.parametrize("how", [CUT, SILENT, DRIP])
 def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(how: str) -> None:
-    """All steps at once: a server answers the steps before within the timeout, however busy the machine is."""
+    """All steps at once: a server answers the steps before within the timeout, however busy the
+    machine is.
+    """
 
     def ended(step: str) -> SmtpReply:
         with Scripted([{step: how}]) as server:

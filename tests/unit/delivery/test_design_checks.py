@@ -1,4 +1,6 @@
-"""Laws of `stubline design check`: what is wrong is told with file, line and remedy, and what a scanner will mind is a warning."""
+"""Laws of `stubline design check`: what is wrong is told with file, line and remedy, and what a
+scanner will mind is a warning.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from tests.support.rendering import png
 
 @pytest.fixture
 def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without hard campaigns and hard texts, for laws that are not about these: a tenth of the time."""
+    """Without hard campaigns and hard texts, for laws that are not about these: a tenth of the
+    time.
+    """
     campaigns, texts = samples.campaigns, samples.texts
     monkeypatch.setattr(samples, "campaigns", lambda *of: islice(campaigns(*of), 1))
     monkeypatch.setattr(samples, "texts", lambda *of: islice(texts(*of), 1))
@@ -49,19 +53,24 @@ SAYS_ALL = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}<
     for name, top in PLACES.items()
 )
 MORE_FIELDS = "".join(f'[fields.{name}]\nsample = "Some {name}"\n' for name in PLACES)
-FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {  # what is wrong: how, where it is told, and a word of the remedy
+# what is wrong: how, where it is told, and a word of the remedy
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "broken template": ({"page": ("<h1>{{ campaign.name }}", "<h1>{% if %}")}, "page.html:8: ", "Expected an expression"),
     "unknown word": ({"page": ("<h1>{{ campaign.name }}", "<h1>{{ campaign.nme }}")}, "page.html:8: ", "nme"),
     "field not in the manifest": ({"manifest": ("[fields.holder]", "[fields.email]")}, "page.html:10: ", "add [fields.holder]"),
     "field that there is not": ({"manifest": ("[fields.holder]", "[fields.holer]")}, "design.toml:8: ", "holder"),
     "misspelt key": ({"manifest": ("version", "versoin = 1\nversion")}, "design.toml:2: ", "versoin"),
     "no TOML": ({"manifest": ("version = 1", "version = = 1")}, "design.toml", "line 2"),
-    "field that grows": ({"style": ".holder { height: auto; width: auto }"}, "page.html:10: ", "give it width and height"),
+    "field that grows": ({"style": (".holder { height: auto; width: auto "
+    "}")}, "page.html:10: ", "give it width and height"),
     "field in a veil": ({"style": ".holder { opacity: 0.5 }"}, "page.html:10: ", "leave out opacity"),
-    "rule that is none": ({"page": ('data-field="holder"', 'data-field="holder" data-fit="squeeze"')}, "page.html:10: ", "shrink"),
+    "rule that is none": ({"page": ('data-field="holder"', ('data-field="holder" '
+    'data-fit="squeeze"'))}, "page.html:10: ", "shrink"),
     "code that is not square": ({"style": ".code { width: 30mm }"}, "page.html:11: ", "equal width and height"),
-    "no code": ({"page": ('<div class="code" data-qr="code"></div>', "")}, "page.html: ", 'data-qr="code"'),
-    "missing font": ({"style": "@font-face { font-family: X; src: url(x.ttf) } h1 { font-family: X }"}, "", "x.ttf"),
+    "no code": ({"page": (('<div class="code" '
+    'data-qr="code"></div>'), "")}, "page.html: ", 'data-qr="code"'),
+    "missing font": ({"style": ("@font-face { font-family: X; src: url(x.ttf) } h1 { font-family: "
+    "X }")}, "", "x.ttf"),
     "from elsewhere": ({"style": "h1 { background: url(http://example.org/x.png) }"}, "", "folder"),
     "two pages": ({"page": ("</body>", "<p>1</p><p style='break-before:page'>2</p></body>")}, "page.html: ", "one page"),
 }  # fmt: skip
@@ -101,16 +110,19 @@ def in_process(
 
 
 WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
-    "a code too small for paper": ({"style": ".code { width: 20mm; height: 20mm }"}, "page.html:11: the code is 20.0 mm"),
+    "a code too small for paper": ({"style": (".code { width: 20mm; height: 20mm "
+    "}")}, "page.html:11: the code is 20.0 mm"),
     "a code too small for a screen": (
-        {"manifest": ('a5 = "148mm 210mm"', 'phone = "148mm 210mm"'), "style": ".code { width: 30mm; height: 30mm }"},
+        {"manifest": ('a5 = "148mm 210mm"', 'phone = "148mm 210mm"'), "style": (".code { width: "
+        "30mm; height: 30mm }")},
         "page.html:11: the code is 30.0 mm wide; on a screen a scanner needs 34 mm",
     ),
     "something at the code's edge": (
         {"page": ("</body>", '<i style="position:absolute;left:0;top:80mm;width:16mm;height:9mm;background:#888"></i></body>')},
         "page.html:11: 2.5 modules of white",
     ),
-    "a code at the edge of the page": ({"style": ".code { left: 2mm }"}, "page.html:11: 1 modules of white"),
+    "a code at the edge of the page": ({"style": ".code { left: 2mm }"}, ("page.html:11: 1 modules "
+    "of white")),
     "a sample that is cut": (
         {"manifest": ('sample = "Ada Lovelace"', f'sample = "{"Ada Lovelace " * 9}"')},
         "page.html:10: field `holder`: even its sample is cut",
@@ -122,7 +134,8 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     "a detail that is missing": ({"page": ('data-field="number"', "data-nothing")}, "page.html: does not show the number"),
     "no purchaser anywhere": ({}, "page.html: does not show the purchaser in size a5"),
     "no date": ({}, "page.html: does not show a date in size a5"),
-    "no campaign": ({"page": ("<h1>{{ campaign.name }}</h1>", "<h1>Ticket</h1>")}, "page.html: does not show the campaign's name"),
+    "no campaign": ({"page": (("<h1>{{ campaign.name "
+    "}}</h1>"), "<h1>Ticket</h1>")}, "page.html: does not show the campaign's name"),
 }  # fmt: skip
 
 
@@ -181,7 +194,8 @@ def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
     )
     assert reads.startswith(
-        "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's page (`"
+        "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's "
+        "page (`"
     )
 
 

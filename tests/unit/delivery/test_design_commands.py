@@ -1,4 +1,6 @@
-"""Laws of `stubline design`: what is hostile is refused, what stands is never touched, nothing needs a server."""
+"""Laws of `stubline design`: what is hostile is refused, what stands is never touched, nothing
+needs a server.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The content store, one suite of laws for a folder and for what fsspec reaches: whole or not at all, and never another's bytes."""
+"""The content store, one suite of laws for a folder and for what fsspec reaches: whole or not at
+all, and never another's bytes.
+"""
 
 from __future__ import annotations
 

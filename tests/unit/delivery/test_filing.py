@@ -28,7 +28,9 @@ STATES = ("observed", "gated", "released", "refused", "cancelled")
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Told]:
-    """What both writers said of one order, in the sequence in which they said it. A ticket, once issued, stays."""
+    """What both writers said of one order, in the sequence in which they said it. A ticket, once
+    issued, stays.
+    """
     told: list[Told] = []
     tickets: list[str] = []
     for sequence, change in enumerate(
@@ -127,9 +129,9 @@ def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: lis
 
 def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
     jobs = [
-        Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids)
+        Job(j.job_id, j.order_id, j.kind, s, False, j.ticket_ids)  # type: ignore[arg-type]  # text
         for j, s in zip(order.jobs, states, strict=True)
-    ]  # type: ignore[arg-type]  # a test writes states as text
+    ]
     return DeliveryOrder(
         order.order_id, order.tickets, order.active, order.decided, order.decision, tuple(jobs)
     )

@@ -1,4 +1,6 @@
-"""Whatever text comes in, a mail has the headers, the addresses and the body that were meant: read back by foreign parsers."""
+"""Whatever text comes in, a mail has the headers, the addresses and the body that were meant: read
+back by foreign parsers.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ HOSTILE = [
     "=?utf-7?Q?+AA0ACg-Bcc:?= =?utf-16?b?AA0ACg==?= =?unknown?Q?=0D=0A?= =?utf-8*en?Q?=0D=0A?=",
     "=?utf-8?Q?a", "?= =?utf-8?Q?=0D=0A?=", "=?", "?=", "=??=", "=?utf-8?q??=",
     "Eve\r\nBcc: all@example.org", "Eve\nBcc: x", "Eve\rBcc: x", "Eve\x85Bcc: x", "Eve\u2028Bcc: x", "Eve\u2029Bcc: x", "a\x00b",
-    "\ud800\udfff lone", "\u202eevil\u202c \u2066x\u2069", '"', '""', "\\", '\\"', '"\\', '" <x@evil.example>, "', "<x@evil.example>",
+    "\ud800\udfff lone", ("\u202eevil\u202c "
+    "\u2066x\u2069"), '"', '""', "\\", '\\"', '"\\', '" <x@evil.example>, "', "<x@evil.example>",
     "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company",
     "a" * 1_000, "x " * 200, ',;:"<>@()' * 10, "(comment) name", "group: a@evil.example;", "中文 " * 30, "😀" * 90, "é" * 90, " ", "",
 ]  # fmt: skip
@@ -77,7 +80,9 @@ def composed(
 
 
 def squeezed(text: str) -> str:
-    """Without blanks: Python 3.11.7 shows one between two encoded words of a name, which RFC 2047 joins."""
+    """Without blanks: Python 3.11.7 shows one between two encoded words of a name, which RFC 2047
+    joins.
+    """
     return "".join(text.split())
 
 
@@ -128,7 +133,9 @@ def test_a_subject_reads_as_it_was_meant(text: str) -> None:
 @given(NAMES | st.text(max_size=30).map(lambda text: f'"{text}"'))
 @example('"quoted"')
 def test_what_is_written_is_what_is_read_back(text: str) -> None:
-    """Of any text a writer and a reader that share no code make the same: no innocent mail becomes a letter."""
+    """Of any text a writer and a reader that share no code make the same: no innocent mail becomes
+    a letter.
+    """
     meant = plain(text, 100)
     head = [
         ("To", headers.mailbox(meant, "ada@example.org")),
@@ -157,9 +164,9 @@ def test_words_without_need_are_not_encoded() -> None:
     head = mail.partition(b"\r\n\r\n")[0].decode("ascii")
     assert 'To: "Ada \\"Countess\\" Lovelace" <ada@example.org>\r\n' in head
     assert (
-        "Subject: Your ticket: A long but plain name of a campaign, which is folded\r\n between its words"
-        in head
-    )
+        "Subject: Your ticket: A long but plain name of a campaign, which is folded\r\n between "
+        "its words"
+    ) in head
 
 
 @pytest.mark.parametrize("value", ["a\r\nBcc: x", "a\nb", "a\rb", "a\0b", "é", "a\r\n\r\n b"])

@@ -1,4 +1,6 @@
-"""The janitor looks after this machine's plates once an hour, also where files are kept for ever."""
+"""The janitor looks after this machine's plates once an hour, also where files are kept for
+ever.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A campaign whose design cannot be printed is refused before it is applied, and one that can leaves its plate on the shelf."""
+"""A campaign whose design cannot be printed is refused before it is applied, and one that can
+leaves its plate on the shelf.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The quick way to a ticket's code against segno's own, and both ways to draw it against the modules themselves."""
+"""The quick way to a ticket's code against segno's own, and both ways to draw it against the
+modules themselves.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What delivery itself writes on a ticket is in the language of its campaign; whatever was said before there were any stays."""
+"""What delivery itself writes on a ticket is in the language of its campaign; whatever was said
+before there were any stays.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,15 @@ from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import SHEETS, press
 
 SAID = {  # when, issued, status, position; title and subject of the file
-    "en": ("Saturday, 6 March 2027, 19:30", "21 November 2026", "Active", "1 of 2", ": order 727", "2 tickets, order 727"),
-    "de": ("Samstag, 6. März 2027, 19:30", "21. November 2026", "Gültig", "1 von 2", ": Bestellung 727", "2 Tickets, Bestellung 727"),
+    "en": (("Saturday, 6 March 2027, "
+    "19:30"), "21 November 2026", "Active", "1 of 2", ": order 727", "2 tickets, order 727"),
+    "de": (("Samstag, 6. März 2027, "
+    "19:30"), "21. November 2026", "Gültig", "1 von 2", ": Bestellung 727", "2 Tickets, Bestellung 727"),
     "fr": ("samedi 6 mars 2027, 19:30", "21 novembre 2026", "Valable", "1 sur 2", "\u00a0: commande 727", "2 billets, commande 727"),
-    "es": ("sábado, 6 de marzo de 2027, 19:30", "21 de noviembre de 2026", "Vigente", "1 de 2", ": pedido 727", "2 entradas, pedido 727"),
-    "nl": ("zaterdag 6 maart 2027, 19:30", "21 november 2026", "Geldig", "1 van 2", ": bestelling 727", "2 tickets, bestelling 727"),
+    "es": (("sábado, 6 de marzo de 2027, "
+    "19:30"), "21 de noviembre de 2026", "Vigente", "1 de 2", ": pedido 727", "2 entradas, pedido 727"),
+    "nl": (("zaterdag 6 maart 2027, "
+    "19:30"), "21 november 2026", "Geldig", "1 van 2", ": bestelling 727", "2 tickets, bestelling 727"),
 }  # fmt: skip
 
 
@@ -90,7 +96,9 @@ def test_a_time_is_told_as_the_country_tells_it_and_what_is_none_as_it_was_said(
 
 
 def test_a_snapshot_of_the_last_release_reads_and_prints_as_it_did() -> None:
-    """The very texts, and so the very file: an order that was paid before its campaign said a language keeps it."""
+    """The very texts, and so the very file: an order that was paid before its campaign said a
+    language keeps it.
+    """
     old = issued("shop:727", 1, "Active").model_dump(mode="json")
     assert old["campaigns"][0].pop("language") == ""
     read = TicketsChanged.model_validate(old)
@@ -105,7 +113,10 @@ def test_a_snapshot_of_the_last_release_reads_and_prints_as_it_did() -> None:
 def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts() -> None:
     snapshot = said("fr")
     autumn = DRAW.model_copy(update={"campaign_id": "autumn", "name": "Herbst", "language": "de"})
-    tickets = [it.model_copy(update={"campaign_id": name}) for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)]  # fmt: skip
+    tickets = [
+        it.model_copy(update={"campaign_id": name})
+        for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
+    ]
     made = document(
         snapshot.model_copy(update={"campaigns": (*snapshot.campaigns, autumn)}), tickets, as_asked
     )

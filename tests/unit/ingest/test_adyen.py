@@ -382,7 +382,9 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
 def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> (
     None
 ):
-    """Who has seen an item may send it in any company, with another date each time: no flood comes of one callback."""
+    """Who has seen an item may send it in any company, with another date each time: no flood comes
+    of one callback.
+    """
     many = sample(
         *(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101))
     )

@@ -1,4 +1,6 @@
-"""Certificates of vendors: what a stranger can make the door ask, how often, and what he can make it forget."""
+"""Certificates of vendors: what a stranger can make the door ask, how often, and what he can make
+it forget.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`stubline check-event` says of a file what ingest would make of it once it is sent: no more, no less, and nothing is sent."""
+"""`stubline check-event` says of a file what ingest would make of it once it is sent: no more, no
+less, and nothing is sent.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,10 @@ def test_a_file_with_which_the_door_would_not_start_is_told_as_configuration(
 def test_how_a_source_is_polled_is_listed_and_missing_credentials_fail_the_check(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    block = '[sources.shop.poll]\nurl = "https://shop.example.org/"\nkey = "env:POLL_KEY"\nsecret = "env:POLL_SECRET"\n'
+    block = (
+        '[sources.shop.poll]\nurl = "https://shop.example.org/"\nkey = "env:POLL_KEY"\nsecret '
+        '= "env:POLL_SECRET"\n'
+    )
     file.write_text(FILE.partition("[sources.bare]")[0] + block, "utf-8")
     monkeypatch.setenv("POLL_KEY", "ck_key")
     assert cli.run(["sources", "check", "--json"]) == 1

@@ -1,5 +1,5 @@
-"""The laws of every source: one suite over all of them. A new source is under them as soon as its vendor has a module
-(tests/support/vendors).
+"""The laws of every source: one suite over all of them. A new source is under them as soon as its
+vendor has a module (tests/support/vendors).
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def verdicts_and_order(
 
 
 def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
-    """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else fails the test."""
+    """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else
+    fails the test.
+    """
     try:
         return vendors.read(vendor.record(sample))
     except (NotAnEvent, Poison) as error:
@@ -234,7 +236,9 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
-    """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a stumble of the door."""
+    """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a
+    stumble of the door.
+    """
     ends_whatever_is_sent(vendor, seed)
 
 

@@ -1,4 +1,6 @@
-"""Every source at the door itself, with a broker that takes everything: what it is answered, and what is kept."""
+"""Every source at the door itself, with a broker that takes everything: what it is answered, and
+what is kept.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
 
 @every_kind
 def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
-    """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it, with a reason."""
+    """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it,
+    with a reason.
+    """
     if kind in {"adyen", "ticketevolution", "paypal"}:
         pytest.skip("it cannot sign any bytes: their own tests have their poison")
     for body in (b"", b"{", b"[]", b'{"id":"evt_1"}', b"\xff" * 9):
@@ -142,7 +146,9 @@ def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_signed_is_kept_with_all_that_it_says(kind: str, seed: int) -> None:
-    """10,000 mutated bodies a source, signed as the vendor would: never a 500, never a lost byte, always a stated reason."""
+    """10,000 mutated bodies a source, signed as the vendor would: never a 500, never a lost byte,
+    always a stated reason.
+    """
     vendor, taken, chance = VENDORS[kind], Taken(), random.Random(seed)
     samples = list(vendor.samples.values())
 
@@ -194,7 +200,9 @@ async def passed(door: WebhookHandler, vendor: Vendor, told: Sample) -> tuple[in
 
 
 def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
-    """Byte for byte, but for card data, which is empty, and what an order or an item came wrapped in."""
+    """Byte for byte, but for card data, which is empty, and what an order or an item came wrapped
+    in.
+    """
     values, reasons = [output.value or b"" for output in taken.outputs], list[str]()
     for output in taken.outputs:
         try:
@@ -276,7 +284,9 @@ def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
 
 
 def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() -> None:
-    """Java signs a question mark in its place. Nobody's order is called so: the payment is told by its own name."""
+    """Java signs a question mark in its place. Nobody's order is called so: the payment is told by
+    its own name.
+    """
     body = sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
     answer, (output,) = sent("adyen", Sample(body))
     told = read(output)
@@ -371,7 +381,9 @@ def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off:
 
 
 def test_a_storefronts_own_event_is_kept_alike_in_either_mode() -> None:
-    """What stands beside the order is not signed, or is the storefront's word: whose order it is, the door says."""
+    """What stands beside the order is not signed, or is the storefront's word: whose order it is,
+    the door says.
+    """
     native = VENDORS["native"].samples
     (plain,), (wrapped,) = (sent("native", native[name])[1] for name in ("order", "structured"))
     assert read(plain).key == read(wrapped).key == "vendor:727 e-1"

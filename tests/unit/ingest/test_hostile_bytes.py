@@ -1,4 +1,6 @@
-"""Whatever a stranger's bytes are, they end as a callback or as a stated dead letter, and quote nothing."""
+"""Whatever a stranger's bytes are, they end as a callback or as a stated dead letter, and quote
+nothing.
+"""
 
 from __future__ import annotations
 

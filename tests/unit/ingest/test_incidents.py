@@ -1,4 +1,6 @@
-"""Laws of an incident's name: the same cause is one, whatever varies in it, and in whichever order it is told."""
+"""Laws of an incident's name: the same cause is one, whatever varies in it, and in whichever order
+it is told.
+"""
 
 from __future__ import annotations
 

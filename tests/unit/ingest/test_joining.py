@@ -1,4 +1,6 @@
-"""A payment and its order meet, whoever comes first: an order knows what was told of it and of the payments that it names."""
+"""A payment and its order meet, whoever comes first: an order knows what was told of it and of the
+payments that it names.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ class World(NamedTuple):
 
 
 def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackVerdict]]:
-    """As the worker does it: payments first, then the orders that are named and those that name the payments."""
+    """As the worker does it: payments first, then the orders that are named and those that name the
+    payments.
+    """
     world, verdicts = World({}, {}, []), list[CallbackVerdict]()
     for batch in batches:
         payments = {
@@ -134,7 +138,9 @@ callbacks = st.one_of(
 
 @st.composite
 def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
-    """One history, told once in a row, and again interleaved, repeated and cut into other batches."""
+    """One history, told once in a row, and again interleaved, repeated and cut into other
+    batches.
+    """
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
     again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
     cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
@@ -220,7 +226,9 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:
-    """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for it."""
+    """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for
+    it.
+    """
     told = [told_by_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
     world, verdicts = worked([told])
     assert set(verdicts) == {CallbackVerdict.APPLIED}
@@ -252,7 +260,9 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
 
 
 def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
-    """A shop that gives its gateway one id for all of them loses no word of its own, and its events stay readable."""
+    """A shop that gives its gateway one id for all of them loses no word of its own, and its events
+    stay readable.
+    """
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     flood = [
         told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1")

@@ -1,4 +1,6 @@
-"""At the door, four times the bytes take about four times the time, whatever they are: nobody keeps it busy with one body."""
+"""At the door, four times the bytes take about four times the time, whatever they are: nobody keeps
+it busy with one body.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which of two facts counts that no clock of their source orders: the one that the log took later, however they are read."""
+"""Which of two facts counts that no clock of their source orders: the one that the log took later,
+however they are read.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ PARTITIONS_BEFORE = 8
 
 
 class Sent(NamedTuple):
-    """One sending: of which kind, with which quantity, and how long after the last one the log took it."""
+    """One sending: of which kind, with which quantity, and how long after the last one the log took
+    it.
+    """
 
     kind: str  # "told", "deleted", "restored"
     quantity: int
@@ -38,7 +42,9 @@ class Sent(NamedTuple):
 
 
 def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
-    """As they stand in the log. From the `grows_at`-th on the topic has more partitions, and the order another one."""
+    """As they stand in the log. From the `grows_at`-th on the topic has more partitions, and the
+    order another one.
+    """
     records, ms = list[Record](), 1_795_188_600_000
     for place, it in enumerate(sent):
         ms += it.after_ms
@@ -88,7 +94,9 @@ sendings = st.lists(
 def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_however_often_it_is_read(
     sent: list[Sent], grows: int, size: int, chance: random.Random
 ) -> None:
-    """A new partition takes over in a later millisecond: until producers know of it, nothing is written there."""
+    """A new partition takes over in a later millisecond: until producers know of it, nothing is
+    written there.
+    """
     if grows < len(sent):
         sent[grows] = sent[grows]._replace(after_ms=1)
     records = appended(sent, grows_at=grows)
@@ -107,7 +115,9 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
 def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_quantity(
     steps: tuple[int, ...],
 ) -> None:
-    """A refund that is made and then deleted leads back to what was told before: a copy counts by its own place."""
+    """A refund that is made and then deleted leads back to what was told before: a copy counts by
+    its own place.
+    """
     records = appended([Sent("told", it, 1) for it in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
 
@@ -130,7 +140,9 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
 
 
 def test_a_greater_rank_counts_before_the_place_in_the_log() -> None:
-    """Deliveries of one second overtake each other; and an old body that is sent again lifts no cancellation."""
+    """Deliveries of one second overtake each other; and an old body that is sent again lifts no
+    cancellation.
+    """
     cancelled, again = (
         record(woo_order(status=it), offset=at) for at, it in enumerate(("cancelled", "completed"))
     )
@@ -178,7 +190,9 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
 def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last(
     later_first: bool, less: int
 ) -> None:
-    """Stripe sends an object as it stood at its event, for days: the place in the log says nothing of it."""
+    """Stripe sends an object as it stood at its event, for days: the place in the log says nothing
+    of it.
+    """
     bodies = [
         event("charge.captured", told("charge", captured=True, amount_captured=it), id=f"evt_{it}")
         for it in (less, 1500)

@@ -1,4 +1,6 @@
-"""A storefront's own orders at the door: its signature is the one that Standard Webhooks describes."""
+"""A storefront's own orders at the door: its signature is the one that Standard Webhooks
+describes.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ STRANGE: dict[str, dict[str, object]] = {
 def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(
     more: dict[str, object],
 ) -> None:
-    """Beside the order, where it makes a dead letter of it, and within its parts, where it is passed over."""
+    """Beside the order, where it makes a dead letter of it, and within its parts, where it is
+    passed over.
+    """
     order = native_order(source="vendor", **more)
     for body in (
         json.dumps(order),

@@ -1,4 +1,6 @@
-"""What is only kept costs no order: amounts, currencies, dates by which nothing is ordered, lists of another form."""
+"""What is only kept costs no order: amounts, currencies, dates by which nothing is ordered, lists
+of another form.
+"""
 
 from __future__ import annotations
 

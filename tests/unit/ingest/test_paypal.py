@@ -62,7 +62,8 @@ def moved(body: bytes) -> Movement:
 
 def test_the_text_that_is_signed_is_the_vendors() -> None:
     parts = b"dfb3be50-fd74-11e4-8bf3-77339302725b", b"2015-05-18T15:45:13Z", b"4JH86294D6297924G"
-    same_crc = b'{"id":"WH-BPBVXD2"}'  # as that of the vendor's body, which has 1288 bytes: a CRC is no digest
+    # as that of the vendor's body, which has 1288 bytes: a CRC is no digest
+    same_crc = b'{"id":"WH-BPBVXD2"}'
     p1 = b"dfb3be50-fd74-11e4-8bf3-77339302725b|2015-05-18T15:45:13Z|4JH86294D6297924G|2771810304"
     assert paypal_proof.signed(*parts, same_crc) == p1
     assert paypal_proof.signed(*parts, b"123456789").endswith(

@@ -1,4 +1,6 @@
-"""PayPal's callbacks through the door's own application, whose certificates come from a host that is played here."""
+"""PayPal's callbacks through the door's own application, whose certificates come from a host that
+is played here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What polls find: every order and event, whatever changes while pages are turned, and nothing twice without need."""
+"""What polls find: every order and event, whatever changes while pages are turned, and nothing
+twice without need.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def told(found: list[FoundObject]) -> set[tuple[str, int | None]]:
 def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     seconds: list[int], sizes: list[int], changes: list[Change]
 ) -> None:
-    """Many in one second, pages of all sizes; a changed order moves to the end, and others move up."""
+    """Many in one second, pages of all sizes; a changed order moves to the end, and others move
+    up.
+    """
     shop = FakeWooCommerce()
     for number, second in enumerate(seconds):
         shop.put(number + 1, BEGIN + second)
@@ -99,7 +103,9 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
     client = shop.client()
 
     def leave() -> None:
-        """Those at the begin of the second leave it, so that others move onto pages that were read."""
+        """Those at the begin of the second leave it, so that others move onto pages that were
+        read.
+        """
         number = next(it for it in sorted(shop.orders) if shop.orders[it][0] == BEGIN)
         shop.put(number, BEGIN + 5)
 

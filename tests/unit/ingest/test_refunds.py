@@ -1,4 +1,6 @@
-"""What came back of a payment is one amount, however Stripe tells it: refunds by name, their sum, or both, in any version."""
+"""What came back of a payment is one amount, however Stripe tells it: refunds by name, their sum,
+or both, in any version.
+"""
 
 from __future__ import annotations
 

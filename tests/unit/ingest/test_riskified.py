@@ -1,4 +1,6 @@
-"""Riskified: decisions without a time. What was seen once can be sent again by anybody, and must not bring back what was."""
+"""Riskified: decisions without a time. What was seen once can be sent again by anybody, and must
+not bring back what was.
+"""
 
 from __future__ import annotations
 
@@ -228,7 +230,9 @@ def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
 
 @given(st.lists(st.sampled_from(("approved", "declined", "pending")), min_size=1, max_size=6))
 def test_an_honest_history_never_releases_what_it_ends_by_not_approving(words: list[str]) -> None:
-    """Of a chain that meets no status twice the verdict is the last word; of another it is never more than that."""
+    """Of a chain that meets no status twice the verdict is the last word; of another it is never
+    more than that.
+    """
     chain = list(zip(["submitted", *words], words, strict=False))
     word = standing(*chain)
     last = {"approved": "approved", "declined": "declined"}.get(words[-1], "pending")

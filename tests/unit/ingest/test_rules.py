@@ -65,7 +65,9 @@ def judged(
 
 
 class Known(NamedTuple):
-    """What is known in the end: incidents too, for they are about keys and meanings and not about order."""
+    """What is known in the end: incidents too, for they are about keys and meanings and not about
+    order.
+    """
 
     facts: dict[str, rules.Fact]
     digest: bytes | None

@@ -1,4 +1,6 @@
-"""The sources file: a mistake stops the door with one line, a missing secret stops its own source only."""
+"""The sources file: a mistake stops the door with one line, a missing secret stops its own source
+only.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> Non
 def test_a_missing_or_weak_secret_stops_its_own_source_only(
     tmp_path: Path, secret: str, why: str
 ) -> None:
-    text = f'[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
+    text = (
+        '[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = '
+        f'"woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
+    )
     found = sources_file.read(
         written(tmp_path, text),
         {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40},
@@ -111,7 +116,10 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ),
         ('[sources.own]\nkind = "native"\nsecrets = ["env:X"]\ndecimals = 2\n', "no decimals here"),
         (
-            '[sources.t]\nkind = "ticketevolution"\nsecrets = ["env:X"]\ndirect_buyer_type = "office"\n',
+            (
+                '[sources.t]\nkind = "ticketevolution"\nsecrets = ["env:X"]\ndirect_buyer_type = '
+                '"office"\n'
+            ),
             "direct_buyer_type is Office or Client",
         ),
         ("sources = 1\n", "names no source"),

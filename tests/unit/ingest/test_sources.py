@@ -1,4 +1,6 @@
-"""What the vendors' bytes mean. Each source is read in the same way; what cannot be read is a stated dead letter."""
+"""What the vendors' bytes mean. Each source is read in the same way; what cannot be read is a
+stated dead letter.
+"""
 
 from __future__ import annotations
 
@@ -208,7 +210,9 @@ def test_restored_lifts_the_deletion_and_tells_the_order() -> None:
 
 
 def test_a_whole_order_under_the_topic_deleted_deletes_nothing() -> None:
-    """No signature covers the topic: a callback that was overheard must not cancel by another header."""
+    """No signature covers the topic: a callback that was overheard must not cancel by another
+    header.
+    """
     with pytest.raises(CallbackUnreadable):
         vendors.read(record(woo_order(), topic="order.deleted"))
 

@@ -77,7 +77,9 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(
 
 
 def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
-    """As it stands there: of its order the body says little, and not when it changed, so its bytes are its name."""
+    """As it stands there: of its order the body says little, and not when it changed, so its bytes
+    are its name.
+    """
     told = read(WEBHOOK)
     assert (told.reads, told.key) == (
         ("tevo:10324712",),

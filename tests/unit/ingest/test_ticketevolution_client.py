@@ -1,4 +1,6 @@
-"""Ticket Evolution's signed API: signatures by the vendor's vectors, and what is asked of a server that checks."""
+"""Ticket Evolution's signed API: signatures by the vendor's vectors, and what is asked of a server
+that checks.
+"""
 
 from __future__ import annotations
 

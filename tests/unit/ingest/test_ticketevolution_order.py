@@ -206,7 +206,9 @@ def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
 def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
     policy: int, buyer: dict[str, Any]
 ) -> None:
-    """Whatever is said after it was accepted, until the other side agrees or the fraud check objects."""
+    """Whatever is said after it was accepted, until the other side agrees or the fraud check
+    objects.
+    """
     assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
     for state in ("cancel_proposed", "pending_consignment", "teleported"):
         told = [at(1, buyer=buyer), at(2, state, buyer=buyer)]

@@ -1,4 +1,6 @@
-"""A card's number does not leave the door, in whatever form a plugin wrote it into an order's meta."""
+"""A card's number does not leave the door, in whatever form a plugin wrote it into an order's
+meta.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What stands beside a line of a WooCommerce order: for whom it is, which numbers were chosen, and what must not be kept."""
+"""What stands beside a line of a WooCommerce order: for whom it is, which numbers were chosen, and
+what must not be kept.
+"""
 
 from __future__ import annotations
 

@@ -197,7 +197,9 @@ def test_a_code_is_128_random_bits_in_base32() -> None:
 
 
 def test_a_campaign_may_take_a_variation_and_one_that_takes_none_is_kept_as_before() -> None:
-    """A version stands for a content: one more field in all of them would make a new version of each."""
+    """A version stands for a content: one more field in all of them would make a new version of
+    each.
+    """
     content = {"id": "draw", "name": "Draw", "sources": ["shop"], "variation_ids": ["17"]}
     definition = CampaignDefinition.model_validate(content)
     assert definition.products() == {("shop", "variation_id", "17")}

@@ -242,7 +242,9 @@ def test_the_products_id_goes_before_its_sku() -> None:
 
 
 def test_the_variations_id_goes_before_its_products() -> None:
-    """A product whose variations have no SKUs of their own: the line has the product's id and SKU, whichever was bought."""
+    """A product whose variations have no SKUs of their own: the line has the product's id and SKU,
+    whichever was bought.
+    """
     products = {("shop", "product_id", "7"): "raffle", ("shop", "variation_id", "17"): "draw"}
     world = World(campaign(), campaign("draw"), products=products)
     (line,) = decided(1).lines

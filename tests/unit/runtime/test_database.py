@@ -1,4 +1,6 @@
-"""Whose fault is it? Each SQLSTATE has one answer, and what is nobody's known fault never becomes a dead letter."""
+"""Whose fault is it? Each SQLSTATE has one answer, and what is nobody's known fault never becomes a
+dead letter.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of the health door: alive while the loop turns, ready while the world answers, and a reason when not."""
+"""Laws of the health door: alive while the loop turns, ready while the world answers, and a reason
+when not.
+"""
 
 from __future__ import annotations
 

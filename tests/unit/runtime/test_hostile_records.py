@@ -73,7 +73,9 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
 def test_a_records_bytes_are_those_of_its_letters_row(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
-    """Exactly, where names are ASCII; names in other scripts are counted exactly once they might matter."""
+    """Exactly, where names are ASCII; names in other scripts are counted exactly once they might
+    matter.
+    """
     plain = [(name.encode("ascii", "ignore").decode(), content) for name, content in headers]
     record = Record("in", 0, 0, 0, key, value, plain)
     assert record_bytes(record) == len(key or b"") + len(value or b"") + len(pack_headers(plain))

@@ -1,4 +1,6 @@
-"""Laws of the runtime's meters: sums are the batch's, and a lane that went away is told no longer."""
+"""Laws of the runtime's meters: sums are the batch's, and a lane that went away is told no
+longer.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of the metrics: a checked name, few labels, and sums that are raised only when they are declared."""
+"""Laws of the metrics: a checked name, few labels, and sums that are raised only when they are
+declared.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What others mind is asked by entry points: all who are installed, in one order, and nobody there minds nothing."""
+"""What others mind is asked by entry points: all who are installed, in one order, and nobody there
+minds nothing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of a log that does not repeat itself: one line a minute of each cause, and nothing is left out uncounted."""
+"""Laws of a log that does not repeat itself: one line a minute of each cause, and nothing is left
+out uncounted.
+"""
 
 from __future__ import annotations
 

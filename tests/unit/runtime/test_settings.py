@@ -1,4 +1,6 @@
-"""Laws of the settings: a name that nobody knows stops the start, and an error never quotes a value."""
+"""Laws of the settings: a name that nobody knows stops the start, and an error never quotes a
+value.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,8 @@ def test_an_unknown_name_is_refused_and_the_nearest_is_offered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("STUBLINE_TOY_BATCH_RECORD_MAX", "7")
-    assert (
-        refusal(Toy)
-        == "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
+    assert refusal(Toy) == (
+        "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
     )
 
 

@@ -1,4 +1,6 @@
-"""A topic that its producers stamp is reported, at most once a minute, and only where that matters."""
+"""A topic that its producers stamp is reported, at most once a minute, and only where that
+matters.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of foreign text: Postgres and JSON take what is storable, and a terminal obeys nothing that is printable."""
+"""Laws of foreign text: Postgres and JSON take what is storable, and a terminal obeys nothing that
+is printable.
+"""
 
 from __future__ import annotations
 

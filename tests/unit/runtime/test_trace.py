@@ -1,4 +1,6 @@
-"""Laws of the trace context, by the W3C's text: valid is continued, anything else is ignored and never repaired."""
+"""Laws of the trace context, by the W3C's text: valid is continued, anything else is ignored and
+never repaired.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of the envelope: what is written is read, by us and by the official CloudEvents package; what is not, is refused."""
+"""Laws of the envelope: what is written is read, by us and by the official CloudEvents package;
+what is not, is refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Laws of the migrations: one order, whole numbers, and no file that changes after it was applied."""
+"""Laws of the migrations: one order, whole numbers, and no file that changes after it was
+applied.
+"""
 
 from __future__ import annotations
 

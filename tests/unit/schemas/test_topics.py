@@ -1,4 +1,6 @@
-"""Laws of the topics: what a group reads exists, names are Kafka's, and nothing is kept for ever."""
+"""Laws of the topics: what a group reads exists, names are Kafka's, and nothing is kept for
+ever.
+"""
 
 from __future__ import annotations
 

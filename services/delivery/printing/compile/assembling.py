@@ -1,4 +1,6 @@
-"""A plate's parts, by whose they are: of all pages, of each page, of the document. References become holes."""
+"""A plate's parts, by whose they are: of all pages, of each page, of the document. References
+become holes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class OwnAction:
 
 
 class UnreachedError(LookupError):
-    """The structure names an object that the page does not lead to: something is drawn beside it."""
+    """The structure names an object that the page does not lead to: something is drawn beside
+    it.
+    """
 
 
 class ObjectHoles(dict[int, Hole]):
@@ -51,7 +55,9 @@ def assembled(
     spots: Mapping[str, FieldSpot],
     kits: Mapping[str, FaceKit],
 ) -> Plate:
-    """The parts by whose they are: of all pages, of each page, of the document. Without the code's measures and its digest."""
+    """The parts by whose they are: of all pages, of each page, of the document. Without the code's
+    measures and its digest.
+    """
     resources = number_of(page.page["Resources"])
     fixed, own_glyphs = recast(content(page.operators, slots), kits, page.fonts)
     keep_used_fonts(page, resources, fixed)
@@ -125,7 +131,9 @@ def holes_of(page: DrawnPage, own: Sequence[int], shared: Sequence[int]) -> Obje
 
 
 def prefix(operators: bytes) -> PlatePiece:
-    """What is drawn before the first field is one object for all pages: most of a page's decoration, packed once."""
+    """What is drawn before the first field is one object for all pages: most of a page's
+    decoration, packed once.
+    """
     packed = zlib.compress(operators, 9)
     return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
@@ -133,7 +141,9 @@ def prefix(operators: bytes) -> PlatePiece:
 def tree(
     page: DrawnPage, holes: ObjectHoles
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Which element each marked content belongs to; behind it WeasyPrint lists annotations with theirs."""
+    """Which element each marked content belongs to; behind it WeasyPrint lists annotations with
+    theirs.
+    """
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
     annotations = {
@@ -182,7 +192,9 @@ def filter_of(head: bytes) -> dict[str, bytes]:
 
 
 def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
-    """As pydyf writes it, with holes for references. What only a document knows is left out or a hole."""
+    """As pydyf writes it, with holes for references. What only a document knows is left out or a
+    hole.
+    """
     if isinstance(value, dict):
         yield b"<<"
         for key, inner in value.items():

@@ -1,4 +1,6 @@
-"""From a design to a plate: WeasyPrint lays the page out, we keep what it draws, and cut out what differs from ticket to ticket."""
+"""From a design to a plate: WeasyPrint lays the page out, we keep what it draws, and cut out what
+differs from ticket to ticket.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
 
 
 def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
-    """Lays the page out twice, with short texts and with long ones: what is not a field must stand where it stood."""
+    """Lays the page out twice, with short texts and with long ones: what is not a field must stand
+    where it stood.
+    """
     square = blank(modules)
     short = sheet.lay({name: plain(PLACEHOLDER) for name in sheet.fields}, square)
     sheet.check_found(short)
@@ -73,7 +77,8 @@ def pressed(
     tags = LOCAL | {
         tag for place in laid_out.places.values() for tag, value in place.features if value
     }
-    # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket, and then set whole.
+    # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket,
+    # and then set whole.
     kits = {
         key: kit_of(font, design.manifest.characters, tags)
         for key, font in page.fonts.items()
@@ -87,7 +92,8 @@ def pressed(
         plate = assembled(sheet, page, slots, spots, kits)
     except UnreachedError:
         raise DesignUnusable(
-            f"{design.name}: draws outside of its page, such as in a margin box of @page: put it into {PAGE}"
+            f"{design.name}: draws outside of its page, such as in a margin box of @page: put it "
+            f"into {PAGE}"
         ) from None
     plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacked)
     return replace(plate, digest=hashlib.sha256(to_bytes(plate)).hexdigest())
@@ -111,12 +117,15 @@ def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
             or abs(place.box.width - other.box.width) > 0.01
         ):
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}` grows with its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
-                f"{other.box.width:.0f} x {other.box.height:.0f} px): give it width and height in CSS"
+                f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}` grows with "
+                f"its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
+                f"{other.box.width:.0f} x {other.box.height:.0f} px): give it width and height in "
+                "CSS"
             )
     if short.shape != long.shape:
         raise DesignUnusable(
-            f"{where}: the page moves with the texts of its fields: place them absolutely, or give their parents a height"
+            f"{where}: the page moves with the texts of its fields: place them absolutely, or "
+            "give their parents a height"
         )
 
 
@@ -135,7 +144,10 @@ def cuts(
         ]
         if len(found) != 1:
             raise DesignUnusable(
-                f"{where} is drawn {len(found)} times on the page itself: leave out opacity, visibility, filters, masks and blend modes around it"
+                (
+                    f"{where} is drawn {len(found)} times on the page itself: leave out opacity, "
+                    "visibility, filters, masks and blend modes around it"
+                )
                 if not found
                 else f"{where} stands at the same place as another text"
             )
@@ -149,7 +161,9 @@ def cuts(
 
 
 def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -> tuple[int, int]:
-    """The placeholder's outline behind the matrix that puts the code into its place; the matrix stays."""
+    """The placeholder's outline behind the matrix that puts the code into its place; the matrix
+    stays.
+    """
     x, y, _ = laid_out.square or (0.0, 0.0, 0.0)
     matrix = pydyf.Stream()
     matrix.set_matrix(1, 0, 0, 1, x, y)
@@ -164,7 +178,8 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     if found is None:
         at = place_of(sheet.chosen.design, "data-qr")
         raise DesignUnusable(
-            f"{sheet.chosen.design.name}/{at}: the code is not drawn on the page itself: leave out opacity, visibility, filters "
+            f"{sheet.chosen.design.name}/{at}: the code is not drawn on the page itself: leave "
+            "out opacity, visibility, filters "
             "and transforms around it"
         )
     begin = max(at for at in range(found) if page.operators[at] == b"0 0 m")
@@ -202,12 +217,15 @@ def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: a text asks for `{family}` first, which is another font on each machine: name one of "
+                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: a text asks "
+                f"for `{family}` first, which is another font on each machine: name one of "
                 "the folder's by @font-face, with `font-family` on html"
             )
         if family.casefold() not in found:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: font-family `{family[:80]}` is not there: declare it with @font-face, its file in the design's folder"
+                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: font-family "
+                f"`{family[:80]}` is not there: declare it with @font-face, its file in the "
+                "design's folder"
             )
 
 

@@ -1,4 +1,6 @@
-"""What a design's page may fetch: files of its own folder, and the fonts that are installed with Stubline. Nothing else."""
+"""What a design's page may fetch: files of its own folder, and the fonts that are installed with
+Stubline. Nothing else.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ SVG_BYTES_MAX = 1_000_000
 
 
 class FetchRefusedError(FatalURLFetchingError):  # type: ignore[misc]  # weasyprint ships no types
-    """Ends the layout: a page that lacks something is worse than none. The message is for the design's author."""
+    """Ends the layout: a page that lacks something is worse than none. The message is for the
+    design's author.
+    """
 
 
 class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no types
@@ -51,7 +55,8 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
             )
         if not url.startswith(BASE):
             raise FetchRefusedError(
-                f"asks for {url[:80]!r}: nothing is fetched from elsewhere; put the file into the design's folder"
+                f"asks for {url[:80]!r}: nothing is fetched from elsewhere; put the file into the "
+                "design's folder"
             )
         path = str(PurePosixPath(unquote(urlsplit(url).path)).relative_to("/"))
         content = self._design.contents.get(path)
@@ -63,7 +68,9 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
 
 
 def readable(path: str, content: bytes) -> bytes:
-    """A font of the design as every reader of a PDF finds its glyphs. What is no font is left to whoever asked for it."""
+    """A font of the design as every reader of a PDF finds its glyphs. What is no font is left to
+    whoever asked for it.
+    """
     if not content.startswith(cff.FONTS):
         return content
     try:
@@ -77,7 +84,9 @@ def readable(path: str, content: bytes) -> bytes:
 
 
 def check_image(path: str, content: bytes, kind: str) -> None:
-    """By its header, before anything unpacks it, and whatever its name says: WeasyPrint looks at the content too."""
+    """By its header, before anything unpacks it, and whatever its name says: WeasyPrint looks at
+    the content too.
+    """
     is_svg = kind == "image/svg+xml"
     try:
         with Image.open(io.BytesIO(content)) as image:
@@ -107,7 +116,8 @@ def check_image(path: str, content: bytes, kind: str) -> None:
         ) from None
     if width * height > PIXELS_MAX:
         raise FetchRefusedError(
-            f"`{path}` has {width} x {height} pixels; {PIXELS_MAX:,} at most. Scale it to 300 dpi at its printed size"
+            f"`{path}` has {width} x {height} pixels; {PIXELS_MAX:,} at most. Scale it to 300 dpi "
+            "at its printed size"
         )
 
 
@@ -117,6 +127,7 @@ def font(name: str) -> bytes:
         return fallback.font(name)
     if name not in packaged.font_names():
         raise FetchRefusedError(
-            f"asks for the font `{name[:80]}`; installed are {', '.join(sorted(packaged.font_names()))}, and those of {FONTS_OF_SCRIPTS}"
+            f"asks for the font `{name[:80]}`; installed are "
+            f"{', '.join(sorted(packaged.font_names()))}, and those of {FONTS_OF_SCRIPTS}"
         )
     return packaged.font(name)

@@ -1,7 +1,7 @@
 """A design's page laid out by WeasyPrint: where its fields stand, and the page as objects of a PDF.
 
-The one module that knows WeasyPrint's boxes, as drawing.py, assembling.py and recast.py know the objects that it writes: the
-lock file pins its version, tests hold what is used.
+The one module that knows WeasyPrint's boxes, as drawing.py, assembling.py and recast.py know the
+objects that it writes: the lock file pins its version, tests hold what is used.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class LaidOut:
 
 
 class Sheet:
-    """One design for one campaign, parsed once and laid out as often as needed. Not shared between threads."""
+    """One design for one campaign, parsed once and laid out as often as needed. Not shared between
+    threads.
+    """
 
     def __init__(self, chosen: DesignVariant, facts: CampaignFacts) -> None:
         self.chosen = chosen
@@ -114,7 +116,8 @@ class Sheet:
         if len(codes) > 1:
             at = place_of(self.chosen.design, "data-qr", 1)
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{at}: data-qr stands {len(codes)} times; a ticket has one code"
+                f"{self.chosen.design.name}/{at}: data-qr stands {len(codes)} times; a ticket has "
+                "one code"
             )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
@@ -124,7 +127,9 @@ class Sheet:
                 )
 
     def _bring(self, text: str) -> None:
-        """Our fonts that have its letters, behind the design's own. What stands in the page has its own before any field."""
+        """Our fonts that have its letters, behind the design's own. What stands in the page has its
+        own before any field.
+        """
         for name in fallback.needed(text):
             if name not in self._brought:
                 self._brought.add(name)
@@ -165,9 +170,11 @@ class Sheet:
 
     @contextmanager
     def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[WeasyPrintLog]:
-        """WeasyPrint goes on without what it does not understand; we do not: a page that lacks something is worse than none.
+        """WeasyPrint goes on without what it does not understand; we do not: a page that lacks
+        something is worse than none.
 
-        Not `is_strict`: a stranger's text may have characters that no font has, and that is nobody's mistake here.
+        Not `is_strict`: a stranger's text may have characters that no font has, and that is
+        nobody's mistake here.
         """
         heard = WeasyPrintLog(logging.WARNING)
         logger = logging.getLogger("weasyprint")
@@ -178,7 +185,8 @@ class Sheet:
             yield heard
         except RecursionError:
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{file or PAGE}: elements, rules or imports are nested too deeply: make it flatter"
+                f"{self.chosen.design.name}/{file or PAGE}: elements, rules or imports are nested "
+                "too deeply: make it flatter"
             ) from None
         except FetchRefusedError as error:
             raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {error}") from None
@@ -197,14 +205,21 @@ class Sheet:
         """With a remedy where WeasyPrint's own words have none."""
         if match := NO_ALT.fullmatch(message):
             return (
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, match[1])}: the picture `{match[1]}` says nothing to those who cannot see it: give it "
+                f"{self.chosen.design.name}/{place_of(self.chosen.design, match[1])}: the picture "
+                f"`{match[1]}` says nothing to those who cannot see it: give it "
                 'alt="..."; mere decoration is a background in CSS'
             )
         if match := NO_GLYPH.search(message):
-            return f"{where}: a text of the page has {match[1][:80]!r}, for which no font here has a letter: {FONTS_REMEDY}"
+            return (
+                f"{where}: a text of the page has {match[1][:80]!r}, for which no font here "
+                f"has a letter: {FONTS_REMEDY}"
+            )
         if match := NO_IMAGE.match(message):
             at = place_of(self.chosen.design, match[1])
-            return f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: see in a browser whether it is whole, and save it as PNG or JPEG"
+            return (
+                f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: "
+                "see in a browser whether it is whole, and save it as PNG or JPEG"
+            )
         return f"{where}: {told_of(self._fonts.told_of(message))}"
 
     def lay(
@@ -228,7 +243,8 @@ class Sheet:
             document = self._page.render(stylesheets=self._styles, font_config=self._fonts)
         if len(document.pages) != 1:
             raise DesignUnusable(
-                f"{self._where}: fills {len(document.pages)} pages of {self.chosen.page_size}; one ticket is one page: make it lower"
+                f"{self._where}: fills {len(document.pages)} pages of {self.chosen.page_size}; "
+                "one ticket is one page: make it lower"
             )
         self._check_size(document.pages[0])
         check_targets(self._where, document.pages[0].links)
@@ -240,13 +256,17 @@ class Sheet:
         ]
         if abs(page.width - sides[0]) > 1 or abs(page.height - sides[1]) > 1:
             raise DesignUnusable(
-                f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm {page.height * 25.4 / 96:.0f}mm, and design.toml says "
+                f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm "
+                f"{page.height * 25.4 / 96:.0f}mm, and design.toml says "
                 f"{self.chosen.page_size}: take `size` out of @page"
             )
 
     def check_found(self, laid_out: LaidOut) -> None:
         """Of a layout with a text in each field: all of them, and the code, stand on the page."""
-        remedy = "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, or not shown at all): give it `display: block`, best inside a <div>"
+        remedy = (
+            "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, "
+            "or not shown at all): give it `display: block`, best inside a <div>"
+        )
         for key, said in self.fields.items():
             if key not in laid_out.places:
                 raise DesignUnusable(
@@ -256,7 +276,8 @@ class Sheet:
             it.get("data-qr") is not None for it in self._root.iter()
         ):
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code {remedy}"
+                f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code "
+                f"{remedy}"
             )
 
     def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
@@ -301,7 +322,9 @@ def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
 
 
 def outside(box: Any) -> Iterator[tuple[object, ...]]:
-    """Of each box that is in no field: whose it is and where. A field's own box counts, what is in it does not."""
+    """Of each box that is in no field: whose it is and where. A field's own box counts, what is in
+    it does not.
+    """
     tag = None if box.element is None else box.element_tag
     sizes = (getattr(box, name, None) for name in ("position_x", "position_y", "width", "height"))
     yield tag, *(round(size, 3) if isinstance(size, float) else size for size in sizes)
@@ -327,7 +350,9 @@ def lacking(heard: WeasyPrintLog) -> set[str]:
 
 
 def fonts_of(document: Any) -> dict[str, PageFont]:
-    """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it cut from what it embeds."""
+    """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it
+    cut from what it embeds.
+    """
     return {
         font.hash: PageFont(
             get_hb_object_data(font.hb_face),

@@ -1,4 +1,6 @@
-"""Where a field and the code stand on a page that WeasyPrint laid out, and how a field's texts are set; what cannot be stamped is refused."""
+"""Where a field and the code stand on a page that WeasyPrint laid out, and how a field's texts are
+set; what cannot be stamped is refused.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ def square(where: str, element: Element, box: Any) -> tuple[float, float, float]
         raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
     if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is what mm leave behind
         raise DesignUnusable(
-            f"{where}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal width and height"
+            f"{where}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal "
+            "width and height"
         )
     return box.content_box_x(), box.content_box_y(), box.width
 
@@ -58,7 +61,8 @@ def place(where: str, box: Any, line: Any) -> FieldPlacement:
     check_style(where, style)
     if any(PSEUDO.fullmatch(it.element_tag or "") for it in walk(box) if it.element is not None):
         raise DesignUnusable(
-            f"{where}: ::before, ::after, ::marker and ::first-letter are not stamped; give them an element of their own"
+            f"{where}: ::before, ::after, ::marker and ::first-letter are not stamped; give them "
+            "an element of their own"
         )
     align = style["text_align_all"]
     return FieldPlacement(
@@ -87,7 +91,8 @@ def check_box(where: str, box: Any, pitch: float, size: float) -> None:
         )
     if pitch <= 0 or size <= 0:
         raise DesignUnusable(
-            f"{where}: its lines have no height (font-size {size:.1f} px, line-height {pitch:.1f} px): nobody could read it"
+            f"{where}: its lines have no height (font-size {size:.1f} px, line-height {pitch:.1f} "
+            "px): nobody could read it"
         )
 
 
@@ -134,6 +139,7 @@ def features(style: Any, where: str) -> tuple[tuple[str, int], ...]:
     ):
         if style[name] != plain:
             raise DesignUnusable(
-                f'{where}: {name.replace("_", "-")} is not stamped; say it by font-feature-settings, such as "tnum" 1'
+                f"{where}: {name.replace('_', '-')} is not stamped; say it by "
+                'font-feature-settings, such as "tnum" 1'
             )
     return () if said == "normal" else tuple((str(tag), int(value)) for tag, value in said)

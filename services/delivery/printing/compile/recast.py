@@ -1,4 +1,6 @@
-"""The page's own text, set again in the fonts that its fields use too: else a file would carry most letters twice."""
+"""The page's own text, set again in the fonts that its fields use too: else a file would carry most
+letters twice.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +53,9 @@ def recast_line(
     says: Mapping[int, str],
     shown: set[tuple[str, int]],
 ) -> bytes | None:
-    """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored bracket: the line keeps
-    WeasyPrint's font. `says`: what its glyphs mean there. Empty strings stay, for readers count moves by them.
+    """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored
+    bracket: the line keeps WeasyPrint's font. `says`: what its glyphs mean there. Empty strings
+    stay, for readers count moves by them.
     """
     if kit is None:
         return None
@@ -74,7 +77,9 @@ def recast_line(
 
 
 def is_other(own: str, said: str | None) -> bool:
-    """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do not."""
+    """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do
+    not.
+    """
     return (
         said is not None
         and own != BLANKS.sub(" ", said)

@@ -7,7 +7,9 @@ import re
 
 
 def told_of(message: str) -> str:
-    """WeasyPrint's `Ignored `colr: red` at 146:6, unknown property.` with the line where a reader of faults looks for it."""
+    """WeasyPrint's `Ignored `colr: red` at 146:6, unknown property.` with the line where a reader
+    of faults looks for it.
+    """
     match = re.fullmatch(r"Ignored (.*) at (\d+):\d+, (.*)", message, re.DOTALL)
     return f"line {match[2]}: {match[1]}: {match[3]}" if match else message
 

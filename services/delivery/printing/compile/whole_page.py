@@ -1,7 +1,8 @@
-"""What cannot be stamped: WeasyPrint sets those texts, at the largest size of their rule at which they fit.
+"""What cannot be stamped: WeasyPrint sets those texts, at the largest size of their rule at which
+they fit.
 
-A plate with such texts in it is a plate like any other: the rest of its fields is stamped. So a name that is spelled in another
-script costs one layout, however many tickets of the order say it.
+A plate with such texts in it is a plate like any other: the rest of its fields is stamped. So a
+name that is spelled in another script costs one layout, however many tickets of the order say it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,11 @@ def set_whole(
     kit_of: KitOf,
     code: tuple[str, int] | None = None,
 ) -> Plate:
-    """The plate with these texts fixed in it: lines that were fitted as they are, others as WeasyPrint breaks them.
+    """The plate with these texts fixed in it: lines that were fitted as they are, others as
+    WeasyPrint breaks them.
 
-    `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all texts are given.
+    `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all
+    texts are given.
     """
     square = code or blank(plate.modules)
     given: dict[str, FittedText | UnstampableText] = dict.fromkeys(sheet.fields, plain(PLACEHOLDER))
@@ -47,7 +50,9 @@ def set_whole(
 
 @dataclass(frozen=True)
 class FittingTrial:
-    """Sizes are tried by halves of what is left, all odd texts at once; then each is moved to its height."""
+    """Sizes are tried by halves of what is left, all odd texts at once; then each is moved to its
+    height.
+    """
 
     sheet: Sheet
     plate: Plate
@@ -98,7 +103,9 @@ class FittingTrial:
     def _with_fewer_lines(
         self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]
     ) -> dict[str, UnstampableText]:
-        """Of texts that are cut: a font of another script may have higher lines than the field's own."""
+        """Of texts that are cut: a font of another script may have higher lines than the field's
+        own.
+        """
         rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
         return {
             name: replace(it, lines=max(1, int(rooms[name] * heights[name][0] / heights[name][1])))

@@ -1,4 +1,6 @@
-"""How a text fills its box: one outcome for both ways of printing. Pure: widths come from whoever measures."""
+"""How a text fills its box: one outcome for both ways of printing. Pure: widths come from whoever
+measures.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ BREAKS_AFTER = "-/@_"  # addresses and double names may be divided there
 
 @dataclass(frozen=True, slots=True)
 class FittingRule:
-    """`lines` 0: as many as the box holds. `shrink`: the smallest part of its size that a text may have."""
+    """`lines` 0: as many as the box holds. `shrink`: the smallest part of its size that a text may
+    have.
+    """
 
     fit: Fit
     lines: int
@@ -31,7 +35,9 @@ class FittingRule:
 
 @dataclass(frozen=True, slots=True)
 class FieldBox:
-    """In CSS pixels. `pitch` is the line height at full size; does it shrink with the size, as a number does in CSS?"""
+    """In CSS pixels. `pitch` is the line height at full size; does it shrink with the size, as a
+    number does in CSS?
+    """
 
     width: float
     height: float
@@ -58,7 +64,9 @@ class FittedText:
 
 
 def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> FittedText:
-    """The largest size at which the text is whole; at the smallest, as much of it as there is room for."""
+    """The largest size at which the text is whole; at the smallest, as much of it as there is room
+    for.
+    """
     short, scales = text[:CHARS_MAX], sizes(rule)
     for scale in scales:
         lines = wrapped(short, most(rule, box, scale), box.width, partial(at_scale, measure, scale))
@@ -98,14 +106,17 @@ def placed(
 ) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
     top = {"top": 0.0, "middle": spare / 2, "bottom": spare}[rule.valign]
-    # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts a line.
+    # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts
+    # a line.
     return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
 def wrapped(
     text: str, lines_max: int, width: float, measure: Callable[[str], float]
 ) -> tuple[str, ...] | None:
-    """All of the text in so many lines, divided where a reader expects it; None when that cannot be."""
+    """All of the text in so many lines, divided where a reader expects it; None when that cannot
+    be.
+    """
     if not text:
         return ()
     if measure(text) <= width + SLACK:

@@ -1,4 +1,6 @@
-"""A design as its author left it: a folder read once, bounded, checked, and known by the hash of its content."""
+"""A design as its author left it: a folder read once, bounded, checked, and known by the hash of
+its content.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +128,8 @@ class Design:
                 - manifest.text.get(language, {}).keys()
             ):
                 raise DesignUnusable(
-                    f"{self.name}/{MANIFEST}: [text.{language}] lacks `{min(missing)}`, which [text.{manifest.languages[0]}] has"
+                    f"{self.name}/{MANIFEST}: [text.{language}] lacks `{min(missing)}`, which "
+                    f"[text.{manifest.languages[0]}] has"
                 )
         return manifest
 
@@ -144,7 +147,9 @@ class Design:
 
 
 def line_of(text: str, location: Sequence[int | str]) -> str:
-    """`:12`: where a manifest says the last name of a location that stands in it; empty when nothing does."""
+    """`:12`: where a manifest says the last name of a location that stands in it; empty when
+    nothing does.
+    """
     lines = text.splitlines()
     for name in reversed([part for part in location if isinstance(part, str) and part != "[key]"]):
         for number, line in enumerate(lines, 1):
@@ -170,7 +175,8 @@ def read(folder: Path, name: str | None = None) -> Design:
             )
         if path.stat().st_size > FILE_BYTES_MAX:
             raise DesignUnusable(
-                f"{folder.name}/{inside}: more than {FILE_BYTES_MAX // 1_000_000} MB; make it smaller"
+                f"{folder.name}/{inside}: more than {FILE_BYTES_MAX // 1_000_000} MB; make it "
+                "smaller"
             )
         contents[inside] = path.read_bytes()
         if len(contents) > FILES_MAX or sum(map(len, contents.values())) > DESIGN_BYTES_MAX:
@@ -214,7 +220,9 @@ class DesignLibrary:
         return sorted({*own, *builtin_names()})
 
     def choose(self, reference: str, language: str = "") -> DesignVariant:
-        """`event-ticket`, or with a size behind it: `event-ticket-a4`. Raises DesignUnknown and DesignUnusable."""
+        """`event-ticket`, or with a size behind it: `event-ticket-a4`. Raises DesignUnknown and
+        DesignUnusable.
+        """
         if not NAME.fullmatch(reference):
             raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
         for name, size in splits(reference):
@@ -225,7 +233,8 @@ class DesignLibrary:
             spoken = lookup(language, languages) or languages[0]
             return DesignVariant(design, size or next(iter(design.manifest.sizes)), spoken)
         raise DesignUnknown(
-            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or without"
+            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or "
+            "without"
         )
 
     def design(self, name: str) -> Design | None:

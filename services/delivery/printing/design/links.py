@@ -1,4 +1,6 @@
-"""Links of a page: the same on all tickets, or with a ticket's own texts in their address (`data-link`)."""
+"""Links of a page: the same on all tickets, or with a ticket's own texts in their address
+(`data-link`).
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,18 @@ ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # stays as it is in an address (RFC 3986)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`address` has `{field}` where a ticket's text stands; `said`: what a reader is told that it is."""
+    """`address` has `{field}` where a ticket's text stands; `said`: what a reader is told that it
+    is.
+    """
 
     address: str
     said: str
 
 
 def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
-    """Every data-link of the page, checked; its element leads to a stand-in from now on. Raises DesignUnusable."""
+    """Every data-link of the page, checked; its element leads to a stand-in from now on. Raises
+    DesignUnusable.
+    """
     found: list[Link] = []
     for element in root.iter("a"):
         for field in (
@@ -40,7 +46,8 @@ def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
         ):
             at = place_of(chosen.design, f'data-field="{field}"')
             raise DesignUnusable(
-                f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would depend on its text: lay an empty <a> of its size over it"
+                f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would "
+                "depend on its text: lay an empty <a> of its size over it"
             )
     for element in root.iter():
         if (address := element.get("data-link")) is None:
@@ -62,7 +69,8 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
         raise DesignUnusable(f"{where} is `{address[:80]}`; it begins with {', '.join(SCHEMES)}")
     if address.startswith("http") and not HOST.match(address):
         raise DesignUnusable(
-            f"{where} is `{address[:80]}`; its host is the same for all, with / behind it: texts of tickets are strangers'"
+            f"{where} is `{address[:80]}`; its host is the same for all, with / behind it: texts "
+            "of tickets are strangers'"
         )
     for name in PART.findall(address):
         if name not in get_args(FieldName):
@@ -80,7 +88,9 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
 
 
 def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
-    """Of all links as WeasyPrint found them, wherever they come from: a ticket has one page, and nothing beside it."""
+    """Of all links as WeasyPrint found them, wherever they come from: a ticket has one page, and
+    nothing beside it.
+    """
     for kind, target, *_ in found:
         if kind == "internal":
             raise DesignUnusable(
@@ -90,7 +100,8 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
             raise DesignUnusable(f"{where}: attaches `{target[:80]}`: a ticket carries no files")
         if target.startswith(BASE):
             raise DesignUnusable(
-                f"{where}: links to `{target.removeprefix(BASE)[:80]}` in the design's folder, which nobody has who holds the ticket: say the whole address"
+                f"{where}: links to `{target.removeprefix(BASE)[:80]}` in the design's folder, "
+                "which nobody has who holds the ticket: say the whole address"
             )
         if not target.startswith(SCHEMES):
             raise DesignUnusable(
@@ -99,7 +110,9 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
 
 
 def addressed(address: str, texts: Mapping[str, str]) -> bytes:
-    """ASCII. A ticket's text is one part of the address, whatever stands in it: it ends no path and begins no query."""
+    """ASCII. A ticket's text is one part of the address, whatever stands in it: it ends no path and
+    begins no query.
+    """
     filled = PART.sub(lambda part: quote(texts[part[1]], safe="", errors="replace"), address)
     return quote(filled, safe=ADDRESS, errors="replace").encode()
 

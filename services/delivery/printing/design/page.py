@@ -1,4 +1,6 @@
-"""A design's page for one campaign: Jinja in a sandbox, then an element tree in which fields hold texts as text."""
+"""A design's page for one campaign: Jinja in a sandbox, then an element tree in which fields hold
+texts as text.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
 Word = TypeVar("Word", bound=str)
 SHRINK_DEFAULT = 50
 TEMPLATES = (".html", ".svg", ".css")
-SEEN = "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] in design.toml, language, size"
+SEEN = (
+    "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] "
+    "in design.toml, language, size"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ class DesignTemplates(BaseLoader):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """A word of design.toml may be called `items`: what a table holds comes before what tables can do."""
+    """A word of design.toml may be called `items`: what a table holds comes before what tables can
+    do.
+    """
 
     @override
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -87,10 +94,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def printable(value: Any) -> Any:
-    """Of what `{{ }}` prints. Anything else would print where it lies in memory, which differs at each run."""
+    """Of what `{{ }}` prints. Anything else would print where it lies in memory, which differs at
+    each run.
+    """
     if value is not None and not isinstance(value, (str, int, float, list, tuple, dict, Undefined)):
         raise TypeError(
-            f"`{{{{ }}}}` prints texts and numbers, and this is a {type(value).__name__}: call it, or leave it out"
+            f"`{{{{ }}}}` prints texts and numbers, and this is a {type(value).__name__}: call "
+            "it, or leave it out"
         )
     return value
 
@@ -135,7 +145,8 @@ def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
         raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
     if len(html) > HTML_CHARS_MAX:
         raise DesignUnusable(
-            f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at most"
+            f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at "
+            "most"
         )
     return html
 
@@ -151,7 +162,9 @@ def line_raised(error: BaseException) -> str:
 
 
 def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
-    """Every data-field of the page, checked against the manifest. A field that stands twice is `number` and `number.2`."""
+    """Every data-field of the page, checked against the manifest. A field that stands twice is
+    `number` and `number.2`.
+    """
     design, found = chosen.design, dict[str, FieldSpec]()
     known = design.manifest.fields
     for element in root.iter():
@@ -216,7 +229,9 @@ def place_of(design: Design, words: str, times_before: int = 0) -> str:
 
 
 def write(element: Element, fitted: FittedText) -> None:
-    """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at the same places."""
+    """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at
+    the same places.
+    """
     for child in list(element):
         element.remove(child)
     element.text = None
@@ -234,7 +249,9 @@ def write(element: Element, fitted: FittedText) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UnstampableText:
-    """A text that WeasyPrint sets by itself: at a size and a height that layouts have shown to fit, or cut."""
+    """A text that WeasyPrint sets by itself: at a size and a height that layouts have shown to fit,
+    or cut.
+    """
 
     text: str
     size: float
@@ -245,7 +262,9 @@ class UnstampableText:
 
 
 def write_odd(element: Element, odd: UnstampableText) -> None:
-    """One line never breaks; several break where the script allows it. What does not fit ends with an ellipsis."""
+    """One line never breaks; several break where the script allows it. What does not fit ends with
+    an ellipsis.
+    """
     for child in list(element):
         element.remove(child)
     element.text = None

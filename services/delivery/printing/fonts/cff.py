@@ -1,8 +1,9 @@
 """PostScript outlines keyed by CID, rewritten so that a glyph is found by its number alone.
 
-WeasyPrint and our own writer use a glyph's number in the font file as its CID. A reader finds that glyph in a TrueType program
-and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a CID-keyed one it looks the CID up in the program's own charset, which
-a subset keeps from the whole font: another glyph is drawn there, or none. So such a file is rewritten before anybody reads it.
+WeasyPrint and our own writer use a glyph's number in the font file as its CID. A reader finds that
+glyph in a TrueType program and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a CID-keyed
+one it looks the CID up in the program's own charset, which a subset keeps from the whole font:
+another glyph is drawn there, or none. So such a file is rewritten before anybody reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ TOKEN_BYTES = {
     255: 5,
 }  # of numbers by their first byte, beside those of one and two bytes
 TWO_BYTES_FROM = 247
-# The operators that may stand first once hints and subroutines are gone -> their own operands. One more is the width.
+# The operators that may stand first once hints and subroutines are gone -> their own operands. One
+# more is the width.
 FIRST_OPERATORS = {4: (1,), 21: (2,), 22: (1,), 14: (0, 4)}  # vmoveto, rmoveto, hmoveto, endchar
 
 
@@ -34,7 +36,8 @@ class OutlinesUnknownError(ValueError):
 
 
 def found_by_number(content: bytes) -> bytes:
-    """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the first one of a collection.
+    """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the
+    first one of a collection.
 
     Raises what fontTools raises for a file that is no font, and OutlinesUnknownError.
     """
@@ -49,7 +52,9 @@ def found_by_number(content: bytes) -> bytes:
 
 
 def unpacked(content: bytes) -> bytes:
-    """A file of one font and nothing packed: fontconfig would take all fonts of a collection for one family."""
+    """A file of one font and nothing packed: fontconfig would take all fonts of a collection for
+    one family.
+    """
     font, plain = (
         TTFont(
             io.BytesIO(content),
@@ -101,7 +106,9 @@ def without_subroutines(face: hb.Face) -> bytes:
 
 
 def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
-    """The advance of `hmtx` before the drawing, instead of a number that only the glyph's own font dictionary explains."""
+    """The advance of `hmtx` before the drawing, instead of a number that only the glyph's own font
+    dictionary explains.
+    """
     at, ends = 0, list[int]()
     while at < len(charstring) and (charstring[at] > LAST_OPERATOR or charstring[at] == SHORT_INT):
         at += TOKEN_BYTES.get(charstring[at], 2 if charstring[at] >= TWO_BYTES_FROM else 1)

@@ -1,7 +1,9 @@
-"""A face kit: one font file cut to the characters that designs are compiled for; a document embeds those that it shows.
+"""A face kit: one font file cut to the characters that designs are compiled for; a document embeds
+those that it shows.
 
-A document has one font of each face: the letters of nearly every file, and of all others only those that it shows. So a plain
-name does not carry the letters of forty languages. Glyph ids stay those of the file: both ways of printing say the same.
+A document has one font of each face: the letters of nearly every file, and of all others only those
+that it shows. So a plain name does not carry the letters of forty languages. Glyph ids stay those
+of the file: both ways of printing say the same.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-face-2\n"
-# Latin with all European accents, and the signs that stand between words. Combining and right-to-left text is set whole.
+# Latin with all European accents, and the signs that stand between words. Combining and
+# right-to-left text is set whole.
 COMMON = (
     (0x20, 0x20),
     (0x27, 0x29),
@@ -77,13 +80,20 @@ def the_kit(kits: FaceKits, digest: str) -> FaceKit:
 
 
 def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
-    """Of all that a kit is made of. Its family is printed: two designs may call one file differently."""
-    told = f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} {''.join(sorted(set(extra)))} {family} "
+    """Of all that a kit is made of. Its family is printed: two designs may call one file
+    differently.
+    """
+    told = (
+        f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} "
+        f"{''.join(sorted(set(extra)))} {family} "
+    )
     return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
 def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> FaceKit:
-    """`tags`: features that fields switch on, whose other shapes of a letter are carried too. Raises what fontTools raises."""
+    """`tags`: features that fields switch on, whose other shapes of a letter are carried too.
+    Raises what fontTools raises.
+    """
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     cmap: dict[int, str] = font.getBestCmap()
     ids = font.getReverseGlyphMap()
@@ -164,7 +174,9 @@ def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) ->
 def other_shapes(
     font: TTFont, known: Mapping[int, str], ids: Mapping[str, int], tags: frozenset[str]
 ) -> dict[int, str]:
-    """Glyph -> the letter that it stands for, of what these features put in a letter's place, such as tabular digits."""
+    """Glyph -> the letter that it stands for, of what these features put in a letter's place, such
+    as tabular digits.
+    """
     if not tags or "GSUB" not in font or font["GSUB"].table.FeatureList is None:
         return {}
     table, found = font["GSUB"].table, dict[int, str]()

@@ -1,7 +1,9 @@
-"""Fonts that come with Stubline for what a design's own fonts lack: other scripts, signs and emoji, the same on every machine.
+"""Fonts that come with Stubline for what a design's own fonts lack: other scripts, signs and emoji,
+the same on every machine.
 
-A file is read only when a text needs it. HarfBuzz makes it in milliseconds, one weight of a variable font or one slice of a
-large one: static, and the same bytes for the same release of the font and of HarfBuzz.
+A file is read only when a text needs it. HarfBuzz makes it in milliseconds, one weight of a
+variable font or one slice of a large one: static, and the same bytes for the same release of the
+font and of HarfBuzz.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from services.delivery.printing.fonts import cff
 
 NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
 PACKAGES = (NOTO, PLEX, CJK)
-OURS = "Stubline "  # begins our families' names: the machine may have a font of the same name and another release
+# begins our families' names: the machine may have a font of the same name and another release
+OURS = "Stubline "
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
 SELECTORS = (
     *range(0xFE00, 0xFE10),
     *range(0xE0100, 0xE01F0),
 )  # choose among the shapes of the character before them
-# Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a shape all the same.
+# Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a
+# shape all the same.
 UNDRAWN = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0}
 )
@@ -49,9 +53,11 @@ TO_EMOJI = "\ufe0f"
 
 @dataclass(frozen=True, slots=True)
 class FallbackFamily:
-    """One variable file, or one a weight. Without `weights` it is the same in bold, and so large that texts get slices of it.
+    """One variable file, or one a weight. Without `weights` it is the same in bold, and so large
+    that texts get slices of it.
 
-    A slice is 256 characters: an embedded font has room for all glyphs of its file, and of 65,535 that is more than a ticket.
+    A slice is 256 characters: an embedded font has room for all glyphs of its file, and of 65,535
+    that is more than a ticket.
     """
 
     name: str
@@ -72,10 +78,12 @@ class FallbackFamily:
 
 EMOJI = FallbackFamily("NotoEmoji")
 LETTERS = FallbackFamily("NotoSans")  # Latin, Greek, Cyrillic
-# In this sequence a letter is looked for: it may never depend on what other texts have asked for before.
+# In this sequence a letter is looked for: it may never depend on what other texts have asked for
+# before.
 FAMILIES = (
     LETTERS,
-    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot say of which letter.
+    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot say of
+    # which letter.
     FallbackFamily("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
     *(
         FallbackFamily(f"NotoSans{script}")
@@ -125,7 +133,9 @@ def needed(text: str) -> tuple[str, ...]:
 
 
 def is_ignorable(character: str) -> bool:
-    """Joins, directs or chooses others, or is a space: no glyph of its own is drawn, whether a font has one or not."""
+    """Joins, directs or chooses others, or is a space: no glyph of its own is drawn, whether a font
+    has one or not.
+    """
     code = ord(character)
     if character in BLANKS or code in UNDRAWN or code in SELECTORS:
         return True

@@ -1,4 +1,6 @@
-"""The fonts of one sheet, as fontconfig and Pango choose among them: the design's own, then ours of other scripts."""
+"""The fonts of one sheet, as fontconfig and Pango choose among them: the design's own, then ours of
+other scripts.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from weasyprint.text.fonts import FontConfiguration
 from services.delivery.printing.design.links import BASE
 from services.delivery.printing.fonts import fallback
 
-REPLACEMENT = "\ufffd"  # U+FFFD, a question mark in a diamond: Unicode's sign for a character that cannot be shown
+# U+FFFD, a question mark in a diamond: Unicode's sign for a character that cannot be shown
+REPLACEMENT = "\ufffd"
 NEVER_CHOSEN = (
     "\u0890\u0891"  # Pango draws these from the font of the letter before them, which lacks them
 )
@@ -43,11 +46,13 @@ ffi.cdef("""
 
 
 class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
-    """The fonts that a design declares, and after them ours of other scripts. The machine's fonts and rules are not read.
+    """The fonts that a design declares, and after them ours of other scripts. The machine's fonts
+    and rules are not read.
 
-    WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and draws the glyph numbers of
-    the second from the first. So each file has a family of its own once it was chosen: the declared one and a tag. The glyphs
-    of a slice of a large font, or of the second `unicode-range` of a family, can then not be drawn from another file.
+    WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and
+    draws the glyph numbers of the second from the first. So each file has a family of its own once
+    it was chosen: the declared one and a tag. The glyphs of a slice of a large font, or of the
+    second `unicode-range` of a family, can then not be drawn from another file.
 
     Knows where each comes from: WeasyPrint says only the name of one that is broken.
     """
@@ -114,7 +119,9 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
 
     @cached_property
     def _coverage(self) -> list[tuple[Any, Any]]:
-        """Each font's character set, with the pattern that owns it. Forgotten when a font is added."""
+        """Each font's character set, with the pattern that owns it. Forgotten when a font is
+        added.
+        """
         fonts, found = fontconfig.FcConfigGetFonts(self._config, fontconfig.FcSetApplication), []
         bare = ffi.gc(fontconfig.FcPatternCreate(), fontconfig.FcPatternDestroy)
         for at in range(fonts.nfont if fonts != ffi.NULL else 0):
@@ -131,7 +138,10 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         """What WeasyPrint says of a font that it cannot load, with its file."""
         for family, sources in self.sources.items():
             if message == f"Font-face {family!r} cannot be loaded":
-                return f"the font {family!r} cannot be loaded from `{sources[:120]}`: give it a font file (TTF, OTF, WOFF, WOFF2)"
+                return (
+                    f"the font {family!r} cannot be loaded from `{sources[:120]}`: give it a "
+                    "font file (TTF, OTF, WOFF, WOFF2)"
+                )
         return message
 
 

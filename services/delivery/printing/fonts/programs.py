@@ -1,7 +1,8 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
-The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as further blocks of the same
-stream. Glyphs have numbers of the kit's own, the common ones first, so that a program ends with the last one that it holds.
+The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as
+further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones first, so
+that a program ends with the last one that it holds.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class FontProgram:
 
 @dataclass(frozen=True)
 class TrueTypeProgram:
-    """Outlines by the kit's own numbers. `order`: which glyph of the font file each of them is; 0 is .notdef."""
+    """Outlines by the kit's own numbers. `order`: which glyph of the font file each of them is; 0
+    is .notdef.
+    """
 
     order: Sequence[int]
     common: int  # so many of the first are in each program
@@ -112,7 +115,9 @@ class TrueTypeProgram:
         return FontProgram(b"".join(parts), length, self._numbers(shown))
 
     def _tables(self, rare: Sequence[int], count: int, at: int) -> dict[bytes, bytes]:
-        """As they stand behind the outlines. A glyph that is left out has no outline and no width."""
+        """As they stand behind the outlines. A glyph that is left out has no outline and no
+        width.
+        """
         starts = list[int]()
         metrics = bytearray(4 * count)
         metrics[: 4 * self.common] = self.metrics[: 4 * self.common]
@@ -161,7 +166,9 @@ class TrueTypeProgram:
 
 @dataclass(frozen=True)
 class CffProgram:
-    """A design's own OpenType file with PostScript outlines: cut by HarfBuzz for each set of glyphs, which keep their ids."""
+    """A design's own OpenType file with PostScript outlines: cut by HarfBuzz for each set of
+    glyphs, which keep their ids.
+    """
 
     common: frozenset[int]
     blob: bytes
@@ -253,7 +260,9 @@ def renumbered(outline: bytes, own: Mapping[int, int]) -> bytes:
 
 
 def directory(outlines: int, outlines_sum: int, tables: dict[bytes, bytes]) -> bytes:
-    """A font file's beginning: the outlines come first, then the tables as they stand. Completes `head` with the file's sum."""
+    """A font file's beginning: the outlines come first, then the tables as they stand. Completes
+    `head` with the file's sum.
+    """
     at = 12 + 16 * (len(tables) + 1)
     rows = [(b"glyf", outlines_sum & 0xFFFFFFFF, at, outlines)]
     at += outlines

@@ -1,7 +1,8 @@
 """Text as glyphs, placed as Pango places them and written as WeasyPrint writes them.
 
-Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike; what is written between glyphs
-is in thousandths of the size, cut to whole numbers as WeasyPrint 70 cuts them (weasyprint/draw/text.py).
+Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike; what
+is written between glyphs is in thousandths of the size, cut to whole numbers as WeasyPrint 70 cuts
+them (weasyprint/draw/text.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ LETTERSPACED = {
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """One line. `before` (none without letter spacing) and `after`: what moves the pen, in thousandths of the size."""
+    """One line. `before` (none without letter spacing) and `after`: what moves the pen, in
+    thousandths of the size.
+    """
 
     ids: tuple[int, ...]
     before: tuple[float, ...]
@@ -41,7 +44,9 @@ class Spacing:
 
 @dataclass
 class Face:
-    """A font file ready to shape with. `glyphs`: those that the plate carries; a line that needs another cannot be stamped."""
+    """A font file ready to shape with. `glyphs`: those that the plate carries; a line that needs
+    another cannot be stamped.
+    """
 
     blob: bytes
     widths: Mapping[int, int]  # of the carried glyphs, in thousandths of the size
@@ -53,7 +58,9 @@ class Face:
         self._face = hb.Face(self.blob)
 
     def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
-        """None when the line needs a glyph that is not carried, or one that is moved off its place: not for stamping."""
+        """None when the line needs a glyph that is not carried, or one that is moved off its place:
+        not for stamping.
+        """
         scale = int(size * UNITS)
         key = (
             text,
@@ -69,7 +76,9 @@ class Face:
         return self._runs[key]
 
     def line(self, size: float) -> tuple[float, float]:
-        """Ascent and height of a line without leading, in CSS pixels: rounded at this size, as Pango does."""
+        """Ascent and height of a line without leading, in CSS pixels: rounded at this size, as
+        Pango does.
+        """
         extents = self._font(int(size * UNITS)).get_font_extents("ltr")
         return extents.ascender / UNITS, (extents.ascender - extents.descender) / UNITS
 
@@ -107,8 +116,9 @@ class Face:
                 ]
             )
             return Glyphs(tuple(ids), (), after, sum([place[2] for place in places]) / UNITS)
-        # Pango puts one half of the gap before each letter but the first, the other behind each but the last. It divides as
-        # C does, and half of a gap of whole pixels is whole pixels too (pango_glyph_item_letter_space).
+        # Pango puts one half of the gap before each letter but the first, the other behind each but
+        # the last. It divides as C does, and half of a gap of whole pixels is whole pixels too
+        # (pango_glyph_item_letter_space).
         left, last = int(gap / 2), len(ids) - 1
         if gap % UNITS == 0:
             left = (left + UNITS // 2) // UNITS * UNITS

@@ -1,4 +1,6 @@
-"""A face as PDF objects: one composite font, as WeasyPrint embeds them (CIDs are the font file's glyph ids)."""
+"""A face as PDF objects: one composite font, as WeasyPrint embeds them (CIDs are the font file's
+glyph ids).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from services.delivery.printing.fonts.programs import FontProgram
 
 FONT_OBJECTS = 7  # at most, with the stream that the small ones stand in
 CMAP_HEAD = (
-    b"/CIDInit/ProcSet findresource begin 12 dict begin begincmap/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"
-    b"/CMapName/Adobe-Identity-UCS def/CMapType 2 def 1 begincodespacerange<0000><ffff>endcodespacerange\n"
+    b"/CIDInit/ProcSet findresource begin 12 dict begin "
+    b"begincmap/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"
+    b"/CMapName/Adobe-Identity-UCS def/CMapType 2 def 1 "
+    b"begincodespacerange<0000><ffff>endcodespacerange\n"
 )
 CMAP_END = b"endcmap CMapName currentdict/CMap defineresource pop end end"
 CMAP_ROWS_MAX = 100  # of one block, says the standard
@@ -35,7 +39,9 @@ class EmbeddedFont:
 
 
 class FontObjects:
-    """Of one face: what is the same in each document is laid down once. Not shared between threads."""
+    """Of one face: what is the same in each document is laid down once. Not shared between
+    threads.
+    """
 
     def __init__(self, kit: FaceKit) -> None:
         self.kit = kit
@@ -57,14 +63,19 @@ class FontObjects:
 
 
 def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) -> int:
-    """The font itself first, then what it stands on. Six objects at most: CFF needs no map of glyphs."""
+    """The font itself first, then what it stands on. Six objects at most: CFF needs no map of
+    glyphs.
+    """
     kit, font = fonts.kit, fonts.embedded(rare)
     family = re.sub(rb"[^A-Za-z0-9-]", b"", kit.family.encode("ascii", "ignore")) or b"Font"
     name = b"%b+%b" % (subset_tag(kit.digest, rare), family)
     program, numbers = font.program, font.program.numbers
     add(
         number,
-        b"<</Type/Font/Subtype/Type0/BaseFont/%b/Encoding/Identity-H/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>"
+        (
+            b"<</Type/Font/Subtype/Type0/BaseFont/%b/Encoding/Identity-H/DescendantFonts[%d 0 "
+            b"R]/ToUnicode %d 0 R>>"
+        )
         % (name, number + 1, number + 3),
         None,
     )
@@ -93,9 +104,9 @@ def descriptor(kit: FaceKit, name: bytes, program: int) -> bytes:
     ascent, descent, *bounds = kit.metrics
     box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if kit.is_cff else 2
     return (
-        b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d/Descent %d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"
-        % (name, box, ascent, descent, ascent, file, program)
-    )
+        b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d/Descent "
+        b"%d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"
+    ) % (name, box, ascent, descent, ascent, file, program)
 
 
 def subset_tag(digest: str, rare: frozenset[int]) -> bytes:
@@ -117,7 +128,9 @@ def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
 
 
 def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
-    """Glyph -> text: what is found and copied. Neighbours that say neighbouring letters are told as one."""
+    """Glyph -> text: what is found and copied. Neighbours that say neighbouring letters are told as
+    one.
+    """
     runs: list[tuple[int, int, str]] = []
     for glyph in sorted(glyphs):
         text = glyphs[glyph]

@@ -1,4 +1,6 @@
-"""A page's objects as templates, and what chooses their numbers: a plate's are made once, and filled for each page."""
+"""A page's objects as templates, and what chooses their numbers: a plate's are made once, and
+filled for each page.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def hole_names(plate: Plate) -> dict[Hole, int]:
 
 
 def form(piece: PlatePiece, names: Mapping[Hole, int]) -> Form:
-    """An object as a template, and what chooses its numbers: a document of a hundred pages has thousands of them."""
+    """An object as a template, and what chooses its numbers: a document of a hundred pages has
+    thousands of them.
+    """
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
     places = [names[hole] for hole in piece.holes]
     if len(places) > 1:

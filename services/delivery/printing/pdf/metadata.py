@@ -1,4 +1,6 @@
-"""What a reader is told of a file: title, language, dates; in the old form (Info) and the new (XMP)."""
+"""What a reader is told of a file: title, language, dates; in the old form (Info) and the new
+(XMP).
+"""
 
 from __future__ import annotations
 

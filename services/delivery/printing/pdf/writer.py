@@ -1,7 +1,9 @@
-"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is laid down once and kept.
+"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is laid down
+once and kept.
 
-A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and behind them the pages' contents,
-title and dates. Skeletons are known by plates, fonts by their glyphs, so a shop's next ticket costs its contents and a hash.
+A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and behind
+them the pages' contents, title and dates. Skeletons are known by plates, fonts by their glyphs, so
+a shop's next ticket costs its contents and a hash.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ KNOWN_MAX = 64  # plates and faces that a writer remembers
 
 @dataclass(frozen=True, slots=True)
 class StampedPage:
-    """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and where its own links lead."""
+    """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and
+    where its own links lead.
+    """
 
     plate: Plate
     content: bytes
@@ -123,7 +127,10 @@ class FileDraft:
             inside = zlib.compress(head + b"\n".join([body for _, body in some]), PACKED_LEVEL)
             self._put(
                 number,
-                b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
+                (
+                    b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length "
+                    b"%d>>\nstream\n%b\nendstream"
+                )
                 % (len(some), len(head), len(inside), inside),
             )
             number += 1
@@ -143,7 +150,9 @@ class PdfWriter:
         self._forms: LruCache[object, list[Form]] = LruCache(most=KNOWN_MAX)
 
     def write(self, pages: Sequence[StampedPage], about: DocumentMetadata) -> bytes:
-        """The same pages and the same words about them are the same bytes. Raises ValueError for no page: readers refuse such a file."""
+        """The same pages and the same words about them are the same bytes. Raises ValueError for no
+        page: readers refuse such a file.
+        """
         if not pages:
             raise ValueError("a document has one page at least")
         frame = self._frame(pages, about.language)
@@ -176,7 +185,8 @@ class PdfWriter:
         name = told.hexdigest()[:32].encode()
         entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
         parts.append(
-            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
+            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 "
+            b"R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
             b"startxref\n%d\n%%%%EOF\n"
             % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
         )
@@ -276,7 +286,9 @@ class PdfWriter:
 
 
 def continued(packed: bytes, told: int, rest: bytes) -> bytes:
-    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a packer."""
+    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a
+    packer.
+    """
     blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
     parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
     return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])

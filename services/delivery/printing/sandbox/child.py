@@ -1,6 +1,7 @@
 """The other process: lays out what it is asked for, under its ceiling, and says what came of it.
 
-It ends when nobody can ask any more, even in the middle of a job: its parent closed the pipe, or was killed.
+It ends when nobody can ask any more, even in the middle of a job: its parent closed the pipe, or
+was killed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""The press: sets whole what cannot be stamped, in a process of its own that stays for the next text.
+"""The press: sets whole what cannot be stamped, in a process of its own that stays for the next
+text.
 
-Importing WeasyPrint takes most of a second, so it is not a process a text; Pango and its kin never give all memory back, so it
-is not one for ever. It starts with the first odd text: who never meets one pays nothing.
+Importing WeasyPrint takes most of a second, so it is not a process a text; Pango and its kin never
+give all memory back, so it is not one for ever. It starts with the first odd text: who never meets
+one pays nothing.
 
-Crash: the press holds nothing. Killed at any point, the text is set again by the next one: the same bytes.
+Crash: the press holds nothing. Killed at any point, the text is set again by the next one: the same
+bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ TRIES_MAX = 2  # a process may end for reasons of its machine
 
 @dataclass
 class LayoutWorker:
-    """One process's. Not shared between threads. Raises TextUnprintable, for the order alone, and LayoutAway."""
+    """One process's. Not shared between threads. Raises TextUnprintable, for the order alone, and
+    LayoutAway.
+    """
 
     ceiling: SandboxLimits = CEILING
     jobs_max: int = JOBS_MAX

@@ -1,6 +1,8 @@
-"""Laying out in a process of its own, with a ceiling of time and of memory: what eats both harms nobody else.
+"""Laying out in a process of its own, with a ceiling of time and of memory: what eats both harms
+nobody else.
 
-Whoever asks holds the other process's pipe. It ends when the pipe does, so none is left behind by a kill -9.
+Whoever asks holds the other process's pipe. It ends when the pipe does, so none is left behind by a
+kill -9.
 """
 
 from __future__ import annotations
@@ -40,14 +42,19 @@ PROGRAM = "services.delivery.printing.sandbox.child"
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """Of one job: processor time, which no neighbour on the machine can use up, time by the clock, and address space."""
+    """Of one job: processor time, which no neighbour on the machine can use up, time by the clock,
+    and address space.
+    """
 
     seconds_max: int = SECONDS_MAX
     wait_s_max: float = SECONDS_MAX + 1  # a process that only waits uses no processor time
     bytes_max: int = BYTES_MAX
 
     def told(self) -> str:
-        return f"needs more than {self.seconds_max} s or {self.bytes_max // 2**20:,} MiB to be laid out"
+        return (
+            f"needs more than {self.seconds_max} s or {self.bytes_max // 2**20:,} MiB to be "
+            "laid out"
+        )
 
 
 def limit(bytes_max: int) -> None:
@@ -69,7 +76,9 @@ def is_too_much(code: int, last: str) -> bool:
 
 
 class SandboxEnded(Exception):
-    """The other process did not answer. `is_used_up`: this job has had all its processor time, and would again."""
+    """The other process did not answer. `is_used_up`: this job has had all its processor time, and
+    would again.
+    """
 
     def __init__(self, cause: str, *, is_ceiling: bool, is_used_up: bool = False) -> None:
         super().__init__(cause)
@@ -77,7 +86,9 @@ class SandboxEnded(Exception):
 
 
 class SandboxProcess:
-    """The other process. Not shared between threads. Raises LayoutUnavailable if it cannot even begin."""
+    """The other process. Not shared between threads. Raises LayoutUnavailable if it cannot even
+    begin.
+    """
 
     def __init__(self, ceiling: SandboxLimits) -> None:
         self._ceiling, self._is_late = ceiling, threading.Event()

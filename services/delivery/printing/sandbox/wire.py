@@ -1,4 +1,5 @@
-"""What two processes say to each other over pipes: a length, then so many bytes, which are a head of JSON and blobs behind it.
+"""What two processes say to each other over pipes: a length, then so many bytes, which are a head
+of JSON and blobs behind it.
 
 Nothing that is read is executed, whoever wrote it: no pickle.
 """
@@ -37,7 +38,9 @@ def write(to: int, said: WireMessage) -> None:
 
 
 def read(source: int) -> WireMessage | None:
-    """Nothing: the other side has ended, maybe in the middle of a word. Raises PlateUnreadable for what is no frame."""
+    """Nothing: the other side has ended, maybe in the middle of a word. Raises PlateUnreadable for
+    what is no frame.
+    """
     begun = read_bytes(source, LENGTH.size)
     if begun is None:
         return None
@@ -64,7 +67,9 @@ def read_bytes(source: int, length: int) -> bytes | None:
 
 
 def sheet_told(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
-    """With the design's bytes: what was chosen is laid out, whatever stands in its folder by now."""
+    """With the design's bytes: what was chosen is laid out, whatever stands in its folder by
+    now.
+    """
     design = chosen.design
     head = {
         "name": design.name,

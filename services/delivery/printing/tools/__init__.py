@@ -1,4 +1,5 @@
-"""What authors of designs work with: `stubline design new`, `list`, `check`, `preview` and `bench`. Asks no server for anything.
+"""What authors of designs work with: `stubline design new`, `list`, `check`, `preview` and `bench`.
+Asks no server for anything.
 
 target      which design a command means
 samples     what is put into fields and campaigns: what is usual, and what is hard

@@ -1,6 +1,8 @@
-"""A process with the ceilings of a campaign's start: what has never been laid out may eat all time and memory there is.
+"""A process with the ceilings of a campaign's start: what has never been laid out may eat all time
+and memory there is.
 
-The parent hears a line of JSON for each thing that happened, and what was at work when the process ended.
+The parent hears a line of JSON for each thing that happened, and what was at work when the process
+ended.
 """
 
 from __future__ import annotations
@@ -74,7 +76,10 @@ def asked(work: str, target: DesignTarget, shelf: PlateCache, **more: object) ->
 def ended(name: str, code: int, last: list[str], at: str) -> str:
     where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
     if is_too_much(code, said):
-        return f"{name}: {SandboxLimits().told()}{where}: leave out what is large, repeated or nested deeply; nothing behind it was checked"
+        return (
+            f"{name}: {SandboxLimits().told()}{where}: leave out what is large, repeated or "
+            "nested deeply; nothing behind it was checked"
+        )
     return f"{name}: WeasyPrint failed on it{where}: {said[:500]}"
 
 

@@ -1,4 +1,6 @@
-"""How fast a design is stamped, beside WeasyPrint on the same pages in the same run: time of one core, medians of three rounds."""
+"""How fast a design is stamped, beside WeasyPrint on the same pages in the same run: time of one
+core, medians of three rounds.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ ROUNDS, ONES, ALONE, PILE = 3, 300, 4, 100
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`seconds` of a core for one ticket: neither way waits for anything, so others on the machine do not count."""
+    """`seconds` of a core for one ticket: neither way waits for anything, so others on the machine
+    do not count.
+    """
 
     what: str
     seconds: float
@@ -42,7 +46,9 @@ class Figure:
 
 @dataclass
 class DesignBench:
-    """One size and language for the manifest's campaign. Each ticket has another number, holder and code."""
+    """One size and language for the manifest's campaign. Each ticket has another number, holder and
+    code.
+    """
 
     chosen: DesignVariant
     shelf: PlateCache
@@ -58,7 +64,8 @@ class DesignBench:
         _, odd = self.proof.split(self.texts(0))
         if odd:
             raise DesignUnusable(
-                f"{self.chosen.design.name}: its sample {next(iter(odd.values()))[:40]!r} cannot be stamped, for its font lacks a "
+                f"{self.chosen.design.name}: its sample {next(iter(odd.values()))[:40]!r} cannot "
+                "be stamped, for its font lacks a "
                 "letter: take a font that has it"
             )
 
@@ -143,7 +150,8 @@ class DesignBench:
         document = page.render(stylesheets=[style], font_config=fonts)
         if len(document.pages) != len(numbers):
             raise DesignUnusable(
-                f"{design.name}: {len(numbers)} of it in one document fill {len(document.pages)} pages, so WeasyPrint cannot be "
+                f"{design.name}: {len(numbers)} of it in one document fill {len(document.pages)} "
+                "pages, so WeasyPrint cannot be "
                 "measured beside: place what is on the page in one element"
             )
         pdf: bytes = document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")

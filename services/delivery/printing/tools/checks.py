@@ -1,4 +1,6 @@
-"""What is wrong with a design, and what a reader or a scanner will mind. Each finding names file, line and remedy."""
+"""What is wrong with a design, and what a reader or a scanner will mind. Each finding names file,
+line and remedy.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class DesignCheck:
                 yield DesignFinding("fault", error.cause, chosen.size, chosen.language)
 
     def campaign(self, chosen: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
-        """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on the shelf then."""
+        """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on
+        the shelf then.
+        """
         proof = DesignProof(chosen, facts, self.shelf)
         is_whole = True
         for what, texts in samples.texts(chosen.design, chosen.language):
@@ -81,7 +85,9 @@ class DesignCheck:
             self.shelf.put_plate(plate_key(chosen, facts), proof.plate, is_proven=True)
 
     def _one(self, chosen: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
-        """All campaigns; texts that are hard only in the first language, for they are the same in all."""
+        """All campaigns; texts that are hard only in the first language, for they are the same in
+        all.
+        """
         for place, (what, facts) in enumerate(samples.campaigns(chosen.design, chosen.language)):
             proof = self._proof(chosen, facts, what)
             if place == 0:
@@ -117,15 +123,20 @@ class DesignCheck:
             names = sorted({proof.plate.spots[name].field for name in odd})
             yield DesignFinding(
                 "warning",
-                f"{where(proof, next(iter(odd)))}: its font lacks letters of {max(odd.values(), key=len)[:40]!r} (so for "
-                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; take a font that has them, or "
+                f"{where(proof, next(iter(odd)))}: its font lacks letters of "
+                f"{max(odd.values(), key=len)[:40]!r} (so for "
+                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; "
+                "take a font that has them, or "
                 "name them as `characters` in design.toml",
             )
         if texts == samples.usual(proof.chosen.design, proof.chosen.language):
             for name in (name for name, it in fitted.items() if it.is_cut):
                 yield DesignFinding(
                     "warning",
-                    f'{where(proof, name)}: even its sample is cut; give it room, or data-fit="shrink" or "wrap"',
+                    (
+                        f"{where(proof, name)}: even its sample is cut; give it room, or "
+                        'data-fit="shrink" or "wrap"'
+                    ),
                 )
         payload = samples.payload()
         own = proof.whole(texts, payload)
@@ -137,8 +148,10 @@ class DesignCheck:
         if found.pixels and self._is_new("differs", place):
             yield DesignFinding(
                 "fault",
-                f"{place}: stamped with {what} it differs from WeasyPrint's page in {found.pixels} pixels, by "
-                f"{found.most} of 255: `stubline design preview` shows where; leave out what is unusual there",
+                f"{place}: stamped with {what} it differs from WeasyPrint's page in "
+                f"{found.pixels} pixels, by "
+                f"{found.most} of 255: `stubline design preview` shows where; leave out what is "
+                "unusual there",
             )
         mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
         if (
@@ -146,7 +159,8 @@ class DesignCheck:
         ):  # what is set whole is WeasyPrint's on both
             yield DesignFinding(
                 "fault",
-                f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than WeasyPrint's page ({apart(mine, theirs)}): "
+                f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
+                f"WeasyPrint's page ({apart(mine, theirs)}): "
                 "take away what turns or divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
@@ -159,7 +173,8 @@ class DesignCheck:
         if payload not in said and self._is_new("unread", ""):
             yield DesignFinding(
                 "fault",
-                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: let nothing run over it, and give it "
+                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: "
+                "let nothing run over it, and give it "
                 "4 modules of white on each side",
             )
 
@@ -183,7 +198,8 @@ class DesignCheck:
         if len(printed) > FILE_BYTES_MAX:
             yield DesignFinding(
                 "warning",
-                f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are good: use smaller images, "
+                f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are "
+                "good: use smaller images, "
                 "fewer fonts and weights",
             )
 

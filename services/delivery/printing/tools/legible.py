@@ -1,4 +1,6 @@
-"""Will a scanner read the code, and does the page say all that its holder needs? By figures, not by taste."""
+"""Will a scanner read the code, and does the page say all that its holder needs? By figures, not by
+taste.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def quiet_zone(
         white = ring
     if white < QUIET_MODULES * STEPS_PER_MODULE:
         yield (
-            f"{white / STEPS_PER_MODULE:g} modules of white around the code; it needs {QUIET_MODULES} on each side, "
+            f"{white / STEPS_PER_MODULE:g} modules of white around the code; it needs "
+            f"{QUIET_MODULES} on each side, "
             f"{QUIET_MODULES * side / proof.plate.modules * MM_PER_INCH / CODE_DPI:.1f} mm here"
         )
 
@@ -67,15 +70,22 @@ def details(proof: DesignProof, said: str) -> Iterator[str]:
     size, fields = proof.chosen.size, proof.fields
     for name in NEEDED:
         if name not in fields:
-            yield f'does not show the {name} in size {size}: add an element with data-field="{name}"'
+            yield (
+                f'does not show the {name} in size {size}: add an element with data-field="{name}"'
+            )
     shown = squeezed(said)
     campaign = samples.facts(proof.chosen.design, proof.chosen.language)
     if not all(squeezed(word) in shown for word in campaign.name.split()):
         yield f"does not show the campaign's name in size {size}: say {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):
-        yield f'does not show a date in size {size}: say {{{{ campaign.when }}}}, or data-field="issued"'
+        yield (
+            f"does not show a date in size {size}: say {{{{ campaign.when }}}}, or "
+            'data-field="issued"'
+        )
 
 
 def squeezed(text: str) -> str:
-    """Without what depends on case and on where lines end (a hyphen there is told as U+FFFE by pdfium)."""
+    """Without what depends on case and on where lines end (a hyphen there is told as U+FFFE by
+    pdfium).
+    """
     return "".join(text.replace("\ufffe", "-").split()).casefold()

@@ -17,7 +17,8 @@ def make(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
     """Its folder. Raises DesignNotMade, and DesignUnknown for the source."""
     if not NAME.fullmatch(name):
         raise DesignNotMade(
-            f"{name[:80]!r} is no name for a design: small letters, digits and hyphens, 64 at most, no path"
+            f"{name[:80]!r} is no name for a design: small letters, digits and hyphens, 64 at "
+            "most, no path"
         )
     if name in ALIASES:
         raise DesignNotMade(

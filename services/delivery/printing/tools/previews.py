@@ -1,4 +1,6 @@
-"""Files to look at: a page stamped, the same page by WeasyPrint, and both side by side with what differs."""
+"""Files to look at: a page stamped, the same page by WeasyPrint, and both side by side with what
+differs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A proof, as printers say: one design in one size and language for one campaign, printed both ways before any ticket is."""
+"""A proof, as printers say: one design in one size and language for one campaign, printed both ways
+before any ticket is.
+"""
 
 from __future__ import annotations
 

@@ -23,12 +23,20 @@ SHORT, LONG, EMPTY, ACCENTS = "short texts", "long texts", "empty texts", "accen
 LONGEST = {"number": 64, "order": 64, "status": 20, "issued": 30, "position": 20, "email": 254}
 WORDS = "Wolfeschlegelsteinhausen-Bergerdorff of Llanfairpwllgwyngyll and Häßlingen, "
 EVERY_ACCENT = "Ágnes Łukasiewicz-Őry, Çağla Ďurišová, Þór Ñúñez Øystein, İlkay Šķēle, Mihăiță Čepė"
-NAME = "The Very Grand Winter Concert of the Philharmonic Society and its Friends, with Choir, Organ and Soloists, "
-VENUE = "Great Hall of the Old Customs House, Upper North Quay 114 to 118, by the back door, first floor, "
+NAME = (
+    "The Very Grand Winter Concert of the Philharmonic Society and its Friends, with Choir, "
+    "Organ and Soloists, "
+)
+VENUE = (
+    "Great Hall of the Old Customs House, Upper North Quay 114 to 118, by the back door, "
+    "first floor, "
+)
 
 
 def facts(design: Design, language: str = "") -> CampaignFacts:
-    """The campaign of the manifest. Its date is in the design's first language; in the others ours stands for it."""
+    """The campaign of the manifest. Its date is in the design's first language; in the others ours
+    stands for it.
+    """
     said = design.manifest.campaign
     when = (
         moment(EVENING, CLOCK, ZONE, language)
@@ -63,8 +71,8 @@ def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, Campaig
 
 
 def usual(design: Design, language: str = "") -> dict[str, str]:
-    """The manifest's samples; in other languages than the first, what tickets say themselves. Fields that the manifest
-    does not list are never asked for.
+    """The manifest's samples; in other languages than the first, what tickets say themselves.
+    Fields that the manifest does not list are never asked for.
     """
     samples = {name: said.sample for name, said in design.manifest.fields.items()}
     own = written(language) if is_other(design, language) else {}

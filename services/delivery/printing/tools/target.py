@@ -58,7 +58,9 @@ def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
 
 
 def chosen(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
-    """All sizes and languages but for what is asked for. Raises DesignUnknown and DesignUnusable."""
+    """All sizes and languages but for what is asked for. Raises DesignUnknown and
+    DesignUnusable.
+    """
     manifest = design.manifest
     sizes = asked(size, list(manifest.sizes), f"{design.name} has no size")
     languages = asked(language, list(manifest.languages), f"{design.name} has no language")

@@ -1,4 +1,6 @@
-"""Again with each change of a folder, until Ctrl-C. It asks for times and sizes: no library, and it works on network disks."""
+"""Again with each change of a folder, until Ctrl-C. It asks for times and sizes: no library, and it
+works on network disks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ Seen = frozenset[tuple[str, int, int]]
 
 
 def seen(folder: Path) -> Seen:
-    """Files that belong to the design, when they were written and how large they are. One that goes meanwhile is gone."""
+    """Files that belong to the design, when they were written and how large they are. One that goes
+    meanwhile is gone.
+    """
     found = set[tuple[str, int, int]]()
     for path in entries(folder):
         try:
@@ -23,7 +27,9 @@ def seen(folder: Path) -> Seen:
 
 
 def watch(folder: Path, again: Callable[[], None], wait: Callable[[], None]) -> None:
-    """`wait`: between two looks. An editor writes in several steps, so a change is worked once nothing moves any more."""
+    """`wait`: between two looks. An editor writes in several steps, so a change is worked once
+    nothing moves any more.
+    """
     worked: Seen | None = None
     last = seen(folder)
     try:

@@ -1,6 +1,6 @@
 -- name: take_jobs
--- Never waits: who holds a job now will be done with it soon. Orders are locked behind jobs here and before them in the
--- lane; as a sender waits for neither, there is no ring.
+-- Never waits: who holds a job now will be done with it soon. Orders are locked behind jobs here
+-- and before them in the lane; as a sender waits for neither, there is no ring.
 select job_id, order_id, attempts, failures, retry_since, lease_owner,
     array(select ticket_id from delivery.job_tickets where job_tickets.job_id = jobs.job_id) as ticket_ids
 from delivery.jobs
@@ -9,12 +9,14 @@ order by next_attempt_at limit %(jobs_max)s::int
 for update skip locked;
 
 -- name: see_orders
--- The latest of both writers, at the moment of acting. Who changes an order right now makes its jobs wait a moment.
+-- The latest of both writers, at the moment of acting. Who changes an order right now makes its
+-- jobs wait a moment.
 select order_id, decision, tickets
 from delivery.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update skip locked;
 
 -- name: write_intents
--- Before anything is sent. A lease that ran out under somebody else is an attempt whose end nobody knows.
+-- Before anything is sent. A lease that ran out under somebody else is an attempt whose end nobody
+-- knows.
 update delivery.jobs
 set attempts = attempts + 1, lease_owner = %(owner)s::text, recipient = batch.recipient,
     envelope_recipient = batch.envelope_recipient,
@@ -25,7 +27,8 @@ from unnest(%(job_ids)s::uuid[], %(recipients)s::text[], %(envelope_recipients)s
 where jobs.job_id = batch.job_id;
 
 -- name: leave_behind
--- Tickets that are not active go with no mail. Outside any job they are filed anew, should they come back.
+-- Tickets that are not active go with no mail. Outside any job they are filed anew, should they
+-- come back.
 delete from delivery.job_tickets
 using unnest(%(job_ids)s::uuid[], %(ticket_ids)s::uuid[]) as batch (job_id, ticket_id)
 where job_tickets.job_id = batch.job_id and job_tickets.ticket_id = batch.ticket_id;
@@ -56,8 +59,8 @@ update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease
 from mine where jobs.job_id = mine.job_id;
 
 -- name: hold_lease
--- The last look before the mail goes: still ours, still due, and for a whole lease. No row: another sender has it, or its
--- order was cancelled or held back while it rendered. Then it is not sent.
+-- The last look before the mail goes: still ours, still due, and for a whole lease. No row: another
+-- sender has it, or its order was cancelled or held back while it rendered. Then it is not sent.
 update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
 where job_id = %(job_id)s::uuid and attempts = %(attempt)s::int and lease_owner = %(owner)s::text and state = 'due'
     and not is_held
@@ -77,7 +80,8 @@ where job_id = %(job_id)s::uuid
 returning mails, extract(epoch from now() - filed_at)::double precision as waited_s;
 
 -- name: record_failure
--- Only by the lease's holder: another's attempt has its own end. A job that the lane cancelled meanwhile stays cancelled.
+-- Only by the lease's holder: another's attempt has its own end. A job that the lane cancelled
+-- meanwhile stays cancelled.
 update delivery.jobs
 set answer = %(answer)s::text, lease_owner = null, failures = failures + %(is_failure)s::boolean::int,
     unknown_attempts = unknown_attempts + %(is_unknown)s::boolean::int,
@@ -108,7 +112,8 @@ set state = 'dead', is_held = false, letter_id = %(letter_id)s::uuid, deaths = d
 where job_id = %(job_id)s::uuid;
 
 -- name: give_back
--- Nothing was tried: the intent is taken back. Sorted as the lane writes them, for both may wait for each other here.
+-- Nothing was tried: the intent is taken back. Sorted as the lane writes them, for both may wait
+-- for each other here.
 with mine as (
     select jobs.job_id from delivery.jobs
     join unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as batch (job_id, attempt)

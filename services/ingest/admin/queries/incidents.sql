@@ -15,7 +15,8 @@ from ingest.notices
 group by source, kind, what;
 
 -- name: orders_with_two_meanings
--- By the index orders_with_incidents. A key is told when its other meaning came; it may be of several orders.
+-- By the index orders_with_incidents. A key is told when its other meaning came; it may be of
+-- several orders.
 select split_part(order_id, ':', 1) as source, count(distinct key) as count, min(at) as first_at, max(at) as last_at,
     max(order_id collate "C") as example
 from ingest.orders, json_array_elements_text(incidents) as noted (key),
@@ -53,7 +54,8 @@ where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origi
 select now();
 
 -- name: waiting_letters
--- Those that were open when the command began: one that is given back and fails is not given back by the same command.
+-- Those that were open when the command began: one that is given back and fails is not given back
+-- by the same command.
 select id from runtime.dead_letters
 where consumer_group = %(group)s::text and code = %(kind)s::text and cause = %(what)s::text
     and source = any(%(origins)s::text[]) and state = 'open' and updated_at <= %(until)s::timestamptz
@@ -61,8 +63,8 @@ order by id limit %(limit)s::int
 for update;
 
 -- name: take_kept
--- With their rows in the inbox, which know them as callbacks that have nothing to say. Those that are kept once more by the
--- running release while the command goes on are left.
+-- With their rows in the inbox, which know them as callbacks that have nothing to say. Those that
+-- are kept once more by the running release while the command goes on are left.
 with chosen as (
     select key from ingest.kept
     where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[])

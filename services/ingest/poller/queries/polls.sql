@@ -67,7 +67,8 @@ set failures = %(failures)s::int, rests_until = now() + make_interval(secs => %(
 where source = %(source)s::text;
 
 -- name: answer_reads
--- What was asked for before its reading began is answered. Asked since: it stays due. Locked as add_reads locks: sorted.
+-- What was asked for before its reading began is answered. Asked since: it stays due. Locked as
+-- add_reads locks: sorted.
 with locked as materialized (
     select order_id from ingest.reads where order_id = any(%(order_ids)s::text[]) order by order_id for update
 )

@@ -11,7 +11,8 @@ from services.ingest.vendors.shared import exact_json, php_lists
 from services.ingest.vendors.shared.signing import hmac_fits
 from services.ingest.vendors.shared.source import WebhookRequest
 
-ITEMS_MAX = 100  # different ones: who has seen an item could send it with thousands of dates, and each is a record
+# different ones: who has seen an item could send it with thousands of dates, and each is a record
+ITEMS_MAX = 100
 DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
@@ -32,9 +33,9 @@ def spelled(value: object) -> object:
 
 
 def document(body: bytes) -> Any:
-    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw line end or a number of
-    thousands of digits is no reason to refuse: Adyen would send the same again for a month, and hold everything back that
-    waits behind it.
+    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw
+    line end or a number of thousands of digits is no reason to refuse: Adyen would send the same
+    again for a month, and hold everything back that waits behind it.
     """
     try:
         return exact_json.loads(body)
@@ -51,7 +52,9 @@ def _bounded(digits: str) -> int | None:
 
 
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:
-    """By place. One reading for the signature and for the worker: both see the same of a key that stands there twice."""
+    """By place. One reading for the signature and for the worker: both see the same of a key that
+    stands there twice.
+    """
     told = document(body)
     listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
     return [_item(it) for it in listed] if isinstance(listed, list) else ()
@@ -100,7 +103,9 @@ def verify(delivery: WebhookRequest) -> bool:
 
 
 def pieces(body: bytes) -> Sequence[bytes]:
-    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it was in company."""
+    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it
+    was in company.
+    """
     told = document(body)
     listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
     if not isinstance(listed, list) or len(listed) < 2:

@@ -1,8 +1,10 @@
-"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a queue is taken.
+"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a
+queue is taken.
 
-Eight fields of an item are signed, and no time: whoever has seen an item can send it again with another date. So a fact's
-version is the stage to which its event code belongs, and only within a stage the date: a chargeback that is sent again, with
-whatever date, stays behind its reversal. The same refund or dispute keeps its pspReference, which is signed, in its name.
+Eight fields of an item are signed, and no time: whoever has seen an item can send it again with
+another date. So a fact's version is the stage to which its event code belongs, and only within a
+stage the date: a chargeback that is sent again, with whatever date, stays behind its reversal. The
+same refund or dispute keeps its pspReference, which is signed, in its name.
 """
 
 from __future__ import annotations
@@ -50,8 +52,9 @@ CARD_IN_REASON = re.compile(
     rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"'
 )
 
-# The signature joins its fields with colons and escapes none: with no colon in any field but the merchant's reference there
-# is one way to take the text apart, so nobody moves a part of his reference into an amount.
+# The signature joins its fields with colons and escapes none: with no colon in any field but the
+# merchant's reference there is one way to take the text apart, so nobody moves a part of his
+# reference into an amount.
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
 

@@ -1,4 +1,5 @@
-"""Card data that a storefront sends beside what its contract knows, which nobody reads and no letter may show.
+"""Card data that a storefront sends beside what its contract knows, which nobody reads and no
+letter may show.
 
 What the contract knows stays byte for byte.
 """
@@ -16,7 +17,9 @@ FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes, where nothing looks like card data, else with empty values in their places. Never raises."""
+    """The same bytes, where nothing looks like card data, else with empty values in their places.
+    Never raises.
+    """
     try:
         told = exact_json.loads(body)
         clean = _cleaned(told)

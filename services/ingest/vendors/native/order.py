@@ -1,4 +1,6 @@
-"""A storefront's own order, and what is put right in it where it is not as its contract says and no ticket depends on it."""
+"""A storefront's own order, and what is put right in it where it is not as its contract says and no
+ticket depends on it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
 class ReadNativeOrder(NamedTuple):
-    """`beside`: fields of a Storefront that keep what was written where it is no amount or currency."""
+    """`beside`: fields of a Storefront that keep what was written where it is no amount or
+    currency.
+    """
 
     order: NativeOrder
     beside: dict[str, str]

@@ -1,9 +1,10 @@
 """A storefront's own orders as CloudEvents: in our words, in minor units, with its own clock.
 
-It publishes them straight to Kafka, or posts them to the door, signed as Standard Webhooks asks: base64 of
-HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several parted by blanks. An attribute beside the body is
-not signed, so the door believes none of them: source and type are its own, and the order says whose it is. In structured mode
-they stand in the body, and say whether it is an order at all.
+It publishes them straight to Kafka, or posts them to the door, signed as Standard Webhooks asks:
+base64 of HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several parted by
+blanks. An attribute beside the body is not signed, so the door believes none of them: source and
+type are its own, and the order says whose it is. In structured mode they stand in the body, and say
+whether it is an order at all.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ NOBODY = Person()
 
 
 def key_of(secret: str) -> bytes:
-    """`whsec_` and base64, as that specification writes secrets; any other text is the key itself."""
+    """`whsec_` and base64, as that specification writes secrets; any other text is the key
+    itself.
+    """
     if not secret.startswith(MARK):
         return secret.encode()
     try:
@@ -77,7 +80,9 @@ def event_id(delivery: WebhookRequest) -> str:
 
 
 def unwrapped(body: bytes) -> bytes:
-    """The order, out of an event in structured mode. What is none stays as it is, for the worker to judge."""
+    """The order, out of an event in structured mode. What is none stays as it is, for the worker to
+    judge.
+    """
     if b'"specversion"' not in body:
         return body
     try:

@@ -1,6 +1,8 @@
-"""PayPal's bodies without the data of the card that paid: digits, expiry, issuer's number, and the name on it.
+"""PayPal's bodies without the data of the card that paid: digits, expiry, issuer's number, and the
+name on it.
 
-The card's brand and type stay. A body that is no JSON becomes a dead letter: in it these texts go wherever they stand.
+The card's brand and type stay. A body that is no JSON becomes a dead letter: in it these texts go
+wherever they stand.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ by_pattern = blanking(*sorted(DIGITS | ON_CARD))
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing names a card, else the same document, written anew. Never raises."""
+    """The same bytes where nothing names a card, else the same document, written anew. Never
+    raises.
+    """
     if HINT.search(body) is None:
         return body
     try:

@@ -1,4 +1,6 @@
-"""PayPal's events and what they are about, in both generations of its API: what is needed of them."""
+"""PayPal's events and what they are about, in both generations of its API: what is needed of
+them.
+"""
 
 from __future__ import annotations
 

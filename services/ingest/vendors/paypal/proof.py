@@ -1,10 +1,12 @@
 """Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
 
-PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by its CRC-32: that is no
-digest, so whoever has seen one delivery can send other bodies under its signature. So a transmission, whose id is signed,
-proves the first body that came with it and no other (`paypal.normalise`); a forger who comes before the genuine one is kept
-off by TLS alone. Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be that old (and, as
-elsewhere, hardly in the future). A replay within them is known by the id in its body.
+PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by
+its CRC-32: that is no digest, so whoever has seen one delivery can send other bodies under its
+signature. So a transmission, whose id is signed, proves the first body that came with it and no
+other (`paypal.normalise`); a forger who comes before the genuine one is kept off by TLS alone.
+Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be
+that old (and, as elsewhere, hardly in the future). A replay within them is known by the id in its
+body.
 """
 
 from __future__ import annotations
@@ -58,8 +60,8 @@ def event_id(delivery: WebhookRequest) -> str:
 def verify(delivery: WebhookRequest) -> bool:
     """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
 
-    The address of the certificate is judged before anything is asked of it. One that is held and is not good (any more) is
-    asked for again: it may have been renewed.
+    The address of the certificate is judged before anything is asked of it. One that is held and is
+    not good (any more) is asked for again: it may have been renewed.
     """
     headers = delivery.headers
     address, moment, number = (
@@ -116,7 +118,9 @@ def decoded(text: bytes) -> bytes:
 
 
 def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
-    """With the roots themselves in the place of their file's name. ValueError when they cannot be read."""
+    """With the roots themselves in the place of their file's name. ValueError when they cannot be
+    read.
+    """
     name, roots = options.get("roots", ""), ""
     try:
         if name:

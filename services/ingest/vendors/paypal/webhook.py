@@ -1,7 +1,9 @@
-"""PayPal: what happened to a payment, told in any order and perhaps often, each event with an id of its own.
+"""PayPal: what happened to a payment, told in any order and perhaps often, each event with an id of
+its own.
 
-An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`) and the payment by the id
-of its capture. An order that cannot be read is no loss: whoever names the payment is told too.
+An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`)
+and the payment by the id of its capture. An order that cannot be read is no loss: whoever names the
+payment is told too.
 """
 
 from __future__ import annotations
@@ -110,7 +112,9 @@ def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Only a checksum of the body is signed. So a transmission proves the first body that came with it, and no other."""
+    """Only a checksum of the body is signed. So a transmission proves the first body that came with
+    it, and no other.
+    """
     proof = (
         f"{received.source} transmission {received.id}"[:500],
         hashlib.sha256(received.body).digest(),
@@ -181,14 +185,18 @@ def money(paid: PayPalMoney) -> CountedAmount:
 
 
 def happened(event: PayPalEvent) -> datetime:
-    """When the resource was last changed; where that is missing or unreadable, when the event was made."""
+    """When the resource was last changed; where that is missing or unreadable, when the event was
+    made.
+    """
     return reasonable(event.resource.update_time) or bounded(event.create_time)
 
 
 def judged(
     event: PayPalEvent, moved: PayPalMovement
 ) -> tuple[MovementKind, MovementState | None, str]:
-    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the word."""
+    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the
+    word.
+    """
     resource, word = event.resource, event.resource.status or ""
     is_resolved = (
         moved.kind == "dispute" and word == "RESOLVED"
@@ -227,7 +235,9 @@ def above(resource: PayPalResource) -> str | None:
 
 
 def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
-    """How the payment is called there, the capture first. What the shop's plugin wrote down is one of them."""
+    """How the payment is called there, the capture first. What the shop's plugin wrote down is one
+    of them.
+    """
     told: list[object] = []
     if kind == "dispute":
         told += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
@@ -240,7 +250,9 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
 
 
 def external(resource: PayPalResource) -> str | None:
-    """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with `order_id`."""
+    """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with
+    `order_id`.
+    """
     told = [resource.custom_id, resource.invoice_id]
     told += [
         text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)

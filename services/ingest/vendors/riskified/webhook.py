@@ -1,9 +1,11 @@
-"""Riskified: decisions on orders, signed over the raw body, without a time and without the id of a delivery.
+"""Riskified: decisions on orders, signed over the raw body, without a time and without the id of a
+delivery.
 
-Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that it names, from
-`old_status` to `status`, and counts once: the verdict is the end of the chain (services.ingest.rules.verdicts). Only
-`approved` lets an order go. A decision that is approved, declined and approved again by the same words as before runs in a
-circle, and stays declined until a person decides.
+Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that
+it names, from `old_status` to `status`, and counts once: the verdict is the end of the chain
+(services.ingest.rules.verdicts). Only `approved` lets an order go. A decision that is approved,
+declined and approved again by the same words as before runs in a circle, and stays declined until a
+person decides.
 """
 
 from __future__ import annotations
@@ -65,7 +67,10 @@ def orders(body: bytes) -> tuple[str | None]:
 def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
     """Source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
-    return f"{received.source}:{named(order.id, 'order.id')} {plain(order.old_status or '')}>{plain(order.status)} {code}"
+    return (
+        f"{received.source}:{named(order.id, 'order.id')} "
+        f"{plain(order.old_status or '')}>{plain(order.status)} {code}"
+    )
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
@@ -99,7 +104,9 @@ def plain(status: str) -> str:
 
 
 def chained(status: str | None) -> str:
-    """As it stands in the chain: what nobody knows is one word there, for an order cannot have facts without end."""
+    """As it stands in the chain: what nobody knows is one word there, for an order cannot have
+    facts without end.
+    """
     word = plain(status or "")
     return word if not word or word in KNOWN else OTHER
 

@@ -32,8 +32,9 @@ class Signer(NamedTuple):
 
 
 def signer(pem: bytes, domain: str, roots: str, at: float) -> Signer | None:
-    """Of the first certificate of a PEM file, when it belongs to the domain and its chain ends in one of the roots (PEM;
-    empty: those of the browsers). What is expensive is done once for each certificate and hour.
+    """Of the first certificate of a PEM file, when it belongs to the domain and its chain ends in
+    one of the roots (PEM; empty: those of the browsers). What is expensive is done once for each
+    certificate and hour.
     """
     found = _judged(pem, domain, roots, int(at // AGAIN_S))
     return found if found is not None and found.begin <= at <= found.end else None
@@ -64,7 +65,9 @@ def _belongs(leaf: x509.Certificate, domain: str) -> bool:
 def _chained(
     leaf: x509.Certificate, others: list[x509.Certificate], roots: str, now: datetime
 ) -> None:
-    """The chain as browsers build it. What the leaf may be used for is not asked: it signs callbacks and no connection."""
+    """The chain as browsers build it. What the leaf may be used for is not asked: it signs
+    callbacks and no connection.
+    """
     policies = ExtensionPolicy.webpki_defaults_ca(), ExtensionPolicy.permit_all()
     builder = PolicyBuilder().store(trusted(roots)).time(now)
     builder = builder.extension_policies(ca_policy=policies[0], ee_policy=policies[1])
@@ -73,7 +76,9 @@ def _chained(
 
 @lru_cache(maxsize=8)
 def trusted(roots: str) -> Store:
-    """ValueError when one of them is no certificate. Of the browsers' old ones, those that cannot be read are left out."""
+    """ValueError when one of them is no certificate. Of the browsers' old ones, those that cannot
+    be read are left out.
+    """
     return Store(x509.load_pem_x509_certificates(roots.encode()) if roots else _authorities())
 
 

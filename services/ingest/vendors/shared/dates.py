@@ -10,7 +10,9 @@ TIME = TypeAdapter(datetime)
 
 
 def is_readable(value: object) -> bool:
-    """As the models read a date. WordPress writes none as an empty text, `0000-00-00...` or `-0001-11-30...`."""
+    """As the models read a date. WordPress writes none as an empty text, `0000-00-00...` or
+    `-0001-11-30...`.
+    """
     try:
         TIME.validate_python(value)
     except ValidationError:

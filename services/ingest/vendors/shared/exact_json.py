@@ -1,4 +1,6 @@
-"""JSON that is read and written anew, and says what it said: orjson makes a fraction of a whole number beyond 64 bits."""
+"""JSON that is read and written anew, and says what it said: orjson makes a fraction of a whole
+number beyond 64 bits.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ LONG = re.compile(rb"[0-9]{19}")
 
 
 def loads(body: bytes) -> Any:
-    """As orjson reads it, with whole numbers of any length. Raises ValueError, or RecursionError."""
+    """As orjson reads it, with whole numbers of any length. Raises ValueError, or
+    RecursionError.
+    """
     told = orjson.loads(body)
     return json.loads(body) if LONG.search(body) else told
 

@@ -1,4 +1,6 @@
-"""What gateways and fraud checkers have in common: references that can be names, amounts in units of their own, data of cards that must go."""
+"""What gateways and fraud checkers have in common: references that can be names, amounts in units
+of their own, data of cards that must go.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class VendorModel(BaseModel):
 
 
 def order_reference(told: object) -> str | None:
-    """What a shop gave the gateway as its order, if that can name one: else the payment alone joins them."""
+    """What a shop gave the gateway as its order, if that can name one: else the payment alone joins
+    them.
+    """
     text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
     return (
         text
@@ -57,8 +61,9 @@ def named_order(received: ReceivedCallback, told: str, what: str) -> str:
 
 
 def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
-    """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the gateway counts otherwise.
-    None: it cannot be counted in them (an unknown currency, parts that the currency does not have, beyond all money).
+    """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the
+    gateway counts otherwise. None: it cannot be counted in them (an unknown currency, parts that
+    the currency does not have, beyond all money).
     """
     if (digits := EXPONENTS.get(currency)) is None:
         return None
@@ -68,7 +73,9 @@ def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
 
 
 class CountedAmount(NamedTuple):
-    """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and then the text it came as."""
+    """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and
+    then the text it came as.
+    """
 
     amount_minor: int | None = None
     currency: str | None = None
@@ -93,8 +100,8 @@ def aside(
 
 
 def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
-    """A movement that lacks its amount, or has one that cannot be counted, is taken without it. `what`: the gateway's word
-    for such a one.
+    """A movement that lacks its amount, or has one that cannot be counted, is taken without it.
+    `what`: the gateway's word for such a one.
     """
     if movement.amount_text is not None:
         kind = "unknown-currency" if movement.currency not in EXPONENTS else "unreadable-amount"
@@ -112,10 +119,11 @@ def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple
 
 
 def blanking(*keys: str) -> Callable[[bytes], bytes]:
-    """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other bytes as they are.
+    """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other
+    bytes as they are.
 
-    By pattern, for it runs at the door, and in one pass: a text without an end goes to the end. Inside a text a quote is
-    escaped, so only a key can match.
+    By pattern, for it runs at the door, and in one pass: a text without an end goes to the end.
+    Inside a text a quote is escaped, so only a key can match.
     """
     found = re.compile(
         rb'("(?:' + b"|".join(re.escape(key.encode()) for key in keys) + rb')"\s*:\s*)'

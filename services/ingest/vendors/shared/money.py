@@ -1,7 +1,7 @@
 """Amounts as text into integers of the smallest unit.
 
-Exponents as in ISO 4217 (list one: active currencies; some withdrawn ones stay, for old orders are still told). Codes without
-a minor unit (metals, test codes, funds) are no money of a shop.
+Exponents as in ISO 4217 (list one: active currencies; some withdrawn ones stay, for old orders are
+still told). Codes without a minor unit (metals, test codes, funds) are no money of a shop.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 
 def counted(text: str | None, digits: int | None) -> int | None:
-    """As `minor`, of what is only kept: None where it cannot be counted, and then nobody's order depends on it.
-    `digits` None: the currency has no number of digits that is known.
+    """As `minor`, of what is only kept: None where it cannot be counted, and then nobody's order
+    depends on it. `digits` None: the currency has no number of digits that is known.
     """
     if text is None or digits is None:
         return None
@@ -48,12 +48,16 @@ def counted(text: str | None, digits: int | None) -> int | None:
 
 
 def uncountable(text: object) -> str:
-    """What the source wrote in the place of an amount or a currency, fit to be kept. Empty: nothing."""
+    """What the source wrote in the place of an amount or a currency, fit to be kept. Empty:
+    nothing.
+    """
     return "" if text is None else clean(str(text), TEXT_CHARS_MAX)
 
 
 def minor(text: str, digits: int) -> int:
-    """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything else is never rounded."""
+    """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything
+    else is never rounded.
+    """
     point = len(text) - digits - 1
     both = text[:point] + text[point + 1 :]
     if (

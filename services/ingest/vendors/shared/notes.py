@@ -8,12 +8,16 @@ WHAT_CHARS_MAX = 100
 
 
 class Note(NamedTuple):
-    """Something that was taken otherwise than it was written, or for which something else was taken."""
+    """Something that was taken otherwise than it was written, or for which something else was
+    taken.
+    """
 
     kind: str
     what: str
 
 
 def quoted(word: str) -> str:
-    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which is longer."""
+    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which
+    is longer.
+    """
     return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]

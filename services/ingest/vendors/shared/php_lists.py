@@ -1,4 +1,6 @@
-"""Lists as PHP writes them: one whose keys have gaps becomes a JSON object, `{"1": ..., "3": ...}`."""
+"""Lists as PHP writes them: one whose keys have gaps becomes a JSON object,
+`{"1": ..., "3": ...}`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ INDEX = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def listed(value: object) -> list[object] | None:
-    """The list, or the values of an object whose keys are all numbers, by those; an empty object is an empty list.
+    """The list, or the values of an object whose keys are all numbers, by those; an empty object is
+    an empty list.
 
     None: it is neither.
     """

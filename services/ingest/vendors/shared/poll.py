@@ -53,7 +53,9 @@ class PollPage(NamedTuple):
 
 
 class MalformedAnswerError(ValueError):
-    """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may be told."""
+    """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may
+    be told.
+    """
 
 
 class AnswerTooLargeError(MalformedAnswerError):
@@ -61,7 +63,9 @@ class AnswerTooLargeError(MalformedAnswerError):
 
 
 class OrderMissingError(LookupError):
-    """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are, too)."""
+    """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are,
+    too).
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Poll:
     what: str  # "orders", "events", "webhook": one word, part of its cursor's name
     every_s: float
     read: Callable[[httpx.Client, PollConfig, str, float], PollPage]
-    """One page from a cursor ("" at first), at a time (seconds since 1970). One to three requests. Raises httpx.HTTPError
-    (HTTPStatusError by `raise_for_status`), or ValueError when the answer makes no sense.
+    """One page from a cursor ("" at first), at a time (seconds since 1970). One to three requests.
+    Raises httpx.HTTPError (HTTPStatusError by `raise_for_status`), or ValueError when the answer
+    makes no sense.
     """

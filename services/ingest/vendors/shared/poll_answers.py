@@ -22,13 +22,16 @@ ID = re.compile(
 
 
 def document(answer: httpx.Response) -> Any:
-    """Raises HTTPStatusError for what is no success, and MalformedAnswerError for what is no JSON."""
+    """Raises HTTPStatusError for what is no success, and MalformedAnswerError for what is no
+    JSON.
+    """
     answer.raise_for_status()
     try:
         return orjson.loads(answer.content)
     except orjson.JSONDecodeError:
         pass
-    try:  # one text of it may be no Unicode, half of a character: that costs only the row where it stands
+    # one text of it may be no Unicode, half of a character: that costs only the row where it stands
+    try:
         return json.loads(answer.content, parse_constant=none_such)
     except (ValueError, RecursionError):
         raise MalformedAnswerError("the answer is no JSON") from None

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from services.ingest.vendors.shared.source import WebhookRequest
 
-MARK = "whsec_"  # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
+# before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
+MARK = "whsec_"
 
 
 def hmac_fits(

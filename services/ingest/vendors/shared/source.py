@@ -32,7 +32,9 @@ class WebhookRequest(NamedTuple):
 
 
 class CertificateNeededError(Exception):
-    """Raised by `verify`: it needs this certificate, whose address it has found good. The door fetches it, and asks again."""
+    """Raised by `verify`: it needs this certificate, whose address it has found good. The door
+    fetches it, and asks again.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -50,7 +52,8 @@ class ReceivedCallback(NamedTuple):
     body: bytes
     orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
     decimals: int | None = None  # digits of its amounts, where the sources file says so
-    position: str = ""  # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
+    # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
+    position: str = ""
 
     @property
     def at(self) -> datetime:
@@ -93,10 +96,11 @@ def _settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A vendor, as its module in this package declares it (`SOURCE = Source(...)`): that makes it one.
+    """A vendor, as its module in this package declares it (`SOURCE = Source(...)`): that makes it
+    one.
 
-    `verify` and `normalise` are what it must have; `identify`, which every module has too, is what its callback and every
-    repeat of it are called.
+    `verify` and `normalise` are what it must have; `identify`, which every module has too, is what
+    its callback and every repeat of it are called.
     """
 
     kind: str  # its name in the sources file
@@ -105,14 +109,18 @@ class Source:
     """Its key by `identify`, its order and its facts. Raises ValueError or Poison; pure."""
 
     verify: Callable[[WebhookRequest], bool] = _never
-    """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may raise CertificateNeededError."""
+    """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may
+    raise CertificateNeededError.
+    """
 
     pieces: Callable[[bytes], Sequence[bytes]] = _whole
-    """A body that tells of several things, taken apart into bodies that tell of one: each becomes a record. Never raises."""
+    """A body that tells of several things, taken apart into bodies that tell of one: each becomes a
+    record. Never raises.
+    """
 
     orders: Callable[[bytes], Sequence[str | None]] = _unread
-    """The order's id, one for each piece, where it can be read cheaply: it only chooses the partition, the worker reads for
-    itself. Never raises."""
+    """The order's id, one for each piece, where it can be read cheaply: it only chooses the
+    partition, the worker reads for itself. Never raises."""
 
     topic: Callable[[Mapping[bytes, bytes]], str] = _nameless
     """What the vendor calls the callback, where it says so beside the body."""
@@ -124,13 +132,19 @@ class Source:
     """An unsigned greeting that wants an answer and says nothing."""
 
     key_of: Callable[[str], bytes] = str.encode
-    """The key with which the vendor signs, from the secret as its page shows it. ValueError: it cannot be one."""
+    """The key with which the vendor signs, from the secret as its page shows it. ValueError: it
+    cannot be one.
+    """
 
     without_cards: Callable[[bytes], bytes] = _as_is
-    """The verified body without data of a card, which nobody here needs and no letter or log may show."""
+    """The verified body without data of a card, which nobody here needs and no letter or log may
+    show.
+    """
 
     event_id: Callable[[WebhookRequest], str] = _anonymous
-    """How the sender calls this event, where that is signed and the same in every repeat. Else each reception is its own."""
+    """How the sender calls this event, where that is signed and the same in every repeat. Else each
+    reception is its own.
+    """
 
     unwrapped: Callable[[bytes], bytes] = _as_is
     """What of a verified body is kept, when it stands in a wrapping of its own. Never raises."""
@@ -145,11 +159,13 @@ class Source:
         default_factory=dict
     )  # keys that its settings block may have -> what they mean
     settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
-    """Its options as `verify` wants them, read once, when the door opens: files are found from the folder of the sources
-    file. ValueError: they are wrong."""
+    """Its options as `verify` wants them, read once, when the door opens: files are found from the
+    folder of the sources file. ValueError: they are wrong."""
 
     has_decimal_amounts: bool = False
-    """It writes amounts as decimal numbers, so the settings block may say how many `decimals` they have."""
+    """It writes amounts as decimal numbers, so the settings block may say how many `decimals` they
+    have.
+    """
 
     comes_to_the_door: bool = True
 

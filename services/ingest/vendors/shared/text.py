@@ -13,7 +13,9 @@ DIRECTION = frozenset(
 
 
 def clean(text: str, chars_max: int) -> str:
-    """One line without control characters, its blanks single, cut at a limit. Joiners stay: names and emoji need them."""
+    """One line without control characters, its blanks single, cut at a limit. Joiners stay: names
+    and emoji need them.
+    """
     if len(text) <= chars_max and text.isprintable() and "  " not in text and text.strip() == text:
         return text
     text = text[: 4 * chars_max]
@@ -30,7 +32,9 @@ def unescaped(text: str, chars_max: int) -> str:
 
 
 def email(text: str) -> str:
-    """An address, or nothing when it cannot be one: an order is not refused for it, and delivery says what it lacks."""
+    """An address, or nothing when it cannot be one: an order is not refused for it, and delivery
+    says what it lacks.
+    """
     text = text.strip()
     is_one = (
         len(text) <= EMAIL_CHARS_MAX

@@ -1,8 +1,9 @@
 """Signifyd: decisions on orders, signed over the raw body, ordered by the time that stands in them.
 
-The checkpoint is a header, which no signature covers: it names the callback and says nothing of the order. Bodies of two
-ages are read: a `decision` with its `checkpointAction`, and a case with its dispositions. A word that nobody here knows is
-`pending`, and so is a guarantee that was not asked for: only what was accepted lets an order go.
+The checkpoint is a header, which no signature covers: it names the callback and says nothing of the
+order. Bodies of two ages are read: a `decision` with its `checkpointAction`, and a case with its
+dispositions. A word that nobody here knows is `pending`, and so is a guarantee that was not asked
+for: only what was accepted lets an order go.
 """
 
 from __future__ import annotations
@@ -116,7 +117,10 @@ def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
     """Source, order, case, checkpoint, and the decision's time."""
     case, at = clean(told.signifydId or told.caseId or "", 100), told.at
     topic = clean(received.topic, 100)
-    return f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} {at.isoformat() if at else ''}"
+    return (
+        f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} "
+        f"{at.isoformat() if at else ''}"
+    )
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
@@ -152,7 +156,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def spoken(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
-    """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds fraud."""
+    """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds
+    fraud.
+    """
     if told.decision is not None and told.decision.checkpointAction:
         return [meant(told.decision.checkpointAction, ACTIONS)]
     guarantee, review = told.guaranteeDisposition, told.reviewDisposition

@@ -1,7 +1,8 @@
 """What Stripe's Events say: the facts in them. Pure.
 
-A payment is told as an intent and as a charge, so captures are named by the payment, and only a refund or a dispute by itself.
-Nothing is added up from Events: what a charge says of its refunds is a sum that Stripe has added up (`rules.refunds`).
+A payment is told as an intent and as a charge, so captures are named by the payment, and only a
+refund or a dispute by itself. Nothing is added up from Events: what a charge says of its refunds is
+a sum that Stripe has added up (`rules.refunds`).
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from services.ingest.vendors.stripe.objects import (
     StripeReview,
 )
 
-# Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them; ariaries whole.
+# Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them;
+# ariaries whole.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
-RELEASED_UNTIL = "2025-03-31"  # until this version of its API what is not captured, or canceled, is told as refunded
+# until this version of its API what is not captured, or canceled, is told as refunded
+RELEASED_UNTIL = "2025-03-31"
 NEVER_TAKEN = "expired_uncaptured_charge"
 
 
@@ -197,7 +200,9 @@ def expired(to: StripeCallback, it: StripeCharge) -> Told:
 
 
 def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
-    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is all that is told of them."""
+    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is
+    all that is told of them.
+    """
     undone = () if it.captured else expired(to, it)[0]
     named = it.refunds.data if it.refunds else ()
     if it.amount_refunded is None and not named:

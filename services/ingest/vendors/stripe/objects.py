@@ -1,4 +1,6 @@
-"""Stripe's objects, as its Events carry them: what is needed of them, in whatever version of its API."""
+"""Stripe's objects, as its Events carry them: what is needed of them, in whatever version of its
+API.
+"""
 
 from __future__ import annotations
 

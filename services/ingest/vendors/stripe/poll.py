@@ -1,11 +1,12 @@
 """Stripe: events that no endpoint has taken, and whether the endpoint is still on.
 
-An event is in that list from its first second, until it was delivered. The list begins with the newest and is turned by the
-id of an event, so what comes or goes meanwhile moves nothing past us; a walk ends at the time before which the last one
-has seen everything.
+An event is in that list from its first second, until it was delivered. The list begins with the
+newest and is turned by the id of an event, so what comes or goes meanwhile moves nothing past us; a
+walk ends at the time before which the last one has seen everything.
 
-What happens while no endpoint is on is sent to nobody, so it is in no list of what was not delivered. Then, and once more when
-the endpoint is on again, a walk goes over all events, and says those that an order needs.
+What happens while no endpoint is on is sent to nobody, so it is in no list of what was not
+delivered. Then, and once more when the endpoint is on again, a walk goes over all events, and says
+those that an order needs.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def ask(
 
 
 def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
-    """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by it, and what was `seen`;
-    whether the endpoint was `off` when it began, and whether it goes over `all`.
+    """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by
+    it, and what was `seen`; whether the endpoint was `off` when it began, and whether it goes over
+    `all`.
     """
     at = cursor_of(cursor)
     since = max(int(at.get("since", now - polled.first_days * DAY_S)), int(now - KEPT_S))
@@ -112,7 +114,9 @@ def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[s
 
 
 def is_on(http: httpx.Client, polled: PollConfig) -> bool:
-    """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then it does."""
+    """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then
+    it does.
+    """
     try:
         return any(it.state == ENABLED for it in ours(polled.slug, endpoints(http, polled)))
     except httpx.HTTPStatusError as error:

@@ -1,6 +1,8 @@
-"""Stripe: Events signed with their time, told again until they are taken, in any order, each with its object as it was then.
+"""Stripe: Events signed with their time, told again until they are taken, in any order, each with
+its object as it was then.
 
-A change may come as two Events: so facts are named by what moved, and versioned by the Event's time (`stripe_events`).
+A change may come as two Events: so facts are named by what moved, and versioned by the Event's time
+(`stripe_events`).
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
 
 
 def verify(delivery: WebhookRequest) -> bool:
-    """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old time is no repeat."""
+    """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old
+    time is no repeat.
+    """
     at, given = signature(delivery.headers.get(SIGNATURE, b""))
     if not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
         return False

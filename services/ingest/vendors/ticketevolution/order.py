@@ -1,6 +1,8 @@
-"""An order of Ticket Evolution as its signed API shows it, read because a webhook told of it or because the poll found it.
+"""An order of Ticket Evolution as its signed API shows it, read because a webhook told of it or
+because the poll found it.
 
-The fraud gate closes here, so that no trigger of approval can open it. Of an order whose buyer is not an office:
+The fraud gate closes here, so that no trigger of approval can open it. Of an order whose buyer is
+not an office:
 
     fraud_check_status   status told          beside it
     null, approved       the seller's state
@@ -8,8 +10,8 @@ The fraud gate closes here, so that no trigger of approval can open it. Of an or
     another word         fraud-unknown        reached:failed, and somebody should look
     declined             cancelled
 
-`failed` cancels what was reached before: an order that was accepted and is under review again is not released for having
-been accepted once. Accepted after it, it is.
+`failed` cancels what was reached before: an order that was accepted and is under review again is
+not released for having been accepted once. Accepted after it, it is.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ from services.ingest.vendors.shared.text import clean, email
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
 ACCEPTED, CANCELLED, FAILED = "accepted", "cancelled", "failed"
 SOLD = frozenset({ACCEPTED, "completed"})
-# The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing back.
+# The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing
+# back.
 OVER = frozenset(
     {
         "rejected",
@@ -170,7 +173,9 @@ def channel(buyer: TicketEvolutionBuyer) -> str:
 
 
 def _word(order: TicketEvolutionOrder) -> str | None:
-    """What the fraud check says of it. Of an office's order the field means nothing, even `declined`."""
+    """What the fraud check says of it. Of an office's order the field means nothing, even
+    `declined`.
+    """
     if channel(order.buyer) != "client":
         return None
     word = order.fraud_check_status
@@ -203,7 +208,9 @@ def _drift(received: ReceivedCallback, what: str) -> facts.Notice:
 
 
 def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefront:
-    """Its currency is the dollar where it names none. It tells no time of payment: what is sold is paid, by its last word."""
+    """Its currency is the dollar where it names none. It tells no time of payment: what is sold is
+    paid, by its last word.
+    """
     written = order.currency or "USD"
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
     distinct([item.id for item in order.items])

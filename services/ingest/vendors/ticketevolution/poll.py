@@ -1,8 +1,10 @@
-"""Ticket Evolution: the orders that wait for us, what became of the others, and one order by its id.
+"""Ticket Evolution: the orders that wait for us, what became of the others, and one order by its
+id.
 
-A round asks for what is pending, page by page, and then for what has changed since the last round began, for an order that
-was accepted or cancelled is pending no more. It looks back a little further than that: clocks differ, and pages shift while
-they are read. What was found before is found again and adds nothing.
+A round asks for what is pending, page by page, and then for what has changed since the last round
+began, for an order that was accepted or cancelled is pending no more. It looks back a little
+further than that: clocks differ, and pages shift while they are read. What was found before is
+found again and adds nothing.
 """
 
 from __future__ import annotations
@@ -117,8 +119,8 @@ def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
 
 
 def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
-    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises httpx.HTTPError, MalformedAnswerError, or
-    OrderMissingError.
+    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises
+    httpx.HTTPError, MalformedAnswerError, or OrderMissingError.
     """
     client = TicketEvolution(http, polled.url, polled.key, polled.secret)
     try:

@@ -1,9 +1,10 @@
 """Ticket Evolution: webhooks as form posts that nobody signs.
 
-The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it), which keeps strangers out
-and proves nothing. So nothing of a body is believed: it only says which order to read again, through the signed API
-(services.ingest.vendors.ticketevolution.poll, ticketevolution_order). One address also gets what was meant for us as a buyer, and
-changes of the catalogue: both are kept and not acted on.
+The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it),
+which keeps strangers out and proves nothing. So nothing of a body is believed: it only says which
+order to read again, through the signed API (services.ingest.vendors.ticketevolution.poll,
+ticketevolution_order). One address also gets what was meant for us as a buyer, and changes of the
+catalogue: both are kept and not acted on.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class TicketEvolutionForm(NamedTuple):
 
 
 def verify(delivery: WebhookRequest) -> bool:
-    """The word behind the slug, or the password of basic credentials: whoever knows it is no stranger, and no more."""
+    """The word behind the slug, or the password of basic credentials: whoever knows it is no
+    stranger, and no more.
+    """
     in_path = same(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
     return in_path | same(_password(delivery.headers.get(b"authorization", b"")), delivery.secrets)
 
@@ -76,7 +79,8 @@ def _password(header: bytes) -> bytes:
 def key_of(secret: str) -> bytes:
     if not SECRET.fullmatch(secret):
         raise ValueError(
-            "has a character that an address changes: take letters, digits, - and _ (openssl rand -hex 32)"
+            "has a character that an address changes: take letters, digits, - and _ (openssl rand "
+            "-hex 32)"
         )
     return secret.encode()
 
@@ -125,7 +129,9 @@ def _loaded(text: str) -> Mapping[str, Any]:
 
 
 def order_id(told: TicketEvolutionForm) -> str | None:
-    """Whose order it is. The body is an order, an item or a shipment of one: what names the order goes before `id`."""
+    """Whose order it is. The body is an order, an item or a shipment of one: what names the order
+    goes before `id`.
+    """
     if told.is_catalogue:
         return None
     body = told.body
@@ -147,8 +153,8 @@ def _id(value: object) -> str | None:
 
 
 def identify(received: ReceivedCallback, told: TicketEvolutionForm) -> str:
-    """There is no delivery id. Group, recipient, type, id, time of change and the words that may change within its second,
-    when all are there; else the whole form.
+    """There is no delivery id. Group, recipient, type, id, time of change and the words that may
+    change within its second, when all are there; else the whole form.
     """
     body = told.body
     identifier, at = _id(body.get("id")), _instant(body.get("updated_at"))
@@ -219,7 +225,9 @@ SOURCE = Source(
     key_of=key_of,
     media=FORM,
     options={
-        "direct_buyer_type": "Only these buyers' orders are polled for: Office or Client. Else all are."
+        "direct_buyer_type": (
+            "Only these buyers' orders are polled for: Office or Client. Else all are."
+        )
     },
     settle=settle,
 )

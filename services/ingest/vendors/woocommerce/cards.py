@@ -1,7 +1,8 @@
-"""Card data that gateways' plugins write into the meta of a WooCommerce order, and buyers into their note: it goes before anybody
-keeps the body.
+"""Card data that gateways' plugins write into the meta of a WooCommerce order, and buyers into
+their note: it goes before anybody keeps the body.
 
-By the names of keys, in texts that hold such names themselves (JSON, PHP's own form), and whatever looks like a card's number.
+By the names of keys, in texts that hold such names themselves (JSON, PHP's own form), and whatever
+looks like a card's number.
 """
 
 from __future__ import annotations
@@ -59,10 +60,12 @@ BLANK = ""
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing looks like card data, else with empty values in their places. Never raises.
+    """The same bytes where nothing looks like card data, else with empty values in their places.
+    Never raises.
 
-    Only values named `meta_data` are written anew, and a note with a card's number goes, so all else stays byte for byte. A
-    gift card's message goes too: nothing that is read here has `card` in its name.
+    Only values named `meta_data` are written anew, and a note with a card's number goes, so all
+    else stays byte for byte. A gift card's message goes too: nothing that is read here has `card`
+    in its name.
     """
     body = NOTE.sub(_noted, body)
     if not is_suspect(body):
@@ -81,7 +84,9 @@ def _noted(found: re.Match[bytes]) -> bytes:
 
 
 def is_suspect(body: bytes) -> bool:
-    """Cheaply: nearly every body ends here. What stands before the first meta, the title of a payment say, is the shop's own."""
+    """Cheaply: nearly every body ends here. What stands before the first meta, the title of a
+    payment say, is the shop's own.
+    """
     if b"\\u00" in body and HIDES.search(body):
         return True
     if (begin := body.find(b'"meta_data"')) < 0:
@@ -103,7 +108,9 @@ def unescaped(body: bytes) -> bytes:
 
 
 def by_pattern(body: bytes) -> bytes:
-    """Of what cannot be read: no text under a name of card data, no value of an entry, and from the first meta on no digit."""
+    """Of what cannot be read: no text under a name of card data, no value of an entry, and from the
+    first meta on no digit.
+    """
 
     def blank(found: re.Match[bytes]) -> bytes:
         is_data = found[2].decode("ascii", "replace") in VALUES or is_card(
@@ -149,7 +156,9 @@ def _blanked(text: str) -> str:
 
 
 def _written(clean: object) -> str:
-    """No longer than it came, or a large order would fit into no record. Half a character stays an escape."""
+    """No longer than it came, or a large order would fit into no record. Half a character stays an
+    escape.
+    """
     text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
     try:
         text.encode("utf-8")
@@ -207,7 +216,9 @@ def _may_name(text: str) -> bool:
 
 
 def has_card_number(text: str) -> bool:
-    """13 to 19 digits by Luhn's rule, in one or in groups of three and more. Of a very long text the rule is not asked."""
+    """13 to 19 digits by Luhn's rule, in one or in groups of three and more. Of a very long text
+    the rule is not asked.
+    """
     for found in GROUPS.finditer(text):
         groups = re.split("[ -]+", found[0])
         for at, first in enumerate(groups):

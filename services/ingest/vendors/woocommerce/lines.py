@@ -1,8 +1,9 @@
-"""What plugins write beside a line of a WooCommerce order: for whom it is, and which numbers were chosen.
+"""What plugins write beside a line of a WooCommerce order: for whom it is, and which numbers were
+chosen.
 
-There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as `_`: `Recipient E-mail` is
-`recipient_e_mail`. One that says nothing here leaves the word to its `display_key`. The tables are told on the page
-docs/how-to/connect-a-woocommerce-shop.md.
+There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as
+`_`: `Recipient E-mail` is `recipient_e_mail`. One that says nothing here leaves the word to its
+`display_key`. The tables are told on the page docs/how-to/connect-a-woocommerce-shop.md.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str,
 
 
 def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
-    """What an entry tells of a person, by its parts; an empty text for what is told in no way that is known."""
+    """What an entry tells of a person, by its parts; an empty text for what is told in no way that
+    is known.
+    """
     value = entry.get("value")
     if isinstance(value, str):
         return {part: value} if value.strip() else {}
@@ -157,7 +160,9 @@ def known(word: str) -> str:
 
 
 def person(said: Mapping[str, str]) -> tuple[str, str] | None:
-    """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a user's id."""
+    """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a
+    user's id.
+    """
     written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
     name, beside = _parted(written) if "<" in written else (written, "")
     address = _parted(said.get("email", ""))[1] or either[1] or beside
@@ -170,7 +175,9 @@ def person(said: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and address."""
+    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and
+    address.
+    """
     if not text:
         return "", ""
     if "<" in text:

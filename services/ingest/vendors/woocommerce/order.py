@@ -1,4 +1,6 @@
-"""An order of WooCommerce as REST v3 shows it: what is needed of it, and what is put right before it is read."""
+"""An order of WooCommerce as REST v3 shows it: what is needed of it, and what is put right before
+it is read.
+"""
 
 from __future__ import annotations
 
@@ -102,8 +104,9 @@ def deleted(body: bytes) -> WooCommerceDeletion:
 
 
 def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
-    """The same order with lists where PHP wrote objects, and without what costs it although nothing depends on it: dates
-    by which nothing is ordered, amounts of no form. None: it is no JSON object.
+    """The same order with lists where PHP wrote objects, and without what costs it although nothing
+    depends on it: dates by which nothing is ordered, amounts of no form. None: it is no JSON
+    object.
     """
     try:
         order = exact_json.loads(body)
@@ -131,7 +134,9 @@ def _lists_put_right(order: dict[str, Any]) -> list[Note]:
 
 
 def _dates_put_right(order: dict[str, Any]) -> list[Note]:
-    """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as `-0001-11-30T00:00:00`."""
+    """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as
+    `-0001-11-30T00:00:00`.
+    """
     notes = list[Note]()
     for name in DATES:
         if order.get(name) is not None and not is_readable(order[name]):
@@ -141,7 +146,9 @@ def _dates_put_right(order: dict[str, Any]) -> list[Note]:
 
 
 def _texts_put_right(order: dict[str, Any]) -> list[Note]:
-    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or an empty list."""
+    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or
+    an empty list.
+    """
     lines = [it for it in listed(order.get("line_items")) or () if isinstance(it, dict)]
     notes = set[Note]()
     for owner, name, what in (
@@ -162,7 +169,9 @@ def _texts_put_right(order: dict[str, Any]) -> list[Note]:
 
 
 def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
-    """Those that no model reads at all. An amount of another form is counted as unreadable when it is read."""
+    """Those that no model reads at all. An amount of another form is counted as unreadable when it
+    is read.
+    """
     notes = set[Note]()
     for owner, what in (
         (order, "total"),
@@ -192,7 +201,9 @@ def _is_short(value: object, chars_max: int = 40) -> bool:
 
 
 def refusal(body: bytes) -> str:
-    """What a shop signs and sends when the user who made the webhook may not read the order: an error of its REST API."""
+    """What a shop signs and sends when the user who made the webhook may not read the order: an
+    error of its REST API.
+    """
     try:
         document = orjson.loads(body)
     except ValueError:
@@ -209,12 +220,16 @@ def refusal(body: bytes) -> str:
         if data["status"] in {401, 403}
         else "no order"
     )
-    return f"an error of the shop's REST API, status {data['status']:d}, code {str(document['code'])[:60]!r}: {why}"
+    return (
+        f"an error of the shop's REST API, status {data['status']:d}, code "
+        f"{str(document['code'])[:60]!r}: {why}"
+    )
 
 
 def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
-    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the order was made: then only
-    the place in the log orders what the shop says. Notes what is out of bounds.
+    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the
+    order was made: then only the place in the log orders what the shop says. Notes what is out of
+    bounds.
     """
     if (at := order.date_modified_gmt) is not None:
         if (usable := reasonable(offset(at))) is not None:

@@ -1,9 +1,11 @@
-"""WooCommerce: orders by when they were last changed, and whether the shop still tells us by itself.
+"""WooCommerce: orders by when they were last changed, and whether the shop still tells us by
+itself.
 
-Pages follow the times of change, not page numbers: an order that changes while we turn the page moves to the end, and would
-pull one that nobody has read onto a page that was read already. A shop's clock has seconds, and one second can hold more
-orders than a page (a bulk action). Such a second is gone through by id, there and back: what leaves it meanwhile makes others
-move up, and the way back meets those that moved past us.
+Pages follow the times of change, not page numbers: an order that changes while we turn the page
+moves to the end, and would pull one that nobody has read onto a page that was read already. A
+shop's clock has seconds, and one second can hold more orders than a page (a bulk action). Such a
+second is gone through by id, there and back: what leaves it meanwhile makes others move up, and the
+way back meets those that moved past us.
 """
 
 from __future__ import annotations
@@ -68,9 +70,10 @@ def ask(
 def read_orders(
     http: httpx.Client, polled: PollConfig, cursor: str, now: float, *, status: str
 ) -> PollPage:
-    """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at its end `from`, `last`
-    and `began`, and of a second that is gone through by id `second`, `offset` (where the page begins; where it ends on the way
-    `back`); `seen`: what was found last, so that an overlap tells nothing anew.
+    """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at
+    its end `from`, `last` and `began`, and of a second that is gone through by id `second`,
+    `offset` (where the page begins; where it ends on the way `back`); `seen`: what was found last,
+    so that an overlap tells nothing anew.
     """
     at, size = cursor_of(cursor), polled.page
     after = int(at.get("after", now - polled.first_days * DAY_S))
@@ -115,8 +118,8 @@ def read_orders(
 
 
 def forward(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
-    """A page by time of change was read: from where the next one goes on. A shop leaves out of it what its user may not read,
-    or what it cannot build, so a short page is not the last.
+    """A page by time of change was read: from where the next one goes on. A shop leaves out of it
+    what its user may not read, or what it cannot build, so a short page is not the last.
     """
     times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):

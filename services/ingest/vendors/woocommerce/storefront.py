@@ -1,4 +1,6 @@
-"""An order of WooCommerce as a Storefront, byte for byte as the model writes it, at a fraction of its cost."""
+"""An order of WooCommerce as a Storefront, byte for byte as the model writes it, at a fraction of
+its cost.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ def storefront(
     decimals: int | None,
     notes: list[Note],
 ) -> bytes:
-    """`decimals`: how many digits the shop's amounts have, where that is not its currency's own number. What cannot be
-    counted is kept as a text, and noted.
+    """`decimals`: how many digits the shop's amounts have, where that is not its currency's own
+    number. What cannot be counted is kept as a text, and noted.
     """
     billing, refunds = order.billing, order.refunds
     digits = EXPONENTS.get(order.currency or "") if decimals is None else decimals

@@ -1,7 +1,9 @@
-"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the time of telling.
+"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the
+time of telling.
 
-The delivery id names a second, not a callback, so it is no key. The topic is not covered by the signature: it only tells
-deleted from restored from told, and a deletion must also look like one (a body with nothing but an id).
+The delivery id names a second, not a callback, so it is no key. The topic is not covered by the
+signature: it only tells deleted from restored from told, and a deletion must also look like one (a
+body with nothing but an id).
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 
 def verify(delivery: WebhookRequest) -> bool:
-    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is known as a repeat."""
+    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is
+    known as a repeat.
+    """
     return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""))
 
 
@@ -116,8 +120,9 @@ def noticed(
     extras: Sequence[LineMeta],
     notes: Sequence[Note],
 ) -> tuple[facts.Notice, ...]:
-    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they stood; and fields for whose want
-    something else was taken: the order as never refunded, or as changed when it was made.
+    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they
+    stood; and fields for whose want something else was taken: the order as never refunded, or as
+    changed when it was made.
     """
     found: list[tuple[str, str]] = [*notes]
     for it in extras:
@@ -165,9 +170,11 @@ def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[No
 
 
 def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
-    """The record's position in the log, but not long after the order was last changed, and a restoration changes it.
+    """The record's position in the log, but not long after the order was last changed, and a
+    restoration changes it.
 
-    The topic is not signed: without this an order's old body, sent again as restored, would undo any later deletion.
+    The topic is not signed: without this an order's old body, sent again as restored, would undo
+    any later deletion.
     """
     return min(received.position, facts.sortable(modified(order, []) + RESTORED_WITHIN))
 

@@ -1,5 +1,6 @@
 -- name: hold_command
--- The same command sent twice at once: the second waits here, and then sees in the audit that it was done.
+-- The same command sent twice at once: the second waits here, and then sees in the audit that it
+-- was done.
 select pg_advisory_xact_lock(hashtextextended('stubline.command/' || %(command_id)s::text, 0));
 
 -- name: find_command
@@ -35,9 +36,10 @@ order by consumer_group, topic, partition
 for update;
 
 -- name: move_lanes
--- The epoch rises in the same statement: the owner, wherever it rests, is fenced (model/: mut-rewind-no-epoch). Offsets
--- skipped are gaps and offsets asked for again are rewound, so the conservation gap stays what it was. Outputs not yet
--- published are not touched: the next owner publishes them.
+-- The epoch rises in the same statement: the owner, wherever it rests, is fenced (model/:
+-- mut-rewind-no-epoch). Offsets skipped are gaps and offsets asked for again are rewound, so the
+-- conservation gap stays what it was. Outputs not yet published are not touched: the next owner
+-- publishes them.
 update runtime.lanes
 set epoch = epoch + 1, next_offset = batch.next_offset, topic_id = batch.topic_id,
     gaps = lanes.gaps + greatest(batch.next_offset - lanes.next_offset, 0),
@@ -59,7 +61,8 @@ from runtime.lanes
 where consumer_group = %(group)s::text and topic = %(topic)s::text and partition = %(partition)s::int;
 
 -- name: replace_outputs
--- The epoch rises in the same statement, as for every change that is not a commit; the position stays.
+-- The epoch rises in the same statement, as for every change that is not a commit; the position
+-- stays.
 update runtime.lanes
 set epoch = epoch + 1, unpublished = %(outputs)b::bytea, stopped_code = null, stopped_text = null, stopped_at = null,
     updated_at = now()
@@ -98,7 +101,8 @@ select id, consumer_group, topic, partition, "offset", topic_id, record_time, st
 from runtime.dead_letters where id = %(id)s::uuid;
 
 -- name: lock_chosen_letters
--- By id, or by what they have in common; ids go first. Locked in id order, as everybody locks letters.
+-- By id, or by what they have in common; ids go first. Locked in id order, as everybody locks
+-- letters.
 select id, state, value_bytes is null
     and coalesce(length(value), 0) + coalesce(length(key), 0) + length(headers) <= %(largest)s::bigint as is_replayable
 from runtime.dead_letters

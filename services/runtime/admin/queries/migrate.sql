@@ -1,5 +1,6 @@
 -- name: try_migration_lock
--- Of the session: each file has a transaction of its own. The number is "stubline" folded to 63 bits, and means nothing.
+-- Of the session: each file has a transaction of its own. The number is "stubline" folded to 63
+-- bits, and means nothing.
 select pg_try_advisory_lock(8319390093018557029);
 
 -- name: migrations_table

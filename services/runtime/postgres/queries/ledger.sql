@@ -14,7 +14,8 @@ order by topic, partition
 on conflict do nothing;
 
 -- name: acquire_lanes
--- Rows that somebody is committing just now are left out: waiting for them would hold up the lanes that do not move.
+-- Rows that somebody is committing just now are left out: waiting for them would hold up the lanes
+-- that do not move.
 with free as (
     select topic, partition from runtime.lanes
     join unnest(%(topics)s::text[], %(partitions)s::int[]) as wanted (topic, partition) using (topic, partition)
@@ -30,7 +31,8 @@ where lanes.consumer_group = %(group)s::text and lanes.topic = free.topic and la
 returning lanes.topic, lanes.partition, lanes.epoch, lanes.next_offset, lanes.topic_id, lanes.unpublished;
 
 -- name: lock_lanes
--- Sorted: joint transactions lock lanes in one sequence, so two processes never wait for each other in a ring.
+-- Sorted: joint transactions lock lanes in one sequence, so two processes never wait for each other
+-- in a ring.
 select topic, partition, epoch, next_offset, now() as at
 from runtime.lanes
 where consumer_group = %(group)s::text
@@ -69,7 +71,8 @@ join unnest(%(topics)s::text[], %(partitions)s::int[]) as wanted (topic, partiti
 where consumer_group = %(group)s::text;
 
 -- name: clear_unpublished
--- Next offset guards against a lost answer, the epoch against a rewind (model/: mut-clear-no-next, mut-clear-no-epoch).
+-- Next offset guards against a lost answer, the epoch against a rewind (model/: mut-clear-no-next,
+-- mut-clear-no-epoch).
 update runtime.lanes set unpublished = null, updated_at = now()
 from unnest(%(topics)s::text[], %(partitions)s::int[], %(epochs)s::bigint[], %(expected)s::bigint[])
     as mine (topic, partition, epoch, expected)
@@ -121,7 +124,8 @@ set attempts = dead_letters.attempts + 1, code = excluded.code, text = excluded.
 returning topic, partition, "offset", id, attempts;
 
 -- name: take_requested
--- Bounded in letters and bytes, but always at least one. A letter whose replay no topic would take is never taken.
+-- Bounded in letters and bytes, but always at least one. A letter whose replay no topic would take
+-- is never taken.
 with waiting as (
     select id, sum(bytes) over (order by id) - bytes as bytes_before
     from (

@@ -12,7 +12,8 @@ select key, (select generation from runtime.generation) as generation, sequence,
 from toy.firsts where is_due order by key limit 100 for update;
 
 -- name: add_inputs
--- Answers the new ones. Behind lock_firsts: an id always names the same key, so nobody else brings it right now.
+-- Answers the new ones. Behind lock_firsts: an id always names the same key, so nobody else brings
+-- it right now.
 insert into toy.inputs (id, key, what, amount, note)
 select * from unnest(%(ids)s::text[], %(keys)s::text[], %(whats)s::text[], %(amounts)s::bigint[], %(notes)s::text[])
     as batch (id, key, what, amount, note) order by id

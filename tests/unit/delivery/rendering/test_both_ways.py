@@ -1,10 +1,12 @@
-"""A stamped page and a page that WeasyPrint prints by itself are one page: the same glyphs, pixels and text.
+"""A stamped page and a page that WeasyPrint prints by itself are one page: the same glyphs, pixels
+and text.
 
 Glyphs, and what moves the pen between them, are equal; lines begin within PLACE of each other.
 
-Pixels: pypdfium2 at 72, 144 and 300 dpi. No pixel of a page may differ by more than TOLERANCE in any channel; 1 was the most
-seen, at 300 dpi. pdfium snaps glyphs to a grid finer than a pixel, by where a stretch of one font begins; a line of ours is one
-stretch, as WeasyPrint's is, so they snap alike.
+Pixels: pypdfium2 at 72, 144 and 300 dpi. No pixel of a page may differ by more than TOLERANCE in
+any channel; 1 was the most seen, at 300 dpi. pdfium snaps glyphs to a grid finer than a pixel, by
+where a stretch of one font begins; a line of ours is one stretch, as WeasyPrint's is, so they snap
+alike.
 """
 
 from __future__ import annotations
@@ -149,7 +151,9 @@ def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
 
 @pytest.mark.parametrize("sheet", [it for it in SHEETS if it.startswith("raffle")])
 def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
-    """None of our lines, sizes and heights in the page: the texts written into its elements, and WeasyPrint alone."""
+    """None of our lines, sizes and heights in the page: the texts written into its elements, and
+    WeasyPrint alone.
+    """
     at_work = press(sheet)
     for said in at_work.sheet.fields.values():
         for child in list(said.element):
@@ -164,7 +168,9 @@ def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
 @pytest.mark.feature("SF-053", "SF-055")
 @pytest.mark.parametrize("sheet", SHEETS)
 def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
-    """At 150 dpi, which any printer has; and from a page as wide as a small phone's screen, 360 pixels."""
+    """At 150 dpi, which any printer has; and from a page as wide as a small phone's screen, 360
+    pixels.
+    """
     at_work = press(sheet)
     for number in range(3):
         pdf = at_work.ours(ADA, payload(number))
@@ -212,7 +218,9 @@ def test_every_field_set_whole_looks_as_weasyprint_prints_it() -> None:
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
 def test_what_is_set_whole_reads_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that of the field before."""
+    """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that
+    of the field before.
+    """
     ours, weasyprints = map(text_of, both(sheet, turn, is_odd=True))
     if not is_cut(sheet, turn):
         assert ours == weasyprints

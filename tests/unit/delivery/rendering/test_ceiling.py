@@ -1,4 +1,6 @@
-"""A design that eats time or memory is ended in a process of its own, and its author is told so; nobody else is harmed."""
+"""A design that eats time or memory is ended in a process of its own, and its author is told so;
+nobody else is harmed.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_a_page_of_gigabytes_is_ended(tmp_path: Path) -> None:
 
 BOMBS = {
     "boxes in boxes": "<div>" * 3_000 + "</div>" * 3_000,
-    "a huge grid": "<div style='display: grid; grid-template-columns: repeat(30000, 1fr)'><i>x</i></div>",
+    "a huge grid": (
+        "<div style='display: grid; grid-template-columns: repeat(30000, 1fr)'><i>x</i></div>"
+    ),
     "numbers without end": "{{ 9 ** (9 ** 9) }}",
     "SVG that doubles": "<svg xmlns='http://www.w3.org/2000/svg'><g id='g0'><path d='M0 0h1'/></g>"
     + "".join(

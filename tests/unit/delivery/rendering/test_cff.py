@@ -1,4 +1,6 @@
-"""A font is handed to WeasyPrint so that every reader finds a glyph by its number: same outlines, advances and characters."""
+"""A font is handed to WeasyPrint so that every reader finds a glyph by its number: same outlines,
+advances and characters.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SANS = packaged.font("SourceSansPro-Regular.ttf")
 
 
 def keyed() -> bytes:
-    """Keyed by CID, from several font dictionaries, with hints and subroutines; its numbers are not its CIDs."""
+    """Keyed by CID, from several font dictionaries, with hints and subroutines; its numbers are not
+    its CIDs.
+    """
     wanted = hb.SubsetInput()
     wanted.unicode_set.update(map(ord, TEXT))
     return bytes(

@@ -1,4 +1,6 @@
-"""Whatever a designer writes, no page differs in silence: a design is refused, or both ways print it alike."""
+"""Whatever a designer writes, no page differs in silence: a design is refused, or both ways print
+it alike.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ RULES = {
     "text behind": '.holder::after { content: " x" }',
     "another first letter": ".holder::first-letter { color: red; font-size: 2em }",
     "another first line": ".holder::first-line { color: red }",
-    "OpenType with PostScript outlines": "@font-face { font-family: O; src: url(o.otf) } .holder { font-family: O }",
+    "OpenType with PostScript outlines": (
+        "@font-face { font-family: O; src: url(o.otf) } .holder { font-family: O }"
+    ),
     "a font with a wild name": '@font-face { font-family: "A (B) /C#1 <x>"; src: url(o.ttf) }'
     ' .holder { font-family: "A (B) /C#1 <x>" }',
     "the code turned": ".code { transform: rotate(10deg) }",
@@ -109,14 +113,27 @@ BESIDE = {
     "PNG": '<img class="x" src="logo.png" alt="l">',
     "JPEG": '<img class="x" src="photo.jpg" alt="l">',
     "SVG": '<img class="x" src="logo.svg" alt="l">',
-    "SVG in the page": '<svg class="x" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="#ff0"/></svg>',
+    "SVG in the page": (
+        '<svg class="x" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="#ff0"/></svg>'
+    ),
     "text in SVG": '<svg class="x" viewBox="0 0 25 25"><text x="1" y="9">hi</text></svg>',
-    "gradients": '<div class="x" style="background: linear-gradient(red, rgb(0 0 255 / 30%)); border-radius: 4mm">x</div>',
+    "gradients": (
+        '<div class="x" style="background: linear-gradient(red, rgb(0 0 255 / 30%)); '
+        'border-radius: 4mm">x</div>'
+    ),
     "a transparent group": '<div class="x" style="opacity: 0.4">faint <b>bold</b></div>',
     "tiles": '<div class="x" style="background: url(logo.png) repeat">tile</div>',
-    "tiles of SVG": '<div class="x" style="background: url(logo.svg) repeat; background-size: 5mm">tile</div>',
-    "a round cut": '<div class="x" style="overflow: hidden; border-radius: 50%"><img src="photo.jpg" alt=""></div>',
-    "two links": '<a class="x" href="https://example.org/t?a=(b)">site</a><a class="x y" href="mailto:a@example.org">mail</a>',
+    "tiles of SVG": (
+        '<div class="x" style="background: url(logo.svg) repeat; background-size: 5mm">tile</div>'
+    ),
+    "a round cut": (
+        '<div class="x" style="overflow: hidden; border-radius: 50%"><img '
+        'src="photo.jpg" alt=""></div>'
+    ),
+    "two links": (
+        '<a class="x" href="https://example.org/t?a=(b)">site</a><a class="x y" '
+        'href="mailto:a@example.org">mail</a>'
+    ),
     "a jump": '<a class="x" href="#there">jump</a><p id="there" class="x y">there</p>',
     "a table": '<table class="x"><tr><th>a</th><td style="border: 1px solid">b</td></tr></table>',
     "a numbered list": '<ol class="x"><li>a</li><li>b</li></ol>',
@@ -126,7 +143,9 @@ BESIDE = {
     "a form": '<input class="x" value="v" name="n" style="appearance: auto">',
 }
 FRONT = {
-    "a square drawn before the code": '<svg class="x" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="#ff0"/></svg>',
+    "a square drawn before the code": (
+        '<svg class="x" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="#ff0"/></svg>'
+    ),
     "two fields in one place": '<div class="number" data-field="number">R-000123</div>',
 }
 BOXES = (
@@ -140,7 +159,10 @@ def pictures() -> dict[str, bytes]:
     image.paste((0, 0, 255, 255), (10, 10, 30, 20))
     packed = io.BytesIO()
     image.convert("RGB").save(packed, "JPEG")
-    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" fill="green"/></svg>'
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 25 25"><path d="M0 0h25v25h-25z" '
+        'fill="green"/></svg>'
+    )
     return {"logo.png": png(image), "photo.jpg": packed.getvalue(), "logo.svg": svg.encode()}
 
 
@@ -249,7 +271,10 @@ def test_letters_have_the_shapes_of_the_pages_language(
 def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
     attributes: str, height: str, tmp_path: Path
 ) -> None:
-    style = f".holder {{ height: 23mm; line-height: {height}; text-align: right; letter-spacing: 0.2px }}"
+    style = (
+        f".holder {{ height: 23mm; line-height: {height}; text-align: right; letter-spacing: "
+        "0.2px }}"
+    )
     at_work = held(tmp_path, style, ('data-field="holder"', f'data-field="holder" {attributes}'))
     assert at_work is not None
     for text in ("many words", "no space", "double names", "short", "empty"):

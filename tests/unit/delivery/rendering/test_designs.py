@@ -1,4 +1,6 @@
-"""A bad design is refused when it is checked: the message names design, file and line, and what to do. Never at a ticket."""
+"""A bad design is refused when it is checked: the message names design, file and line, and what to
+do. Never at a ticket.
+"""
 
 from __future__ import annotations
 
@@ -377,7 +379,10 @@ PAGES = {
         ("page.html", "passwd"),
         page=(H1, '<img src="a.svg">'),
         files={
-            "a.svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="file:///etc/passwd" width="9" height="9"/></svg>'
+            "a.svg": (
+                b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image '
+                b'href="file:///etc/passwd" width="9" height="9"/></svg>'
+            )
         },
     ),
     "a picture of 100 megapixels": Bad(

@@ -1,4 +1,6 @@
-"""Each character is drawn with the outline that its font has for it, whichever program reads the file."""
+"""Each character is drawn with the outline that its font has for it, whichever program reads the
+file.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +66,15 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
     def press_with(weight: int = 400, font: str = "", campaign: str = SPRING.name) -> Press:
         style = STYLE.format(size=SIZE_PT, weight=weight)
         if font:
-            style += f'@font-face {{ font-family: Own; src: url("{font}") }} .holder {{ font-family: Own }}'
+            style += (
+                f'@font-face {{ font-family: Own; src: url("{font}") }} .holder {{ '
+                "font-family: Own }}"
+            )
         else:
-            style += '@font-face { font-family: Latin; src: url("latin.ttf") } html { font-family: Latin }'
+            style += (
+                '@font-face { font-family: Latin; src: url("latin.ttf") } html { '
+                "font-family: Latin }"
+            )
         folder = tmp_path_factory.mktemp("design")
         return press_of(
             made(folder / "door", style=style, files={"latin.ttf": latin()}),
@@ -77,7 +85,9 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
 
 
 def sample(family: FallbackFamily) -> str:
-    """Letters that this font is the first to have, evenly spread over all of it; signs if it has no letters."""
+    """Letters that this font is the first to have, evenly spread over all of it; signs if it has no
+    letters.
+    """
     before = FAMILIES[: FAMILIES.index(family)]
     own = [
         code
@@ -166,7 +176,9 @@ def test_each_character_of_a_campaigns_name_has_the_outline_of_its_font(
 
 
 def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
-    """Divided by `unicode-range`, as font services hand them out: the second file has other glyphs under the same numbers."""
+    """Divided by `unicode-range`, as font services hand them out: the second file has other glyphs
+    under the same numbers.
+    """
     parts = {"most.ttf": latin(leave_out="xyz"), "rest.ttf": latin(only="xyz")}
     style = STYLE.format(size=SIZE_PT, weight=400) + "html { font-family: Own }"
     for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("rest.ttf", "U+0078-007A")):

@@ -1,4 +1,6 @@
-"""The file: nothing for qpdf to complain of, tagged, titled, its fonts in it, the same bytes for the same document."""
+"""The file: nothing for qpdf to complain of, tagged, titled, its fonts in it, the same bytes for
+the same document.
+"""
 
 from __future__ import annotations
 
@@ -253,7 +255,9 @@ def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer)
 
 @pytest.mark.parametrize("sheet", SHEETS)
 def test_a_file_of_one_ticket_is_smaller_than_40_kb(sheet: str) -> None:
-    """Whatever Latin name it says in each of its fields, and with names of half of Europe at once."""
+    """Whatever Latin name it says in each of its fields, and with names of half of Europe at
+    once.
+    """
     at_work = press(sheet)
     names = {"holder": " ".join(ACCENTED[::2]), "purchaser": " ".join(ACCENTED[1::2])}
     for texts in (ADA, {**ADA, **names}, *(dict.fromkeys(ADA, name) for name in ACCENTED)):
@@ -269,7 +273,9 @@ def outline(font: TTFont, name: str) -> list[object]:
 
 
 def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
-    """Its tables have the sums that they say, and each glyph is the one of the font file, point by point."""
+    """Its tables have the sums that they say, and each glyph is the one of the font file, point by
+    point.
+    """
     with pdfs.opened(at_work.render(DOCUMENTS["one with accents"])) as document:
         fonts = {name: it for name, it in pdfs.fonts_of(document.pages[0]).items() if it.numbers}
     names = (f"SourceSansPro-{weight}.ttf" for weight in ("Regular", "Semibold", "Black"))
@@ -298,7 +304,9 @@ def test_a_hundred_tickets_are_a_few_kb_each(at_work: Renderer) -> None:
 
 @pytest.mark.parametrize("text", LATIN.values(), ids=LATIN)
 def test_a_strangers_text_is_no_operator(text: str) -> None:
-    """Whatever it says, its page has the operators of a page that says something harmless, and shows the text."""
+    """Whatever it says, its page has the operators of a page that says something harmless, and
+    shows the text.
+    """
     at_work = press("raffle-entry-a5")
     texts = dict.fromkeys(ADA, text[:300])
     ours = at_work.ours(texts)
@@ -347,7 +355,9 @@ def in_another_process(shelf: Path, seed: str, *names: str) -> list[list[str]]:
 def test_the_same_document_is_the_same_bytes_in_another_process_and_on_another_shelf(
     at_work: Renderer, tmp_path: Path
 ) -> None:
-    """Another hash seed; a shelf that is empty, then one that is filled; and another order of work."""
+    """Another hash seed; a shelf that is empty, then one that is filled; and another order of
+    work.
+    """
     names = ("all set whole", "one")
     here = [
         [hashlib.sha256(at_work.render(SAMPLES[it])).hexdigest(), at_work.key(SAMPLES[it]).hex()]

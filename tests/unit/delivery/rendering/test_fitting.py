@@ -1,4 +1,6 @@
-"""A text in its box: whole where it fits, cut with an ellipsis where it does not, never wider and never more lines."""
+"""A text in its box: whole where it fits, cut with an ellipsis where it does not, never wider and
+never more lines.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def is_within(fitted: FittedText, rule: FittingRule, box: FieldBox) -> bool:
 
 
 def greedy(text: str, lines_max: int, width: float, scale: float) -> bool:
-    """Could a careful typesetter set it whole? Word by word, and behind a sign that may end a line."""
+    """Could a careful typesetter set it whole? Word by word, and behind a sign that may end a
+    line.
+    """
     if not text or measure(text, scale) <= width + ROUNDING:
         return True
     lines, line = 1, ""

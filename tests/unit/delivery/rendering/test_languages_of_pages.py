@@ -1,4 +1,6 @@
-"""Pages of languages with rules of their own: stamped as WeasyPrint sets them, or set whole; and a campaign's start refuses none of them."""
+"""Pages of languages with rules of their own: stamped as WeasyPrint sets them, or set whole; and a
+campaign's start refuses none of them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def in_language(
 
 
 def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
-    """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as proven."""
+    """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as
+    proven.
+    """
     chosen = DesignVariant(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
     check = DesignCheck(PlateCache(folder), lambda _: None)
     faults = [it.text for it in check.campaign(chosen, facts) if it.kind == "fault"]
@@ -94,7 +98,10 @@ def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: P
 
 
 def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
-    style = '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } html { font-family: Plex }'
+    style = (
+        '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } '
+        "html { font-family: Plex }"
+    )
     design = made(tmp_path / "made", style=style)
     press = press_of(design)
     assert [

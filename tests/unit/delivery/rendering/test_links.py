@@ -1,4 +1,6 @@
-"""Links of a ticket: kept as the design has them, or with the ticket's own texts in their address; and nobody's text chooses where one leads."""
+"""Links of a ticket: kept as the design has them, or with the ticket's own texts in their address;
+and nobody's text chooses where one leads.
+"""
 
 from __future__ import annotations
 
@@ -117,15 +119,20 @@ REFUSED = {
     "a name before the host": ('<a data-link="https://a@{holder}/x">x</a>', "host"),
     "a script": ('<a data-link="javascript:alert({order})">x</a>', "page.html:11", "https://"),
     "a field that nobody knows": ('<a data-link="https://shop.example/{seat}">x</a>', "seat", "holder"),
-    "a field that the manifest lacks": ('<a data-link="https://shop.example/{email}">x</a>', "[fields.email]"),
+    ("a field that the manifest "
+    "lacks"): ('<a data-link="https://shop.example/{email}">x</a>', "[fields.email]"),
     "braces that do not close": ('<a data-link="https://shop.example/{order">x</a>', "braces"),
     "no link at all": ('<p data-link="https://shop.example/{order}">x</p>', "<p>", "<a>"),
     "a script of the design": ('<a href="javascript:alert(1)">x</a>', "page.html", "javascript", "https://"),
     "a file of the machine": ('<a href="file:///etc/passwd">x</a>', "page.html", "passwd"),
     "a file of the folder": ('<a href="terms.html">x</a>', "page.html", "terms.html", "whole address"),
-    "a place of the page": ('<a href="#top">x</a><p id="top">y</p>', "page.html", "#top", "one page"),
-    "a file that it carries": ('<a rel="attachment" href="https://example.org/x">x</a>', "page.html", "attaches"),
-    "a link around a field": ('<a href="https://shop.example/"><span style="display:block;width:9mm;height:9mm" data-field="order">1</span></a>', "page.html:11", "order", "empty <a>"),
+    "a place of the page": (('<a href="#top">x</a><p '
+    'id="top">y</p>'), "page.html", "#top", "one page"),
+    "a file that it carries": (('<a rel="attachment" '
+    'href="https://example.org/x">x</a>'), "page.html", "attaches"),
+    "a link around a field": (('<a href="https://shop.example/"><span '
+    'style="display:block;width:9mm;height:9mm" '
+    'data-field="order">1</span></a>'), "page.html:11", "order", "empty <a>"),
 }  # fmt: skip
 
 

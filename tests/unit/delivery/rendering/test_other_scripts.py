@@ -1,4 +1,6 @@
-"""A name in any common script has real letters, and the same ones on every machine: no font is the machine's."""
+"""A name in any common script has real letters, and the same ones on every machine: no font is the
+machine's.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,8 @@ from tests.support.rendering import (
 
 ROOT = Path(__file__).resolve().parents[4]
 SHEET = "event-ticket-a5"
-# Text -> the family that has its letters; where a glyph stands for several characters, pdfium tells them in its own sequence.
+# Text -> the family that has its letters; where a glyph stands for several characters, pdfium tells
+# them in its own sequence.
 SCRIPTS = {
     "Chinese": (ODD["Chinese"], "NotoSansCJKjp"),
     "Chinese, long": (ODD["Chinese, long"], "NotoSansCJKjp"),
@@ -125,7 +128,9 @@ def test_a_ticket_with_a_name_in_another_script_is_small() -> None:
 
 
 def test_what_was_printed_before_changes_nothing() -> None:
-    """A helper process lays out one text after another, and reads a font when the first of them needs it."""
+    """A helper process lays out one text after another, and reads a font when the first of them
+    needs it.
+    """
     used = anew()
     for name, _ in SCRIPTS.values():
         used.whole({"holder": name})
@@ -171,7 +176,10 @@ def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None
 
 
 def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
-    style = '@font-face { font-family: Mine; src: url("fonts:NotoSansHebrew-Bold.ttf") } .holder { font-family: Source, Mine }'
+    style = (
+        '@font-face { font-family: Mine; src: url("fonts:NotoSansHebrew-Bold.ttf") } .holder '
+        "{ font-family: Source, Mine }"
+    )
     at_work = pressed(sheet_of(made(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
     assert [font for font in fonts if font.startswith("Stubline-")] == []

@@ -1,4 +1,6 @@
-"""A file claims to be PDF/UA-1, and veraPDF finds it to be so; a strict reader has nothing to complain of; its fonts are ours."""
+"""A file claims to be PDF/UA-1, and veraPDF finds it to be so; a strict reader has nothing to
+complain of; its fonts are ours.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ CAMPAIGNS = {"Japanese campaign": "東京音楽祭と花火大会", "emoji campa
 
 
 def cid_keyed() -> bytes:
-    """A font that a designer may bring: PostScript outlines keyed by CID, whose glyph numbers are not its CIDs."""
+    """A font that a designer may bring: PostScript outlines keyed by CID, whose glyph numbers are
+    not its CIDs.
+    """
     wanted = hb.SubsetInput()
     wanted.unicode_set.update(range(0x20, 0x7F))
     wanted.unicode_set.update(map(ord, "東京山田太郎"))
@@ -67,7 +71,9 @@ def with_own_font(folder: Path) -> Press:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The ticket of each name, every built-in design, campaigns, many tickets in one file, a design's own fonts."""
+    """The ticket of each name, every built-in design, campaigns, many tickets in one file, a
+    design's own fonts.
+    """
     told = {name: press(SHEET).ours({**ADA, "holder": text}) for name, text in NAMES.items()}
     told |= {sheet: press(sheet).ours(ADA) for sheet in SHEETS}
     told |= {

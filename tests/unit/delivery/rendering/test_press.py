@@ -1,4 +1,6 @@
-"""The press: what cannot be stamped is set in a process of its own, with the same bytes, and under a ceiling; none is left behind."""
+"""The press: what cannot be stamped is set in a process of its own, with the same bytes, and under
+a ceiling; none is left behind.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ ROOT = Path(__file__).resolve().parents[4]
 MIB = 2**20
 H1 = "<h1>{{ campaign.name }}</h1>"
 HEAVY = "<div class='many'>{% for at in range(1500) %}<b>{{ at }}</b>{% endfor %}</div>"
-TINY = ".many { position: absolute; top: 0; left: 0; font-size: 0.2px; line-height: 0.2px } .many b { display: inline-block }"
+TINY = (
+    ".many { position: absolute; top: 0; left: 0; font-size: 0.2px; line-height: 0.2px } .many "
+    "b { display: inline-block }"
+)
 
 
 class Desk:
@@ -302,7 +307,9 @@ def test_a_killed_parent_leaves_none_behind(state: str, tmp_path: Path, shelf_fo
 
 
 def test_it_does_not_obey_what_is_meant_for_its_parent(desk: Desk, press: LayoutWorker) -> None:
-    """Ctrl-C and a supervisor's SIGTERM go to all processes; the parent finishes the mail in hand."""
+    """Ctrl-C and a supervisor's SIGTERM go to all processes; the parent finishes the mail in
+    hand.
+    """
     desk.by(press)
     pid = pid_of(press)
     for signum in (signal.SIGINT, signal.SIGTERM):

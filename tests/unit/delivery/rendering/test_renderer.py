@@ -1,4 +1,6 @@
-"""An order's tickets as one file: one page a ticket, all details as text, a code that a scanner reads, nothing fetched."""
+"""An order's tickets as one file: one page a ticket, all details as text, a code that a scanner
+reads, nothing fetched.
+"""
 
 from __future__ import annotations
 
@@ -198,7 +200,9 @@ def test_the_same_order_is_the_same_bytes_and_the_same_key(shelf: Path) -> None:
 
 
 def test_rendering_complains_of_nothing(shelf: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Not of a stranger's letters either: no font may have them, and that is nobody's mistake here."""
+    """Not of a stranger's letters either: no font may have them, and that is nobody's mistake
+    here.
+    """
     with caplog.at_level(logging.WARNING):
         rendered(shelf, paper(ticket(), ticket(1, holder=ODD["Chinese"])))
     assert caplog.messages == []

@@ -1,4 +1,6 @@
-"""The shelf: what is not what was written is made anew, with the same bytes; processes share it without harm."""
+"""The shelf: what is not what was written is made anew, with the same bytes; processes share it
+without harm.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy. What is missing on it is compiled here: the laws are the shelf's, not the other process's."""
+    """A copy. What is missing on it is compiled here: the laws are the shelf's, not the other
+    process's.
+    """
     for path in filled.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", compile_here)
@@ -111,7 +115,9 @@ def test_a_missing_file_is_made_anew(kind: str, folder: Path, filled: Path) -> N
 def test_a_file_under_anothers_name_is_not_taken_for_it(
     folder: Path, filled: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Another design's plate, another font's face, the stencil of longer codes: each sound in itself."""
+    """Another design's plate, another font's face, the stencil of longer codes: each sound in
+    itself.
+    """
     other = tmp_path_factory.mktemp("other")
     elsewhere = ticket(design="raffle-entry-phone")
     renderer(other, elsewhere).render(paper(elsewhere))
