@@ -2,11 +2,10 @@
 
 import unicodedata
 
-UNSTORABLE = {
-    0: None,
-    **dict.fromkeys(range(0xD800, 0xE000)),
-}  # NUL and lone surrogates: Postgres refuses both
+# NUL and lone surrogates: Postgres refuses both
+UNSTORABLE = {0: None, **dict.fromkeys(range(0xD800, 0xE000))}
 LINES = frozenset("\n\t")
+SEPARATORS = frozenset("\u2028\u2029")  # Unicode's own ends of a line and of a paragraph
 
 
 def storable(text: str, chars_max: int = 2_000) -> str:
@@ -15,16 +14,13 @@ def storable(text: str, chars_max: int = 2_000) -> str:
 
 
 def printable(content: bytes | str | None) -> str:
-    """What a terminal may show: control, format and bidirectional characters are spelled out, so
-    bytes cannot act on it.
+    """What a terminal may show: control, format and bidirectional characters and line separators
+    are spelled out.
     """
     if content is None:
         return "(none)"
     text = content.decode("utf-8", "backslashreplace") if isinstance(content, bytes) else content
-    return "".join(
-        c if c in LINES or not unicodedata.category(c).startswith("C") else _spelled(c)
-        for c in text
-    )
+    return "".join(c if c in LINES or not _acts(c) else _spelled(c) for c in text)
 
 
 def one_line(content: bytes | str | None) -> str:
@@ -37,6 +33,10 @@ def one_line(content: bytes | str | None) -> str:
 def quoted(content: bytes | str | None) -> str:
     """As `printable`, with its own lines kept and each of them marked as quoted."""
     return "\n".join(f"| {line}" for line in printable(content).split("\n"))
+
+
+def _acts(character: str) -> bool:
+    return unicodedata.category(character).startswith("C") or character in SEPARATORS
 
 
 def _spelled(character: str) -> str:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.runtime.files import (
@@ -90,6 +90,7 @@ def test_a_document_of_the_usual_depth_is_taken(tmp_path: Path) -> None:
 
 
 @SETTINGS
+@example(text="a\u2028b\u2029c\x85d")
 @given(st.text())
 def test_text_from_outside_stays_on_its_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
