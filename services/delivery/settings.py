@@ -9,8 +9,8 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from services.delivery.addresses import parse_mailbox
 from services.delivery.documents import Per
-from services.delivery.sender.rules import parse_mailbox
 from services.runtime.settings import LaneSettings
 
 

@@ -5,9 +5,9 @@ none that no row names.
 from __future__ import annotations
 
 import hashlib
-from functools import partial
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 

@@ -22,7 +22,37 @@ MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 500, 500, 40
 
 # path, or path and function: (its lines now, why). Larger fails; smaller asks to lower the number
 # here.
-EXCEPTIONS: dict[str, tuple[int, str]] = {}
+WRAPPED = "grew past the limit when lines were cut at column 100: split it when you next touch it"
+EXCEPTIONS: dict[str, tuple[int, str]] = {
+    "tests/integration/test_issuer.py": (521, WRAPPED),
+    "tests/protocol/laws/kafka_world.py": (547, WRAPPED),
+    "tests/protocol/laws/mutations.py": (585, WRAPPED),
+    "tests/unit/delivery/rendering/test_designs.py": (587, WRAPPED),
+    "tests/unit/ingest/test_adyen.py": (517, WRAPPED),
+    "deploy/demo/live.py draw": (46, WRAPPED),
+    "deploy/docs/pages.py topics_page": (42, WRAPPED),
+    "deploy/local/look.py lag": (42, WRAPPED),
+    "services/delivery/cli_design.py new_design": (47, WRAPPED),
+    "services/delivery/printing/compile/assembling.py assembled": (52, WRAPPED),
+    "services/delivery/printing/compile/compiler.py pressed": (47, WRAPPED),
+    "services/delivery/printing/design/page.py filled": (44, WRAPPED),
+    "services/delivery/printing/fonts/faces.py compiled": (43, WRAPPED),
+    "services/delivery/printing/pdf/writer.py write": (42, WRAPPED),
+    "services/delivery/printing/tools/checks.py _compared": (49, WRAPPED),
+    "services/delivery/sender/process.py build": (42, WRAPPED),
+    "services/delivery/sender/process.py run": (59, WRAPPED),
+    "services/ingest/admin/cli.py check_event": (41, WRAPPED),
+    "services/ingest/admin/cli_incidents.py resolve": (43, WRAPPED),
+    "services/ingest/rules/judge.py judge_all": (43, WRAPPED),
+    "services/ingest/vendors/woocommerce/poll.py read_orders": (48, WRAPPED),
+    "services/ingest/vendors/woocommerce/storefront.py storefront": (41, WRAPPED),
+    "services/ingest/worker.py handle": (51, WRAPPED),
+    "services/issuer/rules/plan.py _issue": (46, WRAPPED),
+    "services/issuer/worker.py work": (44, WRAPPED),
+    "services/runtime/observability/health.py _handler": (45, WRAPPED),
+    "services/runtime/postgres/connection.py connect": (43, WRAPPED),
+    "services/runtime/testing/broker.py _take": (45, WRAPPED),
+}
 
 BUSINESS = frozenset(
     {"order", "orders", "ticket", "tickets", "campaign", "campaigns", "buyer", "holder", "invoice"}
@@ -179,7 +209,7 @@ def test_statements_are_loaded_by_stores_only() -> None:
     loading = [
         path
         for path in OURS
-        if re.search(r"^\w+ = sql\.load\(", path.read_text("utf-8"), re.MULTILINE)
+        if re.search(r"^\w+ = statements\.load\(", path.read_text("utf-8"), re.MULTILINE)
     ]
     assert loading
     assert [named(path) for path in loading if path.name not in STORES] == []

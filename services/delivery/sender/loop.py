@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from services.delivery.addresses import address
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import CachedDocument, DocumentCache
 from services.delivery.documents import Per, document, documents
@@ -24,7 +25,6 @@ from services.delivery.sender.rules import (
     RetryPolicy,
     SendVerdict,
     SmtpReply,
-    address,
     judge,
     refusal,
     shakes_the_server,

@@ -16,9 +16,9 @@ from hashlib import sha256
 from uuid import UUID
 
 from services.delivery import templates
+from services.delivery.addresses import parse_mailbox
 from services.delivery.documents import Document, plain
 from services.delivery.sender import headers, readback
-from services.delivery.sender.rules import parse_mailbox
 
 TICKETS_SHOWN_MAX = 20
 NAME_CHARS_MAX = 100

@@ -14,9 +14,8 @@ from enum import Enum, auto
 from typing import Literal
 from uuid import UUID
 
-import idna
-
 from schemas.orders import Ticket, TicketsChanged
+from services.delivery.addresses import address
 from services.delivery.errors import (
     AddressRefused,
     DialogueRefused,
@@ -27,15 +26,6 @@ from services.delivery.errors import (
     Undeliverable,
 )
 
-ADDRESS = re.compile(
-    r"[^\s@<>(),;:\\\"\[\]\x00-\x1f\x7f]{1,64}@[^\s@<>(),;:\\\"\[\]_\x00-\x1f\x7f]{1,255}"
-)
-DOMAIN = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
-)
-MAILBOX = re.compile(
-    r"(?P<bare>[^\s<>]+)|(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<name>[^\"<>@]*?))\s*<(?P<address>[^\s<>]+)>"
-)
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
 NO_SUCH_BOX = frozenset({521, 551, 553, 556})
@@ -210,59 +200,3 @@ class RetryPolicy:
                 f"after {age.total_seconds() / 3600:.0f} hours; the last: {last}"
             )
         return None
-
-
-def address(text: str) -> str:
-    """Return the address as SMTP takes it, its domain in ASCII. Raises RecipientUnusable."""
-    local, _, given = text.rpartition("@")
-    if not ADDRESS.fullmatch(text) or not local.isascii():
-        raise RecipientUnusable(
-            "the order has no e-mail address" if not text else "the text is no e-mail address"
-        )
-    if "=?" in local:
-        raise RecipientUnusable(
-            "the text before the @ looks like an encoded word, which mail readers decode"
-        )
-    try:
-        return f"{local}@{domain(given)}"
-    except UnicodeError as error:
-        raise RecipientUnusable(
-            f"the domain of the e-mail address cannot be one: {error}"
-        ) from None
-
-
-def domain(given: str) -> str:
-    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before,
-    non-transitionally: an ß stays an ß and does not become ss. What is returned decodes to the
-    mapped domain. Raises UnicodeError.
-    """
-    mapped = idna.uts46_remap(given, std3_rules=True, transitional=False).removesuffix(".")
-    encoded = ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
-    if not DOMAIN.fullmatch(encoded):
-        raise UnicodeError("a label is empty, too long, or has a hyphen at its end")
-    return encoded
-
-
-def _a_label(label: str) -> str:
-    encoded = idna.alabel(label).decode("ascii")
-    if idna.ulabel(encoded) != label:
-        raise UnicodeError("its encoded form decodes to another domain")
-    return encoded
-
-
-def parse_mailbox(text: str) -> tuple[str, str]:
-    """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings
-    write one mailbox. Raises ValueError: what could be two addresses is none.
-    """
-    match = MAILBOX.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("must be one address such as `Tickets <tickets@example.org>`")
-    name = (
-        match["name"] or "" if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
-    )
-    try:
-        return name, address(match["bare"] or match["address"])
-    except RecipientUnusable as error:
-        raise ValueError(
-            f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}"
-        ) from None

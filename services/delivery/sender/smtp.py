@@ -20,8 +20,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from typing_extensions import override
 
+from services.delivery.addresses import domain
 from services.delivery.errors import SmtpUrlUnusable
-from services.delivery.sender.rules import SmtpReply, Stage, domain
+from services.delivery.sender.rules import SmtpReply, Stage
 
 LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from services.delivery.addresses import address, domain, parse_mailbox
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
 from services.delivery.sender.rules import (
@@ -22,11 +23,8 @@ from services.delivery.sender.rules import (
     SkipReason,
     SmtpReply,
     Stage,
-    address,
-    domain,
     intend,
     judge,
-    parse_mailbox,
     refusal,
     shakes_the_server,
 )
