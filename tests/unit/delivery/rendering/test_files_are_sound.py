@@ -331,11 +331,11 @@ def test_a_strangers_text_set_whole_is_no_markup(text: str) -> None:
 
 SCRIPT = """
 import hashlib, json, pathlib, sys
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.plate_cache import PlateCache
 from tests.support.rendering import SAMPLES
-at_work = Renderer(Library(), Shelf(pathlib.Path(sys.argv[1])))
+at_work = Renderer(DesignLibrary(), PlateCache(pathlib.Path(sys.argv[1])))
 said = [SAMPLES[name] for name in sys.argv[2:]]
 print(json.dumps([[hashlib.sha256(at_work.render(it)).hexdigest(), at_work.key(it).hex()] for it in said]))
 """

@@ -273,12 +273,12 @@ def test_a_face_that_is_gone_is_made_anew(tmp_path: Path, press: LayoutWorker) -
 
 PARENT = """
 import os, pathlib, sys, threading
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.plate_cache import PlateCache
 from tests.support.corpus import ODD
 from tests.support.rendering import paper, ticket
-at_work = Renderer(Library((pathlib.Path(sys.argv[1]),)), Shelf(pathlib.Path(sys.argv[2])))
+at_work = Renderer(Library((pathlib.Path(sys.argv[1]),)), PlateCache(pathlib.Path(sys.argv[2])))
 at_work.render(paper(ticket(holder=ODD["Greek"], design="event-ticket")))
 print(at_work.press.pid, flush=True)
 if sys.argv[3] == "at work":

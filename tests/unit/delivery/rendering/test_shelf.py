@@ -90,7 +90,7 @@ def compile_here(task: CompileTask) -> float:
 
 
 def fresh(folder: Path) -> Renderer:
-    return Renderer(DesignLibrary(), PlateCache(folder))
+    return Renderer(DesignDesignLibrary(), PlateCache(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -168,11 +168,11 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
 COMPILE = """
 import pathlib, sys
 from tests.support.rendering import paper, ticket
-from services.delivery.rendering.designs import Library
-from services.delivery.rendering.renderer import Renderer
-from services.delivery.rendering.shelf import Shelf
+from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.renderer import Renderer
+from services.delivery.printing.plate_cache import PlateCache
 sys.stdin.readline()
-file = Renderer(Library(), Shelf(pathlib.Path(sys.argv[1]))).render(paper(ticket(design="e-ticket")))
+file = Renderer(DesignLibrary(), PlateCache(pathlib.Path(sys.argv[1]))).render(paper(ticket(design="e-ticket")))
 sys.stdout.buffer.write(file)
 """
 
@@ -224,7 +224,7 @@ def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: P
 
 
 def keys(folder: Path) -> dict[str, str]:
-    library = DesignLibrary()
+    library = DesignDesignLibrary()
     page = ticket(design="e-ticket")
     facts = facts_of(page)
     chosen = library.choose("e-ticket")
@@ -250,7 +250,7 @@ def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
 
 
 def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
+    chosen, facts = DesignDesignLibrary().choose("e-ticket"), facts_of(ticket())
     own, digest = plate_key(chosen, facts), packaged.fonts_digest()
     real = packaged.font
     monkeypatch.setattr(
