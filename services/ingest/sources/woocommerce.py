@@ -19,7 +19,7 @@ from services.ingest.sources.signing import hmac_fits
 from services.ingest.sources.source import Delivery, Received, Source, status
 from services.ingest.sources.woocommerce_cards import without_cards
 from services.ingest.sources.woocommerce_lines import NOTHING, Extra, extra
-from services.ingest.sources.woocommerce_order import Deleted, Told, deleted, modified, told
+from services.ingest.sources.woocommerce_order import Deleted, Told, deleted, modified, sortable, told
 from services.ingest.sources.woocommerce_storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
@@ -83,7 +83,8 @@ def normalise(received: Received) -> facts.Callback:
     extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
     word = status(order.status)
     written = storefront(order, word, extras, received.decimals, notes)
-    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, modified(order, notes), received.position)
+    at = sortable(modified(order, notes))
+    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, at, received.position)
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
     return facts.callback(
@@ -144,7 +145,7 @@ def restored_at(received: Received, order: Told) -> str:
 
     The topic is not signed: without this an order's old body, sent again as restored, would undo any later deletion.
     """
-    return min(received.position, facts.sortable(modified(order, []) + RESTORED_WITHIN))
+    return min(received.position, sortable(modified(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(

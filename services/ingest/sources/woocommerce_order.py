@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.ingest.errors import CallbackUnreadable, WebhookRefused
+from services.ingest.rules import facts
 from services.ingest.sources import exact
 from services.ingest.sources.dates import is_readable
 from services.ingest.sources.lists import listed
 from services.ingest.sources.notes import Note
-from services.ingest.sources.source import reasonable
+from services.ingest.sources.source import EARLIEST, LATEST, reasonable
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -23,6 +24,7 @@ Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
+EARLIEST_GMT, LATEST_GMT = EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None)
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
 
 
@@ -201,14 +203,23 @@ def modified(order: Told, notes: list[Note]) -> datetime:
     the place in the log orders what the shop says. Notes what is out of bounds.
     """
     if (at := order.date_modified_gmt) is not None:
-        if (usable := reasonable(offset(at))) is not None:
+        if (usable := within_bounds(at)) is not None:
             return usable
         notes.append(Note("unreadable-date", "date_modified_gmt"))
-    if (made := order.date_created_gmt) is not None and (usable := reasonable(offset(made))) is not None:
+    if (made := order.date_created_gmt) is not None and (usable := within_bounds(made)) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
-def offset(at: datetime) -> datetime:
-    """`*_gmt` has none and is UTC."""
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+def within_bounds(at: datetime) -> datetime | None:
+    """A time by which nothing may be pinned for ever, or None. Without an offset it is UTC, as `*_gmt` has none, and stays
+    without: giving it one costs more than all else that is done with it.
+    """
+    if at.tzinfo is None:
+        return at if EARLIEST_GMT <= at < LATEST_GMT else None
+    return reasonable(at)
+
+
+def sortable(at: datetime) -> str:
+    """As `facts.sortable`, of a time within bounds."""
+    return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else facts.sortable(at)

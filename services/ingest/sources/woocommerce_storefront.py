@@ -9,10 +9,10 @@ import orjson
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.sources.money import AMOUNT_MAX, CURRENCY, EXPONENTS, NO_CURRENCY, counted, minor, uncountable
 from services.ingest.sources.notes import Note, quoted
-from services.ingest.sources.source import distinct, reasonable
+from services.ingest.sources.source import distinct
 from services.ingest.sources.text import email, unescaped
 from services.ingest.sources.woocommerce_lines import Extra
-from services.ingest.sources.woocommerce_order import LineItem, Refund, Told, offset
+from services.ingest.sources.woocommerce_order import LineItem, Refund, Told, within_bounds
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
 STATUS_CHARS_MAX = 40  # as in schemas.orders
@@ -28,7 +28,7 @@ def storefront(order: Told, word: str, extras: Sequence[Extra], decimals: int | 
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
-    paid_at = reasonable(offset(order.date_paid_gmt)) if order.date_paid_gmt else None
+    paid_at = within_bounds(order.date_paid_gmt) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
         notes.append(Note("unreadable-date", "date_paid_gmt"))
     total, refunded = counted(order.total, digits), refunded_minor(refunds, digits) if refunds else 0
@@ -39,14 +39,14 @@ def storefront(order: Told, word: str, extras: Sequence[Extra], decimals: int | 
         "currency": order.currency,
         "total_minor": total,
         "refunded_minor": refunded,
-        "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
+        "placed_at": within_bounds(order.date_created_gmt) if order.date_created_gmt else None,
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [line(item, beside, digits, notes) for item, beside in zip(order.line_items, extras, strict=True)],
     }
     if total is None or refunded is None or decimals is not None:
         front |= beside_amounts(order, front, digits, decimals, notes)
-    return orjson.dumps(front, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def line(item: LineItem, beside: Extra, digits: int | None, notes: list[Note]) -> dict[str, object]:
