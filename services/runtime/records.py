@@ -56,18 +56,19 @@ class Record(NamedTuple):
 
 def record_bytes(record: Record) -> int:
     """Bytes of key, value and headers as a letter's row keeps them. Called once a record."""
-    size = len(record.key or b"") + len(record.value or b"") + HEADER_BYTES * len(record.headers)
+    _, _, _, _, key, value, headers, _ = record
+    size = (len(key) if key else 0) + (len(value) if value else 0)
+    if not headers:
+        return size
+    size += HEADER_BYTES * len(headers)
     try:
-        pieces: Any = chain.from_iterable(record.headers)
+        pieces: Any = chain.from_iterable(headers)
         size += sum(map(len, pieces))
     except TypeError:  # a header without a value
-        size += sum(len(name) + len(content or b"") for name, content in record.headers)
+        size += sum(len(name) + len(content or b"") for name, content in headers)
     if size <= RECORD_BYTES_MAX // 4:
         return size
-    longer = sum(
-        len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in record.headers
-    )
-    return size + longer
+    return size + sum(len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in headers)
 
 
 class TruncatedValue(NamedTuple):

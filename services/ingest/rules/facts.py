@@ -141,7 +141,8 @@ def position(timestamp_ms: int, offset: int, partition: int) -> str:
     The broker's timestamp comes first: when partitions are added, an order moves to one whose
     offsets begin at 0. Within a millisecond the offset decides.
     """
-    return f"{logged_at(timestamp_ms)}/{offset:019d}/{partition:06d}"
+    # `%` takes half the time of an f-string with the same widths.
+    return "%s/%019d/%06d" % (logged_at(timestamp_ms), offset, partition)  # noqa: UP031 - faster
 
 
 def reached(status: str) -> str:
@@ -154,21 +155,20 @@ def storefront_facts(
     """The order as its source shows it, and that its status was reached by then. See
     `written_facts`.
     """
-    return written_facts(
-        order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position
-    )
+    content = order.__pydantic_serializer__.to_json(order)
+    return written_facts(content, order.status, sortable(modified_at), at_position)
 
 
 def written_facts(
-    storefront: bytes, status: str, modified_at: datetime, at_position: str = ""
+    storefront: bytes, status: str, at: str, at_position: str = ""
 ) -> tuple[Fact, Fact]:
-    """Facts of a Storefront that is already serialized, byte for byte as the model does it.
+    """Facts of a Storefront that is already serialized, byte for byte as the model does it. `at`:
+    when it was modified (`sortable`).
 
     `at_position`: of the record, when its source sends an order as it stands at the sending. Of two
     that agree in time and rank, the one that was appended to the log later counts. Without it their
     hashes decide.
     """
-    at = sortable(modified_at)
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
     tie = f"{TIE}{at_position}/" if at_position else ""
     return (

@@ -64,22 +64,24 @@ class RecordParser:
         read, bytes_max = self._read, RECORD_BYTES_MAX
         if key.topic == self._replay_topic:
             read, bytes_max = self._replay, RECORD_BYTES_MAX + dead_letters.REPLAY_HEADERS_BYTES_MAX
-        lane.unreadable = 0
+        lane.unreadable, holes = 0, lane.holes
+        new: Any = tuple.__new__
         for index, record in enumerate(records):
             offset = record.offset
             if offset != tail:
                 if offset < tail:
                     continue
-                if lane.holes.get(tail) != offset:
+                if holes.get(tail) != offset:
                     lane.holes = _holes(tail, records[index:], end)
                     return False
                 gap = offset - tail
-            elif offset in lane.holes:
-                del lane.holes[offset]
+            elif holes and offset in holes:
+                del holes[offset]
                 self._telemetry.jumped(key, offset)
             size = record_bytes(record)
             origin, event = read(record) if size <= bytes_max else _first_part(record, size)
-            prepared.append(PreparedRecord(key, offset, origin, event, gap, size))
+            # As PreparedRecord(...), at half its cost.
+            prepared.append(new(PreparedRecord, (key, offset, origin, event, gap, size)))
             lane.tail = tail = offset + 1
             gap = 0
         if end is not None and end > tail:

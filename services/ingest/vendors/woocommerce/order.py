@@ -5,18 +5,19 @@ it is read.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.ingest.errors import CallbackUnreadable, WebhookRefused
+from services.ingest.rules import facts
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
 from services.ingest.vendors.shared.notes import Note
 from services.ingest.vendors.shared.php_lists import listed
-from services.ingest.vendors.shared.source import reasonable
+from services.ingest.vendors.shared.source import EARLIEST, LATEST, reasonable
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -27,6 +28,7 @@ Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
+EARLIEST_GMT, LATEST_GMT = EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None)
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
 
 
@@ -232,16 +234,24 @@ def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
     bounds.
     """
     if (at := order.date_modified_gmt) is not None:
-        if (usable := reasonable(offset(at))) is not None:
+        if (usable := within_bounds(at)) is not None:
             return usable
         notes.append(Note("unreadable-date", "date_modified_gmt"))
-    if (made := order.date_created_gmt) is not None and (
-        usable := reasonable(offset(made))
-    ) is not None:
+    if (made := order.date_created_gmt) is not None and (usable := within_bounds(made)) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
-def offset(at: datetime) -> datetime:
-    """`*_gmt` has none and is UTC."""
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+def within_bounds(at: datetime) -> datetime | None:
+    """Return the time, or None if it is out of bounds: nothing may be pinned by it for ever. A time
+    without an offset is UTC, as `*_gmt` has none; adding the offset would cost more than all else
+    that is done with it.
+    """
+    if at.tzinfo is None:
+        return at if EARLIEST_GMT <= at < LATEST_GMT else None
+    return reasonable(at)
+
+
+def sortable(at: datetime) -> str:
+    """As `facts.sortable`, of a time within bounds."""
+    return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else facts.sortable(at)

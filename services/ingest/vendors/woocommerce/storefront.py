@@ -19,14 +19,14 @@ from services.ingest.vendors.shared.money import (
     uncountable,
 )
 from services.ingest.vendors.shared.notes import Note, quoted
-from services.ingest.vendors.shared.source import distinct, reasonable
+from services.ingest.vendors.shared.source import distinct
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceLineItem,
     WooCommerceOrder,
     WooCommerceRefund,
-    offset,
+    within_bounds,
 )
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
@@ -49,7 +49,7 @@ def storefront(
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
-    paid_at = reasonable(offset(order.date_paid_gmt)) if order.date_paid_gmt else None
+    paid_at = within_bounds(order.date_paid_gmt) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
         notes.append(Note("unreadable-date", "date_paid_gmt"))
     total, refunded = (
@@ -63,7 +63,7 @@ def storefront(
         "currency": order.currency,
         "total_minor": total,
         "refunded_minor": refunded,
-        "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
+        "placed_at": within_bounds(order.date_created_gmt) if order.date_created_gmt else None,
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
@@ -73,7 +73,7 @@ def storefront(
     }
     if total is None or refunded is None or decimals is not None:
         front |= beside_amounts(order, front, digits, decimals, notes)
-    return orjson.dumps(front, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def line(

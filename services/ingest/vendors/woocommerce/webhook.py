@@ -26,6 +26,7 @@ from services.ingest.vendors.woocommerce.order import (
     WooCommerceOrder,
     deleted,
     modified,
+    sortable,
     told,
 )
 from services.ingest.vendors.woocommerce.storefront import storefront
@@ -100,9 +101,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
     word = status(order.status)
     written = storefront(order, word, extras, received.decimals, notes)
-    known: tuple[facts.Fact, ...] = facts.written_facts(
-        written, word, modified(order, notes), received.position
-    )
+    at = sortable(modified(order, notes))
+    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, at, received.position)
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
     return facts.callback(
@@ -176,7 +176,7 @@ def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     The topic is not signed: without this an order's old body, sent again as restored, would undo
     any later deletion.
     """
-    return min(received.position, facts.sortable(modified(order, []) + RESTORED_WITHIN))
+    return min(received.position, sortable(modified(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(
