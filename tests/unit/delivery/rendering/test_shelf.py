@@ -89,7 +89,7 @@ def compile_here(task: CompileTask) -> float:
 
 
 def fresh(folder: Path) -> Renderer:
-    return Renderer(DesignDesignLibrary(), PlateCache(folder))
+    return Renderer(DesignLibrary(), PlateCache(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -223,7 +223,7 @@ def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: P
 
 
 def keys(folder: Path) -> dict[str, str]:
-    library = DesignDesignLibrary()
+    library = DesignLibrary()
     page = ticket(design="e-ticket")
     facts = facts_of(page)
     chosen = library.choose("e-ticket")
@@ -249,7 +249,7 @@ def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
 
 
 def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, facts = DesignDesignLibrary().choose("e-ticket"), facts_of(ticket())
+    chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
     own, digest = plate_key(chosen, facts), packaged.fonts_digest()
     real = packaged.font
     monkeypatch.setattr(
