@@ -19,8 +19,8 @@ class FailureKind(Enum):
     )  # a defect of ours or of the installation: back off like the world's; never a dead letter
 
 
-WORLD_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
-MOMENT_STATES = frozenset({"55P03", "25P03"})  # lock timeout; idle in transaction
+UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
+TRANSIENT_STATES = frozenset({"55P03", "25P03"})  # lock timeout; idle in transaction
 TRANSACTION_TIMEOUT = "25P04"
 READ_ONLY = "25006"  # we reached a standby: a failover is under way
 RECORD_CLASSES = frozenset({"22", "23"})
@@ -40,12 +40,12 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, StublineError):
         return error.code
     if isinstance(error, psycopg.Error):
-        return explained(error).code
+        return as_stubline_error(error).code
     fault = classify(error)
     return DatabaseUnavailable.code if fault is FailureKind.UNAVAILABLE else LoopFailed.code
 
 
-def explained(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
+def as_stubline_error(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
     """A database's error as one of the tree, without the rows that its DETAIL quotes."""
     cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
     is_away = classify(error) in {
@@ -58,11 +58,11 @@ def explained(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
 
 def _by_state(state: str) -> FailureKind:
     kind = state[:2]
-    if kind in WORLD_CLASSES or state == READ_ONLY:
+    if kind in UNAVAILABLE_CLASSES or state == READ_ONLY:
         return FailureKind.UNAVAILABLE
     if state == TRANSACTION_TIMEOUT:
         return FailureKind.TOO_SLOW
-    if kind == "40" or state in MOMENT_STATES:
+    if kind == "40" or state in TRANSIENT_STATES:
         return FailureKind.TRANSIENT
     return FailureKind.RECORD if kind in RECORD_CLASSES else FailureKind.DEFECT
 

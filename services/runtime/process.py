@@ -31,7 +31,7 @@ from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
-EX_OK, EX_FATAL, EX_LEFT = (
+EX_OK, EX_FATAL, EX_UNPUBLISHED = (
     0,
     70,
     75,
@@ -43,7 +43,7 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def session(
+def open_session(
     servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None
 ) -> Session:
     """`group`: whose rows the session works on, if it is not called as its group is."""
@@ -64,7 +64,10 @@ def build(
 ) -> Worker[Session]:
     """The worker on the real log and ledger. Connections are opened by its first turn."""
     ledger = PostgresLedger(
-        service.group, owner_name(), CODE_VERSION, lambda: session(servers, settings, service.group)
+        service.group,
+        owner_name(),
+        CODE_VERSION,
+        lambda: open_session(servers, settings, service.group),
     )
     log = KafkaClient(
         servers.kafka_bootstrap_servers,
@@ -136,12 +139,12 @@ def run(
                 worker.step()
             is_clean = worker.stop(asked[0][1])
     except Fatal as error:
-        return ended_by(error)
+        return log_fatal(error)
     log.info("stopped", signal=asked[0][0], is_clean=is_clean)
-    return EX_OK if is_clean else EX_LEFT
+    return EX_OK if is_clean else EX_UNPUBLISHED
 
 
-def ended_by(error: Fatal) -> int:
+def log_fatal(error: Fatal) -> int:
     """The code says it, and its runbook; a traceback adds nothing."""
     logs.get("process").error("ended by a fatal error", code=error.code, error=logs.describe(error))
     return EX_FATAL

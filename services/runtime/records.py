@@ -15,7 +15,7 @@ from services.runtime.errors import StublineError
 # the dead topic, the replay) is bounded by this, so that it always fits into a transaction and a
 # topic of 8 MiB.
 RECORD_BYTES_MAX = 8 * 2**20 - 2**17
-HEADER_BYTES = 8  # of each header, beside its name and its value: their lengths
+HEADER_OVERHEAD_BYTES = 8  # of each header, beside its name and its value: their lengths
 
 
 class LaneKey(NamedTuple):
@@ -56,7 +56,11 @@ class Record(NamedTuple):
 
 def record_bytes(record: Record) -> int:
     """Bytes of key, value and headers as a letter's row keeps them. Called once a record."""
-    size = len(record.key or b"") + len(record.value or b"") + HEADER_BYTES * len(record.headers)
+    size = (
+        len(record.key or b"")
+        + len(record.value or b"")
+        + HEADER_OVERHEAD_BYTES * len(record.headers)
+    )
     try:
         pieces: Any = chain.from_iterable(record.headers)
         size += sum(map(len, pieces))

@@ -21,7 +21,7 @@ from schemas.topics import GROUPS, all_topics
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws import lane_laws
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
+from tests.protocol.laws.evidence import Evidence, LaneFacts, DeadLetterFacts
 from tests.protocol.laws.kafka_world import LANES, LETTERS
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
@@ -136,7 +136,7 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
             LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes
         ],
         letters=[
-            LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
+            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
         ],
         inputs={},
         firsts={},

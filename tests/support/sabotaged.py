@@ -25,7 +25,7 @@ from schemas.envelope import Output
 from services.runtime import process
 from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.kafka.client import KafkaClient
-from services.runtime.loop.ports import Answer
+from services.runtime.loop.ports import DeliveryCallback
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from tests.protocol.toy.sabotage import Sabotage, Saboteur, Switches, act
@@ -67,7 +67,7 @@ class TrappedLog(KafkaClient):
     switches: ClassVar[Switches]
 
     @override
-    def produce(self, output: Output, answer: Answer) -> None:
+    def produce(self, output: Output, answer: DeliveryCallback) -> None:
         def answered(error: StublineError | None) -> None:
             try:
                 self.switches.at("delivered")

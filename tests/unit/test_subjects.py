@@ -28,7 +28,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLedger,
-    fault,
+    classify,
 )
 
 NAMES = [
@@ -61,7 +61,7 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
         FakeLedger(database, service.group),
         LaneSettings(),
         Telemetry(),
-        fault,
+        classify,
         clock,
         clock,
     )

@@ -97,9 +97,9 @@ def restored(*, actor: Actor, command_id: CommandId, as_json: AsJson = False) ->
     The restored rows repeat sequences that were already published; a new generation outranks them
     all.
     """
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.restored()
-    cli_support.told(
+    cli_support.report_result(
         done, f"The generation is {done.details.get('generation')}.", command_id, as_json=as_json
     )
 
@@ -114,10 +114,10 @@ def pause(
     as_json: AsJson = False,
 ) -> None:
     """Stops a service within a second, until it is resumed. Kafka keeps what comes."""
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         name = cli_support.group_of(desk.connection, group)
         done = desk.control(name, paused=True, rate=None, reason=reason)
-    cli_support.told(done, f"{name} is paused.", command_id, as_json=as_json)
+    cli_support.report_result(done, f"{name} is paused.", command_id, as_json=as_json)
 
 
 @app.command()
@@ -131,11 +131,11 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Lets a service go on, if asked at a limited rate."""
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         name = cli_support.group_of(desk.connection, group)
         done = desk.control(name, paused=False, rate=rate, reason=reason)
     limit = done.details.get("rate_limit_per_s")
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"{name} goes on{f', at {limit:g} records a second' if limit else ''}.",
         command_id,
@@ -150,7 +150,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """What operators changed, the latest first."""
-    with cli_support.reader() as reader:
+    with cli_support.admin_queries() as reader:
         found = reader.audit(limit)
     cli_support.rows(
         found,
@@ -166,7 +166,7 @@ def status(*, as_json: AsJson = False) -> None:
     service braked itself.
     """
     servers = settings.load(Servers)
-    with cli_support.reader() as reader:
+    with cli_support.admin_queries() as reader:
         lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
     away: BrokerUnavailable | None = None
     try:

@@ -39,7 +39,7 @@ COLUMNS = (
     "created_at",
     "text",
 )
-ABOUT = (
+MAIN_FIELDS = (
     "consumer_group",
     "topic",
     "partition",
@@ -50,7 +50,7 @@ ABOUT = (
     "attempts",
     "created_at",
 )
-ALSO = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "actor")
+OPTIONAL_FIELDS = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "actor")
 
 Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
 Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="Letters, by id.")]
@@ -64,7 +64,7 @@ States = Annotated[
 
 
 @app.command("list")
-def list_letters(
+def list_dead_letters(
     *,
     group: GroupOption = None,
     code: Code = None,
@@ -120,12 +120,12 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Gives letters back to their own group: by id, or all that --group and --code name."""
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.replay(
             _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit)
         )
     count = len(done.details.get("letters", ()))
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"{count} letters are asked for again; `stubline dead list` shows how they end.",
         command_id,
@@ -153,11 +153,11 @@ def discard(
     """
     if not reason.strip():
         raise typer.BadParameter("say why", param_hint="--reason")
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.discard(
             _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit), reason
         )
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"{len(done.details.get('letters', ()))} letters are closed.",
         command_id,
@@ -199,7 +199,7 @@ def _describe(letter: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"{letter['code']}", style="bold red"), Text(one_line(letter["text"])))
     console.print(Text(_next_step(letter["code"])), end="\n\n")
-    for name in (*ABOUT, *ALSO):
+    for name in (*MAIN_FIELDS, *OPTIONAL_FIELDS):
         if letter[name] is not None:
             console.print(
                 Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(letter[name])

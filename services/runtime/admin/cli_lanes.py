@@ -60,9 +60,9 @@ def rewind(
     """Reads records again. What was worked stays as it is: each is judged by its sequence."""
     lane = LaneKey(topic, partition)
     extent = _extent(lane)
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.rewind(cli_support.group_of(desk.connection, group), lane, to=to, extent=extent)
-    cli_support.told(
+    cli_support.report_result(
         done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json
     )
 
@@ -87,14 +87,14 @@ def skip(
     """Goes forward over records, which then have no outcome here. They are counted as gaps."""
     lane = LaneKey(topic, partition)
     extent = _extent(lane)
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.skip(
             cli_support.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason
         )
     moved = "".join(
         f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ())
     )
-    cli_support.told(done, moved, command_id, as_json=as_json)
+    cli_support.report_result(done, moved, command_id, as_json=as_json)
 
 
 @app.command("outputs")
@@ -150,10 +150,10 @@ def drop_output(
     never get it.
     """
     lane = LaneKey(topic, partition)
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.drop_output(cli_support.group_of(desk.connection, group), lane, number, reason)
     left = done.details.get("left")
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"Dropped; {left} outputs of {topic}/{partition} are published.",
         command_id,
@@ -171,12 +171,12 @@ def accept_topic(
     if standing is None:
         raise TopicUnknown(topic)
     extents = broker.extents(topic)
-    with cli_support.desk(actor, command_id) as desk:
+    with cli_support.admin_commands(actor, command_id) as desk:
         done = desk.accept_topic(
             cli_support.group_of(desk.connection, group), topic, standing.topic_id, extents
         )
     lanes = len(done.details.get("lanes", ()))
-    cli_support.told(
+    cli_support.report_result(
         done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json
     )
 

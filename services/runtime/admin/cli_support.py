@@ -116,13 +116,13 @@ def connected() -> Iterator[Connection[TupleRow]]:
 
 
 @contextmanager
-def reader() -> Iterator[AdminQueries]:
+def admin_queries() -> Iterator[AdminQueries]:
     with connected() as connection:
         yield AdminQueries(connection)
 
 
 @contextmanager
-def desk(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
+def admin_commands(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
     with connected() as connection:
         yield AdminCommands(connection, OperatorCommand(actor, command_id))
 
@@ -190,7 +190,7 @@ def cell(content: object) -> Text:
             return Text(one_line(str(content)))
 
 
-def told(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool) -> None:
+def report_result(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool) -> None:
     """What a command did, or that an earlier sending of it had done it."""
     if as_json:
         write_json({"command_id": str(command_id), "already_done": done.already, **done.details})
@@ -213,10 +213,10 @@ def _plain(content: object) -> str:
     )
 
 
-def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
+def error_and_exit_code(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
     """One error of the tree, and how the command ends."""
     if isinstance(error, psycopg.Error):
-        error = failures.explained(error)
+        error = failures.as_stubline_error(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
     return error, ExitCode.AWAY if isinstance(
@@ -224,7 +224,7 @@ def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, Exit
     ) else ExitCode.REFUSED
 
 
-def report(error: StublineError, *, as_json: bool) -> None:
+def report_error(error: StublineError, *, as_json: bool) -> None:
     """On stderr, so that stdout stays what was asked for."""
     if as_json:
         problem = {"code": error.code, "cause": error.cause, "next_step": error.next_step}

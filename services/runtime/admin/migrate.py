@@ -26,9 +26,9 @@ from services.runtime.postgres import connection as database
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
-TURN_WAIT_S = 60.0  # for another migration to end
+OTHER_MIGRATION_WAIT_S = 60.0  # for another migration to end
 LOCK_WAIT_MS = 2_000  # a file that waits for a table makes everybody behind it wait
-LOCK_TRIES = 15
+LOCK_ATTEMPTS_MAX = 15
 PAUSE_S = 0.5
 
 
@@ -122,23 +122,27 @@ def _turn(url: str) -> Iterator[Connection[TupleRow]]:
             raise DatabaseTooOld(
                 f"the server is PostgreSQL {connection.info.server_version // 10_000}"
             )
-        until = monotonic() + TURN_WAIT_S
+        until = monotonic() + OTHER_MIGRATION_WAIT_S
         while connection.execute(SQL["try_migration_lock"]).fetchone() != (True,):
             if monotonic() > until:
-                raise MigrationBusy(f"another migration has been running for {TURN_WAIT_S:.0f} s")
+                raise MigrationBusy(
+                    f"another migration has been running for {OTHER_MIGRATION_WAIT_S:.0f} s"
+                )
             sleep(PAUSE_S)
         yield connection
 
 
 def _patiently(name: str, work: Callable[[], None]) -> None:
-    for _ in range(LOCK_TRIES):
+    for _ in range(LOCK_ATTEMPTS_MAX):
         try:
             work()
         except LockNotAvailable:
             sleep(PAUSE_S)  # those who queued behind us go first
         else:
             return
-    raise MigrationBusy(f"{name} did not get its locks in {LOCK_TRIES} tries of {LOCK_WAIT_MS} ms")
+    raise MigrationBusy(
+        f"{name} did not get its locks in {LOCK_ATTEMPTS_MAX} tries of {LOCK_WAIT_MS} ms"
+    )
 
 
 def _apply(connection: Connection[TupleRow], migration: Migration) -> None:

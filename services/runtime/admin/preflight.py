@@ -17,7 +17,7 @@ from typing import Any
 from services.runtime.errors import StublineError
 
 GROUP = "stubline.preflight"
-TOLD_MAX = 10  # of those who mind: a thousand may have one cause
+CAUSES_MAX = 10  # of those who mind: a thousand may have one cause
 
 
 def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
@@ -35,9 +35,9 @@ def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = [error for error in pool.map(minded, contents) if error is not None]
     if found:
-        told = [error.cause for error in found[:TOLD_MAX]]
-        if len(found) > TOLD_MAX:
-            told.append(f"and {len(found) - TOLD_MAX} more")
+        told = [error.cause for error in found[:CAUSES_MAX]]
+        if len(found) > CAUSES_MAX:
+            told.append(f"and {len(found) - CAUSES_MAX} more")
         raise type(found[0])("; ".join(told))
 
 

@@ -18,7 +18,7 @@ DEADLINE_S = 5.0
 LOGGER = logging.getLogger("kafka")
 
 
-def batch_end(
+def unreadable_batch_end(
     servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
 ) -> int | None:
     """The first offset after the batch that holds `offset`, or None if it was not found in time.

@@ -22,7 +22,7 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.observability import logs
 from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
-LOGGER = logging.getLogger(logs.KAFKA)
+LOGGER = logging.getLogger(logs.KAFKA_LOGGER)
 REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -53,7 +53,7 @@ UNREADABLE = frozenset(
 )
 
 
-def sorted_out(messages: Sequence[Any]) -> FetchResult:
+def fetch_result(messages: Sequence[Any]) -> FetchResult:
     """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its
     speed.
 

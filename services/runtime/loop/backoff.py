@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 
-CALM_S = 0.5
+QUIET_S = 0.5
 
 
 class Backoff:
@@ -28,7 +28,7 @@ class Backoff:
             0.5, 1.0
         )
         self._away_until = now + wait
-        self._calm_at = self._away_until + wait + CALM_S
+        self._calm_at = self._away_until + wait + QUIET_S
         return wait
 
     def rest(self, now: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from services.runtime.loop.batch import LaneSlice, halved
 from services.runtime.settings import LaneSettings
 
-QUICK = 0.25  # of the time that a transaction has: then twice as many records are no danger
+QUICK_SHARE = 0.25  # of the time that a transaction has: then twice as many records are no danger
 
 
 class AdaptiveBatchSize:
@@ -19,7 +19,7 @@ class AdaptiveBatchSize:
 
     def __init__(self, settings: LaneSettings) -> None:
         self._most, self._bytes_max = settings.batch_records_max, settings.batch_bytes_max
-        self._quick_s = settings.transaction_timeout_ms / 1_000 * QUICK
+        self._quick_s = settings.transaction_timeout_ms / 1_000 * QUICK_SHARE
         self._bytes_each = 1_000.0  # of the records fetched last
         self.records = self._most
 

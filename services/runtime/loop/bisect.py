@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import Poison, UnexpectedError
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
-from services.runtime.loop.commit import ask, entries_of, too_large
+from services.runtime.loop.commit import call_handler, output_too_large, prepared_records
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import Transaction
@@ -36,7 +36,7 @@ class PoisonBisector(Generic[S]):
         until = self._clock() + self._deadline_s
         suspects = [
             entry
-            for entry in entries_of(parts)
+            for entry in prepared_records(parts)
             if entry.place not in verdicts and not isinstance(entry.event, Dead)
         ]
         found: dict[RecordPosition, Dead] = {}
@@ -62,11 +62,11 @@ class PoisonBisector(Generic[S]):
         try:
             with transaction.trial():
                 events = [entry.event for entry in group]
-                outcomes = ask(self._service, self._fault, events, transaction.session)
+                outcomes = call_handler(self._service, self._fault, events, transaction.session)
         except RecordsFailed as error:
             return error.__cause__
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
-        return too_large(
+        return output_too_large(
             said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs
         )
 

@@ -24,7 +24,7 @@ from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 from services.runtime.records import (
     RECORD_BYTES_MAX,
     Dead,
@@ -45,8 +45,8 @@ OUTPUT_BYTES_MAX = (
 BATCH_BYTES_MAX = (
     64 * 2**20
 )  # of all outputs of a transaction: they wait in memory and in `unpublished`
-TEXT_CHARS_MAX = 2_000
-KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
+CAUSE_CHARS_MAX = 2_000
+OUTCOME_TYPES = frozenset({Effect, Duplicate, Superseded, Dead})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class CommittedBatch:
     """What was committed: to be published now."""
 
     outputs: Mapping[LaneKey, list[Output]]
-    done: BatchDone
+    done: BatchSummary
 
 
-def entries_of(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
+def prepared_records(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
     return [prepared for part in parts for prepared in part.taken]
 
 
-def ask(
+def call_handler(
     service: Service[Any, S],
     fault: Callable[[BaseException], FailureKind],
     events: Sequence[Any],
@@ -76,12 +76,12 @@ def ask(
         if fault(error) is FailureKind.RECORD:
             raise RecordsFailed from error
         raise
-    if len(outcomes) != len(events) or not set(map(type, outcomes)) <= KINDS:
+    if len(outcomes) != len(events) or not set(map(type, outcomes)) <= OUTCOME_TYPES:
         raise OutcomesMismatch(f"{len(outcomes)} outcomes for {len(events)} records")
     return outcomes
 
 
-def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
+def output_too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
     """One output for its topic, or all of a batch for their rows."""
     total = 0
     for output in outputs:
@@ -118,7 +118,7 @@ class BatchCommitter(Generic[S]):
             if locked.lost:
                 raise LanesLost(locked.lost)
             self._telemetry.transaction_begun(keys)
-            entries = entries_of(parts)
+            entries = prepared_records(parts)
             live = _live_letters(transaction, entries)
             outcomes = self._outcomes(transaction, entries, verdicts, live)
             flags = self._brake.check(outcomes)
@@ -159,7 +159,7 @@ class BatchCommitter(Generic[S]):
                 asked.append(index)
         if asked:
             events = [entries[index].event for index in asked]
-            answers = ask(self._service, self._fault, events, transaction.session)
+            answers = call_handler(self._service, self._fault, events, transaction.session)
             if len(answers) == len(entries):
                 return answers
             for index, answer in zip(asked, answers, strict=True):
@@ -178,7 +178,7 @@ class BatchCommitter(Generic[S]):
             hop = tracing.hop(entry.record.header(tracing.HEADER))
             encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
             outputs.setdefault(entry.lane, []).extend(encoded)
-        if error := too_large(output for encoded in outputs.values() for output in encoded):
+        if error := output_too_large(output for encoded in outputs.values() for output in encoded):
             # the record that says it for its key need not be the one that made it large
             raise RecordsFailed from error
         return outputs
@@ -201,7 +201,7 @@ class BatchCommitter(Generic[S]):
             if letter_id is not None and letter_id in live:
                 ends.setdefault(letter_id, outcome)
         if failed := [
-            (letter_id, end.error.code, storable(end.error.cause, TEXT_CHARS_MAX))
+            (letter_id, end.error.code, storable(end.error.cause, CAUSE_CHARS_MAX))
             for letter_id, end in ends.items()
             if isinstance(end, Dead)
         ]:
@@ -266,7 +266,7 @@ def _letter(
     record = entry.record
     found = tracing.parse(record.header(tracing.HEADER))
     stage = "parse" if isinstance(entry.event, Dead) else "handle"
-    text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
+    text = storable(dead.error.cause or str(dead.error), CAUSE_CHARS_MAX)
     whose = dead.subject_key or subject(record)
     trace_id = found.trace_id if found else None
     return DeadLetter(
@@ -298,7 +298,7 @@ def _advances(
 
 def _done(
     keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, seconds: float
-) -> BatchDone:
+) -> BatchSummary:
     kinds = Counter(map(type, outcomes))
     counts: Counter[str] = Counter()
     for outcome in outcomes:
@@ -309,6 +309,6 @@ def _done(
         if kinds[Dead]
         else {}
     )
-    return BatchDone(
+    return BatchSummary(
         keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts
     )

@@ -14,12 +14,12 @@ from services.runtime.records import Record
 
 _LENGTHS = struct.Struct(">Ii")
 
-LETTER_ID = "stubline-letter-id"
+DEAD_LETTER_ID = "stubline-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (
     f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp")
 )
 REPLAY_HEADERS_BYTES_MAX = 2**12  # of these five
-_OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
+_OWN = frozenset({DEAD_LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 
 def pack_headers(headers: ReadHeaders) -> bytes:
@@ -57,7 +57,7 @@ def dead_output(
     """
     record = letter.record
     said = {
-        LETTER_ID: str(letter_id),
+        DEAD_LETTER_ID: str(letter_id),
         "stubline-code": letter.code,
         "stubline-stage": letter.stage,
         "stubline-attempts": str(attempts),
@@ -82,7 +82,7 @@ def replay_output(topic: str, replay: ReplayRequest) -> Output:
     """
     record = replay.record
     said = {
-        LETTER_ID: str(replay.letter_id),
+        DEAD_LETTER_ID: str(replay.letter_id),
         TOPIC: record.topic,
         PARTITION: str(record.partition),
         OFFSET: str(record.offset),
@@ -96,7 +96,7 @@ def replay_output(topic: str, replay: ReplayRequest) -> Output:
     )
 
 
-def replayed(record: Record) -> Record:
+def original_record(record: Record) -> Record:
     """A record of the replay topic, as it was when it was first consumed. Raises ReplayUnknown when
     it names no letter.
     """
@@ -112,7 +112,7 @@ def replayed(record: Record) -> Record:
             headers=record.headers[
                 : -len(_OWN)
             ],  # ours stand last, so a source's header of the same name survives
-            letter_id=UUID(said[LETTER_ID].decode()),
+            letter_id=UUID(said[DEAD_LETTER_ID].decode()),
         )
     except (KeyError, ValueError) as error:
         raise ReplayUnknown(f"header missing or malformed: {error}") from error

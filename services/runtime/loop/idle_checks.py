@@ -18,7 +18,7 @@ from services.runtime.loop.timestamps import TimestampChecks
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
-AGAIN_WAIT_MIN_S, AGAIN_WAIT_MAX_S = 30.0, 300.0
+REASSIGNMENT_WAIT_MIN_S, REASSIGNMENT_WAIT_MAX_S = 30.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,11 @@ class IdleChecks(Generic[S]):
         """A client that is wrong about the end is assigned again; one that is right will bring
         nothing, however often.
         """
-        tried, now, wait_s = self._tried.get(key), self._clock(), AGAIN_WAIT_MIN_S
+        tried, now, wait_s = self._tried.get(key), self._clock(), REASSIGNMENT_WAIT_MIN_S
         if tried is not None and (tried.tail, tried.end) == (tail, end):
             if now < tried.next_at:
                 return False
-            wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S)
+            wait_s = min(2 * tried.wait_s, REASSIGNMENT_WAIT_MAX_S)
         self._tried[key] = Reassignment(tail, end, wait_s, now + wait_s)
         return True
 

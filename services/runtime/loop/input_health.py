@@ -14,7 +14,7 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
-UNREADABLE_REPORTS = (
+UNREADABLE_REPORTS_MIN = (
     3  # at one offset, before it is believed: a damaged answer would not be damaged again
 )
 
@@ -60,7 +60,7 @@ class InputHealth(Generic[S]):
         if lane.prepared or not lane.may_commit:
             return
         lane.unreadable += 1
-        if lane.unreadable < UNREADABLE_REPORTS:
+        if lane.unreadable < UNREADABLE_REPORTS_MIN:
             return
         next_offset = self._log.unreadable_to(lane.key, lane.tail)
         how_far = (

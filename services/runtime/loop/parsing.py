@@ -23,7 +23,7 @@ from services.runtime.loop.lane import Lane, PreparedRecord
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import (
-    HEADER_BYTES,
+    HEADER_OVERHEAD_BYTES,
     RECORD_BYTES_MAX,
     UNREADABLE_HEADERS,
     Dead,
@@ -91,7 +91,7 @@ class RecordParser:
 
     def _replay(self, record: Record) -> tuple[Record, Any]:
         try:
-            origin = dead_letters.replayed(record)
+            origin = dead_letters.original_record(record)
         except Poison as error:
             return record, Dead(error)
         return self._read(origin)
@@ -146,7 +146,9 @@ def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
     def fits(header: tuple[str, bytes | None]) -> bool:
         nonlocal room
         room -= (
-            HEADER_BYTES + len(header[0].encode("utf-8", "surrogatepass")) + len(header[1] or b"")
+            HEADER_OVERHEAD_BYTES
+            + len(header[0].encode("utf-8", "surrogatepass"))
+            + len(header[1] or b"")
         )
         return room >= 0
 

@@ -16,7 +16,7 @@ from services.runtime.errors import StublineError
 from services.runtime.records import LaneKey, Record, TruncatedValue
 
 S_co = TypeVar("S_co", covariant=True)
-Answer: TypeAlias = Callable[[StublineError | None], None]
+DeliveryCallback: TypeAlias = Callable[[StublineError | None], None]
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class BrokerClient(Protocol):
     def start_at(self, lane: LaneKey, offset: int) -> None: ...
     def pause(self, lanes: Collection[LaneKey]) -> None: ...
     def resume(self, lanes: Collection[LaneKey]) -> None: ...
-    def produce(self, output: Output, answer: Answer) -> None:
+    def produce(self, output: Output, answer: DeliveryCallback) -> None:
         """`answer(None)` once every in-sync replica has it; with a Stop when it can never be taken,
         else with a Transient. Called inside `deliveries`.
         """

@@ -18,7 +18,7 @@ from services.runtime.loop.lane import Lane
 from services.runtime.loop.ports import LaneAdvance, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 
 S = TypeVar("S")
 
@@ -100,7 +100,7 @@ class Timer(Generic[S]):
         lane.expected += 1
         lane.commit_at = self._clock()
         self._telemetry.committed(
-            BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {})
+            BatchSummary([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {})
         )
         return outputs
 

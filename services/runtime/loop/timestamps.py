@@ -8,7 +8,7 @@ from services.runtime.errors import ProducerTimestamps
 from services.runtime.loop.ports import FetchResult
 from services.runtime.observability.telemetry import Telemetry
 
-AGAIN_S = 60.0
+REPORT_INTERVAL_S = 60.0
 
 
 class TimestampChecks:
@@ -26,5 +26,5 @@ class TimestampChecks:
         """Called for each fetch."""
         found = self._topics & fetch.stamped_by_producers
         if found and (now := self._clock()) >= self._next:
-            self._next = now + AGAIN_S
+            self._next = now + REPORT_INTERVAL_S
             self._telemetry.warned(ProducerTimestamps(", ".join(sorted(found))))

@@ -47,9 +47,9 @@ from services.runtime.loop.timer import Timer
 from services.runtime.records import TIMER, Dead
 
 S = TypeVar("S")
-TRIES_MAX = 50  # of one batch, whatever happens to it: then the world is given time
-MOMENTS_MAX = 3  # failures of the moment in a row before they count as the world's
-REST_S = 0.02
+ATTEMPTS_MAX = 50  # of one batch, whatever happens to it: then the world is given time
+TRANSIENT_ATTEMPTS_MAX = 3  # failures of the moment in a row before they count as the world's
+BACKOFF_POLL_S = 0.02
 
 
 class Worker(Generic[S]):
@@ -95,7 +95,7 @@ class Worker(Generic[S]):
     def _turn(self) -> None:
         if rest := self._outage.rest(self._clock()):
             self._watch.heard(
-                self._log.fetch(1, min(REST_S, rest))
+                self._log.fetch(1, min(BACKOFF_POLL_S, rest))
             )  # stay in the group; all lanes are paused
             return
         if self._must_reconnect:
@@ -252,7 +252,7 @@ class Worker(Generic[S]):
     def _commit(self, parts: list[LaneSlice]) -> None:
         verdicts: dict[RecordPosition, Dead] = {}
         moments = 0
-        for _ in range(TRIES_MAX):
+        for _ in range(ATTEMPTS_MAX):
             if not parts:
                 return
             try:
@@ -274,12 +274,14 @@ class Worker(Generic[S]):
                 moments += 1
                 if (
                     fault not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
-                    or moments > MOMENTS_MAX
+                    or moments > TRANSIENT_ATTEMPTS_MAX
                 ):
                     raise
             else:
                 return
-        raise BatchUndecided(f"{sum(len(part.taken) for part in parts)} records, {TRIES_MAX} tries")
+        raise BatchUndecided(
+            f"{sum(len(part.taken) for part in parts)} records, {ATTEMPTS_MAX} tries"
+        )
 
     def _find(
         self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]

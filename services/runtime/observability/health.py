@@ -22,7 +22,7 @@ from typing_extensions import override
 from services.runtime.errors import PortUnavailable
 from services.runtime.observability import logs, metrics
 
-PATIENCE_S = 5.0  # with a client that connects and says nothing
+CLIENT_TIMEOUT_S = 5.0  # with a client that connects and says nothing
 
 
 class HealthStatus(NamedTuple):
@@ -96,7 +96,7 @@ class HealthServer:
         try:
             self._server = QuietHttpServer((host, port), _handler(health))
         except OSError as error:
-            raise unavailable(host, port, setting, error) from None
+            raise port_unavailable(host, port, setting, error) from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
         )
@@ -112,7 +112,7 @@ class HealthServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(CLIENT_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -127,7 +127,7 @@ class HealthServer:
         self.stop()
 
 
-def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
+def port_unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
     named = f" ({setting})" if setting else ""
     return PortUnavailable(
         f"{host}:{port}{named}: {os.strerror(error.errno) if error.errno else error}"
@@ -136,7 +136,7 @@ def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnava
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE_S
+        timeout = CLIENT_TIMEOUT_S
         server_version = "stubline"
         sys_version = ""
 

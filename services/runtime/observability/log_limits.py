@@ -47,7 +47,7 @@ class RepeatLimiter:
             return before.suppressed if before is not None else 0
 
 
-def shape(text: str) -> str:
+def message_shape(text: str) -> str:
     """A library's line without addresses, numbers and durations: lines of one shape have one
     cause.
     """

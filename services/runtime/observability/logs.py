@@ -17,19 +17,21 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.observability.log_limits import RepeatLimiter, shape
+from services.runtime.observability.log_limits import RepeatLimiter, message_shape
 from services.runtime.text import storable
 
-NEVER = frozenset({"value", "body", "payload", "data", "password", "secret", "authorization"})
+NEVER_LOGGED = frozenset(
+    {"value", "body", "payload", "data", "password", "secret", "authorization"}
+)
 TEXT_CHARS_MAX = 2_000
 FRAMES_MAX = 12
-BROKER_AWAY = re.compile(  # as librdkafka words it, of any of its clients
+BROKER_UNAVAILABLE_TEXT = re.compile(  # as librdkafka words it, of any of its clients
     r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|unreachable|broken pipe|no route",
     re.IGNORECASE,
 )
 
 
-KAFKA = "kafka"  # the Python logger of all Kafka clients of a process
+KAFKA_LOGGER = "kafka"  # the Python logger of all Kafka clients of a process
 
 
 def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
@@ -49,8 +51,8 @@ def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None
             named,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            tell_errors,
-            clean,
+            format_errors,
+            redact,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -75,7 +77,7 @@ def describe(error: BaseException) -> str:
     return storable(f"{type(error).__name__}: {text}".strip(": "), TEXT_CHARS_MAX)
 
 
-def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def format_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """`exc_info` becomes two fields: what it says, and where it stood. Never the values of the
     frames.
     """
@@ -88,12 +90,12 @@ def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """The last gate: contents and secrets are named but not shown, and no text can break the line
     or the reader.
     """
     return {
-        storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field)
+        storable(str(name), 100): "(not logged)" if name in NEVER_LOGGED else _clean(field)
         for name, field in event.items()
     }
 
@@ -124,9 +126,9 @@ class _LibraryLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         more: dict[str, object] = {}
-        if record.name == KAFKA and BROKER_AWAY.search(text):
+        if record.name == KAFKA_LOGGER and BROKER_UNAVAILABLE_TEXT.search(text):
             more["code"] = BrokerUnavailable.code
-        suppressed = self._repeats.due((record.name, more.get("code") or shape(text)))
+        suppressed = self._repeats.due((record.name, more.get("code") or message_shape(text)))
         if suppressed is None:
             return
         if suppressed:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from services.runtime.observability import metrics
 from services.runtime.observability.metrics import Counter, Gauge, Histogram, declare
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import LaneKey
 
 LANE = ("group", "topic", "partition")
@@ -113,7 +113,7 @@ REPOSITIONED = declare(
         ("group",),
     )
 )
-REDELIVERIES = declare(
+REPUBLISHED = declare(
     Counter(
         "stubline_lane_redeliveries_total",
         (
@@ -130,7 +130,7 @@ PAUSED = declare(
         ("group",),
     )
 )
-TROUBLES = declare(
+BACKOFFS = declare(
     Counter(
         "stubline_service_troubles_total",
         "Times the loop had to wait for the database or the broker.",
@@ -148,7 +148,7 @@ class PrometheusTelemetry(Telemetry):
         STOPPED.set(0, group=group)
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         dead = sum(batch.dead.values())
         outcomes = {
             "effect": batch.effects,
@@ -170,7 +170,7 @@ class PrometheusTelemetry(Telemetry):
     @override
     def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
         ACQUIRED.add(group=self._group)
-        REDELIVERIES.add(published_again, group=self._group)
+        REPUBLISHED.add(published_again, group=self._group)
 
     @override
     def fenced(self, lanes: Collection[LaneKey]) -> None:
@@ -186,7 +186,7 @@ class PrometheusTelemetry(Telemetry):
 
     @override
     def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        TROUBLES.add(group=self._group)
+        BACKOFFS.add(group=self._group)
 
     @override
     def paused(self, *, is_paused: bool, why: str) -> None:

@@ -15,7 +15,7 @@ from services.runtime.records import LaneKey
 
 
 @dataclass(frozen=True, slots=True)
-class BatchDone:
+class BatchSummary:
     """A committed batch."""
 
     lanes: Collection[LaneKey]
@@ -37,7 +37,7 @@ class Telemetry:
     def committing(self, lanes: Collection[LaneKey]) -> None:
         """All is written; the commit is the next thing to happen."""
 
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         """The commit has answered; nothing is published yet."""
 
     def produced(self, lanes: Collection[LaneKey]) -> None:

@@ -13,7 +13,7 @@ HEADER = "traceparent"
 TRACEPARENT = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
 )
-AS_WE_WRITE_IT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+OWN_FORMAT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01
 RANDOM = random.Random(os.urandom(32))
@@ -66,7 +66,7 @@ def hop(header: bytes | None) -> str:
     """
     if not header:
         return str(new())
-    if found := AS_WE_WRITE_IT.fullmatch(header):
+    if found := OWN_FORMAT.fullmatch(header):
         return f"00-{found[1].decode()}-{_random(8)}-{found[2].decode()}"
     return str(child(parse(header)))
 

@@ -31,7 +31,7 @@ from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
 
 SQL = statements.load(__package__)
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may claim any time
-RETRIED_BY_OTHERS = frozenset(
+RELEASE_DEPENDENT_STOPS = frozenset(
     {"lane-newer-release", "lane-unpublished-unreadable"}
 )  # another process may know more
 Session: TypeAlias = Connection[TupleRow]
@@ -185,7 +185,7 @@ class PostgresLedger:
         for topic, partition, code, _owner in known:
             lane = LaneKey(topic, partition)
             if code is not None and (
-                code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code
+                code not in RELEASE_DEPENDENT_STOPS or self._refused.get(lane) == code
             ):
                 stopped[lane] = code
         there = {LaneKey(row[0], row[1]) for row in known}
@@ -235,7 +235,7 @@ class PostgresLedger:
         self.session.execute(SQL["clear_unpublished"], _claims(claims) | {"group": self._group})
 
     def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
-        if code in RETRIED_BY_OTHERS:
+        if code in RELEASE_DEPENDENT_STOPS:
             self._refused[claim.lane] = code
         who = {
             "group": self._group,

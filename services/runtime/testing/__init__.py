@@ -13,7 +13,7 @@ from services.runtime.testing.ledger import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
 
 __all__ = [

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, StublineError
-from services.runtime.loop.ports import Answer, FetchResult, RebalanceListener
+from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey, Record
 from services.runtime.testing.clock import FakeClock
 
@@ -46,7 +46,7 @@ class FakeBroker:
         self.forbidden: set[str] = set()  # topics and groups that nobody may read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests rest on the wire until `land`
-        self.wire: list[tuple[Output, Answer]] = []
+        self.wire: list[tuple[Output, DeliveryCallback]] = []
         self.hints: dict[tuple[str, LaneKey], int] = {}
         self._members: dict[str, dict[FakeBrokerClient, _Member]] = {}
 
@@ -154,7 +154,7 @@ class FakeBrokerClient:
     def __init__(self, broker: FakeBroker, group: str) -> None:
         self.broker, self.group = broker, group
         self.topics: tuple[str, ...] = ()
-        self.pending: list[tuple[Output, Answer]] = []
+        self.pending: list[tuple[Output, DeliveryCallback]] = []
         self._listener: RebalanceListener
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
@@ -285,7 +285,7 @@ class FakeBrokerClient:
     def resume(self, lanes: Collection[LaneKey]) -> None:
         self._paused -= set(lanes)
 
-    def produce(self, output: Output, answer: Answer) -> None:
+    def produce(self, output: Output, answer: DeliveryCallback) -> None:
         self.pending.append((output, answer))
 
     def deliveries(self, timeout_s: float) -> None:

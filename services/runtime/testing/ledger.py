@@ -24,7 +24,7 @@ from services.runtime.loop.ports import (
     LockedLanes,
     ReplayRequest,
 )
-from services.runtime.postgres.ledger import RETRIED_BY_OTHERS
+from services.runtime.postgres.ledger import RELEASE_DEPENDENT_STOPS
 from services.runtime.records import LaneKey, record_bytes
 
 
@@ -36,7 +36,7 @@ class ConflictError(Exception):
     """A deadlock or a lock timeout: the moment's."""
 
 
-def fault(error: BaseException) -> FailureKind:
+def classify(error: BaseException) -> FailureKind:
     if isinstance(error, DatabaseLostError):
         return FailureKind.UNAVAILABLE
     return FailureKind.TRANSIENT if isinstance(error, ConflictError) else FailureKind.RECORD
@@ -259,7 +259,7 @@ class FakeLedger:
                 continue
             code = row.stopped_code
             if code is not None and (
-                code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code
+                code not in RELEASE_DEPENDENT_STOPS or self._refused.get(lane) == code
             ):
                 stopped[lane] = code
                 continue

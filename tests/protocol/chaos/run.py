@@ -20,7 +20,7 @@ from tests.protocol.chaos.faults import FAULTS, Fault
 from tests.protocol.laws.kafka_world import KafkaWorld
 from tests.protocol.laws.lane_laws import broken
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import NotAtRestError, story
+from tests.protocol.laws.world import NotSettledError, story
 from tests.protocol.toy.service import Release
 from tests.support.proxy import Proxy
 from tests.support.stack import Databases, Servers
@@ -98,7 +98,7 @@ class Run:
         began = time.monotonic()
         try:
             self.world.settle(SETTLE_S)
-        except NotAtRestError as error:
+        except NotSettledError as error:
             return time.monotonic() - began, [f"no rest: {str(error)[:3_000]}"]
         recovery_s = time.monotonic() - began
         return recovery_s, [

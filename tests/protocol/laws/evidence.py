@@ -57,7 +57,7 @@ class LaneFacts(NamedTuple):
         return self.effects + self.duplicates + self.superseded + self.dead
 
 
-class LetterFacts(NamedTuple):
+class DeadLetterFacts(NamedTuple):
     """A dead letter's row, its headers unpacked."""
 
     id: UUID
@@ -73,7 +73,7 @@ class LetterFacts(NamedTuple):
     attempts: int
 
 
-class Spoken(NamedTuple):
+class SnapshotFacts(NamedTuple):
     """A place in stage one's history, from its own table."""
 
     key: str
@@ -91,10 +91,10 @@ class Evidence:
     sent: Sequence[Sent]
     logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
     lanes: Sequence[LaneFacts]
-    letters: Sequence[LetterFacts]
+    letters: Sequence[DeadLetterFacts]
     inputs: Mapping[str, int]  # id -> amount
     firsts: Mapping[str, First]
-    snapshots: Sequence[Spoken]
+    snapshots: Sequence[SnapshotFacts]
     seconds: Mapping[str, Second]
     disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
     was_mended: bool = False  # a release ran that works poison which raises

@@ -23,10 +23,10 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
-from tests.protocol.laws.world import RELEASE, Headers, NotAtRestError
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
+from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
@@ -113,7 +113,7 @@ class FakeWorld:
             ledger=FakeLedger(self.database, group),
             settings=LaneSettings(**known),
             telemetry=told,
-            fault=fault,
+            fault=classify,
             clock=self.clock,
             wall=self.clock,
         )
@@ -137,14 +137,14 @@ class FakeWorld:
         end = self.clock.now + seconds
         while not done():
             if self.clock.now > end:
-                raise NotAtRestError(f"after {seconds:g} s: {what}")
+                raise NotSettledError(f"after {seconds:g} s: {what}")
             self.turn()
 
     def settle(self, seconds: float = 120.0) -> None:
         end = self.clock.now + seconds
         while waits := self._unsettled():
             if self.clock.now > end:
-                raise NotAtRestError(f"after {seconds:g} s: {'; '.join(waits[:6])}")
+                raise NotSettledError(f"after {seconds:g} s: {'; '.join(waits[:6])}")
             for _ in range(5):
                 self.turn()
 
@@ -314,12 +314,12 @@ class FakeWorld:
             for (group, lane), row in sorted(self.database.rows.items(), key=lambda item: item[0])
         ]
 
-    def letters(self, stage: str = "first") -> list[LetterFacts]:
+    def letters(self, stage: str = "first") -> list[DeadLetterFacts]:
         return [it for it in self._letters() if it.group == NAMES.groups[stage]]
 
-    def _letters(self) -> list[LetterFacts]:
+    def _letters(self) -> list[DeadLetterFacts]:
         return [
-            LetterFacts(
+            DeadLetterFacts(
                 key,
                 self.database.letter_groups[key],
                 *row.letter.record[:3],
@@ -351,7 +351,7 @@ class FakeWorld:
                 key: replace(row, generation=generation)
                 for key, row in tables.get("firsts", {}).items()
             },
-            snapshots=[Spoken(*place) for place in tables.get("snapshots", {}).values()],
+            snapshots=[SnapshotFacts(*place) for place in tables.get("snapshots", {}).values()],
             seconds={
                 key: replace(row, generation=generation)
                 for key, row in tables.get("seconds", {}).items()

@@ -34,9 +34,9 @@ from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import RELEASE, Headers, NotAtRestError
+from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
@@ -195,7 +195,7 @@ class KafkaWorld:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
-                raise NotAtRestError(f"after {seconds:g} s: {what}\n{self.told()}")
+                raise NotSettledError(f"after {seconds:g} s: {what}\n{self.told()}")
             time.sleep(0.05)
 
     # What is sent.
@@ -275,7 +275,7 @@ class KafkaWorld:
 
     def _flush(self) -> None:
         if left := self._producer.flush(20):
-            raise NotAtRestError(f"{left} inputs are not acknowledged")
+            raise NotSettledError(f"{left} inputs are not acknowledged")
 
     def sent(self) -> Sequence[Sent]:
         return self._sent
@@ -424,7 +424,7 @@ class KafkaWorld:
         end = time.monotonic() + seconds
         while waits:
             if time.monotonic() > end:
-                raise NotAtRestError(f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.told()}")
+                raise NotSettledError(f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.told()}")
             time.sleep(0.05)
             try:
                 waits = self._unsettled()
@@ -496,13 +496,15 @@ class KafkaWorld:
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == self.names.groups[stage]]
 
-    def letters(self, stage: str = "first") -> list[LetterFacts]:
+    def letters(self, stage: str = "first") -> list[DeadLetterFacts]:
         return [it for it in self._letters() if it.group == self.names.groups[stage]]
 
-    def _letters(self) -> list[LetterFacts]:
+    def _letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
         rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
-        return [LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows]
+        return [
+            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows
+        ]
 
     def records(self, topic: str) -> list[Record]:
         """Everything that a topic holds."""
@@ -529,7 +531,7 @@ class KafkaWorld:
             inputs=dict(self.rows("select id, amount from toy.inputs")),
             firsts={row.key: tupled(row) for row in firsts},
             snapshots=[
-                Spoken(key, generation, sequence, state, tuple(children), total, confirmed)
+                SnapshotFacts(key, generation, sequence, state, tuple(children), total, confirmed)
                 for key, generation, sequence, state, children, total, confirmed in spoken
             ],
             seconds={row.key: tupled(row) for row in seconds},

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from services.runtime.records import TIMER, LaneKey, Record
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
-from tests.protocol.toy.events import FirstSaid, Input, SecondSaid
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
+from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
 
 Law = Callable[[Evidence], Iterator[str]]
 
@@ -84,7 +84,7 @@ def sequences_have_no_gap_and_no_repeat(evidence: Evidence) -> Iterator[str]:
             yield f"{key} is at {row.sequence} and has the places {sorted(history[key])}"
 
 
-def what_a_writer_knows_it_has_said(evidence: Evidence) -> Iterator[str]:
+def what_a_writer_knows_it_has_published(evidence: Evidence) -> Iterator[str]:
     """Its row and its last snapshot agree."""
     last = {
         it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
@@ -107,7 +107,7 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
     committed = {(it.key, it.generation, it.sequence): it for it in evidence.snapshots}
     published = set[tuple[str, int, int]]()
     for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSaid.read(record.headers, record.value)
+        said = FirstSnapshot.read(record.headers, record.value)
         place = (said.key, said.generation, said.sequence)
         published.add(place)
         if (it := committed.get(place)) is None:
@@ -126,10 +126,10 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
         )
 
 
-def what_the_second_stage_says_is_in_the_log(evidence: Evidence) -> Iterator[str]:
-    heard = defaultdict[str, dict[int, SecondSaid]](dict)
+def what_the_second_stage_publishes_is_in_the_log(evidence: Evidence) -> Iterator[str]:
+    heard = defaultdict[str, dict[int, SecondSnapshot]](dict)
     for record in evidence.log_of(evidence.names.said["second"]):
-        said = SecondSaid.read(record.headers, record.value)
+        said = SecondSnapshot.read(record.headers, record.value)
         if (before := heard[said.key].setdefault(said.sequence, said)) != said:
             yield f"{said.key} says two things as {said.sequence}: {before} and {said}"
     for key, row in evidence.seconds.items():
@@ -208,7 +208,7 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
     where = defaultdict[str, set[LaneKey]](set)
     wanted, last = Counter[str](), dict[str, tuple[int, int]]()
     for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSaid.read(record.headers, record.value)
+        said = FirstSnapshot.read(record.headers, record.value)
         where[said.key].add(LaneKey(record.topic, record.partition))
         place, before = (said.generation, said.sequence), last.get(said.key, (0, 0))
         wanted[
@@ -268,7 +268,7 @@ def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
     yield from (f"{letters[letter_id]} has no copy in the dead topic" for letter_id in uncopied)
 
 
-def _is_copy(copy: Record, letter: LetterFacts) -> bool:
+def _is_copy(copy: Record, letter: DeadLetterFacts) -> bool:
     source = list(letter.headers)
     where = {
         "topic": letter.topic,
@@ -333,9 +333,9 @@ LAWS: Mapping[str, Law] = {
         every_record_has_one_outcome,
         conservation_reads_zero,
         sequences_have_no_gap_and_no_repeat,
-        what_a_writer_knows_it_has_said,
+        what_a_writer_knows_it_has_published,
         what_was_committed_is_in_the_log,
-        what_the_second_stage_says_is_in_the_log,
+        what_the_second_stage_publishes_is_in_the_log,
         the_next_stage_is_the_fold_of_what_was_committed,
         snapshots_are_judged_as_the_log_has_them,
         dead_letters_are_the_source_byte_for_byte,

@@ -37,9 +37,9 @@ from tests.protocol.laws import test_fake_laws as fake
 from tests.protocol.laws import test_lane_laws as lanes
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.toy import rules
-from tests.protocol.toy.events import FirstSaid, SecondSaid
+from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot
 from tests.protocol.toy.memory import MemoryStore
-from tests.protocol.toy.rules import First, Judgement, Verdict
+from tests.protocol.toy.rules import BatchResult, Classification, First
 
 Patch = pytest.MonkeyPatch
 BYTES_MAX = 4 * 2**30
@@ -82,13 +82,13 @@ def sequence_of_the_process(patch: Patch) -> None:
 
 def deltas(patch: Patch) -> None:
     """2: an event says what is new, and not all that is known."""
-    speak = rules.speak_first
+    speak = rules.add_first_snapshots
 
-    def told(found: Judgement, before: Any, brought: Any, pads: Any) -> Judgement:
+    def told(found: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
         said = speak(found, before, brought, pads).said
         for events in said.values():
             for at, it in enumerate(events):
-                if isinstance(it, FirstSaid):
+                if isinstance(it, FirstSnapshot):
                     new = tuple(sorted({*it.children} - {*before[it.key].children}))
                     events[at] = it.model_copy(update={"children": new})
         return found
@@ -98,28 +98,28 @@ def deltas(patch: Patch) -> None:
 
 def everything_is_news(patch: Patch) -> None:
     """3: a reader applies what comes, however old."""
-    patch.setattr(rules, "newer", lambda _position, _last: Verdict.NEWS)
+    patch.setattr(rules, "newer", lambda _position, _last: Classification.NEWS)
 
 
 def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
     """4: who never heard of the key takes no notice of its cancellation."""
-    judge = rules.judge_second
+    judge = rules.decide_second
 
-    def judged(batch: Sequence[FirstSaid], rows: Any) -> Judgement:
+    def judged(batch: Sequence[FirstSnapshot], rows: Any) -> BatchResult:
         found = judge(batch, rows)
         for key, row in list(found.seconds.items()):
             if row.state == "cancelled" and rows[key].first_sequence == 0:
                 found.seconds[key] = rows[key]
         return found
 
-    patch.setattr("tests.protocol.toy.service.judge_second", judged)
+    patch.setattr("tests.protocol.toy.service.decide_second", judged)
 
 
 def equal_is_older(patch: Patch) -> None:
     """5: a copy is counted as superseded."""
 
-    def newer(position: tuple[int, int], last: tuple[int, int]) -> Verdict:
-        return Verdict.NEWS if position > last else Verdict.OLDER
+    def newer(position: tuple[int, int], last: tuple[int, int]) -> Classification:
+        return Classification.NEWS if position > last else Classification.OLDER
 
     patch.setattr(rules, "newer", newer)
 
@@ -423,10 +423,10 @@ def replays_are_in_memory_only(patch: Patch) -> None:
 def everything_is_said_again(patch: Patch) -> None:
     """24: a snapshot after every effect."""
     patch.setattr(
-        FirstSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+        FirstSnapshot, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
     )
     patch.setattr(
-        SecondSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+        SecondSnapshot, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
 from services.runtime.loop import commit, timer
-from services.runtime.loop.ports import Answer, FetchResult
+from services.runtime.loop.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
 from services.runtime.testing.ledger import ConflictError
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
@@ -176,12 +176,12 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     check(world.evidence())
 
 
-def rest(member: FakeMember, key: bytes) -> list[tuple[Output, Answer]]:
+def rest(member: FakeMember, key: bytes) -> list[tuple[Output, DeliveryCallback]]:
     """The first output of this key rests on the wire, until somebody lets it land."""
-    resting: list[tuple[Output, Answer]] = []
+    resting: list[tuple[Output, DeliveryCallback]] = []
     produce = member.log.produce
 
-    def held(output: Output, answer: Answer) -> None:
+    def held(output: Output, answer: DeliveryCallback) -> None:
         if output.key == key:
             resting.append((output, answer))
             member.log.produce = produce  # type: ignore[method-assign]  # the others go through

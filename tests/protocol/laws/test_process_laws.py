@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.topics import Topic
-from services.runtime.process import EX_FATAL, EX_LEFT, EX_OK
+from services.runtime.process import EX_FATAL, EX_OK, EX_UNPUBLISHED
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.protocol.laws.alongside import alone
@@ -269,7 +269,7 @@ def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_
         member.resume()
         world.run(0.3)
         began = time.monotonic()
-        assert member.stop() == EX_LEFT
+        assert member.stop() == EX_UNPUBLISHED
         assert time.monotonic() - began < 8.0
     world.start("first")
     world.settle()

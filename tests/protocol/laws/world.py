@@ -11,7 +11,7 @@ from typing import Protocol
 from uuid import UUID
 
 from services.runtime.records import LaneKey
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.service import Release
@@ -21,7 +21,7 @@ RELEASE = Release()
 SESSION_S = 6.0  # after so much silence the group gives a member's lanes away
 
 
-class NotAtRestError(AssertionError):
+class NotSettledError(AssertionError):
     """The world did not get there in time; the text names what was missing."""
 
 
@@ -80,7 +80,7 @@ class World(Protocol):
 
     def evidence(self) -> Evidence: ...
     def lanes(self, stage: str) -> list[LaneFacts]: ...
-    def letters(self, stage: str = "first") -> list[LetterFacts]: ...
+    def letters(self, stage: str = "first") -> list[DeadLetterFacts]: ...
 
     # What comes in.
 
@@ -153,7 +153,7 @@ def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:
             return
         world.send(*story(seed, 8, name=f"feed{turn}"))
         world.run(0.05)
-    raise NotAtRestError(f"{victim.name} lives on")
+    raise NotSettledError(f"{victim.name} lives on")
 
 
 def story(seed: int, inputs: int, keys: int = 10, *, name: str = "s") -> list[Input]:

@@ -19,7 +19,7 @@ MIDDLE, LAST = "middle.v1", "last.v1"
 
 
 @dataclass(frozen=True)
-class Said:
+class IdsSnapshot:
     """A snapshot: all ids that its writer knows of the key."""
 
     topic: str
@@ -63,12 +63,16 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
     for key, place in changed.items():  # one output per key and batch: the last state, one sequence
         rows[key]["sequence"] += 1
         outcomes[place] = Effect(
-            [Said(MIDDLE, key, session.generation, rows[key]["sequence"], tuple(rows[key]["ids"]))]
+            [
+                IdsSnapshot(
+                    MIDDLE, key, session.generation, rows[key]["sequence"], tuple(rows[key]["ids"])
+                )
+            ]
         )
     return outcomes
 
 
-def parse_said(record: Record) -> tuple[str, int, int, tuple[str, ...]]:
+def parse_snapshot(record: Record) -> tuple[str, int, int, tuple[str, ...]]:
     key, generation, sequence, ids = json.loads(record.value or b"")
     return key, generation, sequence, tuple(ids)
 
@@ -86,9 +90,9 @@ def handle_second(
             outcomes.append(Superseded())
         else:
             rows[key] = (generation, sequence, ids)
-            outcomes.append(Effect([Said(LAST, key, generation, sequence, ids)]))
+            outcomes.append(Effect([IdsSnapshot(LAST, key, generation, sequence, ids)]))
     return outcomes
 
 
 FIRST: Service[Any, FakeSession] = Service("first", FIRST_TOPICS, parse_input, handle_first)
-SECOND: Service[Any, FakeSession] = Service("second", (MIDDLE,), parse_said, handle_second)
+SECOND: Service[Any, FakeSession] = Service("second", (MIDDLE,), parse_snapshot, handle_second)

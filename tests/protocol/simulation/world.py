@@ -16,7 +16,7 @@ from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
@@ -27,7 +27,7 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
 from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
@@ -73,7 +73,7 @@ class Trap(Telemetry):
         self._at("committing")
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         self._at("committed")
 
     @override
@@ -134,7 +134,7 @@ class World:
         log, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
         worker = Worker(
-            WorkerContext(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock)
+            WorkerContext(service, log, ledger, SETTINGS, trap, classify, self.clock, self.clock)
         )
         return Process(worker, log, trap)
 

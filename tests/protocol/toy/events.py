@@ -39,7 +39,7 @@ def read_input(record: Record) -> Input:
     return told
 
 
-class FirstSaid(Snapshot):
+class FirstSnapshot(Snapshot):
     """All that stage one knows of a key, in the words of release 2."""
 
     topic: ClassVar[str] = NAMES.said["first"]
@@ -51,13 +51,13 @@ class FirstSaid(Snapshot):
     pad: str = ""
 
 
-class FirstSaidBefore(FirstSaid):
+class FirstSnapshotOfRelease1(FirstSnapshot):
     """As release 1 reads it: a word less."""
 
     state: Literal["new", "released", "cancelled"]
 
 
-class SecondSaid(Snapshot):
+class SecondSnapshot(Snapshot):
     """All that stage two knows of a key."""
 
     topic: ClassVar[str] = NAMES.said["second"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.runtime.testing import FakeSession
-from tests.protocol.toy.events import FirstSaid, Input
+from tests.protocol.toy.events import FirstSnapshot, Input
 from tests.protocol.toy.rules import First, Second
 
 
@@ -55,7 +55,7 @@ class MemoryStore:
     def save_firsts(self, rows: Sequence[First]) -> None:
         self._table("firsts").update({row.key: row for row in rows})
 
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None:
+    def add_snapshots(self, said: Sequence[FirstSnapshot]) -> None:
         table = self._table("snapshots")
         for it in said:
             place = (it.key, it.generation, it.sequence)

@@ -47,7 +47,7 @@ def the_groups_offset_is_believed() -> None:
     replace(KafkaClient, "start_at", start)
 
 
-def take_out(name: str) -> None:
+def disable_rule(name: str) -> None:
     """By its name; an empty one takes nothing out."""
     if name:
         MUTATIONS[name]()

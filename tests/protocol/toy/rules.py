@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from tests.protocol.toy.events import FirstSaid, Input, SecondSaid
+from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class First:
     answer_sequence: int = 0
     said: bytes | None = None
 
-    def snapshot(self, pad: str = "") -> FirstSaid:
-        return FirstSaid.model_validate(
+    def snapshot(self, pad: str = "") -> FirstSnapshot:
+        return FirstSnapshot.model_validate(
             {
                 "writer": "toy-first",
                 "key": self.key,
@@ -58,8 +58,8 @@ class Second:
     first_sequence: int = 0
     said: bytes | None = None
 
-    def snapshot(self) -> SecondSaid:
-        return SecondSaid(
+    def snapshot(self) -> SecondSnapshot:
+        return SecondSnapshot(
             writer="toy-second",
             key=self.key,
             generation=self.generation,
@@ -69,22 +69,22 @@ class Second:
         )
 
 
-class Verdict(Enum):
+class Classification(Enum):
     NEWS = auto()
     KNOWN = auto()
     OLDER = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class BatchResult:
     """Of a batch: a verdict each, rows as they are afterwards, and what is to be said by which
     record.
     """
 
-    verdicts: list[Verdict]
+    verdicts: list[Classification]
     firsts: dict[str, First] = field(default_factory=dict)
     seconds: dict[str, Second] = field(default_factory=dict)
-    said: dict[int, list[FirstSaid | SecondSaid]] = field(
+    said: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(
         default_factory=dict
     )  # by place in the batch
     children: list[tuple[str, str, bool]] = field(
@@ -106,26 +106,26 @@ CHANGES: Mapping[str, Callable[[First, Input], First]] = {
 }
 
 
-def tell(row: First, told: Input) -> First:
+def apply_input(row: First, told: Input) -> First:
     return replace(CHANGES[told.what](row, told), total=row.total + told.amount)
 
 
-def answered(row: First, told: SecondSaid) -> First:
+def apply_answer(row: First, told: SecondSnapshot) -> First:
     return replace(
         row, confirmed=told.active, answer_generation=told.generation, answer_sequence=told.sequence
     )
 
 
-def due(row: First) -> First:
+def apply_timer(row: First) -> First:
     """The timer's work."""
     return replace(row, is_due=False, state="released" if row.state == "new" else row.state)
 
 
-def judge_first(
-    batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], new_ids: AbstractSet[str]
-) -> Judgement:
+def decide_first(
+    batch: Sequence[Input | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
+) -> BatchResult:
     """Each record sees what those before it left."""
-    after, unseen, verdicts = dict(rows), set(new_ids), list[Verdict]()
+    after, unseen, verdicts = dict(rows), set(new_ids), list[Classification]()
     brought: dict[
         str, int
     ] = {}  # key -> the last record that changed it, which brings the snapshot
@@ -133,29 +133,29 @@ def judge_first(
     for place, told in enumerate(batch):
         row = after[told.key]
         if isinstance(told, Input):
-            verdict = Verdict.NEWS if told.id in unseen else Verdict.KNOWN
+            verdict = Classification.NEWS if told.id in unseen else Classification.KNOWN
             unseen.discard(told.id)
-            changed = tell(row, told) if verdict is Verdict.NEWS else row
+            changed = apply_input(row, told) if verdict is Classification.NEWS else row
             if told.poison == "large":
                 pads[told.key] = "x" * (9 * 2**20)
         else:
-            verdict = newer(
+            verdict = classify(
                 (told.generation, told.sequence), (row.answer_generation, row.answer_sequence)
             )
-            changed = answered(row, told) if verdict is Verdict.NEWS else row
+            changed = apply_answer(row, told) if verdict is Classification.NEWS else row
         if changed != row:
             brought[told.key] = place
         after[told.key] = changed
         verdicts.append(verdict)
-    return speak_first(Judgement(verdicts, after), rows, brought, pads)
+    return add_first_snapshots(BatchResult(verdicts, after), rows, brought, pads)
 
 
-def speak_first(
-    found: Judgement,
+def add_first_snapshots(
+    found: BatchResult,
     before: Mapping[str, First],
     brought: Mapping[str, int],
     pads: Mapping[str, str],
-) -> Judgement:
+) -> BatchResult:
     """A key whose snapshot differs from the last one takes one new sequence, however many records
     changed it.
     """
@@ -169,21 +169,21 @@ def speak_first(
     return found
 
 
-def newer(position: tuple[int, int], last: tuple[int, int]) -> Verdict:
+def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification:
     if position == last:
-        return Verdict.KNOWN
-    return Verdict.NEWS if position > last else Verdict.OLDER
+        return Classification.KNOWN
+    return Classification.NEWS if position > last else Classification.OLDER
 
 
-def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judgement:
+def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) -> BatchResult:
     """Only what is newer is applied, as a whole: a snapshot may skip states."""
-    after, verdicts, brought = dict(rows), list[Verdict](), dict[str, int]()
+    after, verdicts, brought = dict(rows), list[Classification](), dict[str, int]()
     for place, told in enumerate(batch):
         row = after[told.key]
-        verdict = newer(
+        verdict = classify(
             (told.generation, told.sequence), (row.first_generation, row.first_sequence)
         )
-        if verdict is Verdict.NEWS:
+        if verdict is Classification.NEWS:
             active = told.children if told.state == "released" else ()
             after[told.key] = replace(
                 row,
@@ -195,7 +195,7 @@ def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judg
             )
             brought[told.key] = place
         verdicts.append(verdict)
-    found = Judgement(verdicts, seconds=after)
+    found = BatchResult(verdicts, seconds=after)
     for key, place in brought.items():
         row = after[key]
         found.children.extend(

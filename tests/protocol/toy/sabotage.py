@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from services.runtime.observability.health import Health
 from services.runtime.observability.logging_telemetry import LoggingTelemetry
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import LaneKey
 
 
@@ -78,7 +78,7 @@ class Points(Telemetry):
         self.switches.at("committing")
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         super().committed(batch)
         self.switches.at("committed")
 
@@ -127,7 +127,7 @@ class QuietSaboteur(Points):
     def __init__(self, switches: Switches) -> None:
         self.switches = switches
         self.troubles: list[BaseException] = []
-        self.batches: list[BatchDone] = []
+        self.batches: list[BatchSummary] = []
         self.readiness: list[tuple[bool, str]] = []  # each that differs from the one before
         self.stops: dict[LaneKey, str] = {}  # the text of each lane's last stop
 
@@ -145,6 +145,6 @@ class QuietSaboteur(Points):
             self.readiness.append((is_ready, why))
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         self.batches.append(batch)
         super().committed(batch)

@@ -9,9 +9,22 @@ from typing import Any, TypeVar
 
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from services.runtime.service import Service
-from tests.protocol.toy.events import FirstSaid, FirstSaidBefore, Input, SecondSaid, read_input
+from tests.protocol.toy.events import (
+    FirstSnapshot,
+    FirstSnapshotOfRelease1,
+    Input,
+    SecondSnapshot,
+    read_input,
+)
 from tests.protocol.toy.names import NAMES
-from tests.protocol.toy.rules import Judgement, Verdict, due, judge_first, judge_second, speak_first
+from tests.protocol.toy.rules import (
+    BatchResult,
+    Classification,
+    add_first_snapshots,
+    apply_timer,
+    decide_first,
+    decide_second,
+)
 from tests.protocol.toy.store import Store
 
 S = TypeVar("S")
@@ -28,22 +41,22 @@ class Release:
     ticks: bool = False
 
 
-def parse_first(record: Record, release: Release) -> Input | SecondSaid:
-    if record.topic == SecondSaid.topic:
-        return SecondSaid.read(record.headers, record.value)
+def parse_first(record: Record, release: Release) -> Input | SecondSnapshot:
+    if record.topic == SecondSnapshot.topic:
+        return SecondSnapshot.read(record.headers, record.value)
     told = read_input(record)
     if told.poison == "parse" and not release.is_mended:
         raise RuntimeError(f"parse meets {told.id}")
     return told
 
 
-def parse_second(record: Record, release: Release) -> FirstSaid:
-    known = FirstSaidBefore if release.number == 1 else FirstSaid
+def parse_second(record: Record, release: Release) -> FirstSnapshot:
+    known = FirstSnapshotOfRelease1 if release.number == 1 else FirstSnapshot
     return known.read(record.headers, record.value)
 
 
 def handle_first(
-    batch: Sequence[Input | SecondSaid], store: Store, release: Release
+    batch: Sequence[Input | SecondSnapshot], store: Store, release: Release
 ) -> list[Outcome]:
     keys, inputs = (
         sorted({told.key for told in batch}),
@@ -59,33 +72,35 @@ def handle_first(
         raise RuntimeError("these two never go together")
     if any(told.poison == "uncounted" for told in inputs):
         return []
-    found = judge_first(batch, before, new_ids)
+    found = decide_first(batch, before, new_ids)
     if changed := [row for row in found.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
-    if said := [it for events in found.said.values() for it in events if isinstance(it, FirstSaid)]:
+    if said := [
+        it for events in found.said.values() for it in events if isinstance(it, FirstSnapshot)
+    ]:
         store.add_snapshots(said)
     return outcomes(found)
 
 
-def tick_first(_now: datetime, store: Store) -> list[FirstSaid]:
+def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
     """Work that is due without any record."""
     before = store.lock_due()
     if not before:
         return []
-    after = {key: due(row) for key, row in before.items()}
-    found = speak_first(Judgement([], after), before, dict.fromkeys(after, 0), {})
+    after = {key: apply_timer(row) for key, row in before.items()}
+    found = add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
     store.save_firsts(list(found.firsts.values()))
-    said = [it for it in found.said.get(0, []) if isinstance(it, FirstSaid)]
+    said = [it for it in found.said.get(0, []) if isinstance(it, FirstSnapshot)]
     if said:
         store.add_snapshots(said)
     return said
 
 
-def handle_second(batch: Sequence[FirstSaid], store: Store) -> list[Outcome]:
+def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]:
     keys = sorted({told.key for told in batch})
     store.add_seconds(keys)
     before = store.lock_seconds(keys)
-    found = judge_second(batch, before)
+    found = decide_second(batch, before)
     if changed := [row for row in found.seconds.values() if row != before[row.key]]:
         store.save_seconds(changed)
     if found.children:
@@ -93,19 +108,19 @@ def handle_second(batch: Sequence[FirstSaid], store: Store) -> list[Outcome]:
     return outcomes(found)
 
 
-def outcomes(found: Judgement) -> list[Outcome]:
+def outcomes(found: BatchResult) -> list[Outcome]:
     return [
         outcome(verdict, found.said.get(place, ())) for place, verdict in enumerate(found.verdicts)
     ]
 
 
-def outcome(verdict: Verdict, said: Sequence[FirstSaid | SecondSaid]) -> Outcome:
+def outcome(verdict: Classification, said: Sequence[FirstSnapshot | SecondSnapshot]) -> Outcome:
     match verdict:
-        case Verdict.NEWS:
+        case Classification.NEWS:
             return Effect(said)
-        case Verdict.KNOWN:
+        case Classification.KNOWN:
             return Duplicate()
-        case Verdict.OLDER:
+        case Classification.OLDER:
             return Superseded()
 
 

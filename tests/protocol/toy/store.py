@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import Session
-from tests.protocol.toy.events import FirstSaid, Input
+from tests.protocol.toy.events import FirstSnapshot, Input
 from tests.protocol.toy.rules import First, Second
 
 SQL = statements.load("tests.protocol.toy")
@@ -36,7 +36,7 @@ class Store(Protocol):
         ...
 
     def save_firsts(self, rows: Sequence[First]) -> None: ...
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None: ...
+    def add_snapshots(self, said: Sequence[FirstSnapshot]) -> None: ...
     def add_seconds(self, keys: Sequence[str]) -> None: ...
     def lock_seconds(self, keys: Sequence[str]) -> dict[str, Second]: ...
     def save_seconds(self, rows: Sequence[Second]) -> None: ...
@@ -84,7 +84,7 @@ class PostgresStore:
             },
         )
 
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None:
+    def add_snapshots(self, said: Sequence[FirstSnapshot]) -> None:
         self.session.execute(
             SQL["add_snapshots"],
             {

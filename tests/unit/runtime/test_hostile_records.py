@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.envelope import NotAnEvent, Output, read_event
-from services.runtime.kafka.messages import sorted_out
+from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.dead_letters import pack_headers, unpack_headers
@@ -26,7 +26,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLedger,
-    fault,
+    classify,
 )
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
@@ -57,7 +57,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
     broker.append(Output("in", b"k", b"good", []))
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock)
+        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), classify, clock, clock)
     )
     for _ in range(20):
         worker.step()
@@ -106,7 +106,7 @@ class Unreadable:
 
 
 def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
-    (records,) = sorted_out([Unreadable()]).records.values()
+    (records,) = fetch_result([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
     lane.tail = lane.expected = 0
     assert RecordParser(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
@@ -139,7 +139,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
 
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Told(), fault, clock, clock)
+        WorkerContext(service, log, ledger, LaneSettings(), Told(), classify, clock, clock)
     )
     until = clock() + 60
     while clock() < until:

@@ -62,7 +62,7 @@ def test_whatever_is_logged_is_one_line_of_json(content: dict[str, Any]) -> None
     written.encode()  # no lone surrogate
 
 
-@pytest.mark.parametrize("name", sorted(logs.NEVER))
+@pytest.mark.parametrize("name", sorted(logs.NEVER_LOGGED))
 def test_contents_and_secrets_are_never_logged(
     name: str, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.runtime.observability import metrics
 from services.runtime.observability.metrics import Counter, declare
 from services.runtime.observability.prometheus import PrometheusTelemetry
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 from services.runtime.records import LaneKey
 
 ONE, OTHER = LaneKey("in.v1", 0), LaneKey("in.v1", 1)
@@ -31,7 +31,7 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
     meters = PrometheusTelemetry(group)
     for _ in range(2):
         meters.committed(
-            BatchDone(
+            BatchSummary(
                 lanes=[ONE],
                 effects=5,
                 duplicates=3,

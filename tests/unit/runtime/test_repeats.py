@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from services.runtime import failures
 from services.runtime.errors import BrokerUnavailable, TickFailed
 from services.runtime.observability import logs
-from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, shape
+from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, message_shape
 
 FAIL = (
     "FAIL",
@@ -55,8 +55,8 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_lines_that_differ_in_addresses_and_numbers_have_one_cause() -> None:
     one, other = "10.0.0.1:9092/1: took 12 ms (try 3)", "[::1]:9093/2: took 4 ms (try 4)"
-    assert shape(one) == shape(other)
-    assert shape(one) != shape("10.0.0.1:9092/1: the certificate has expired")
+    assert message_shape(one) == message_shape(other)
+    assert message_shape(one) != message_shape("10.0.0.1:9092/1: the certificate has expired")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def written() -> io.StringIO:
 def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
     written: io.StringIO,
 ) -> None:
-    kafka = logging.getLogger(logs.KAFKA)
+    kafka = logging.getLogger(logs.KAFKA_LOGGER)
     for reason in (
         "failed: Connection refused",
         "failed: Operation timed out",

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from services.runtime.errors import ProducerTimestamps, StublineError
 from services.runtime.loop.ports import FetchResult
-from services.runtime.loop.timestamps import AGAIN_S, TimestampChecks
+from services.runtime.loop.timestamps import REPORT_INTERVAL_S, TimestampChecks
 from services.runtime.observability.telemetry import Telemetry
 
 
@@ -27,7 +27,7 @@ def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
     stamps.heard(FetchResult())
     stamps.heard(FetchResult(stamped_by_producers={"other"}))
     assert heard.warnings == []
-    for at in (0.0, 1.0, AGAIN_S - 1, AGAIN_S):
+    for at in (0.0, 1.0, REPORT_INTERVAL_S - 1, REPORT_INTERVAL_S):
         now[0] = at
         stamps.heard(FetchResult(stamped_by_producers={"in", "other"}))
     assert [type(it) for it in heard.warnings] == [ProducerTimestamps] * 2
