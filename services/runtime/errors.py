@@ -123,7 +123,7 @@ class OutputTooLarge(Poison):
 class ReplayUnknown(Poison):
     """A record of a replay topic that names no letter. Only the runtime writes there."""
 
-    code = "replay-without-letter"
+    code = "replay-without-dead-letter"
     next_step = (
         "Find who writes to the replay topic, and take the right away: `stubline dead "
         "replay` is the only way in."
@@ -133,7 +133,7 @@ class ReplayUnknown(Poison):
 class DatabaseUnavailable(Transient):
     """PostgreSQL does not answer, or ends our sessions."""
 
-    code = "database-away"
+    code = "database-unavailable"
     next_step = (
         "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by "
         "itself; nothing is lost."
@@ -155,7 +155,7 @@ class DatabaseRefused(Transient):
 class BrokerUnavailable(Transient):
     """Kafka does not answer."""
 
-    code = "broker-away"
+    code = "broker-unavailable"
     next_step = (
         "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes "
         "on by itself."
@@ -324,7 +324,7 @@ class NewerRelease(Stop):
 class OutboxUnreadable(Stop):
     """The outputs in the lane's row were written in a format that this release does not know."""
 
-    code = "lane-unpublished-unreadable"
+    code = "lane-outbox-unreadable"
     next_step = (
         "Deploy the release that wrote it, or a newer one. It takes the lane up again by itself."
     )
@@ -335,7 +335,7 @@ class FailureRateExceeded(Stop):
     dead-lettered a topic.
     """
 
-    code = "service-braked"
+    code = "failure-rate-exceeded"
     next_step = (
         "Read the exception in the log; most likely the last release is bad: roll back, or mend "
         "it. Then "

@@ -82,9 +82,9 @@ def build(
             ledger,
             settings,
             telemetry,
-            fault=failures.classify,
+            classify=failures.classify,
             clock=time.monotonic,
-            wall=time.time,
+            wall_clock=time.time,
         )
     )
 

@@ -44,7 +44,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    letter_id: UUID | None = None  # the dead letter that it replays
+    dead_letter_id: UUID | None = None  # the dead letter that it replays
 
     def header(self, name: str) -> bytes | None:
         """The last header of that name, as Kafka's own clients read it; header names may repeat."""
@@ -125,7 +125,7 @@ class Dead:
         None  # whose data it is, if the service knows better than its `subject` does
     )
     unexpected: bool = False  # raised, not returned: counts towards the brake
-    original: TruncatedValue | None = (
+    truncated: TruncatedValue | None = (
         None  # of a record that is kept in part: its letter cannot be replayed
     )
 

@@ -89,7 +89,7 @@ class LaneSettings(BaseSettings):
             "How often a lane without records compares its row and the end of its partition."
         ),
     )
-    replay_letters_max: int = Field(
+    replay_dead_letters_max: int = Field(
         200, ge=1, le=5_000, description="Dead letters that one tick gives back."
     )
     replay_bytes_max: int = Field(
@@ -122,10 +122,10 @@ class LaneSettings(BaseSettings):
         le=2_500,
         description="How long a batch may be tried in parts, below the transaction's own bound.",
     )
-    brake_window_records: int = Field(
+    breaker_window_records: int = Field(
         200, ge=10, le=10_000, description="The last records that the brake looks at."
     )
-    brake_share: float = Field(
+    breaker_failure_share: float = Field(
         0.5,
         gt=0,
         le=1,

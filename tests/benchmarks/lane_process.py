@@ -50,7 +50,7 @@ class Teller(Telemetry):
         self._tell(revoked=[f"{lane.topic}/{lane.partition}" for lane in lanes])
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
             self._tell(resident=self._self.memory_info().rss)

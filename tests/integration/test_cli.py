@@ -217,15 +217,15 @@ def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> Non
 def test_what_a_stranger_sent_cannot_act_on_the_terminal(
     stubline: Stubline, database_url: str
 ) -> None:
-    letter = add_letter(
+    dead_letter = add_letter(
         database_url,
         b'\x1b[31m{"a": 1}\x00\xff\r\x9b[2J',
         [("h\x1b", b"\x1b[2J"), ("h\x1b", b"twice")],
     )
     for command in (
         ("dead", "list"),
-        ("dead", "show", letter),
-        ("dead", "show", letter, "--json"),
+        ("dead", "show", dead_letter),
+        ("dead", "show", dead_letter, "--json"),
         ("dead", "list", "--json"),
     ):
         answer = stubline(*command)
@@ -233,7 +233,7 @@ def test_what_a_stranger_sent_cannot_act_on_the_terminal(
         assert not {c for c in answer.out if ord(c) < 32 and c not in "\n\t"} | (
             {"\x9b", "\x7f"} & set(answer.out)
         )
-    shown = stubline("dead", "show", letter).out
+    shown = stubline("dead", "show", dead_letter).out
     assert "boom [bold]\\x1b[2J" in shown  # no markup either
     assert shown.count("h\\x1b: ") == 2
     assert "a defect of the release" in shown
@@ -242,9 +242,15 @@ def test_what_a_stranger_sent_cannot_act_on_the_terminal(
 def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_servers: str) -> None:
     """By the command as it is installed, since nothing else has a stdout of bytes."""
     raw = bytes(range(256))
-    letter = add_letter(database_url, raw, [])
+    dead_letter = add_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
-    command = [str(Path(sys.executable).with_name("stubline")), "dead", "show", letter, "--raw"]
+    command = [
+        str(Path(sys.executable).with_name("stubline")),
+        "dead",
+        "show",
+        dead_letter,
+        "--raw",
+    ]
     assert (
         subprocess.run(command, env=os.environ | servers, stdout=subprocess.PIPE, check=True).stdout
         == raw
@@ -254,16 +260,16 @@ def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_ser
 def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
     stubline: Stubline, database_url: str
 ) -> None:
-    letter = add_letter(database_url, None, [])
+    dead_letter = add_letter(database_url, None, [])
     assert stubline("dead", "replay").code == 2
-    assert stubline("dead", "replay", letter, "--code", "record-unexpected-error").code == 2
+    assert stubline("dead", "replay", dead_letter, "--code", "record-unexpected-error").code == 2
     assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[
         "letters"
-    ] == [letter]
-    assert stubline("dead", "replay", letter).code == 1  # it is requested already
-    assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == letter
-    assert stubline("dead", "discard", letter, "--reason", " ").code == 2
-    assert stubline("dead", "discard", letter, "--reason", "a test").code == 0
+    ] == [dead_letter]
+    assert stubline("dead", "replay", dead_letter).code == 1  # it is requested already
+    assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == dead_letter
+    assert stubline("dead", "discard", dead_letter, "--reason", " ").code == 2
+    assert stubline("dead", "discard", dead_letter, "--reason", "a test").code == 0
     assert stubline("dead", "list", "--json").json == []
 
 
@@ -297,7 +303,7 @@ def test_servers_that_are_away_and_a_wrong_configuration_have_codes_of_their_own
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/stubline")
     away = stubline("lanes", "list")
-    assert (away.code, "database-away" in away.err) == (4, True)
+    assert (away.code, "database-unavailable" in away.err) == (4, True)
     monkeypatch.setenv("DATABASE_URL", "")
     assert stubline("lanes", "list").code == 78
 
@@ -323,4 +329,4 @@ def test_status_never_says_that_all_is_well_while_the_broker_is_away(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     answer = stubline("status", "--json")
     assert (answer.code, {row["lag"] for row in answer.json}) == (4, {None})
-    assert json.loads(answer.err)["error"]["code"] == "broker-away"
+    assert json.loads(answer.err)["error"]["code"] == "broker-unavailable"

@@ -341,7 +341,7 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert world.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(world.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
-    assert replays[7]._replace(letter_id=None) == original._replace(
+    assert replays[7]._replace(dead_letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
     assert [type(it) for it in world.notice(unknown(7))] == [

@@ -345,14 +345,14 @@ def test_a_letters_state_says_what_may_be_done(
         (replayable, AdminCommands.replay, "requested"),
         (discardable, discard, "discarded"),
     ):
-        letter = add_letter(connection, state)
+        dead_letter = add_letter(connection, state)
         if allowed:
-            act(fresh(connection), DeadLetterFilter(ids=[letter]))
-            assert states(connection)[letter] == becomes
+            act(fresh(connection), DeadLetterFilter(ids=[dead_letter]))
+            assert states(connection)[dead_letter] == becomes
         else:
-            with pytest.raises(DeadLetterStateRefused, match=f"{letter} is {state}"):
-                act(fresh(connection), DeadLetterFilter(ids=[letter]))
-            assert states(connection)[letter] == state
+            with pytest.raises(DeadLetterStateRefused, match=f"{dead_letter} is {state}"):
+                act(fresh(connection), DeadLetterFilter(ids=[dead_letter]))
+            assert states(connection)[dead_letter] == state
 
 
 def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
@@ -376,16 +376,18 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
     ]
     before = states(connection)
     done = fresh(connection).replay(DeadLetterFilter(group=GROUP, code="toy-broken", limit=2))
-    assert done.details["letters"] == [str(letter) for letter in mine[:2]]
+    assert done.details["letters"] == [str(dead_letter) for dead_letter in mine[:2]]
     after = states(connection)
-    assert {letter for letter in after if after[letter] != before[letter]} == set(mine[:2])
-    assert all(after[letter] == before[letter] for letter in others)
+    assert {
+        dead_letter for dead_letter in after if after[dead_letter] != before[dead_letter]
+    } == set(mine[:2])
+    assert all(after[dead_letter] == before[dead_letter] for dead_letter in others)
 
 
 def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
-    letter = add_letter(connection)
-    fresh(connection).discard(DeadLetterFilter(ids=[letter]), "a test order")
-    row = AdminQueries(connection).letter(letter)
+    dead_letter = add_letter(connection)
+    fresh(connection).discard(DeadLetterFilter(ids=[dead_letter]), "a test order")
+    row = AdminQueries(connection).dead_letter(dead_letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"
     assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"

@@ -55,7 +55,7 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
         broker.create_topic(topic, 1)
     for topic in service.topics:
         broker.append(Output(topic, key, b"\xff", []))
-    means = WorkerContext(
+    context = WorkerContext(
         service,
         FakeBrokerClient(broker, service.group),
         FakeLedger(database, service.group),
@@ -65,7 +65,7 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
         clock,
         clock,
     )
-    worker = Worker(means)
+    worker = Worker(context)
     for _ in range(20):
         worker.step()
     return [row.letter.subject_key for row in database.letters.values()]

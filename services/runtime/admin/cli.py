@@ -167,7 +167,11 @@ def status(*, as_json: AsJson = False) -> None:
     """
     servers = settings.load(Servers)
     with cli_support.admin_queries() as reader:
-        lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
+        lanes, controls, dead_letters = (
+            reader.lanes(),
+            reader.controls(),
+            reader.dead_letter_counts(),
+        )
     away: BrokerUnavailable | None = None
     try:
         ends = _ends(
@@ -176,7 +180,7 @@ def status(*, as_json: AsJson = False) -> None:
         )
     except BrokerUnavailable as error:
         ends, away = None, error
-    found = summary(lanes, controls, letters, ends)
+    found = summary(lanes, controls, dead_letters, ends)
     cli_support.rows(found, STATUS, as_json=as_json)
     if away is not None:
         raise away
@@ -192,7 +196,7 @@ def _ends(broker: BrokerAdmin, lanes: set[LaneKey]) -> dict[LaneKey, PartitionEx
 def summary(
     lanes: list[dict[str, Any]],
     controls: list[dict[str, Any]],
-    letters: list[dict[str, Any]],
+    dead_letters: list[dict[str, Any]],
     ends: dict[LaneKey, PartitionExtent] | None,
 ) -> list[dict[str, Any]]:
     """A line a group; without the broker's ends nobody knows the lag."""
@@ -213,7 +217,7 @@ def summary(
                 "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
                 "open_letters": sum(
-                    it["letters"] for it in letters if it["consumer_group"] == name
+                    it["letters"] for it in dead_letters if it["consumer_group"] == name
                 ),
                 "paused": control.get("paused", False),
                 "rate_limit_per_s": control.get("rate_limit_per_s"),

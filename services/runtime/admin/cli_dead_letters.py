@@ -76,16 +76,16 @@ def list_dead_letters(
     with cli_support.connected() as connection:
         chosen = cli_support.group_of(connection, group) if group else None
         states = state or ["open", "requested", "replayed"]
-        letters = AdminQueries(connection).letters(
+        dead_letters = AdminQueries(connection).dead_letters(
             DeadLetterFilter(group=chosen, code=code, states=states, limit=limit)
         )
-    cli_support.rows(letters, COLUMNS, as_json=as_json, empty="no dead letters")
+    cli_support.rows(dead_letters, COLUMNS, as_json=as_json, empty="no dead letters")
 
 
 @app.command()
 def show(
     *,
-    letter_id: Annotated[UUID, typer.Argument(metavar="ID")],
+    dead_letter_id: Annotated[UUID, typer.Argument(metavar="ID")],
     raw: Annotated[
         bool,
         typer.Option(
@@ -98,13 +98,13 @@ def show(
     at.
     """
     with cli_support.connected() as connection:
-        letter = AdminQueries(connection).letter(letter_id)
+        dead_letter = AdminQueries(connection).dead_letter(dead_letter_id)
     if raw:
-        sys.stdout.buffer.write(letter["value"] or b"")
+        sys.stdout.buffer.write(dead_letter["value"] or b"")
     elif as_json:
-        cli_support.write_json(_encoded(letter))
+        cli_support.write_json(_encoded(dead_letter))
     else:
-        _describe(letter)
+        _describe(dead_letter)
 
 
 @app.command()
@@ -159,7 +159,7 @@ def discard(
         )
     cli_support.report_result(
         done,
-        f"{len(done.details.get('letters', ()))} letters are closed.",
+        f"{len(done.details.get('dead_letters', ()))} letters are closed.",
         command_id,
         as_json=as_json,
     )
@@ -182,46 +182,51 @@ def _choice(
     )
 
 
-def _encoded(letter: dict[str, Any]) -> dict[str, Any]:
+def _encoded(dead_letter: dict[str, Any]) -> dict[str, Any]:
     """Bytes as base64: JSON has no bytes, and what a stranger sent need not be text."""
     encoded = {
         name: base64.b64encode(it).decode() if isinstance(it, bytes) else it
-        for name, it in letter.items()
+        for name, it in dead_letter.items()
     }
     headers = [
         [name, base64.b64encode(content or b"").decode()]
-        for name, content in unpack_headers(letter["headers"])
+        for name, content in unpack_headers(dead_letter["headers"])
     ]
-    return encoded | {"headers": headers, "next_step": _next_step(letter["code"])}
+    return encoded | {"headers": headers, "next_step": _next_step(dead_letter["code"])}
 
 
-def _describe(letter: dict[str, Any]) -> None:
+def _describe(dead_letter: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"{letter['code']}", style="bold red"), Text(one_line(letter["text"])))
-    console.print(Text(_next_step(letter["code"])), end="\n\n")
+    console.print(
+        Text(f"{dead_letter['code']}", style="bold red"), Text(one_line(dead_letter["text"]))
+    )
+    console.print(Text(_next_step(dead_letter["code"])), end="\n\n")
     for name in (*MAIN_FIELDS, *OPTIONAL_FIELDS):
-        if letter[name] is not None:
+        if dead_letter[name] is not None:
             console.print(
-                Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(letter[name])
+                Text(f"{name.replace('_', ' '):<16}", style="dim"),
+                cli_support.cell(dead_letter[name]),
             )
-    console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(letter["key"])))
-    for name, content in unpack_headers(letter["headers"]):
+    console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(dead_letter["key"])))
+    for name, content in unpack_headers(dead_letter["headers"]):
         console.print(
             Text(f"{'header':<16}", style="dim"), Text(f"{one_line(name)}: {one_line(content)}")
         )
-    value = letter["value"]
+    value = dead_letter["value"]
     text = quoted(value)
     kept = len(value or b"")
     size, part = kept, ""
-    if letter["value_bytes"] is not None:
-        size, part = letter["value_bytes"], f", of which the first {kept} are kept"
+    if dead_letter["value_bytes"] is not None:
+        size, part = dead_letter["value_bytes"], f", of which the first {kept} are kept"
     console.print(
-        Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim")
+        Text(
+            f"\nvalue, {size} bytes{part}, SHA-256 {dead_letter['value_sha256'].hex()}", style="dim"
+        )
     )
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
         console.print(
-            Text(f"... cut here; whole: stubline dead show --raw {letter['id']}", style="dim")
+            Text(f"... cut here; whole: stubline dead show --raw {dead_letter['id']}", style="dim")
         )
 
 

@@ -41,9 +41,9 @@ from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
-REPLAYABLE = ("open", "replayed")
+REPLAYABLE_STATES = ("open", "replayed")
 KEY_CHARS_MAX = 200
-DISCARDABLE = ("open", "requested", "replayed", "discarded")
+DISCARDABLE_STATES = ("open", "requested", "replayed", "discarded")
 Row = dict[str, Any]
 
 
@@ -213,12 +213,12 @@ class AdminCommands:
         return self._act("pause" if paused else "resume", asked, work)
 
     def replay(self, choice: DeadLetterFilter) -> CommandResult:
-        return self._letters("dead replay", choice, "requested", REPLAYABLE, None)
+        return self._dead_letters("dead replay", choice, "requested", REPLAYABLE_STATES, None)
 
     def discard(self, choice: DeadLetterFilter, reason: str) -> CommandResult:
-        return self._letters("dead discard", choice, "discarded", DISCARDABLE, reason)
+        return self._dead_letters("dead discard", choice, "discarded", DISCARDABLE_STATES, reason)
 
-    def _letters(
+    def _dead_letters(
         self,
         what: str,
         choice: DeadLetterFilter,
@@ -227,7 +227,7 @@ class AdminCommands:
         reason: str | None,
     ) -> CommandResult:
         ids = None if choice.ids is None else sorted(choice.ids)
-        named = None if ids is None else [str(letter) for letter in ids]
+        named = None if ids is None else [str(dead_letter) for dead_letter in ids]
         asked = {
             "ids": named,
             "group": choice.group,
@@ -251,27 +251,40 @@ class AdminCommands:
         }
         bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
         chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
-        if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
+        if missing := sorted(set(ids or ()) - {dead_letter for dead_letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
-        if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
+        if wrong := [
+            f"{dead_letter} is {now}" for dead_letter, now, _ in chosen if now not in allowed
+        ]:
             raise DeadLetterStateRefused(", ".join(wrong))
-        letters = [
-            letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"
+        dead_letters = [
+            dead_letter
+            for dead_letter, _, is_replayable in chosen
+            if is_replayable or state != "requested"
         ]
         if ids is not None and (
-            kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))
+            kept_in_part := sorted(
+                {dead_letter for dead_letter, _, _ in chosen} - set(dead_letters)
+            )
         ):
             raise DeadLetterNotReplayable(", ".join(map(str, kept_in_part)))
-        change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
+        change = {
+            "ids": dead_letters,
+            "state": state,
+            "reason": reason,
+            "actor": self.command.actor,
+        }
         self.connection.execute(SQL["set_letters"], change)
-        return {"letters": [str(letter) for letter in letters]}
+        return {"letters": [str(dead_letter) for dead_letter in dead_letters]}
 
-    def _ask(self, group: str, letters: Sequence[DeadLetter]) -> None:
+    def _ask(self, group: str, dead_letters: Sequence[DeadLetter]) -> None:
         """Inside a command: records that were taken, and are to be worked once more, as letters
         that are asked for.
         """
-        added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
-        ids = [letter_id for letter_id, _ in added]
+        added = PostgresTransaction(self.connection, group, CODE_VERSION).add_dead_letters(
+            dead_letters
+        )
+        ids = [dead_letter_id for dead_letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
 
@@ -375,7 +388,7 @@ class AdminQueries:
     def controls(self) -> list[Row]:
         return self._rows("list_controls", {})
 
-    def letters(self, choice: DeadLetterFilter) -> list[Row]:
+    def dead_letters(self, choice: DeadLetterFilter) -> list[Row]:
         asked = {
             "group": choice.group,
             "code": choice.code,
@@ -384,12 +397,12 @@ class AdminQueries:
         }
         return self._rows("list_letters", asked)
 
-    def letter(self, letter_id: UUID) -> Row:
-        if not (rows := self._rows("find_letter", {"id": letter_id})):
-            raise DeadLetterUnknown(str(letter_id))
+    def dead_letter(self, dead_letter_id: UUID) -> Row:
+        if not (rows := self._rows("find_letter", {"id": dead_letter_id})):
+            raise DeadLetterUnknown(str(dead_letter_id))
         return rows[0]
 
-    def letter_counts(self) -> list[Row]:
+    def dead_letter_counts(self) -> list[Row]:
         return self._rows("count_letters", {})
 
     def audit(self, limit: int) -> list[Row]:

@@ -91,14 +91,14 @@ def migrate(
 
 def migrate_database(url: str, listing: Sequence[Migration], *, post: bool = False) -> list[str]:
     """The names of what was applied."""
-    with _turn(url) as connection:
+    with _exclusive(url) as connection:
         try:
             waiting = migrations.pending(listing, applied(connection), post=post)
         except ChangedMigrationError as error:
             raise MigrationChanged(str(error)) from None
         for migration in waiting:
-            _patiently(migration.name, partial(_apply, connection, migration))
-        _patiently(migrations.ROLES, partial(_grant, connection))
+            _retry_lock_timeouts(migration.name, partial(_apply, connection, migration))
+        _retry_lock_timeouts(migrations.ROLES, partial(_grant, connection))
     return [migration.name for migration in waiting]
 
 
@@ -111,7 +111,7 @@ def applied(connection: Connection[TupleRow]) -> dict[str, str]:
 
 
 @contextmanager
-def _turn(url: str) -> Iterator[Connection[TupleRow]]:
+def _exclusive(url: str) -> Iterator[Connection[TupleRow]]:
     """One migration at a time. The lock goes with the session, so a killed one leaves nothing
     behind.
     """
@@ -132,7 +132,7 @@ def _turn(url: str) -> Iterator[Connection[TupleRow]]:
         yield connection
 
 
-def _patiently(name: str, work: Callable[[], None]) -> None:
+def _retry_lock_timeouts(name: str, work: Callable[[], None]) -> None:
     for _ in range(LOCK_ATTEMPTS_MAX):
         try:
             work()

@@ -57,7 +57,7 @@ class TopicUnknown(TargetUnknown):
 class DeadLetterUnknown(TargetUnknown):
     """There is no dead letter of that id."""
 
-    code = "letter-unknown"
+    code = "dead-letter-unknown"
     next_step = "`stubline dead list` shows the ids. A letter is never deleted by Stubline."
 
 
@@ -98,7 +98,7 @@ class NothingToAccept(CommandRefused):
 class DeadLetterNotReplayable(CommandRefused):
     """The letter's record is larger than a topic takes, or only its first part was kept."""
 
-    code = "letter-not-replayable"
+    code = "dead-letter-not-replayable"
     next_step = (
         "`stubline dead show ID` prints the record's topic, partition and offset, where it stands "
         "until retention takes it. "
@@ -109,7 +109,7 @@ class DeadLetterNotReplayable(CommandRefused):
 class DeadLetterStateRefused(CommandRefused):
     """A letter in that state cannot be asked for or closed."""
 
-    code = "letter-state-refused"
+    code = "dead-letter-state-refused"
     next_step = (
         "Replay is for letters that are open or replayed, discard for all that are not resolved. "
         "A resolved one had its effect: "

@@ -209,14 +209,14 @@ class KafkaClient:
                 if time.monotonic() > deadline:
                     answer(BrokerUnavailable("the producer's queue stays full"))
                     return
-                self.deliveries(0.05)
+                self.poll_deliveries(0.05)
             except KafkaException as error:
                 answer(_whose(error.args[0]))
                 return
             else:
                 return
 
-    def deliveries(self, timeout_s: float) -> None:
+    def poll_deliveries(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)
         if self._fatal:
             raise ProducerFailed(self._fatal)
@@ -237,7 +237,7 @@ class KafkaClient:
             raise BrokerUnavailable(f"ends of {lane}: {error}") from error
         return low, high
 
-    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+    def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
         wanted = {TopicPartition(*lane): OffsetSpec.latest() for lane in lanes}
         try:
             asked = (

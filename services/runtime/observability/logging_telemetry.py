@@ -30,21 +30,21 @@ class LoggingTelemetry(PrometheusTelemetry):
         self._waiting_for = ""  # the code of the last line that says so, until it is back
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         self._health.beat()
         if is_ready and self._waiting_for:
             self._log.info("ready again", code=self._waiting_for)
             self._waiting_for = ""
-        if (is_ready, why) != self._said:
-            self._health.ready(is_ready, why)
-            self._said = (is_ready, why)
+        if (is_ready, reason) != self._said:
+            self._health.ready(is_ready, reason)
+            self._said = (is_ready, reason)
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
-        super().acquired(lane, epoch, offset, published_again)
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
+        super().acquired(lane, epoch, offset, republished)
         where = {"topic": lane.topic, "partition": lane.partition}
         self._log.info(
-            "lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again
+            "lane acquired", **where, epoch=epoch, offset=offset, republished=republished
         )
 
     @override
@@ -68,25 +68,25 @@ class LoggingTelemetry(PrometheusTelemetry):
         )
 
     @override
-    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
-        super().assigned_again(lane, offset, why)
+    def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
+        super().repositioned(lane, offset, reason)
         self._log.warning(
             "lane assigned again",
             topic=lane.topic,
             partition=lane.partition,
             offset=offset,
-            why=why,
+            reason=reason,
         )
 
     @override
-    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
-        super().hole_doubted(lane, offset)
+    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
+        super().hole_suspected(lane, offset)
         self._log.debug(
             "possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset
         )
 
     @override
-    def jumped(self, lane: LaneKey, offset: int) -> None:
+    def client_skipped_record(self, lane: LaneKey, offset: int) -> None:
         self._log.warning(
             "client stepped over a record and was repositioned",
             topic=lane.topic,
@@ -110,8 +110,8 @@ class LoggingTelemetry(PrometheusTelemetry):
         self._waiting = frozenset(uncommitted)
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        super().trouble(error, attempt, wait_s)
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        super().backing_off(error, attempt, wait_s)
         code = code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is None:
@@ -137,9 +137,9 @@ class LoggingTelemetry(PrometheusTelemetry):
         )
 
     @override
-    def paused(self, *, is_paused: bool, why: str) -> None:
-        super().paused(is_paused=is_paused, why=why)
-        self._log.warning("service paused" if is_paused else "service resumed", why=why)
+    def paused(self, *, is_paused: bool, reason: str) -> None:
+        super().paused(is_paused=is_paused, reason=reason)
+        self._log.warning("service paused" if is_paused else "service resumed", reason=reason)
 
     @override
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:

@@ -159,8 +159,8 @@ class PrometheusTelemetry(Telemetry):
         for outcome, records in outcomes.items():
             if records:
                 RECORDS.add(records, group=self._group, outcome=outcome)
-        for code, letters in batch.dead.items():
-            DEAD.add(letters, group=self._group, code=code)
+        for code, dead_letters in batch.dead.items():
+            DEAD.add(dead_letters, group=self._group, code=code)
         if batch.outputs:
             OUTPUTS.add(batch.outputs, group=self._group)
         BATCHES.add(group=self._group)
@@ -168,28 +168,28 @@ class PrometheusTelemetry(Telemetry):
         metrics.raise_counts(batch.counts)
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
         ACQUIRED.add(group=self._group)
-        REPUBLISHED.add(published_again, group=self._group)
+        REPUBLISHED.add(republished, group=self._group)
 
     @override
     def fenced(self, lanes: Collection[LaneKey]) -> None:
         FENCED.add(len(lanes), group=self._group)
 
     @override
-    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
+    def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
         REPOSITIONED.add(group=self._group)
 
     @override
-    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
         REPOSITIONED.add(group=self._group)
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
         BACKOFFS.add(group=self._group)
 
     @override
-    def paused(self, *, is_paused: bool, why: str) -> None:
+    def paused(self, *, is_paused: bool, reason: str) -> None:
         PAUSED.set(int(is_paused), group=self._group)
 
     @override

@@ -46,24 +46,24 @@ class Telemetry:
     def published(self, lane: LaneKey) -> None:
         """All outputs are acknowledged; the hint is not yet given."""
 
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None: ...
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None: ...
     def assigned(self, lanes: Collection[LaneKey]) -> None: ...
     def revoked(self, lanes: Collection[LaneKey]) -> None: ...
     def lost(self, lanes: Collection[LaneKey]) -> None: ...
     def fenced(self, lanes: Collection[LaneKey]) -> None: ...
     def stopped(self, lane: LaneKey, code: str, text: str) -> None: ...
-    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
+    def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
         """The client's position was in doubt, so the lane starts anew where it should be."""
 
-    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
         """What came does not follow on at this offset, so the lane starts anew there: usual where a
         log has holes.
         """
 
-    def jumped(self, lane: LaneKey, offset: int) -> None:
+    def client_skipped_record(self, lane: LaneKey, offset: int) -> None:
         """The client had stepped over a record, which came now that it started anew."""
 
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
         """The world's fault: the loop waits so many seconds."""
 
     def warned(self, error: StublineError) -> None:
@@ -75,10 +75,10 @@ class Telemetry:
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
         """Consumed records less those with an outcome, per lane, as the rows say. Zero, always."""
 
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         """Once a turn of the loop; at most some hundreds a second."""
 
-    def paused(self, *, is_paused: bool, why: str) -> None: ...
+    def paused(self, *, is_paused: bool, reason: str) -> None: ...
     def gauges(
         self,
         lag: Mapping[LaneKey, tuple[int, float]],

@@ -24,5 +24,5 @@ __all__ = [
     "FakeDatabase",
     "FakeLedger",
     "FakeSession",
-    "fault",
+    "classify",
 ]

@@ -39,7 +39,7 @@ class FakeBroker:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
-        self.is_away = False
+        self.is_unavailable = False
         self.unreadable: dict[
             LaneKey, tuple[int, int]
         ] = {}  # a batch that no client can unpack: its offsets
@@ -159,7 +159,9 @@ class FakeBrokerClient:
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
         self._told: set[tuple[LaneKey, int]] = set()
-        self._deaf: dict[LaneKey, tuple[int, int]] = {}  # with the ends as they were last heard of
+        self._not_fetched: dict[
+            LaneKey, tuple[int, int]
+        ] = {}  # with the ends as they were last heard of
         self._is_zombie = self._was_told = False
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
@@ -168,7 +170,7 @@ class FakeBrokerClient:
 
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         self.broker.expire(self.group)
-        if self.broker.is_away:
+        if self.broker.is_unavailable:
             self.broker.clock.sleep(timeout_s)
             return FetchResult()
         if self.group in self.broker.forbidden and not self._positions:
@@ -209,7 +211,7 @@ class FakeBrokerClient:
 
     def _forget(self, lanes: Collection[LaneKey]) -> None:
         for lane in lanes:
-            self._deaf.pop(lane, None)
+            self._not_fetched.pop(lane, None)
             self._positions.pop(lane, None)
             self._paused.discard(lane)
 
@@ -219,7 +221,7 @@ class FakeBrokerClient:
             topic = self.broker.topics.get(lane.topic)
             if (
                 lane in self._paused
-                or lane in self._deaf
+                or lane in self._not_fetched
                 or topic is None
                 or lane.partition >= len(topic.partitions)
             ):
@@ -265,19 +267,19 @@ class FakeBrokerClient:
     def start_at(self, lane: LaneKey, offset: int) -> None:
         self._positions[lane] = offset
         self._paused.discard(lane)
-        self._deaf.pop(lane, None)
+        self._not_fetched.pop(lane, None)
         self._told = {told for told in self._told if told[0] != lane}
 
     def jump(self, lane: LaneKey, offset: int) -> None:
         """A fault: the client reads on elsewhere, and says nothing."""
         self._positions[lane] = offset
 
-    def deafen(self, lane: LaneKey) -> None:
+    def stop_fetching_of(self, lane: LaneKey) -> None:
         """A fault: the client fetches no more of it, so it does not hear of its end either, until
         it is assigned anew.
         """
         if (ends := self.ends(lane)) is not None:
-            self._deaf[lane] = ends
+            self._not_fetched[lane] = ends
 
     def pause(self, lanes: Collection[LaneKey]) -> None:
         self._paused |= set(lanes)
@@ -288,9 +290,9 @@ class FakeBrokerClient:
     def produce(self, output: Output, answer: DeliveryCallback) -> None:
         self.pending.append((output, answer))
 
-    def deliveries(self, timeout_s: float) -> None:
+    def poll_deliveries(self, timeout_s: float) -> None:
         self.broker.clock.sleep(timeout_s)
-        if self.broker.is_away:
+        if self.broker.is_unavailable:
             return
         pending, self.pending = self.pending, []
         if self.broker.holds_requests:
@@ -306,7 +308,7 @@ class FakeBrokerClient:
                 answer(None)
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
-        return self._deaf.get(lane) or self._true_ends(lane)
+        return self._not_fetched.get(lane) or self._true_ends(lane)
 
     def _true_ends(self, lane: LaneKey) -> tuple[int, int] | None:
         topic = self.broker.topics.get(lane.topic)
@@ -316,13 +318,15 @@ class FakeBrokerClient:
             else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
         )
 
-    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        found = {} if self.broker.is_away else {lane: self._true_ends(lane) for lane in lanes}
+    def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        found = (
+            {} if self.broker.is_unavailable else {lane: self._true_ends(lane) for lane in lanes}
+        )
         return lambda: {lane: ends[1] for lane, ends in found.items() if ends is not None}
 
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
         found = self._true_ends(lane)
-        if self.broker.is_away or found is None:
+        if self.broker.is_unavailable or found is None:
             raise BrokerUnavailable(f"no answer for {lane}")
         return found
 
@@ -331,7 +335,7 @@ class FakeBrokerClient:
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         def answers() -> Mapping[str, str]:
-            if self.broker.is_away:
+            if self.broker.is_unavailable:
                 raise BrokerUnavailable("describe topics: no answer")
             return {
                 name: self.broker.topics[name].topic_id
@@ -352,5 +356,5 @@ class FakeBrokerClient:
         self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the port's signature
-        self.deliveries(0.0)
+        self.poll_deliveries(0.0)
         self.broker.leave(self.group, self)

@@ -50,7 +50,7 @@ class FakeLaneRow:
     next_offset: int
     first_offset: int
     epoch: int = 0
-    unpublished: bytes | None = None
+    outbox: bytes | None = None
     gaps: int = 0
     rewound: int = 0
     effects: int = 0
@@ -67,7 +67,7 @@ class FakeLaneRow:
 
 @dataclass(slots=True)
 class FakeDeadLetterRow:
-    letter: DeadLetter
+    dead_letter: DeadLetter
     state: str = "open"
     attempts: int = 1
     code: str = ""
@@ -87,14 +87,14 @@ class FakeDatabase:
     """Shared by all processes. Tests break it through its attributes."""
 
     rows: dict[tuple[str, LaneKey], FakeLaneRow] = field(default_factory=dict)
-    letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
-    letter_groups: dict[UUID, str] = field(default_factory=dict)
+    dead_letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
+    dead_letter_groups: dict[UUID, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     controls: dict[str, Controls] = field(default_factory=dict)
-    braked: dict[str, str] = field(default_factory=dict)
+    paused_by_breaker: dict[str, str] = field(default_factory=dict)
     generation: int = 1
     commits: int = 0
-    is_away: bool = False
+    is_unavailable: bool = False
     answers_lost: int = (
         0  # of the next commits: they happen, and the process is told that the world is away
     )
@@ -107,7 +107,7 @@ class FakeDatabase:
     )  # rows that somebody holds: acquiring leaves them out
 
     def ask(self) -> None:
-        if self.is_away:
+        if self.is_unavailable:
             raise DatabaseLostError("database away")
 
     def move(self, group: str, lane: LaneKey, to: int) -> None:
@@ -127,73 +127,76 @@ class FakeDatabase:
 class FakeTransaction:
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self._database, self._group = database, group
-        self._rows, self._letters = dict(database.rows), copy.deepcopy(database.letters)
-        self._groups = dict(database.letter_groups)
+        self._rows, self._dead_letters = dict(database.rows), copy.deepcopy(database.dead_letters)
+        self._groups = dict(database.dead_letter_groups)
         self.session = FakeSession(
             copy.deepcopy(database.tables), datetime.now(UTC), database.generation
         )
 
-    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
+    def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes:
         self._database.ask()
         return LockedLanes(
-            frozenset(claim.lane for claim in claims if not self._as_claimed(claim)),
+            frozenset(expected.lane for expected in expected if not self.as_expected(expected)),
             self.session.now,
         )
 
-    def _as_claimed(self, claim: ExpectedLane) -> bool:
-        row = self._rows.get((self._group, claim.lane))
-        return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
-
-    def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        return frozenset(
-            i for i in ids if i in self._letters and self._letters[i].state == "replayed"
+    def as_expected(self, expected: ExpectedLane) -> bool:
+        row = self._rows.get((self._group, expected.lane))
+        return row is not None and (row.epoch, row.next_offset) == (
+            expected.epoch,
+            expected.next_offset,
         )
 
-    def resolve_letters(self, ids: Sequence[UUID]) -> None:
-        for letter_id in self.lock_letters(ids):
-            self._letters[letter_id].state = "resolved"
+    def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
+        return frozenset(
+            i for i in ids if i in self._dead_letters and self._dead_letters[i].state == "replayed"
+        )
 
-    def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
-        for letter_id, code, _ in failures:
-            row = self._letters.get(letter_id)
+    def resolve_dead_letters(self, ids: Sequence[UUID]) -> None:
+        for dead_letter_id in self.lock_dead_letters(ids):
+            self._dead_letters[dead_letter_id].state = "resolved"
+
+    def reopen_dead_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
+        for dead_letter_id, code, _ in failures:
+            row = self._dead_letters.get(dead_letter_id)
             if row is not None and row.state == "replayed":
                 row.state, row.attempts, row.code = "open", row.attempts + 1, code
 
-    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
-        return [self._add(letter) for letter in letters]
+    def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
+        return [self._add(dead_letter) for dead_letter in dead_letters]
 
-    def _add(self, letter: DeadLetter) -> tuple[UUID, int]:
-        place = (letter.topic_id, *letter.record[:3])
-        for letter_id, row in self._letters.items():
+    def _add(self, dead_letter: DeadLetter) -> tuple[UUID, int]:
+        place = (dead_letter.topic_id, *dead_letter.record[:3])
+        for dead_letter_id, row in self._dead_letters.items():
             if (
-                self._groups[letter_id] == self._group
-                and (row.letter.topic_id, *row.letter.record[:3]) == place
+                self._groups[dead_letter_id] == self._group
+                and (row.dead_letter.topic_id, *row.dead_letter.record[:3]) == place
             ):
-                row.attempts, row.code = row.attempts + 1, letter.code
+                row.attempts, row.code = row.attempts + 1, dead_letter.code
                 row.state = row.state if row.state in {"resolved", "discarded"} else "open"
-                return letter_id, row.attempts
-        letter_id = uuid4()
-        self._letters[letter_id] = FakeDeadLetterRow(letter, code=letter.code)
-        self._groups[letter_id] = self._group
-        return letter_id, 1
+                return dead_letter_id, row.attempts
+        dead_letter_id = uuid4()
+        self._dead_letters[dead_letter_id] = FakeDeadLetterRow(dead_letter, code=dead_letter.code)
+        self._groups[dead_letter_id] = self._group
+        return dead_letter_id, 1
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
+    def take_replay_requests(self, dead_letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         taken: list[ReplayRequest] = []
         size = 0
-        for letter_id, row in self._letters.items():
+        for dead_letter_id, row in self._dead_letters.items():
             if (
                 row.state != "requested"
-                or self._groups[letter_id] != self._group
-                or len(taken) >= letters_max
+                or self._groups[dead_letter_id] != self._group
+                or len(taken) >= dead_letters_max
             ):
                 continue
             if taken and size >= bytes_max:
                 break
-            if row.letter.original is not None:
+            if row.dead_letter.truncated is not None:
                 continue
-            size += record_bytes(row.letter.record)
+            size += record_bytes(row.dead_letter.record)
             row.state = "replayed"
-            taken.append(ReplayRequest(letter_id, row.letter.record))
+            taken.append(ReplayRequest(dead_letter_id, row.dead_letter.record))
         return taken
 
     @contextmanager
@@ -206,13 +209,13 @@ class FakeTransaction:
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:
         for advance in rows:
-            if not self._as_claimed(advance.claim):
+            if not self.as_expected(advance.expected):
                 raise LaneFenced("a row changed between its lock and its update")
-            row = self._rows[self._group, advance.claim.lane]
-            self._rows[self._group, advance.claim.lane] = replace(
+            row = self._rows[self._group, advance.expected.lane]
+            self._rows[self._group, advance.expected.lane] = replace(
                 row,
                 next_offset=advance.next_offset,
-                unpublished=advance.unpublished,
+                outbox=advance.outbox,
                 gaps=row.gaps + advance.gaps,
                 effects=row.effects + advance.effects,
                 duplicates=row.duplicates + advance.duplicates,
@@ -229,9 +232,9 @@ class FakeTransaction:
         if database.conflicts:
             database.conflicts -= 1
             raise ConflictError("deadlock detected")
-        database.rows, database.letters, database.letter_groups = (
+        database.rows, database.dead_letters, database.dead_letter_groups = (
             self._rows,
-            self._letters,
+            self._dead_letters,
             self._groups,
         )
         database.tables = self.session.tables
@@ -250,7 +253,7 @@ class FakeLedger:
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         self.database.ask()
-        held: dict[LaneKey, AcquiredLane] = {}
+        acquired: dict[LaneKey, AcquiredLane] = {}
         stopped: dict[LaneKey, str] = {}
         missing = {lane for lane in lanes if (self._group, lane) not in self.database.rows}
         for lane in lanes:
@@ -266,8 +269,8 @@ class FakeLedger:
             row = self.database.rows[self._group, lane] = replace(
                 row, epoch=row.epoch + 1, stopped_code=None
             )
-            held[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.unpublished)
-        return Acquisition(held, stopped, frozenset(missing))
+            acquired[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.outbox)
+        return Acquisition(acquired, stopped, frozenset(missing))
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
         self.database.ask()
@@ -279,13 +282,16 @@ class FakeLedger:
         self.database.ask()
         yield FakeTransaction(self.database, self._group)
 
-    def _as_claimed(self, claim: ExpectedLane) -> bool:
-        row = self.database.rows.get((self._group, claim.lane))
-        return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
+    def as_expected(self, expected: ExpectedLane) -> bool:
+        row = self.database.rows.get((self._group, expected.lane))
+        return row is not None and (row.epoch, row.next_offset) == (
+            expected.epoch,
+            expected.next_offset,
+        )
 
-    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
+    def compare(self, expected: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
         self.database.ask()
-        return frozenset(claim.lane for claim in claims if not self._as_claimed(claim))
+        return frozenset(expected.lane for expected in expected if not self.as_expected(expected))
 
     def conservation(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, int]:
         rows = self.database.rows
@@ -295,18 +301,18 @@ class FakeLedger:
             if (self._group, lane) in rows
         }
 
-    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
+    def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
         self.database.ask()
-        for claim in claims:
-            if self._as_claimed(claim):
-                key = (self._group, claim.lane)
-                self.database.rows[key] = replace(self.database.rows[key], unpublished=None)
+        for expected in expected:
+            if self.as_expected(expected):
+                key = (self._group, expected.lane)
+                self.database.rows[key] = replace(self.database.rows[key], outbox=None)
 
-    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
+    def stop(self, expected: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.ask()
-        if self._as_claimed(claim):
-            row = self.database.rows[self._group, claim.lane]
-            self.database.rows[self._group, claim.lane] = replace(
+        if self.as_expected(expected):
+            row = self.database.rows[self._group, expected.lane]
+            self.database.rows[self._group, expected.lane] = replace(
                 row, epoch=row.epoch + 1, stopped_code=code
             )
 
@@ -316,13 +322,13 @@ class FakeLedger:
 
     def pause_service(self, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.controls[self._group] = Controls(True, None)
-        self.database.braked[self._group] = code
+        self.database.paused_by_breaker[self._group] = code
 
-    def letters_requested(self) -> bool:
-        letters = self.database.letters.items()
+    def has_replay_requests(self) -> bool:
+        dead_letters = self.database.dead_letters.items()
         return any(
-            row.state == "requested" and self.database.letter_groups[i] == self._group
-            for i, row in letters
+            row.state == "requested" and self.database.dead_letter_groups[i] == self._group
+            for i, row in dead_letters
         )
 
     def backlog(self, ask: Callable[[FakeSession], str | None]) -> str | None:

@@ -74,7 +74,7 @@ def answers_lost(run: Run) -> None:
 
 
 def database_fell_over(run: Run) -> None:
-    with run.world.database_away():
+    with run.world.database_unavailable():
         run.feed(run.chance.uniform(0.2, 3.0))
 
 
@@ -153,14 +153,14 @@ def letters_replayed(run: Run) -> None:
     for member in run.members("first"):
         member.stop()
     run.start("first", release=Release(is_mended=True))
-    run.world.ask_for([it.id for it in run.world.letters() if it.state == "open"])
+    run.world.ask_for([it.id for it in run.world.dead_letters() if it.state == "open"])
     run.feed(1.0)
 
 
 def two_at_once(run: Run) -> None:
     """A process dies while its server is away."""
     member = run.any_member()
-    with run.world.database_away():
+    with run.world.database_unavailable():
         run.feed(0.5)
         run.end(member)
 

@@ -48,7 +48,7 @@ class LaneFacts(NamedTuple):
     superseded: int
     dead: int
     conservation_gap: int
-    has_unpublished: bool
+    has_outbox: bool
     stopped_code: str | None
     owner: str | None
 
@@ -91,7 +91,7 @@ class Evidence:
     sent: Sequence[Sent]
     logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
     lanes: Sequence[LaneFacts]
-    letters: Sequence[DeadLetterFacts]
+    dead_letters: Sequence[DeadLetterFacts]
     inputs: Mapping[str, int]  # id -> amount
     firsts: Mapping[str, First]
     snapshots: Sequence[SnapshotFacts]
@@ -123,4 +123,4 @@ class Evidence:
 
     @cached_property
     def buried(self) -> frozenset[tuple[str, int, int]]:
-        return frozenset((it.topic, it.partition, it.offset) for it in self.letters)
+        return frozenset((it.topic, it.partition, it.offset) for it in self.dead_letters)

@@ -107,18 +107,18 @@ class FakeWorld:
         group = NAMES.groups[stage]
         log, told = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
         known: dict[str, Any] = {**QUICK, **settings}
-        means = WorkerContext(
+        context = WorkerContext(
             service=STAGES[stage](MemoryStore, release),
             log=log,
             ledger=FakeLedger(self.database, group),
             settings=LaneSettings(**known),
             telemetry=told,
-            fault=classify,
+            classify=classify,
             clock=self.clock,
-            wall=self.clock,
+            wall_clock=self.clock,
         )
         self._was_mended |= release.is_mended
-        member = FakeMember(stage, f"{stage}-{len(self.members)}", Worker(means), log, told)
+        member = FakeMember(stage, f"{stage}-{len(self.members)}", Worker(context), log, told)
         self.members.append(member)
         return member
 
@@ -157,12 +157,12 @@ class FakeWorld:
         waits = [
             f"{lane} has unpublished outputs"
             for (_, lane), row in rows.items()
-            if row.unpublished is not None
+            if row.outbox is not None
         ]
-        letters = self.database.letters.items()
+        dead_letters = self.database.dead_letters.items()
         waits += [
             f"letter {key} is {it.state}"
-            for key, it in letters
+            for key, it in dead_letters
             if it.state in {"requested", "replayed"}
         ]
         waits += [
@@ -214,16 +214,16 @@ class FakeWorld:
     # What the world does.
 
     @contextmanager
-    def broker_away(self) -> Iterator[None]:
-        self.broker.is_away = True
+    def broker_unavailable(self) -> Iterator[None]:
+        self.broker.is_unavailable = True
         yield
-        self.broker.is_away = False
+        self.broker.is_unavailable = False
 
     @contextmanager
-    def database_away(self) -> Iterator[None]:
-        self.database.is_away = True
+    def database_unavailable(self) -> Iterator[None]:
+        self.database.is_unavailable = True
         yield
-        self.database.is_away = False
+        self.database.is_unavailable = False
 
     def recreate_topic(self, topic: str) -> None:
         partitions = len(self.broker.topics[topic].partitions)
@@ -269,9 +269,9 @@ class FakeWorld:
     def is_paused(self, stage: str) -> bool:
         return self.database.controls.get(NAMES.groups[stage], Controls(False, None)).paused
 
-    def ask_for(self, letters: Sequence[UUID]) -> None:
-        for letter in letters:
-            row = self.database.letters[letter]
+    def ask_for(self, dead_letters: Sequence[UUID]) -> None:
+        for dead_letter in dead_letters:
+            row = self.database.dead_letters[dead_letter]
             assert row.state in {"open", "replayed"}
             row.state = "requested"
 
@@ -307,30 +307,30 @@ class FakeWorld:
                 superseded=row.superseded,
                 dead=row.dead,
                 conservation_gap=row.conservation_gap,
-                has_unpublished=row.unpublished is not None,
+                has_outbox=row.outbox is not None,
                 stopped_code=row.stopped_code,
                 owner=owners.get((group, lane)),
             )
             for (group, lane), row in sorted(self.database.rows.items(), key=lambda item: item[0])
         ]
 
-    def letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._letters() if it.group == NAMES.groups[stage]]
+    def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
+        return [it for it in self._dead_letters() if it.group == NAMES.groups[stage]]
 
-    def _letters(self) -> list[DeadLetterFacts]:
+    def _dead_letters(self) -> list[DeadLetterFacts]:
         return [
             DeadLetterFacts(
                 key,
-                self.database.letter_groups[key],
-                *row.letter.record[:3],
-                row.letter.record.key,
-                row.letter.record.value,
-                row.letter.record.headers,
+                self.database.dead_letter_groups[key],
+                *row.dead_letter.record[:3],
+                row.dead_letter.record.key,
+                row.dead_letter.record.value,
+                row.dead_letter.record.headers,
                 row.code,
                 row.state,
                 row.attempts,
             )
-            for key, row in self.database.letters.items()
+            for key, row in self.database.dead_letters.items()
         ]
 
     def evidence(self) -> Evidence:
@@ -345,7 +345,7 @@ class FakeWorld:
                 for number, entries in enumerate(topic.partitions)
             },
             lanes=self._lanes(),
-            letters=self._letters(),
+            dead_letters=self._dead_letters(),
             inputs=tables.get("inputs", {}),
             firsts={
                 key: replace(row, generation=generation)

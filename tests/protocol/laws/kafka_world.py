@@ -283,7 +283,7 @@ class KafkaWorld:
     # What the world does.
 
     @contextmanager
-    def broker_away(self) -> Iterator[None]:
+    def broker_unavailable(self) -> Iterator[None]:
         for broker in self._stack.kafka:
             broker.stop(immediate=True)
         try:
@@ -293,7 +293,7 @@ class KafkaWorld:
                 broker.start()
 
     @contextmanager
-    def database_away(self) -> Iterator[None]:
+    def database_unavailable(self) -> Iterator[None]:
         self._stack.postgres.stop(immediate=True)
         try:
             yield
@@ -397,8 +397,8 @@ class KafkaWorld:
         )
         return bool(found and found[0][0])
 
-    def ask_for(self, letters: Sequence[UUID]) -> None:
-        self._desk.replay(DeadLetterFilter(ids=letters))
+    def ask_for(self, dead_letters: Sequence[UUID]) -> None:
+        self._desk.replay(DeadLetterFilter(ids=dead_letters))
 
     def restored(self) -> None:
         self._desk.restored()
@@ -442,7 +442,7 @@ class KafkaWorld:
         waits = [
             f"{it.group} {it.lane} has unpublished outputs"
             for it in rows.values()
-            if it.has_unpublished and it.stopped_code is None
+            if it.has_outbox and it.stopped_code is None
         ]
         waits += [
             f"letter {it[0]} is {it[1]}"
@@ -496,10 +496,10 @@ class KafkaWorld:
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == self.names.groups[stage]]
 
-    def letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._letters() if it.group == self.names.groups[stage]]
+    def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
+        return [it for it in self._dead_letters() if it.group == self.names.groups[stage]]
 
-    def _letters(self) -> list[DeadLetterFacts]:
+    def _dead_letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
         rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
         return [
@@ -527,7 +527,7 @@ class KafkaWorld:
             sent=self._sent,
             logs=read_lanes(self.bootstrap_servers, self.ends()),
             lanes=self._lanes(),
-            letters=self._letters(),
+            dead_letters=self._dead_letters(),
             inputs=dict(self.rows("select id, amount from toy.inputs")),
             firsts={row.key: tupled(row) for row in firsts},
             snapshots=[

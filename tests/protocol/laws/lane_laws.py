@@ -48,7 +48,9 @@ def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
 
 def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
     resolved = {
-        (it.topic, it.partition, it.offset) for it in evidence.letters if it.state == "resolved"
+        (it.topic, it.partition, it.offset)
+        for it in evidence.dead_letters
+        if it.state == "resolved"
     }
     return {
         it.told.id: it.told
@@ -229,56 +231,69 @@ def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[st
     """One row for each poisonous record and for no other; copies in the dead topic, at least one,
     each the same.
     """
-    letters = {
+    dead_letters = {
         (it.topic, it.partition, it.offset): it
-        for it in evidence.letters
+        for it in evidence.dead_letters
         if it.group.endswith(".first")
     }
     for sent in evidence.sent:
-        letter = letters.pop((sent.topic, sent.partition, sent.offset), None)
-        if evidence.is_poison(sent) and letter is None and sent.topic not in evidence.disturbed:
+        dead_letter = dead_letters.pop((sent.topic, sent.partition, sent.offset), None)
+        if (
+            evidence.is_poison(sent)
+            and dead_letter is None
+            and sent.topic not in evidence.disturbed
+        ):
             yield f"{sent.topic}/{sent.partition}/{sent.offset} has no letter"
-        if letter is not None and not evidence.is_poison(sent):
-            yield f"{letter} is for a record that is sound"
-        if letter is not None and (letter.key, letter.value, list(letter.headers)) != (
+        if dead_letter is not None and not evidence.is_poison(sent):
+            yield f"{dead_letter} is for a record that is sound"
+        if dead_letter is not None and (
+            dead_letter.key,
+            dead_letter.value,
+            list(dead_letter.headers),
+        ) != (
             sent.key,
             sent.value,
             list(sent.headers),
         ):
-            yield f"{letter} is not {sent}"
-    yield from (f"{letter} is for no record that was sent" for letter in letters.values())
+            yield f"{dead_letter} is not {sent}"
+    yield from (
+        f"{dead_letter} is for no record that was sent" for dead_letter in dead_letters.values()
+    )
     for stage in evidence.names.groups:
         yield from _copies(evidence, stage)
 
 
 def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
-    letters = {
-        str(it.id): it for it in evidence.letters if it.group == evidence.names.groups[stage]
+    dead_letters = {
+        str(it.id): it for it in evidence.dead_letters if it.group == evidence.names.groups[stage]
     }
-    uncopied = set(letters)
+    uncopied = set(dead_letters)
     for copy in evidence.log_of(evidence.names.dead[stage]):
-        letter_id = (copy.header("stubline-letter-id") or b"").decode()
-        letter = letters.get(letter_id)
-        if letter is None:
-            yield f"the dead topic speaks of {letter_id}, which is no letter"
+        dead_letter_id = (copy.header("stubline-letter-id") or b"").decode()
+        dead_letter = dead_letters.get(dead_letter_id)
+        if dead_letter is None:
+            yield f"the dead topic speaks of {dead_letter_id}, which is no letter"
             continue
-        uncopied.discard(letter_id)
-        if not _is_copy(copy, letter):
-            yield f"the copy of {letter_id} differs"
-    yield from (f"{letters[letter_id]} has no copy in the dead topic" for letter_id in uncopied)
+        uncopied.discard(dead_letter_id)
+        if not _is_copy(copy, dead_letter):
+            yield f"the copy of {dead_letter_id} differs"
+    yield from (
+        f"{dead_letters[dead_letter_id]} has no copy in the dead topic"
+        for dead_letter_id in uncopied
+    )
 
 
-def _is_copy(copy: Record, letter: DeadLetterFacts) -> bool:
-    source = list(letter.headers)
+def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
+    source = list(dead_letter.headers)
     where = {
-        "topic": letter.topic,
-        "partition": str(letter.partition),
-        "offset": str(letter.offset),
+        "topic": dead_letter.topic,
+        "partition": str(dead_letter.partition),
+        "offset": str(dead_letter.offset),
     }
     said = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
     return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (
-        letter.key,
-        letter.value,
+        dead_letter.key,
+        dead_letter.value,
         source,
         where,
     )
@@ -286,20 +301,20 @@ def _is_copy(copy: Record, letter: DeadLetterFacts) -> bool:
 
 def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
     """Behind the source's own headers stand those that say which letter it is."""
-    letters = {str(it.id): it for it in evidence.letters}
+    dead_letters = {str(it.id): it for it in evidence.dead_letters}
     for stage in evidence.names.groups:
         for copy in evidence.log_of(evidence.names.replay[stage]):
-            letter = letters.get((copy.header("stubline-letter-id") or b"").decode())
-            if letter is None:
+            dead_letter = dead_letters.get((copy.header("stubline-letter-id") or b"").decode())
+            if dead_letter is None:
                 yield f"{copy} replays no letter"
                 continue
-            source = list(letter.headers)
+            source = list(dead_letter.headers)
             if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (
-                letter.key,
-                letter.value,
+                dead_letter.key,
+                dead_letter.value,
                 source,
             ):
-                yield f"{copy} is not {letter}"
+                yield f"{copy} is not {dead_letter}"
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
@@ -308,7 +323,7 @@ def nothing_waits(evidence: Evidence) -> Iterator[str]:
     """
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for it in evidence.lanes:
-        if it.has_unpublished and it.stopped_code is None:
+        if it.has_outbox and it.stopped_code is None:
             yield f"{it.group} {it.lane} may have unpublished outputs"
         log = evidence.logs.get(it.lane)
         if (
@@ -319,7 +334,9 @@ def nothing_waits(evidence: Evidence) -> Iterator[str]:
         ):
             yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
     yield from (
-        f"{it} is on its way" for it in evidence.letters if it.state in ("requested", "replayed")
+        f"{it} is on its way"
+        for it in evidence.dead_letters
+        if it.state in ("requested", "replayed")
     )
     yield from (f"{key} is due" for key, row in evidence.firsts.items() if row.is_due and rows)
 

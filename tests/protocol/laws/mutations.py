@@ -138,9 +138,9 @@ def commits_compare_no_offset(patch: Patch) -> None:
     again.
     """
 
-    def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
-        row = self._rows.get((self._group, claim.lane))
-        return row is not None and row.epoch == claim.epoch
+    def same_epoch(self: FakeTransaction, expected: ExpectedLane) -> bool:
+        row = self._rows.get((self._group, expected.lane))
+        return row is not None and row.epoch == expected.epoch
 
     patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
     patch.setattr(Assignment, "forget", lambda *_: None)
@@ -148,7 +148,7 @@ def commits_compare_no_offset(patch: Patch) -> None:
 
 def outputs_are_not_kept(patch: Patch) -> None:
     """8: a new owner does not publish what the row holds."""
-    held = Assignment._hold
+    held = Assignment._take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
@@ -164,11 +164,11 @@ def commits_do_not_wait(patch: Patch) -> None:
 
 def heirs_do_not_wait(patch: Patch) -> None:
     """8: what a new owner publishes need not be acknowledged."""
-    held = Assignment._hold
+    held = Assignment._take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
-        lane.outbox = None
+        lane.pending_acks = None
 
     patch.setattr(Assignment, "_hold", hold)
 
@@ -178,7 +178,7 @@ def rows_are_emptied_early(patch: Patch) -> None:
 
     def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
-            self._ledger.clear_unpublished([lane.claim for lane in running])
+            self._ledger.clear_outbox([lane.expected for lane in running])
 
     patch.setattr(IdleChecks, "_clear", clear)
 
@@ -190,8 +190,8 @@ def failed_deliveries_count_as_done(patch: Patch) -> None:
     def forgiving(self: OutputPublisher, of: Any) -> SettledDeliveries:
         of = list(of)
         for lane in of:
-            if lane.outbox and isinstance(lane.outbox.error, BrokerUnavailable):
-                lane.outbox = None
+            if lane.pending_acks and isinstance(lane.pending_acks.error, BrokerUnavailable):
+                lane.pending_acks = None
         return settle(self, of)
 
     patch.setattr(OutputPublisher, "settle", forgiving)
@@ -202,7 +202,7 @@ def work_of_lost_lanes_is_kept(patch: Patch) -> None:
     advance = FakeTransaction.advance
 
     def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
-        advance(self, [row for row in rows if self._as_claimed(row.claim)])
+        advance(self, [row for row in rows if self.as_expected(row.expected)])
 
     patch.setattr(
         FakeTransaction, "lock", lambda self, _claims: LockedLanes(frozenset(), self.session.now)
@@ -252,7 +252,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
     process.
     """
     kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
-    revoked, hold = Assignment.revoked, Assignment._hold
+    revoked, hold = Assignment.revoked, Assignment._take_over
 
     def dropping(self: Assignment[Any], of: Any) -> None:
         for key in of:
@@ -400,8 +400,8 @@ def failures_open_any_letter(patch: Patch) -> None:
     """22: a copy that fails opens a letter that another copy has resolved."""
 
     def reopen(self: FakeTransaction, failures: Sequence[tuple[UUID, str, str]]) -> None:
-        for letter_id, _, _ in failures:
-            self._letters[letter_id].state = "open"
+        for dead_letter_id, _, _ in failures:
+            self._dead_letters[dead_letter_id].state = "open"
 
     copies_of_letters_are_worked(patch)
     patch.setattr(FakeTransaction, "reopen_letters", reopen)

@@ -181,7 +181,7 @@ def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
     member = world.start("first")
     world.send(*story(1, 5), topic=A, partition=0)
     world.settle()
-    member.log.deafen(LaneKey(A, 0))
+    member.log.stop_fetching_of(LaneKey(A, 0))
     world.send(*story(2, 5), topic=A, partition=0)
     world.settle()
     check(world.evidence())

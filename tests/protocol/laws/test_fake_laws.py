@@ -41,7 +41,7 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
         at = {it.lane: it.next_offset for it in world.lanes("first")}
         world.send(*story(10 + turn, 20))
         world.run(2.0)
-        held = [it for it in world.lanes("first") if it.has_unpublished]
+        held = [it for it in world.lanes("first") if it.has_outbox]
         assert held
         assert all(it.next_offset == at[it.lane] for it in held)
         owner.kill()
@@ -81,7 +81,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(fake_world: FakeWorld) -> Non
         world.send(*story(10 + turn, 20))
         world.run(0.3)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -201,7 +201,7 @@ def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
     world.start("second")
     world.start("first")
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -228,8 +228,8 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     world.send(*story(1, 20))
     world.run(0.1)
     if when != "at work":
-        world.database.is_away = True
-        world.until("it rests", lambda: len(member.told.troubles) > 2)
+        world.database.is_unavailable = True
+        world.until("it rests", lambda: len(member.told.failures) > 2)
     said = iter([ConsumerFailed("group authorization failed")])
     fetch = member.log.fetch
 
@@ -241,7 +241,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     monkeypatch.setattr(member.log, "fetch", failing)
     with pytest.raises(ConsumerFailed):
         world.run(2.0)
-    world.database.is_away = False
+    world.database.is_unavailable = False
     member.kill()
     world.start("first")
     world.send(*story(2, 20))
@@ -268,25 +268,25 @@ def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
     world = fake_world
     world.ask_for(buried(world, 6))
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.members[-1].kill()
     world.start("first", release=Release())
     world.rewind("first", LaneKey(NAMES.replay["first"], 0), 0)
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
 def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
     """Its copy was on the way when the operator changed her mind."""
     world = fake_world
-    letters = buried(world, 4, then=None)
+    dead_letters = buried(world, 4, then=None)
     wait_until_owned(world, world.start("first", release=MENDED))
     world.broker.holds_requests = True
-    world.ask_for(letters)
+    world.ask_for(dead_letters)
     world.until("they are on their way", lambda: len(world.broker.wire) == 4)
-    for letter in letters:
-        world.database.letters[letter].state = "discarded"
+    for dead_letter in dead_letters:
+        world.database.dead_letters[dead_letter].state = "discarded"
     world.broker.holds_requests = False
     world.broker.land()
     world.settle()
@@ -313,19 +313,20 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
 def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
     """A slice of letters and the tick take turns."""
     world = fake_world
-    letters = buried(world, 40, then=None)
-    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_letters_max=1))
-    world.ask_for(letters)
+    dead_letters = buried(world, 40, then=None)
+    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1))
+    world.ask_for(dead_letters)
     world.send(Input("due", "due-key", "later"))
     world.until(
         "it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due
     )
     world.until("it is worked", lambda: not world.database.tables["firsts"]["due-key"].is_due)
     assert (
-        sum(row.state == "requested" for row in world.database.letters.values()) > len(letters) / 2
+        sum(row.state == "requested" for row in world.database.dead_letters.values())
+        > len(dead_letters) / 2
     )
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
@@ -341,12 +342,12 @@ def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
         world.ask_for(asked)
         world.send(*story(1, 20), Input("due", "due-key", "later"))
         world.run(2.5)
-        assert {type(it) for it in member.told.troubles} == {TickFailed}
+        assert {type(it) for it in member.told.failures} == {TickFailed}
         assert member.told.readiness == [(True, "")]
         evidence = world.evidence()
         assert (len(evidence.inputs), evidence.firsts["due-key"].state) == (21, "released")
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
@@ -354,15 +355,15 @@ def test_a_tick_that_raises_keeps_no_replay_away(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fake_world
-    letters = buried(world, 6, then=None)
+    dead_letters = buried(world, 6, then=None)
     monkeypatch.setattr(MemoryStore, "lock_due", None)
-    member = world.start("first", release=TICKING_MENDED, replay_letters_max=1)
+    member = world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(world, member)
     world.run(0.5)
-    assert {type(it) for it in member.told.troubles} == {TickFailed}
-    world.ask_for(letters)
+    assert {type(it) for it in member.told.failures} == {TickFailed}
+    world.ask_for(dead_letters)
     world.run(0.5)  # half of what a tick that failed waits
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.settle()
     check(world.evidence())
 
@@ -379,7 +380,7 @@ def test_a_tick_that_lasts_too_long_keeps_no_record_away(
     wait_until_owned(world, member)
     world.send(*story(1, 20))
     world.run(2.5)
-    assert {type(it) for it in member.told.troubles} == {TickFailed}
+    assert {type(it) for it in member.told.failures} == {TickFailed}
     assert member.told.readiness == [(True, "")]
     assert len(world.evidence().inputs) == 20
 
@@ -397,7 +398,7 @@ def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_o
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
     assert member.told.readiness == [(True, ""), (False, "input-refused")]
-    assert len(member.told.troubles) == 1  # told once, however often it is asked
+    assert len(member.told.failures) == 1  # told once, however often it is asked
     world.broker.forbidden.clear()
     world.settle()
     world.run(1.0)
@@ -444,7 +445,7 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) ->
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
     assert member.told.readiness == [(True, ""), (False, "input-missing")]
-    assert str(member.told.troubles[0]).startswith(f"input-missing: {B}.")
+    assert str(member.told.failures[0]).startswith(f"input-missing: {B}.")
     world.broker.create_topic(B)
     world.send(*story(2, 20), topic=B)
     world.settle()

@@ -42,8 +42,8 @@ def test_a_zstd_frame_without_its_length_is_worked(kafka_world: KafkaWorld) -> N
         0,
         blanks_that_cannot_be_unpacked(b"some-key", SMALL, records=3),
     )
-    world.until("three letters", lambda: len(world.letters()) == 3)
-    assert {letter.value for letter in world.letters()} == {b" " * SMALL}
+    world.until("three letters", lambda: len(world.dead_letters()) == 3)
+    assert {dead_letter.value for dead_letter in world.dead_letters()} == {b" " * SMALL}
     assert not stops(world)
 
 
@@ -60,7 +60,7 @@ def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
     world.send_bytes(topic, b"", headers=[("h", None)])
     world.send(*story(2, 10), topic=topic)
     world.settle()
-    assert len(world.letters()) == 3
+    assert len(world.dead_letters()) == 3
     check(world.evidence())
 
 
@@ -123,7 +123,7 @@ def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: 
     finally:
         _read_only(world, is_read_only=False)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     assert not stops(world)
     check(world.evidence())
 

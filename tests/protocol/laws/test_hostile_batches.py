@@ -51,23 +51,23 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     world.send(*story(3, 20), topic=other)
     world.settle()
     assert not stops(world)
-    (letter,) = world.letters()
-    assert letter.code == RecordTooLarge.code
-    row = AdminQueries(world.database).letter(letter.id)
+    (dead_letter,) = world.dead_letters()
+    assert dead_letter.code == RecordTooLarge.code
+    row = AdminQueries(world.database).dead_letter(dead_letter.id)
     value = b" " * size if where == "value" else b"v"
     assert (row["value_bytes"], row["value_sha256"]) == (len(value), hashlib.sha256(value).digest())
     assert row["value"] == value[:VALUE_BYTES_KEPT]
     assert len(row["key"]) + len(row["headers"]) < 2**15
-    assert (letter.topic, letter.partition) == (topic, 0)
+    assert (dead_letter.topic, dead_letter.partition) == (topic, 0)
     assert not world.records(world.names.dead["first"]), (
         "a part of a record is never published as a copy of it"
     )
     found = lane(world, "first", topic)
     assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
-        world.ask_for([letter.id])
+        world.ask_for([dead_letter.id])
     assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
-        DeadLetterFilter(code=letter.code)
+        DeadLetterFilter(code=dead_letter.code)
     ).details == {"letters": []}
 
 
@@ -82,10 +82,12 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
     room = sum(len(name) + len(content) + 8 for name, content in headers) + len(b"some-key")
     world.send_bytes(topic, b"{" * (RECORD_BYTES_MAX - room), key=b"some-key", headers=headers)
     world.settle()
-    (letter,) = world.letters()
-    assert letter.code != RecordTooLarge.code
-    world.ask_for([letter.id])
-    world.until("the replay failed as the record did", lambda: world.letters()[0].attempts == 2)
+    (dead_letter,) = world.dead_letters()
+    assert dead_letter.code != RecordTooLarge.code
+    world.ask_for([dead_letter.id])
+    world.until(
+        "the replay failed as the record did", lambda: world.dead_letters()[0].attempts == 2
+    )
     world.settle()
     check(world.evidence())
     assert not stops(world)
@@ -150,7 +152,7 @@ def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
     assert lane(world, "first", topic).next_offset == 3
     (text,) = world.rows("select stopped_text from runtime.lanes where stopped_code is not null")[0]
     assert "go on at 4" in text
-    assert not world.letters()
+    assert not world.dead_letters()
 
 
 def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWorld) -> None:
@@ -188,7 +190,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
         assert done.details["left"] == len(outputs) - 1
         world.until("no stopped lane", lambda: not stops(world))
         world.until(
-            "the lane has no outputs left", lambda: not lane(world, "first", topic).has_unpublished
+            "the lane has no outputs left", lambda: not lane(world, "first", topic).has_outbox
         )
         published = [record.value for record in world.records(world.names.said["first"])]
         assert outputs[number].value not in published

@@ -123,11 +123,11 @@ def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(*story(1, 60))
-    with world.broker_away():
+    with world.broker_unavailable():
         world.run(0.5)
     world.send(*story(2, 60))
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -136,11 +136,11 @@ def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: Wor
     world.start("second")
     wait_until_owned(world, world.start("first"))
     world.send(*story(1, 60))
-    with world.database_away():
+    with world.database_unavailable():
         world.send(*story(2, 60))
         world.run(0.5)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -298,11 +298,11 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: W
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert {it.code for it in evidence.letters} == {
+    assert {it.code for it in evidence.dead_letters} == {
         "record-unexpected-error",
         "record-not-an-event",
     }
-    assert len(evidence.letters) > 30
+    assert len(evidence.dead_letters) > 30
 
 
 def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
@@ -310,7 +310,7 @@ def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
     world.send(*[poison(told, "together") for told in story(1, 7)], *story(2, 30))
     world.start("first")
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -321,12 +321,12 @@ def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) 
     world.send(*[poison(told, kind) for told in story(1, 400)])
     world.until("the brake", lambda: world.is_paused("first"))
     world.run(1.0)
-    assert len(world.letters()) < 100
+    assert len(world.dead_letters()) < 100
     assert bad.is_alive
     assert bad.stop() == 0
     world.start("first", release=MENDED)
     world.control("first", paused=False)
-    world.until("effects", lambda: len(world.evidence().inputs) + len(world.letters()) == 400)
+    world.until("effects", lambda: len(world.evidence().inputs) + len(world.dead_letters()) == 400)
     world.settle()
     check(world.evidence())
 
@@ -342,7 +342,7 @@ def test_an_output_that_no_topic_takes_is_a_dead_letter(world: World) -> None:
     )  # together, and of one key
     world.send(*story(2, 30))
     world.settle()
-    assert [(it.code, it.value) for it in world.letters()] == [
+    assert [(it.code, it.value) for it in world.dead_letters()] == [
         ("record-output-too-large", large.value())
     ]
     check(world.evidence())
@@ -353,7 +353,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(wor
     world.start("first")
     world.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
     world.until("a stopped lane", lambda: stops(world, "second") == {"lane-newer-release"})
-    assert not world.letters("second")
+    assert not world.dead_letters("second")
     assert old.stop() == 0
     world.start("second", release=Release(number=2))
     world.until("no stopped lane", lambda: not stops(world, "second"))
@@ -380,27 +380,29 @@ def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
 
 
 def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
-    letters = buried(world, 12)
-    world.ask_for(letters)
+    dead_letters = buried(world, 12)
+    world.ask_for(dead_letters)
     world.settle()
     with pytest.raises((DeadLetterStateRefused, AssertionError)):
-        world.ask_for(letters)
+        world.ask_for(dead_letters)
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert {it.state for it in evidence.letters} == {"resolved"}
+    assert {it.state for it in evidence.dead_letters} == {"resolved"}
     assert len(evidence.inputs) == 12
 
 
 def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
-    letters = buried(world, 6, then=Release())
-    world.ask_for(letters)
+    dead_letters = buried(world, 6, then=Release())
+    world.ask_for(dead_letters)
     world.until(
-        "tried again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 2)}
+        "tried again",
+        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 2)},
     )
-    world.ask_for(letters)
+    world.ask_for(dead_letters)
     world.until(
-        "and again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 3)}
+        "and again",
+        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 3)},
     )
     world.settle()
     check(world.evidence())
@@ -408,8 +410,8 @@ def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
 
 def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
     """An operator asks twice, the outputs of the timer land twice, the replay lane is rewound."""
-    letters = buried(world, 8)
-    world.ask_for(letters)
+    dead_letters = buried(world, 8)
+    world.ask_for(dead_letters)
     world.settle()
     replay = LaneKey(world.names.replay["first"], 0)
     world.rewind("first", replay, 0)
@@ -462,5 +464,5 @@ def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUI
     assert bad.stop() == 0
     if then is not None:
         world.start("first", release=then)
-    assert len(world.letters()) == number
-    return [it.id for it in world.letters()]
+    assert len(world.dead_letters()) == number
+    return [it.id for it in world.dead_letters()]

@@ -94,7 +94,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, prox
     world.settle()
     assert proxy.answers_lost >= 2
     assert proxy.commits_lost >= 2
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -156,7 +156,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     )
     world.rows(later, b"\x09 from the future", world.names.inputs[0])
     world.start("first")
-    world.until("a stopped lane", lambda: stops(world) == {"lane-unpublished-unreadable"})
+    world.until("a stopped lane", lambda: stops(world) == {"lane-outbox-unreadable"})
     kept = world.rows("select unpublished from runtime.lanes where stopped_code is not null")
     assert kept == [(b"\x09 from the future",)]
 
@@ -245,7 +245,7 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
     began = time.monotonic()
     assert member.stop() == EX_OK
     assert time.monotonic() - began < 5.0
-    assert not [it for it in world.lanes("first") if it.has_unpublished]
+    assert not [it for it in world.lanes("first") if it.has_outbox]
     evidence = world.evidence()
     published = {it.header("ce_id") for it in evidence.log_of(world.names.said["first"])}
     assert len(published) == len(evidence.snapshots) > 0
@@ -310,7 +310,7 @@ def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
         world.send(Input("2", "key-locked", "add", "c1"), *story(1, 20))
         world.run(2.5)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -319,8 +319,8 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
-    letters = buried(world, 6, then=None)
-    world.ask_for(letters)
+    dead_letters = buried(world, 6, then=None)
+    world.ask_for(dead_letters)
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     assert lane(world, "first", *TIMER).next_offset == (0 if point == "committing" else 1)

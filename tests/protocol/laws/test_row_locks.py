@@ -28,13 +28,13 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
     they stood still.
     """
 
-    def own(claims: Sequence[ExpectedLane]) -> int:
+    def own(expected: Sequence[ExpectedLane]) -> int:
         rings = 0
         ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
         for _ in range(rounds):
             try:
                 with ledger.transaction() as transaction:
-                    lock(transaction, claims)
+                    lock(transaction, expected)
                     transaction.commit()
             except (
                 psycopg.Error
@@ -43,9 +43,9 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
         ledger.close()
         return rings
 
-    claims = [ExpectedLane(lane, 0, 0) for lane in LANES]
+    expected = [ExpectedLane(lane, 0, 0) for lane in LANES]
     with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(own, [claims, claims[::-1]]))
+        return sum(pool.map(own, [expected, expected[::-1]]))
 
 
 def as_they_come() -> Lock:
@@ -54,9 +54,9 @@ def as_they_come() -> Lock:
     """
     both = Barrier(2)
 
-    def lock(transaction: PostgresTransaction, claims: Sequence[ExpectedLane]) -> None:
-        for index, claim in enumerate(claims):
-            transaction.lock([claim])
+    def lock(transaction: PostgresTransaction, expected: Sequence[ExpectedLane]) -> None:
+        for index, expected in enumerate(expected):
+            transaction.lock([expected])
             if index == 0:
                 with suppress(BrokenBarrierError):
                     both.wait(5)
@@ -75,7 +75,7 @@ def rows(database_url: str) -> str:
 
 
 def test_two_owners_that_lock_the_same_lanes_never_wait_in_a_ring(rows: str) -> None:
-    assert contend(rows, lambda transaction, claims: transaction.lock(claims), ROUNDS) == 0
+    assert contend(rows, lambda transaction, expected: transaction.lock(expected), ROUNDS) == 0
 
 
 def test_without_that_order_they_do(rows: str) -> None:

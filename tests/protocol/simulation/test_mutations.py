@@ -31,19 +31,19 @@ Law = Callable[[], None]
 
 
 def no_epoch(patch: pytest.MonkeyPatch) -> None:
-    def same_offset(self: Any, claim: ExpectedLane) -> bool:
+    def same_offset(self: Any, expected: ExpectedLane) -> bool:
         rows = self._rows if isinstance(self, FakeTransaction) else self.database.rows
-        row = rows.get((self._group, claim.lane))
-        return row is not None and row.next_offset == claim.next_offset
+        row = rows.get((self._group, expected.lane))
+        return row is not None and row.next_offset == expected.next_offset
 
     patch.setattr(FakeTransaction, "_as_claimed", same_offset)
     patch.setattr(FakeLedger, "_as_claimed", same_offset)
 
 
 def no_next(patch: pytest.MonkeyPatch) -> None:
-    def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
-        row = self._rows.get((self._group, claim.lane))
-        return row is not None and row.epoch == claim.epoch
+    def same_epoch(self: FakeTransaction, expected: ExpectedLane) -> bool:
+        row = self._rows.get((self._group, expected.lane))
+        return row is not None and row.epoch == expected.epoch
 
     patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
     patch.setattr(
@@ -56,17 +56,17 @@ def no_ack_wait(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_assign_wait(patch: pytest.MonkeyPatch) -> None:
-    held = Assignment._hold
+    held = Assignment._take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
-        lane.outbox = None
+        lane.pending_acks = None
 
     patch.setattr(Assignment, "_hold", hold)
 
 
 def no_unpublished(patch: pytest.MonkeyPatch) -> None:
-    held = Assignment._hold
+    held = Assignment._take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
@@ -80,8 +80,8 @@ def no_resend(patch: pytest.MonkeyPatch) -> None:
     def forgiving(self: OutputPublisher, lanes: Any) -> SettledDeliveries:
         lanes = list(lanes)
         for lane in lanes:
-            if lane.outbox and isinstance(lane.outbox.error, BrokerUnavailable):
-                lane.outbox = None
+            if lane.pending_acks and isinstance(lane.pending_acks.error, BrokerUnavailable):
+                lane.pending_acks = None
         return settle(self, lanes)
 
     patch.setattr(OutputPublisher, "settle", forgiving)
@@ -119,7 +119,7 @@ def no_idle_check(patch: pytest.MonkeyPatch) -> None:
 def clear_early(patch: pytest.MonkeyPatch) -> None:
     def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
-            self._ledger.clear_unpublished([lane.claim for lane in running])
+            self._ledger.clear_outbox([lane.expected for lane in running])
 
     patch.setattr(IdleChecks, "_clear", clear)
 
@@ -127,20 +127,20 @@ def clear_early(patch: pytest.MonkeyPatch) -> None:
 def ends_by_hearsay(patch: pytest.MonkeyPatch) -> None:
     """The client's own word for a partition's end, which it has from fetching."""
 
-    def ask_ends(
+    def request_ends(
         self: FakeBrokerClient, lanes: Collection[LaneKey]
     ) -> Callable[[], Mapping[LaneKey, int]]:
         heard = {lane: self.ends(lane) for lane in lanes}
         return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
 
-    patch.setattr(FakeBrokerClient, "ask_ends", ask_ends)
+    patch.setattr(FakeBrokerClient, "ask_ends", request_ends)
 
 
 def exceptions_ignored(patch: pytest.MonkeyPatch) -> None:
     def agree(self: Assignment[Any], _named: Any) -> None:
         for lane in self:
             lane.prepared.clear()  # what that fetch held is gone, and the position is believed
-            lane.tail = max(lane.tail, lane.expected)
+            lane.tail = max(lane.tail, lane.next_offset)
 
     patch.setattr(Assignment, "agree_with", agree)
 

@@ -89,7 +89,7 @@ def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
-    process.log.deafen(LANE)
+    process.log.stop_fetching_of(LANE)
     send(world, "id1 k1")
     send(world, "id2 k1")
     assert process.log.ends(LANE) == (0, 1)
@@ -132,10 +132,10 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     }
     world.processes["second"].append(world.process(SECOND))
     world.settle()
-    (letter,) = world.database.letters.values()
-    assert letter.state == "open"
+    (dead_letter,) = world.database.dead_letters.values()
+    assert dead_letter.state == "open"
     world.database.tables["mended"] = True
-    letter.state = "requested"
+    dead_letter.state = "requested"
     world.broker.holds_requests = True
     for _ in range(60):
         world.turn()
@@ -146,7 +146,7 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
         Output(copy.topic, copy.key, copy.value, copy.headers)
     )  # a zombie's, long after
     world.settle()
-    assert next(iter(world.database.letters.values())).state == "resolved"
+    assert next(iter(world.database.dead_letters.values())).state == "resolved"
     assert world.database.tables["worked"] == 1
     replays = world.database.rows["first", LaneKey(FIRST.replay_topic, 0)]
     assert (replays.effects, replays.duplicates) == (1, 2)

@@ -32,7 +32,7 @@ from services.runtime.testing import (
 from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
 SETTINGS = LaneSettings(
-    batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000
+    batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, breaker_window_records=10_000
 )
 POINTS = (
     "transaction_begun",
@@ -234,15 +234,15 @@ class World:
         self.database.conflicts += self.random.choice([1, 5])
 
     def _away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.database.is_away = not self.database.is_away
+        self.database.is_unavailable = not self.database.is_unavailable
 
     def _broker_away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.broker.is_away = not self.broker.is_away
+        self.broker.is_unavailable = not self.broker.is_unavailable
 
     def _delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.refusals.append(BrokerUnavailable("timed out"))
 
-    def _hold(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def _take_over(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.holds_requests = not self.broker.holds_requests
 
     def _land(self, _service: Service[Any, FakeSession], _process: Process) -> None:
@@ -261,7 +261,7 @@ class World:
 
     def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
         for lane in sorted(process.log.assigned()):
-            process.log.deafen(lane)
+            process.log.stop_fetching_of(lane)
 
     def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
         rows = [
@@ -290,7 +290,7 @@ class World:
             self.broker.add_partitions(topic, 4)
 
     def _replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        for row in self.database.letters.values():
+        for row in self.database.dead_letters.values():
             if row.state in {"open", "replayed"}:
                 row.state = "requested"
 
@@ -298,7 +298,9 @@ class World:
 
     def heal(self) -> None:
         """The world is whole again; what rests wakes up."""
-        self.database.is_away = self.broker.is_away = self.broker.holds_requests = False
+        self.database.is_unavailable = self.broker.is_unavailable = self.broker.holds_requests = (
+            False
+        )
         self.database.answers_lost = self.database.commits_refused = self.database.conflicts = 0
         self.database.locked = set()
         self.broker.refusals.clear()
@@ -320,7 +322,7 @@ class World:
 
     def is_quiet(self) -> bool:
         return not self.behind() and not any(
-            row.state in {"requested", "replayed"} for row in self.database.letters.values()
+            row.state in {"requested", "replayed"} for row in self.database.dead_letters.values()
         )
 
     def behind(self) -> list[str]:

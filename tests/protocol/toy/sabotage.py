@@ -93,8 +93,8 @@ class Points(Telemetry):
         self.switches.at("published")
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
-        super().acquired(lane, epoch, offset, published_again)
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
+        super().acquired(lane, epoch, offset, republished)
         self.switches.at("acquired")
 
     @override
@@ -126,23 +126,23 @@ class QuietSaboteur(Points):
 
     def __init__(self, switches: Switches) -> None:
         self.switches = switches
-        self.troubles: list[BaseException] = []
+        self.failures: list[BaseException] = []
         self.batches: list[BatchSummary] = []
         self.readiness: list[tuple[bool, str]] = []  # each that differs from the one before
         self.stops: dict[LaneKey, str] = {}  # the text of each lane's last stop
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        self.troubles.append(error)
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        self.failures.append(error)
 
     @override
     def stopped(self, lane: LaneKey, code: str, text: str) -> None:
         self.stops[lane] = text
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
-        if [(is_ready, why)] != self.readiness[-1:]:
-            self.readiness.append((is_ready, why))
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
+        if [(is_ready, reason)] != self.readiness[-1:]:
+            self.readiness.append((is_ready, reason))
 
     @override
     def committed(self, batch: BatchSummary) -> None:

@@ -66,10 +66,10 @@ def test_the_door_says_why() -> None:
     with HealthServer(0, health) as door:
         health.ready(ok=True)
         assert ask(door, "/readyz") == (200, "text/plain; charset=utf-8", b"ok\n")
-        health.ready(ok=False, reason="database-away: connection refused")
+        health.ready(ok=False, reason="database-unavailable: connection refused")
         assert (
             json.loads(ask(door, "/readyz?verbose=1")[2])["detail"]
-            == "database-away: connection refused"
+            == "database-unavailable: connection refused"
         )
         assert ask(door, "/else")[0] == 404
         assert ask(door, "/metrics")[2] == metrics.exposition()

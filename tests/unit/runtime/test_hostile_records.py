@@ -108,7 +108,7 @@ class Unreadable:
 def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
     (records,) = fetch_result([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
-    lane.tail = lane.expected = 0
+    lane.tail = lane.next_offset = 0
     assert RecordParser(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
     event = lane.prepared[0].event
     assert isinstance(event, Dead)
@@ -134,7 +134,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     waits: list[float] = []
 
     class Told(Telemetry):
-        def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
+        def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")

@@ -91,13 +91,13 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (psycopg.OperationalError("connection refused"), "database-away"),
-        (psycopg.errors.AdminShutdown("terminating connection"), "database-away"),
+        (psycopg.OperationalError("connection refused"), "database-unavailable"),
+        (psycopg.errors.AdminShutdown("terminating connection"), "database-unavailable"),
         (psycopg.errors.UndefinedTable("no such table"), "database-refuses"),
         (psycopg.errors.InvalidPassword("no"), "database-refuses"),
-        (BrokerUnavailable("no answer"), "broker-away"),
+        (BrokerUnavailable("no answer"), "broker-unavailable"),
         (TickFailed("x"), "tick-failed"),
-        (ConnectionResetError(), "database-away"),
+        (ConnectionResetError(), "database-unavailable"),
         (KeyError("x"), "loop-unexpected-error"),
     ],
 )

@@ -22,13 +22,13 @@ class Heard(Telemetry):
 
 
 def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
-    heard, now = Heard(), [0.0]
-    stamps = TimestampChecks(["in"], heard, lambda: now[0])
-    stamps.heard(FetchResult())
-    stamps.heard(FetchResult(stamped_by_producers={"other"}))
-    assert heard.warnings == []
+    observe, now = Heard(), [0.0]
+    stamps = TimestampChecks(["in"], observe, lambda: now[0])
+    stamps.observe(FetchResult())
+    stamps.observe(FetchResult(stamped_by_producers={"other"}))
+    assert observe.warnings == []
     for at in (0.0, 1.0, REPORT_INTERVAL_S - 1, REPORT_INTERVAL_S):
         now[0] = at
-        stamps.heard(FetchResult(stamped_by_producers={"in", "other"}))
-    assert [type(it) for it in heard.warnings] == [ProducerTimestamps] * 2
-    assert {it.cause for it in heard.warnings} == {"in"}
+        stamps.observe(FetchResult(stamped_by_producers={"in", "other"}))
+    assert [type(it) for it in observe.warnings] == [ProducerTimestamps] * 2
+    assert {it.cause for it in observe.warnings} == {"in"}
