@@ -23,7 +23,7 @@ from services.runtime.settings import EX_CONFIG
 PROGRAM = str(Path(sys.executable).with_name("stubline"))
 AWAY = {"DATABASE_URL": "postgresql://127.0.0.1:1/nobody", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 WORDS = {
-    "no UTF-8": "\udcff",
+    "not UTF-8": "\udcff",
     "a control character": "\x1b[2J",
     "a second control character": "\x9b2J",
     "longer than 10000 characters": "x" * 10_001,

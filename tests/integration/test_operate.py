@@ -19,7 +19,7 @@ from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
     CommandResult,
-    DeadLetterFilter,
+    DeadLetterSelection,
     OperatorCommand,
 )
 from services.runtime.admin.refusals import (
@@ -338,7 +338,7 @@ def test_a_letters_state_says_what_may_be_done(
     discardable: bool,
     connection: Connection[TupleRow],
 ) -> None:
-    def discard(desk: AdminCommands, choice: DeadLetterFilter) -> CommandResult:
+    def discard(desk: AdminCommands, choice: DeadLetterSelection) -> CommandResult:
         return desk.discard(choice, "useless")
 
     for allowed, act, becomes in (
@@ -347,20 +347,20 @@ def test_a_letters_state_says_what_may_be_done(
     ):
         dead_letter = add_letter(connection, state)
         if allowed:
-            act(fresh(connection), DeadLetterFilter(ids=[dead_letter]))
+            act(fresh(connection), DeadLetterSelection(ids=[dead_letter]))
             assert states(connection)[dead_letter] == becomes
         else:
             with pytest.raises(DeadLetterStateRefused, match=f"{dead_letter} is {state}"):
-                act(fresh(connection), DeadLetterFilter(ids=[dead_letter]))
+                act(fresh(connection), DeadLetterSelection(ids=[dead_letter]))
             assert states(connection)[dead_letter] == state
 
 
 def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
     one, resolved = add_letter(connection), add_letter(connection, "resolved")
     with pytest.raises(DeadLetterStateRefused):
-        fresh(connection).replay(DeadLetterFilter(ids=[one, resolved]))
+        fresh(connection).replay(DeadLetterSelection(ids=[one, resolved]))
     with pytest.raises(DeadLetterUnknown):
-        fresh(connection).replay(DeadLetterFilter(ids=[one, uuid4()]))
+        fresh(connection).replay(DeadLetterSelection(ids=[one, uuid4()]))
     assert states(connection)[one] == "open"
 
 
@@ -375,7 +375,7 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
         add_letter(connection, "resolved"),
     ]
     before = states(connection)
-    done = fresh(connection).replay(DeadLetterFilter(group=GROUP, code="toy-broken", limit=2))
+    done = fresh(connection).replay(DeadLetterSelection(group=GROUP, code="toy-broken", limit=2))
     assert done.details["letters"] == [str(dead_letter) for dead_letter in mine[:2]]
     after = states(connection)
     assert {
@@ -386,7 +386,7 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
 
 def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
     dead_letter = add_letter(connection)
-    fresh(connection).discard(DeadLetterFilter(ids=[dead_letter]), "a test order")
+    fresh(connection).discard(DeadLetterSelection(ids=[dead_letter]), "a test order")
     row = AdminQueries(connection).dead_letter(dead_letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"

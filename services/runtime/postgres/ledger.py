@@ -1,5 +1,6 @@
-"""The ledger in PostgreSQL: lanes' rows, dead letters and controls of one consumer group. One
-method, one statement.
+"""The ledger in PostgreSQL: lanes' rows, dead letters and controls of one consumer group.
+
+Each method executes one statement.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from services.runtime.errors import LaneFenced
+from services.runtime.errors import LaneFenced, NewerRelease, OutboxUnreadable
 from services.runtime.loop.dead_letters import pack_headers, unpack_headers
 from services.runtime.loop.ports import (
     AcquiredLane,
@@ -30,10 +31,9 @@ from services.runtime.postgres import statements
 from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
 
 SQL = statements.load(__package__)
-TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may claim any time
-RELEASE_DEPENDENT_STOPS = frozenset(
-    {"lane-newer-release", "lane-outbox-unreadable"}
-)  # another process may know more
+TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may write any time
+# A process of a newer release may be able to go on.
+RELEASE_DEPENDENT_STOPS = frozenset({NewerRelease.code, OutboxUnreadable.code})
 Session: TypeAlias = Connection[TupleRow]
 
 
@@ -50,7 +50,7 @@ def _expected_columns(expected: Sequence[ExpectedLane]) -> dict[str, Any]:
 
 
 class PostgresTransaction:
-    """Inside the lane's transaction. The service's own statements go through `session`."""
+    """The transaction of a commit. The service's own statements go through `session`."""
 
     def __init__(self, session: Session, group: str, code_version: str) -> None:
         self.session = session
@@ -141,21 +141,12 @@ class PostgresTransaction:
             yield
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:
-        names = (
-            "next_offset",
-            "unpublished",
-            "gaps",
-            "effects",
-            "duplicates",
-            "superseded",
-            "dead",
-        )
-        columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in names}
-        columns["next_offsets"] = columns.pop("next_offset")
-        arguments = (
-            _expected_columns([row.expected for row in rows]) | columns | {"group": self._group}
-        )
-        if self.session.execute(SQL["advance_lanes"], arguments).rowcount != len(rows):
+        counts = ("gaps", "effects", "duplicates", "superseded", "dead")
+        columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in counts}
+        columns["next_offsets"] = [row.next_offset for row in rows]
+        columns["unpublished"] = [row.outbox for row in rows]
+        columns |= _expected_columns([row.expected for row in rows]) | {"group": self._group}
+        if self.session.execute(SQL["advance_lanes"], columns).rowcount != len(rows):
             raise LaneFenced("a row changed between its lock and its update")
 
     def commit(self) -> None:
@@ -163,22 +154,17 @@ class PostgresTransaction:
 
 
 class PostgresLedger:
-    """One connection, one group. After a lost connection `reconnect` makes the next one."""
+    """One connection, one group. After a lost connection `reconnect` opens the next one."""
 
     def __init__(
         self, group: str, owner: str, code_version: str, connect: Callable[[], Session]
     ) -> None:
-        """`connect` opens a connection with every wait bounded (database.connect)."""
-        self._group, self._owner, self._code_version, self._connect = (
-            group,
-            owner,
-            code_version,
-            connect,
-        )
+        """`connect` opens a connection whose waits are all bounded (connection.connect)."""
+        self._group, self._owner = group, owner
+        self._code_version, self._connect = code_version, connect
         self._session: Session | None = None
-        self._refused: dict[
-            LaneKey, str
-        ] = {}  # lanes that this process itself stopped for want of knowledge
+        # Lanes that this process itself stopped because of its release.
+        self._refused: dict[LaneKey, str] = {}
 
     @property
     def session(self) -> Session:
@@ -196,13 +182,13 @@ class PostgresLedger:
                 code not in RELEASE_DEPENDENT_STOPS or self._refused.get(lane) == code
             ):
                 stopped[lane] = code
-        there = {LaneKey(row[0], row[1]) for row in known}
-        free = sorted(there - stopped.keys())
+        existing = {LaneKey(row[0], row[1]) for row in known}
+        free = sorted(existing - stopped.keys())
         acquired: dict[LaneKey, AcquiredLane] = {}
         if free:
             for row in self.session.execute(SQL["acquire_lanes"], arguments | _keys(free)):
                 acquired[LaneKey(row[0], row[1])] = AcquiredLane(row[2], row[3], row[4], row[5])
-        return Acquisition(acquired, stopped, frozenset(lanes) - there)
+        return Acquisition(acquired, stopped, frozenset(lanes) - existing)
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
         found = list(lanes.values())
@@ -216,17 +202,16 @@ class PostgresLedger:
 
     @contextmanager
     def transaction(self) -> Iterator[PostgresTransaction]:
-        """Autocommit is off inside, so the first statement opens the transaction; whatever is not
-        committed is undone.
+        """Autocommit is off inside, so the first statement begins the transaction. What is not
+        committed is rolled back.
         """
         session = self.session
         session.autocommit = False
         try:
             yield PostgresTransaction(session, self._group, self._code_version)
         finally:
-            with suppress(
-                psycopg.OperationalError
-            ):  # gone: the server has rolled back, and the error before it counts
+            # Without a connection the server has rolled back, and the earlier error is raised.
+            with suppress(psycopg.OperationalError):
                 if not session.closed:
                     session.rollback()
                     session.autocommit = True
@@ -249,38 +234,36 @@ class PostgresLedger:
     def stop(self, expected: ExpectedLane, code: str, text: str) -> None:
         if code in RELEASE_DEPENDENT_STOPS:
             self._refused[expected.lane] = code
-        who = {
+        arguments = {
             "group": self._group,
             "topic": expected.lane.topic,
             "partition": expected.lane.partition,
-            "owner": self._owner,
-        }
-        what = {
             "epoch": expected.epoch,
             "expected": expected.next_offset,
             "code": code,
             "text": text,
+            "owner": self._owner,
         }
-        self.session.execute(SQL["stop_lane"], who | what)
+        self.session.execute(SQL["stop_lane"], arguments)
 
     def controls(self) -> Controls:
         row = self.session.execute(SQL["controls"], {"group": self._group}).fetchone()
         return Controls(row[0], row[1]) if row else Controls(False, None)
 
     def pause_service(self, code: str, text: str) -> None:
-        who = {"group": self._group, "owner": self._owner}
-        self.session.execute(SQL["pause_service"], who | {"code": code, "text": text})
+        arguments = {"group": self._group, "owner": self._owner, "code": code, "text": text}
+        self.session.execute(SQL["pause_service"], arguments)
 
     def has_replay_requests(self) -> bool:
         row = self.session.execute(SQL["letters_requested"], {"group": self._group}).fetchone()
         return bool(row and row[0])
 
-    def backlog(self, ask: Callable[[Session], str | None]) -> str | None:
-        return ask(self.session)
+    def backlog(self, query: Callable[[Session], str | None]) -> str | None:
+        return query(self.session)
 
     def reconnect(self) -> None:
         self.close()
-        self.session.execute("select 1")  # asks the server, not only the socket
+        self.session.execute("select 1")  # a round trip to the server, not only to the socket
 
     def close(self) -> None:
         if self._session is not None:

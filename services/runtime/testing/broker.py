@@ -1,5 +1,5 @@
-"""A broker in memory: topics with ids, offsets with holes, one group protocol like KIP-848's,
-produce requests that rest.
+"""A broker in memory: topics with ids, logs with holes, a group protocol like that of KIP-848, and
+produce requests that can be delayed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ class _Member:
     log: FakeBrokerClient
     seen_at: float
     owned: set[LaneKey] = field(default_factory=set)
-    expired: bool = False  # the group has given its lanes away; it does not know yet
+    expired: bool = False  # the group has assigned its lanes to others; it does not know yet
 
 
 class FakeBroker:
-    """Shared by all members. Tests break it through its attributes and methods."""
+    """Shared by all members. Tests inject faults through its attributes and methods."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
         self.is_unavailable = False
-        self.unreadable: dict[
-            LaneKey, tuple[int, int]
-        ] = {}  # a batch that no client can unpack: its offsets
-        self.forbidden: set[str] = set()  # topics and groups that nobody may read
+        # Batches that no client can unpack: their first offset, and the first one after.
+        self.unreadable: dict[LaneKey, tuple[int, int]] = {}
+        self.forbidden: set[str] = set()  # topics and groups without a right to read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
-        self.holds_requests = False  # produce requests rest on the wire until `land`
-        self.wire: list[tuple[Output, DeliveryCallback]] = []
+        self.holds_requests = False  # produce requests stay in `in_flight` until `land`
+        self.in_flight: list[tuple[Output, DeliveryCallback]] = []
         self.hints: dict[tuple[str, LaneKey], int] = {}
         self._members: dict[str, dict[FakeBrokerClient, _Member]] = {}
 
@@ -87,7 +86,7 @@ class FakeBroker:
         self.topics[lane.topic].partitions[lane.partition].append(None)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
-        """Retention."""
+        """Delete records as retention does."""
         self.topics[lane.topic].low[lane.partition] = before
 
     def records(self, topic: str) -> list[Record]:
@@ -99,8 +98,8 @@ class FakeBroker:
         ]
 
     def land(self, copies: int = 1) -> None:
-        """What rests on the wire arrives, perhaps twice; only the first arrival is answered."""
-        requests, self.wire = self.wire, []
+        """Append what is in flight, perhaps twice. The producer gets one report for each."""
+        requests, self.in_flight = self.in_flight, []
         for output, answer in requests:
             for _ in range(copies):
                 self.append(output)
@@ -123,7 +122,7 @@ class FakeBroker:
         return self._members[group][log]
 
     def targets(self, group: str) -> dict[FakeBrokerClient, set[LaneKey]]:
-        """Every partition has one member; members keep their places, so little moves."""
+        """Return each member's lanes. Members keep their order, so few lanes move."""
         alive = [member for member in self._members.get(group, {}).values() if not member.expired]
         if not alive:
             return {}
@@ -139,7 +138,7 @@ class FakeBroker:
         return targets
 
     def is_free(self, group: str, lane: LaneKey, log: FakeBrokerClient) -> bool:
-        """No living member still holds it: a lane moves only once it is given back."""
+        """Return whether no other live member owns the lane: it moves only after it was revoked."""
         others = (
             member
             for member in self._members[group].values()
@@ -149,7 +148,7 @@ class FakeBroker:
 
 
 class FakeBrokerClient:
-    """One member. See ports.Log."""
+    """One member. See ports.BrokerClient."""
 
     def __init__(self, broker: FakeBroker, group: str) -> None:
         self.broker, self.group = broker, group
@@ -158,14 +157,12 @@ class FakeBrokerClient:
         self._listener: RebalanceListener
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
-        self._told: set[tuple[LaneKey, int]] = set()
-        self._not_fetched: dict[
-            LaneKey, tuple[int, int]
-        ] = {}  # with the ends as they were last heard of
-        self._is_zombie = self._was_told = False
+        self._reported: set[tuple[LaneKey, int]] = set()
+        self._not_fetched: dict[LaneKey, tuple[int, int]] = {}  # with their ends at that time
+        self._is_zombie = self._was_refused = False
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
-        self.topics, self._listener = tuple(topics), listener  # no member fetches before
+        self.topics, self._listener = tuple(topics), listener  # no member fetches before it
         self.broker.join(self.group, self)
 
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
@@ -175,19 +172,21 @@ class FakeBrokerClient:
             return FetchResult()
         if self.group in self.broker.forbidden and not self._positions:
             self.broker.clock.sleep(timeout_s)
-            told, self._was_told = self._was_told, True  # once, as the client
+            reported, self._was_refused = self._was_refused, True  # once, as the real client
             return (
-                FetchResult() if told else FetchResult(refused={None: "group authorization failed"})
+                FetchResult()
+                if reported
+                else FetchResult(refused={None: "group authorization failed"})
             )
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
-            # the first fetch after a long rest still gives what the client had, and says nothing
+            # The first fetch after a long pause still returns what the client had, and no error.
             self._is_zombie = True
             return self._take(records_max, timeout_s)
-        self._hear(member)
+        self._apply_assignment(member)
         return self._take(records_max, timeout_s)
 
-    def _hear(self, member: _Member) -> None:
+    def _apply_assignment(self, member: _Member) -> None:
         listener = self._listener
         if member.expired:
             owned, member.owned, member.expired, self._is_zombie = member.owned, set(), False, False
@@ -196,12 +195,12 @@ class FakeBrokerClient:
             listener.lost(sorted(owned))
         member.seen_at = self.broker.clock()
         target = self.broker.targets(self.group).get(self, set())
-        if gone := member.owned - target:
+        if revoked := member.owned - target:
             try:
-                listener.revoked(sorted(gone))
+                listener.revoked(sorted(revoked))
             finally:
-                member.owned -= gone
-                self._forget(gone)
+                member.owned -= revoked
+                self._forget(revoked)
         if new := {
             lane for lane in target - member.owned if self.broker.is_free(self.group, lane, self)
         }:
@@ -227,14 +226,14 @@ class FakeBrokerClient:
             ):
                 continue
             if lane.topic in self.broker.forbidden:
-                if (lane, position) not in self._told:  # said once, then silence
-                    self._told.add((lane, position))
+                if (lane, position) not in self._reported:  # reported once, then silence
+                    self._reported.add((lane, position))
                     fetch.refused[lane] = "topic authorization failed"
                 continue
             entries, low = topic.partitions[lane.partition], topic.low[lane.partition]
             if not low <= position <= len(entries):
-                if (lane, position) not in self._told:  # as above
-                    self._told.add((lane, position))
+                if (lane, position) not in self._reported:  # as above
+                    self._reported.add((lane, position))
                     fetch.out_of_range[lane] = (
                         f"offset {position} is not in {low} to {len(entries)}"
                     )
@@ -253,9 +252,9 @@ class FakeBrokerClient:
                 fetch.records[lane] = found
             if (
                 not any(entries[self._positions[lane] :])
-                and (lane, -len(entries)) not in self._told
+                and (lane, -len(entries)) not in self._reported
             ):
-                self._told.add((lane, -len(entries)))  # once, as above
+                self._reported.add((lane, -len(entries)))  # once, as above
                 self._positions[lane] = len(entries)
                 fetch.ends[lane] = len(entries)
         self.broker.clock.sleep(0.001 if fetch.records else max(timeout_s, 0.001))
@@ -268,15 +267,15 @@ class FakeBrokerClient:
         self._positions[lane] = offset
         self._paused.discard(lane)
         self._not_fetched.pop(lane, None)
-        self._told = {told for told in self._told if told[0] != lane}
+        self._reported = {reported for reported in self._reported if reported[0] != lane}
 
     def jump(self, lane: LaneKey, offset: int) -> None:
-        """A fault: the client reads on elsewhere, and says nothing."""
+        """A fault: the client reads on at another offset and reports nothing."""
         self._positions[lane] = offset
 
     def stop_fetching_of(self, lane: LaneKey) -> None:
-        """A fault: the client fetches no more of it, so it does not hear of its end either, until
-        it is assigned anew.
+        """A fault: the client stops fetching a lane, and so does not see its end either, until it
+        is assigned again.
         """
         if (ends := self.ends(lane)) is not None:
             self._not_fetched[lane] = ends
@@ -296,7 +295,7 @@ class FakeBrokerClient:
             return
         pending, self.pending = self.pending, []
         if self.broker.holds_requests:
-            self.broker.wire += pending
+            self.broker.in_flight += pending
             return
         for output, answer in pending:
             if self.broker.refusals:

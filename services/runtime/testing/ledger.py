@@ -1,5 +1,5 @@
-"""A ledger in memory: rows are copied at begin and put back at commit, so that a rollback is
-nothing at all.
+"""A ledger in memory. Rows are copied at the begin of a transaction and put back at its commit, so
+a rollback does nothing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from services.runtime.records import LaneKey, record_bytes
 
 
 class DatabaseLostError(Exception):
-    """The database does not answer: nobody knows what became of a commit."""
+    """The connection broke: nobody knows whether a commit took place."""
 
 
 class ConflictError(Exception):
-    """A deadlock or a lock timeout: the moment's."""
+    """A deadlock or a lock timeout: a transient failure."""
 
 
 def classify(error: BaseException) -> FailureKind:
@@ -67,6 +67,8 @@ class FakeLaneRow:
 
 @dataclass(slots=True)
 class FakeDeadLetterRow:
+    """A row of runtime.dead_letters."""
+
     dead_letter: DeadLetter
     state: str = "open"
     attempts: int = 1
@@ -75,7 +77,7 @@ class FakeDeadLetterRow:
 
 @dataclass(slots=True)
 class FakeSession:
-    """What a service's handler works on: `tables` is its own, by name."""
+    """What a service's handler works with: `tables` are the service's own, by name."""
 
     tables: dict[str, Any]
     now: datetime
@@ -84,7 +86,7 @@ class FakeSession:
 
 @dataclass
 class FakeDatabase:
-    """Shared by all processes. Tests break it through its attributes."""
+    """Shared by all processes. Tests inject faults through its attributes."""
 
     rows: dict[tuple[str, LaneKey], FakeLaneRow] = field(default_factory=dict)
     dead_letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
@@ -95,23 +97,21 @@ class FakeDatabase:
     generation: int = 1
     commits: int = 0
     is_unavailable: bool = False
-    answers_lost: int = (
-        0  # of the next commits: they happen, and the process is told that the world is away
-    )
-    commits_refused: int = (
-        0  # of the next commits: they do not happen, and the process is told the same
-    )
-    conflicts: int = 0  # of the next commits: rolled back as the moment's
-    locked: set[LaneKey] = field(
-        default_factory=set
-    )  # rows that somebody holds: acquiring leaves them out
+    # So many of the next commits take place and raise DatabaseLostError.
+    answers_lost: int = 0
+    # So many of the next commits are rolled back and raise DatabaseLostError.
+    commits_refused: int = 0
+    # So many of the next commits are rolled back and raise ConflictError.
+    conflicts: int = 0
+    # Rows that another transaction has locked: acquiring leaves them out.
+    locked: set[LaneKey] = field(default_factory=set)
 
-    def ask(self) -> None:
+    def check_available(self) -> None:
         if self.is_unavailable:
-            raise DatabaseLostError("database away")
+            raise DatabaseLostError("the database is unavailable")
 
     def move(self, group: str, lane: LaneKey, to: int) -> None:
-        """What an operator's rewind or skip does (services/runtime/admin/commands.py)."""
+        """Change a row as an operator's rewind or skip does (services/runtime/admin/commands.py)."""
         row = self.rows[group, lane]
         by = row.next_offset - to
         self.rows[group, lane] = replace(
@@ -125,6 +125,8 @@ class FakeDatabase:
 
 
 class FakeTransaction:
+    """See ports.Transaction."""
+
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self._database, self._group = database, group
         self._rows, self._dead_letters = dict(database.rows), copy.deepcopy(database.dead_letters)
@@ -134,7 +136,7 @@ class FakeTransaction:
         )
 
     def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes:
-        self._database.ask()
+        self._database.check_available()
         return LockedLanes(
             frozenset(expected.lane for expected in expected if not self.as_expected(expected)),
             self.session.now,
@@ -225,7 +227,7 @@ class FakeTransaction:
 
     def commit(self) -> None:
         database = self._database
-        database.ask()
+        database.check_available()
         if database.commits_refused:
             database.commits_refused -= 1
             raise DatabaseLostError("the connection broke before the commit")
@@ -245,14 +247,14 @@ class FakeTransaction:
 
 
 class FakeLedger:
-    """One process's view. See ports.Ledger."""
+    """The ledger of one process. See ports.Ledger."""
 
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self.database, self._group = database, group
         self._refused: dict[LaneKey, str] = {}  # as PostgresLedger's
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
-        self.database.ask()
+        self.database.check_available()
         acquired: dict[LaneKey, AcquiredLane] = {}
         stopped: dict[LaneKey, str] = {}
         missing = {lane for lane in lanes if (self._group, lane) not in self.database.rows}
@@ -273,13 +275,13 @@ class FakeLedger:
         return Acquisition(acquired, stopped, frozenset(missing))
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
-        self.database.ask()
+        self.database.check_available()
         for lane, (topic_id, first) in lanes.items():
             self.database.rows.setdefault((self._group, lane), FakeLaneRow(topic_id, first, first))
 
     @contextmanager
     def transaction(self) -> Iterator[FakeTransaction]:
-        self.database.ask()
+        self.database.check_available()
         yield FakeTransaction(self.database, self._group)
 
     def as_expected(self, expected: ExpectedLane) -> bool:
@@ -290,7 +292,7 @@ class FakeLedger:
         )
 
     def compare(self, expected: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
-        self.database.ask()
+        self.database.check_available()
         return frozenset(expected.lane for expected in expected if not self.as_expected(expected))
 
     def conservation(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, int]:
@@ -302,14 +304,14 @@ class FakeLedger:
         }
 
     def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
-        self.database.ask()
+        self.database.check_available()
         for expected in expected:
             if self.as_expected(expected):
                 key = (self._group, expected.lane)
                 self.database.rows[key] = replace(self.database.rows[key], outbox=None)
 
     def stop(self, expected: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
-        self.database.ask()
+        self.database.check_available()
         if self.as_expected(expected):
             row = self.database.rows[self._group, expected.lane]
             self.database.rows[self._group, expected.lane] = replace(
@@ -317,7 +319,7 @@ class FakeLedger:
             )
 
     def controls(self) -> Controls:
-        self.database.ask()
+        self.database.check_available()
         return self.database.controls.get(self._group, Controls(False, None))
 
     def pause_service(self, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
@@ -331,11 +333,11 @@ class FakeLedger:
             for i, row in dead_letters
         )
 
-    def backlog(self, ask: Callable[[FakeSession], str | None]) -> str | None:
-        return ask(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))
+    def backlog(self, query: Callable[[FakeSession], str | None]) -> str | None:
+        return query(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))
 
     def reconnect(self) -> None:
-        self.database.ask()
+        self.database.check_available()
 
     def close(self) -> None:
         return None

@@ -29,7 +29,7 @@ from psycopg.rows import class_row, dict_row
 
 from deploy.local.stack import Stack
 from schemas.topics import Topic
-from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
+from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import unpack_headers
@@ -398,7 +398,7 @@ class KafkaWorld:
         return bool(found and found[0][0])
 
     def ask_for(self, dead_letters: Sequence[UUID]) -> None:
-        self._desk.replay(DeadLetterFilter(ids=dead_letters))
+        self._desk.replay(DeadLetterSelection(ids=dead_letters))
 
     def restored(self) -> None:
         self._desk.restored()

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
-    DeadLetterFilter,
+    DeadLetterSelection,
     OperatorCommand,
 )
 from services.runtime.admin.refusals import DeadLetterNotReplayable, OutputDropRefused
@@ -67,7 +67,7 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     with pytest.raises(DeadLetterNotReplayable):
         world.ask_for([dead_letter.id])
     assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
-        DeadLetterFilter(code=dead_letter.code)
+        DeadLetterSelection(code=dead_letter.code)
     ).details == {"letters": []}
 
 
