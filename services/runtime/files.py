@@ -18,7 +18,8 @@ CONFIGURATION_BYTES_MAX = 4 * 2**20
 DEPTH_MAX = 32
 # A key with that many dots: `tomllib` walks through all of its tables for each of them.
 DEEP_KEY = re.compile(
-    rf"""(?:(?<![\w"'-])(?:[\w-]{{1,100}}|"[^"\n]{{0,100}}"|'[^'\n]{{0,100}}')[ \t]{{0,9}}\.[ \t]{{0,9}}){{{DEPTH_MAX}}}"""
+    r"""(?:(?<![\w"'-])(?:[\w-]{1,100}|"[^"\n]{0,100}"|'[^'\n]{0,100}')[ \t]{0,9}\.[ \t]{0,9})"""
+    rf"{{{DEPTH_MAX}}}"
 )
 
 

@@ -135,7 +135,7 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
         lanes=[
             LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes
         ],
-        letters=[
+        dead_letters=[
             DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
         ],
         inputs={},
@@ -227,7 +227,7 @@ def dead_letters_are_the_source_byte_for_byte(whole: Whole) -> Iterator[str]:
     records = {
         (it.topic, it.partition, it.offset): it for log in whole.lanes.logs.values() for it in log
     }
-    for letter in whole.lanes.letters:
+    for letter in whole.lanes.dead_letters:
         source = records.get((letter.topic, letter.partition, letter.offset))
         if source is None:
             if letter.topic in {lane.topic for lane in whole.lanes.logs} - whole.lanes.disturbed:
@@ -263,7 +263,7 @@ def nothing_waits_or_is_stopped(whole: Whole) -> Iterator[str]:
         f"{it.group} {it.lane}: {it.stopped_code}" for it in whole.lanes.lanes if it.stopped_code
     )
     yield from (
-        f"{it} is on its way" for it in whole.lanes.letters if it.state in {"requested", "replayed"}
+        f"{it} is on its way" for it in whole.lanes.dead_letters if it.state in {"requested", "replayed"}
     )
     for it in whole.lanes.lanes:
         log: Sequence[Record] = whole.lanes.logs.get(it.lane, ())

@@ -359,7 +359,7 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
 
 def replayed(session: Session) -> list[Record]:
     with PostgresLedger(GROUP, "test", "1", lambda: session).transaction() as transaction:
-        replays = transaction.take_requested(1_000, 10**8)
+        replays = transaction.take_replay_requests(1_000, 10**8)
         transaction.commit()
     return sorted((it.record for it in replays), key=lambda it: it.offset)
 

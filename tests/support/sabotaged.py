@@ -67,15 +67,15 @@ class TrappedLog(KafkaClient):
     switches: ClassVar[Switches]
 
     @override
-    def produce(self, output: Output, answer: DeliveryCallback) -> None:
-        def answered(error: StublineError | None) -> None:
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
+        def delivered(error: StublineError | None) -> None:
             try:
                 self.switches.at("delivered")
             except DeliveryFailed as failed:
                 error = BrokerUnavailable(f"delivery failed: {failed}")
-            answer(error)
+            on_delivery(error)
 
-        super().produce(output, answered)
+        super().produce(output, delivered)
         self.switches.at("in_flight")
 
 

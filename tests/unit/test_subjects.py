@@ -68,7 +68,7 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
     worker = Worker(context)
     for _ in range(20):
         worker.step()
-    return [row.letter.subject_key for row in database.letters.values()]
+    return [row.dead_letter.subject_key for row in database.dead_letters.values()]
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda it: it.group)

@@ -94,7 +94,7 @@ class IncidentQueries:
         """The bytes of a callback; of an order that has the incident its id."""
         match incident.evidence:
             case Evidence.LETTERS:
-                return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
+                return AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"] or b""
             case Evidence.NOTICES:
                 return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
             case Evidence.ORDERS:

@@ -189,9 +189,9 @@ class KafkaClient:
         with suppress(KafkaException):
             self._consumer.resume([TopicPartition(*lane) for lane in lanes])
 
-    def produce(self, output: Output, answer: DeliveryCallback) -> None:
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            answer(None if error is None else _whose(error))
+            on_delivery(None if error is None else _whose(error))
 
         headers = output.headers if type(output.headers) is list else list(output.headers)
         deadline = 0.0
@@ -207,11 +207,11 @@ class KafkaClient:
             except BufferError:  # the queue is full: the broker is slower than we are
                 deadline = deadline or time.monotonic() + self._buffer_wait_s
                 if time.monotonic() > deadline:
-                    answer(BrokerUnavailable("the producer's queue stays full"))
+                    on_delivery(BrokerUnavailable("the producer's queue stays full"))
                     return
                 self.poll_deliveries(0.05)
             except KafkaException as error:
-                answer(_whose(error.args[0]))
+                on_delivery(_whose(error.args[0]))
                 return
             else:
                 return

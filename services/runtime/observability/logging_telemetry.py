@@ -127,13 +127,13 @@ class LoggingTelemetry(PrometheusTelemetry):
             )
 
     @override
-    def warned(self, error: StublineError) -> None:
+    def warning(self, error: StublineError) -> None:
         self._log.warning(
             "configuration problem", code=error.code, error=error.cause, next_step=error.next_step
         )
 
     @override
-    def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
+    def record_failed(self, record_at: tuple[str, int, int], error: BaseException) -> None:
         topic, partition, offset = record_at
         self._log.error(
             "unexpected error in record",

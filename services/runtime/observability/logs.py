@@ -25,7 +25,8 @@ NEVER_LOGGED = frozenset(
 TEXT_CHARS_MAX = 2_000
 FRAMES_MAX = 12
 BROKER_UNAVAILABLE_TEXT = re.compile(  # in the lines of any librdkafka client
-    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|unreachable|broken pipe|no route",
+    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|"
+    r"unreachable|broken pipe|no route",
     re.IGNORECASE,
 )
 

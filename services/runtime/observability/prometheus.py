@@ -19,8 +19,8 @@ RECORDS = declare(
     Counter(
         "stubline_lane_records_total",
         (
-            "Committed records by outcome: effect, duplicate, superseded, dead. If it is flat while "
-            "the lag grows, the service stands still."
+            "Committed records by outcome: effect, duplicate, superseded, dead. If it is flat "
+            "while the lag grows, the service stands still."
         ),
         ("group", "outcome"),
     )

@@ -60,7 +60,7 @@ class Telemetry:
         """All outputs are acknowledged; the position for lag tools is not stored yet."""
 
     def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
-        """This process owns the lane. `republished`: outputs of its row that it publishes again."""
+        """The lane is owned. `republished`: the number of outputs that its row still held."""
 
     def assigned(self, lanes: Collection[LaneKey]) -> None: ...
     def revoked(self, lanes: Collection[LaneKey]) -> None: ...

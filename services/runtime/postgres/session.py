@@ -26,9 +26,9 @@ class SessionBoundsIgnored(Fatal):
 
     code = "database-bounds-ignored"
     next_step = (
-        "Let DATABASE_URL name PostgreSQL itself, or a pooler in session mode that passes `options` "
-        "on. PgBouncer is not supported: it drops the startup options that bound our transactions. "
-        "See docs/how-to/connect-to-the-database.md."
+        "Let DATABASE_URL name PostgreSQL itself, or a pooler in session mode that passes "
+        "`options` on. PgBouncer is not supported: it drops the startup options that bound our "
+        "transactions. See docs/how-to/connect-to-the-database.md."
     )
 
 

@@ -100,10 +100,10 @@ class FakeBroker:
     def land(self, copies: int = 1) -> None:
         """Append what is in flight, perhaps twice. The producer gets one report for each."""
         requests, self.in_flight = self.in_flight, []
-        for output, answer in requests:
+        for output, on_delivery in requests:
             for _ in range(copies):
                 self.append(output)
-            answer(None)
+            on_delivery(None)
 
     # Groups.
 
@@ -286,8 +286,8 @@ class FakeBrokerClient:
     def resume(self, lanes: Collection[LaneKey]) -> None:
         self._paused -= set(lanes)
 
-    def produce(self, output: Output, answer: DeliveryCallback) -> None:
-        self.pending.append((output, answer))
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
+        self.pending.append((output, on_delivery))
 
     def poll_deliveries(self, timeout_s: float) -> None:
         self.broker.clock.sleep(timeout_s)
@@ -297,14 +297,14 @@ class FakeBrokerClient:
         if self.broker.holds_requests:
             self.broker.in_flight += pending
             return
-        for output, answer in pending:
+        for output, on_delivery in pending:
             if self.broker.refusals:
-                answer(self.broker.refusals.pop(0))
+                on_delivery(self.broker.refusals.pop(0))
             elif output.topic not in self.broker.topics:
-                answer(BrokerUnavailable(f"{output.topic} does not exist"))
+                on_delivery(BrokerUnavailable(f"{output.topic} does not exist"))
             else:
                 self.broker.append(output)
-                answer(None)
+                on_delivery(None)
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
         return self._not_fetched.get(lane) or self._true_ends(lane)

@@ -293,7 +293,7 @@ class FakeLedger:
 
     def compare(self, expected: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
         self.database.check_available()
-        return frozenset(expected.lane for expected in expected if not self.as_expected(expected))
+        return frozenset(row.lane for row in expected if not self.as_expected(row))
 
     def conservation(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, int]:
         rows = self.database.rows
@@ -305,9 +305,9 @@ class FakeLedger:
 
     def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
         self.database.check_available()
-        for expected in expected:
-            if self.as_expected(expected):
-                key = (self._group, expected.lane)
+        for each in expected:
+            if self.as_expected(each):
+                key = (self._group, each.lane)
                 self.database.rows[key] = replace(self.database.rows[key], outbox=None)
 
     def stop(self, expected: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature

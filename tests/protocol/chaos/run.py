@@ -45,10 +45,8 @@ class Run:
 
     stages = ("first", "second")
 
-    def __init__(
-        self, world: KafkaWorld, stack: Stack, proxy: Proxy, chance: random.Random
-    ) -> None:
-        self.world, self.stack, self.proxy, self.chance = world, stack, proxy, chance
+    def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, rng: random.Random) -> None:
+        self.world, self.stack, self.proxy, self.rng = world, stack, proxy, rng
         self.turn = 0
         self._fed = 0
         world.proxy = proxy
@@ -57,7 +55,7 @@ class Run:
         return [it for it in self.world.members if it.stage == stage and it.is_alive]
 
     def any_member(self) -> Process:
-        return self.chance.choice(self.members(self.chance.choice(self.stages)))
+        return self.rng.choice(self.members(self.rng.choice(self.stages)))
 
     def start(self, stage: str, *, at: str = "", release: Release = RELEASE) -> Process:
         return self.world.start(stage, at=at, release=release, delivery_timeout_ms=2_000)
@@ -80,8 +78,8 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             self._fed += 1
-            told = story(self.chance.randrange(1_000), 40, 50, name=f"feed{self._fed}")
-            self.world.send(*told, *told[:5])
+            inputs = story(self.rng.randrange(1_000), 40, 50, name=f"feed{self._fed}")
+            self.world.send(*inputs, *inputs[:5])
             time.sleep(0.05)
 
     def rest(self, seconds: float) -> None:
@@ -109,7 +107,7 @@ class Run:
 
 
 @contextmanager
-def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iterator[Run]:
+def one_world(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
     servers = Servers(stack.bootstrap_servers, stack.database_url, stack)
     prefix = f"c{secrets.token_hex(4)}"
     with (
@@ -118,12 +116,12 @@ def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iter
         Proxy(url) as proxy,
         KafkaWorld(servers, url, prefix, Path(folder), partitions=6) as world,
     ):
-        yield Run(world, stack, proxy, chance)
+        yield Run(world, stack, proxy, rng)
 
 
 def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) -> dict[str, Tally]:
     """Faults in an order that the seed decides, until the time is over."""
-    chance, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
+    rng, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
     end = time.monotonic() + seconds
     waiting: list[Fault] = []
     while time.monotonic() < end:
@@ -131,7 +129,7 @@ def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) ->
             databases = Databases(stack.database_url)
             try:
                 while time.monotonic() < end:
-                    with one_world(stack, databases, chance) as current:
+                    with one_world(stack, databases, rng) as current:
                         play_rounds(current, waiting, tallies, end, tell)
             except (
                 StackError
@@ -156,9 +154,7 @@ def play_rounds(
         if time.monotonic() > end:
             return
         if not waiting:
-            waiting += current.chance.sample(
-                FAULTS, len(FAULTS)
-            )  # each once before any comes again
+            waiting += current.rng.sample(FAULTS, len(FAULTS))  # each once before any comes again
         fault = waiting.pop()
         recovery_s, cases = current.play(fault)
         tally = tallies[fault.__name__]

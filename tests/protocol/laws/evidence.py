@@ -20,8 +20,8 @@ RAISING = frozenset({"parse", "handle"})
 
 
 class Sent(NamedTuple):
-    """A record that the world sent, as the broker acknowledged it. `told` is None for bytes that
-    nobody can read.
+    """A record that the test sent, as the broker acknowledged it. `input` is None for bytes that
+    cannot be parsed.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    told: Input | None
+    input: Input | None
 
 
 class LaneFacts(NamedTuple):
@@ -97,7 +97,7 @@ class Evidence:
     snapshots: Sequence[SnapshotFacts]
     seconds: Mapping[str, Second]
     disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
-    was_mended: bool = False  # a release ran that works poison which raises
+    was_fixed: bool = False  # a release ran that works poison which raises
 
     def log_of(self, topic: str) -> Iterator[Record]:
         for lane in sorted(self.logs):
@@ -115,12 +115,12 @@ class Evidence:
         """A mended release works what raised before: then a letter tells whether it came before
         that release.
         """
-        if sent.told is None or sent.told.poison in SOUND:
-            return sent.told is None
-        if self.was_mended and sent.told.poison in RAISING:
-            return (sent.topic, sent.partition, sent.offset) in self.buried
+        if sent.input is None or sent.input.poison in SOUND:
+            return sent.input is None
+        if self.was_fixed and sent.input.poison in RAISING:
+            return (sent.topic, sent.partition, sent.offset) in self.dead_lettered
         return True
 
     @cached_property
-    def buried(self) -> frozenset[tuple[str, int, int]]:
+    def dead_lettered(self) -> frozenset[tuple[str, int, int]]:
         return frozenset((it.topic, it.partition, it.offset) for it in self.dead_letters)

@@ -53,11 +53,11 @@ class FakeMember:
         stage: str,
         name: str,
         worker: Worker[FakeSession],
-        log: FakeBrokerClient,
-        told: QuietSaboteur,
+        client: FakeBrokerClient,
+        telemetry: QuietSaboteur,
     ) -> None:
         self.stage, self.name = stage, name
-        self.worker, self.log, self.told = worker, log, told
+        self.worker, self.client, self.telemetry = worker, client, telemetry
         self.is_alive, self.is_paused = True, False
 
     def step(self) -> None:
@@ -71,7 +71,7 @@ class FakeMember:
     def kill(self) -> None:
         """What it had handed to its producer is lost; what rests on the wire is not."""
         self.is_alive = False
-        self.log.pending.clear()
+        self.client.pending.clear()
 
     def pause(self) -> None:
         self.is_paused = True
@@ -94,7 +94,7 @@ class FakeWorld:
         self.members: list[FakeMember] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
-        self._was_mended = False
+        self._was_fixed = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
         for topic in NAMES.topics:
             self.broker.create_topic(topic, 1 if topic in single else partitions)
@@ -105,20 +105,22 @@ class FakeWorld:
         self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
     ) -> FakeMember:
         group = NAMES.groups[stage]
-        log, told = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
+        client, telemetry = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
         known: dict[str, Any] = {**QUICK, **settings}
         context = WorkerContext(
             service=STAGES[stage](MemoryStore, release),
-            log=log,
+            broker=client,
             ledger=FakeLedger(self.database, group),
             settings=LaneSettings(**known),
-            telemetry=told,
+            telemetry=telemetry,
             classify=classify,
             clock=self.clock,
             wall_clock=self.clock,
         )
-        self._was_mended |= release.is_mended
-        member = FakeMember(stage, f"{stage}-{len(self.members)}", Worker(context), log, told)
+        self._was_fixed |= release.is_fixed
+        member = FakeMember(
+            stage, f"{stage}-{len(self.members)}", Worker(context), client, telemetry
+        )
         self.members.append(member)
         return member
 
@@ -194,10 +196,11 @@ class FakeWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for told in inputs:
-            where = topic or self.names.inputs[sum(told.id.encode()) % 2]
+        for telemetry in inputs:
+            where = topic or self.names.inputs[sum(telemetry.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, told.key.encode(), told.value(), headers, told), partition
+                Sent(where, 0, 0, telemetry.key.encode(), telemetry.value(), headers, telemetry),
+                partition,
             )
 
     def send_bytes(
@@ -241,7 +244,7 @@ class FakeWorld:
         self._forget(lane.topic)
 
     def add_partitions(self, total: int) -> None:
-        for topic in (*self.names.inputs, *self.names.said.values()):
+        for topic in (*self.names.inputs, *self.names.outputs.values()):
             self.broker.add_partitions(topic, total)
 
     # What operators do.
@@ -269,7 +272,7 @@ class FakeWorld:
     def is_paused(self, stage: str) -> bool:
         return self.database.controls.get(NAMES.groups[stage], Controls(False, None)).paused
 
-    def ask_for(self, dead_letters: Sequence[UUID]) -> None:
+    def request_replays(self, dead_letters: Sequence[UUID]) -> None:
         for dead_letter in dead_letters:
             row = self.database.dead_letters[dead_letter]
             assert row.state in {"open", "replayed"}
@@ -357,7 +360,7 @@ class FakeWorld:
                 for key, row in tables.get("seconds", {}).items()
             },
             disturbed=frozenset(self._disturbed),
-            was_mended=self._was_mended,
+            was_fixed=self._was_fixed,
         )
 
 

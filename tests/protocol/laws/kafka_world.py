@@ -46,8 +46,8 @@ from tests.support.logs import read_lanes, read_logs
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
 
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = ROOT / "tests" / "toy" / "schema.sql"
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = ROOT / "tests" / "protocol" / "toy" / "schema.sql"
 QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
@@ -57,7 +57,7 @@ QUICK = {
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
     select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
-        superseded, dead, conservation_gap, unpublished is not null as has_unpublished, stopped_code, owner
+        superseded, dead, conservation_gap, unpublished is not null as has_outbox, stopped_code, owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
 LETTERS = """
@@ -66,11 +66,11 @@ LETTERS = """
 """
 FIRSTS = """
     select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-        confirmed, answer_generation, answer_sequence, said from toy.firsts
+        confirmed, answer_generation, answer_sequence, digest from toy.firsts
 """
 SECONDS = """
     select key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-        first_sequence, said, array(
+        first_sequence, digest, array(
             select child from toy.children where children.key = seconds.key and children.active order by child
         ) as children from toy.seconds
 """
@@ -104,7 +104,7 @@ class KafkaWorld:
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
-        self._was_mended = False
+        self._was_fixed = False
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
         self.broker = BrokerAdmin(self.bootstrap_servers)
@@ -175,7 +175,7 @@ class KafkaWorld:
             "TOY_PREFIX": self.names.prefix,
             "TOY_AT": at,
             "TOY_RELEASE": str(release.number),
-            "TOY_MENDED": "1" if release.is_mended else "",
+            "TOY_FIXED": "1" if release.is_fixed else "",
             "TOY_TICKS": "1" if release.ticks else "",
             "TOY_MUTATION": self.mutation,
             **{
@@ -183,7 +183,7 @@ class KafkaWorld:
                 for name, value in {**QUICK, **settings}.items()
             },
         }
-        self._was_mended |= release.is_mended
+        self._was_fixed |= release.is_fixed
         member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
         self.members.append(member)
         return member
@@ -195,7 +195,7 @@ class KafkaWorld:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
-                raise NotSettledError(f"after {seconds:g} s: {what}\n{self.told()}")
+                raise NotSettledError(f"after {seconds:g} s: {what}\n{self.logs_tail()}")
             time.sleep(0.05)
 
     # What is sent.
@@ -207,17 +207,17 @@ class KafkaWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for told in inputs:
-            where = topic or self.names.inputs[sum(told.id.encode()) % 2]
+        for input_ in inputs:
+            where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._produce(
                 Sent(
                     where,
                     NO_PARTITION if partition is None else partition,
                     0,
-                    told.key.encode(),
-                    told.value(),
+                    input_.key.encode(),
+                    input_.value(),
                     headers,
-                    told,
+                    input_,
                 )
             )
         self._flush()
@@ -238,9 +238,9 @@ class KafkaWorld:
         producer, placed = Producer(settings), list[Sent]()
         producer.init_transactions(20)
         producer.begin_transaction()
-        for told in inputs:
+        for input_ in inputs:
             self._produce(
-                Sent(topic, NO_PARTITION, 0, told.key.encode(), told.value(), (), told),
+                Sent(topic, NO_PARTITION, 0, input_.key.encode(), input_.value(), (), input_),
                 producer,
                 placed,
             )
@@ -352,7 +352,8 @@ class KafkaWorld:
 
     def add_partitions(self, total: int) -> None:
         grown = [
-            NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())
+            NewPartitions(topic, total)
+            for topic in (*self.names.inputs, *self.names.outputs.values())
         ]
         for answer in self.admin.create_partitions(grown).values():
             answer.result(60)
@@ -370,25 +371,29 @@ class KafkaWorld:
     # What operators do.
 
     @property
-    def _desk(self) -> AdminCommands:
+    def _commands(self) -> AdminCommands:
         return AdminCommands(self.database, OperatorCommand("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
         extent = self.broker.extents(lane.topic).get(lane.partition)
-        self._desk.rewind(self.names.groups[stage], lane, to=to, extent=extent)
+        self._commands.rewind(self.names.groups[stage], lane, to=to, extent=extent)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
         extent = self.broker.extents(lane.topic)[lane.partition]
-        self._desk.skip(self.names.groups[stage], lane, to=None, extent=extent, reason="the laws")
+        self._commands.skip(
+            self.names.groups[stage], lane, to=None, extent=extent, reason="the laws"
+        )
 
     def accept_topic(self, stage: str, topic: str) -> None:
         standing = self.broker.standing([topic])[topic]
-        self._desk.accept_topic(
+        self._commands.accept_topic(
             self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic)
         )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
-        self._desk.control(self.names.groups[stage], paused=paused, rate=rate, reason="the laws")
+        self._commands.control(
+            self.names.groups[stage], paused=paused, rate=rate, reason="the laws"
+        )
 
     def is_paused(self, stage: str) -> bool:
         found = self.rows(
@@ -397,11 +402,11 @@ class KafkaWorld:
         )
         return bool(found and found[0][0])
 
-    def ask_for(self, dead_letters: Sequence[UUID]) -> None:
-        self._desk.replay(DeadLetterSelection(ids=dead_letters))
+    def request_replays(self, dead_letters: Sequence[UUID]) -> None:
+        self._commands.replay(DeadLetterSelection(ids=dead_letters))
 
     def restored(self) -> None:
-        self._desk.restored()
+        self._commands.restored()
 
     # What is found.
 
@@ -424,7 +429,9 @@ class KafkaWorld:
         end = time.monotonic() + seconds
         while waits:
             if time.monotonic() > end:
-                raise NotSettledError(f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.told()}")
+                raise NotSettledError(
+                    f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.logs_tail()}"
+                )
             time.sleep(0.05)
             try:
                 waits = self._unsettled()
@@ -519,7 +526,7 @@ class KafkaWorld:
         seconds = (
             self.database.cursor(row_factory=class_row(Second)).execute(SECONDS.encode()).fetchall()
         )
-        spoken = self.rows(
+        snapshots = self.rows(
             "select key, generation, sequence, state, children, total, confirmed from toy.snapshots"
         )
         return Evidence(
@@ -532,14 +539,14 @@ class KafkaWorld:
             firsts={row.key: tupled(row) for row in firsts},
             snapshots=[
                 SnapshotFacts(key, generation, sequence, state, tuple(children), total, confirmed)
-                for key, generation, sequence, state, children, total, confirmed in spoken
+                for key, generation, sequence, state, children, total, confirmed in snapshots
             ],
             seconds={row.key: tupled(row) for row in seconds},
             disturbed=frozenset(self._disturbed),
-            was_mended=self._was_mended,
+            was_fixed=self._was_fixed,
         )
 
-    def told(self) -> str:
+    def logs_tail(self) -> str:
         """The last lines of every member's log, and where it is."""
         for member in self.members:
             member.dump()

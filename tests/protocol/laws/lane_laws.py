@@ -34,13 +34,13 @@ def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
     replayed and resolved.
     """
     wanted = wanted_inputs(evidence)
-    for told in (it for key, it in wanted.items() if key not in evidence.inputs):
-        yield f"{told.id} has no effect"
+    for input_ in (it for key, it in wanted.items() if key not in evidence.inputs):
+        yield f"{input_.id} has no effect"
     for key in evidence.inputs.keys() - wanted.keys():
         yield f"{key} has an effect and should have none"
     totals = Counter[str]()
-    for told in wanted.values():
-        totals[told.key] += told.amount
+    for input_ in wanted.values():
+        totals[input_.key] += input_.amount
     for key, row in evidence.firsts.items():
         if row.total != totals[key]:
             yield f"{key} sums up to {row.total} and should to {totals[key]}"
@@ -53,9 +53,9 @@ def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
         if it.state == "resolved"
     }
     return {
-        it.told.id: it.told
+        it.input.id: it.input
         for it in evidence.sent
-        if it.told is not None
+        if it.input is not None
         and (not evidence.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
     }
 
@@ -79,8 +79,8 @@ def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
 
 def sequences_have_no_gap_and_no_repeat(evidence: Evidence) -> Iterator[str]:
     history = defaultdict[str, list[int]](list)
-    for spoken in evidence.snapshots:
-        history[spoken.key].append(spoken.sequence)
+    for snapshot in evidence.snapshots:
+        history[snapshot.key].append(snapshot.sequence)
     for key, row in evidence.firsts.items():
         if sorted(history[key]) != list(range(1, row.sequence + 1)):
             yield f"{key} is at {row.sequence} and has the places {sorted(history[key])}"
@@ -93,7 +93,7 @@ def what_a_writer_knows_it_has_published(evidence: Evidence) -> Iterator[str]:
     }
     for key, row in evidence.firsts.items():
         if (it := last.get(key)) is None:
-            if row.said is not None:
+            if row.digest is not None:
                 yield f"{key} claims to have spoken"
         elif (row.state, row.children, row.total, row.confirmed) != (
             it.state,
@@ -108,20 +108,20 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
     """Nothing lost, nothing invented: the topic holds each committed snapshot, and no other."""
     committed = {(it.key, it.generation, it.sequence): it for it in evidence.snapshots}
     published = set[tuple[str, int, int]]()
-    for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSnapshot.read(record.headers, record.value)
-        place = (said.key, said.generation, said.sequence)
+    for record in evidence.log_of(evidence.names.outputs["first"]):
+        snapshot = FirstSnapshot.read(record.headers, record.value)
+        place = (snapshot.key, snapshot.generation, snapshot.sequence)
         published.add(place)
         if (it := committed.get(place)) is None:
             yield f"{place} is in the log and was never committed"
         elif (it.state, it.children, it.total, it.confirmed) != (
-            said.state,
-            said.children,
-            said.total,
-            said.confirmed,
+            snapshot.state,
+            snapshot.children,
+            snapshot.total,
+            snapshot.confirmed,
         ):
-            yield f"{place} says {said} and was committed as {it}"
-    if evidence.names.said["first"] not in evidence.disturbed:
+            yield f"{place} says {snapshot} and was committed as {it}"
+    if evidence.names.outputs["first"] not in evidence.disturbed:
         yield from (
             f"{place} was committed and is not in the log"
             for place in sorted(committed.keys() - published)
@@ -129,19 +129,19 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
 
 
 def what_the_second_stage_publishes_is_in_the_log(evidence: Evidence) -> Iterator[str]:
-    heard = defaultdict[str, dict[int, SecondSnapshot]](dict)
-    for record in evidence.log_of(evidence.names.said["second"]):
-        said = SecondSnapshot.read(record.headers, record.value)
-        if (before := heard[said.key].setdefault(said.sequence, said)) != said:
-            yield f"{said.key} says two things as {said.sequence}: {before} and {said}"
+    published = defaultdict[str, dict[int, SecondSnapshot]](dict)
+    for record in evidence.log_of(evidence.names.outputs["second"]):
+        snapshot = SecondSnapshot.read(record.headers, record.value)
+        if (before := published[snapshot.key].setdefault(snapshot.sequence, snapshot)) != snapshot:
+            yield f"{snapshot.key} says two things as {snapshot.sequence}: {before} and {snapshot}"
     for key, row in evidence.seconds.items():
-        if sorted(heard[key]) != list(range(1, row.sequence + 1)):
-            yield f"{key} is at {row.sequence}, the log has {sorted(heard[key])}"
+        if sorted(published[key]) != list(range(1, row.sequence + 1)):
+            yield f"{key} is at {row.sequence}, the log has {sorted(published[key])}"
         elif row.sequence and (row.state, row.active) != (
-            heard[key][row.sequence].state,
-            heard[key][row.sequence].active,
+            published[key][row.sequence].state,
+            published[key][row.sequence].active,
         ):
-            yield f"{key} is {row} and said {heard[key][row.sequence]}"
+            yield f"{key} is {row} and said {published[key][row.sequence]}"
 
 
 def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iterator[str]:
@@ -209,18 +209,18 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
         return
     where = defaultdict[str, set[LaneKey]](set)
     wanted, last = Counter[str](), dict[str, tuple[int, int]]()
-    for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSnapshot.read(record.headers, record.value)
-        where[said.key].add(LaneKey(record.topic, record.partition))
-        place, before = (said.generation, said.sequence), last.get(said.key, (0, 0))
+    for record in evidence.log_of(evidence.names.outputs["first"]):
+        snapshot = FirstSnapshot.read(record.headers, record.value)
+        where[snapshot.key].add(LaneKey(record.topic, record.partition))
+        place, before = (snapshot.generation, snapshot.sequence), last.get(snapshot.key, (0, 0))
         wanted[
             "effects" if place > before else "duplicates" if place == before else "superseded"
         ] += 1
-        last[said.key] = max(place, before)
+        last[snapshot.key] = max(place, before)
     if any(len(lanes) > 1 for lanes in where.values()):
         return  # a key in two partitions: either may have been read first
     rows = [
-        it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.said["first"]
+        it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.outputs["first"]
     ]
     for name in ("effects", "duplicates", "superseded"):
         if (found := sum(getattr(row, name) for row in rows)) != wanted[name]:
@@ -290,8 +290,8 @@ def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
         "partition": str(dead_letter.partition),
         "offset": str(dead_letter.offset),
     }
-    said = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
-    return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (
+    snapshot = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
+    return (copy.key, copy.value, list(copy.headers)[: len(source)], snapshot) == (
         dead_letter.key,
         dead_letter.value,
         source,

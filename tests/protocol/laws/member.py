@@ -16,7 +16,7 @@ import httpx
 
 from deploy.local.launch import __file__ as launch_file
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Process:

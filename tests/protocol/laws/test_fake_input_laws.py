@@ -27,7 +27,7 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
     world.settle()
     member.pause()
     world.send(*story(2, 20), topic=A, partition=0)
-    member.log.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
+    member.client.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
     member.resume()
     world.run(1.0)
     more = 0 if where == "end" else 10  # at the end no record comes that could show the gap
@@ -46,15 +46,15 @@ def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(
     world.start("second")
     world.send(*story(1, 20), topic=A, partition=0)
     member = world.start("first")
-    start_at = member.log.start_at
+    start_at = member.client.start_at
 
     def elsewhere(lane: LaneKey, offset: int) -> None:
         start_at(lane, offset)
         if lane == LaneKey(A, 0):
-            member.log.jump(lane, 10)
-            member.log.start_at = start_at  # type: ignore[method-assign]  # the next one is where it should be
+            member.client.jump(lane, 10)
+            member.client.start_at = start_at  # type: ignore[method-assign]  # the next one is where it should be
 
-    member.log.start_at = elsewhere  # type: ignore[method-assign]  # of one member's own client
+    member.client.start_at = elsewhere  # type: ignore[method-assign]  # of one member's own client
     world.settle()
     check(world.evidence())
     assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (20, 0)
@@ -101,14 +101,14 @@ def test_a_marker_after_each_record_costs_one_more_assignment_a_fetch_and_not_on
 
 def watched_starts(member: FakeMember, key: LaneKey) -> list[int]:
     """The offsets at which a member's client is assigned to a lane, from now on."""
-    start_at, starts = member.log.start_at, list[int]()
+    start_at, starts = member.client.start_at, list[int]()
 
     def noted(lane: LaneKey, offset: int) -> None:
         if lane == key:
             starts.append(offset)
         start_at(lane, offset)
 
-    member.log.start_at = noted  # type: ignore[method-assign]  # of one member's own client
+    member.client.start_at = noted  # type: ignore[method-assign]  # of one member's own client
     return starts
 
 
@@ -151,13 +151,13 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
     found = lane(world, "first", A)
     assert (found.stopped_code, found.next_offset, found.effects) == (RecordUnreadable.code, 5, 5)
     assert lane(world, "first", A, 1).effects == 10
-    assert member.told.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
-    assert "go on at 8" in member.told.stops[key]
+    assert member.telemetry.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
+    assert "go on at 8" in member.telemetry.stops[key]
     world.database.move(NAMES.groups["first"], key, 8)
     world.run(3.0)
     found = lane(world, "first", A)
     assert (found.effects, found.gaps, found.conservation_gap) == (7, 3, 0)
-    assert member.told.readiness[-1] == (True, "")
+    assert member.telemetry.readiness[-1] == (True, "")
 
 
 def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWorld) -> None:
@@ -181,7 +181,7 @@ def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
     member = world.start("first")
     world.send(*story(1, 5), topic=A, partition=0)
     world.settle()
-    member.log.stop_fetching_of(LaneKey(A, 0))
+    member.client.stop_fetching_of(LaneKey(A, 0))
     world.send(*story(2, 5), topic=A, partition=0)
     world.settle()
     check(world.evidence())

@@ -14,7 +14,7 @@ from services.runtime.records import LaneKey
 from services.runtime.testing.ledger import ConflictError
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.test_lane_laws import MENDED, buried
+from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered
 from tests.protocol.laws.world import SESSION_S, lane, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
@@ -23,7 +23,7 @@ from tests.protocol.toy.rules import First
 from tests.protocol.toy.service import Release
 
 A, B = NAMES.inputs
-TICKING_MENDED = Release(is_mended=True, ticks=True)
+TICKING_MENDED = Release(is_fixed=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
@@ -45,13 +45,13 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
         assert held
         assert all(it.next_offset == at[it.lane] for it in held)
         owner.kill()
-        world.broker.wire.clear()
+        world.broker.in_flight.clear()
         heir = world.start("first")
         wait_until_owned(world, heir)
         world.send(*story(20 + turn, 20))
         world.run(2.0)
         heir.kill()
-        world.broker.wire.clear()
+        world.broker.in_flight.clear()
         world.broker.holds_requests = False
     world.start("first")
     world.settle()
@@ -94,7 +94,7 @@ def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) 
     world.broker.holds_requests = True
     world.send(Input("1", "k", "add", "c1"), Input("2", "k", "release"), *story(1, 20))
     world.run(0.5)
-    late, world.broker.wire = world.broker.wire, []
+    late, world.broker.in_flight = world.broker.in_flight, []
     owner.kill()
     world.broker.holds_requests = False
     world.start("first")
@@ -103,7 +103,7 @@ def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) 
     world.send(Input("3", "k", "cancel"))
     world.settle()
     world.add_partitions(4)  # the late copies land where nobody has read the key before
-    world.broker.wire = late
+    world.broker.in_flight = late
     world.broker.land(copies=2)
     world.settle()
     evidence = world.evidence()
@@ -123,12 +123,12 @@ def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(
     )
     world.start("first")
     world.settle()
-    for told in (
+    for each in (
         Input("4", "long", "add", "c1"),
         Input("5", "long", "release"),
         Input("6", "long", "cancel"),
     ):
-        world.send(told)
+        world.send(each)
         world.settle()
     evidence = world.evidence()
     check(evidence)
@@ -179,16 +179,16 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
 def rest(member: FakeMember, key: bytes) -> list[tuple[Output, DeliveryCallback]]:
     """The first output of this key rests on the wire, until somebody lets it land."""
     resting: list[tuple[Output, DeliveryCallback]] = []
-    produce = member.log.produce
+    produce = member.client.produce
 
     def held(output: Output, answer: DeliveryCallback) -> None:
         if output.key == key:
             resting.append((output, answer))
-            member.log.produce = produce  # type: ignore[method-assign]  # the others go through
+            member.client.produce = produce  # type: ignore[method-assign]  # the others go through
         else:
             produce(output, answer)
 
-    member.log.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
+    member.client.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
     return resting
 
 
@@ -229,16 +229,16 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     world.run(0.1)
     if when != "at work":
         world.database.is_unavailable = True
-        world.until("it rests", lambda: len(member.told.failures) > 2)
-    said = iter([ConsumerFailed("group authorization failed")])
-    fetch = member.log.fetch
+        world.until("it rests", lambda: len(member.telemetry.failures) > 2)
+    errors = iter([ConsumerFailed("group authorization failed")])
+    fetch = member.client.fetch
 
     def failing(_records_max: int, timeout_s: float) -> FetchResult:
-        for error in said:
+        for error in errors:
             raise error
         return fetch(0, timeout_s)
 
-    monkeypatch.setattr(member.log, "fetch", failing)
+    monkeypatch.setattr(member.client, "fetch", failing)
     with pytest.raises(ConsumerFailed):
         world.run(2.0)
     world.database.is_unavailable = False
@@ -266,7 +266,7 @@ def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
 ) -> None:
     """The second copy meets a release on which it would fail."""
     world = fake_world
-    world.ask_for(buried(world, 6))
+    world.request_replays(dead_lettered(world, 6))
     world.settle()
     assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.members[-1].kill()
@@ -280,11 +280,11 @@ def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
 def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
     """Its copy was on the way when the operator changed her mind."""
     world = fake_world
-    dead_letters = buried(world, 4, then=None)
+    dead_letters = dead_lettered(world, 4, then=None)
     wait_until_owned(world, world.start("first", release=MENDED))
     world.broker.holds_requests = True
-    world.ask_for(dead_letters)
-    world.until("they are on their way", lambda: len(world.broker.wire) == 4)
+    world.request_replays(dead_letters)
+    world.until("they are on their way", lambda: len(world.broker.in_flight) == 4)
     for dead_letter in dead_letters:
         world.database.dead_letters[dead_letter].state = "discarded"
     world.broker.holds_requests = False
@@ -300,7 +300,7 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
     fake_world: FakeWorld, point: str
 ) -> None:
     world = fake_world
-    world.ask_for(buried(world, 6, then=None))
+    world.request_replays(dead_lettered(world, 6, then=None))
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     world.start("first", release=MENDED)
@@ -313,9 +313,9 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
 def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
     """A slice of letters and the tick take turns."""
     world = fake_world
-    dead_letters = buried(world, 40, then=None)
+    dead_letters = dead_lettered(world, 40, then=None)
     wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1))
-    world.ask_for(dead_letters)
+    world.request_replays(dead_letters)
     world.send(Input("due", "due-key", "later"))
     world.until(
         "it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due
@@ -334,16 +334,16 @@ def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fake_world
-    asked = buried(world, 6, then=None)
+    asked = dead_lettered(world, 6, then=None)
     member = world.start("first", release=TICKING_MENDED)
     wait_until_owned(world, member)
     with monkeypatch.context() as broken:
         broken.setattr(timer, "letters", None)  # whatever it is: an AttributeError
-        world.ask_for(asked)
+        world.request_replays(asked)
         world.send(*story(1, 20), Input("due", "due-key", "later"))
         world.run(2.5)
-        assert {type(it) for it in member.told.failures} == {TickFailed}
-        assert member.told.readiness == [(True, "")]
+        assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+        assert member.telemetry.readiness == [(True, "")]
         evidence = world.evidence()
         assert (len(evidence.inputs), evidence.firsts["due-key"].state) == (21, "released")
     world.settle()
@@ -355,13 +355,13 @@ def test_a_tick_that_raises_keeps_no_replay_away(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fake_world
-    dead_letters = buried(world, 6, then=None)
+    dead_letters = dead_lettered(world, 6, then=None)
     monkeypatch.setattr(MemoryStore, "lock_due", None)
     member = world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(world, member)
     world.run(0.5)
-    assert {type(it) for it in member.told.failures} == {TickFailed}
-    world.ask_for(dead_letters)
+    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    world.request_replays(dead_letters)
     world.run(0.5)  # half of what a tick that failed waits
     assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.settle()
@@ -380,8 +380,8 @@ def test_a_tick_that_lasts_too_long_keeps_no_record_away(
     wait_until_owned(world, member)
     world.send(*story(1, 20))
     world.run(2.5)
-    assert {type(it) for it in member.told.failures} == {TickFailed}
-    assert member.told.readiness == [(True, "")]
+    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert member.telemetry.readiness == [(True, "")]
     assert len(world.evidence().inputs) == 20
 
 
@@ -397,12 +397,12 @@ def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_o
     world.send(*story(2, 20), topic=B)
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
-    assert member.told.readiness == [(True, ""), (False, "input-refused")]
-    assert len(member.told.failures) == 1  # told once, however often it is asked
+    assert member.telemetry.readiness == [(True, ""), (False, "input-refused")]
+    assert len(member.telemetry.failures) == 1  # reported once, however often it is checked
     world.broker.forbidden.clear()
     world.settle()
     world.run(1.0)
-    assert member.told.readiness[2:] == [(True, "")]
+    assert member.telemetry.readiness[2:] == [(True, "")]
     check(world.evidence())
 
 
@@ -415,11 +415,11 @@ def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(
     wait_until_owned(world, member)
     for _ in range(2):
         world.broker.forbidden.add(A)
-        member.log.start_at(LaneKey(A, 0), 0)
+        member.client.start_at(LaneKey(A, 0), 0)
         world.run(3.0)
         world.broker.forbidden.clear()
         world.run(3.0)
-    assert member.told.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
+    assert member.telemetry.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
 
 
 def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWorld) -> None:
@@ -429,10 +429,10 @@ def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWor
     member = world.start("first")
     world.send(*story(1, 20))
     world.run(3.0)
-    assert member.told.readiness == [(False, "input-refused")]
+    assert member.telemetry.readiness == [(False, "input-refused")]
     world.broker.forbidden.clear()
     world.settle()
-    assert member.told.readiness[1:] == [(True, "")]
+    assert member.telemetry.readiness[1:] == [(True, "")]
     check(world.evidence())
 
 
@@ -444,13 +444,13 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) ->
     world.send(*story(1, 20), topic=A)
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
-    assert member.told.readiness == [(True, ""), (False, "input-missing")]
-    assert str(member.told.failures[0]).startswith(f"input-missing: {B}.")
+    assert member.telemetry.readiness == [(True, ""), (False, "input-missing")]
+    assert str(member.telemetry.failures[0]).startswith(f"input-missing: {B}.")
     world.broker.create_topic(B)
     world.send(*story(2, 20), topic=B)
     world.settle()
     world.run(1.0)
-    assert member.told.readiness[2:] == [(True, "")]
+    assert member.telemetry.readiness[2:] == [(True, "")]
     check(world.evidence())
 
 

@@ -65,7 +65,7 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     found = lane(world, "first", topic)
     assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
-        world.ask_for([dead_letter.id])
+        world.request_replays([dead_letter.id])
     assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
         DeadLetterSelection(code=dead_letter.code)
     ).details == {"letters": []}
@@ -84,7 +84,7 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
     world.settle()
     (dead_letter,) = world.dead_letters()
     assert dead_letter.code != RecordTooLarge.code
-    world.ask_for([dead_letter.id])
+    world.request_replays([dead_letter.id])
     world.until(
         "the replay failed as the record did", lambda: world.dead_letters()[0].attempts == 2
     )
@@ -160,7 +160,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
     topic, group = world.names.inputs[0], world.names.groups["first"]
     world.start("second")
     wait_until_owned(world, world.start("first"))
-    with limited(world, world.names.said["first"], 3_000):
+    with limited(world, world.names.outputs["first"], 3_000):
         large, small = (
             Input("0", "key-large", "add", "0" * 900),
             Input("x", "key-small", "add", "1"),
@@ -192,7 +192,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
         world.until(
             "the lane has no outputs left", lambda: not lane(world, "first", topic).has_outbox
         )
-        published = [record.value for record in world.records(world.names.said["first"])]
+        published = [record.value for record in world.records(world.names.outputs["first"])]
         assert outputs[number].value not in published
         assert {output.value for output in outputs} - {outputs[number].value} <= set(published)
         with pytest.raises(OutputDropRefused):

@@ -27,7 +27,7 @@ from tests.protocol.laws.world import (
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.service import Release
 
-MENDED = Release(is_mended=True)
+MENDED = Release(is_fixed=True)
 TICKING = Release(ticks=True)
 
 
@@ -108,7 +108,9 @@ def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World)
     world.run(0.05)
     assert member.stop() == 0
     evidence = world.evidence()
-    published = {(it.key, it.header("ce_id")) for it in evidence.log_of(world.names.said["first"])}
+    published = {
+        (it.key, it.header("ce_id")) for it in evidence.log_of(world.names.outputs["first"])
+    }
     assert len(published) == len(evidence.snapshots)
     world.start("first")
     world.settle()
@@ -223,7 +225,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     world.settle()
     before = world.evidence()
     world.rewind("first", LaneKey(topic, 0), 0)
-    world.rewind("second", LaneKey(world.names.said["first"], 0), 0)
+    world.rewind("second", LaneKey(world.names.outputs["first"], 0), 0)
     world.until(
         "rewound",
         lambda: lane(world, "first", topic).rewound == lane(world, "first", topic).duplicates > 0,
@@ -232,7 +234,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     after = world.evidence()
     check(after)
     assert (after.snapshots, after.inputs) == (before.snapshots, before.inputs)
-    again = lane(world, "second", world.names.said["first"])
+    again = lane(world, "second", world.names.outputs["first"])
     assert again.duplicates + again.superseded == again.rewound > 0
 
 
@@ -274,9 +276,9 @@ def test_a_storm_of_duplicates_has_each_effect_once(world: World) -> None:
     world.start("second")
     world.start("first")
     world.start("first")
-    told = story(1, 150)
-    world.send(*stormed(told, 1, copies=4))
-    world.send(*stormed(told, 2, copies=2))
+    inputs = story(1, 150)
+    world.send(*stormed(inputs, 1, copies=4))
+    world.send(*stormed(inputs, 2, copies=2))
     world.settle()
     check(world.evidence())
     counts = Counter[str]()
@@ -307,7 +309,7 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: W
 
 def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
     world.start("second")
-    world.send(*[poison(told, "together") for told in story(1, 7)], *story(2, 30))
+    world.send(*[poison(each, "together") for each in story(1, 7)], *story(2, 30))
     world.start("first")
     world.settle()
     assert not world.dead_letters()
@@ -318,7 +320,7 @@ def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
 def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) -> None:
     world.start("second")
     bad = world.start("first")
-    world.send(*[poison(told, kind) for told in story(1, 400)])
+    world.send(*[poison(each, kind) for each in story(1, 400)])
     world.until("the brake", lambda: world.is_paused("first"))
     world.run(1.0)
     assert len(world.dead_letters()) < 100
@@ -380,11 +382,11 @@ def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
 
 
 def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
-    dead_letters = buried(world, 12)
-    world.ask_for(dead_letters)
+    dead_letters = dead_lettered(world, 12)
+    world.request_replays(dead_letters)
     world.settle()
     with pytest.raises((DeadLetterStateRefused, AssertionError)):
-        world.ask_for(dead_letters)
+        world.request_replays(dead_letters)
     world.settle()
     evidence = world.evidence()
     check(evidence)
@@ -393,13 +395,13 @@ def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
 
 
 def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
-    dead_letters = buried(world, 6, then=Release())
-    world.ask_for(dead_letters)
+    dead_letters = dead_lettered(world, 6, then=Release())
+    world.request_replays(dead_letters)
     world.until(
         "tried again",
         lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 2)},
     )
-    world.ask_for(dead_letters)
+    world.request_replays(dead_letters)
     world.until(
         "and again",
         lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 3)},
@@ -410,8 +412,8 @@ def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
 
 def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
     """An operator asks twice, the outputs of the timer land twice, the replay lane is rewound."""
-    dead_letters = buried(world, 8)
-    world.ask_for(dead_letters)
+    dead_letters = dead_lettered(world, 8)
+    world.request_replays(dead_letters)
     world.settle()
     replay = LaneKey(world.names.replay["first"], 0)
     world.rewind("first", replay, 0)
@@ -441,9 +443,9 @@ def test_two_services_that_read_each_other_come_to_rest(world: World) -> None:
         Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
     )
     world.settle()
-    said = len(world.evidence().snapshots)
+    before = len(world.evidence().snapshots)
     world.run(2.0)
-    assert len(world.evidence().snapshots) == said < 8
+    assert len(world.evidence().snapshots) == before < 8
     check(world.evidence())
 
 
@@ -451,13 +453,13 @@ def stops(world: World, stage: str = "first") -> set[str]:
     return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
 
 
-def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
+def dead_lettered(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
     """Dead letters, and a release that can work them."""
     world.start("second")
     bad = world.start("first")
-    for n, told in enumerate(story(7, number)):
+    for n, each in enumerate(story(7, number)):
         world.send(
-            poison(told, "handle" if n % 2 else "parse"),
+            poison(each, "handle" if n % 2 else "parse"),
             headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)],
         )
     world.settle()

@@ -20,7 +20,7 @@ from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.kafka_world import ROOT, KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.test_lane_laws import MENDED, buried, stops
+from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered, stops
 from tests.protocol.laws.world import lane, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.support.proxy import Proxy
@@ -124,7 +124,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
-    limit(world, world.names.said["first"], 3_000)
+    limit(world, world.names.outputs["first"], 3_000)
     world.send(
         *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
         topic=world.names.inputs[0],
@@ -132,7 +132,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_
     world.until("a stopped lane", lambda: stops(world) == {"lane-output-refused"})
     world.send(*story(1, 40), topic=world.names.inputs[1])
     world.settle()
-    limit(world, world.names.said["first"], 8 * 2**20)
+    limit(world, world.names.outputs["first"], 8 * 2**20)
     for it in world.lanes("first"):
         if it.stopped_code:
             world.rewind("first", it.lane, it.next_offset)
@@ -247,7 +247,7 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
     assert time.monotonic() - began < 5.0
     assert not [it for it in world.lanes("first") if it.has_outbox]
     evidence = world.evidence()
-    published = {it.header("ce_id") for it in evidence.log_of(world.names.said["first"])}
+    published = {it.header("ce_id") for it in evidence.log_of(world.names.outputs["first"])}
     assert len(published) == len(evidence.snapshots) > 0
     heir = world.start("first")
     wait_until_owned(
@@ -319,8 +319,8 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
-    dead_letters = buried(world, 6, then=None)
-    world.ask_for(dead_letters)
+    dead_letters = dead_lettered(world, 6, then=None)
+    world.request_replays(dead_letters)
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     assert lane(world, "first", *TIMER).next_offset == (0 if point == "committing" else 1)
@@ -367,7 +367,7 @@ def feed_until_stopped(world: KafkaWorld, member: Process) -> None:
             return
         world.send(*story(0, 8, name=f"feed{turn}"))
         world.run(0.05)
-    raise AssertionError(world.told())
+    raise AssertionError(world.logs_tail())
 
 
 def limit(world: KafkaWorld, topic: str, message_bytes_max: int) -> None:

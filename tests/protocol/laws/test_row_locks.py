@@ -52,14 +52,14 @@ def as_they_come() -> Lock:
     """The rule taken out. The two wait for each other behind their first lane, so that it shows on
     any machine.
     """
-    both = Barrier(2)
+    first_lanes = Barrier(2)
 
     def lock(transaction: PostgresTransaction, expected: Sequence[ExpectedLane]) -> None:
-        for index, expected in enumerate(expected):
-            transaction.lock([expected])
+        for index, each in enumerate(expected):
+            transaction.lock([each])
             if index == 0:
                 with suppress(BrokenBarrierError):
-                    both.wait(5)
+                    first_lanes.wait(5)
 
     return lock
 

@@ -122,7 +122,7 @@ class World(Protocol):
     def accept_topic(self, stage: str, topic: str) -> None: ...
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None: ...
     def is_paused(self, stage: str) -> bool: ...
-    def ask_for(self, dead_letters: Sequence[UUID]) -> None:
+    def request_replays(self, dead_letters: Sequence[UUID]) -> None:
         """Replay."""
         ...
 
@@ -156,41 +156,39 @@ def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:
     raise NotSettledError(f"{victim.name} lives on")
 
 
-def story(seed: int, inputs: int, keys: int = 10, *, name: str = "s") -> list[Input]:
+def story(seed: int, count: int, keys: int = 10, *, name: str = "s") -> list[Input]:
     """A lifelike mixture: the same for the same seed."""
-    chance = random.Random(seed)
-    told = []
-    for number in range(inputs):
-        key = f"key-{chance.randrange(keys)}"
-        what = chance.choices(
+    rng = random.Random(seed)
+    inputs = []
+    for number in range(count):
+        key = f"key-{rng.randrange(keys)}"
+        what = rng.choices(
             ("release", "add", "drop", "cancel", "restore", "note"), (3, 5, 1, 1, 1, 1)
         )[0]
-        child = f"c{chance.randrange(6)}" if what in {"add", "drop"} else ""
-        told.append(Input(f"{name}-{seed}-{number}", key, what, child, amount=chance.randrange(5)))
-    return told
+        child = f"c{rng.randrange(6)}" if what in {"add", "drop"} else ""
+        inputs.append(Input(f"{name}-{seed}-{number}", key, what, child, amount=rng.randrange(5)))
+    return inputs
 
 
 def stormed(inputs: Sequence[Input], seed: int, copies: int = 3) -> list[Input]:
     """Each of them several times, shuffled."""
-    many = [told for told in inputs for _ in range(copies)]
+    many = [each for each in inputs for _ in range(copies)]
     random.Random(seed).shuffle(many)
     return many
 
 
 def poisoned(inputs: Sequence[Input], seed: int, share: float = 0.1) -> list[Input]:
     """A share of them is poison, of every kind."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     kinds = ("parse", "handle", "check", "nul")
-    return [
-        poison(told, chance.choice(kinds)) if chance.random() < share else told for told in inputs
-    ]
+    return [poison(each, rng.choice(kinds)) if rng.random() < share else each for each in inputs]
 
 
-def poison(told: Input, kind: str) -> Input:
+def poison(sound: Input, kind: str) -> Input:
     """`check` violates a constraint (SQLSTATE 23), `nul` cannot be stored (22), `parse` and
     `handle` raise there.
     """
-    fields = {name: getattr(told, name) for name in Input.__slots__} | {"poison": kind}
+    fields = {name: getattr(sound, name) for name in Input.__slots__} | {"poison": kind}
     if kind == "check":
         fields["amount"] = -1
     if kind == "nul":

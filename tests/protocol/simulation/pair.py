@@ -50,7 +50,7 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
     outcomes: list[Outcome] = []
     changed: dict[str, int] = {}
     for place, (identity, key) in enumerate(events):
-        if identity.startswith("boom") and not session.tables.get("mended"):
+        if identity.startswith("boom") and not session.tables.get("fixed"):
             raise RuntimeError(identity)
         row = rows.setdefault(key, {"sequence": 0, "ids": []})
         if identity in row["ids"]:

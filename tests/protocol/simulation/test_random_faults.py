@@ -57,8 +57,10 @@ def check(world: World) -> None:
         for dead_letter in dead_letters
     )
     assert all(list(dead_letter.headers) == [("source", b"\0\xff")] for dead_letter in dead_letters)
-    said = {(record.key, record.value) for record in world.broker.records(MIDDLE)}
-    assert len(said) == sum(last.values()), "every committed snapshot is published, and no other"
+    published = {(record.key, record.value) for record in world.broker.records(MIDDLE)}
+    assert len(published) == sum(last.values()), (
+        "every committed snapshot is published, and no other"
+    )
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS, 10))

@@ -44,7 +44,7 @@ def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
     world = world_with(0)
     (old,) = world.processes["first"]
     step_until_acquired(old)
-    old.rests_until = float("inf")
+    old.paused_until = float("inf")
     world.clock.sleep(10.0)
     new = world.process(FIRST)
     world.processes["first"].append(new)
@@ -54,7 +54,7 @@ def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
         new.worker.step()
     assert world.database.rows["first", LANE].next_offset == 1
     world.processes["first"].remove(new)  # dies; what it produced never lands
-    world.broker.wire.clear()
+    world.broker.in_flight.clear()
     world.database.move("first", LANE, 0)
     world.broker.holds_requests = False
     world.heal()
@@ -71,7 +71,7 @@ def a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
-    process.log.jump(LANE, 3)
+    process.client.jump(LANE, 3)
     send(world, "id1 k1")
     send(world, "id2 k1")
     world.settle()
@@ -89,10 +89,10 @@ def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
-    process.log.stop_fetching_of(LANE)
+    process.client.stop_fetching_of(LANE)
     send(world, "id1 k1")
     send(world, "id2 k1")
-    assert process.log.ends(LANE) == (0, 1)
+    assert process.client.ends(LANE) == (0, 1)
     world.settle()
     check(world)
 
@@ -120,7 +120,7 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     """replay-no-guard: the handler below would count every copy."""
 
     def handle(events: Sequence[tuple[str, str]], session: FakeSession) -> list[Outcome]:
-        if not session.tables.get("mended"):
+        if not session.tables.get("fixed"):
             raise RuntimeError("a bad release")
         session.tables["worked"] = session.tables.get("worked", 0) + len(events)
         return [Effect() for _ in events]
@@ -134,7 +134,7 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     world.settle()
     (dead_letter,) = world.database.dead_letters.values()
     assert dead_letter.state == "open"
-    world.database.tables["mended"] = True
+    world.database.tables["fixed"] = True
     dead_letter.state = "requested"
     world.broker.holds_requests = True
     for _ in range(60):

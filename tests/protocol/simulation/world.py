@@ -102,9 +102,9 @@ class Process:
     """A worker, its member of the group, and until when it rests (SIGSTOP)."""
 
     worker: Worker[FakeSession]
-    log: FakeBrokerClient
+    client: FakeBrokerClient
     trap: Trap
-    rests_until: float = 0.0
+    paused_until: float = 0.0
 
 
 @dataclass
@@ -131,12 +131,12 @@ class World:
         self.processes = {service.group: [self.process(service)] for service in (FIRST, SECOND)}
 
     def process(self, service: Service[Any, FakeSession]) -> Process:
-        log, trap = FakeBrokerClient(self.broker, service.group), Trap()
+        client, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
         worker = Worker(
-            WorkerContext(service, log, ledger, SETTINGS, trap, classify, self.clock, self.clock)
+            WorkerContext(service, client, ledger, SETTINGS, trap, classify, self.clock, self.clock)
         )
-        return Process(worker, log, trap)
+        return Process(worker, client, trap)
 
     # What comes in.
 
@@ -165,7 +165,7 @@ class World:
     def turn(self) -> None:
         for service in (FIRST, SECOND):
             for process in list(self.processes[service.group]):
-                if self.clock() < process.rests_until:
+                if self.clock() < process.paused_until:
                     continue
                 try:
                     process.worker.step()
@@ -176,9 +176,9 @@ class World:
         """What it had handed to the producer lands in part: some now, some later, some never."""
         self.happened["killed"] += 1
         self.processes[service.group].remove(process)
-        for output, answer in process.log.pending:
+        for output, answer in process.client.pending:
             if self.random.random() < 0.5:
-                self.broker.wire.append((output, lambda _error: None))
+                self.broker.in_flight.append((output, lambda _error: None))
             del answer
         if not self.processes[service.group]:
             self.processes[service.group].append(self.process(service))
@@ -218,7 +218,7 @@ class World:
         process.trap.kill_at = self.random.choice(POINTS)
 
     def _rest(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        process.rests_until = self.clock() + self.random.choice([0.5, 8.0])
+        process.paused_until = self.clock() + self.random.choice([0.5, 8.0])
 
     def _join(self, service: Service[Any, FakeSession], _process: Process) -> None:
         if len(self.processes[service.group]) < 3:
@@ -246,22 +246,22 @@ class World:
         self.broker.holds_requests = not self.broker.holds_requests
 
     def _land(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.random.shuffle(self.broker.wire)
+        self.random.shuffle(self.broker.in_flight)
         self.broker.land(copies=self.random.choice([1, 2]))
 
     def _jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
         """At any moment, also between an assignment and the first record after it (as a real client
         was seen to do).
         """
-        for lane in sorted(process.log.assigned()):
+        for lane in sorted(process.client.assigned()):
             if process.worker.assignment.lanes.get(lane) is None:
                 continue
             ends = self.broker.topics[lane.topic].partitions[lane.partition]
-            process.log.jump(lane, self.random.randint(0, len(ends)))
+            process.client.jump(lane, self.random.randint(0, len(ends)))
 
     def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        for lane in sorted(process.log.assigned()):
-            process.log.stop_fetching_of(lane)
+        for lane in sorted(process.client.assigned()):
+            process.client.stop_fetching_of(lane)
 
     def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
         rows = [
@@ -307,7 +307,7 @@ class World:
         for processes in self.processes.values():
             for process in processes:
                 process.trap.kill_at = process.trap.raise_at = ""
-                process.rests_until = 0.0
+                process.paused_until = 0.0
         self.broker.land()
 
     def settle(self, turns_max: int = 3_000) -> None:

@@ -27,7 +27,7 @@ def main() -> int:
     said = os.environ.get
     disable_rule(said("TOY_MUTATION", ""))
     release = Release(
-        int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1"
+        int(said("TOY_RELEASE", "1")), said("TOY_FIXED") == "1", said("TOY_TICKS") == "1"
     )
     stage = STAGES[sys.argv[1]](PostgresStore, release)
     return process.run(

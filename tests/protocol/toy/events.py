@@ -31,18 +31,18 @@ class Input:
 
 def read_input(record: Record) -> Input:
     try:
-        told = Input(**json.loads(record.value or b""))
+        input_ = Input(**json.loads(record.value or b""))
     except (ValueError, TypeError) as error:
         raise NotAnEvent(str(error)) from None
-    if told.what not in WORDS:
-        raise NotAnEvent(f"what is {told.what!r}")
-    return told
+    if input_.what not in WORDS:
+        raise NotAnEvent(f"what is {input_.what!r}")
+    return input_
 
 
 class FirstSnapshot(Snapshot):
     """All that stage one knows of a key, in the words of release 2."""
 
-    topic: ClassVar[str] = NAMES.said["first"]
+    topic: ClassVar[str] = NAMES.outputs["first"]
     event_type: ClassVar[str] = "toy.first"
     state: Literal["new", "released", "cancelled", "held"]
     children: tuple[str, ...]
@@ -60,7 +60,7 @@ class FirstSnapshotOfRelease1(FirstSnapshot):
 class SecondSnapshot(Snapshot):
     """All that stage two knows of a key."""
 
-    topic: ClassVar[str] = NAMES.said["second"]
+    topic: ClassVar[str] = NAMES.outputs["second"]
     event_type: ClassVar[str] = "toy.second"
     state: str
     active: int

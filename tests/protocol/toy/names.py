@@ -15,7 +15,7 @@ class Names(NamedTuple):
         return f"{self.prefix}.a", f"{self.prefix}.b"
 
     @property
-    def said(self) -> dict[str, str]:
+    def outputs(self) -> dict[str, str]:
         """What each stage says."""
         return {"first": f"{self.prefix}.first", "second": f"{self.prefix}.second"}
 
@@ -26,7 +26,7 @@ class Names(NamedTuple):
     @property
     def own_inputs(self) -> dict[str, tuple[str, ...]]:
         """What each stage reads, without its replays."""
-        return {"first": (*self.inputs, self.said["second"]), "second": (self.said["first"],)}
+        return {"first": (*self.inputs, self.outputs["second"]), "second": (self.outputs["first"],)}
 
     @property
     def readers(self) -> dict[str, tuple[str, ...]]:
@@ -47,7 +47,7 @@ class Names(NamedTuple):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (*self.inputs, *self.said.values(), *self.dead.values(), *self.replay.values())
+        return (*self.inputs, *self.outputs.values(), *self.dead.values(), *self.replay.values())
 
 
 NAMES = Names(os.environ.get("TOY_PREFIX", "toy"))

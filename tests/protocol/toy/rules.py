@@ -26,7 +26,7 @@ class First:
     confirmed: int = 0  # what stage two answered
     answer_generation: int = 0
     answer_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
     def snapshot(self, pad: str = "") -> FirstSnapshot:
         return FirstSnapshot.model_validate(
@@ -56,7 +56,7 @@ class Second:
     children: tuple[str, ...] = ()  # the active ones
     first_generation: int = 0
     first_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
     def snapshot(self) -> SecondSnapshot:
         return SecondSnapshot(
@@ -70,8 +70,8 @@ class Second:
 
 
 class Classification(Enum):
-    NEWS = auto()
-    KNOWN = auto()
+    NEWER = auto()
+    EQUAL = auto()
     OLDER = auto()
 
 
@@ -81,10 +81,10 @@ class BatchResult:
     record.
     """
 
-    verdicts: list[Classification]
+    classifications: list[Classification]
     firsts: dict[str, First] = field(default_factory=dict)
     seconds: dict[str, Second] = field(default_factory=dict)
-    said: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(
+    snapshots: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(
         default_factory=dict
     )  # by place in the batch
     children: list[tuple[str, str, bool]] = field(
@@ -98,21 +98,26 @@ CHANGES: Mapping[str, Callable[[First, Input], First]] = {
     ),
     "cancel": lambda row, _: replace(row, state="cancelled"),
     "restore": lambda row, _: replace(row, state="released") if row.state == "cancelled" else row,
-    "add": lambda row, told: replace(row, children=tuple(sorted({*row.children, told.child}))),
-    "drop": lambda row, told: replace(row, children=tuple(sorted({*row.children} - {told.child}))),
+    "add": lambda row, event: replace(row, children=tuple(sorted({*row.children, event.child}))),
+    "drop": lambda row, event: replace(
+        row, children=tuple(sorted({*row.children} - {event.child}))
+    ),
     "later": lambda row, _: replace(row, is_due=True),
     "hold": lambda row, _: replace(row, state="held"),
     "note": lambda row, _: row,
 }
 
 
-def apply_input(row: First, told: Input) -> First:
-    return replace(CHANGES[told.what](row, told), total=row.total + told.amount)
+def apply_input(row: First, event: Input) -> First:
+    return replace(CHANGES[event.what](row, event), total=row.total + event.amount)
 
 
-def apply_answer(row: First, told: SecondSnapshot) -> First:
+def apply_answer(row: First, event: SecondSnapshot) -> First:
     return replace(
-        row, confirmed=told.active, answer_generation=told.generation, answer_sequence=told.sequence
+        row,
+        confirmed=event.active,
+        answer_generation=event.generation,
+        answer_sequence=event.sequence,
     )
 
 
@@ -125,78 +130,78 @@ def decide_first(
     batch: Sequence[Input | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
 ) -> BatchResult:
     """Each record sees what those before it left."""
-    after, unseen, verdicts = dict(rows), set(new_ids), list[Classification]()
-    brought: dict[
+    after, unseen, classifications = dict(rows), set(new_ids), list[Classification]()
+    changed_by: dict[
         str, int
     ] = {}  # key -> the last record that changed it, which brings the snapshot
     pads: dict[str, str] = {}
-    for place, told in enumerate(batch):
-        row = after[told.key]
-        if isinstance(told, Input):
-            verdict = Classification.NEWS if told.id in unseen else Classification.KNOWN
-            unseen.discard(told.id)
-            changed = apply_input(row, told) if verdict is Classification.NEWS else row
-            if told.poison == "large":
-                pads[told.key] = "x" * (9 * 2**20)
+    for place, event in enumerate(batch):
+        row = after[event.key]
+        if isinstance(event, Input):
+            classification = Classification.NEWER if event.id in unseen else Classification.EQUAL
+            unseen.discard(event.id)
+            changed = apply_input(row, event) if classification is Classification.NEWER else row
+            if event.poison == "large":
+                pads[event.key] = "x" * (9 * 2**20)
         else:
-            verdict = classify(
-                (told.generation, told.sequence), (row.answer_generation, row.answer_sequence)
+            classification = classify(
+                (event.generation, event.sequence), (row.answer_generation, row.answer_sequence)
             )
-            changed = apply_answer(row, told) if verdict is Classification.NEWS else row
+            changed = apply_answer(row, event) if classification is Classification.NEWER else row
         if changed != row:
-            brought[told.key] = place
-        after[told.key] = changed
-        verdicts.append(verdict)
-    return add_first_snapshots(BatchResult(verdicts, after), rows, brought, pads)
+            changed_by[event.key] = place
+        after[event.key] = changed
+        classifications.append(classification)
+    return add_first_snapshots(BatchResult(classifications, after), rows, changed_by, pads)
 
 
 def add_first_snapshots(
     found: BatchResult,
     before: Mapping[str, First],
-    brought: Mapping[str, int],
+    changed_by: Mapping[str, int],
     pads: Mapping[str, str],
 ) -> BatchResult:
     """A key whose snapshot differs from the last one takes one new sequence, however many records
     changed it.
     """
-    for key, place in brought.items():
+    for key, place in changed_by.items():
         row = found.firsts[key]
         digest = row.snapshot().digest()
-        if digest != before[key].said or key in pads:
-            spoken = replace(row, sequence=row.sequence + 1, said=digest)
-            found.firsts[key] = spoken
-            found.said.setdefault(place, []).append(spoken.snapshot(pads.get(key, "")))
+        if digest != before[key].digest or key in pads:
+            changed = replace(row, sequence=row.sequence + 1, digest=digest)
+            found.firsts[key] = changed
+            found.snapshots.setdefault(place, []).append(changed.snapshot(pads.get(key, "")))
     return found
 
 
 def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification:
     if position == last:
-        return Classification.KNOWN
-    return Classification.NEWS if position > last else Classification.OLDER
+        return Classification.EQUAL
+    return Classification.NEWER if position > last else Classification.OLDER
 
 
 def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) -> BatchResult:
     """Only what is newer is applied, as a whole: a snapshot may skip states."""
-    after, verdicts, brought = dict(rows), list[Classification](), dict[str, int]()
-    for place, told in enumerate(batch):
-        row = after[told.key]
-        verdict = classify(
-            (told.generation, told.sequence), (row.first_generation, row.first_sequence)
+    after, classifications, changed_by = dict(rows), list[Classification](), dict[str, int]()
+    for place, event in enumerate(batch):
+        row = after[event.key]
+        classification = classify(
+            (event.generation, event.sequence), (row.first_generation, row.first_sequence)
         )
-        if verdict is Classification.NEWS:
-            active = told.children if told.state == "released" else ()
-            after[told.key] = replace(
+        if classification is Classification.NEWER:
+            active = event.children if event.state == "released" else ()
+            after[event.key] = replace(
                 row,
-                state=told.state,
+                state=event.state,
                 active=len(active),
                 children=active,
-                first_generation=told.generation,
-                first_sequence=told.sequence,
+                first_generation=event.generation,
+                first_sequence=event.sequence,
             )
-            brought[told.key] = place
-        verdicts.append(verdict)
-    found = BatchResult(verdicts, seconds=after)
-    for key, place in brought.items():
+            changed_by[event.key] = place
+        classifications.append(classification)
+    found = BatchResult(classifications, seconds=after)
+    for key, place in changed_by.items():
         row = after[key]
         found.children.extend(
             (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
@@ -204,7 +209,7 @@ def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) ->
         found.children.extend(
             (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
         )
-        if (digest := row.snapshot().digest()) != rows[key].said:
-            after[key] = spoken = replace(row, sequence=row.sequence + 1, said=digest)
-            found.said.setdefault(place, []).append(spoken.snapshot())
+        if (digest := row.snapshot().digest()) != rows[key].digest:
+            after[key] = changed = replace(row, sequence=row.sequence + 1, digest=digest)
+            found.snapshots.setdefault(place, []).append(changed.snapshot())
     return found
