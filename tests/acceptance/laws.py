@@ -263,7 +263,9 @@ def nothing_waits_or_is_stopped(whole: Whole) -> Iterator[str]:
         f"{it.group} {it.lane}: {it.stopped_code}" for it in whole.lanes.lanes if it.stopped_code
     )
     yield from (
-        f"{it} is on its way" for it in whole.lanes.dead_letters if it.state in {"requested", "replayed"}
+        f"{it} is on its way"
+        for it in whole.lanes.dead_letters
+        if it.state in {"requested", "replayed"}
     )
     for it in whole.lanes.lanes:
         log: Sequence[Record] = whole.lanes.logs.get(it.lane, ())

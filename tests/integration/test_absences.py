@@ -174,7 +174,9 @@ def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
             check=False,
             cwd=ROOT,
         )
-        assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-unavailable"), asked.stderr
+        assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-unavailable"), (
+            asked.stderr
+        )
         worker.until_it_tried(8)  # and all of these attempts but the first leave no line
         for process in (worker, sender):
             assert [it["level"] for it in process.written("waiting", "database-unavailable")] == [

@@ -16,7 +16,7 @@ Rule = Callable[..., Any] | property
 
 def rule_name(rule: Rule) -> str:
     """Return the name under which its owner holds a rule."""
-    function = rule.fget if isinstance(rule, property) else rule
+    function: Any = rule.fget if isinstance(rule, property) else rule
     return str(function.__name__)
 
 

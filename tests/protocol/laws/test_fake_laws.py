@@ -8,14 +8,15 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
-from services.runtime.loop import commit, timer
+from services.runtime.loop import commit
 from services.runtime.loop.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
-from services.runtime.testing.ledger import ConflictError
+from services.runtime.testing.ledger import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered
 from tests.protocol.laws.world import SESSION_S, lane, story, wait_until_owned
+from tests.protocol.seams import replace_rule
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
@@ -46,11 +47,11 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
         assert all(it.next_offset == at[it.lane] for it in held)
         owner.kill()
         world.broker.in_flight.clear()
-        heir = world.start("first")
-        wait_until_owned(world, heir)
+        next_owner = world.start("first")
+        wait_until_owned(world, next_owner)
         world.send(*story(20 + turn, 20))
         world.run(2.0)
-        heir.kill()
+        next_owner.kill()
         world.broker.in_flight.clear()
         world.broker.holds_requests = False
     world.start("first")
@@ -161,7 +162,7 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
-    resting = rest(member, b"slow")
+    delayed = delay(member, b"slow")
     world.send(Input("slow-1", "slow", "add", "c1"), topic=A, partition=0)
     world.run(0.2)
     world.send(Input("slow-2", "slow", "add", "c2"), topic=A, partition=0)
@@ -169,27 +170,27 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.run(2.0)
     assert member.worker.assignment.lanes[LaneKey(A, 0)].left_out
     assert len(world.evidence().inputs) == 41
-    for output, answer in resting:
+    for output, answer in delayed:
         world.broker.append(output)
         answer(None)
     world.settle()
     check(world.evidence())
 
 
-def rest(member: FakeMember, key: bytes) -> list[tuple[Output, DeliveryCallback]]:
-    """The first output of this key rests on the wire, until somebody lets it land."""
-    resting: list[tuple[Output, DeliveryCallback]] = []
+def delay(member: FakeMember, key: bytes) -> list[tuple[Output, DeliveryCallback]]:
+    """Delay the first output of this key until the test delivers it."""
+    delayed: list[tuple[Output, DeliveryCallback]] = []
     produce = member.client.produce
 
-    def held(output: Output, answer: DeliveryCallback) -> None:
+    def delaying(output: Output, on_delivery: DeliveryCallback) -> None:
         if output.key == key:
-            resting.append((output, answer))
+            delayed.append((output, on_delivery))
             member.client.produce = produce  # type: ignore[method-assign]  # the others go through
         else:
-            produce(output, answer)
+            produce(output, on_delivery)
 
-    member.client.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
-    return resting
+    member.client.produce = delaying  # type: ignore[method-assign]  # one member's own client
+    return delayed
 
 
 def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
@@ -333,13 +334,16 @@ def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
 def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def failing(_self: FakeTransaction, _dead_letters_max: int, _bytes_max: int) -> None:
+        raise AttributeError("a defect")
+
     world = fake_world
-    asked = dead_lettered(world, 6, then=None)
+    requested = dead_lettered(world, 6, then=None)
     member = world.start("first", release=TICKING_MENDED)
     wait_until_owned(world, member)
     with monkeypatch.context() as broken:
-        broken.setattr(timer, "letters", None)  # whatever it is: an AttributeError
-        world.request_replays(asked)
+        replace_rule(broken, FakeTransaction, FakeTransaction.take_replay_requests, failing)
+        world.request_replays(requested)
         world.send(*story(1, 20), Input("due", "due-key", "later"))
         world.run(2.5)
         assert {type(it) for it in member.telemetry.failures} == {TickFailed}
@@ -356,7 +360,7 @@ def test_a_tick_that_raises_keeps_no_replay_away(
 ) -> None:
     world = fake_world
     dead_letters = dead_lettered(world, 6, then=None)
-    monkeypatch.setattr(MemoryStore, "lock_due", None)
+    replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, None)
     member = world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(world, member)
     world.run(0.5)
@@ -374,7 +378,7 @@ def test_a_tick_that_lasts_too_long_keeps_no_record_away(
     def too_long(_store: MemoryStore) -> None:
         raise ConflictError
 
-    monkeypatch.setattr(MemoryStore, "lock_due", too_long)
+    replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, too_long)
     world = fake_world
     member = world.start("first", release=TICKING_MENDED)
     wait_until_owned(world, member)

@@ -46,7 +46,7 @@ def test_a_process_that_is_dead_is_not_ready_either() -> None:
     health.ready(ok=True)
     assert health.readyz().ok
     clock.now += 31
-    assert "has not turned for 31 s" in health.readyz().reason
+    assert "has not finished an iteration for 31 s" in health.readyz().reason
 
 
 def test_a_new_process_is_alive_and_not_ready() -> None:
