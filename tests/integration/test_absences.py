@@ -144,7 +144,7 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
         yield found
 
 
-def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
+def test_without_its_database_a_process_logs_one_code_once_a_minute(
     topics: str, database_url: str, mail: Mail, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
@@ -191,7 +191,7 @@ def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
 
 
 @pytest.mark.slow
-def test_without_kafka_a_process_says_so_by_one_code_once_a_minute(
+def test_without_kafka_a_process_logs_one_code_once_a_minute(
     stack: Stack, topics: str, database_url: str, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": topics}

@@ -204,7 +204,7 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
     assert rows["stubline.ingest"]["why"] == "lunch"
 
 
-def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> None:
+def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> None:
     command = ("resume", "ingest", "--rate", 100, "--command-id", uuid4(), "--json")
     first, again = stubline(*command), stubline(*command)
     assert (first.code, again.code) == (0, 0)
@@ -214,7 +214,7 @@ def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> Non
     assert [(row["actor"], row["what"]) for row in audit] == [("ada", "resume")]
 
 
-def test_what_a_stranger_sent_cannot_act_on_the_terminal(
+def test_bytes_from_outside_cannot_act_on_the_terminal(
     stubline: Stubline, database_url: str
 ) -> None:
     dead_letter = add_letter(
@@ -239,7 +239,9 @@ def test_what_a_stranger_sent_cannot_act_on_the_terminal(
     assert "a defect of the release" in shown
 
 
-def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_servers: str) -> None:
+def test_a_dead_letters_bytes_can_be_had_as_they_are(
+    database_url: str, bootstrap_servers: str
+) -> None:
     """By the command as it is installed, since nothing else has a stdout of bytes."""
     raw = bytes(range(256))
     dead_letter = add_letter(database_url, raw, [])
@@ -257,7 +259,7 @@ def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_ser
     )
 
 
-def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
+def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     stubline: Stubline, database_url: str
 ) -> None:
     dead_letter = add_letter(database_url, None, [])
@@ -284,13 +286,13 @@ def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
         (("migrate", "--database-only"), 0),
     ],
 )
-def test_exit_codes_are_what_they_say(
+def test_exit_codes_are_as_documented(
     arguments: tuple[str, ...], code: int, stubline: Stubline
 ) -> None:
     assert stubline(*arguments).code == code
 
 
-def test_an_error_is_told_on_stderr_with_its_next_step(stubline: Stubline) -> None:
+def test_an_error_is_printed_on_stderr_with_its_next_step(stubline: Stubline) -> None:
     plain, coded = stubline("pause", "nobody"), stubline("pause", "nobody", "--json")
     assert plain.out == coded.out == ""
     assert "group-unknown" in plain.err
@@ -298,7 +300,7 @@ def test_an_error_is_told_on_stderr_with_its_next_step(stubline: Stubline) -> No
     assert json.loads(coded.err)["error"]["code"] == "group-unknown"
 
 
-def test_servers_that_are_away_and_a_wrong_configuration_have_codes_of_their_own(
+def test_unavailable_servers_and_a_wrong_configuration_have_codes_of_their_own(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/stubline")
@@ -308,7 +310,7 @@ def test_servers_that_are_away_and_a_wrong_configuration_have_codes_of_their_own
     assert stubline("lanes", "list").code == 78
 
 
-def test_a_database_that_was_never_migrated_is_said_so(
+def test_a_database_that_was_never_migrated_is_reported(
     stubline: Stubline, database_url: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -323,7 +325,7 @@ def test_topics_check_fails_until_they_are_made(stubline: Stubline) -> None:
 
 
 @pytest.mark.slow
-def test_status_never_says_that_all_is_well_while_the_broker_is_away(
+def test_status_never_reports_success_while_the_broker_is_unavailable(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")

@@ -47,7 +47,7 @@ def filled(bootstrap_servers: str, prefix: str) -> str:
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
+def test_a_lane_begins_where_the_loop_starts_it_however_late_the_brokers_responses_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
     """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came

@@ -332,7 +332,7 @@ def test_controls_are_set_and_keep_what_was_not_named(connection: Connection[Tup
         ("discarded", False, True),
     ],
 )
-def test_a_letters_state_says_what_may_be_done(
+def test_a_dead_letters_state_decides_what_may_be_done(
     state: str,
     replayable: bool,
     discardable: bool,
@@ -355,7 +355,9 @@ def test_a_letters_state_says_what_may_be_done(
             assert states(connection)[dead_letter] == state
 
 
-def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
+def test_of_dead_letters_named_by_id_all_are_changed_or_none(
+    connection: Connection[TupleRow],
+) -> None:
     one, resolved = add_letter(connection), add_letter(connection, "resolved")
     with pytest.raises(DeadLetterStateRefused):
         fresh(connection).replay(DeadLetterSelection(ids=[one, resolved]))
@@ -364,7 +366,7 @@ def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[T
     assert states(connection)[one] == "open"
 
 
-def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
+def test_dead_letters_are_selected_by_what_they_have_in_common_oldest_first(
     connection: Connection[TupleRow],
 ) -> None:
     mine = [add_letter(connection) for _ in range(3)]
@@ -384,7 +386,7 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
     assert all(after[dead_letter] == before[dead_letter] for dead_letter in others)
 
 
-def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
+def test_a_discarded_dead_letter_keeps_actor_and_reason(connection: Connection[TupleRow]) -> None:
     dead_letter = add_letter(connection)
     fresh(connection).discard(DeadLetterSelection(ids=[dead_letter]), "a test order")
     row = AdminQueries(connection).dead_letter(dead_letter)

@@ -23,5 +23,5 @@ def rule_name(rule: Rule) -> str:
 def replace_rule(patch: pytest.MonkeyPatch, owner: object, rule: Rule, by: object) -> None:
     """Replace a class's method or property, or a module's function, until the patch ends."""
     name = rule_name(rule)
-    assert vars(owner)[name] is rule, f"{name} is not a rule of {owner}"
+    assert getattr(owner, name) is rule, f"{name} is not a rule of {owner}"
     patch.setattr(owner, name, by)

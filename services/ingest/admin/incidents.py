@@ -94,7 +94,10 @@ class IncidentQueries:
         """The bytes of a callback; of an order that has the incident its id."""
         match incident.evidence:
             case Evidence.LETTERS:
-                return AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"] or b""
+                return (
+                    AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"]
+                    or b""
+                )
             case Evidence.NOTICES:
                 return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
             case Evidence.ORDERS:
@@ -192,7 +195,9 @@ class IncidentCommands(AdminCommands):
             "reason": wanted.reason,
             "part": part,
         }
-        return self.execute("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
+        return self.execute(
+            "incidents resolve", asked, lambda: self._resolve(wanted, incident, until)
+        )
 
     def _resolve(
         self, wanted: ResolutionRequest, incident: Incident | None, until: str | None
@@ -223,7 +228,9 @@ class IncidentCommands(AdminCommands):
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
         state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
         if ids:
-            self.set_dead_letter_state(DeadLetterSelection(ids, limit=len(ids)), state, REPLAYABLE_STATES, wanted.reason)
+            self.set_dead_letter_state(
+                DeadLetterSelection(ids, limit=len(ids)), state, REPLAYABLE_STATES, wanted.reason
+            )
         return len(ids)
 
     def _give_kept(self, incident: Incident, until: str) -> int:

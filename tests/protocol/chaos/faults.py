@@ -39,7 +39,7 @@ def all_of_a_stage_killed(run: Run) -> None:
         run.end(member)
 
 
-def rested(run: Run) -> None:
+def paused(run: Run) -> None:
     """SIGSTOP, for less or for more than a session."""
     member = run.any_member()
     member.pause()
@@ -92,7 +92,7 @@ def broker_killed(run: Run) -> None:
     run.feed(0.3)
     broker.stop(immediate=True)
     try:
-        run.rest(run.rng.uniform(0.5, 4.0))
+        run.let_run(run.rng.uniform(0.5, 4.0))
     finally:
         broker.start()
 
@@ -103,7 +103,7 @@ def broker_rested(run: Run) -> None:
     run.feed(0.3)
     broker.pause()
     try:
-        run.rest(run.rng.choice((1.5, 4.0, 8.0)))
+        run.let_run(run.rng.choice((1.5, 4.0, 8.0)))
     finally:
         broker.resume()
 
@@ -124,11 +124,13 @@ def rewound(run: Run) -> None:
 
 
 def duplicates_stormed(run: Run) -> None:
-    run.world.send(*stormed(story(run.turn, 100, 20, name=f"dup{run.turn}"), run.turn, copies=4))
+    run.world.send(
+        *stormed(story(run.number, 100, 20, name=f"dup{run.number}"), run.number, copies=4)
+    )
 
 
 def poison_stormed(run: Run) -> None:
-    run.world.send(*poisoned(story(run.turn, 300, 20, name=f"poison{run.turn}"), run.turn))
+    run.world.send(*poisoned(story(run.number, 300, 20, name=f"poison{run.number}"), run.number))
 
 
 def paused_and_resumed(run: Run) -> None:
@@ -147,7 +149,7 @@ def partitions_added(run: Run) -> None:
 def letters_replayed(run: Run) -> None:
     """With a release that can work some of them."""
     run.world.send(
-        *poisoned(story(run.turn, 60, 20, name=f"letter{run.turn}"), run.turn, share=0.2)
+        *poisoned(story(run.number, 60, 20, name=f"letter{run.number}"), run.number, share=0.2)
     )
     run.world.settle(60)
     for member in run.members("first"):
@@ -169,7 +171,7 @@ FAULTS: tuple[Fault, ...] = (
     killed_at_a_point,
     killed_at_any_moment,
     all_of_a_stage_killed,
-    rested,
+    paused,
     stopped_inside_its_transaction,
     came_and_went,
     answers_lost,

@@ -47,7 +47,7 @@ class Run:
 
     def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, rng: random.Random) -> None:
         self.world, self.stack, self.proxy, self.rng = world, stack, proxy, rng
-        self.turn = 0
+        self.number = 0
         self._fed = 0
         world.proxy = proxy
 
@@ -82,13 +82,13 @@ class Run:
             self.world.send(*inputs, *inputs[:5])
             time.sleep(0.05)
 
-    def rest(self, seconds: float) -> None:
+    def let_run(self, seconds: float) -> None:
         """Nobody can send, for the broker does not answer."""
         time.sleep(seconds)
 
     def play(self, fault: Fault) -> tuple[float, list[str]]:
         """Seconds from the end of the fault to rest, and what it broke."""
-        self.turn += 1
+        self.number += 1
         self.make_whole()
         self.feed(0.5)
         fault(self)

@@ -127,9 +127,9 @@ class FakeWorld:
     def run(self, seconds: float) -> None:
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.turn()
+            self.step()
 
-    def turn(self) -> None:
+    def step(self) -> None:
         """Each member once."""
         self.clock.sleep(0.001)
         for member in self.members:
@@ -140,7 +140,7 @@ class FakeWorld:
         while not done():
             if self.clock.now > end:
                 raise NotSettledError(f"after {seconds:g} s: {what}")
-            self.turn()
+            self.step()
 
     def settle(self, seconds: float = 120.0) -> None:
         end = self.clock.now + seconds
@@ -148,7 +148,7 @@ class FakeWorld:
             if self.clock.now > end:
                 raise NotSettledError(f"after {seconds:g} s: {'; '.join(waits[:6])}")
             for _ in range(5):
-                self.turn()
+                self.step()
 
     def _unsettled(self) -> list[str]:
         rows = {

@@ -385,9 +385,9 @@ class KafkaWorld:
         )
 
     def accept_topic(self, stage: str, topic: str) -> None:
-        standing = self.broker.standing([topic])[topic]
+        description = self.broker.standing([topic])[topic]
         self._commands.accept_topic(
-            self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic)
+            self.names.groups[stage], topic, description.topic_id, self.broker.extents(topic)
         )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
@@ -473,10 +473,10 @@ class KafkaWorld:
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
         """(low, high) of every partition, in three questions."""
-        standing = self.broker.standing(self.names.topics)
+        description = self.broker.standing(self.names.topics)
         lanes = [
             LaneKey(topic, number)
-            for topic, it in standing.items()
+            for topic, it in description.items()
             for number in range(it.partitions)
         ]
         low, high = (
@@ -485,12 +485,12 @@ class KafkaWorld:
         return {lane: (low[lane], high[lane]) for lane in lanes}
 
     def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
-        asked = self.admin.list_offsets(
+        requested = self.admin.list_offsets(
             {TopicPartition(*lane): spec for lane in lanes}, request_timeout=10
         )
         return {
             LaneKey(place.topic, place.partition): answer.result(60).offset
-            for place, answer in asked.items()
+            for place, answer in requested.items()
         }
 
     def _lanes(self) -> list[LaneFacts]:

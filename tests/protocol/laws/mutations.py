@@ -276,7 +276,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
 
     replace_rule(patch, Assignment, Assignment.revoked, dropping)
     replace_rule(
-        patch, Worker, Worker.without_recreated, lambda _self, parts, _ids: parts
+        patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices
     )  # its ids are requested for the topics of a fetch
     replace_rule(patch, Assignment, Assignment.take_over, holding)
 
@@ -288,7 +288,7 @@ def idle_owners_do_not_compare_rows(patch: Patch) -> None:
 
 def topic_ids_are_believed(patch: Patch) -> None:
     """16: the id of a topic is compared only when its lane is acquired."""
-    replace_rule(patch, Worker, Worker.without_recreated, lambda _self, parts, _ids: parts)
+    replace_rule(patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices)
     replace_rule(patch, IdleChecks, IdleChecks.compare_topics, lambda *_: None)
 
 
@@ -442,8 +442,8 @@ def everything_is_published_again(patch: Patch) -> None:
 
 MUTATIONS = (
     Mutation(1, sequence_of_the_process, lanes.test_a_storm_of_duplicates_has_each_effect_once),
-    Mutation(2, deltas, lanes.test_two_services_that_read_each_other_come_to_rest),
-    Mutation(3, everything_is_newer, fake.test_outputs_that_land_late_and_twice_revive_nothing),
+    Mutation(2, deltas, lanes.test_two_services_that_read_each_other_settle),
+    Mutation(3, everything_is_newer, fake.test_outputs_that_arrive_late_and_twice_revive_nothing),
     Mutation(
         4,
         an_end_without_a_beginning_is_ignored,
@@ -460,7 +460,7 @@ MUTATIONS = (
         rows_begin_at_the_end,
         lanes.test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record,
     ),
-    Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_answer_is_lost_counts_once),
+    Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_response_is_lost_counts_once),
     Mutation(
         8,
         outputs_are_not_kept,
@@ -482,7 +482,7 @@ MUTATIONS = (
         rows_are_emptied_early,
         fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
     ),
-    Mutation(8, failed_deliveries_count_as_done, fake.test_a_delivery_that_fails_is_made_again),
+    Mutation(8, failed_deliveries_count_as_done, fake.test_a_failed_delivery_is_repeated),
     Mutation(
         9,
         work_of_lost_lanes_is_kept,
@@ -504,12 +504,12 @@ MUTATIONS = (
     Mutation(
         15,
         idle_owners_do_not_compare_rows,
-        fake.test_a_row_that_moves_under_an_owner_at_rest_is_noticed,
+        fake.test_a_row_that_moves_under_an_idle_owner_is_detected,
     ),
     Mutation(
         16,
         topic_ids_are_believed,
-        lanes.test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it,
+        lanes.test_a_recreated_topic_stops_its_lanes_until_an_operator_accepts_it,
     ),
     Mutation(
         17,
@@ -544,26 +544,26 @@ MUTATIONS = (
     Mutation(
         20,
         silence_is_believed,
-        given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag,
+        given.test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag,
     ),
     Mutation(
         22,
         copies_of_replays_are_worked,
-        fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked,
+        fake.test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked,
     ),
     Mutation(
         22,
         failures_open_any_dead_letter,
-        fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies,
+        fake.test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies,
     ),
     Mutation(
         23,
         replays_are_in_memory_only,
-        fake.test_a_replay_survives_the_death_of_whoever_gives_it_back,
+        fake.test_a_replay_survives_the_death_of_the_process_that_publishes_it,
         ("committed",),
     ),
     Mutation(
-        24, everything_is_published_again, lanes.test_two_services_that_read_each_other_come_to_rest
+        24, everything_is_published_again, lanes.test_two_services_that_read_each_other_settle
     ),
 )
 

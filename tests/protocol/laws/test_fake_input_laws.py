@@ -64,9 +64,9 @@ def test_holes_in_a_log_are_stepped_over_and_counted(fake_world: FakeWorld) -> N
     world = fake_world
     world.start("second")
     member = world.start("first")
-    for turn in range(4):
-        world.send(*story(turn, 5), topic=A, partition=0)
-        for _ in range(turn):
+    for number in range(4):
+        world.send(*story(number, 5), topic=A, partition=0)
+        for _ in range(number):
             world.broker.append_marker(LaneKey(A, 0))
     world.settle()
     world.run(3.0)
@@ -136,7 +136,7 @@ def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(
     assert (found.effects, found.gaps, member.is_alive) == (15, 1, True)
 
 
-def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
+def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_reported(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
@@ -160,7 +160,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
     assert member.telemetry.readiness[-1] == (True, "")
 
 
-def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWorld) -> None:
+def test_a_batch_that_is_damaged_on_the_way_once_stops_no_lane(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     wait_until_owned(world, world.start("first"))
@@ -173,7 +173,7 @@ def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWo
     assert lane(world, "first", A).effects == 10
 
 
-def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
+def test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world

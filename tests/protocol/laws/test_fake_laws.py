@@ -33,14 +33,14 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
     """
     world = fake_world
     world.start("second")
-    for turn in range(2):
+    for number in range(2):
         owner = world.start("first")
         wait_until_owned(world, owner)
         world.broker.holds_requests = True
-        world.send(*story(turn, 20))
+        world.send(*story(number, 20))
         world.run(0.2)
         at = {it.lane: it.next_offset for it in world.lanes("first")}
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(2.0)
         held = [it for it in world.lanes("first") if it.has_outbox]
         assert held
@@ -49,7 +49,7 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
         world.broker.in_flight.clear()
         next_owner = world.start("first")
         wait_until_owned(world, next_owner)
-        world.send(*story(20 + turn, 20))
+        world.send(*story(20 + number, 20))
         world.run(2.0)
         next_owner.kill()
         world.broker.in_flight.clear()
@@ -59,7 +59,7 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world:
     check(world.evidence())
 
 
-def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
+def test_a_failed_delivery_is_repeated(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
@@ -70,23 +70,23 @@ def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
     check(world.evidence())
 
 
-def test_a_commit_whose_answer_is_lost_counts_once(fake_world: FakeWorld) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
-    for turn in range(4):
+    for number in range(4):
         world.database.answers_lost = 1
-        world.send(*story(turn, 20))
+        world.send(*story(number, 20))
         world.run(0.3)
         world.database.commits_refused = 1
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(0.3)
     world.settle()
     assert not world.dead_letters()
     check(world.evidence())
 
 
-def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
+def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
     """A dead owner's copy of `release` lands when the cancellation has long been read."""
     world = fake_world
     world.start("second")
@@ -144,9 +144,9 @@ def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_other
     world = fake_world
     world.start("second")
     wait_until_owned(world, world.start("first"))
-    for turn in range(3):
-        world.send(*story(turn, 10), topic=A, partition=0)
-        world.send(*story(10 + turn, 10), topic=B, partition=0)
+    for number in range(3):
+        world.send(*story(number, 10), topic=A, partition=0)
+        world.send(*story(10 + number, 10), topic=B, partition=0)
         world.rewind(
             "first", LaneKey(A, 0), lane(world, "first", A).next_offset
         )  # where it is: only the epoch rises
@@ -250,7 +250,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     check(world.evidence())
 
 
-def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:
+def test_a_row_that_moves_under_an_idle_owner_is_detected(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
@@ -262,7 +262,7 @@ def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorl
     check(world.evidence())
 
 
-def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
+def test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies(
     fake_world: FakeWorld,
 ) -> None:
     """The second copy meets a release on which it would fail."""
@@ -278,7 +278,7 @@ def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
     check(world.evidence())
 
 
-def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
+def test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
     """Its copy was on the way when the operator changed her mind."""
     world = fake_world
     dead_letters = dead_lettered(world, 4, then=None)
@@ -297,7 +297,7 @@ def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWor
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     fake_world: FakeWorld, point: str
 ) -> None:
     world = fake_world
@@ -311,7 +311,7 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
     assert len(evidence.inputs) == 6
 
 
-def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
+def test_a_long_replay_delays_no_tick(fake_world: FakeWorld) -> None:
     """A slice of letters and the tick take turns."""
     world = fake_world
     dead_letters = dead_lettered(world, 40, then=None)
@@ -331,7 +331,7 @@ def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
     check(world.evidence())
 
 
-def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
+def test_a_replay_that_raises_stops_neither_records_nor_ticks(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(_self: FakeTransaction, _dead_letters_max: int, _bytes_max: int) -> None:
@@ -355,7 +355,7 @@ def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
     check(world.evidence())
 
 
-def test_a_tick_that_raises_keeps_no_replay_away(
+def test_a_tick_that_raises_stops_no_replay(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fake_world
@@ -372,7 +372,7 @@ def test_a_tick_that_raises_keeps_no_replay_away(
     check(world.evidence())
 
 
-def test_a_tick_that_lasts_too_long_keeps_no_record_away(
+def test_a_tick_that_lasts_too_long_stops_no_record(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_long(_store: MemoryStore) -> None:
@@ -389,7 +389,7 @@ def test_a_tick_that_lasts_too_long_keeps_no_record_away(
     assert len(world.evidence().inputs) == 20
 
 
-def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(
+def test_a_topic_that_is_refused_is_reported_until_it_is_allowed_and_the_others_go_on(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
@@ -426,7 +426,7 @@ def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(
     assert member.telemetry.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
 
 
-def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWorld) -> None:
+def test_a_group_that_is_refused_is_reported_until_it_is_allowed(fake_world: FakeWorld) -> None:
     world = fake_world
     world.broker.forbidden.add(NAMES.groups["first"])
     world.start("second")
@@ -440,7 +440,7 @@ def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWor
     check(world.evidence())
 
 
-def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) -> None:
+def test_a_topic_that_does_not_exist_is_reported_until_it_does(fake_world: FakeWorld) -> None:
     world = fake_world
     world.broker.delete_topic(B)
     world.start("second")

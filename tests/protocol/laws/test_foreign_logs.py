@@ -47,7 +47,7 @@ def test_a_zstd_frame_without_its_length_is_worked(kafka_world: KafkaWorld) -> N
     assert not stops(world)
 
 
-def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
+def test_tombstones_and_records_without_a_key_are_dead_letters_and_harm_no_neighbour(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -106,7 +106,7 @@ def _kept(world: KafkaWorld, place: LaneKey) -> list[int]:
 
 
 @alone
-def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: KafkaWorld) -> None:
+def test_a_database_that_is_read_only_for_a_while_is_waited_for(kafka_world: KafkaWorld) -> None:
     """A failover: what was a primary takes no writes for some seconds. Nobody is blamed, nothing is
     lost.
     """

@@ -35,7 +35,7 @@ MIB = 2**20
 
 @pytest.mark.parametrize("size", [9 * MIB, 40 * MIB])
 @pytest.mark.parametrize("where", ["value", "key", "header"])
-def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbours_go_on(
+def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neighbours_go_on(
     kafka_world: KafkaWorld, size: int, where: str
 ) -> None:
     """Nine kilobytes on the wire; before, the letter's copy stopped the lane for good, and its
@@ -71,7 +71,7 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     ).details == {"letters": []}
 
 
-def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
+def test_the_largest_record_that_can_be_worked_can_be_dead_lettered_and_replayed(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world

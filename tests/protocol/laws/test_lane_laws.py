@@ -51,8 +51,8 @@ def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -
     world.send(*story(1, 60))
     zombie.pause()
     world.send(*story(2, 60))
-    heir = world.start("first")
-    wait_until_owned(world, heir)
+    next_owner = world.start("first")
+    wait_until_owned(world, next_owner)
     world.send(*story(3, 60))
     world.run(0.5)
     zombie.resume()
@@ -87,20 +87,20 @@ def test_members_that_come_and_go_lose_and_double_nothing(world: World) -> None:
     world.start("second")
     members = [world.start("first")]
     wait_until_owned(world, *members)
-    for turn in range(2):
+    for number in range(2):
         members.append(world.start("first"))
-        world.send(*story(turn, 60))
+        world.send(*story(number, 60))
         wait_until_owned(world, *members)
-        world.send(*story(10 + turn, 60))
-    for turn in range(2):
+        world.send(*story(10 + number, 60))
+    for number in range(2):
         assert members.pop(0).stop() == 0
-        world.send(*story(20 + turn, 60))
+        world.send(*story(20 + number, 60))
         wait_until_owned(world, *members)
     world.settle()
     check(world.evidence())
 
 
-def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World) -> None:
+def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> None:
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
@@ -121,7 +121,7 @@ def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World)
 
 
 @alone
-def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
+def test_an_outage_of_the_broker_loses_and_doubles_nothing(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(*story(1, 60))
@@ -134,7 +134,7 @@ def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
 
 
 @alone
-def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: World) -> None:
+def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(world: World) -> None:
     world.start("second")
     wait_until_owned(world, world.start("first"))
     world.send(*story(1, 60))
@@ -149,7 +149,7 @@ def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: Wor
 # The log changes under the lane.
 
 
-def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it(
+def test_a_recreated_topic_stops_its_lanes_until_an_operator_accepts_it(
     world: World,
 ) -> None:
     topic, other = world.names.inputs
@@ -171,7 +171,7 @@ def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_
     assert len(world.evidence().inputs) == 180
 
 
-def test_records_that_retention_took_stop_their_lane_until_somebody_skips_them(
+def test_records_that_retention_deleted_stop_their_lane_until_an_operator_skips_them(
     world: World,
 ) -> None:
     topic, _ = world.names.inputs
@@ -200,8 +200,8 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     world.send(*story(1, 60))
     wait_until_owned(world, member)
     world.add_partitions(4)
-    for turn in range(8):
-        world.send(*story(10 + turn, 20, keys=40))
+    for number in range(8):
+        world.send(*story(10 + number, 20, keys=40))
         world.run(0.1)
     world.settle(45)
     assert len([it for it in world.lanes("first") if it.lane.topic in world.names.inputs]) == 8
@@ -381,7 +381,7 @@ def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
     assert {row.state for row in evidence.firsts.values()} == {"released"}
 
 
-def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
+def test_a_dead_letter_replayed_twice_has_its_effect_once(world: World) -> None:
     dead_letters = dead_lettered(world, 12)
     world.request_replays(dead_letters)
     world.settle()
@@ -394,7 +394,7 @@ def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
     assert len(evidence.inputs) == 12
 
 
-def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
+def test_a_replay_that_fails_opens_its_dead_letter_again(world: World) -> None:
     dead_letters = dead_lettered(world, 6, then=Release())
     world.request_replays(dead_letters)
     world.until(
@@ -424,7 +424,7 @@ def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
     assert len(evidence.inputs) == 8
 
 
-def test_a_restored_database_outranks_what_was_said_before(world: World) -> None:
+def test_a_restored_database_outranks_what_was_published_before(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(*story(1, 30))
@@ -436,7 +436,7 @@ def test_a_restored_database_outranks_what_was_said_before(world: World) -> None
     assert {it.first_generation for it in world.evidence().seconds.values()} <= {1, 2}
 
 
-def test_two_services_that_read_each_other_come_to_rest(world: World) -> None:
+def test_two_services_that_read_each_other_settle(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(

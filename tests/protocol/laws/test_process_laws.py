@@ -38,15 +38,15 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 
 @alone
-def test_a_process_stopped_inside_its_transaction_holds_nobody_up(kafka_world: KafkaWorld) -> None:
+def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: KafkaWorld) -> None:
     """The rows are free before the next owner comes; what it does when it wakes fails."""
     world = kafka_world
     world.start("second")
     zombie = world.start("first", at="transaction_begun:stop:3")
     feed_until_stopped(world, zombie)
     stopped_at = time.monotonic()
-    heir = world.start("first")
-    wait_until_owned(world, heir)
+    next_owner = world.start("first")
+    wait_until_owned(world, next_owner)
     assert time.monotonic() - stopped_at < TAKEOVER_S + 2  # the heir's own start is in it
     zombie.resume()
     world.send(*story(2, 60))
@@ -78,16 +78,16 @@ def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do
 
 
 @alone
-def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, proxy: Proxy) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(kafka_world: KafkaWorld, proxy: Proxy) -> None:
     world = kafka_world
     world.start("second")
     world.proxy = proxy
     world.start("first")
-    for turn in range(4):
-        world.send(*story(turn, 20))
+    for number in range(4):
+        world.send(*story(number, 20))
         world.run(0.4)
         proxy.lose_answer()
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(0.4)
         proxy.lose_commit()
     world.send(*story(20, 20))
@@ -99,7 +99,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, prox
 
 
 @alone
-def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
+def test_a_failed_delivery_is_repeated(kafka_world: KafkaWorld) -> None:
     """The broker rests for longer than the producer waits: what was committed is produced again
     from its row.
     """
@@ -117,7 +117,7 @@ def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
     check(world.evidence())
 
 
-def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_that_is_mended(
+def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_that_is_fixed(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -164,7 +164,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
 # What the broker withholds. Of a topic that is not there the client says nothing at all.
 
 
-def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
+def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go_on(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -192,7 +192,7 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
     check(world.evidence())
 
 
-def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) -> None:
+def test_a_topic_that_does_not_exist_is_reported_until_it_does(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     a, b = world.names.inputs
     world.admin.delete_topics([b])[b].result(60)
@@ -211,7 +211,9 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) 
     check(world.evidence())
 
 
-def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: KafkaWorld) -> None:
+def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
+    kafka_world: KafkaWorld,
+) -> None:
     """The client calls it fatal: it never fetches again, and says nothing more."""
     world = kafka_world
     world.start("second")
@@ -221,11 +223,11 @@ def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: Ka
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
         assert member.wait(120) == EX_FATAL
         assert '"code": "consumer-failed"' in member.log()
-        heir = world.start("first")
-        world.until("it says so", lambda: heir.readyz() == "input-refused")
+        next_owner = world.start("first")
+        world.until("it says so", lambda: next_owner.readyz() == "input-refused")
     world.send(*story(2, 20))
     world.settle()
-    assert not heir.readyz()
+    assert not next_owner.readyz()
     check(world.evidence())
 
 
@@ -233,7 +235,7 @@ def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: Ka
 
 
 @alone
-def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
+def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -249,16 +251,16 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
     evidence = world.evidence()
     published = {it.header("ce_id") for it in evidence.log_of(world.names.outputs["first"])}
     assert len(published) == len(evidence.snapshots) > 0
-    heir = world.start("first")
+    next_owner = world.start("first")
     wait_until_owned(
-        world, heir, seconds=4.0
+        world, next_owner, seconds=4.0
     )  # it left the group: nobody waits for its session to end
     world.settle()
     check(world.evidence())
 
 
 @alone
-def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_left(
+def test_a_process_stopped_without_a_broker_reports_that_outputs_are_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -276,7 +278,7 @@ def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_
     check(world.evidence())
 
 
-def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(
+def test_an_unknown_setting_ends_the_start_with_one_line(
     database_url: str, bootstrap_servers: str
 ) -> None:
     environment = {
@@ -297,7 +299,7 @@ def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(
 # Rows that others hold, and work without a record.
 
 
-def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
+def test_a_locked_row_makes_a_batch_wait_and_dead_letters_nothing(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -315,7 +317,7 @@ def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
@@ -337,10 +339,10 @@ def test_markers_of_transactions_are_stepped_over_and_counted(kafka_world: Kafka
     topic, _ = world.names.inputs
     world.start("second")
     world.start("first")
-    for turn in range(3):
-        world.send_in_transaction(*story(turn, 10), topic=topic)
-        world.send_in_transaction(*story(100 + turn, 10), topic=topic, abort=True)
-        world.send(*story(10 + turn, 10), topic=topic)
+    for number in range(3):
+        world.send_in_transaction(*story(number, 10), topic=topic)
+        world.send_in_transaction(*story(100 + number, 10), topic=topic, abort=True)
+        world.send(*story(10 + number, 10), topic=topic)
     world.send_in_transaction(*story(20, 10), topic=topic)
     world.settle()
     evidence = world.evidence()
@@ -362,10 +364,10 @@ def test_a_client_at_the_end_of_a_log_of_markers_does_not_spin(kafka_world: Kafk
 
 def feed_until_stopped(world: KafkaWorld, member: Process) -> None:
     """As feed_until_dead, for a process that a sabotage stops."""
-    for turn in range(400):
+    for number in range(400):
         if member.is_stopped:
             return
-        world.send(*story(0, 8, name=f"feed{turn}"))
+        world.send(*story(0, 8, name=f"feed{number}"))
         world.run(0.05)
     raise AssertionError(world.logs_tail())
 

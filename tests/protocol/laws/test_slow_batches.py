@@ -67,13 +67,14 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
         )
     )
     end = time.monotonic() + 30
-    asked = (
+    statement = (
         "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = "
         "'slow.in.v1'"
     )
     try:
         while (
-            not (rows := ledger.session.execute(asked.encode()).fetchall()) or rows[0][0] < RECORDS
+            not (rows := ledger.session.execute(statement.encode()).fetchall())
+            or rows[0][0] < RECORDS
         ):
             assert time.monotonic() < end, (rows, sizes)
             worker.step()

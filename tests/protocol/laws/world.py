@@ -148,10 +148,10 @@ def wait_until_owned(world: World, *members: Member, seconds: float = 120.0) -> 
 
 def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:
     """A stream of inputs, until a sabotage ends the process that works them."""
-    for turn in range(400):
+    for number in range(400):
         if not victim.is_alive:
             return
-        world.send(*story(seed, 8, name=f"feed{turn}"))
+        world.send(*story(seed, 8, name=f"feed{number}"))
         world.run(0.05)
     raise NotSettledError(f"{victim.name} lives on")
 

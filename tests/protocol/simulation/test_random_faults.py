@@ -23,7 +23,7 @@ def run(seed: int) -> World:
             world.send()
         if world.random.random() < 0.35:
             world.break_something()
-        world.turn()
+        world.step()
     world.heal()
     world.settle()
     return world

@@ -66,7 +66,7 @@ def test_an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
     an_old_owner_may_not_overwrite_what_a_rewind_brought_back()
 
 
-def a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
+def a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() -> None:
     """mut-no-lag-check: no record comes that could show the gap."""
     world = world_with(1)
     world.settle()
@@ -78,11 +78,11 @@ def a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
     check(world)
 
 
-def test_a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
-    a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes()
+def test_a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() -> None:
+    a_client_that_jumped_to_the_end_is_detected_though_no_record_comes()
 
 
-def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
+def a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
     """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0
     records behind by its own word.
     """
@@ -97,11 +97,11 @@ def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None
     check(world)
 
 
-def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
-    a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag()
+def test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
+    a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag()
 
 
-def an_idle_owner_notices_a_rewind() -> None:
+def an_idle_owner_detects_a_rewind() -> None:
     """mut-no-idle-check."""
     world = world_with(3)
     world.settle()
@@ -112,11 +112,11 @@ def an_idle_owner_notices_a_rewind() -> None:
     assert (row.effects, row.duplicates, row.rewound) == (3, 2, 2)
 
 
-def test_an_idle_owner_notices_a_rewind() -> None:
-    an_idle_owner_notices_a_rewind()
+def test_an_idle_owner_detects_a_rewind() -> None:
+    an_idle_owner_detects_a_rewind()
 
 
-def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
+def a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> None:
     """replay-no-guard: the handler below would count every copy."""
 
     def handle(events: Sequence[tuple[str, str]], session: FakeSession) -> list[Outcome]:
@@ -138,7 +138,7 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     dead_letter.state = "requested"
     world.broker.holds_requests = True
     for _ in range(60):
-        world.turn()
+        world.step()
     world.broker.land(copies=2)
     world.settle()
     (copy, _) = world.broker.records(FIRST.replay_topic)
@@ -152,8 +152,8 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     assert (replays.effects, replays.duplicates) == (1, 2)
 
 
-def test_a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
-    a_replayed_letter_has_one_effect_however_many_copies_land()
+def test_a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> None:
+    a_replayed_dead_letter_has_one_effect_however_many_copies_arrive()
 
 
 def test_a_hole_is_stepped_over_and_counted() -> None:

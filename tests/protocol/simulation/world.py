@@ -162,7 +162,7 @@ class World:
 
     # One step of everybody, or a fault.
 
-    def turn(self) -> None:
+    def step(self) -> None:
         for service in (FIRST, SECOND):
             for process in list(self.processes[service.group]):
                 if self.clock() < process.paused_until:
@@ -310,10 +310,10 @@ class World:
                 process.paused_until = 0.0
         self.broker.land()
 
-    def settle(self, turns_max: int = 3_000) -> None:
+    def settle(self, steps_max: int = 3_000) -> None:
         quiet = 0
-        for _ in range(turns_max):
-            self.turn()
+        for _ in range(steps_max):
+            self.step()
             self.broker.land()
             quiet = quiet + 1 if self.is_quiet() else 0
             if quiet > 20:

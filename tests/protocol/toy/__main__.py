@@ -24,14 +24,14 @@ class ToySettings(LaneSettings):
 
 def main() -> int:
     faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
-    said = os.environ.get
-    disable_rule(said("TOY_MUTATION", ""))
+    setting = os.environ.get
+    disable_rule(setting("TOY_MUTATION", ""))
     release = Release(
-        int(said("TOY_RELEASE", "1")), said("TOY_FIXED") == "1", said("TOY_TICKS") == "1"
+        int(setting("TOY_RELEASE", "1")), setting("TOY_FIXED") == "1", setting("TOY_TICKS") == "1"
     )
     stage = STAGES[sys.argv[1]](PostgresStore, release)
     return process.run(
-        stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", "")))
+        stage, load(ToySettings), partial(Saboteur, switches=Switches(setting("TOY_AT", "")))
     )
 
 

@@ -28,7 +28,7 @@ class Switch:
 
     point: str
     action: str
-    turn: int
+    count: int
 
     @classmethod
     def read(cls, text: str) -> list[Switch]:
@@ -53,12 +53,12 @@ class Switches:
     """Counts how often each point was passed, and acts."""
 
     def __init__(self, text: str, do: Callable[[str], None] = act) -> None:
-        self._switches, self._do, self._turns = Switch.read(text), do, Counter[str]()
+        self._switches, self._do, self._counts = Switch.read(text), do, Counter[str]()
 
     def at(self, point: str) -> None:
-        self._turns[point] += 1
+        self._counts[point] += 1
         for switch in self._switches:
-            if (switch.point, switch.turn) == (point, self._turns[point]):
+            if (switch.point, switch.count) == (point, self._counts[point]):
                 self._do(switch.action)
 
 

@@ -40,7 +40,7 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     assert list(again.headers) == headers
 
 
-def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_go_on() -> None:
+def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbours_go_on() -> None:
     def parse(record: Any) -> Any:
         if record.value == b"bad":
             raise ValueError("bad")
@@ -70,7 +70,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
     value=st.none() | st.binary(max_size=20),
     headers=st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=6),
 )
-def test_a_records_bytes_are_those_of_its_letters_row(
+def test_a_records_bytes_are_those_of_its_dead_letters_row(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
     """Exactly, where names are ASCII; names in other scripts are counted exactly once they might
@@ -105,7 +105,7 @@ class Unreadable:
         raise SystemError("returned a result with an exception set")
 
 
-def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
+def test_headers_that_the_client_cannot_read_make_their_record_a_dead_letter() -> None:
     (records,) = fetch_result([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
     lane.tail = lane.next_offset = 0

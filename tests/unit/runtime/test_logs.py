@@ -91,7 +91,7 @@ def test_an_error_tells_where_it_stood_and_not_its_values(
     assert "ada" not in json.dumps(line)
 
 
-def test_a_databases_error_is_told_without_the_row_that_it_quotes() -> None:
+def test_a_databases_error_is_logged_without_the_row_that_it_quotes() -> None:
     class UniqueViolation(psycopg.errors.UniqueViolation):
         class diag:  # noqa: N801 - psycopg's name
             message_primary = "duplicate key value violates unique constraint"

@@ -14,7 +14,7 @@ from services.runtime.records import LaneKey
 LANE = LaneKey("in", 0)
 
 
-class Said:
+class FakeMessage:
     """A message of the client that carries an error."""
 
     def __init__(
@@ -47,19 +47,19 @@ class Said:
 )
 def test_a_fatal_error_ends_the_process(error: KafkaError) -> None:
     with pytest.raises(ConsumerFailed):
-        fetch_result([Said(error, None, 0)])
+        fetch_result([FakeMessage(error, None, 0)])
 
 
 def test_an_offset_out_of_range_is_its_lanes() -> None:
-    fetch = fetch_result([Said(KafkaError(KafkaError._AUTO_OFFSET_RESET, "gone"))])
+    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._AUTO_OFFSET_RESET, "gone"))])
     assert (list(fetch.out_of_range), fetch.refused) == ([LANE], {})
 
 
 @pytest.mark.parametrize("code", sorted(REFUSED))
 @pytest.mark.parametrize("topic", ["in", None])
-def test_what_only_a_person_can_mend_is_refused(code: int, topic: str | None) -> None:
+def test_what_only_an_operator_can_fix_is_refused(code: int, topic: str | None) -> None:
     """Without a topic it is the membership; the partition is then any number."""
-    fetch = fetch_result([Said(KafkaError(code), topic)])
+    fetch = fetch_result([FakeMessage(KafkaError(code), topic)])
     assert list(fetch.refused) == [LANE if topic else None]
 
 
@@ -76,16 +76,16 @@ def test_what_only_a_person_can_mend_is_refused(code: int, topic: str | None) ->
 )
 def test_what_passes_by_itself_is_only_narrated(name: str) -> None:
     error: Any = KafkaError(getattr(KafkaError, name))
-    fetch = fetch_result([Said(error)])
+    fetch = fetch_result([FakeMessage(error)])
     assert (fetch.records, fetch.refused, fetch.out_of_range) == ({}, {}, {})
 
 
 @pytest.mark.parametrize("code", sorted(UNREADABLE))
 def test_a_batch_that_cannot_be_unpacked_is_its_lanes(code: int) -> None:
-    fetch = fetch_result([Said(KafkaError(code, "Decompression failed"))])
+    fetch = fetch_result([FakeMessage(KafkaError(code, "Decompression failed"))])
     assert (fetch.unreadable, fetch.refused) == ({LANE: "Decompression failed"}, {})
 
 
 def test_the_end_of_a_partition_is_no_error_and_has_its_offset() -> None:
-    fetch = fetch_result([Said(KafkaError(KafkaError._PARTITION_EOF))])
+    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._PARTITION_EOF))])
     assert (fetch.ends, fetch.refused, fetch.unreadable) == ({LANE: 7}, {}, {})

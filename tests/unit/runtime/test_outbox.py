@@ -26,7 +26,7 @@ def by_hand(outputs: list[Output]) -> bytes:
     def field(content: bytes | None) -> bytes:
         return b"\xff\xff\xff\xff" if content is None else len(content).to_bytes(4, "big") + content
 
-    said = b"".join(
+    fields = b"".join(
         field(it.topic.encode())
         + field(it.key)
         + len(it.headers).to_bytes(4, "big")
@@ -34,7 +34,7 @@ def by_hand(outputs: list[Output]) -> bytes:
         + field(it.value)
         for it in outputs
     )
-    return b"\x01" + zlib.compress(said, 1)
+    return b"\x01" + zlib.compress(fields, 1)
 
 
 def test_what_zlib_wrote_is_read() -> None:
@@ -55,7 +55,7 @@ def test_any_zlib_reads_what_is_written(outputs: list[Output]) -> None:
     assert outbox.decode(stored) == outputs
 
 
-def test_a_later_version_and_damage_are_said() -> None:
+def test_a_later_version_and_damage_are_reported() -> None:
     stored = outbox.encode(OUTPUTS) or b""
     for wrong in (b"\x02" + stored[1:], stored[:-3], b"\x01not zlib"):
         with pytest.raises(OutboxUnreadable):

@@ -45,12 +45,12 @@ def test_an_unknown_name_is_refused_and_the_nearest_is_offered(
     )
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_that_is_wrong_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUBLINE_TOY_NONSENSE_AT_ALL", "7")
     monkeypatch.setenv("STUBLINE_TOY_BATCH_WAIT_MS", "0")
     monkeypatch.setenv("STUBLINE_TOY_LOCK_TIMEOUT_MS", "soon")
-    told = refusal(Toy)
-    assert [name in told for name in ("NONSENSE_AT_ALL", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [
+    text = refusal(Toy)
+    assert [name in text for name in ("NONSENSE_AT_ALL", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [
         True
     ] * 3
 
