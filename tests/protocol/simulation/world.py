@@ -1,12 +1,12 @@
-"""A run of two stages under faults, from one seed: every step, fault and landing is drawn, nothing
-depends on time.
+"""A run of two stages under faults, from one seed: each step, fault and late arrival is random, and
+nothing depends on real time.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,7 +160,7 @@ class World:
         if self.random.random() < 0.03:
             self.broker.append_marker(lane)
 
-    # One step of everybody, or a fault.
+    # One step of every process, or a fault.
 
     def step(self) -> None:
         for service in (FIRST, SECOND):
@@ -173,7 +173,7 @@ class World:
                     self.kill(service, process)
 
     def kill(self, service: Service[Any, FakeSession], process: Process) -> None:
-        """What it had handed to the producer lands in part: some now, some later, some never."""
+        """Kill a process. Of the requests in its producer some arrive now, some later, some never."""
         self.happened["killed"] += 1
         self.processes[service.group].remove(process)
         for output, answer in process.client.pending:
@@ -186,72 +186,52 @@ class World:
     def break_something(self) -> None:
         service = self.random.choice((FIRST, SECOND))
         process = self.random.choice(self.processes[service.group])
-        name = self.random.choice(
-            [
-                "kill",
-                "kill",
-                "rest",
-                "rest",
-                "join",
-                "answer",
-                "refused",
-                "conflict",
-                "away",
-                "broker_away",
-                "delivery",
-                "hold",
-                "land",
-                "jump",
-                "deafen",
-                "rewind",
-                "raise",
-                "locked",
-                "partitions",
-                "replay",
-                "clear_locks",
-            ]
-        )
-        getattr(self, f"_{name}")(service, process)
-        self.happened[name] += 1
+        fault = self.random.choice(FAULTS)
+        fault(self, service, process)
+        self.happened[fault.__name__] += 1
 
-    def _kill(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def kill_at_a_point(self, _service: Service[Any, FakeSession], process: Process) -> None:
         process.trap.kill_at = self.random.choice(POINTS)
 
-    def _rest(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def pause(self, _service: Service[Any, FakeSession], process: Process) -> None:
         process.paused_until = self.clock() + self.random.choice([0.5, 8.0])
 
-    def _join(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def join(self, service: Service[Any, FakeSession], _process: Process) -> None:
         if len(self.processes[service.group]) < 3:
             self.processes[service.group].append(self.process(service))
 
-    def _answer(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def lose_a_commits_response(
+        self, _service: Service[Any, FakeSession], _process: Process
+    ) -> None:
         self.database.answers_lost += 1
 
-    def _refused(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def refuse_a_commit(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.commits_refused += 1
 
-    def _conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.conflicts += self.random.choice([1, 5])
 
-    def _away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_database(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.is_unavailable = not self.database.is_unavailable
 
-    def _broker_away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_broker(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.is_unavailable = not self.broker.is_unavailable
 
-    def _delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def fail_a_delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.refusals.append(BrokerUnavailable("timed out"))
 
-    def _take_over(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_delayed_requests(
+        self, _service: Service[Any, FakeSession], _process: Process
+    ) -> None:
         self.broker.holds_requests = not self.broker.holds_requests
 
-    def _land(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def land_requests(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.random.shuffle(self.broker.in_flight)
         self.broker.land(copies=self.random.choice([1, 2]))
 
-    def _jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        """At any moment, also between an assignment and the first record after it (as a real client
-        was seen to do).
+    def jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        """Have the client jump at any moment, also between an assignment and the first record after
+        it, as a real client was seen to do.
         """
         for lane in sorted(process.client.assigned()):
             if process.worker.assignment.lanes.get(lane) is None:
@@ -259,11 +239,11 @@ class World:
             ends = self.broker.topics[lane.topic].partitions[lane.partition]
             process.client.jump(lane, self.random.randint(0, len(ends)))
 
-    def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def stop_fetching(self, _service: Service[Any, FakeSession], process: Process) -> None:
         for lane in sorted(process.client.assigned()):
             process.client.stop_fetching_of(lane)
 
-    def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
         rows = [
             lane for group, lane in self.database.rows if group == service.group and lane != TIMER
         ]
@@ -276,20 +256,20 @@ class World:
             if lane.topic in FIRST_TOPICS:
                 self.happened["rewound"] += 1
 
-    def _raise(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def raise_in_a_callback(self, _service: Service[Any, FakeSession], process: Process) -> None:
         process.trap.raise_at = self.random.choice(["assigned", "revoked", "lost"])
 
-    def _locked(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def lock_rows(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.locked = {lane for _, lane in self.database.rows}
 
-    def _clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.locked = set()
 
-    def _partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def add_partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         for topic in (*FIRST_TOPICS, MIDDLE):
             self.broker.add_partitions(topic, 4)
 
-    def _replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         for row in self.database.dead_letters.values():
             if row.state in {"open", "replayed"}:
                 row.state = "requested"
@@ -297,7 +277,7 @@ class World:
     # The end.
 
     def heal(self) -> None:
-        """The world is whole again; what rests wakes up."""
+        """End all faults, and resume paused processes."""
         self.database.is_unavailable = self.broker.is_unavailable = self.broker.holds_requests = (
             False
         )
@@ -318,7 +298,7 @@ class World:
             quiet = quiet + 1 if self.is_quiet() else 0
             if quiet > 20:
                 return
-        raise AssertionError(f"seed {self.seed} does not come to rest: {self.behind()}")
+        raise AssertionError(f"seed {self.seed} does not settle: {self.behind()}")
 
     def is_quiet(self) -> bool:
         return not self.behind() and not any(
@@ -340,3 +320,29 @@ class World:
                             f"{last + 1}"
                         )
         return found
+
+
+# Weighted by repetition.
+FAULTS: tuple[Callable[[World, Service[Any, FakeSession], Process], None], ...] = (
+    World.kill_at_a_point,
+    World.kill_at_a_point,
+    World.pause,
+    World.pause,
+    World.join,
+    World.lose_a_commits_response,
+    World.refuse_a_commit,
+    World.conflict,
+    World.toggle_database,
+    World.toggle_broker,
+    World.fail_a_delivery,
+    World.toggle_delayed_requests,
+    World.land_requests,
+    World.jump,
+    World.stop_fetching,
+    World.rewind,
+    World.raise_in_a_callback,
+    World.lock_rows,
+    World.add_partitions,
+    World.replay,
+    World.clear_locks,
+)
