@@ -1,6 +1,4 @@
-"""The faults. Each takes a run, breaks something of it, and puts it right; what is left to do then
-is recovery.
-"""
+"""The faults. Each breaks something in a run and repairs it; the run then has to recover."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ POINTS = ("transaction_begun", "committing", "committed", "produced", "published
 
 
 def killed_at_a_point(run: Run) -> None:
-    """SIGKILL, where it hurts."""
+    """SIGKILL at a random point of a batch."""
     stage, point = run.rng.choice(run.stages), run.rng.choice(POINTS)
     member = run.start(stage, at=f"{point}:kill:{run.rng.randint(1, 12)}")
     run.feed(4.0, until=lambda: not member.is_alive)
@@ -40,7 +38,7 @@ def all_of_a_stage_killed(run: Run) -> None:
 
 
 def paused(run: Run) -> None:
-    """SIGSTOP, for less or for more than a session."""
+    """SIGSTOP, for less or more than a session timeout."""
     member = run.any_member()
     member.pause()
     run.feed(run.rng.choice((0.5, 3.0, 8.0, 10.0)))
@@ -79,7 +77,7 @@ def database_fell_over(run: Run) -> None:
 
 
 def database_rested(run: Run) -> None:
-    """It hangs up on nobody, and answers nobody."""
+    """The broker closes no connection, and responds to no request."""
     run.stack.postgres.pause()
     try:
         run.feed(run.rng.choice((1.0, 5.0)))
@@ -147,7 +145,7 @@ def partitions_added(run: Run) -> None:
 
 
 def letters_replayed(run: Run) -> None:
-    """With a release that can work some of them."""
+    """Replays, with a release that can work some of them."""
     run.world.send(
         *poisoned(story(run.number, 60, 20, name=f"letter{run.number}"), run.number, share=0.2)
     )
@@ -160,7 +158,7 @@ def letters_replayed(run: Run) -> None:
 
 
 def two_at_once(run: Run) -> None:
-    """A process dies while its server is away."""
+    """A process is killed while its server is unavailable."""
     member = run.any_member()
     with run.world.database_unavailable():
         run.feed(0.5)

@@ -1,4 +1,4 @@
-"""A run: two stages under a stream of inputs, one drawn fault after the other, the laws after
+"""A run: two stages under a stream of inputs, one random fault after the other, and the laws after
 each.
 """
 
@@ -33,7 +33,7 @@ MEMBERS = 2  # of each stage
 
 @dataclass(slots=True)
 class Tally:
-    """What a fault did, over all its runs."""
+    """The results of a fault, over all its runs."""
 
     runs: int = 0
     violations: int = 0
@@ -41,7 +41,7 @@ class Tally:
 
 
 class Run:
-    """One world, and what faults may touch of it."""
+    """One test environment, and what faults may change in it."""
 
     stages = ("first", "second")
 
@@ -65,7 +65,7 @@ class Run:
             member.kill()
 
     def make_whole(self) -> None:
-        """Each stage has its members again, none of them with a switch in it."""
+        """Start missing members, and replace those with a sabotage switch."""
         for stage in self.stages:
             for member in self.members(stage):
                 if member.is_sabotaged:
@@ -83,11 +83,11 @@ class Run:
             time.sleep(0.05)
 
     def let_run(self, seconds: float) -> None:
-        """Nobody can send, for the broker does not answer."""
+        """Wait without sending, while the broker does not respond."""
         time.sleep(seconds)
 
     def play(self, fault: Fault) -> tuple[float, list[str]]:
-        """Seconds from the end of the fault to rest, and what it broke."""
+        """Play a fault. Returns the seconds from its end until the run settled, and the broken laws."""
         self.number += 1
         self.make_whole()
         self.feed(0.5)
@@ -97,7 +97,7 @@ class Run:
         try:
             self.world.settle(SETTLE_S)
         except NotSettledError as error:
-            return time.monotonic() - began, [f"no rest: {str(error)[:3_000]}"]
+            return time.monotonic() - began, [f"not settled: {str(error)[:3_000]}"]
         recovery_s = time.monotonic() - began
         return recovery_s, [
             f"{law}: {case}"
@@ -119,8 +119,8 @@ def one_world(stack: Stack, databases: Databases, rng: random.Random) -> Iterato
         yield Run(world, stack, proxy, rng)
 
 
-def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) -> dict[str, Tally]:
-    """Faults in an order that the seed decides, until the time is over."""
+def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) -> dict[str, Tally]:
+    """Play faults in an order that the seed decides, until the time is over."""
     rng, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
     end = time.monotonic() + seconds
     waiting: list[Fault] = []
@@ -130,11 +130,9 @@ def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) ->
             try:
                 while time.monotonic() < end:
                     with one_world(stack, databases, rng) as current:
-                        play_rounds(current, waiting, tallies, end, tell)
-            except (
-                StackError
-            ) as error:  # a machine too busy for its servers proves nothing about us
-                tell(f"new servers, for the old ones did not come back: {str(error)[:200]}")
+                        play_rounds(current, waiting, tallies, end, report)
+            except StackError as error:  # servers failed on a busy machine, which proves nothing
+                report(f"new servers, for the old ones did not come back: {str(error)[:200]}")
             else:
                 databases.close()
     return tallies
@@ -145,10 +143,10 @@ def play_rounds(
     waiting: list[Fault],
     tallies: dict[str, Tally],
     end: float,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law
-    that follows.
+    """Play some faults in one environment. The first broken law ends it, since all later checks
+    would fail too.
     """
     for _ in range(ROUNDS_OF_A_WORLD):
         if time.monotonic() > end:
@@ -161,11 +159,11 @@ def play_rounds(
         tally.runs += 1
         tally.violations += len(cases)
         tally.recoveries_s.append(recovery_s)
-        tell(
+        report(
             f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, "
             f"{len(cases)} violations"
         )
         for case in cases[:5]:
-            tell(f"    {case}")
+            report(f"    {case}")
         if cases:
             return

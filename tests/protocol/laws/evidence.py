@@ -1,5 +1,5 @@
-"""What is found after a test, whoever was killed in it: the log, the rows, and what the world
-itself sent.
+"""What is found after a test, whichever processes were killed in it: the logs, the rows, and what
+the test sent.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class DeadLetterFacts(NamedTuple):
 
 
 class SnapshotFacts(NamedTuple):
-    """A place in stage one's history, from its own table."""
+    """A snapshot in stage one's history, from its own table."""
 
     key: str
     generation: int
@@ -87,6 +87,8 @@ class SnapshotFacts(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
+    """Everything that the laws are checked against."""
+
     names: Names
     sent: Sequence[Sent]
     logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
@@ -96,7 +98,7 @@ class Evidence:
     firsts: Mapping[str, First]
     snapshots: Sequence[SnapshotFacts]
     seconds: Mapping[str, Second]
-    disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
+    disturbed: frozenset[str] = frozenset()  # topics whose log is no longer complete
     was_fixed: bool = False  # a release ran that works poison which raises
 
     def log_of(self, topic: str) -> Iterator[Record]:
@@ -112,8 +114,8 @@ class Evidence:
         return any(it.rewound for it in self.lanes)
 
     def is_poison(self, sent: Sent) -> bool:
-        """A mended release works what raised before: then a letter tells whether it came before
-        that release.
+        """A fixed release works what raised before: then a dead letter shows that the record came
+        before that release.
         """
         if sent.input is None or sent.input.poison in SOUND:
             return sent.input is None

@@ -1,5 +1,5 @@
-"""The world in memory: every member is stepped in turn, and the clock moves only when somebody
-waits.
+"""The test environment in memory: members take steps one after the other, and the clock moves only
+when one waits.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class FakeMember:
             self.kill()
 
     def kill(self) -> None:
-        """What it had handed to its producer is lost; what rests on the wire is not."""
+        """Kill it. What its producer holds is lost; requests in flight are not."""
         self.is_alive = False
         self.client.pending.clear()
 
@@ -130,7 +130,7 @@ class FakeWorld:
             self.step()
 
     def step(self) -> None:
-        """Each member once."""
+        """Let each member take one step."""
         self.clock.sleep(0.001)
         for member in self.members:
             member.step()
@@ -157,13 +157,11 @@ class FakeWorld:
             if row.stopped_code is None
         }
         waits = [
-            f"{lane} has unpublished outputs"
-            for (_, lane), row in rows.items()
-            if row.outbox is not None
+            f"{lane} has an outbox" for (_, lane), row in rows.items() if row.outbox is not None
         ]
         dead_letters = self.database.dead_letters.items()
         waits += [
-            f"letter {key} is {it.state}"
+            f"dead letter {key} is {it.state}"
             for key, it in dead_letters
             if it.state in {"requested", "replayed"}
         ]
@@ -187,7 +185,7 @@ class FakeWorld:
                         )
         return waits
 
-    # What comes in.
+    # Input.
 
     def send(
         self,
@@ -214,7 +212,7 @@ class FakeWorld:
         offset = len(self.broker.topics[lane.topic].partitions[lane.partition]) - 1
         self._sent.append(record._replace(partition=lane.partition, offset=offset))
 
-    # What the world does.
+    # Faults.
 
     @contextmanager
     def broker_unavailable(self) -> Iterator[None]:
@@ -247,7 +245,7 @@ class FakeWorld:
         for topic in (*self.names.inputs, *self.names.outputs.values()):
             self.broker.add_partitions(topic, total)
 
-    # What operators do.
+    # Commands of operators.
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
         self.database.move(NAMES.groups[stage], lane, to)
@@ -281,7 +279,7 @@ class FakeWorld:
     def restored(self) -> None:
         self.database.generation += 1
 
-    # What is found.
+    # Evidence.
 
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == NAMES.groups[stage]]
@@ -369,6 +367,6 @@ def _do(action: str) -> None:
         case "kill":
             raise KilledError
         case "raise":
-            raise Sabotage("as the test asked")
+            raise Sabotage("as the test requested")
         case _:
             raise ValueError(f"{action}: not in memory")

@@ -1,4 +1,4 @@
-"""The real world: Kafka, PostgreSQL, and the toy's stages as processes of their own."""
+"""The real test environment: Kafka, PostgreSQL, and the toy's stages as processes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ SECONDS = """
 
 
 class KafkaWorld:
-    """See world.World. Its database is migrated and its own; its topics begin with its prefix."""
+    """See world.World. It has its own migrated database, and topics with its own prefix."""
 
     def __init__(
         self,
@@ -95,12 +95,10 @@ class KafkaWorld:
             folder,
         )
         self._servers, self.partitions = servers, partitions
-        self.proxy: Proxy | None = (
-            None  # through which members that are started from now on reach the database
-        )
-        self.mutation = (
-            ""  # of members that are started from now on: a name in tests/protocol/toy/mutate.py
-        )
+        # Through it, members that are started from now on reach the database.
+        self.proxy: Proxy | None = None
+        # Of members that are started from now on: a name in tests/protocol/toy/mutate.py.
+        self.mutation = ""
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
@@ -113,7 +111,7 @@ class KafkaWorld:
     @property
     def _stack(self) -> Stack:
         if self._servers.stack is None:
-            pytest.skip("stops servers, and those of the environment are not ours to stop")
+            pytest.skip("stops servers, and servers of the environment must not be stopped")
         return self._servers.stack
 
     def __enter__(self) -> Self:
@@ -143,7 +141,7 @@ class KafkaWorld:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def compress(self, codec: str) -> None:
-        """What the world sends from now on."""
+        """Compress what is sent from now on."""
         self._producer = self._new_producer(**{"compression.type": codec})
 
     def _new_producer(self, **more: str) -> Producer:
@@ -198,7 +196,7 @@ class KafkaWorld:
                 raise NotSettledError(f"after {seconds:g} s: {what}\n{self.logs_tail()}")
             time.sleep(0.05)
 
-    # What is sent.
+    # Input.
 
     def send(
         self,
@@ -229,7 +227,7 @@ class KafkaWorld:
         self._flush()
 
     def send_in_transaction(self, *inputs: Input, topic: str, abort: bool = False) -> None:
-        """Kafka's own transactions: nobody of ours uses them, and their markers take offsets."""
+        """Send in a Kafka transaction, which Stubline never does: its marker takes an offset."""
         settings = {
             "bootstrap.servers": self.bootstrap_servers,
             "transactional.id": f"{uuid4()}",
@@ -280,7 +278,7 @@ class KafkaWorld:
     def sent(self) -> Sequence[Sent]:
         return self._sent
 
-    # What the world does.
+    # Faults.
 
     @contextmanager
     def broker_unavailable(self) -> Iterator[None]:
@@ -302,7 +300,7 @@ class KafkaWorld:
 
     @contextmanager
     def broker_paused(self) -> Iterator[None]:
-        """It answers nobody, and hangs up on nobody either."""
+        """Stop the broker like SIGSTOP: it responds to no request, and closes no connection."""
         for broker in self._stack.kafka:
             broker.pause()
         try:
@@ -313,7 +311,7 @@ class KafkaWorld:
 
     @contextmanager
     def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
-        """Somebody else has a right to read it, so we have none."""
+        """Grant another user the right to read it, so that we have none."""
         assert self._stack.kafka  # other servers need not keep rights
         who = (
             kind,
@@ -341,7 +339,7 @@ class KafkaWorld:
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(60)
-        self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
+        self.until(f"{topic} is deleted", lambda: not self.broker.standing([topic]))
         self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
@@ -365,10 +363,10 @@ class KafkaWorld:
         self._producer = self._new_producer()  # one that knows them at once
 
     def _partitions_of(self, topic: str) -> int:
-        """By the broker: the controller answers before every broker has heard of it."""
+        """Ask the broker: the controller responds before every broker knows of a change."""
         return len(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
-    # What operators do.
+    # Commands of operators.
 
     @property
     def _commands(self) -> AdminCommands:
@@ -412,7 +410,7 @@ class KafkaWorld:
 
     @property
     def database(self) -> psycopg.Connection[Any]:
-        """A connection that lives: servers are restarted here."""
+        """Return an open connection: servers are restarted in these tests."""
         if self._connection is not None:
             with suppress(psycopg.OperationalError):
                 self._connection.execute("select 1")
@@ -425,7 +423,7 @@ class KafkaWorld:
         return self.database.execute(statement.encode(), arguments).fetchall()
 
     def settle(self, seconds: float = 120.0) -> None:
-        waits = ["not looked at yet"]
+        waits = ["not checked yet"]
         end = time.monotonic() + seconds
         while waits:
             if time.monotonic() > end:
@@ -437,22 +435,21 @@ class KafkaWorld:
                 waits = self._unsettled()
             except (psycopg.OperationalError, KafkaException, BrokerUnavailable) as error:
                 waits = [f"{error}"]
-                self.admin = (
-                    self._new_admin()
-                )  # the old one may keep asking with a leader's epoch that is over
+                # The old one may go on sending requests with an old leader epoch.
+                self.admin = self._new_admin()
 
     def _unsettled(self) -> list[str]:
-        """Rows first, then the ends of the logs: what the rows have published by then is in the
-        ends.
+        """Read rows first, then the ends of the logs, so that the ends include what the rows
+        published.
         """
         rows = {(it.group, it.lane): it for it in self._lanes()}
         waits = [
-            f"{it.group} {it.lane} has unpublished outputs"
+            f"{it.group} {it.lane} has an outbox"
             for it in rows.values()
             if it.has_outbox and it.stopped_code is None
         ]
         waits += [
-            f"letter {it[0]} is {it[1]}"
+            f"dead letter {it[0]} is {it[1]}"
             for it in self.rows(
                 "select id, state from runtime.dead_letters where state in ('requested', "
                 "'replayed')"
@@ -472,7 +469,7 @@ class KafkaWorld:
         return waits
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
-        """(low, high) of every partition, in three questions."""
+        """Return (low, high) of every partition, with three requests."""
         description = self.broker.standing(self.names.topics)
         lanes = [
             LaneKey(topic, number)
@@ -514,7 +511,7 @@ class KafkaWorld:
         ]
 
     def records(self, topic: str) -> list[Record]:
-        """Everything that a topic holds."""
+        """Return all records of a topic."""
         return [
             record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log
         ]
@@ -547,7 +544,7 @@ class KafkaWorld:
         )
 
     def logs_tail(self) -> str:
-        """The last lines of every member's log, and where it is."""
+        """Return the last lines of every member's log, with its stack."""
         for member in self.members:
             member.dump()
         time.sleep(0.2)

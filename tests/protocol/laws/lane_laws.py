@@ -1,5 +1,5 @@
-"""The laws: what must be true after whatever happened. Each answers the ways in which the evidence
-breaks it.
+"""The laws: what must be true after any fault. Each yields the ways in which the evidence breaks
+it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Law = Callable[[Evidence], Iterator[str]]
 
 
 def broken(evidence: Evidence) -> dict[str, list[str]]:
-    """By law, what breaks it."""
+    """Return the broken laws, each with the cases."""
     return {name: found for name, law in LAWS.items() if (found := list(law(evidence)))}
 
 
 def check(evidence: Evidence) -> None:
-    """All laws; a failure names each law that is broken, with its first cases."""
+    """Check all laws. A failure names each broken law, with its first cases."""
     if found := broken(evidence):
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
@@ -30,8 +30,8 @@ def check(evidence: Evidence) -> None:
 
 
 def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
-    """Each id has one row, and its amount counts once; poison has none, unless its letter was
-    replayed and resolved.
+    """Each id has one row, and its amount counts once; poison has none, unless its dead letter
+    was replayed and resolved.
     """
     wanted = wanted_inputs(evidence)
     for input_ in (it for key, it in wanted.items() if key not in evidence.inputs):
@@ -61,9 +61,7 @@ def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
 
 
 def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
-    """Outcomes of the lanes that the world feeds: an effect for each id, a duplicate for each
-    copy.
-    """
+    """Lanes with input from the test have an effect for each id and a duplicate for each copy."""
     if evidence.was_rewound or evidence.disturbed:
         return
     fed = {*evidence.names.inputs, evidence.names.replay["first"]}
@@ -83,25 +81,25 @@ def sequences_have_no_gap_and_no_repeat(evidence: Evidence) -> Iterator[str]:
         history[snapshot.key].append(snapshot.sequence)
     for key, row in evidence.firsts.items():
         if sorted(history[key]) != list(range(1, row.sequence + 1)):
-            yield f"{key} is at {row.sequence} and has the places {sorted(history[key])}"
+            yield f"{key} is at {row.sequence} and has the sequences {sorted(history[key])}"
 
 
-def what_a_writer_knows_it_has_published(evidence: Evidence) -> Iterator[str]:
-    """Its row and its last snapshot agree."""
+def what_a_writer_knows_is_published(evidence: Evidence) -> Iterator[str]:
+    """A writer's row and its last snapshot agree."""
     last = {
         it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
     }
     for key, row in evidence.firsts.items():
         if (it := last.get(key)) is None:
             if row.digest is not None:
-                yield f"{key} claims to have spoken"
+                yield f"{key} has a digest and no snapshot"
         elif (row.state, row.children, row.total, row.confirmed) != (
             it.state,
             it.children,
             it.total,
             it.confirmed,
         ):
-            yield f"{key} is {row} and said {it}"
+            yield f"{key} is {row} and published {it}"
 
 
 def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
@@ -120,7 +118,7 @@ def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
             snapshot.total,
             snapshot.confirmed,
         ):
-            yield f"{place} says {snapshot} and was committed as {it}"
+            yield f"{place} is {snapshot} in the log and was committed as {it}"
     if evidence.names.outputs["first"] not in evidence.disturbed:
         yield from (
             f"{place} was committed and is not in the log"
@@ -133,7 +131,7 @@ def what_the_second_stage_publishes_is_in_the_log(evidence: Evidence) -> Iterato
     for record in evidence.log_of(evidence.names.outputs["second"]):
         snapshot = SecondSnapshot.read(record.headers, record.value)
         if (before := published[snapshot.key].setdefault(snapshot.sequence, snapshot)) != snapshot:
-            yield f"{snapshot.key} says two things as {snapshot.sequence}: {before} and {snapshot}"
+            yield f"{snapshot.key} has two snapshots {snapshot.sequence}: {before} and {snapshot}"
     for key, row in evidence.seconds.items():
         if sorted(published[key]) != list(range(1, row.sequence + 1)):
             yield f"{key} is at {row.sequence}, the log has {sorted(published[key])}"
@@ -141,11 +139,11 @@ def what_the_second_stage_publishes_is_in_the_log(evidence: Evidence) -> Iterato
             published[key][row.sequence].state,
             published[key][row.sequence].active,
         ):
-            yield f"{key} is {row} and said {published[key][row.sequence]}"
+            yield f"{key} is {row} and published {published[key][row.sequence]}"
 
 
 def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iterator[str]:
-    """State, active children, last sequence; and what stage two answers has come back."""
+    """State, active children and last sequence agree, and stage two's answer has come back."""
     last = {
         it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
     }
@@ -165,7 +163,7 @@ def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iter
             first := evidence.firsts[key]
         ).answer_sequence != row.sequence or first.confirmed != row.active:
             yield f"{key} was answered by {row}, and the first stage has {first}"
-    yield from (f"{key} was never spoken of" for key in evidence.seconds.keys() - last.keys())
+    yield from (f"{key} was never published" for key in evidence.seconds.keys() - last.keys())
 
 
 def conservation_reads_zero(evidence: Evidence) -> Iterator[str]:
@@ -177,7 +175,7 @@ def conservation_reads_zero(evidence: Evidence) -> Iterator[str]:
 
 
 def every_record_has_one_outcome(evidence: Evidence) -> Iterator[str]:
-    """Counted against the log itself, not against what the lane believes of it."""
+    """Outcomes are counted against the log itself."""
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for stage, group in evidence.names.groups.items():
         topics = (*evidence.names.own_inputs[stage], evidence.names.replay[stage])
@@ -201,9 +199,9 @@ def _consumed(row: LaneFacts | None, lane: LaneKey, log: Sequence[Record]) -> It
         )
 
 
-def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str]:
-    """Stage two's outcomes, computed anew from its input: greater is an effect, equal a duplicate,
-    smaller superseded.
+def snapshots_are_classified_by_their_order_in_the_log(evidence: Evidence) -> Iterator[str]:
+    """Stage two's outcomes equal those computed from its input: greater is an effect, equal a
+    duplicate, smaller superseded.
     """
     if evidence.was_rewound or evidence.disturbed:
         return
@@ -228,8 +226,8 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
 
 
 def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
-    """One row for each poisonous record and for no other; copies in the dead topic, at least one,
-    each the same.
+    """Each poison record, and no other, has one row, and at least one equal copy in the dead
+    topic.
     """
     dead_letters = {
         (it.topic, it.partition, it.offset): it
@@ -243,7 +241,7 @@ def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[st
             and dead_letter is None
             and sent.topic not in evidence.disturbed
         ):
-            yield f"{sent.topic}/{sent.partition}/{sent.offset} has no letter"
+            yield f"{sent.topic}/{sent.partition}/{sent.offset} has no dead letter"
         if dead_letter is not None and not evidence.is_poison(sent):
             yield f"{dead_letter} is for a record that is sound"
         if dead_letter is not None and (
@@ -272,7 +270,7 @@ def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
         dead_letter_id = (copy.header("stubline-letter-id") or b"").decode()
         dead_letter = dead_letters.get(dead_letter_id)
         if dead_letter is None:
-            yield f"the dead topic speaks of {dead_letter_id}, which is no letter"
+            yield f"{dead_letter_id} in the dead topic is no dead letter"
             continue
         uncopied.discard(dead_letter_id)
         if not _is_copy(copy, dead_letter):
@@ -290,8 +288,8 @@ def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
         "partition": str(dead_letter.partition),
         "offset": str(dead_letter.offset),
     }
-    snapshot = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
-    return (copy.key, copy.value, list(copy.headers)[: len(source)], snapshot) == (
+    origin = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
+    return (copy.key, copy.value, list(copy.headers)[: len(source)], origin) == (
         dead_letter.key,
         dead_letter.value,
         source,
@@ -300,13 +298,13 @@ def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
 
 
 def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
-    """Behind the source's own headers stand those that say which letter it is."""
+    """The headers that name the dead letter come after the source's own."""
     dead_letters = {str(it.id): it for it in evidence.dead_letters}
     for stage in evidence.names.groups:
         for copy in evidence.log_of(evidence.names.replay[stage]):
             dead_letter = dead_letters.get((copy.header("stubline-letter-id") or b"").decode())
             if dead_letter is None:
-                yield f"{copy} replays no letter"
+                yield f"{copy} replays no dead letter"
                 continue
             source = list(dead_letter.headers)
             if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (
@@ -318,13 +316,13 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
-    """At rest: no output that may be unpublished, no lane behind its log, no letter on its way, no
-    work overdue.
+    """Once settled, no outbox holds outputs, no lane is behind its log, no replay is on its way, and
+    no work is due.
     """
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for it in evidence.lanes:
         if it.has_outbox and it.stopped_code is None:
-            yield f"{it.group} {it.lane} may have unpublished outputs"
+            yield f"{it.group} {it.lane} has an outbox"
         log = evidence.logs.get(it.lane)
         if (
             log
@@ -350,11 +348,11 @@ LAWS: Mapping[str, Law] = {
         every_record_has_one_outcome,
         conservation_reads_zero,
         sequences_have_no_gap_and_no_repeat,
-        what_a_writer_knows_it_has_published,
+        what_a_writer_knows_is_published,
         what_was_committed_is_in_the_log,
         what_the_second_stage_publishes_is_in_the_log,
         the_next_stage_is_the_fold_of_what_was_committed,
-        snapshots_are_judged_as_the_log_has_them,
+        snapshots_are_classified_by_their_order_in_the_log,
         dead_letters_are_the_source_byte_for_byte,
         what_is_replayed_is_the_source_byte_for_byte,
     )

@@ -1,5 +1,5 @@
-"""Laws of what a client gives, in memory: clients that jump, holes, ends of partitions, batches
-that nobody can unpack.
+"""Laws of the client's input, in memory: clients that jump, holes, ends of partitions, batches that
+cannot be unpacked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
 def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(
     fake_world: FakeWorld,
 ) -> None:
-    """As seen on Kafka under load: a hole is believed when two assignments in a row meet it."""
+    """As seen on Kafka under load: a hole is accepted when two assignments in a row meet it."""
     world = fake_world
     world.start("second")
     world.send(*story(1, 20), topic=A, partition=0)
@@ -115,7 +115,7 @@ def watched_starts(member: FakeMember, key: LaneKey) -> list[int]:
 def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(
     fake_world: FakeWorld,
 ) -> None:
-    """What was met at the end of the partition says nothing of records that are read again."""
+    """A hole at the end of the partition proves nothing about records that are read again."""
     world = fake_world
     world.start("second")
     member = world.start("first", acknowledgement_wait_ms=50)

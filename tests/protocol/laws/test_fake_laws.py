@@ -1,4 +1,4 @@
-"""Laws that only the world in memory can provoke at will: outputs that rest on the wire, clients
+"""Laws under faults that only the world in memory can produce at will: delayed outputs, clients
 that jump, rows that move.
 """
 
@@ -28,7 +28,7 @@ TICKING_MENDED = Release(is_fixed=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
-    """The owner waits, and so does the next one with what it took over; then the wire is cut,
+    """The owner waits, and so does the next one with the outputs of its row; then both are killed,
     twice.
     """
     world = fake_world
@@ -87,7 +87,7 @@ def test_a_commit_whose_response_is_lost_counts_once(fake_world: FakeWorld) -> N
 
 
 def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
-    """A dead owner's copy of `release` lands when the cancellation has long been read."""
+    """A dead owner's copy of `release` arrives when the cancellation has long been read."""
     world = fake_world
     world.start("second")
     owner = world.start("first")
@@ -103,7 +103,7 @@ def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_world: FakeWorld
     assert world.evidence().seconds["k"].active == 1
     world.send(Input("3", "k", "cancel"))
     world.settle()
-    world.add_partitions(4)  # the late copies land where nobody has read the key before
+    world.add_partitions(4)  # the late copies arrive in lanes that never saw the key
     world.broker.in_flight = late
     world.broker.land(copies=2)
     world.settle()
@@ -170,9 +170,9 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.run(2.0)
     assert member.worker.assignment.lanes[LaneKey(A, 0)].left_out
     assert len(world.evidence().inputs) == 41
-    for output, answer in delayed:
+    for output, on_delivery in delayed:
         world.broker.append(output)
-        answer(None)
+        on_delivery(None)
     world.settle()
     check(world.evidence())
 
@@ -217,11 +217,11 @@ def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committe
     assert not world.evidence().inputs
 
 
-@pytest.mark.parametrize("when", ["at work", "while the world is away"])
+@pytest.mark.parametrize("when", ["at work", "during an outage"])
 def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goes_on(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """It says so once, whenever the loop listens."""
+    """The client reports it only once, at any fetch."""
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -230,7 +230,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     world.run(0.1)
     if when != "at work":
         world.database.is_unavailable = True
-        world.until("it rests", lambda: len(member.telemetry.failures) > 2)
+        world.until("it backs off", lambda: len(member.telemetry.failures) > 2)
     errors = iter([ConsumerFailed("group authorization failed")])
     fetch = member.client.fetch
 
@@ -279,7 +279,7 @@ def test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies(
 
 
 def test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
-    """Its copy was on the way when the operator changed her mind."""
+    """Its copy was on the way when the operator discarded it."""
     world = fake_world
     dead_letters = dead_lettered(world, 4, then=None)
     wait_until_owned(world, world.start("first", release=MENDED))
@@ -312,7 +312,7 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
 
 
 def test_a_long_replay_delays_no_tick(fake_world: FakeWorld) -> None:
-    """A slice of letters and the tick take turns."""
+    """Slices of replays and ticks alternate."""
     world = fake_world
     dead_letters = dead_lettered(world, 40, then=None)
     wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1))
@@ -413,7 +413,7 @@ def test_a_topic_that_is_refused_is_reported_until_it_is_allowed_and_the_others_
 def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(
     fake_world: FakeWorld,
 ) -> None:
-    """Only asking anew can show it."""
+    """Only another assignment can show it."""
     world = fake_world
     member = world.start("first")
     wait_until_owned(world, member)

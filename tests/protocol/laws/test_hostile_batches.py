@@ -1,4 +1,4 @@
-"""Records and batches that are larger than they look: what is made of them is bounded, and their
+"""Records and batches that are larger than they look: what they turn into is bounded, and their
 neighbours go on.
 """
 
@@ -38,8 +38,8 @@ MIB = 2**20
 def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neighbours_go_on(
     kafka_world: KafkaWorld, size: int, where: str
 ) -> None:
-    """Nine kilobytes on the wire; before, the letter's copy stopped the lane for good, and its
-    replay the timer's.
+    """It has nine kilobytes when compressed. Unbounded, the dead letter's copy would stop the lane,
+    and its replay the timer's.
     """
     world = kafka_world
     topic, other = world.names.inputs
@@ -96,8 +96,8 @@ def test_the_largest_record_that_can_be_worked_can_be_dead_lettered_and_replayed
 def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_past_it(
     kafka_world: KafkaWorld,
 ) -> None:
-    """Before: the client's error twice a second for ever, a ready process, and a partition that
-    nobody serves.
+    """Without the stop there would be a ready process, an error of the client twice a second, and
+    an unread partition.
     """
     world = kafka_world
     topic, other = world.names.inputs
@@ -125,7 +125,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
         LaneKey(topic, 0),
         to=first + 3,
         extent=extent,
-        reason="nobody can read it",
+        reason="unreadable",
     )
     world.settle()
     found = lane(world, "first", topic)
@@ -180,7 +180,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
                 group, key, number + 1, "it is not refused"
             )
         done = AdminCommands(world.database, OperatorCommand("ada", uuid4())).drop_output(
-            group, key, number, "nobody takes it"
+            group, key, number, "too large"
         )
         assert done.details["dropped"]["key"] == "key-large"
         assert (

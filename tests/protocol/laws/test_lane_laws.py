@@ -1,5 +1,5 @@
-"""The laws of a lane, each provoked by what could break it. All of them hold in memory and on Kafka
-alike.
+"""The laws of a lane, each under the faults that could break it. All of them hold in memory and on
+Kafka.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MENDED = Release(is_fixed=True)
 TICKING = Release(ticks=True)
 
 
-# Death and its likes.
+# Killed, paused and restarted processes.
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced", "published"])
@@ -65,7 +65,7 @@ def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -
 
 @pytest.mark.parametrize("point", ["assigned", "revoked", "lost"])
 def test_an_exception_in_a_callback_changes_nothing(world: World, point: str) -> None:
-    """The client would go on at the group's own offset, and drop what it held."""
+    """Without the guard the client would go on at the group's offset, and drop what it had fetched."""
     world.start("second")
     member = world.start("first", at=f"{point}:raise:1")
     world.send(*story(1, 40))
@@ -117,7 +117,7 @@ def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> N
     check(world.evidence())
 
 
-# The world goes away and comes back.
+# Outages of the broker and the database.
 
 
 @alone
@@ -212,7 +212,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     check(world.evidence())
 
 
-# What an operator does.
+# Commands of operators.
 
 
 def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing(
@@ -269,7 +269,7 @@ def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
     check(world.evidence())
 
 
-# What comes in.
+# Storms of input.
 
 
 def test_a_storm_of_duplicates_has_each_effect_once(world: World) -> None:
@@ -321,7 +321,7 @@ def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) 
     world.start("second")
     bad = world.start("first")
     world.send(*[poison(each, kind) for each in story(1, 400)])
-    world.until("the brake", lambda: world.is_paused("first"))
+    world.until("the failure rate breaker opens", lambda: world.is_paused("first"))
     world.run(1.0)
     assert len(world.dead_letters()) < 100
     assert bad.is_alive
@@ -364,7 +364,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(wor
     check(world.evidence())
 
 
-# Work without a record, and letters that come back.
+# Work without a record, and replays.
 
 
 def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
@@ -411,7 +411,7 @@ def test_a_replay_that_fails_opens_its_dead_letter_again(world: World) -> None:
 
 
 def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
-    """An operator asks twice, the outputs of the timer land twice, the replay lane is rewound."""
+    """An operator requests it twice, the timer's outputs arrive twice, the replay lane is rewound."""
     dead_letters = dead_lettered(world, 8)
     world.request_replays(dead_letters)
     world.settle()
@@ -454,7 +454,7 @@ def stops(world: World, stage: str = "first") -> set[str]:
 
 
 def dead_lettered(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
-    """Dead letters, and a release that can work them."""
+    """Make dead letters, then start a release that can work them."""
     world.start("second")
     bad = world.start("first")
     for n, each in enumerate(story(7, number)):

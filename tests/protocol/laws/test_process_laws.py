@@ -1,4 +1,4 @@
-"""Laws that need real processes, a real network, a real broker and a real database to be broken."""
+"""Laws that only real processes, networks, brokers and databases can put to the test."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def proxy(database_url: str) -> Iterator[Proxy]:
         yield found
 
 
-# A process that rests.
+# Processes that are stopped for a while.
 
 
 @alone
 def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: KafkaWorld) -> None:
-    """The rows are free before the next owner comes; what it does when it wakes fails."""
+    """The rows are unlocked before the next owner starts; whatever the resumed process does fails."""
     world = kafka_world
     world.start("second")
     zombie = world.start("first", at="transaction_begun:stop:3")
@@ -47,7 +47,7 @@ def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: K
     stopped_at = time.monotonic()
     next_owner = world.start("first")
     wait_until_owned(world, next_owner)
-    assert time.monotonic() - stopped_at < TAKEOVER_S + 2  # the heir's own start is in it
+    assert time.monotonic() - stopped_at < TAKEOVER_S + 2  # includes the start of the next owner
     zombie.resume()
     world.send(*story(2, 60))
     world.settle()
@@ -74,7 +74,7 @@ def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do
     check(world.evidence())
 
 
-# A network that loses things.
+# Networks that lose requests and responses.
 
 
 @alone
@@ -100,8 +100,8 @@ def test_a_commit_whose_response_is_lost_counts_once(kafka_world: KafkaWorld, pr
 
 @alone
 def test_a_failed_delivery_is_repeated(kafka_world: KafkaWorld) -> None:
-    """The broker rests for longer than the producer waits: what was committed is produced again
-    from its row.
+    """The broker is stopped for longer than the producer waits: what was committed is produced
+    again from its row.
     """
     world = kafka_world
     world.start("second")
@@ -161,7 +161,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     assert kept == [(b"\x09 from the future",)]
 
 
-# What the broker withholds. Of a topic that is not there the client says nothing at all.
+# Inputs that the broker withholds. The client does not report a topic that does not exist.
 
 
 def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go_on(
@@ -173,13 +173,13 @@ def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go
     member = world.start("first")
     wait_until_owned(world, member)
     with world.forbidden(ResourceType.TOPIC, a):
-        world.until("it says so", lambda: member.readyz() == "input-refused")
+        world.until("it reports it", lambda: member.readyz() == "input-refused")
         world.send(*story(2, 20), topic=b)
         world.until(
             "the other is worked",
             lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == b) == 20,
         )
-        world.run(2.0)  # asked anew some times
+        world.run(2.0)  # it is checked again several times
         assert member.readyz() == "input-refused"
     world.until("it is ready", lambda: not member.readyz())
     world.send(*story(1, 20), topic=a)
@@ -198,7 +198,7 @@ def test_a_topic_that_does_not_exist_is_reported_until_it_does(kafka_world: Kafk
     world.admin.delete_topics([b])[b].result(60)
     world.start("second")
     member = world.start("first")
-    world.until("it says so", lambda: member.readyz() == "input-missing")
+    world.until("it reports it", lambda: member.readyz() == "input-missing")
     world.send(*story(1, 20), topic=a)
     world.until(
         "the other is worked",
@@ -214,7 +214,7 @@ def test_a_topic_that_does_not_exist_is_reported_until_it_does(kafka_world: Kafk
 def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
     kafka_world: KafkaWorld,
 ) -> None:
-    """The client calls it fatal: it never fetches again, and says nothing more."""
+    """The client calls it fatal: it never fetches again, and reports nothing more."""
     world = kafka_world
     world.start("second")
     member = world.start("first")
@@ -224,14 +224,14 @@ def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
         assert member.wait(120) == EX_FATAL
         assert '"code": "consumer-failed"' in member.log()
         next_owner = world.start("first")
-        world.until("it says so", lambda: next_owner.readyz() == "input-refused")
+        world.until("it reports it", lambda: next_owner.readyz() == "input-refused")
     world.send(*story(2, 20))
     world.settle()
     assert not next_owner.readyz()
     check(world.evidence())
 
 
-# Ends.
+# Stopping.
 
 
 @alone
@@ -254,7 +254,7 @@ def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     next_owner = world.start("first")
     wait_until_owned(
         world, next_owner, seconds=4.0
-    )  # it left the group: nobody waits for its session to end
+    )  # it left the group, so no member waits for its session to end
     world.settle()
     check(world.evidence())
 
@@ -296,7 +296,7 @@ def test_an_unknown_setting_ends_the_start_with_one_line(
     assert "STUBLINE_TOY_BATCH_RECORDS_MAX" in line
 
 
-# Rows that others hold, and work without a record.
+# Rows that others lock, and work without a record.
 
 
 def test_a_locked_row_makes_a_batch_wait_and_dead_letters_nothing(
@@ -334,7 +334,7 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
 
 
 def test_markers_of_transactions_are_stepped_over_and_counted(kafka_world: KafkaWorld) -> None:
-    """A log may also end in one: then the lane rests, with nothing left to read."""
+    """A log may also end in a marker: then the lane is idle, with nothing left to read."""
     world = kafka_world
     topic, _ = world.names.inputs
     world.start("second")
@@ -363,7 +363,7 @@ def test_a_client_at_the_end_of_a_log_of_markers_does_not_spin(kafka_world: Kafk
 
 
 def feed_until_stopped(world: KafkaWorld, member: Process) -> None:
-    """As feed_until_dead, for a process that a sabotage stops."""
+    """Like feed_until_dead, for a process that a sabotage stops."""
     for number in range(400):
         if member.is_stopped:
             return

@@ -1,6 +1,4 @@
-"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never wait for each
-other in a ring.
-"""
+"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never deadlock."""
 
 from __future__ import annotations
 
@@ -24,24 +22,21 @@ Lock = Callable[[PostgresTransaction, Sequence[ExpectedLane]], object]
 
 
 def contend(url: str, lock: Lock, rounds: int) -> int:
-    """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often
-    they stood still.
-    """
+    """Let two owners lock the same lanes in opposite order. Returns the number of deadlocks."""
 
     def own(expected: Sequence[ExpectedLane]) -> int:
-        rings = 0
+        deadlocks = 0
         ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
         for _ in range(rounds):
             try:
                 with ledger.transaction() as transaction:
                     lock(transaction, expected)
                     transaction.commit()
-            except (
-                psycopg.Error
-            ):  # found by the server as a deadlock, or ended by a time limit before that
-                rings += 1
+            # Detected by the server as a deadlock, or ended by a time limit before that.
+            except psycopg.Error:
+                deadlocks += 1
         ledger.close()
-        return rings
+        return deadlocks
 
     expected = [ExpectedLane(lane, 0, 0) for lane in LANES]
     with ThreadPoolExecutor(2) as pool:
@@ -49,8 +44,8 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
 
 
 def as_they_come() -> Lock:
-    """The rule taken out. The two wait for each other behind their first lane, so that it shows on
-    any machine.
+    """Take the rule out. Both owners wait after their first lane, so that it shows on any
+    machine.
     """
     first_lanes = Barrier(2)
 

@@ -1,6 +1,4 @@
-"""Two stages in memory, as small as they can be and still have every law: ids count once, snapshots
-have sequences.
-"""
+"""Two stages in memory, as small as possible: ids count once, and snapshots have sequences."""
 
 from __future__ import annotations
 
@@ -39,7 +37,7 @@ class IdsSnapshot:
 
 
 def parse_input(record: Record) -> tuple[str, str]:
-    """`id key`; everything else raises."""
+    """Parse `id key`; everything else raises."""
     identity, key = (record.value or b"").decode().split(" ")
     return identity, key
 
@@ -49,7 +47,7 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
     effects: dict[str, int] = session.tables.setdefault("effects", {})
     outcomes: list[Outcome] = []
     changed: dict[str, int] = {}
-    for place, (identity, key) in enumerate(events):
+    for index, (identity, key) in enumerate(events):
         if identity.startswith("boom") and not session.tables.get("fixed"):
             raise RuntimeError(identity)
         row = rows.setdefault(key, {"sequence": 0, "ids": []})
@@ -58,11 +56,11 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
             continue
         row["ids"] = sorted([*row["ids"], identity])
         effects[identity] = effects.get(identity, 0) + 1
-        changed[key] = place
+        changed[key] = index
         outcomes.append(Effect())
-    for key, place in changed.items():  # one output per key and batch: the last state, one sequence
+    for key, index in changed.items():  # one output per key and batch: the last state, one sequence
         rows[key]["sequence"] += 1
-        outcomes[place] = Effect(
+        outcomes[index] = Effect(
             [
                 IdsSnapshot(
                     MIDDLE, key, session.generation, rows[key]["sequence"], tuple(rows[key]["ids"])

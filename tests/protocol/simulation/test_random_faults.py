@@ -1,6 +1,4 @@
-"""Laws that hold whatever happens, in whatever sequence: thousands of drawn runs on the in-memory
-log and ledger.
-"""
+"""Laws that hold under any sequence of faults: random runs on the in-memory broker and ledger."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ def check(world: World) -> None:
     }
     assert not gaps, "each consumed record has one outcome"
     dead_letters = [row.dead_letter.record for row in world.database.dead_letters.values()]
-    assert len(dead_letters) == world.poison, "each poison record is one letter"
+    assert len(dead_letters) == world.poison, "each poison record is one dead letter"
     source = Counter(
         (record.topic, record.partition, record.offset, record.value)
         for topic in ("a.v1", "b.v1")

@@ -1,4 +1,4 @@
-"""Stories of model/README.md that random runs hardly ever tell: each is played once, step by
+"""Scenarios of model/README.md that random runs hardly ever reach: each is played once, step by
 step.
 """
 
@@ -38,8 +38,8 @@ def step_until_acquired(process: Process) -> None:
 
 
 def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
-    """mut-no-epoch: its next_offset matches again by a rewind, only the epoch tells that it is not
-    the owner.
+    """mut-no-epoch: a rewind makes its next_offset match again, and only the epoch shows that it
+    is not the owner.
     """
     world = world_with(0)
     (old,) = world.processes["first"]
@@ -53,7 +53,7 @@ def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
     for _ in range(10):
         new.worker.step()
     assert world.database.rows["first", LANE].next_offset == 1
-    world.processes["first"].remove(new)  # dies; what it produced never lands
+    world.processes["first"].remove(new)  # dies; what it produced never arrives
     world.broker.in_flight.clear()
     world.database.move("first", LANE, 0)
     world.broker.holds_requests = False
@@ -83,8 +83,8 @@ def test_a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() ->
 
 
 def a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
-    """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0
-    records behind by its own word.
+    """As librdkafka was seen to do after its broker had restarted: assigned, ready, silent, and 0
+    records behind by its own count.
     """
     world = world_with(1)
     world.settle()
@@ -144,7 +144,7 @@ def a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> None:
     (copy, _) = world.broker.records(FIRST.replay_topic)
     world.broker.append(
         Output(copy.topic, copy.key, copy.value, copy.headers)
-    )  # a zombie's, long after
+    )  # of a zombie, long after
     world.settle()
     assert next(iter(world.database.dead_letters.values())).state == "resolved"
     assert world.database.tables["worked"] == 1
@@ -157,9 +157,7 @@ def test_a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> N
 
 
 def test_a_hole_is_stepped_over_and_counted() -> None:
-    """Transaction markers and compaction leave offsets without a record: what comes first after an
-    assignment is believed.
-    """
+    """Transaction markers and compaction leave offsets without a record."""
     world = world_with(2)
     world.broker.append_marker(LANE)
     send(world, "id2 k1")

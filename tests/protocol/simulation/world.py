@@ -99,7 +99,7 @@ class Trap(Telemetry):
 
 @dataclass
 class Process:
-    """A worker, its member of the group, and until when it rests (SIGSTOP)."""
+    """A worker, its member of the group, and until when it is paused (SIGSTOP)."""
 
     worker: Worker[FakeSession]
     client: FakeBrokerClient
@@ -109,6 +109,8 @@ class Process:
 
 @dataclass
 class World:
+    """Two stages with their broker and database, in memory."""
+
     seed: int
     random: random.Random = field(init=False)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -138,7 +140,7 @@ class World:
         )
         return Process(worker, client, trap)
 
-    # What comes in.
+    # Input.
 
     def send(self) -> None:
         draw = self.random.random()

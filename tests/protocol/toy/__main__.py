@@ -23,7 +23,7 @@ class ToySettings(LaneSettings):
 
 
 def main() -> int:
-    faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
+    faulthandler.register(signal.SIGUSR1)  # for a test that waited in vain: print the stack
     setting = os.environ.get
     disable_rule(setting("TOY_MUTATION", ""))
     release = Release(

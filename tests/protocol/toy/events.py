@@ -1,4 +1,4 @@
-"""What goes between the stages, and what comes in."""
+"""The inputs of the toy, and the snapshots between its stages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from schemas.envelope import NotAnEvent, Snapshot
 from services.runtime.records import Record
 from tests.protocol.toy.names import NAMES
 
-WORDS = frozenset({"release", "cancel", "restore", "add", "drop", "later", "hold", "note"})
+CHANGES = frozenset({"release", "cancel", "restore", "add", "drop", "later", "hold", "note"})
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One thing that somebody tells of a key. `poison` says how it harms whoever reads it."""
+    """A change of a key. `poison`: how it harms the stage that reads it."""
 
     id: str
     key: str
@@ -34,13 +34,13 @@ def read_input(record: Record) -> Input:
         input_ = Input(**json.loads(record.value or b""))
     except (ValueError, TypeError) as error:
         raise NotAnEvent(str(error)) from None
-    if input_.what not in WORDS:
+    if input_.what not in CHANGES:
         raise NotAnEvent(f"what is {input_.what!r}")
     return input_
 
 
 class FirstSnapshot(Snapshot):
-    """All that stage one knows of a key, in the words of release 2."""
+    """All that stage one knows of a key, with the states of release 2."""
 
     topic: ClassVar[str] = NAMES.outputs["first"]
     event_type: ClassVar[str] = "toy.first"
@@ -52,7 +52,7 @@ class FirstSnapshot(Snapshot):
 
 
 class FirstSnapshotOfRelease1(FirstSnapshot):
-    """As release 1 reads it: a word less."""
+    """As release 1 reads it: with one state less."""
 
     state: Literal["new", "released", "cancelled"]
 

@@ -12,7 +12,7 @@ from tests.protocol.toy.rules import First, Second
 
 
 class ViolationError(Exception):
-    """What a constraint would say: the record's fault."""
+    """A violated constraint: the record can never succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class MemoryStore:
         for it in snapshots:
             place = (it.key, it.generation, it.sequence)
             if place in table:
-                raise ViolationError(f"{place} is given twice")
+                raise ViolationError(f"{place} is added twice")
             table[place] = (*place, it.state, it.children, it.total, it.confirmed)
 
     def add_seconds(self, keys: Sequence[str]) -> None:

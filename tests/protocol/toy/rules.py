@@ -1,6 +1,4 @@
-"""What an input means for a key, and a snapshot for the next stage. Pure: no clock, no chance, no
-I/O.
-"""
+"""How inputs and snapshots change a key. Pure: no clock, no randomness, no I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ class First:
     children: tuple[str, ...] = ()
     total: int = 0
     is_due: bool = False
-    confirmed: int = 0  # what stage two answered
+    confirmed: int = 0  # the number of active children in stage two's snapshot
     answer_generation: int = 0
     answer_sequence: int = 0
     digest: bytes | None = None
@@ -70,6 +68,8 @@ class Second:
 
 
 class Classification(Enum):
+    """A record against what was applied before."""
+
     NEWER = auto()
     EQUAL = auto()
     OLDER = auto()
@@ -77,19 +77,16 @@ class Classification(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """Of a batch: a verdict each, rows as they are afterwards, and what is to be said by which
-    record.
+    """The result of a batch: each record's classification, the new rows, and the snapshots by the
+    index of the record that publishes them.
     """
 
     classifications: list[Classification]
     firsts: dict[str, First] = field(default_factory=dict)
     seconds: dict[str, Second] = field(default_factory=dict)
-    snapshots: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(
-        default_factory=dict
-    )  # by place in the batch
-    children: list[tuple[str, str, bool]] = field(
-        default_factory=list
-    )  # key, child, active from now on
+    snapshots: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(default_factory=dict)
+    # key, child, is active
+    children: list[tuple[str, str, bool]] = field(default_factory=list)
 
 
 CHANGES: Mapping[str, Callable[[First, Input], First]] = {
@@ -122,20 +119,18 @@ def apply_answer(row: First, event: SecondSnapshot) -> First:
 
 
 def apply_timer(row: First) -> First:
-    """The timer's work."""
+    """Do the timer's work on a row."""
     return replace(row, is_due=False, state="released" if row.state == "new" else row.state)
 
 
 def decide_first(
     batch: Sequence[Input | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
 ) -> BatchResult:
-    """Each record sees what those before it left."""
+    """Decide a batch of stage one. Each record sees the changes of those before it."""
     after, unseen, classifications = dict(rows), set(new_ids), list[Classification]()
-    changed_by: dict[
-        str, int
-    ] = {}  # key -> the last record that changed it, which brings the snapshot
+    changed_by: dict[str, int] = {}  # key -> the last record that changed it
     pads: dict[str, str] = {}
-    for place, event in enumerate(batch):
+    for index, event in enumerate(batch):
         row = after[event.key]
         if isinstance(event, Input):
             classification = Classification.NEWER if event.id in unseen else Classification.EQUAL
@@ -149,7 +144,7 @@ def decide_first(
             )
             changed = apply_answer(row, event) if classification is Classification.NEWER else row
         if changed != row:
-            changed_by[event.key] = place
+            changed_by[event.key] = index
         after[event.key] = changed
         classifications.append(classification)
     return add_first_snapshots(BatchResult(classifications, after), rows, changed_by, pads)
@@ -161,16 +156,16 @@ def add_first_snapshots(
     changed_by: Mapping[str, int],
     pads: Mapping[str, str],
 ) -> BatchResult:
-    """A key whose snapshot differs from the last one takes one new sequence, however many records
-    changed it.
+    """Add a snapshot for each key that differs from its last one, with one new sequence, however
+    many records changed the key.
     """
-    for key, place in changed_by.items():
+    for key, index in changed_by.items():
         row = found.firsts[key]
         digest = row.snapshot().digest()
         if digest != before[key].digest or key in pads:
             changed = replace(row, sequence=row.sequence + 1, digest=digest)
             found.firsts[key] = changed
-            found.snapshots.setdefault(place, []).append(changed.snapshot(pads.get(key, "")))
+            found.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
     return found
 
 
@@ -181,9 +176,9 @@ def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification
 
 
 def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) -> BatchResult:
-    """Only what is newer is applied, as a whole: a snapshot may skip states."""
+    """Decide a batch of stage two. Only newer snapshots are applied; one may skip states."""
     after, classifications, changed_by = dict(rows), list[Classification](), dict[str, int]()
-    for place, event in enumerate(batch):
+    for index, event in enumerate(batch):
         row = after[event.key]
         classification = classify(
             (event.generation, event.sequence), (row.first_generation, row.first_sequence)
@@ -198,10 +193,10 @@ def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) ->
                 first_generation=event.generation,
                 first_sequence=event.sequence,
             )
-            changed_by[event.key] = place
+            changed_by[event.key] = index
         classifications.append(classification)
     found = BatchResult(classifications, seconds=after)
-    for key, place in changed_by.items():
+    for key, index in changed_by.items():
         row = after[key]
         found.children.extend(
             (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
@@ -211,5 +206,5 @@ def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) ->
         )
         if (digest := row.snapshot().digest()) != rows[key].digest:
             after[key] = changed = replace(row, sequence=row.sequence + 1, digest=digest)
-            found.snapshots.setdefault(place, []).append(changed.snapshot())
+            found.snapshots.setdefault(index, []).append(changed.snapshot())
     return found

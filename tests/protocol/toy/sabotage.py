@@ -1,5 +1,6 @@
-"""What a test does to a process from within, at a named point of a batch's life. Production code
-has no such switch.
+"""Kills, stops or breaks a process from within, at a named point of a batch.
+
+Production code has no such switch: it is in a telemetry that only tests pass.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from services.runtime.records import LaneKey
 
 
 class Sabotage(RuntimeError):
-    """Raised where the environment asked for it."""
+    """Raised at a point that the test named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +38,20 @@ class Switch:
 
 
 def act(action: str) -> None:
-    """What happens to this process, now."""
+    """Do it to this process, now."""
     match action:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "raise":
-            raise Sabotage("as the test asked")
+            raise Sabotage("as the test requested")
         case _:
             raise ValueError(action)
 
 
 class Switches:
-    """Counts how often each point was passed, and acts."""
+    """Counts how often each point was passed, and acts at the named ones."""
 
     def __init__(self, text: str, do: Callable[[str], None] = act) -> None:
         self._switches, self._do, self._counts = Switch.read(text), do, Counter[str]()
@@ -63,7 +64,7 @@ class Switches:
 
 
 class Points(Telemetry):
-    """Acts at the points that were named, after whatever else is told there."""
+    """Acts at the named points, after the event was reported."""
 
     switches: Switches
 
@@ -114,7 +115,7 @@ class Points(Telemetry):
 
 
 class Saboteur(Points, LoggingTelemetry):
-    """Tells what a Narrator tells, too."""
+    """Logs as LoggingTelemetry does, and acts at the named points."""
 
     def __init__(self, group: str, health: Health, switches: Switches) -> None:
         super().__init__(group, health)
@@ -122,7 +123,7 @@ class Saboteur(Points, LoggingTelemetry):
 
 
 class QuietSaboteur(Points):
-    """For worlds in memory, where nobody reads logs. It keeps what a law may ask."""
+    """For tests in memory: it keeps what laws check, and logs nothing."""
 
     def __init__(self, switches: Switches) -> None:
         self.switches = switches

@@ -1,4 +1,4 @@
-"""The two stages as services: parsed alone, decided together."""
+"""The two stages as services."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a deployment may change: words that are known, and whether poison that raises has been
-    mended.
-    """
+    """What a deployment may change: the known states, and whether poison that raises is fixed."""
 
     number: int = 1
     is_fixed: bool = False
@@ -63,7 +61,7 @@ def handle_first(
         if event.poison == "handle" and not release.is_fixed:
             raise RuntimeError(f"handle meets {event.id}")
     if sum(event.poison == "together" for event in inputs) > 1:
-        raise RuntimeError("these two never go together")
+        raise RuntimeError("these two always fail together")
     if any(event.poison == "uncounted" for event in inputs):
         return []
     found = rules.decide_first(batch, before, new_ids)
@@ -77,7 +75,7 @@ def handle_first(
 
 
 def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
-    """Work that is due without any record."""
+    """Do the work that is due, without any record."""
     before = store.lock_due()
     if not before:
         return []
@@ -104,8 +102,8 @@ def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]
 
 def outcomes(found: BatchResult) -> list[Outcome]:
     return [
-        outcome(classification, found.snapshots.get(place, ()))
-        for place, classification in enumerate(found.classifications)
+        outcome(classification, found.snapshots.get(index, ()))
+        for index, classification in enumerate(found.classifications)
     ]
 
 

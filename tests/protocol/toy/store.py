@@ -1,6 +1,4 @@
-"""The toy's tables in PostgreSQL. One method, one statement; works inside the lane's
-transaction.
-"""
+"""The toy's tables in PostgreSQL. Each method executes one statement in the lanes' transaction."""
 
 from __future__ import annotations
 
@@ -21,18 +19,18 @@ R = TypeVar("R", First, Second)
 
 
 def tupled(row: R) -> R:
-    """An array comes as a list, and rows are compared."""
+    """Return a row with tuples for arrays, so that rows can be compared."""
     return replace(row, children=tuple(row.children))
 
 
 class Store(Protocol):
-    """What the toy asks of its tables. The second implementation is in memory (memory.py)."""
+    """What the toy needs of its tables. A second implementation is in memory (memory.py)."""
 
     def add_firsts(self, keys: Sequence[str]) -> None: ...
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]: ...
     def lock_due(self) -> dict[str, First]: ...
     def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
-        """The ids that were not known."""
+        """Add inputs and return the ids that are new."""
         ...
 
     def save_firsts(self, rows: Sequence[First]) -> None: ...
