@@ -57,7 +57,7 @@ class LaneSettings(BaseSettings):
         500,
         ge=50,
         le=5_000,
-        description="A lane that waits longer for acknowledgements is left out of the joint transaction.",
+        description="A lane that waits longer for acknowledgements is left out of the batch.",
     )
     revoke_deadline_ms: int = Field(
         150,
@@ -105,7 +105,7 @@ class LaneSettings(BaseSettings):
         10_000,
         ge=1_000,
         le=120_000,
-        description="When an unacknowledged output counts as failed. It is produced again from the row.",
+        description="When an unacknowledged output counts as failed and is produced again.",
     )
     acquire_backoff_min_ms: int = Field(
         100, ge=10, le=5_000, description="The first wait of a lane that was fenced."
@@ -117,7 +117,7 @@ class LaneSettings(BaseSettings):
         5_000,
         ge=100,
         le=60_000,
-        description="The longest wait while the database or the broker is unavailable, with jitter.",
+        description="The longest wait while database or broker are unavailable, with jitter.",
     )
     bisect_deadline_ms: int = Field(
         1_500,

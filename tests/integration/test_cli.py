@@ -81,8 +81,8 @@ def add_lane(
     with psycopg.connect(database_url) as connection:
         connection.execute(
             """
-            insert into runtime.lanes (consumer_group, topic, partition, topic_id, epoch, next_offset, first_offset, effects,
-                stopped_code, stopped_at)
+            insert into runtime.lanes (consumer_group, topic, partition, topic_id, epoch,
+                next_offset, first_offset, effects, stopped_code, stopped_at)
             values ('toy', %(topic)s, 0, %(topic_id)s, 1, %(offset)s, 0, %(offset)s, %(code)s::text,
                 case when %(code)s::text is not null then now() end)
             """,
@@ -90,13 +90,16 @@ def add_lane(
         )
 
 
-def add_letter(database_url: str, value: bytes | None, headers: list[tuple[str, bytes]]) -> str:
+def add_dead_letter(
+    database_url: str, value: bytes | None, headers: list[tuple[str, bytes]]
+) -> str:
     with psycopg.connect(database_url) as connection:
         row = connection.execute(
             """
-            insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256,
-                headers, stage, code, text, code_version)
-            values ('toy', 'toy.in.v1', 'id', 0, 7, %(key)s, %(value)s, sha256(coalesce(%(value)s, ''::bytea)), %(headers)s,
+            insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+                key, value, value_sha256, headers, stage, code, text, code_version)
+            values ('toy', 'toy.in.v1', 'id', 0, 7,
+                %(key)s, %(value)s, sha256(coalesce(%(value)s, ''::bytea)), %(headers)s,
                 'parse', 'record-unexpected-error', %(text)s, '1')
             returning id
             """,
@@ -217,7 +220,7 @@ def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> 
 def test_bytes_from_outside_cannot_act_on_the_terminal(
     stubline: Stubline, database_url: str
 ) -> None:
-    dead_letter = add_letter(
+    dead_letter = add_dead_letter(
         database_url,
         b'\x1b[31m{"a": 1}\x00\xff\r\x9b[2J',
         [("h\x1b", b"\x1b[2J"), ("h\x1b", b"twice")],
@@ -244,7 +247,7 @@ def test_a_dead_letters_bytes_can_be_had_as_they_are(
 ) -> None:
     """By the command as it is installed, since nothing else has a stdout of bytes."""
     raw = bytes(range(256))
-    dead_letter = add_letter(database_url, raw, [])
+    dead_letter = add_dead_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
     command = [
         str(Path(sys.executable).with_name("stubline")),
@@ -262,7 +265,7 @@ def test_a_dead_letters_bytes_can_be_had_as_they_are(
 def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     stubline: Stubline, database_url: str
 ) -> None:
-    dead_letter = add_letter(database_url, None, [])
+    dead_letter = add_dead_letter(database_url, None, [])
     assert stubline("dead", "replay").code == 2
     assert stubline("dead", "replay", dead_letter, "--code", "record-unexpected-error").code == 2
     assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[

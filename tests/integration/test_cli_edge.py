@@ -143,11 +143,12 @@ def test_a_secret_that_is_no_file_of_a_few_characters_stops_its_source_alone(
     assert "cannot be used: it " in done.stdout
 
 
-LETTER = """
-insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256, headers, stage,
-    code, text, code_version)
-values ('stubline.ingest', 'callbacks.received.v1', 'id', 0, 7, %(key)s, %(value)s, sha256(%(value)s), %(headers)s, 'parse',
-    'record-unexpected-error', %(text)s, '1')
+DEAD_LETTER = """
+insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+    key, value, value_sha256, headers, stage, code, text, code_version)
+values ('stubline.ingest', 'callbacks.received.v1', 'id', 0, 7,
+    %(key)s, %(value)s, sha256(%(value)s), %(headers)s,
+    'parse', 'record-unexpected-error', %(text)s, '1')
 returning id
 """
 FORGED = "\nstate           discarded\n    stubline dead discard --code all"
@@ -168,7 +169,7 @@ def test_what_a_dead_letter_holds_cannot_look_like_a_line_of_the_command(
             "headers": headers,
             "text": f"boom{FORGED}",
         }
-        row = owner.execute(LETTER.encode(), content).fetchone()
+        row = owner.execute(DEAD_LETTER.encode(), content).fetchone()
         assert row is not None
     assert cli.run(["dead", "show", str(row[0])]) == 0
     shown = capsys.readouterr().out.splitlines()

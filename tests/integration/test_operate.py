@@ -41,10 +41,11 @@ GROUP = "toy.group"
 LANE = LaneKey("toy.in.v1", 0)
 LANES = """
 insert into runtime.lanes (
-    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset, gaps, effects, dead,
-    stopped_code, stopped_at
+    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset,
+    gaps, effects, dead, stopped_code, stopped_at
 ) values
-    ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5, 'lane-offset-out-of-range', now()),
+    ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5,
+        'lane-offset-out-of-range', now()),
     ('toy.group', 'toy.in.v1', 1, 'old', 3, 20, null, 0, 0, 20, 0, null, null),
     ('toy.group', '@timer', 0, '', 4, 55, null, 0, 0, 55, 0, 'lane-output-refused', now()),
     ('other.group', 'toy.in.v1', 0, 'old', 1, 9, null, 0, 0, 9, 0, null, null)
@@ -92,10 +93,11 @@ def add_letter(
         connection.cursor(row_factory=dict_row)
         .execute(
             """
-        insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value, value_sha256, headers,
-            stage, code, text, code_version, state, reason)
-        values (%(group)s, 'toy.in.v1', 'old', 0, (select count(*) from runtime.dead_letters), %(value)s, %(hash)s, '',
-            'handle', %(code)s, 'it broke', '1', %(state)s, case when %(state)s = 'discarded' then 'useless' end)
+        insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+            value, value_sha256, headers, stage, code, text, code_version, state, reason)
+        values (%(group)s, 'toy.in.v1', 'old', 0, (select count(*) from runtime.dead_letters),
+            %(value)s, %(hash)s, '', 'handle', %(code)s, 'it broke', '1',
+            %(state)s, case when %(state)s = 'discarded' then 'useless' end)
         returning id
         """,
             {

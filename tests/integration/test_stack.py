@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import signal, sys, time
 from deploy.local.stack import Stack
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background hands down that it is ignored
+# A run in the background inherits that the signal is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Stack.temporary() as stack:
     print(stack.state_dir, *(server.pid for server in stack.servers), flush=True)
     time.sleep(600)

@@ -111,7 +111,7 @@ class FakeDatabase:
             raise DatabaseLostError("the database is unavailable")
 
     def move(self, group: str, lane: LaneKey, to: int) -> None:
-        """Change a row as an operator's rewind or skip does (services/runtime/admin/commands.py)."""
+        """Change a row as an operator's rewind or skip does (see admin/commands.py)."""
         row = self.rows[group, lane]
         by = row.next_offset - to
         self.rows[group, lane] = replace(

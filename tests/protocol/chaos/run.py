@@ -87,7 +87,7 @@ class Run:
         time.sleep(seconds)
 
     def play(self, fault: Fault) -> tuple[float, list[str]]:
-        """Play a fault. Returns the seconds from its end until the run settled, and the broken laws."""
+        """Play a fault. Returns the seconds until the run settled, and the broken laws."""
         self.number += 1
         self.make_whole()
         self.feed(0.5)

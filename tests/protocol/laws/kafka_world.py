@@ -56,23 +56,29 @@ QUICK = {
 }
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
-    select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
-        superseded, dead, conservation_gap, unpublished is not null as has_outbox, stopped_code, owner
+    select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps,
+        rewound, effects, duplicates, superseded, dead, conservation_gap,
+        unpublished is not null as has_outbox, stopped_code, owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
-LETTERS = """
-    select id, consumer_group as "group", topic, partition, "offset", key, value, headers, code, state, attempts
+DEAD_LETTERS = """
+    select id, consumer_group as "group", topic, partition, "offset", key, value, headers,
+        code, state, attempts
     from runtime.dead_letters where consumer_group = any(%s) order by id
 """
 FIRSTS = """
-    select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-        confirmed, answer_generation, answer_sequence, digest from toy.firsts
+    select key, (select generation from runtime.generation) as generation, sequence, state,
+        children, total, is_due, confirmed, answer_generation, answer_sequence, digest
+    from toy.firsts
 """
 SECONDS = """
-    select key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-        first_sequence, digest, array(
-            select child from toy.children where children.key = seconds.key and children.active order by child
-        ) as children from toy.seconds
+    select key, (select generation from runtime.generation) as generation, sequence, state,
+        active, first_generation, first_sequence, digest,
+        array(
+            select child from toy.children
+            where children.key = seconds.key and children.active order by child
+        ) as children
+    from toy.seconds
 """
 
 
@@ -505,7 +511,7 @@ class KafkaWorld:
 
     def _dead_letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
-        rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
+        rows = cursor.execute(DEAD_LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
         return [
             DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows
         ]

@@ -218,12 +218,12 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(
     producer.begin_transaction()
     producer.produce(topic, b"held back", b"some-key", partition=0)
     assert producer.flush(20) == 0
-    gauge = f'stubline_lane_uncommitted_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 1'
+    labels = f'{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}}'
+    gauge = f"stubline_lane_uncommitted_records{labels} 1"
     world.until("it is shown", lambda: gauge in member.metrics())
     extent = world.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
     assert (extent.readable, extent.high) == (10, 11)
-    lag = f'stubline_lane_lag_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 0'
-    assert lag in member.metrics()
+    assert f"stubline_lane_lag_records{labels} 0" in member.metrics()
     assert "lane waits for an open transaction" in member.log()
     producer.abort_transaction(20)
     world.settle()

@@ -65,7 +65,7 @@ def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -
 
 @pytest.mark.parametrize("point", ["assigned", "revoked", "lost"])
 def test_an_exception_in_a_callback_changes_nothing(world: World, point: str) -> None:
-    """Without the guard the client would go on at the group's offset, and drop what it had fetched."""
+    """Unguarded, the client would go on at the group's offset and drop what it had fetched."""
     world.start("second")
     member = world.start("first", at=f"{point}:raise:1")
     world.send(*story(1, 40))
@@ -411,7 +411,7 @@ def test_a_replay_that_fails_opens_its_dead_letter_again(world: World) -> None:
 
 
 def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
-    """An operator requests it twice, the timer's outputs arrive twice, the replay lane is rewound."""
+    """It is requested twice, the timer's outputs arrive twice, the replay lane is rewound."""
     dead_letters = dead_lettered(world, 8)
     world.request_replays(dead_letters)
     world.settle()

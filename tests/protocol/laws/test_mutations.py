@@ -14,7 +14,9 @@ from tests.protocol.laws.mutations import MUTATIONS, Mutation, seen_to_fail
 from tests.protocol.toy import mutate
 
 IN_PROCESSES: dict[str, Callable[[KafkaWorld], None]] = {
-    "transactions_may_idle": processes.test_a_process_stopped_inside_its_transaction_blocks_no_other,
+    "transactions_may_idle": (
+        processes.test_a_process_stopped_inside_its_transaction_blocks_no_other
+    ),
     "the_groups_offset_is_believed": (
         lanes.test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing
     ),

@@ -39,7 +39,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 @alone
 def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: KafkaWorld) -> None:
-    """The rows are unlocked before the next owner starts; whatever the resumed process does fails."""
+    """Its rows are unlocked before the next owner starts, and once resumed it changes nothing."""
     world = kafka_world
     world.start("second")
     zombie = world.start("first", at="transaction_begun:stop:3")

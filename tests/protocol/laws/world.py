@@ -186,8 +186,8 @@ def poisoned(inputs: Sequence[Input], seed: int, share: float = 0.1) -> list[Inp
 
 
 def poison(sound: Input, kind: str) -> Input:
-    """Return an input as poison. `check` violates a constraint (SQLSTATE 23), `nul` cannot be stored
-    (22), `parse` and `handle` raise there.
+    """Return an input as poison: `check` violates a constraint (SQLSTATE 23), `nul` cannot be
+    stored (22), `parse` and `handle` raise there.
     """
     fields = {name: getattr(sound, name) for name in Input.__slots__} | {"poison": kind}
     if kind == "check":

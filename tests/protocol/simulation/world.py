@@ -175,7 +175,7 @@ class World:
                     self.kill(service, process)
 
     def kill(self, service: Service[Any, FakeSession], process: Process) -> None:
-        """Kill a process. Of the requests in its producer some arrive now, some later, some never."""
+        """Kill a process. Some requests of its producer arrive later, others never."""
         self.happened["killed"] += 1
         self.processes[service.group].remove(process)
         for output, answer in process.client.pending:

@@ -1,4 +1,4 @@
-"""What one transaction takes: bounded in records and bytes, and no lane waits for ever."""
+"""A batch is bounded in records and bytes, and no lane waits for ever."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def test_no_lane_starves_however_large_the_records_of_the_others_are(
 ) -> None:
     lanes = lanes_of(sizes)
     waited = dict.fromkeys(lanes, 0)
-    for number in range(1, sum(map(len, sizes.values())) + 1):
+    for batch in range(1, sum(map(len, sizes.values())) + 1):
         slices = collect(lanes.values(), records_max, bytes_max)
         went = {lane_slice.lane.key.partition for lane_slice in slices}
         for number, lane in lanes.items():
             waited[number] = 0 if number in went or not lane.prepared else waited[number] + 1
             assert waited[number] < len(lanes)
         for lane_slice in slices:
-            lane_slice.lane.advance(len(lane_slice.taken), float(number))
+            lane_slice.lane.advance(len(lane_slice.taken), float(batch))
     assert not any(lane.prepared for lane in lanes.values())

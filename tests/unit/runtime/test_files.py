@@ -1,4 +1,4 @@
-"""Laws of files that people name: each ends in its content or in one sentence, whatever it is."""
+"""Laws of files named by a setting or an argument: reading one returns it or one sentence."""
 
 from __future__ import annotations
 

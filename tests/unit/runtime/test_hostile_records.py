@@ -1,4 +1,4 @@
-"""Records that no honest producer makes: each must end as its own dead letter, and stop nobody."""
+"""Records that no honest producer makes: each becomes a dead letter, and stops no lane."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_names_of_headers_are_counted_in_bytes_where_it_matters() -> None:
 
 
 class Unreadable:
-    """As confluent-kafka's message behaves when a header's name is not UTF-8: it raises, once."""
+    """A message of confluent-kafka with a header name that is not UTF-8: it raises, once."""
 
     def __getattr__(self, name: str) -> Any:
         answers = {
@@ -122,7 +122,7 @@ def test_deep_json_in_structured_mode_is_no_event_and_no_surprise(body: bytes) -
 
 
 def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
-    """A turn that only acquires must not count as calm."""
+    """An iteration that only acquires must not end the backoff."""
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
     service: Service[Any, Any] = Service(
@@ -133,13 +133,15 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     broker.append(Output("in", b"k", b"v", []))
     waits: list[float] = []
 
-    class Told(Telemetry):
+    class RecordingTelemetry(Telemetry):
         def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Told(), classify, clock, clock)
+        WorkerContext(
+            service, log, ledger, LaneSettings(), RecordingTelemetry(), classify, clock, clock
+        )
     )
     until = clock() + 60
     while clock() < until:

@@ -1,4 +1,4 @@
-"""Laws of the logs: a line is a JSON object, and what a record says is in none of them."""
+"""Laws of the logs: a line is a JSON object, and the contents of a record are in none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client says instead of a record: four kinds, and the fatal one has two faces."""
+"""The errors that the client reports instead of records: five kinds, the fatal one in two forms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakeMessage:
 @pytest.mark.parametrize(
     "error",
     [
-        KafkaError(KafkaError._FATAL, "as 2.16.1 says it"),
+        KafkaError(KafkaError._FATAL, "as 2.16.1 reports it"),
         KafkaError(KafkaError.FENCED_INSTANCE_ID, "of old", fatal=True),
     ],
 )
@@ -51,7 +51,7 @@ def test_a_fatal_error_ends_the_process(error: KafkaError) -> None:
 
 
 def test_an_offset_out_of_range_is_its_lanes() -> None:
-    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._AUTO_OFFSET_RESET, "gone"))])
+    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._AUTO_OFFSET_RESET, "deleted"))])
     assert (list(fetch.out_of_range), fetch.refused) == ([LANE], {})
 
 

@@ -1,4 +1,4 @@
-"""A schema like any other: what a release has written into a row, every later one reads."""
+"""The outbox's format: what a release has written into a row, every later one reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADERS = some.lists(some.tuples(some.text(max_size=8), BYTES), max_size=4)
 
 
 def by_hand(outputs: list[Output]) -> bytes:
-    """The format as the module's docstring tells it, packed by zlib."""
+    """Encode as the module's docstring describes it, with zlib."""
 
     def field(content: bytes | None) -> bytes:
         return b"\xff\xff\xff\xff" if content is None else len(content).to_bytes(4, "big") + content

@@ -1,4 +1,4 @@
-"""Laws of the runtime's metrics: sums are the batch's, and another process's lane is not exposed."""
+"""Laws of the runtime's metrics: sums are the batch's, and only owned lanes are exposed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of what is news in a batch of snapshots."""
+"""Laws of classifying a batch of snapshots."""
 
 from __future__ import annotations
 
