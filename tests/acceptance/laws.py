@@ -22,7 +22,7 @@ from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws import lane_laws
 from tests.protocol.laws.evidence import Evidence, LaneFacts, DeadLetterFacts
-from tests.protocol.laws.kafka_world import LANES, LETTERS
+from tests.protocol.laws.kafka_world import LANES, DEAD_LETTERS
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
 from tests.support.stubline import Stubline
@@ -127,7 +127,7 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
     """`disturbed`: topics whose log no longer tells everything."""
     groups = list(NAMES.groups.values())
     lanes = stubline.rows(LANES.replace("%s", "%(groups)s"), groups=groups)
-    letters = stubline.rows(LETTERS.replace("%s", "%(groups)s"), groups=groups)
+    letters = stubline.rows(DEAD_LETTERS.replace("%s", "%(groups)s"), groups=groups)
     evidence = Evidence(
         names=NAMES,
         sent=(),

@@ -69,7 +69,7 @@ def rows(database_url: str) -> str:
     return database_url
 
 
-def test_two_owners_that_lock_the_same_lanes_never_wait_in_a_ring(rows: str) -> None:
+def test_two_owners_that_lock_the_same_lanes_never_deadlock(rows: str) -> None:
     assert contend(rows, lambda transaction, expected: transaction.lock(expected), ROUNDS) == 0
 
 
