@@ -50,8 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         application()(args=list(arguments), prog_name="stubline")
     except (StublineError, psycopg.Error) as error:
-        told, code = cli_support.explained(error)
-        cli_support.report(told, as_json="--json" in arguments)
+        told, code = cli_support.error_and_exit_code(error)
+        cli_support.report_error(told, as_json="--json" in arguments)
         return code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

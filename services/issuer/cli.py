@@ -77,7 +77,7 @@ def apply_campaigns(
         f"{'; '.join(told)}. "
         f"{f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
     )
-    cli_support.told(done, sentence, command_id, as_json=as_json)
+    cli_support.report_result(done, sentence, command_id, as_json=as_json)
 
 
 @campaigns.command("list")

@@ -40,7 +40,7 @@ class CampaignCommands(AdminCommands):
         works them.
         """
         asked = {"campaigns": [definition.content() for definition in definitions]}
-        return self._act("campaigns apply", asked, lambda: self._apply(definitions))
+        return self.execute("campaigns apply", asked, lambda: self._apply(definitions))
 
     def _apply(self, definitions: Sequence[CampaignDefinition]) -> Row:
         self.connection.execute(SQL["hold_campaigns"])

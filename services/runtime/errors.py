@@ -1,11 +1,12 @@
-"""One tree of errors. Whose fault it is decides what happens; the code is permanent and names its
-runbook section.
+"""The tree of errors. Its branch decides what happens; its code is permanent and names its section
+in deploy/runbooks/errors.md.
 
-Poison      can never succeed: the record becomes a dead letter
-Transient   the world's fault: wait and try again, nothing is dead-lettered
-Fenced      another owner has the lane: drop the batch, acquire again if it is still assigned
-Stop        this lane must not go on until somebody decides: it stops, the others go on
-Fatal       this process must not go on: exit non-zero
+StublineError
+  Poison      a record that can never succeed: it becomes a dead letter
+  Transient   a dependency failed: wait and try again, nothing is dead-lettered
+  Fenced      another owner has the lane: drop the batch, acquire again if it is still assigned
+  Stop        the lane must not go on until an operator decides; the other lanes go on
+  Fatal       the process must not go on: it exits with a non-zero code
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ _CATALOGUE: dict[str, type[StublineError]] = {}
 
 
 class StublineError(Exception):
-    """Has a permanent `code`, a `cause` of this case and the `next_step` that an operator takes.
+    """An error with a permanent `code`, the `cause` of this case, and the operator's `next_step`.
 
-    `code` is never renamed: dead letters, dashboards and runbooks go by it.
+    A released `code` is never renamed: dead letters, dashboards and runbooks refer to it.
     """
 
     code: ClassVar[str] = ""
@@ -44,42 +45,40 @@ class StublineError(Exception):
 
 
 def catalogue() -> dict[str, type[StublineError]]:
-    """Every error with a code that has been imported, by code."""
+    """Return every error class with a code that has been imported, by code."""
     return dict(sorted(_CATALOGUE.items()))
 
 
 class Poison(StublineError):
-    """Can never succeed: its record becomes a dead letter."""
+    """The record can never succeed: it becomes a dead letter."""
 
 
 class Transient(StublineError):
-    """The world's fault: wait, try again, dead-letter nothing."""
+    """A dependency failed: the loop waits and tries again, and dead-letters nothing."""
 
 
 class Fenced(StublineError):
-    """Another owner holds the lane, or nobody knows: forget batch, position and outputs, and
-    acquire again.
-    """
+    """Another process may own the lane: forget batch, position and outputs, and acquire again."""
 
 
 class Stop(StublineError):
-    """The lane stops, and says which command resolves it. The process's other lanes go on."""
+    """The lane stops until a command resolves it. The other lanes of the process go on."""
 
 
 class Fatal(StublineError):
-    """The process ends with a non-zero code: going on could only make it worse."""
+    """The process exits with a non-zero code, since going on could only make it worse."""
 
 
 class UnexpectedError(Poison):
-    """Parsing or handling a record raised what nobody foresaw. Bisecting found the record; its
-    neighbours went on.
+    """Parsing or handling the record raised an unexpected exception. The records around it went
+    on.
     """
 
     code = "record-unexpected-error"
     next_step = (
         "`stubline dead show ID` prints the record and the exception. It is a defect of the "
-        "release: mend it, deploy, then "
-        "`stubline dead replay ID`. Useless: `stubline dead discard ID --reason ...`."
+        "release: fix and deploy it, then `stubline dead replay ID`. If the record is not needed: "
+        "`stubline dead discard ID --reason ...`."
     )
 
 
@@ -88,264 +87,251 @@ class NotAnEventError(Poison):
 
     code = "record-not-an-event"
     next_step = (
-        "`stubline dead show ID` prints its bytes. Find its producer; useless: `stubline dead "
-        "discard ID --reason ...`. Readable "
-        "by a newer release: deploy it, then `stubline dead replay ID`."
+        "`stubline dead show ID` prints its bytes; find its producer. If a newer release can read "
+        "it: deploy that, then `stubline dead replay ID`. If it is not needed: "
+        "`stubline dead discard ID --reason ...`."
     )
 
 
 class RecordTooLarge(Poison):
-    """The record's key, value and headers pass what can be worked, published and replayed. It was
-    not parsed.
+    """The record's key, value and headers together are larger than a record may be. It was not
+    parsed.
     """
 
     code = "record-too-large"
     next_step = (
-        "`stubline dead show ID` prints the length, the SHA-256 and the first part of its value; "
-        "the rest is in the topic "
-        "until retention takes it, and a replay is not possible. Have its source send it smaller, "
-        "then `stubline dead "
-        "discard ID --reason ...`."
+        "`stubline dead show ID` prints the length, the SHA-256 and the first part of its value. "
+        "The whole record is in the topic until retention deletes it, and cannot be replayed. Have "
+        "its source send it smaller, then `stubline dead discard ID --reason ...`."
     )
 
 
 class OutputTooLarge(Poison):
-    """The record's outputs pass the size that a topic takes, so they could never be published."""
+    """The record's outputs are larger than a topic takes, so they could never be published."""
 
     code = "record-output-too-large"
     next_step = (
         "`stubline dead show ID` prints the record; the text names the topic and the limit. Make "
-        "it smaller at its source: a "
-        "replay alone cannot help. Useless: `stubline dead discard ID --reason ...`."
+        "it smaller at its source, since a replay alone cannot help. If it is not needed: "
+        "`stubline dead discard ID --reason ...`."
     )
 
 
 class ReplayUnknown(Poison):
-    """A record of a replay topic that names no letter. Only the runtime writes there."""
+    """The record in a replay topic names no dead letter. Only the runtime may write there."""
 
-    code = "replay-without-letter"
+    code = "replay-without-dead-letter"
     next_step = (
-        "Find who writes to the replay topic, and take the right away: `stubline dead "
-        "replay` is the only way in."
+        "Find who writes to the replay topic, and revoke the right: only `stubline dead replay` "
+        "may put records there."
     )
 
 
 class DatabaseUnavailable(Transient):
-    """PostgreSQL does not answer, or ends our sessions."""
+    """PostgreSQL does not respond, or ends our sessions."""
 
-    code = "database-away"
+    code = "database-unavailable"
     next_step = (
-        "See whether PostgreSQL runs and answers at DATABASE_URL. The service goes on by "
-        "itself; nothing is lost."
+        "Check that PostgreSQL runs and responds at DATABASE_URL. The service goes on by itself; "
+        "nothing is lost."
     )
 
 
 class DatabaseRefused(Transient):
-    """PostgreSQL answers, and refuses the statement itself: a missing table or right, a wrong
-    password.
-    """
+    """PostgreSQL refuses the statement: a table or a right is missing, or the password is wrong."""
 
     code = "database-refuses"
     next_step = (
-        "Run `stubline migrate`, and compare the release with the schema. The service "
-        "tries again by itself."
+        "Run `stubline migrate`, and compare the release with the schema. The service tries again "
+        "by itself."
     )
 
 
 class BrokerUnavailable(Transient):
-    """Kafka does not answer."""
+    """Kafka does not respond."""
 
-    code = "broker-away"
+    code = "broker-unavailable"
     next_step = (
-        "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes "
-        "on by itself."
+        "Check that Kafka runs and responds at KAFKA_BOOTSTRAP_SERVERS. The service goes on by "
+        "itself."
     )
 
 
 class InputRefused(Transient):
-    """Kafka answers, and gives us no records of an input or no place in the group: most often a
-    right is missing.
+    """Kafka refuses us the records of an input, or the membership in the group: most often a right
+    is missing.
     """
 
     code = "input-refused"
     next_step = (
-        "Give our user Read and Describe on the topics of docs/reference/topics.md that the "
-        "service reads, and Read on its "
-        "group (`kafka-acls.sh`). The service goes on by itself."
+        "Grant our user Read and Describe on the topics of docs/reference/topics.md that the "
+        "service reads, and Read on its group (`kafka-acls.sh`). The service goes on by itself."
     )
 
 
 class InputMissing(Transient):
-    """A topic that the service reads is not there, or may not be seen by us. Its other topics are
+    """A topic that the service reads does not exist, or we may not see it. Its other topics are
     worked.
     """
 
     code = "input-missing"
     next_step = (
-        "`stubline topics check` says which; `stubline migrate` makes it. The service "
-        "takes it up by itself."
+        "`stubline topics check` names it; `stubline migrate` creates it. The service then reads "
+        "it by itself."
     )
 
 
 class ProducerTimestamps(Transient):
-    """Records carry their producers' times where the broker should have stamped them, so the clocks
-    of several machines decide what is newer.
+    """Records carry their producers' timestamps where the broker's are needed, so the clocks of
+    several machines decide what is newer.
     """
 
     code = "topic-stamped-by-producers"
     next_step = (
         "`stubline topics check` shows it, `stubline migrate` sets message.timestamp.type to "
-        "LogAppendTime. Records from before "
-        "keep their times: the warning ends once they are read."
+        "LogAppendTime. Older records keep their timestamps: the warning ends once they are read."
     )
 
 
 class LoopFailed(Transient):
-    """The loop of a service raised what nobody foresaw. All its lanes are acquired again, and it
-    goes on.
+    """The loop of a service raised an unexpected exception. All its lanes are acquired again, and
+    it goes on.
     """
 
     code = "loop-unexpected-error"
     next_step = (
-        "Read the exception in the log: a defect of the release. The service tries again "
-        "by itself; if it stays so, roll back."
+        "Read the exception in the log: it is a defect of the release. The service tries again by "
+        "itself; if the error stays, roll back."
     )
 
 
 class PortUnavailable(Fatal):
-    """The process cannot listen on its port: another process has it, or our user may not take
-    it.
-    """
+    """The process cannot listen on its port: another process uses it, or our user may not."""
 
     code = "port-unavailable"
     next_step = (
-        "The text names the address and the setting. `ss -ltnp` shows who listens there: stop it, "
-        "or give the setting "
-        "another port, and start the process again."
+        "The text names the address and the setting. `ss -ltnp` shows which process listens there: "
+        "stop it, or set another port, and start this process again."
     )
 
 
 class TickFailed(Transient):
-    """The service's work without input raised. It is tried again; lanes with input go on."""
+    """The service's work without input failed. It is tried again; lanes with input go on."""
 
     code = "tick-failed"
     next_step = (
-        "Read the exception in the log: a defect of the release or a row that it does not expect."
+        "Read the exception in the log: it is a defect of the release, or a row that the release "
+        "does not expect."
     )
 
 
 class BatchUndecided(Transient):
-    """A batch was decided anew so often that the loop gives the world time: deadlocks, or records
+    """A batch could not be decided in many attempts, so the loop backs off: deadlocks, or records
     that fail only together.
     """
 
     code = "batch-undecided"
     next_step = (
-        "The service tries again by itself. If it goes on: the log names the exceptions; `select "
-        "* from pg_locks where not "
-        "granted` shows who waits for whom."
+        "The service tries again by itself. If the error stays, the log names the exceptions, and "
+        "`select * from pg_locks where not granted` shows which sessions wait."
     )
 
 
 class LaneFenced(Fenced):
-    """The row's epoch or next offset is not ours: another process took the lane, or an operator
-    moved it.
+    """The row's epoch or next offset is not as expected: another process acquired the lane, or an
+    operator moved it.
     """
 
     code = "lane-fenced"
     next_step = (
-        "None: the owner acquires again. Often: see whether two installations share a "
-        "consumer group and a database."
+        "None: the owner acquires the lane again. If it happens often, check whether two "
+        "installations share a consumer group and a database."
     )
 
 
 class TopicRecreated(Stop):
-    """The topic was deleted and made again: its offsets mean other records now."""
+    """The topic was deleted and created again: its offsets now mean other records."""
 
     code = "lane-topic-recreated"
     next_step = (
-        "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP "
-        "TOPIC` starts at its first record."
+        "Find out who deleted it and what was lost. `stubline lanes accept-topic GROUP TOPIC` "
+        "starts at its first record."
     )
 
 
 class OffsetOutOfRange(Stop):
-    """The partition no longer holds, or does not yet hold, the lane's next offset: retention took
-    records, or a log was cut.
+    """The partition does not hold the lane's next offset: retention deleted records, or the log was
+    truncated.
     """
 
     code = "lane-offset-out-of-range"
     next_step = (
-        "`stubline lanes list` shows the offset. Records lost to retention: have their source "
-        "send them again, then "
-        "`stubline lanes skip GROUP TOPIC PARTITION --reason ...`. Beyond the end: `stubline "
-        "lanes rewind GROUP TOPIC PARTITION --to N`."
+        "`stubline lanes list` shows the offset. If retention deleted records, have their source "
+        "send them again, then `stubline lanes skip GROUP TOPIC PARTITION --reason ...`. If the "
+        "offset is beyond the end: `stubline lanes rewind GROUP TOPIC PARTITION --to N`."
     )
 
 
 class RecordUnreadable(Stop):
-    """The client cannot unpack the batch at the lane's next offset: its compression, checksum, form
-    or size.
+    """The client cannot unpack the batch at the lane's next offset: its compression, checksum,
+    format or size is wrong.
     """
 
     code = "lane-record-unreadable"
     next_step = (
-        "The text names the batch's last offset. Find its producer, and have it send the records "
-        "again; then `stubline lanes "
-        "skip GROUP TOPIC PARTITION --to N --reason ...` with the offset after the batch."
+        "The text names the offset after the batch. Find its producer, and have it send the "
+        "records again; then `stubline lanes skip GROUP TOPIC PARTITION --to N --reason ...` with "
+        "that offset."
     )
 
 
 class OutputRefused(Stop):
-    """The broker refuses an output for good: no right to write, too large, not a valid record."""
+    """The broker will never take an output: no right to write, too large, or not a valid record."""
 
     code = "lane-output-refused"
     next_step = (
         "Nothing is lost, the outputs are in the lane's row: `stubline lanes outputs GROUP TOPIC "
-        "PARTITION` shows them. Fix "
-        "what the text names (ACL, max.message.bytes, timestamp type of the topic), then "
-        "`stubline lanes rewind GROUP TOPIC "
-        "PARTITION --to NEXT_OFFSET` with the offset it has: the lane starts again and publishes "
-        "them first. If no topic can "
-        "take one: `stubline lanes drop-output GROUP TOPIC PARTITION --number N --reason ...`."
+        "PARTITION` shows them. Fix what the text names (ACL, max.message.bytes, timestamp type of "
+        "the topic), then `stubline lanes rewind GROUP TOPIC PARTITION --to NEXT_OFFSET` with the "
+        "offset that the lane has: it starts again and publishes them first. If no topic can take "
+        "one: `stubline lanes drop-output GROUP TOPIC PARTITION --number N --reason ...`."
     )
 
 
 class NewerRelease(Stop):
-    """An internal event says what this release does not know: its writer is newer."""
+    """An internal event uses a value that this release does not know: its writer is newer."""
 
     code = "lane-newer-release"
     next_step = (
-        "Deploy the new release of this service: readers before writers. It takes the "
-        "lane up again by itself."
+        "Deploy the new release of this service: readers before writers. It takes the lane up "
+        "again by itself."
     )
 
 
 class OutboxUnreadable(Stop):
-    """The outputs in the lane's row were written in a format that this release does not know."""
+    """The outbox in the lane's row is damaged, or in a format that this release does not know."""
 
-    code = "lane-unpublished-unreadable"
+    code = "lane-outbox-unreadable"
     next_step = (
-        "Deploy the release that wrote it, or a newer one. It takes the lane up again by itself."
+        "Deploy the release that wrote it, or a newer one, which takes the lane up again by itself."
     )
 
 
 class FailureRateExceeded(Stop):
-    """Half of the last records failed unexpectedly: the service paused itself before it
-    dead-lettered a topic.
+    """Too many of the last records failed unexpectedly, so the service paused itself before it
+    dead-lettered its topics.
     """
 
-    code = "service-braked"
+    code = "failure-rate-exceeded"
     next_step = (
-        "Read the exception in the log; most likely the last release is bad: roll back, or mend "
-        "it. Then "
-        "`stubline resume GROUP`."
+        "Read the exception in the log; most likely the last release is bad: roll back, or fix it. "
+        "Then `stubline resume GROUP`."
     )
 
 
 class OutcomesMismatch(Fatal):
-    """A handler answered with another number of outcomes than it got records, or with none of the
-    four.
+    """A handler returned another number of outcomes than it got records, or something else than the
+    four outcomes.
     """
 
     code = "handler-outcomes-mismatch"
@@ -353,23 +339,19 @@ class OutcomesMismatch(Fatal):
 
 
 class ConsumerFailed(Fatal):
-    """The consumer reports a fatal error and will never fetch again; a new process starts with a
-    new one.
-    """
+    """The Kafka consumer failed fatally and will never fetch again. A new process has a new one."""
 
     code = "consumer-failed"
     next_step = (
-        "None: the supervisor starts the process again. If it goes on, the log names what "
-        "the broker refuses."
+        "None: the supervisor restarts the process. If the error stays, the log names what the "
+        "broker refuses."
     )
 
 
 class ProducerFailed(Fatal):
-    """The producer reports a fatal error and will never send again; a new process starts with a new
-    one.
-    """
+    """The Kafka producer failed fatally and will never send again. A new process has a new one."""
 
     code = "producer-failed"
     next_step = (
-        "None: the supervisor starts the process again, and it publishes what its lanes' rows hold."
+        "None: the supervisor restarts the process, and it publishes what its lanes' rows hold."
     )

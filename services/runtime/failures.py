@@ -1,4 +1,4 @@
-"""What kind of failure an exception is, and so what the loop does about it."""
+"""Classifies exceptions: the kind of a failure decides what the loop does about it."""
 
 from enum import Enum, auto
 
@@ -8,26 +8,24 @@ from services.runtime.errors import DatabaseRefused, DatabaseUnavailable, LoopFa
 
 
 class FailureKind(Enum):
-    """Whose fault a failure is, and so what the loop does about it."""
+    """What an exception means for the batch, and what the loop does."""
 
-    UNAVAILABLE = auto()  # stop consuming, back off, not ready; nothing is dead-lettered
-    TRANSIENT = auto()  # roll back and decide anew, then the world's
-    TOO_SLOW = auto()  # it lasted too long: roll back, and decide half of it; alone, the moment's
-    RECORD = auto()  # bisect, and dead-letter the record that cannot be worked
-    DEFECT = (
-        auto()
-    )  # a defect of ours or of the installation: back off like the world's; never a dead letter
+    UNAVAILABLE = auto()  # a dependency is: back off, be not ready, dead-letter nothing
+    TRANSIENT = auto()  # a lock or a deadlock: roll back and decide again; repeated: back off
+    TOO_SLOW = auto()  # roll back and decide half of the batch; a single record: as TRANSIENT
+    RECORD = auto()  # bisect, and dead-letter the poison record
+    DEFECT = auto()  # of the release or the installation: back off; never a dead letter
 
 
-WORLD_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
-MOMENT_STATES = frozenset({"55P03", "25P03"})  # lock timeout; idle in transaction
+UNAVAILABLE_CLASSES = frozenset({"08", "53", "57", "58", "XX"})
+TRANSIENT_STATES = frozenset({"55P03", "25P03"})  # lock timeout; idle in transaction
 TRANSACTION_TIMEOUT = "25P04"
-READ_ONLY = "25006"  # we reached a standby: a failover is under way
+READ_ONLY = "25006"  # we are connected to a standby: a failover is under way
 RECORD_CLASSES = frozenset({"22", "23"})
 
 
 def classify(error: BaseException) -> FailureKind:
-    """By SQLSTATE where there is one; without one, by what psycopg and the network say."""
+    """Classify an exception by its SQLSTATE, or by its type if it has none."""
     if isinstance(error, psycopg.Error):
         return _by_state(error.sqlstate) if error.sqlstate else _by_type(error)
     if isinstance(error, ConnectionError | TimeoutError):
@@ -36,42 +34,41 @@ def classify(error: BaseException) -> FailureKind:
 
 
 def code_of(error: BaseException) -> str:
-    """The permanent code by which /readyz and the log name what the loop waits for."""
+    """Return the code by which /readyz and the log name a failure."""
     if isinstance(error, StublineError):
         return error.code
     if isinstance(error, psycopg.Error):
-        return explained(error).code
-    fault = classify(error)
-    return DatabaseUnavailable.code if fault is FailureKind.UNAVAILABLE else LoopFailed.code
+        return as_stubline_error(error).code
+    kind = classify(error)
+    return DatabaseUnavailable.code if kind is FailureKind.UNAVAILABLE else LoopFailed.code
 
 
-def explained(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
-    """A database's error as one of the tree, without the rows that its DETAIL quotes."""
+def as_stubline_error(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
+    """Return a database error as one of the tree, without the row contents that DETAIL quotes."""
     cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
-    is_away = classify(error) in {
+    is_temporary = classify(error) in {
         FailureKind.UNAVAILABLE,
         FailureKind.TRANSIENT,
         FailureKind.TOO_SLOW,
     }
-    return DatabaseUnavailable(cause) if is_away else DatabaseRefused(cause)
+    return DatabaseUnavailable(cause) if is_temporary else DatabaseRefused(cause)
 
 
 def _by_state(state: str) -> FailureKind:
-    kind = state[:2]
-    if kind in WORLD_CLASSES or state == READ_ONLY:
+    sql_class = state[:2]
+    if sql_class in UNAVAILABLE_CLASSES or state == READ_ONLY:
         return FailureKind.UNAVAILABLE
     if state == TRANSACTION_TIMEOUT:
         return FailureKind.TOO_SLOW
-    if kind == "40" or state in MOMENT_STATES:
+    if sql_class == "40" or state in TRANSIENT_STATES:
         return FailureKind.TRANSIENT
-    return FailureKind.RECORD if kind in RECORD_CLASSES else FailureKind.DEFECT
+    return FailureKind.RECORD if sql_class in RECORD_CLASSES else FailureKind.DEFECT
 
 
 def _by_type(error: psycopg.Error) -> FailureKind:
     if isinstance(error, psycopg.DataError):
-        return (
-            FailureKind.RECORD
-        )  # psycopg refuses it before it is sent: a NUL in a text, a date out of range
+        # psycopg refuses it before it is sent: a NUL in a text, a date out of range.
+        return FailureKind.RECORD
     return (
         FailureKind.UNAVAILABLE
         if isinstance(error, psycopg.OperationalError)

@@ -1,8 +1,8 @@
-"""Reads files that people name: regular files only, up to a size, and TOML up to a depth.
+"""Reads files that a setting, an argument or another file names, within bounds.
 
-`open` waits for ever on a FIFO and `read` never ends on /dev/zero; a parser recurses as deep as its
-input. Every file that a setting, an argument or another file names is read here, so that each such
-input ends in one sentence.
+Only regular files up to a size are read, and TOML up to a depth: opening a FIFO blocks for ever,
+reading /dev/zero never ends, and a parser recurses as deep as its input. Each refusal is one
+sentence.
 """
 
 from __future__ import annotations
@@ -16,27 +16,28 @@ from typing import Any, BinaryIO
 
 CONFIGURATION_BYTES_MAX = 4 * 2**20
 DEPTH_MAX = 32
-# A key with so many dots: `tomllib` walks from the first of its tables to the last for each one.
+# A key with that many dots: `tomllib` walks through all of its tables for each of them.
 DEEP_KEY = re.compile(
-    rf"""(?:(?<![\w"'-])(?:[\w-]{{1,100}}|"[^"\n]{{0,100}}"|'[^'\n]{{0,100}}')[ \t]{{0,9}}\.[ \t]{{0,9}}){{{DEPTH_MAX}}}"""
+    r"""(?:(?<![\w"'-])(?:[\w-]{1,100}|"[^"\n]{0,100}"|'[^'\n]{0,100}')[ \t]{0,9}\.[ \t]{0,9})"""
+    rf"{{{DEPTH_MAX}}}"
 )
 
 
 class FileUnusableError(ValueError):
-    """The file cannot be read, is none, or is too large. The message is one sentence without the
-    file's name.
+    """The file cannot be read, is not a regular file, or is too large.
+
+    The message is one sentence without the file's name.
     """
 
 
 def read_bytes(path: Path, bytes_max: int) -> bytes:
-    """The whole content. Raises FileUnusableError."""
+    """Return the whole content. Raises FileUnusableError."""
     try:
-        handle = os.open(
-            path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-        )  # a FIFO without a writer opens at once
+        # With O_NONBLOCK a FIFO without a writer opens at once.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise FileUnusableError("it is no regular file")
+                raise FileUnusableError("it is not a regular file")
             return read_stream(file, bytes_max)
     except OSError as error:
         raise FileUnusableError(f"it cannot be read: {error.strerror}") from None
@@ -47,7 +48,7 @@ def read_bytes(path: Path, bytes_max: int) -> bytes:
 
 
 def read_stream(stream: BinaryIO, bytes_max: int) -> bytes:
-    """What a stream holds. Raises FileUnusableError if that is more than the bound."""
+    """Return the whole content. Raises FileUnusableError if it is larger than the bound."""
     content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
         raise FileUnusableError(f"it is larger than {bytes_max} bytes")
@@ -55,20 +56,20 @@ def read_stream(stream: BinaryIO, bytes_max: int) -> bytes:
 
 
 def read_text(path: Path, bytes_max: int) -> str:
-    """The whole content as UTF-8. Raises FileUnusableError."""
+    """Return the whole content as UTF-8. Raises FileUnusableError."""
     try:
         return read_bytes(path, bytes_max).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise FileUnusableError(f"it is no UTF-8 at byte {error.start}") from None
+        raise FileUnusableError(f"it is not UTF-8 at byte {error.start}") from None
 
 
 def read_toml(path: Path, bytes_max: int = CONFIGURATION_BYTES_MAX) -> dict[str, Any]:
-    """The document of a TOML file. Raises FileUnusableError."""
+    """Return the document of a TOML file. Raises FileUnusableError."""
     return parse_toml(read_text(path, bytes_max))
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The document of a TOML text. Raises FileUnusableError for what is no TOML or nested too
+    """Return the document of a TOML text. Raises FileUnusableError if it is not TOML, or nested too
     deeply.
     """
     if DEEP_KEY.search(text):
@@ -76,7 +77,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise FileUnusableError(f"it is no TOML: {error}") from None
+        raise FileUnusableError(f"it is not TOML: {error}") from None
     except RecursionError:
         raise FileUnusableError(f"it is nested deeper than {DEPTH_MAX} levels") from None
     level: list[Any] = [document]

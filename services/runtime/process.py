@@ -1,4 +1,4 @@
-"""A service as a process: settings in, signals handled, exit code out."""
+"""Runs a service as a process: reads settings, handles signals, returns an exit code."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
-EX_OK, EX_FATAL, EX_LEFT = (
-    0,
-    70,
-    75,
-)  # sysexits.h: done; internal software error; something is left for the next owner
+# As in sysexits.h: done; internal software error; temporary failure: the next owner publishes the
+# outputs that are left in the rows.
+EX_OK, EX_FATAL, EX_UNPUBLISHED = 0, 70, 75
 
 
 def owner_name() -> str:
-    """Who holds a lane, for people: the row's epoch, not this, decides."""
+    """Return the name of this process in its lanes' rows. It is for people: the epoch decides."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def session(
+def open_session(
     servers: Servers, settings: LaneSettings, name: str, *, group: str | None = None
 ) -> Session:
-    """`group`: whose rows the session works on, if it is not called as its group is."""
+    """Open a database session with bounded waits.
+
+    `group`: the consumer group whose rows it reads, if `name` is another.
+    """
     opened = connection.connect(
         servers.database_url,
         name=name,
@@ -62,11 +63,14 @@ def session(
 def build(
     service: Service[Any, Session], servers: Servers, settings: LaneSettings, telemetry: Telemetry
 ) -> Worker[Session]:
-    """The worker on the real log and ledger. Connections are opened by its first turn."""
+    """Build a worker on Kafka and PostgreSQL. Its first iteration connects to the database."""
     ledger = PostgresLedger(
-        service.group, owner_name(), CODE_VERSION, lambda: session(servers, settings, service.group)
+        service.group,
+        owner_name(),
+        CODE_VERSION,
+        lambda: open_session(servers, settings, service.group),
     )
-    log = KafkaClient(
+    broker = KafkaClient(
         servers.kafka_bootstrap_servers,
         service.group,
         owner_name(),
@@ -75,21 +79,23 @@ def build(
     return Worker(
         WorkerContext(
             service,
-            log,
+            broker,
             ledger,
             settings,
             telemetry,
-            fault=failures.classify,
+            classify=failures.classify,
             clock=time.monotonic,
-            wall=time.time,
+            wall_clock=time.time,
         )
     )
 
 
 def collect_rarely() -> None:
-    """A batch's values die by their counts, with the batch. Searching them for rings took a fifth
-    of a stage's CPU: what was there at the start is never searched again, and the rest only after
-    some hundred thousand values more than died.
+    """Run the cyclic garbage collector rarely.
+
+    Reference counting frees a batch's objects together with the batch. Searching them for cycles
+    took a fifth of a stage's CPU: the objects of the start are never searched again, the others
+    only after some hundred thousand more were allocated than freed.
     """
     gc.collect()
     gc.freeze()
@@ -97,9 +103,10 @@ def collect_rarely() -> None:
 
 
 def return_memory() -> None:
-    """What fetches and batches leave goes back to the system. By itself glibc keeps ever more of
-    it: freed blocks of a megabyte teach it to hold the next ones, and a stage that was behind grew
-    by a third (seen in Bench B). Other libraries: nothing.
+    """Have glibc return freed memory to the system; with another C library this does nothing.
+
+    By default glibc raises its trim threshold with each freed block of a megabyte, and a stage that
+    was behind grew by a third (seen in Bench B).
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
@@ -110,15 +117,16 @@ def run(
     settings: LaneSettings,
     telemetry: Callable[[str, Health], Telemetry] = LoggingTelemetry,
 ) -> int:
-    """Until SIGTERM or SIGINT: then what is committed is published, within the deadline. The answer
-    is the exit code.
+    """Run a service until SIGTERM or SIGINT, then publish what is committed, within the deadline.
+
+    Returns the exit code.
     """
     logs.configure(service.group, level=settings.log_level)
     log = logs.get("process")
-    asked: list[tuple[int, float]] = []  # to stop: by which signal, and when
+    stop_requests: list[tuple[int, float]] = []  # signal and time
 
     def stop(signum: int, _frame: FrameType | None) -> None:
-        asked.append((signum, time.monotonic()))
+        stop_requests.append((signum, time.monotonic()))
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop)
@@ -127,21 +135,23 @@ def run(
     try:
         with HealthServer(
             settings.health_port, health, host=settings.health_host, setting=port_setting
-        ) as door:
-            log.info("started", health_port=door.port, version=CODE_VERSION, pid=os.getpid())
+        ) as server:
+            log.info("started", health_port=server.port, version=CODE_VERSION, pid=os.getpid())
             worker = build(service, load(Servers), settings, telemetry(service.group, health))
             collect_rarely()
             return_memory()
-            while not asked:
+            while not stop_requests:
                 worker.step()
-            is_clean = worker.stop(asked[0][1])
+            is_clean = worker.stop(stop_requests[0][1])
     except Fatal as error:
-        return ended_by(error)
-    log.info("stopped", signal=asked[0][0], is_clean=is_clean)
-    return EX_OK if is_clean else EX_LEFT
+        return log_fatal(error)
+    log.info("stopped", signal=stop_requests[0][0], is_clean=is_clean)
+    return EX_OK if is_clean else EX_UNPUBLISHED
 
 
-def ended_by(error: Fatal) -> int:
-    """The code says it, and its runbook; a traceback adds nothing."""
+def log_fatal(error: Fatal) -> int:
+    """Log a fatal error without a traceback, since its code names the runbook. Returns the exit
+    code.
+    """
     logs.get("process").error("ended by a fatal error", code=error.code, error=logs.describe(error))
     return EX_FATAL

@@ -1,4 +1,4 @@
-"""What comes in, and the four ways in which it ends."""
+"""Records, and the four outcomes that a record can have."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from uuid import UUID
 from schemas.envelope import Output
 from services.runtime.errors import StublineError
 
-# Of key, value and headers together. What is made of a record (its dead letter's row, the copy for
-# the dead topic, the replay) is bounded by this, so that it always fits into a transaction and a
-# topic of 8 MiB.
+# Of key, value and headers together. It bounds what a record turns into (its dead letter's row, the
+# copy in the dead topic, the replay), so that this always fits into a transaction and into a topic
+# of 8 MiB.
 RECORD_BYTES_MAX = 8 * 2**20 - 2**17
-HEADER_BYTES = 8  # of each header, beside its name and its value: their lengths
+HEADER_OVERHEAD_BYTES = 8  # per header, beside its name and its value: their lengths
 
 
 class LaneKey(NamedTuple):
@@ -28,12 +28,12 @@ class LaneKey(NamedTuple):
 TIMER = LaneKey("@timer", 0)
 
 
-# In place of headers that the client itself cannot read: one of their names is not UTF-8.
+# Replaces headers that the client cannot read because one of their names is not UTF-8.
 UNREADABLE_HEADERS: Sequence[tuple[str, bytes | None]] = (("stubline-headers-unreadable", b"1"),)
 
 
 class Record(NamedTuple):
-    """Bytes with an offset. A replayed record shows the topic, partition and offset at which it was
+    """Bytes with an offset. A replayed record has the topic, partition and offset at which it was
     first consumed.
     """
 
@@ -44,10 +44,10 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    letter_id: UUID | None = None  # the dead letter that it replays
+    dead_letter_id: UUID | None = None  # the dead letter that it replays
 
     def header(self, name: str) -> bytes | None:
-        """The last header of that name, as Kafka's own clients read it; header names may repeat."""
+        """Return a header's value. If it is repeated, the last one wins, as in Kafka's clients."""
         for key, value in reversed(self.headers):
             if key == name:
                 return value
@@ -55,12 +55,15 @@ class Record(NamedTuple):
 
 
 def record_bytes(record: Record) -> int:
-    """Bytes of key, value and headers as a letter's row keeps them. Called once a record."""
+    """Return the bytes of key, value and headers as a dead letter's row keeps them.
+
+    Called once per record, on the hot path.
+    """
     _, _, _, _, key, value, headers, _ = record
     size = (len(key) if key else 0) + (len(value) if value else 0)
     if not headers:
         return size
-    size += HEADER_BYTES * len(headers)
+    size += HEADER_OVERHEAD_BYTES * len(headers)
     try:
         pieces: Any = chain.from_iterable(headers)
         size += sum(map(len, pieces))
@@ -72,26 +75,27 @@ def record_bytes(record: Record) -> int:
 
 
 class TruncatedValue(NamedTuple):
-    """What is known of a value of which a dead letter keeps only the first part."""
+    """Length and hash of a value of which a dead letter keeps only the first part."""
 
     value_bytes: int
     value_sha256: bytes
 
 
 class Event(Protocol):
-    """What an effect says: a snapshot that can write itself as a record."""
+    """An output of an effect: a snapshot that can be encoded as a record."""
 
     def encode(self, *, time: str, traceparent: str | None) -> Output:
-        """As CloudEvents 1.0 in binary mode. `time` is the transaction's, `traceparent` this
-        hop's.
+        """Encode as CloudEvents 1.0 in binary mode.
+
+        `time` is the transaction's time, `traceparent` the trace context of this hop.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The record changed what is known. Its outputs are published after the commit; counts are
-    raised after it too.
+    """The record changed something. After the commit its outputs are published and its counts are
+    added.
     """
 
     outputs: Sequence[Event] = ()
@@ -100,31 +104,27 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Said before: the same (generation, sequence) of the writer, or the same input."""
+    """Applied before: the same (generation, sequence) of the writer, or the same input."""
 
     counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Something newer was applied before it."""
+    """A newer snapshot of the same writer and key was applied before it."""
 
     counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """It can never succeed: kept with its bytes as a dead letter."""
+    """The record can never succeed: it is kept with its bytes as a dead letter."""
 
     error: StublineError
     counts: Mapping[str, int] | None = None
-    subject_key: str | None = (
-        None  # whose data it is, if the service knows better than its `subject` does
-    )
-    unexpected: bool = False  # raised, not returned: counts towards the brake
-    original: TruncatedValue | None = (
-        None  # of a record that is kept in part: its letter cannot be replayed
-    )
+    subject_key: str | None = None  # replaces what the service's `subject` returns
+    unexpected: bool = False  # raised, not returned: counts towards the failure rate
+    truncated: TruncatedValue | None = None  # of a record that is kept in part: no replay
 
 
 Outcome: TypeAlias = Effect | Duplicate | Superseded | Dead

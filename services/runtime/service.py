@@ -1,4 +1,6 @@
-"""What a service gives to the runtime: how to read a record, and what a batch of them means."""
+"""The contract between a service and the runtime: how to read a record, and what to do with a batch
+of them.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 from services.runtime.records import Dead, Event, Outcome, Record
 
-E = TypeVar("E")  # what parse makes of a record
-S = TypeVar(
-    "S"
-)  # the session in which handle works: a database connection inside the lane's transaction
+E = TypeVar("E")  # what parse returns
+S = TypeVar("S")  # what handle works with: a database connection inside the lanes' transaction
 Tick: TypeAlias = Callable[[datetime, S], Sequence[Event]]
 
 
@@ -20,31 +20,37 @@ Tick: TypeAlias = Callable[[datetime, S], Sequence[Event]]
 class Service(Generic[E, S]):
     """One consumer group.
 
-    `parse` is called outside any transaction, for each record alone; what it raises makes that
-    record a dead letter (`Stop` stops the lane instead). `handle` is called once a transaction with
-    the events of all lanes, and answers one outcome for each, in order. `tick` works without input,
-    about once a tick interval, in one process of the group. `backlog` says why the service should
-    not read now (None: go on); it is asked about once a second. `subject` says whose data a record
-    is, as far as it tells: its dead letter is found by that name, so it must have an answer for any
-    bytes.
+    `parse` reads one record, outside any transaction. If it raises, that record becomes a dead
+    letter (a `Stop` stops the lane instead).
+
+    `handle` gets the events of all lanes of a batch, once per transaction, and returns one outcome
+    for each, in order.
+
+    `tick` works without input, about once per tick interval, in one process of the group.
+
+    `backlog` returns why the service should not read now, or None. It is called about once a
+    second.
+
+    `subject` returns the key of the order, ticket or person that a record belongs to, if it can be
+    read. Its dead letter is found by that key, so `subject` must not fail, whatever the bytes are.
+
+    `broker_stamped` are topics whose records must carry the broker's timestamps, since `parse` goes
+    by them.
 
     Crash: whatever `handle` and `tick` wrote through the session commits together with the lanes'
-    positions and their outputs, or not at all. They may be called again for the same records after
-    a rollback, so they must do nothing that the session cannot undo.
+    positions and their outputs, or not at all. After a rollback they are called again for the same
+    records, so they must do nothing that the session cannot undo.
     """
 
     group: str
-    topics: tuple[
-        str, ...
-    ]  # whoever holds partition 0 of the first one owns the timer: never reorder
+    # Whoever owns partition 0 of the first topic owns the timer, so never reorder them.
+    topics: tuple[str, ...]
     parse: Callable[[Record], E | Dead]
     handle: Callable[[Sequence[E], S], list[Outcome]]
     tick: Tick[S] | None = None
     backlog: Callable[[S], str | None] | None = None
     subject: Callable[[Record], str | None] = lambda _record: None
-    broker_stamped: tuple[
-        str, ...
-    ] = ()  # topics whose broker must stamp the records: `parse` goes by their time
+    broker_stamped: tuple[str, ...] = ()
 
     @property
     def replay_topic(self) -> str:
@@ -56,5 +62,5 @@ class Service(Generic[E, S]):
 
     @property
     def input_topics(self) -> tuple[str, ...]:
-        """What the group subscribes to: its topics, and what is replayed to it alone."""
+        """What the group subscribes to: its topics, and its own replay topic."""
         return (*self.topics, self.replay_topic)

@@ -1,7 +1,7 @@
-"""Settings from the environment. A name that nobody knows stops the start: a misspelt limit is a
-limit that is not there.
+"""Settings from the environment.
 
-pydantic-settings ignores unknown names in silence; `load` does not, and offers the nearest.
+An unknown name under a service's prefix stops the start, and the nearest known name is suggested: a
+misspelt limit would be no limit. pydantic-settings alone ignores unknown names.
 """
 
 import os
@@ -31,37 +31,40 @@ class Servers(BaseSettings):
 
 
 class LaneSettings(BaseSettings):
-    """The bounds of a service's lanes. A service's own settings add to these, under its prefix."""
+    """The bounds of a service's lanes. A service adds its own settings under its prefix."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     batch_records_max: int = Field(
-        1_000, ge=1, le=10_000, description="More gains little and holds the locks longer."
+        1_000,
+        ge=1,
+        le=10_000,
+        description="Most records in a transaction. More gain little and hold the locks longer.",
     )
     batch_bytes_max: int = Field(
         4 * 2**20,
         ge=2**20,
         le=32 * 2**20,
-        description="Bytes of input a transaction may take. Bounds memory and `unpublished`.",
+        description="Most bytes of input in a transaction. Bounds memory and the outbox.",
     )
     batch_wait_ms: int = Field(
         20,
         ge=1,
         le=1_000,
-        description="How long a batch may wait to fill: what a quiet night pays.",
+        description="How long a batch may wait to fill: the latency at low load.",
     )
     acknowledgement_wait_ms: int = Field(
         500,
         ge=50,
         le=5_000,
-        description="A lane that waits longer for the broker is left out of the joint transaction.",
+        description="A lane that waits longer for acknowledgements is left out of the batch.",
     )
     revoke_deadline_ms: int = Field(
         150,
         ge=0,
         le=2_000,
         description=(
-            "How long a revoked lane may wait for acknowledgements. The others wait with it."
+            "How long a revoked lane may wait for acknowledgements. The other lanes wait with it."
         ),
     )
     stop_deadline_ms: int = Field(
@@ -71,14 +74,14 @@ class LaneSettings(BaseSettings):
         description="From SIGTERM to the end. Keep it below the orchestrator's grace period.",
     )
     tick_interval_ms: int = Field(
-        1_000, ge=50, le=60_000, description="How often work with no input is looked for."
+        1_000, ge=50, le=60_000, description="How often the work without input runs."
     )
     controls_interval_ms: int = Field(
         500,
         ge=50,
         le=900,
         description=(
-            "How often pause, resume and rates are read. They promise to act within a second."
+            "How often pause, resume and rates are read. They have to act within a second."
         ),
     )
     idle_check_ms: int = Field(
@@ -89,20 +92,20 @@ class LaneSettings(BaseSettings):
             "How often a lane without records compares its row and the end of its partition."
         ),
     )
-    replay_letters_max: int = Field(
-        200, ge=1, le=5_000, description="Dead letters that one tick gives back."
+    replay_dead_letters_max: int = Field(
+        200, ge=1, le=5_000, description="Most dead letters in one replay transaction."
     )
     replay_bytes_max: int = Field(
         4 * 2**20,
         ge=2**20,
         le=32 * 2**20,
-        description="Bytes of dead letters that one tick gives back.",
+        description="Most bytes of dead letters in one replay transaction.",
     )
     delivery_timeout_ms: int = Field(
         10_000,
         ge=1_000,
         le=120_000,
-        description="When the producer gives an output up. It is then produced again from the row.",
+        description="When an unacknowledged output counts as failed and is produced again.",
     )
     acquire_backoff_min_ms: int = Field(
         100, ge=10, le=5_000, description="The first wait of a lane that was fenced."
@@ -114,45 +117,46 @@ class LaneSettings(BaseSettings):
         5_000,
         ge=100,
         le=60_000,
-        description="The longest wait while the database or the broker is away. Jitter is added.",
+        description="The longest wait while database or broker are unavailable, with jitter.",
     )
     bisect_deadline_ms: int = Field(
         1_500,
         ge=100,
         le=2_500,
-        description="How long a batch may be tried in parts, below the transaction's own bound.",
+        description="How long bisecting a failed batch may take. Below transaction_timeout_ms.",
     )
-    brake_window_records: int = Field(
-        200, ge=10, le=10_000, description="The last records that the brake looks at."
+    breaker_window_records: int = Field(
+        200, ge=10, le=10_000, description="The last records whose failure rate is watched."
     )
-    brake_share: float = Field(
+    breaker_failure_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description=(
-            "Share of unexpected failures in that window at which the service pauses itself."
-        ),
+        description=("Share of unexpected failures among them at which the service pauses itself."),
     )
     transaction_timeout_ms: int = Field(
         3_000,
         ge=500,
         le=5_000,
-        description="Longest transaction. Stays below the group's session timeout.",
+        description="Longest transaction. Below the group's session timeout.",
     )
     idle_in_transaction_ms: int = Field(
         2_000,
         ge=200,
         le=5_000,
-        description="Longest rest inside a transaction, for a process that was stopped there.",
+        description="Longest idle time inside a transaction, for a process that was stopped there.",
     )
     lock_timeout_ms: int = Field(
-        1_500, ge=50, le=5_000, description="Longest wait for a row. Then all is decided anew."
+        1_500,
+        ge=50,
+        le=5_000,
+        description="Longest wait for a row lock. Then the batch is decided again.",
     )
     tcp_user_timeout_ms: int = Field(
         4_000,
         ge=1_000,
         le=30_000,
-        description="When a silent network counts as broken. Stays below the session timeout.",
+        description="When a silent connection counts as broken. Below the session timeout.",
     )
     health_host: str = Field(
         "127.0.0.1",
@@ -166,8 +170,8 @@ class LaneSettings(BaseSettings):
         ge=2,
         le=600,
         description=(
-            "A loop that has not turned for so long fails /livez, and is started anew by "
-            "its keeper."
+            "A loop that did not finish an iteration for so long fails /livez, and its "
+            "supervisor restarts the process."
         ),
     )
     log_level: str = Field(
@@ -176,7 +180,7 @@ class LaneSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _bounds_nest(self) -> Self:
-        """A wait inside a transaction that outlasts it would never be seen to end."""
+        """A wait inside a transaction must end before the transaction does."""
         for inner in ("idle_in_transaction_ms", "lock_timeout_ms", "bisect_deadline_ms"):
             if getattr(self, inner) >= self.transaction_timeout_ms:
                 raise ValueError(f"{inner} must be below transaction_timeout_ms")
@@ -186,7 +190,7 @@ class LaneSettings(BaseSettings):
 
 
 class ConfigurationError(ValueError):
-    """One clear line for whoever set the environment. It never quotes a value: a value may be a
+    """The environment is wrong. The message is one line and quotes no value, since a value may be a
     password.
     """
 
@@ -195,19 +199,19 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def read(cls: type[S]) -> S:
-    """The settings of the environment, or ConfigurationError with everything that is wrong with
-    them.
+    """Read settings from the environment. Raises ConfigurationError with everything that is
+    wrong.
     """
     problems = _unknown(cls)
     try:
         settings = cls()
     except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False, include_context=False):
-            name = ".".join(str(part) for part in fault["loc"])
-            what = "is not set" if fault["type"] == "missing" else fault["msg"].lower()
-            problems.append(f"{variable(cls, name)} {what}" if name else what)
+        for detail in error.errors(include_input=False, include_url=False, include_context=False):
+            name = ".".join(str(part) for part in detail["loc"])
+            problem = "is not set" if detail["type"] == "missing" else detail["msg"].lower()
+            problems.append(f"{variable(cls, name)} {problem}" if name else problem)
         raise ConfigurationError("; ".join(problems)) from None
-    except SettingsError as error:  # a list or mapping that is no JSON
+    except SettingsError as error:  # a list or mapping that is not JSON
         raise ConfigurationError("; ".join([*problems, str(error)])) from None
     if problems:
         raise ConfigurationError("; ".join(problems))
@@ -215,7 +219,7 @@ def read(cls: type[S]) -> S:
 
 
 def load(cls: type[S]) -> S:
-    """As `read`, for a process's start: a wrong configuration ends it with exit code 78 and one
+    """As `read`, at a process's start: a wrong configuration ends it with exit code 78 and one
     line.
     """
     try:
@@ -226,7 +230,7 @@ def load(cls: type[S]) -> S:
 
 
 def variable(cls: type[BaseSettings], field: str) -> str:
-    """What a setting is called in the environment."""
+    """Return the environment variable of a setting."""
     return f"{prefix(cls)}{field}".upper()
 
 
@@ -238,10 +242,10 @@ def _unknown(cls: type[BaseSettings]) -> list[str]:
     if not (own := prefix(cls).upper()):
         return []
     known = [variable(cls, field) for field in cls.model_fields]
-    strangers = sorted(
+    unknown = sorted(
         name for name in os.environ if name.upper().startswith(own) and name.upper() not in known
     )
-    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
+    return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in unknown]
 
 
 def _nearest(name: str, known: list[str]) -> str:

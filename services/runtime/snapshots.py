@@ -1,4 +1,4 @@
-"""Which snapshots of a batch are news, by their places in their writer's history. Pure."""
+"""Classifies the snapshots of a batch by their positions in their writers' histories. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 
 
 class PositionedSnapshot(Protocol):
-    """A snapshot of one writer, as `schemas.envelope.Snapshot` is."""
+    """A snapshot with its writer's key and position, such as `schemas.envelope.Snapshot`."""
 
     @property
     def key(self) -> str: ...
@@ -22,20 +22,20 @@ class PositionedSnapshot(Protocol):
 def classify_snapshots(
     batch: Sequence[PositionedSnapshot], reached: Mapping[str, Position]
 ) -> tuple[list[Outcome], dict[str, int]]:
-    """Each record's outcome, and where in the batch the newest of each key stands: all that must be
-    worked.
+    """Return each record's outcome, and for each key the index of its newest snapshot.
 
-    `reached`: of every key in the batch the position that was last applied. A copy of it is a
-    Duplicate, an older one is Superseded; one that is newer but not the newest of the batch is an
-    Effect without outputs, for the newest says more.
+    Only the newest snapshots have to be applied. `reached` has the position that was last applied
+    for every key in the batch. A copy of it is a Duplicate, an older one is Superseded. A snapshot
+    that is newer, but not the newest in the batch, is an Effect without outputs: the newest one
+    contains all that it says.
     """
     last = dict(reached)
     latest: dict[str, int] = {}
     outcomes: list[Outcome] = []
-    for place, told in enumerate(batch):
-        key, position = told.key, told.position
+    for index, snapshot in enumerate(batch):
+        key, position = snapshot.key, snapshot.position
         if position > last[key]:
-            last[key], latest[key] = position, place
+            last[key], latest[key] = position, index
             outcomes.append(Effect())
         else:
             outcomes.append(Duplicate() if position == last[key] else Superseded())

@@ -21,8 +21,8 @@ from schemas.topics import GROUPS, all_topics
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws import lane_laws
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
-from tests.protocol.laws.kafka_world import LANES, LETTERS
+from tests.protocol.laws.evidence import Evidence, LaneFacts, DeadLetterFacts
+from tests.protocol.laws.kafka_world import LANES, DEAD_LETTERS
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
 from tests.support.stubline import Stubline
@@ -127,7 +127,7 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
     """`disturbed`: topics whose log no longer tells everything."""
     groups = list(NAMES.groups.values())
     lanes = stubline.rows(LANES.replace("%s", "%(groups)s"), groups=groups)
-    letters = stubline.rows(LETTERS.replace("%s", "%(groups)s"), groups=groups)
+    letters = stubline.rows(DEAD_LETTERS.replace("%s", "%(groups)s"), groups=groups)
     evidence = Evidence(
         names=NAMES,
         sent=(),
@@ -135,8 +135,8 @@ def found_of(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
         lanes=[
             LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes
         ],
-        letters=[
-            LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
+        dead_letters=[
+            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
         ],
         inputs={},
         firsts={},
@@ -227,7 +227,7 @@ def dead_letters_are_the_source_byte_for_byte(whole: Whole) -> Iterator[str]:
     records = {
         (it.topic, it.partition, it.offset): it for log in whole.lanes.logs.values() for it in log
     }
-    for letter in whole.lanes.letters:
+    for letter in whole.lanes.dead_letters:
         source = records.get((letter.topic, letter.partition, letter.offset))
         if source is None:
             if letter.topic in {lane.topic for lane in whole.lanes.logs} - whole.lanes.disturbed:
@@ -263,7 +263,9 @@ def nothing_waits_or_is_stopped(whole: Whole) -> Iterator[str]:
         f"{it.group} {it.lane}: {it.stopped_code}" for it in whole.lanes.lanes if it.stopped_code
     )
     yield from (
-        f"{it} is on its way" for it in whole.lanes.letters if it.state in {"requested", "replayed"}
+        f"{it} is on its way"
+        for it in whole.lanes.dead_letters
+        if it.state in {"requested", "replayed"}
     )
     for it in whole.lanes.lanes:
         log: Sequence[Record] = whole.lanes.logs.get(it.lane, ())

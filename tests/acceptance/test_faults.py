@@ -111,7 +111,7 @@ def owned(stubline: Stubline, members: Mapping[str, set[Program]]) -> bool:
     )
 
 
-def test_a_commit_whose_answer_is_lost_counts_once(world: Trapped) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(world: Trapped) -> None:
     """Of every service and both senders, and commits that never arrive beside it."""
     wanted, before = Wanted(), letters(world.stubline)
     for turn in range(1, 4):
@@ -147,7 +147,7 @@ def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: T
     assert letters(world.stubline) == before
 
 
-def test_a_delivery_that_fails_is_made_again(world: Trapped, pipeline_stack: Stack) -> None:
+def test_a_failed_delivery_is_repeated(world: Trapped, pipeline_stack: Stack) -> None:
     """The report is an error; then the broker rests for longer than the producers wait, with
     outputs of each in flight.
     """
@@ -191,7 +191,7 @@ def stop_at(world: Trapped, stage: str, point: str, wanted: Wanted) -> None:
     until(f"{stage} stands still", lambda: world.is_stopped(stage), more(world.stubline, wanted))
 
 
-def test_a_process_stopped_inside_its_transaction_holds_nobody_up(world: Trapped) -> None:
+def test_a_process_stopped_inside_its_transaction_blocks_no_other(world: Trapped) -> None:
     """It rests past all bounds, others take over; what it does when it wakes fails, and so does its
     callback `lost`.
     """

@@ -15,7 +15,7 @@ import psutil
 from typing_extensions import override
 
 from services.runtime import process
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings, Servers, load
 from tests.benchmarks.lane_service import with_outputs, without_outputs
@@ -35,7 +35,7 @@ class Teller(Telemetry):
         self._out.write(json.dumps({"at": time.time(), **said}) + "\n")
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         records = batch.effects + batch.duplicates + batch.superseded
         self._tell(
             records=records, lanes=[f"{lane.topic}/{lane.partition}" for lane in batch.lanes]
@@ -50,7 +50,7 @@ class Teller(Telemetry):
         self._tell(revoked=[f"{lane.topic}/{lane.partition}" for lane in lanes])
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
             self._tell(resident=self._self.memory_info().rss)

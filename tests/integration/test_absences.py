@@ -144,7 +144,7 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
         yield found
 
 
-def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
+def test_without_its_database_a_process_logs_one_code_once_a_minute(
     topics: str, database_url: str, mail: Mail, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
@@ -164,7 +164,7 @@ def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
             process.until_ready()
         first.close()
         for process in (worker, sender):
-            process.until_away("database-away")
+            process.until_away("database-unavailable")
         command = [str(Path(sys.executable).with_name("stubline")), "status"]
         asked = subprocess.run(
             command,
@@ -174,22 +174,24 @@ def test_without_its_database_a_process_says_so_by_one_code_once_a_minute(
             check=False,
             cwd=ROOT,
         )
-        assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-away"), asked.stderr
+        assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-unavailable"), (
+            asked.stderr
+        )
         worker.until_it_tried(8)  # and all of these attempts but the first leave no line
         for process in (worker, sender):
-            assert [it["level"] for it in process.written("waiting", "database-away")] == [
+            assert [it["level"] for it in process.written("waiting", "database-unavailable")] == [
                 "warning"
             ]
             process.repeats_itself_at_most_once_a_minute()
         stack.enter_context(Proxy(database_url, proxy.port))
         for process in (worker, sender):
             process.until_ready()
-        assert len(worker.written("ready again", "database-away")) == 1
+        assert len(worker.written("ready again", "database-unavailable")) == 1
         assert sender.lines()[-1]["event"] == "ready"
 
 
 @pytest.mark.slow
-def test_without_kafka_a_process_says_so_by_one_code_once_a_minute(
+def test_without_kafka_a_process_logs_one_code_once_a_minute(
     stack: Stack, topics: str, database_url: str, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": topics}
@@ -199,16 +201,16 @@ def test_without_kafka_a_process_says_so_by_one_code_once_a_minute(
         stack.kafka[0].stop(immediate=True)
         try:
             for process in found:
-                process.until_away("broker-away")
+                process.until_away("broker-unavailable")
             found[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
             for process in found:
-                assert len(process.written("waiting", "broker-away")) == 1
+                assert len(process.written("waiting", "broker-unavailable")) == 1
                 process.repeats_itself_at_most_once_a_minute()
         finally:
             stack.kafka[0].start()
         for process in found:
             process.until_ready()
-            assert len(process.written("ready again", "broker-away")) == 1
+            assert len(process.written("ready again", "broker-unavailable")) == 1
             process.repeats_itself_at_most_once_a_minute()
 
 

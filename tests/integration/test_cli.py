@@ -81,8 +81,8 @@ def add_lane(
     with psycopg.connect(database_url) as connection:
         connection.execute(
             """
-            insert into runtime.lanes (consumer_group, topic, partition, topic_id, epoch, next_offset, first_offset, effects,
-                stopped_code, stopped_at)
+            insert into runtime.lanes (consumer_group, topic, partition, topic_id, epoch,
+                next_offset, first_offset, effects, stopped_code, stopped_at)
             values ('toy', %(topic)s, 0, %(topic_id)s, 1, %(offset)s, 0, %(offset)s, %(code)s::text,
                 case when %(code)s::text is not null then now() end)
             """,
@@ -90,13 +90,16 @@ def add_lane(
         )
 
 
-def add_letter(database_url: str, value: bytes | None, headers: list[tuple[str, bytes]]) -> str:
+def add_dead_letter(
+    database_url: str, value: bytes | None, headers: list[tuple[str, bytes]]
+) -> str:
     with psycopg.connect(database_url) as connection:
         row = connection.execute(
             """
-            insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256,
-                headers, stage, code, text, code_version)
-            values ('toy', 'toy.in.v1', 'id', 0, 7, %(key)s, %(value)s, sha256(coalesce(%(value)s, ''::bytea)), %(headers)s,
+            insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+                key, value, value_sha256, headers, stage, code, text, code_version)
+            values ('toy', 'toy.in.v1', 'id', 0, 7,
+                %(key)s, %(value)s, sha256(coalesce(%(value)s, ''::bytea)), %(headers)s,
                 'parse', 'record-unexpected-error', %(text)s, '1')
             returning id
             """,
@@ -204,7 +207,7 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
     assert rows["stubline.ingest"]["why"] == "lunch"
 
 
-def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> None:
+def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> None:
     command = ("resume", "ingest", "--rate", 100, "--command-id", uuid4(), "--json")
     first, again = stubline(*command), stubline(*command)
     assert (first.code, again.code) == (0, 0)
@@ -214,18 +217,18 @@ def test_the_same_command_again_says_that_it_was_done(stubline: Stubline) -> Non
     assert [(row["actor"], row["what"]) for row in audit] == [("ada", "resume")]
 
 
-def test_what_a_stranger_sent_cannot_act_on_the_terminal(
+def test_bytes_from_outside_cannot_act_on_the_terminal(
     stubline: Stubline, database_url: str
 ) -> None:
-    letter = add_letter(
+    dead_letter = add_dead_letter(
         database_url,
         b'\x1b[31m{"a": 1}\x00\xff\r\x9b[2J',
         [("h\x1b", b"\x1b[2J"), ("h\x1b", b"twice")],
     )
     for command in (
         ("dead", "list"),
-        ("dead", "show", letter),
-        ("dead", "show", letter, "--json"),
+        ("dead", "show", dead_letter),
+        ("dead", "show", dead_letter, "--json"),
         ("dead", "list", "--json"),
     ):
         answer = stubline(*command)
@@ -233,37 +236,45 @@ def test_what_a_stranger_sent_cannot_act_on_the_terminal(
         assert not {c for c in answer.out if ord(c) < 32 and c not in "\n\t"} | (
             {"\x9b", "\x7f"} & set(answer.out)
         )
-    shown = stubline("dead", "show", letter).out
+    shown = stubline("dead", "show", dead_letter).out
     assert "boom [bold]\\x1b[2J" in shown  # no markup either
     assert shown.count("h\\x1b: ") == 2
     assert "a defect of the release" in shown
 
 
-def test_a_letters_bytes_can_be_had_as_they_are(database_url: str, bootstrap_servers: str) -> None:
+def test_a_dead_letters_bytes_can_be_had_as_they_are(
+    database_url: str, bootstrap_servers: str
+) -> None:
     """By the command as it is installed, since nothing else has a stdout of bytes."""
     raw = bytes(range(256))
-    letter = add_letter(database_url, raw, [])
+    dead_letter = add_dead_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
-    command = [str(Path(sys.executable).with_name("stubline")), "dead", "show", letter, "--raw"]
+    command = [
+        str(Path(sys.executable).with_name("stubline")),
+        "dead",
+        "show",
+        dead_letter,
+        "--raw",
+    ]
     assert (
         subprocess.run(command, env=os.environ | servers, stdout=subprocess.PIPE, check=True).stdout
         == raw
     )
 
 
-def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
+def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     stubline: Stubline, database_url: str
 ) -> None:
-    letter = add_letter(database_url, None, [])
+    dead_letter = add_dead_letter(database_url, None, [])
     assert stubline("dead", "replay").code == 2
-    assert stubline("dead", "replay", letter, "--code", "record-unexpected-error").code == 2
+    assert stubline("dead", "replay", dead_letter, "--code", "record-unexpected-error").code == 2
     assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[
         "letters"
-    ] == [letter]
-    assert stubline("dead", "replay", letter).code == 1  # it is requested already
-    assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == letter
-    assert stubline("dead", "discard", letter, "--reason", " ").code == 2
-    assert stubline("dead", "discard", letter, "--reason", "a test").code == 0
+    ] == [dead_letter]
+    assert stubline("dead", "replay", dead_letter).code == 1  # it is requested already
+    assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == dead_letter
+    assert stubline("dead", "discard", dead_letter, "--reason", " ").code == 2
+    assert stubline("dead", "discard", dead_letter, "--reason", "a test").code == 0
     assert stubline("dead", "list", "--json").json == []
 
 
@@ -278,13 +289,13 @@ def test_letters_are_replayed_and_discarded_by_id_or_by_kind(
         (("migrate", "--database-only"), 0),
     ],
 )
-def test_exit_codes_are_what_they_say(
+def test_exit_codes_are_as_documented(
     arguments: tuple[str, ...], code: int, stubline: Stubline
 ) -> None:
     assert stubline(*arguments).code == code
 
 
-def test_an_error_is_told_on_stderr_with_its_next_step(stubline: Stubline) -> None:
+def test_an_error_is_printed_on_stderr_with_its_next_step(stubline: Stubline) -> None:
     plain, coded = stubline("pause", "nobody"), stubline("pause", "nobody", "--json")
     assert plain.out == coded.out == ""
     assert "group-unknown" in plain.err
@@ -292,17 +303,17 @@ def test_an_error_is_told_on_stderr_with_its_next_step(stubline: Stubline) -> No
     assert json.loads(coded.err)["error"]["code"] == "group-unknown"
 
 
-def test_servers_that_are_away_and_a_wrong_configuration_have_codes_of_their_own(
+def test_unavailable_servers_and_a_wrong_configuration_have_codes_of_their_own(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/stubline")
     away = stubline("lanes", "list")
-    assert (away.code, "database-away" in away.err) == (4, True)
+    assert (away.code, "database-unavailable" in away.err) == (4, True)
     monkeypatch.setenv("DATABASE_URL", "")
     assert stubline("lanes", "list").code == 78
 
 
-def test_a_database_that_was_never_migrated_is_said_so(
+def test_a_database_that_was_never_migrated_is_reported(
     stubline: Stubline, database_url: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
@@ -317,10 +328,10 @@ def test_topics_check_fails_until_they_are_made(stubline: Stubline) -> None:
 
 
 @pytest.mark.slow
-def test_status_never_says_that_all_is_well_while_the_broker_is_away(
+def test_status_never_reports_success_while_the_broker_is_unavailable(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     answer = stubline("status", "--json")
     assert (answer.code, {row["lag"] for row in answer.json}) == (4, {None})
-    assert json.loads(answer.err)["error"]["code"] == "broker-away"
+    assert json.loads(answer.err)["error"]["code"] == "broker-unavailable"

@@ -23,7 +23,7 @@ from services.runtime.settings import EX_CONFIG
 PROGRAM = str(Path(sys.executable).with_name("stubline"))
 AWAY = {"DATABASE_URL": "postgresql://127.0.0.1:1/nobody", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 WORDS = {
-    "no UTF-8": "\udcff",
+    "not UTF-8": "\udcff",
     "a control character": "\x1b[2J",
     "a second control character": "\x9b2J",
     "longer than 10000 characters": "x" * 10_001,
@@ -143,17 +143,18 @@ def test_a_secret_that_is_no_file_of_a_few_characters_stops_its_source_alone(
     assert "cannot be used: it " in done.stdout
 
 
-LETTER = """
-insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256, headers, stage,
-    code, text, code_version)
-values ('stubline.ingest', 'callbacks.received.v1', 'id', 0, 7, %(key)s, %(value)s, sha256(%(value)s), %(headers)s, 'parse',
-    'record-unexpected-error', %(text)s, '1')
+DEAD_LETTER = """
+insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+    key, value, value_sha256, headers, stage, code, text, code_version)
+values ('stubline.ingest', 'callbacks.received.v1', 'id', 0, 7,
+    %(key)s, %(value)s, sha256(%(value)s), %(headers)s,
+    'parse', 'record-unexpected-error', %(text)s, '1')
 returning id
 """
 FORGED = "\nstate           discarded\n    stubline dead discard --code all"
 
 
-def test_what_a_letter_holds_cannot_look_like_a_line_of_the_command(
+def test_what_a_dead_letter_holds_cannot_look_like_a_line_of_the_command(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", as_role(database_url, "operator"))
@@ -168,7 +169,7 @@ def test_what_a_letter_holds_cannot_look_like_a_line_of_the_command(
             "headers": headers,
             "text": f"boom{FORGED}",
         }
-        row = owner.execute(LETTER.encode(), content).fetchone()
+        row = owner.execute(DEAD_LETTER.encode(), content).fetchone()
         assert row is not None
     assert cli.run(["dead", "show", str(row[0])]) == 0
     shown = capsys.readouterr().out.splitlines()

@@ -17,7 +17,7 @@ from schemas.orders import Person
 from services.console.store import read
 from services.delivery.store import DeliveryQueries
 from services.delivery.worker import GROUP, JOBS, DeadLetteredJob, parse
-from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
+from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 from tests.support.stages import observed, opened, raffle
@@ -119,7 +119,7 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     assert [event for event in world.tick() if isinstance(event, DeadLetteredJob)] == []
     world.mail.behave("accept")
     AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(
-        DeadLetterFilter(ids=[letter["id"]])
+        DeadLetterSelection(ids=[letter["id"]])
     )
     world.tell(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
     world.until_sent()

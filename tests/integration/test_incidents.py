@@ -341,7 +341,7 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert world.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(world.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
-    assert replays[7]._replace(letter_id=None) == original._replace(
+    assert replays[7]._replace(dead_letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
     assert [type(it) for it in world.notice(unknown(7))] == [
@@ -359,7 +359,7 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
 
 def replayed(session: Session) -> list[Record]:
     with PostgresLedger(GROUP, "test", "1", lambda: session).transaction() as transaction:
-        replays = transaction.take_requested(1_000, 10**8)
+        replays = transaction.take_replay_requests(1_000, 10**8)
         transaction.commit()
     return sorted((it.record for it in replays), key=lambda it: it.offset)
 

@@ -280,7 +280,7 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
                     time.sleep(0.05)
                 while (answer := door.health.get("/readyz")).status_code == 200:
                     assert time.monotonic() - begun < 15
-                assert answer.json()["detail"].startswith("broker-away: ")
+                assert answer.json()["detail"].startswith("broker-unavailable: ")
                 while_paused = len(storm.taken)
                 time.sleep(0.5)
                 assert len(storm.taken) == while_paused

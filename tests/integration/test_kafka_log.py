@@ -47,7 +47,7 @@ def filled(bootstrap_servers: str, prefix: str) -> str:
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_a_lane_begins_where_the_loop_says_however_late_the_brokers_answers_are(
+def test_a_lane_begins_where_the_loop_starts_it_however_late_the_brokers_responses_are(
     bootstrap_servers: str, prefix: str, filled: str, turn: int
 ) -> None:
     """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came
@@ -95,7 +95,7 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     assert producer.flush(20) == 0
     assert drain(log, named, lane, 1, seconds=1.0) == []
     assert log.ends(lane) == (0, RECORDS)
-    answers = log.ask_ends([lane])
+    answers = log.request_ends([lane])
     until = time.monotonic() + 10
     while not answers() and time.monotonic() < until:
         time.sleep(0.02)

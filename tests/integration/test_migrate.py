@@ -182,7 +182,9 @@ def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix
     }
 
 
-def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, prefix: str) -> None:
+def test_a_topic_gets_more_partitions_and_its_settings_are_repaired(
+    bootstrap_servers: str, prefix: str
+) -> None:
     small = Topic(
         f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB
     )
@@ -234,7 +236,7 @@ def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> 
     assert broker.extents(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
 
 
-def test_a_broker_that_is_away_is_said_so() -> None:
+def test_an_unavailable_broker_is_reported() -> None:
     with pytest.raises(BrokerUnavailable):
         BrokerAdmin("127.0.0.1:1", timeout_s=0.5).brokers()
 

@@ -19,7 +19,7 @@ from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
     CommandResult,
-    DeadLetterFilter,
+    DeadLetterSelection,
     OperatorCommand,
 )
 from services.runtime.admin.refusals import (
@@ -41,10 +41,11 @@ GROUP = "toy.group"
 LANE = LaneKey("toy.in.v1", 0)
 LANES = """
 insert into runtime.lanes (
-    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset, gaps, effects, dead,
-    stopped_code, stopped_at
+    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset,
+    gaps, effects, dead, stopped_code, stopped_at
 ) values
-    ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5, 'lane-offset-out-of-range', now()),
+    ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5,
+        'lane-offset-out-of-range', now()),
     ('toy.group', 'toy.in.v1', 1, 'old', 3, 20, null, 0, 0, 20, 0, null, null),
     ('toy.group', '@timer', 0, '', 4, 55, null, 0, 0, 55, 0, 'lane-output-refused', now()),
     ('other.group', 'toy.in.v1', 0, 'old', 1, 9, null, 0, 0, 9, 0, null, null)
@@ -92,10 +93,11 @@ def add_letter(
         connection.cursor(row_factory=dict_row)
         .execute(
             """
-        insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", value, value_sha256, headers,
-            stage, code, text, code_version, state, reason)
-        values (%(group)s, 'toy.in.v1', 'old', 0, (select count(*) from runtime.dead_letters), %(value)s, %(hash)s, '',
-            'handle', %(code)s, 'it broke', '1', %(state)s, case when %(state)s = 'discarded' then 'useless' end)
+        insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset",
+            value, value_sha256, headers, stage, code, text, code_version, state, reason)
+        values (%(group)s, 'toy.in.v1', 'old', 0, (select count(*) from runtime.dead_letters),
+            %(value)s, %(hash)s, '', 'handle', %(code)s, 'it broke', '1',
+            %(state)s, case when %(state)s = 'discarded' then 'useless' end)
         returning id
         """,
             {
@@ -332,39 +334,41 @@ def test_controls_are_set_and_keep_what_was_not_named(connection: Connection[Tup
         ("discarded", False, True),
     ],
 )
-def test_a_letters_state_says_what_may_be_done(
+def test_a_dead_letters_state_decides_what_may_be_done(
     state: str,
     replayable: bool,
     discardable: bool,
     connection: Connection[TupleRow],
 ) -> None:
-    def discard(desk: AdminCommands, choice: DeadLetterFilter) -> CommandResult:
+    def discard(desk: AdminCommands, choice: DeadLetterSelection) -> CommandResult:
         return desk.discard(choice, "useless")
 
     for allowed, act, becomes in (
         (replayable, AdminCommands.replay, "requested"),
         (discardable, discard, "discarded"),
     ):
-        letter = add_letter(connection, state)
+        dead_letter = add_letter(connection, state)
         if allowed:
-            act(fresh(connection), DeadLetterFilter(ids=[letter]))
-            assert states(connection)[letter] == becomes
+            act(fresh(connection), DeadLetterSelection(ids=[dead_letter]))
+            assert states(connection)[dead_letter] == becomes
         else:
-            with pytest.raises(DeadLetterStateRefused, match=f"{letter} is {state}"):
-                act(fresh(connection), DeadLetterFilter(ids=[letter]))
-            assert states(connection)[letter] == state
+            with pytest.raises(DeadLetterStateRefused, match=f"{dead_letter} is {state}"):
+                act(fresh(connection), DeadLetterSelection(ids=[dead_letter]))
+            assert states(connection)[dead_letter] == state
 
 
-def test_of_letters_named_by_id_all_are_changed_or_none(connection: Connection[TupleRow]) -> None:
+def test_of_dead_letters_named_by_id_all_are_changed_or_none(
+    connection: Connection[TupleRow],
+) -> None:
     one, resolved = add_letter(connection), add_letter(connection, "resolved")
     with pytest.raises(DeadLetterStateRefused):
-        fresh(connection).replay(DeadLetterFilter(ids=[one, resolved]))
+        fresh(connection).replay(DeadLetterSelection(ids=[one, resolved]))
     with pytest.raises(DeadLetterUnknown):
-        fresh(connection).replay(DeadLetterFilter(ids=[one, uuid4()]))
+        fresh(connection).replay(DeadLetterSelection(ids=[one, uuid4()]))
     assert states(connection)[one] == "open"
 
 
-def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
+def test_dead_letters_are_selected_by_what_they_have_in_common_oldest_first(
     connection: Connection[TupleRow],
 ) -> None:
     mine = [add_letter(connection) for _ in range(3)]
@@ -375,17 +379,19 @@ def test_letters_are_chosen_by_what_they_have_in_common_oldest_first(
         add_letter(connection, "resolved"),
     ]
     before = states(connection)
-    done = fresh(connection).replay(DeadLetterFilter(group=GROUP, code="toy-broken", limit=2))
-    assert done.details["letters"] == [str(letter) for letter in mine[:2]]
+    done = fresh(connection).replay(DeadLetterSelection(group=GROUP, code="toy-broken", limit=2))
+    assert done.details["letters"] == [str(dead_letter) for dead_letter in mine[:2]]
     after = states(connection)
-    assert {letter for letter in after if after[letter] != before[letter]} == set(mine[:2])
-    assert all(after[letter] == before[letter] for letter in others)
+    assert {
+        dead_letter for dead_letter in after if after[dead_letter] != before[dead_letter]
+    } == set(mine[:2])
+    assert all(after[dead_letter] == before[dead_letter] for dead_letter in others)
 
 
-def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -> None:
-    letter = add_letter(connection)
-    fresh(connection).discard(DeadLetterFilter(ids=[letter]), "a test order")
-    row = AdminQueries(connection).letter(letter)
+def test_a_discarded_dead_letter_keeps_actor_and_reason(connection: Connection[TupleRow]) -> None:
+    dead_letter = add_letter(connection)
+    fresh(connection).discard(DeadLetterSelection(ids=[dead_letter]), "a test order")
+    row = AdminQueries(connection).dead_letter(dead_letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"
     assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"

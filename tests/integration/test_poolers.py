@@ -96,14 +96,14 @@ def pooled(url: str, *, is_refusing: bool = False) -> Iterator[str]:
         pooler.close()
 
 
-def test_a_session_that_lost_its_bounds_is_refused_and_says_which(database_url: str) -> None:
+def test_a_session_that_lost_its_bounds_is_refused_and_names_them(database_url: str) -> None:
     with pooled(database_url) as url, pytest.raises(SessionBoundsIgnored) as refused:
         database.connect(url, name="law")
     assert "transaction_timeout is 0 ms, not 3000 ms" in refused.value.cause
     assert "lock_timeout is 0 ms, not 1500 ms" in refused.value.cause
 
 
-def test_a_pooler_that_refuses_our_options_is_told_from_a_database_that_is_away(
+def test_a_pooler_that_refuses_our_options_is_not_an_unavailable_database(
     database_url: str,
 ) -> None:
     with (

@@ -49,8 +49,10 @@ OF_SERVICES = {
 RIGHTS = """
 select nspname || '.' || relname, role, lower(privilege)
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace,
-    unnest(%(roles)s::text[]) as role, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) as privilege
-where relkind in ('r', 'p', 'v', 'm') and nspname = any(array['runtime', 'ingest', 'approval', 'issuer', 'delivery'])
+    unnest(%(roles)s::text[]) as role,
+    unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) as privilege
+where relkind in ('r', 'p', 'v', 'm')
+    and nspname = any(array['runtime', 'ingest', 'approval', 'issuer', 'delivery'])
     and has_table_privilege('stubline_' || role, pg_class.oid, privilege)
 """
 GROUPED = """

@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import signal, sys, time
 from deploy.local.stack import Stack
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background hands down that it is ignored
+# A run in the background inherits that the signal is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Stack.temporary() as stack:
     print(stack.state_dir, *(server.pid for server in stack.servers), flush=True)
     time.sleep(600)
@@ -74,7 +75,9 @@ def test_the_database_comes_back_at_the_same_address_with_what_was_committed(
         assert connection.execute("select it from kept").fetchone() == (1,)
 
 
-def test_a_paused_database_answers_nobody_until_it_goes_on(stack: Stack, database_url: str) -> None:
+def test_a_paused_database_does_not_respond_until_it_is_resumed(
+    stack: Stack, database_url: str
+) -> None:
     with psycopg.connect(database_url) as connection:
         process = connection.execute("select pg_backend_pid()").fetchone()
         assert process is not None
@@ -101,7 +104,7 @@ def test_an_accepted_mail_can_be_read(mail: Mail) -> None:
     ]
 
 
-def test_the_mail_server_misbehaves_as_told(mail: Mail) -> None:
+def test_the_mail_server_misbehaves_as_configured(mail: Mail) -> None:
     with smtplib.SMTP("127.0.0.1", mail.port, timeout=5) as client:
         mail.behave("tempfail")
         with pytest.raises(smtplib.SMTPDataError, match="451"):
@@ -211,7 +214,7 @@ def test_a_folder_that_an_earlier_release_left_open_is_closed(tmp_path: Path) ->
     assert tmp_path.stat().st_mode & 0o077 == 0
 
 
-def test_a_pid_file_of_another_life_harms_nobody(tmp_path: Path) -> None:
+def test_a_stale_pid_file_harms_no_process(tmp_path: Path) -> None:
     """The id in it now belongs to somebody else: us."""
     myself = Identity.of(os.getpid())
     assert myself is not None

@@ -45,7 +45,7 @@ def fetched(servers: str, topic: str, count: int) -> list[FetchResult]:
     return found
 
 
-def test_a_topic_that_its_producers_stamp_is_noticed_and_set_right(
+def test_a_topic_with_producers_timestamps_is_reported_and_repaired(
     bootstrap_servers: str, prefix: str
 ) -> None:
     claimed_ms = round(time.time() * 1_000) - AN_HOUR_MS

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from services.runtime.kafka.messages import sorted_out
+from services.runtime.kafka.messages import fetch_result
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import LaneKey, Record
 
@@ -44,7 +44,7 @@ def read_lanes(
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
-            for lane, records in sorted_out(
+            for lane, records in fetch_result(
                 [it for it in messages if it.error() is None]
             ).records.items():
                 logs[lane] += records

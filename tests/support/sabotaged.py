@@ -25,7 +25,7 @@ from schemas.envelope import Output
 from services.runtime import process
 from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.kafka.client import KafkaClient
-from services.runtime.loop.ports import Answer
+from services.runtime.loop.ports import DeliveryCallback
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from tests.protocol.toy.sabotage import Sabotage, Saboteur, Switches, act
@@ -67,15 +67,15 @@ class TrappedLog(KafkaClient):
     switches: ClassVar[Switches]
 
     @override
-    def produce(self, output: Output, answer: Answer) -> None:
-        def answered(error: StublineError | None) -> None:
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
+        def delivered(error: StublineError | None) -> None:
             try:
                 self.switches.at("delivered")
             except DeliveryFailed as failed:
                 error = BrokerUnavailable(f"delivery failed: {failed}")
-            answer(error)
+            on_delivery(error)
 
-        super().produce(output, answered)
+        super().produce(output, delivered)
         self.switches.at("in_flight")
 
 

@@ -28,7 +28,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLedger,
-    fault,
+    classify,
 )
 
 NAMES = [
@@ -55,20 +55,20 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
         broker.create_topic(topic, 1)
     for topic in service.topics:
         broker.append(Output(topic, key, b"\xff", []))
-    means = WorkerContext(
+    context = WorkerContext(
         service,
         FakeBrokerClient(broker, service.group),
         FakeLedger(database, service.group),
         LaneSettings(),
         Telemetry(),
-        fault,
+        classify,
         clock,
         clock,
     )
-    worker = Worker(means)
+    worker = Worker(context)
     for _ in range(20):
         worker.step()
-    return [row.letter.subject_key for row in database.letters.values()]
+    return [row.dead_letter.subject_key for row in database.dead_letters.values()]
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda it: it.group)

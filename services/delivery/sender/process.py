@@ -60,7 +60,9 @@ def build(
 
     def desk(name: str) -> JobQueue:
         return JobQueue(
-            lambda: process.session(servers, settings, f"{GROUP}.{name}", group=GROUP), owner, GROUP
+            lambda: process.open_session(servers, settings, f"{GROUP}.{name}", group=GROUP),
+            owner,
+            GROUP,
         )
 
     own = desk("sender")
@@ -180,9 +182,9 @@ def run(
             )
             is_clean = sends(sender, means, settings, told, ending)
     except Fatal as error:
-        return process.ended_by(error)
+        return process.log_fatal(error)
     log.info("stopped", is_clean=is_clean)
-    return process.EX_OK if is_clean else process.EX_LEFT
+    return process.EX_OK if is_clean else process.EX_UNPUBLISHED
 
 
 def sends(

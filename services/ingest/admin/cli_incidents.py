@@ -264,7 +264,7 @@ def resolve(
             incident_id, how, reason
         )
     sentence = DONE[how].format(concerned=done.details["concerned"], what="callbacks")
-    cli_support.told(done, sentence, command_id, as_json=as_json)
+    cli_support.report_result(done, sentence, command_id, as_json=as_json)
 
 
 def _offer(incident_id: str, *, as_json: bool) -> None:

@@ -33,11 +33,11 @@ from services.ingest.rules.incidents import (
     source_of,
 )
 from services.runtime.admin.commands import (
-    REPLAYABLE,
+    REPLAYABLE_STATES,
     AdminCommands,
     AdminQueries,
     CommandResult,
-    DeadLetterFilter,
+    DeadLetterSelection,
     Row,
 )
 from services.runtime.loop.dead_letters import unpack_headers
@@ -94,7 +94,10 @@ class IncidentQueries:
         """The bytes of a callback; of an order that has the incident its id."""
         match incident.evidence:
             case Evidence.LETTERS:
-                return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
+                return (
+                    AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"]
+                    or b""
+                )
             case Evidence.NOTICES:
                 return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
             case Evidence.ORDERS:
@@ -192,7 +195,9 @@ class IncidentCommands(AdminCommands):
             "reason": wanted.reason,
             "part": part,
         }
-        return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
+        return self.execute(
+            "incidents resolve", asked, lambda: self._resolve(wanted, incident, until)
+        )
 
     def _resolve(
         self, wanted: ResolutionRequest, incident: Incident | None, until: str | None
@@ -223,7 +228,9 @@ class IncidentCommands(AdminCommands):
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
         state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
         if ids:
-            self._change(DeadLetterFilter(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
+            self.set_dead_letter_state(
+                DeadLetterSelection(ids, limit=len(ids)), state, REPLAYABLE_STATES, wanted.reason
+            )
         return len(ids)
 
     def _give_kept(self, incident: Incident, until: str) -> int:
@@ -232,7 +239,7 @@ class IncidentCommands(AdminCommands):
             self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
         )
         if kept:
-            self._ask(GROUP, [_letter(row, incident) for row in kept])
+            self.request_replays(GROUP, [_letter(row, incident) for row in kept])
         return len(kept)
 
     def _close(self, incident: Incident) -> None:

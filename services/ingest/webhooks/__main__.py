@@ -31,8 +31,8 @@ from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable
 from services.runtime.observability import logs
-from services.runtime.observability.health import Health, HealthServer, unavailable
-from services.runtime.process import EX_FATAL, EX_OK, ended_by
+from services.runtime.observability.health import Health, HealthServer, port_unavailable
+from services.runtime.process import EX_FATAL, EX_OK, log_fatal
 from services.runtime.settings import EX_CONFIG, ConfigurationError, load, variable
 from services.runtime.text import one_line
 from services.runtime.version import CODE_VERSION
@@ -169,7 +169,7 @@ def listen(settings: IngestSettings) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
+        raise port_unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
 
 
 def main(
@@ -193,7 +193,7 @@ def main(
             setting=variable(IngestSettings, "door_health_port"),
         )
     except PortUnavailable as error:
-        return ended_by(error)
+        return log_fatal(error)
     with health_server:
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
         logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))

@@ -1,6 +1,4 @@
-"""The runtime's commands in `stubline`: migrations, topics, lanes, dead letters, controls, and how
-all of it stands.
-"""
+"""The runtime's commands in `stubline`: migrate, topics, lanes, dead letters, controls, status."""
 
 from __future__ import annotations
 
@@ -33,10 +31,10 @@ STATUS = (
     "lag",
     "uncommitted",
     "conservation_gap",
-    "open_letters",
+    "open_dead_letters",
     "paused",
     "rate_limit_per_s",
-    "why",
+    "reason",
 )
 Rate = Annotated[
     float | None,
@@ -59,8 +57,8 @@ def migrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Brings database, roles and topics to what this release needs. Safe to run again, and twice at
-    once.
+    """Migrates database, roles and topics to what this release needs. It may run again, and twice
+    at once.
     """
     servers = settings.load(Servers)
     report = run_migrations(
@@ -77,14 +75,14 @@ def migrate(
 @topics.command("check")
 def check_topics(*, as_json: AsJson = False) -> None:
     """Compares the broker's topics with what is needed. Exit code 1: something differs;
-    `stubline migrate` mends it.
+    `stubline migrate` repairs it.
     """
     findings = [finding._asdict() for finding in cli_support.broker().compare(all_topics())]
     cli_support.rows(
         findings,
         ("topic", "what", "should", "found"),
         as_json=as_json,
-        empty="all topics are as they should be",
+        empty="all topics are as needed",
     )
     if findings:
         raise typer.Exit(ExitCode.REFUSED)
@@ -94,12 +92,12 @@ def check_topics(*, as_json: AsJson = False) -> None:
 def restored(*, actor: Actor, command_id: CommandId, as_json: AsJson = False) -> None:
     """Run it once after the database was restored from a backup, before any service starts.
 
-    The restored rows repeat sequences that were already published; a new generation outranks them
-    all.
+    The restored rows use sequences again that were already published; a new generation outranks
+    them all.
     """
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.restored()
-    cli_support.told(
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.restored()
+    cli_support.report_result(
         done, f"The generation is {done.details.get('generation')}.", command_id, as_json=as_json
     )
 
@@ -113,11 +111,11 @@ def pause(
     reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Stops a service within a second, until it is resumed. Kafka keeps what comes."""
-    with cli_support.desk(actor, command_id) as desk:
-        name = cli_support.group_of(desk.connection, group)
-        done = desk.control(name, paused=True, rate=None, reason=reason)
-    cli_support.told(done, f"{name} is paused.", command_id, as_json=as_json)
+    """Pauses a service within a second, until it is resumed. Its input stays in Kafka."""
+    with cli_support.admin_commands(actor, command_id) as commands:
+        name = cli_support.group_of(commands.connection, group)
+        done = commands.control(name, paused=True, rate=None, reason=reason)
+    cli_support.report_result(done, f"{name} is paused.", command_id, as_json=as_json)
 
 
 @app.command()
@@ -130,12 +128,12 @@ def resume(
     reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lets a service go on, if asked at a limited rate."""
-    with cli_support.desk(actor, command_id) as desk:
-        name = cli_support.group_of(desk.connection, group)
-        done = desk.control(name, paused=False, rate=rate, reason=reason)
+    """Resumes a service, optionally at a limited rate."""
+    with cli_support.admin_commands(actor, command_id) as commands:
+        name = cli_support.group_of(commands.connection, group)
+        done = commands.control(name, paused=False, rate=rate, reason=reason)
     limit = done.details.get("rate_limit_per_s")
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"{name} goes on{f', at {limit:g} records a second' if limit else ''}.",
         command_id,
@@ -150,60 +148,64 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """What operators changed, the latest first."""
-    with cli_support.reader() as reader:
-        found = reader.audit(limit)
+    with cli_support.admin_queries() as queries:
+        found = queries.audit(limit)
     cli_support.rows(
         found,
         ("at", "actor", "what", "details", "command_id"),
         as_json=as_json,
-        empty="nobody changed anything",
+        empty="no changes",
     )
 
 
 @app.command()
 def status(*, as_json: AsJson = False) -> None:
-    """Every service in a line. Exit code 1: a lane is stopped, records are unaccounted for, or a
-    service braked itself.
+    """Every service in a line. Exit code 1: a lane is stopped, records have no outcome, or a
+    service paused itself.
     """
     servers = settings.load(Servers)
-    with cli_support.reader() as reader:
-        lanes, controls, letters = reader.lanes(), reader.controls(), reader.letter_counts()
-    away: BrokerUnavailable | None = None
+    with cli_support.admin_queries() as queries:
+        lanes, controls, dead_letters = (
+            queries.lanes(),
+            queries.controls(),
+            queries.dead_letter_counts(),
+        )
+    broker_error: BrokerUnavailable | None = None
     try:
         ends = _ends(
             BrokerAdmin(servers.kafka_bootstrap_servers),
             {LaneKey(it["topic"], it["partition"]) for it in lanes},
         )
     except BrokerUnavailable as error:
-        ends, away = None, error
-    found = summary(lanes, controls, letters, ends)
+        ends, broker_error = None, error
+    found = summary(lanes, controls, dead_letters, ends)
     cli_support.rows(found, STATUS, as_json=as_json)
-    if away is not None:
-        raise away
+    if broker_error is not None:
+        raise broker_error
     if any(it["stopped"] or it["conservation_gap"] or it["code"] for it in found):
         raise typer.Exit(ExitCode.REFUSED)
 
 
 def _ends(broker: BrokerAdmin, lanes: set[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-    broker.brokers()  # somebody must answer, also where no lane asks yet
+    broker.brokers()  # the broker must respond, even if there is no lane yet
     return broker.ends(lanes - {TIMER})
 
 
 def summary(
     lanes: list[dict[str, Any]],
     controls: list[dict[str, Any]],
-    letters: list[dict[str, Any]],
+    dead_letters: list[dict[str, Any]],
     ends: dict[LaneKey, PartitionExtent] | None,
 ) -> list[dict[str, Any]]:
-    """A line a group; without the broker's ends nobody knows the lag."""
+    """Return a line per group. Without the broker's ends the lag is unknown."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for lane in lanes:
         of[lane["consumer_group"]].append(lane)
-    said = {control["consumer_group"]: control for control in controls}
-    names = {group.name for group in GROUPS} | of.keys() | said.keys()
+    control_of = {control["consumer_group"]: control for control in controls}
+    names = {group.name for group in GROUPS} | of.keys() | control_of.keys()
     found = []
     for name in sorted(names):
-        mine, control = of[name], said.get(name, {})
+        mine, control = of[name], control_of.get(name, {})
         found.append(
             {
                 "consumer_group": name,
@@ -212,30 +214,28 @@ def summary(
                 "lag": None if ends is None else _lag(mine, ends),
                 "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
-                "open_letters": sum(
-                    it["letters"] for it in letters if it["consumer_group"] == name
+                "open_dead_letters": sum(
+                    it["letters"] for it in dead_letters if it["consumer_group"] == name
                 ),
                 "paused": control.get("paused", False),
                 "rate_limit_per_s": control.get("rate_limit_per_s"),
                 "code": control.get("code") if control.get("paused") else None,
-                "why": control.get("code") or control.get("reason"),
+                "reason": control.get("code") or control.get("reason"),
             }
         )
     return found
 
 
 def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
-    """Up to where records may be read: what an open transaction holds back is no lag of the
-    service.
-    """
-    return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _standing(lanes, ends))
+    """Count up to where records may be read: what an open transaction holds back is not lag."""
+    return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _with_extent(lanes, ends))
 
 
 def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
-    return sum(it.high - it.readable for _, it in _standing(lanes, ends))
+    return sum(it.high - it.readable for _, it in _with_extent(lanes, ends))
 
 
-def _standing(
+def _with_extent(
     lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]
 ) -> Iterator[tuple[dict[str, Any], PartitionExtent]]:
     for lane in lanes:

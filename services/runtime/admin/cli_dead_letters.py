@@ -1,4 +1,4 @@
-"""`stubline dead`: the records that could not be worked, looked at, given back, or closed with a
+"""`stubline dead`: shows records that could not be worked, replays them, or discards them with a
 reason.
 """
 
@@ -15,14 +15,14 @@ from rich.text import Text
 
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, GroupOption
-from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterFilter
+from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterSelection
 from services.runtime.errors import catalogue
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Dead letters: look, give back to their own group, or close with a reason.",
+    help="Dead letters: show them, replay them to their own group, or discard them with a reason.",
 )
 
 SHOWN_CHARS_MAX = 4_000
@@ -39,7 +39,7 @@ COLUMNS = (
     "created_at",
     "text",
 )
-ABOUT = (
+MAIN_FIELDS = (
     "consumer_group",
     "topic",
     "partition",
@@ -50,10 +50,10 @@ ABOUT = (
     "attempts",
     "created_at",
 )
-ALSO = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "actor")
+OPTIONAL_FIELDS = ("updated_at", "code_version", "trace_id", "subject_key", "reason", "actor")
 
-Code = Annotated[str | None, typer.Option("--code", help="Only letters with this error code.")]
-Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="Letters, by id.")]
+Code = Annotated[str | None, typer.Option("--code", help="Only dead letters with this error code.")]
+Ids = Annotated[list[UUID] | None, typer.Argument(metavar="[ID]...", help="Dead letters, by id.")]
 Limit = Annotated[
     int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the oldest first.")
 ]
@@ -64,7 +64,7 @@ States = Annotated[
 
 
 @app.command("list")
-def list_letters(
+def list_dead_letters(
     *,
     group: GroupOption = None,
     code: Code = None,
@@ -72,20 +72,20 @@ def list_letters(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """The oldest first. Without --state: those that are not closed."""
+    """Lists dead letters, the oldest first. Without --state: those that are not closed."""
     with cli_support.connected() as connection:
         chosen = cli_support.group_of(connection, group) if group else None
         states = state or ["open", "requested", "replayed"]
-        letters = AdminQueries(connection).letters(
-            DeadLetterFilter(group=chosen, code=code, states=states, limit=limit)
+        dead_letters = AdminQueries(connection).dead_letters(
+            DeadLetterSelection(group=chosen, code=code, states=states, limit=limit)
         )
-    cli_support.rows(letters, COLUMNS, as_json=as_json, empty="no dead letters")
+    cli_support.rows(dead_letters, COLUMNS, as_json=as_json, empty="no dead letters")
 
 
 @app.command()
 def show(
     *,
-    letter_id: Annotated[UUID, typer.Argument(metavar="ID")],
+    dead_letter_id: Annotated[UUID, typer.Argument(metavar="ID")],
     raw: Annotated[
         bool,
         typer.Option(
@@ -94,17 +94,15 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One letter: where it comes from, why it is here, what to do, and its bytes, made safe to look
-    at.
-    """
+    """Shows one dead letter: its origin, its error, the next step, and its bytes, safe to print."""
     with cli_support.connected() as connection:
-        letter = AdminQueries(connection).letter(letter_id)
+        dead_letter = AdminQueries(connection).dead_letter(dead_letter_id)
     if raw:
-        sys.stdout.buffer.write(letter["value"] or b"")
+        sys.stdout.buffer.write(dead_letter["value"] or b"")
     elif as_json:
-        cli_support.write_json(_encoded(letter))
+        cli_support.write_json(_encoded(dead_letter))
     else:
-        _describe(letter)
+        _describe(dead_letter)
 
 
 @app.command()
@@ -119,15 +117,15 @@ def replay(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Gives letters back to their own group: by id, or all that --group and --code name."""
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.replay(
-            _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit)
+    """Replays dead letters to their own group: by id, or all that --group and --code select."""
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.replay(
+            _selection(commands, ids=ids, group=group, code=code, states=state, limit=limit)
         )
     count = len(done.details.get("letters", ()))
-    cli_support.told(
+    cli_support.report_result(
         done,
-        f"{count} letters are asked for again; `stubline dead list` shows how they end.",
+        f"{count} dead letters will be replayed; `stubline dead list` shows how they end.",
         command_id,
         as_json=as_json,
     )
@@ -137,7 +135,7 @@ def replay(
 def discard(
     *,
     reason: Annotated[
-        str, typer.Option("--reason", help="Why; stands in the letter and in the audit.")
+        str, typer.Option("--reason", help="Why; kept with the dead letter and in the audit.")
     ],
     actor: Actor,
     command_id: CommandId,
@@ -148,80 +146,88 @@ def discard(
     limit: Limit = 100,
     as_json: AsJson = False,
 ) -> None:
-    """Closes letters that will never be worked: by id, or all that --group and --code name. They
-    stay readable.
+    """Discards dead letters that will never be worked: by id, or all that --group and --code
+    select. They stay readable.
     """
     if not reason.strip():
-        raise typer.BadParameter("say why", param_hint="--reason")
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.discard(
-            _choice(desk, ids=ids, group=group, code=code, states=state, limit=limit), reason
+        raise typer.BadParameter("it must not be empty", param_hint="--reason")
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.discard(
+            _selection(commands, ids=ids, group=group, code=code, states=state, limit=limit), reason
         )
-    cli_support.told(
+    cli_support.report_result(
         done,
-        f"{len(done.details.get('letters', ()))} letters are closed.",
+        f"{len(done.details.get('dead_letters', ()))} dead letters are discarded.",
         command_id,
         as_json=as_json,
     )
 
 
-def _choice(
-    desk: AdminCommands,
+def _selection(
+    commands: AdminCommands,
     *,
     ids: list[UUID] | None,
     group: str | None,
     code: str | None,
     states: list[str] | None,
     limit: int,
-) -> DeadLetterFilter:
+) -> DeadLetterSelection:
     if bool(ids) == bool(group or code):
-        raise typer.BadParameter("name letters by their ids, or by --group and --code")
-    chosen = cli_support.group_of(desk.connection, group) if group else None
-    return DeadLetterFilter(
+        raise typer.BadParameter("select dead letters by their ids, or by --group and --code")
+    chosen = cli_support.group_of(commands.connection, group) if group else None
+    return DeadLetterSelection(
         ids or None, chosen, code, states or ["open"], len(ids) if ids else limit
     )
 
 
-def _encoded(letter: dict[str, Any]) -> dict[str, Any]:
-    """Bytes as base64: JSON has no bytes, and what a stranger sent need not be text."""
+def _encoded(dead_letter: dict[str, Any]) -> dict[str, Any]:
+    """Encode bytes as base64: JSON has none, and bytes from outside need not be text."""
     encoded = {
         name: base64.b64encode(it).decode() if isinstance(it, bytes) else it
-        for name, it in letter.items()
+        for name, it in dead_letter.items()
     }
     headers = [
         [name, base64.b64encode(content or b"").decode()]
-        for name, content in unpack_headers(letter["headers"])
+        for name, content in unpack_headers(dead_letter["headers"])
     ]
-    return encoded | {"headers": headers, "next_step": _next_step(letter["code"])}
+    return encoded | {"headers": headers, "next_step": _next_step(dead_letter["code"])}
 
 
-def _describe(letter: dict[str, Any]) -> None:
+def _describe(dead_letter: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"{letter['code']}", style="bold red"), Text(one_line(letter["text"])))
-    console.print(Text(_next_step(letter["code"])), end="\n\n")
-    for name in (*ABOUT, *ALSO):
-        if letter[name] is not None:
+    console.print(
+        Text(f"{dead_letter['code']}", style="bold red"), Text(one_line(dead_letter["text"]))
+    )
+    console.print(Text(_next_step(dead_letter["code"])), end="\n\n")
+    for name in (*MAIN_FIELDS, *OPTIONAL_FIELDS):
+        if dead_letter[name] is not None:
             console.print(
-                Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(letter[name])
+                Text(f"{name.replace('_', ' '):<16}", style="dim"),
+                cli_support.cell(dead_letter[name]),
             )
-    console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(letter["key"])))
-    for name, content in unpack_headers(letter["headers"]):
+    console.print(Text(f"\n{'key':<16}", style="dim"), Text(one_line(dead_letter["key"])))
+    for name, content in unpack_headers(dead_letter["headers"]):
         console.print(
             Text(f"{'header':<16}", style="dim"), Text(f"{one_line(name)}: {one_line(content)}")
         )
-    value = letter["value"]
+    value = dead_letter["value"]
     text = quoted(value)
     kept = len(value or b"")
     size, part = kept, ""
-    if letter["value_bytes"] is not None:
-        size, part = letter["value_bytes"], f", of which the first {kept} are kept"
+    if dead_letter["value_bytes"] is not None:
+        size, part = dead_letter["value_bytes"], f", of which the first {kept} are kept"
     console.print(
-        Text(f"\nvalue, {size} bytes{part}, SHA-256 {letter['value_sha256'].hex()}", style="dim")
+        Text(
+            f"\nvalue, {size} bytes{part}, SHA-256 {dead_letter['value_sha256'].hex()}", style="dim"
+        )
     )
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
         console.print(
-            Text(f"... cut here; whole: stubline dead show --raw {letter['id']}", style="dim")
+            Text(
+                f"... cut here; everything: stubline dead show --raw {dead_letter['id']}",
+                style="dim",
+            )
         )
 
 

@@ -1,4 +1,4 @@
-"""`stubline lanes`: where the lanes stand, and the commands that get a stopped one going again."""
+"""`stubline lanes`: shows lanes, and starts stopped ones again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import typer
 
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, Group, GroupOption
-from services.runtime.admin.commands import AdminQueries, described
+from services.runtime.admin.commands import AdminQueries, output_summary
 from services.runtime.admin.refusals import TopicUnknown
 from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.records import TIMER, LaneKey
 
 app = typer.Typer(
-    no_args_is_help=True, help="Lanes: where each stands, and how a stopped one goes on."
+    no_args_is_help=True, help="Lanes: show their positions, and start stopped ones again."
 )
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="As `stubline lanes list` shows it.")]
 Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
-Reason = Annotated[str, typer.Option("--reason", min=1, help="Why; stands in the audit.")]
+Reason = Annotated[str, typer.Option("--reason", min=1, help="Why; kept in the audit.")]
 POSITION = ("consumer_group", "topic", "partition", "epoch", "next_offset")
 OUTCOMES = ("effects", "duplicates", "superseded", "dead", "conservation_gap")
 STATE = ("stopped_code", "stopped_text", "owner", "updated_at")
@@ -29,7 +29,7 @@ OUTPUT = ("number", "topic", "key", "bytes", "sha256", "ce_id")
 
 @app.command("list")
 def list_lanes(*, group: GroupOption = None, as_json: AsJson = False) -> None:
-    """All lanes. The conservation gap must be zero; a stopped code says what is needed."""
+    """Lists lanes. The conservation gap must be zero; a stopped code names what is needed."""
     with cli_support.connected() as connection:
         chosen = cli_support.group_of(connection, group) if group else None
         lanes = AdminQueries(connection).lanes(chosen)
@@ -37,7 +37,7 @@ def list_lanes(*, group: GroupOption = None, as_json: AsJson = False) -> None:
         lanes,
         (*POSITION, *OUTCOMES, *STATE),
         as_json=as_json,
-        empty="no lane yet: no service has run here",
+        empty="no lanes: no service has run here",
     )
 
 
@@ -50,19 +50,23 @@ def rewind(
     to: Annotated[
         int,
         typer.Option(
-            "--to", min=0, help="The offset to read from. Where the lane is: only starts it again."
+            "--to",
+            min=0,
+            help="The offset to read from. The lane's own offset only starts it again.",
         ),
     ],
     actor: Actor,
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Reads records again. What was worked stays as it is: each is judged by its sequence."""
+    """Reads records again. They change nothing twice: each is compared by its sequence."""
     lane = LaneKey(topic, partition)
     extent = _extent(lane)
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.rewind(cli_support.group_of(desk.connection, group), lane, to=to, extent=extent)
-    cli_support.told(
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.rewind(
+            cli_support.group_of(commands.connection, group), lane, to=to, extent=extent
+        )
+    cli_support.report_result(
         done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json
     )
 
@@ -79,22 +83,28 @@ def skip(
     to: Annotated[
         int | None,
         typer.Option(
-            "--to", min=0, help="The offset to go on at; else the first that the topic still holds."
+            "--to",
+            min=0,
+            help="The offset to go on at. Default: the first that the topic still holds.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Goes forward over records, which then have no outcome here. They are counted as gaps."""
+    """Skips records, which then have no outcome here. They are counted as gaps."""
     lane = LaneKey(topic, partition)
     extent = _extent(lane)
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.skip(
-            cli_support.group_of(desk.connection, group), lane, to=to, extent=extent, reason=reason
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.skip(
+            cli_support.group_of(commands.connection, group),
+            lane,
+            to=to,
+            extent=extent,
+            reason=reason,
         )
     moved = "".join(
         f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ())
     )
-    cli_support.told(done, moved, command_id, as_json=as_json)
+    cli_support.report_result(done, moved, command_id, as_json=as_json)
 
 
 @app.command("outputs")
@@ -111,15 +121,15 @@ def list_outputs(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What the lane's row holds: committed, and perhaps not yet taken by the broker. Keep a copy
-    before one is dropped.
+    """Lists the outputs in the lane's row: committed, perhaps not yet acknowledged by the broker.
+    Keep a copy before you drop one.
     """
     with cli_support.connected() as connection:
         outputs = AdminQueries(connection).outputs(
             cli_support.group_of(connection, group), LaneKey(topic, partition)
         )
     if raw is None:
-        found = [described(number, output) for number, output in enumerate(outputs)]
+        found = [output_summary(number, output) for number, output in enumerate(outputs)]
         cli_support.rows(found, OUTPUT, as_json=as_json, empty="the row holds no outputs")
     elif raw < len(outputs):
         sys.stdout.buffer.write(outputs[raw].value or b"")
@@ -146,14 +156,16 @@ def drop_output(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Drops an output that the broker refuses for good, and starts the lane again. Its readers
-    never get it.
+    """Drops an output that the broker will never take, and starts the lane again. Its readers never
+    get it.
     """
     lane = LaneKey(topic, partition)
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.drop_output(cli_support.group_of(desk.connection, group), lane, number, reason)
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.drop_output(
+            cli_support.group_of(commands.connection, group), lane, number, reason
+        )
     left = done.details.get("left")
-    cli_support.told(
+    cli_support.report_result(
         done,
         f"Dropped; {left} outputs of {topic}/{partition} are published.",
         command_id,
@@ -165,19 +177,19 @@ def drop_output(
 def accept_topic(
     *, group: Group, topic: Topic, actor: Actor, command_id: CommandId, as_json: AsJson = False
 ) -> None:
-    """Begins a topic that was deleted and made again at its first record."""
+    """Starts a topic that was deleted and created again at its first record."""
     broker = cli_support.broker()
-    standing = broker.standing([topic]).get(topic)
-    if standing is None:
+    description = broker.standing([topic]).get(topic)
+    if description is None:
         raise TopicUnknown(topic)
     extents = broker.extents(topic)
-    with cli_support.desk(actor, command_id) as desk:
-        done = desk.accept_topic(
-            cli_support.group_of(desk.connection, group), topic, standing.topic_id, extents
+    with cli_support.admin_commands(actor, command_id) as commands:
+        done = commands.accept_topic(
+            cli_support.group_of(commands.connection, group), topic, description.topic_id, extents
         )
     lanes = len(done.details.get("lanes", ()))
-    cli_support.told(
-        done, f"{lanes} lanes of {topic} begin at its first record.", command_id, as_json=as_json
+    cli_support.report_result(
+        done, f"{lanes} lanes of {topic} start at its first record.", command_id, as_json=as_json
     )
 
 

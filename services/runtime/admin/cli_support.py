@@ -1,6 +1,4 @@
-"""What all commands of `stubline` share: options, tables for people, JSON for programs, and exit
-codes that never change.
-"""
+"""Shared by all commands of `stubline`: options, tables, JSON for programs, and exit codes."""
 
 from __future__ import annotations
 
@@ -41,23 +39,23 @@ from services.runtime.text import one_line
 
 NUMERIC = (int, float)
 UUID_CHARS = 36
-PIPED_CHARS = 1_000_000  # a program gets each row in one line, with nothing cut
+PIPED_CHARS = 1_000_000  # a program gets each row in one line, and nothing is cut
 ARGUMENT_CHARS_MAX = 10_000
 
 
 class ExitCode(IntEnum):
-    """What a script may rely on."""
+    """Exit codes, which scripts may rely on."""
 
     OK = 0
     REFUSED = 1  # refused or failed; for `status` and `topics check`: something needs a person
     USAGE = 2
     UNKNOWN = 3  # what the command names does not exist
-    AWAY = 4  # the database or the broker does not answer; the same command may be sent again
+    UNAVAILABLE = 4  # the database or the broker does not respond; send the same command again
     CONFIGURATION = settings.EX_CONFIG
 
 
 def default_actor() -> str:
-    """Audit rows name a person: STUBLINE_ACTOR, or who is logged in."""
+    """Return the person whom audit rows name: STUBLINE_ACTOR, or the login name."""
     return os.environ.get("STUBLINE_ACTOR") or getuser()
 
 
@@ -68,7 +66,7 @@ Actor = Annotated[
         "--actor",
         default_factory=default_actor,
         show_default="$STUBLINE_ACTOR or the user",
-        help="Who asks; stands in the audit.",
+        help="Who sends the command; kept in the audit.",
     ),
 ]
 Group = Annotated[
@@ -84,25 +82,25 @@ CommandId = Annotated[
         "--command-id",
         default_factory=uuid4,
         show_default="new",
-        help="The same id again changes nothing.",
+        help="Sending the same id again changes nothing.",
     ),
 ]
 
 
 def unusable_argument(arguments: Sequence[str]) -> str | None:
-    """What is wrong with the command's words, in one sentence: they go to the database, to file
-    names and to the terminal.
+    """Return what is wrong with the command line, in one sentence, or None.
+
+    Arguments go to the database, to file names and to the terminal.
     """
     named = [(f"argument {place}", word) for place, word in enumerate(arguments, 1)]
     named += [("STUBLINE_ACTOR", os.environ.get("STUBLINE_ACTOR", ""))]
     for name, word in named:
         if len(word) > ARGUMENT_CHARS_MAX:
             return f"{name} is longer than {ARGUMENT_CHARS_MAX} characters"
-        if any(
-            "\ud800" <= it <= "\udfff" for it in word
-        ):  # how Python keeps bytes that are no UTF-8
-            return f"{name} is no UTF-8"
-        if any(unicodedata.category(it) == "Cc" and it not in "\n\t" for it in word):
+        # Python represents bytes that are not UTF-8 as lone surrogates.
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            return f"{name} is not UTF-8"
+        if any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in word):
             return f"{name} holds a control character"
     return None
 
@@ -116,20 +114,21 @@ def connected() -> Iterator[Connection[TupleRow]]:
 
 
 @contextmanager
-def reader() -> Iterator[AdminQueries]:
+def admin_queries() -> Iterator[AdminQueries]:
     with connected() as connection:
         yield AdminQueries(connection)
 
 
 @contextmanager
-def desk(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
+def admin_commands(actor: str, command_id: UUID) -> Iterator[AdminCommands]:
     with connected() as connection:
         yield AdminCommands(connection, OperatorCommand(actor, command_id))
 
 
 def group_of(connection: Connection[TupleRow], name: str) -> str:
-    """`ingest` is short for `stubline.ingest`. A name that nobody knows is refused: it would act on
-    nothing, in silence.
+    """Return the full name of a group: `ingest` is short for `stubline.ingest`.
+
+    Raises GroupUnknown for an unknown name, with which a command would silently do nothing.
     """
     known = AdminQueries(connection).groups() | {group.name for group in GROUPS}
     for candidate in (name, f"stubline.{name}"):
@@ -149,7 +148,7 @@ def rows(
     as_json: bool,
     empty: str = "none",
 ) -> None:
-    """A table of these columns for people; for programs every column there is."""
+    """Print a table of these columns for people, or all columns as JSON for programs."""
     if as_json:
         write_json([dict(row) for row in found])
         return
@@ -174,7 +173,7 @@ def rows(
 
 
 def cell(content: object) -> Text:
-    """Never markup and never a control character: what is shown may have come from a stranger."""
+    """Return a cell without markup and control characters: its content may come from outside."""
     match content:
         case None:
             return Text("-", style="dim")
@@ -190,8 +189,8 @@ def cell(content: object) -> Text:
             return Text(one_line(str(content)))
 
 
-def told(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool) -> None:
-    """What a command did, or that an earlier sending of it had done it."""
+def report_result(done: CommandResult, sentence: str, command_id: UUID, *, as_json: bool) -> None:
+    """Print what a command did, or that it was done before."""
     if as_json:
         write_json({"command_id": str(command_id), "already_done": done.already, **done.details})
         return
@@ -213,19 +212,19 @@ def _plain(content: object) -> str:
     )
 
 
-def explained(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
-    """One error of the tree, and how the command ends."""
+def error_and_exit_code(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
+    """Return an error as one of the tree, and the exit code for it."""
     if isinstance(error, psycopg.Error):
-        error = failures.explained(error)
+        error = failures.as_stubline_error(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
-    return error, ExitCode.AWAY if isinstance(
+    return error, ExitCode.UNAVAILABLE if isinstance(
         error, BrokerUnavailable | DatabaseUnavailable
     ) else ExitCode.REFUSED
 
 
-def report(error: StublineError, *, as_json: bool) -> None:
-    """On stderr, so that stdout stays what was asked for."""
+def report_error(error: StublineError, *, as_json: bool) -> None:
+    """Print an error to stderr, so that stdout has only results."""
     if as_json:
         problem = {"code": error.code, "cause": error.cause, "next_step": error.next_step}
         print(json.dumps({"error": problem}), file=sys.stderr)  # noqa: T201 - this is what the command is for

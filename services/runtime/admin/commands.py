@@ -1,9 +1,8 @@
-"""What operators change: lanes, letters, controls, the generation. The only code that writes them
-for a person.
+"""Commands of operators on lanes, dead letters, controls and the generation.
 
-Each change is one transaction with its audit row, known by its command id: sent again it answers
-"already done" and changes nothing. A lane's row that is changed gets a new epoch in the same
-statement, so its owner notices, wherever it rests.
+Each command is one transaction with its audit row, identified by its command id: sent again it
+returns "already done" and changes nothing. A command that changes a lane's row raises its epoch in
+the same statement, so that the owner is fenced, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
-REPLAYABLE = ("open", "replayed")
+REPLAYABLE_STATES = ("open", "replayed")
 KEY_CHARS_MAX = 200
-DISCARDABLE = ("open", "requested", "replayed", "discarded")
+DISCARDABLE_STATES = ("open", "requested", "replayed", "discarded")
 Row = dict[str, Any]
 
 
 class OperatorCommand(NamedTuple):
-    """Who asks, and by which id the asking is known."""
+    """The person who sends a command, and the command's id."""
 
     actor: str
     command_id: UUID
@@ -56,7 +55,7 @@ class OperatorCommand(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """`already`: an earlier sending of this command did it; nothing was changed now."""
+    """`already`: the command was carried out before, and nothing was changed now."""
 
     already: bool
     details: Mapping[str, Any]
@@ -64,6 +63,8 @@ class CommandResult:
 
 @dataclass(frozen=True, slots=True)
 class LaneRow:
+    """A lane's row, locked by a command."""
+
     partition: int
     topic_id: str
     epoch: int
@@ -71,8 +72,8 @@ class LaneRow:
     stopped_code: str | None
 
 
-class DeadLetterFilter(NamedTuple):
-    """Letters by id, or by what they have in common."""
+class DeadLetterSelection(NamedTuple):
+    """Dead letters by id, or by what they have in common."""
 
     ids: Sequence[UUID] | None = None
     group: str | None = None
@@ -91,21 +92,21 @@ class AdminCommands:
     def rewind(
         self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None
     ) -> CommandResult:
-        """Back to an offset that the log still holds, or to where it is: that only starts a stopped
-        lane again.
+        """Move a lane back to an offset that the log still holds. A move to the lane's own offset
+        only starts it again, if it is stopped.
         """
 
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
             if to > row.next_offset:
                 raise MoveRefused(
-                    f"the lane is at {row.next_offset}: {to} lies ahead, so that is a skip"
+                    f"the lane is at {row.next_offset}: {to} is after it, so that is a skip"
                 )
             if to < row.next_offset:
                 _within(lane, to, extent)
             return self._move(group, lane.topic, [(row, to, row.topic_id)])
 
-        return self._act("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
+        return self.execute("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
 
     def skip(
         self,
@@ -116,8 +117,8 @@ class AdminCommands:
         extent: PartitionExtent | None,
         reason: str,
     ) -> CommandResult:
-        """Forward, over records that get no outcome here. Without an offset: to the first one that
-        the log still holds.
+        """Move a lane forward, over records that get no outcome here. Without an offset: to the
+        first one that the log still holds.
         """
 
         def work() -> Row:
@@ -127,19 +128,19 @@ class AdminCommands:
                 raise TopicUnknown(f"{lane.topic}/{lane.partition}")
             if target < row.next_offset:
                 raise MoveRefused(
-                    f"the lane is at {row.next_offset}: {target} lies behind, so that is a rewind"
+                    f"the lane is at {row.next_offset}: {target} is before it, so that is a rewind"
                 )
             _within(lane, target, extent)
             return self._move(group, lane.topic, [(row, target, row.topic_id)]) | {"reason": reason}
 
-        return self._act(
+        return self.execute(
             "lanes skip", {"group": group, "lane": list(lane), "to": to, "reason": reason}, work
         )
 
     def accept_topic(
         self, group: str, topic: str, topic_id: str, extents: Mapping[int, PartitionExtent]
     ) -> CommandResult:
-        """All lanes that knew another topic of that name begin at the first record of this one."""
+        """Move the lanes that know another topic of that name to the first record of this one."""
 
         def work() -> Row:
             lanes = [lane for lane in self._lanes(group, topic, None) if lane.topic_id != topic_id]
@@ -150,10 +151,10 @@ class AdminCommands:
                 group, topic, [(lane, lows.get(lane.partition, 0), topic_id) for lane in lanes]
             )
 
-        return self._act("lanes accept-topic", {"group": group, "topic": topic}, work)
+        return self.execute("lanes accept-topic", {"group": group, "topic": topic}, work)
 
     def drop_output(self, group: str, lane: LaneKey, number: int, reason: str) -> CommandResult:
-        """Takes a refused output out of a stopped lane's row, and starts the lane again. The audit
+        """Remove a refused output from a stopped lane's row, and start the lane again. The audit
         keeps its hash.
         """
 
@@ -169,27 +170,27 @@ class AdminCommands:
             outputs = outbox.decode(row[0])
             if number >= len(outputs) or not row[2].startswith(f"output {number}: "):
                 raise OutputDropRefused(
-                    f"the lane stands still for another one: {storable(row[2], KEY_CHARS_MAX)}"
+                    f"the lane is stopped for another output: {storable(row[2], KEY_CHARS_MAX)}"
                 )
             dropped = outputs.pop(number)
             self.connection.execute(
                 SQL["replace_outputs"], where | {"outputs": outbox.encode(outputs)}
             )
-            return {"dropped": described(number, dropped), "left": len(outputs)}
+            return {"dropped": output_summary(number, dropped), "left": len(outputs)}
 
         asked = {"group": group, "lane": list(lane), "number": number, "reason": reason}
-        return self._act("lanes drop-output", asked, work)
+        return self.execute("lanes drop-output", asked, work)
 
     def restored(self) -> CommandResult:
-        """After a restore from a backup: what is said from now on outranks all that was said before
-        it.
+        """Raise the generation, after a restore from a backup: snapshots published from now on
+        outrank all that were published before.
         """
 
         def work() -> Row:
             row = self.connection.execute(SQL["raise_generation"]).fetchone()
             return {"generation": row[0] if row else None}
 
-        return self._act("restored", {}, work)
+        return self.execute("restored", {}, work)
 
     def control(
         self, group: str, *, paused: bool, rate: float | None, reason: str | None
@@ -210,73 +211,92 @@ class AdminCommands:
             return dict(row or {})
 
         asked = {"group": group, "rate": rate, "reason": reason}
-        return self._act("pause" if paused else "resume", asked, work)
+        return self.execute("pause" if paused else "resume", asked, work)
 
-    def replay(self, choice: DeadLetterFilter) -> CommandResult:
-        return self._letters("dead replay", choice, "requested", REPLAYABLE, None)
+    def replay(self, selection: DeadLetterSelection) -> CommandResult:
+        return self._dead_letters("dead replay", selection, "requested", REPLAYABLE_STATES, None)
 
-    def discard(self, choice: DeadLetterFilter, reason: str) -> CommandResult:
-        return self._letters("dead discard", choice, "discarded", DISCARDABLE, reason)
+    def discard(self, selection: DeadLetterSelection, reason: str) -> CommandResult:
+        return self._dead_letters(
+            "dead discard", selection, "discarded", DISCARDABLE_STATES, reason
+        )
 
-    def _letters(
+    def _dead_letters(
         self,
         what: str,
-        choice: DeadLetterFilter,
+        selection: DeadLetterSelection,
         state: str,
         allowed: Sequence[str],
         reason: str | None,
     ) -> CommandResult:
-        ids = None if choice.ids is None else sorted(choice.ids)
-        named = None if ids is None else [str(letter) for letter in ids]
+        ids = None if selection.ids is None else sorted(selection.ids)
+        named = None if ids is None else [str(dead_letter) for dead_letter in ids]
         asked = {
             "ids": named,
-            "group": choice.group,
-            "code": choice.code,
-            "states": list(choice.states),
+            "group": selection.group,
+            "code": selection.code,
+            "states": list(selection.states),
             "reason": reason,
-            "limit": choice.limit,
+            "limit": selection.limit,
         }
-        return self._act(what, asked, lambda: self._change(choice, state, allowed, reason))
+        return self.execute(
+            what, asked, lambda: self.set_dead_letter_state(selection, state, allowed, reason)
+        )
 
-    def _change(
-        self, choice: DeadLetterFilter, state: str, allowed: Sequence[str], reason: str | None
+    def set_dead_letter_state(
+        self, selection: DeadLetterSelection, state: str, allowed: Sequence[str], reason: str | None
     ) -> Row:
-        """Inside a command: the letters, in their new state."""
-        ids = None if choice.ids is None else sorted(choice.ids)
+        """Change the state of dead letters, inside a command."""
+        ids = None if selection.ids is None else sorted(selection.ids)
         wanted = {
             "ids": ids,
-            "group": choice.group,
-            "code": choice.code,
-            "states": list(choice.states),
+            "group": selection.group,
+            "code": selection.code,
+            "states": list(selection.states),
         }
-        bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
+        bounds = {"limit": selection.limit, "largest": RECORD_BYTES_MAX}
         chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
-        if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
+        if missing := sorted(set(ids or ()) - {dead_letter for dead_letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
-        if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
+        if wrong := [
+            f"{dead_letter} is {now}" for dead_letter, now, _ in chosen if now not in allowed
+        ]:
             raise DeadLetterStateRefused(", ".join(wrong))
-        letters = [
-            letter for letter, _, is_replayable in chosen if is_replayable or state != "requested"
+        dead_letters = [
+            dead_letter
+            for dead_letter, _, is_replayable in chosen
+            if is_replayable or state != "requested"
         ]
         if ids is not None and (
-            kept_in_part := sorted({letter for letter, _, _ in chosen} - set(letters))
+            kept_in_part := sorted(
+                {dead_letter for dead_letter, _, _ in chosen} - set(dead_letters)
+            )
         ):
             raise DeadLetterNotReplayable(", ".join(map(str, kept_in_part)))
-        change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
+        change = {
+            "ids": dead_letters,
+            "state": state,
+            "reason": reason,
+            "actor": self.command.actor,
+        }
         self.connection.execute(SQL["set_letters"], change)
-        return {"letters": [str(letter) for letter in letters]}
+        return {"letters": [str(dead_letter) for dead_letter in dead_letters]}
 
-    def _ask(self, group: str, letters: Sequence[DeadLetter]) -> None:
-        """Inside a command: records that were taken, and are to be worked once more, as letters
-        that are asked for.
+    def request_replays(self, group: str, dead_letters: Sequence[DeadLetter]) -> None:
+        """Store records as dead letters whose replay is requested, inside a command: records that
+        were consumed, and are to be worked once more.
         """
-        added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
-        ids = [letter_id for letter_id, _ in added]
+        added = PostgresTransaction(self.connection, group, CODE_VERSION).add_dead_letters(
+            dead_letters
+        )
+        ids = [dead_letter_id for dead_letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
         self.connection.execute(SQL["set_letters"], change)
 
-    def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
-        """The work and its audit row commit together. Refused work raises, and leaves neither."""
+    def execute(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
+        """Commit the work together with its audit row. Work that is refused raises, and leaves
+        neither.
+        """
         command = {"command_id": self.command.command_id}
         with self.connection.transaction():
             self.connection.execute(SQL["hold_command"], command)
@@ -326,8 +346,8 @@ class AdminCommands:
         return {"lanes": lanes}
 
 
-def described(number: int, output: Output) -> Row:
-    """An output for people and for the audit: what it is, and never its content."""
+def output_summary(number: int, output: Output) -> Row:
+    """Describe an output for people and the audit, without its content."""
     return {
         "number": number,
         "topic": output.topic,
@@ -341,20 +361,20 @@ def described(number: int, output: Output) -> Row:
 def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
     if lane == TIMER:
         raise MoveRefused(
-            "the timer counts ticks, which nobody can bring back: only to where it is"
+            "the timer counts ticks, which cannot be repeated: it moves only to its own offset"
         )
     if extent is None:
         raise TopicUnknown(f"{lane.topic}/{lane.partition}")
     if not extent.low <= to <= extent.high:
         raise MoveRefused(
             f"{lane.topic}/{lane.partition} holds offsets {extent.low} to {extent.high}; {to} "
-            "lies outside"
+            "is outside"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class AdminQueries:
-    """What operators look at. Changes nothing."""
+    """What operators look at. It changes nothing."""
 
     connection: Connection[TupleRow]
 
@@ -365,7 +385,7 @@ class AdminQueries:
         return self._rows("list_lanes", {"group": group})
 
     def outputs(self, group: str, lane: LaneKey) -> list[Output]:
-        """What the lane's row holds: committed, and perhaps not yet acknowledged by the broker."""
+        """Return the outbox of the lane's row: committed, perhaps not yet acknowledged."""
         where = {"group": group, "topic": lane.topic, "partition": lane.partition}
         row = self.connection.execute(SQL["find_outputs"], where).fetchone()
         if row is None:
@@ -375,21 +395,21 @@ class AdminQueries:
     def controls(self) -> list[Row]:
         return self._rows("list_controls", {})
 
-    def letters(self, choice: DeadLetterFilter) -> list[Row]:
+    def dead_letters(self, selection: DeadLetterSelection) -> list[Row]:
         asked = {
-            "group": choice.group,
-            "code": choice.code,
-            "states": list(choice.states),
-            "limit": choice.limit,
+            "group": selection.group,
+            "code": selection.code,
+            "states": list(selection.states),
+            "limit": selection.limit,
         }
         return self._rows("list_letters", asked)
 
-    def letter(self, letter_id: UUID) -> Row:
-        if not (rows := self._rows("find_letter", {"id": letter_id})):
-            raise DeadLetterUnknown(str(letter_id))
+    def dead_letter(self, dead_letter_id: UUID) -> Row:
+        if not (rows := self._rows("find_letter", {"id": dead_letter_id})):
+            raise DeadLetterUnknown(str(dead_letter_id))
         return rows[0]
 
-    def letter_counts(self) -> list[Row]:
+    def dead_letter_counts(self) -> list[Row]:
         return self._rows("count_letters", {})
 
     def audit(self, limit: int) -> list[Row]:

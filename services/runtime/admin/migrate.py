@@ -1,8 +1,8 @@
-"""Brings the database and the broker to what this release needs. Safe to run twice, at once, and
-again after a crash.
+"""Migrates the database and the broker's topics to what this release needs. It may run twice, at
+the same time, and again after a crash.
 
-Crash: each file and its row in runtime.migrations commit together, so the next run goes on behind
-the last whole file.
+Crash: each file and its row in runtime.migrations commit together, so the next run goes on after
+the last applied file.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from services.runtime.postgres import connection as database
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
-TURN_WAIT_S = 60.0  # for another migration to end
-LOCK_WAIT_MS = 2_000  # a file that waits for a table makes everybody behind it wait
-LOCK_TRIES = 15
+OTHER_MIGRATION_WAIT_S = 60.0  # for another migration to end
+LOCK_WAIT_MS = 2_000  # a file that waits for a table makes all later statements on it wait
+LOCK_ATTEMPTS_MAX = 15
 PAUSE_S = 0.5
 
 
@@ -43,7 +43,7 @@ class DatabaseTooOld(Fatal):
 
 
 class MigrationChanged(Fatal):
-    """A file that was applied has another text now: nobody can say what the database looks like."""
+    """An applied file has another text now, so the state of the database is unknown."""
 
     code = "migration-changed"
     next_step = (
@@ -57,14 +57,14 @@ class MigrationBusy(Fatal):
 
     code = "migration-busy"
     next_step = (
-        "`select pid, query from pg_stat_activity where state <> 'idle'` shows who holds "
-        "it. Then run it again."
+        "`select pid, query from pg_stat_activity where state <> 'idle'` shows which session holds "
+        "it. Then run the migration again."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What was done: files applied, topics made or changed."""
+    """What was done: files applied, topics created or changed."""
 
     applied: Sequence[str]
     topics: Sequence[TopicDifference]
@@ -77,33 +77,34 @@ def migrate(
     post: bool = False,
     topics: Sequence[Topic] | None = None,
 ) -> MigrationReport:
-    """Files, roles, topics, in this order. Without a broker only the database. `topics`: others
-    than the project's own.
+    """Apply files, roles and topics, in this order. Without a broker only the database.
+
+    `topics`: others than the project's own.
     """
     applied = migrate_database(database_url, migrations.listing(), post=post)
-    made: list[TopicDifference] = []
+    repaired: list[TopicDifference] = []
     if kafka_bootstrap_servers is not None:
-        made = BrokerAdmin(kafka_bootstrap_servers).repair(
+        repaired = BrokerAdmin(kafka_bootstrap_servers).repair(
             all_topics() if topics is None else topics
         )
-    return MigrationReport(applied, made)
+    return MigrationReport(applied, repaired)
 
 
 def migrate_database(url: str, listing: Sequence[Migration], *, post: bool = False) -> list[str]:
-    """The names of what was applied."""
-    with _turn(url) as connection:
+    """Apply the pending files and the roles. Returns the names of the files."""
+    with _exclusive(url) as connection:
         try:
             waiting = migrations.pending(listing, applied(connection), post=post)
         except ChangedMigrationError as error:
             raise MigrationChanged(str(error)) from None
         for migration in waiting:
-            _patiently(migration.name, partial(_apply, connection, migration))
-        _patiently(migrations.ROLES, partial(_grant, connection))
+            _retry_lock_timeouts(migration.name, partial(_apply, connection, migration))
+        _retry_lock_timeouts(migrations.ROLES, partial(_grant, connection))
     return [migration.name for migration in waiting]
 
 
 def applied(connection: Connection[TupleRow]) -> dict[str, str]:
-    """Hash by name; empty in a database that was never migrated."""
+    """Return the applied files' hashes by name; empty in a database that was never migrated."""
     table = connection.execute(SQL["migrations_table"]).fetchone()
     if table is None or table[0] is None:
         return {}
@@ -111,9 +112,9 @@ def applied(connection: Connection[TupleRow]) -> dict[str, str]:
 
 
 @contextmanager
-def _turn(url: str) -> Iterator[Connection[TupleRow]]:
-    """One migration at a time. The lock goes with the session, so a killed one leaves nothing
-    behind.
+def _exclusive(url: str) -> Iterator[Connection[TupleRow]]:
+    """Open a session that holds the migration lock. The lock ends with the session, so a killed
+    migration leaves none.
     """
     with database.connect(
         url, name="stubline migrate", transaction_timeout_ms=0, idle_ms=0, lock_ms=LOCK_WAIT_MS
@@ -122,23 +123,27 @@ def _turn(url: str) -> Iterator[Connection[TupleRow]]:
             raise DatabaseTooOld(
                 f"the server is PostgreSQL {connection.info.server_version // 10_000}"
             )
-        until = monotonic() + TURN_WAIT_S
+        until = monotonic() + OTHER_MIGRATION_WAIT_S
         while connection.execute(SQL["try_migration_lock"]).fetchone() != (True,):
             if monotonic() > until:
-                raise MigrationBusy(f"another migration has been running for {TURN_WAIT_S:.0f} s")
+                raise MigrationBusy(
+                    f"another migration has been running for {OTHER_MIGRATION_WAIT_S:.0f} s"
+                )
             sleep(PAUSE_S)
         yield connection
 
 
-def _patiently(name: str, work: Callable[[], None]) -> None:
-    for _ in range(LOCK_TRIES):
+def _retry_lock_timeouts(name: str, work: Callable[[], None]) -> None:
+    for _ in range(LOCK_ATTEMPTS_MAX):
         try:
             work()
         except LockNotAvailable:
-            sleep(PAUSE_S)  # those who queued behind us go first
+            sleep(PAUSE_S)  # statements that queued behind us go first
         else:
             return
-    raise MigrationBusy(f"{name} did not get its locks in {LOCK_TRIES} tries of {LOCK_WAIT_MS} ms")
+    raise MigrationBusy(
+        f"{name} did not get its locks in {LOCK_ATTEMPTS_MAX} tries of {LOCK_WAIT_MS} ms"
+    )
 
 
 def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
@@ -151,8 +156,8 @@ def _apply(connection: Connection[TupleRow], migration: Migration) -> None:
 
 
 def _grant(connection: Connection[TupleRow]) -> None:
-    """Roles, their rights and the policies of the rows, in one transaction: nobody sees half of
-    them.
+    """Apply roles, their rights and row policies in one transaction, so that no session sees half
+    of them.
     """
     with connection.transaction():
         connection.execute(migrations.roles().encode())

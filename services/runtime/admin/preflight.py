@@ -1,9 +1,9 @@
-"""What others have to say before a command is carried out: entry points of the group
+"""Checks by other packages before a command is carried out: entry points of the group
 `stubline.preflight`, by name.
 
-A service may not import another, and yet what one accepts can be what another will stumble over. So
-the one asks whoever is installed, with plain content; whoever minds raises an error of the tree,
-and nothing has been changed yet.
+A service may not import another, and yet it can accept what another cannot work with. So it passes
+plain content to every installed check of that name. A check refuses by raising an error of the
+tree; nothing has been changed yet.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 from services.runtime.errors import StublineError
 
 GROUP = "stubline.preflight"
-TOLD_MAX = 10  # of those who mind: a thousand may have one cause
+CAUSES_MAX = 10  # that one error quotes: a thousand contents may have the same problem
 
 
 def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
-    """Side by side, as many as there are processors. Raises what the first who minds raises, with
-    what the others say too.
+    """Check several contents at once, one per processor. Raises the first refusal, with the causes
+    of the others.
     """
 
-    def minded(content: Mapping[str, Any]) -> StublineError | None:
+    def refusal(content: Mapping[str, Any]) -> StublineError | None:
         try:
             run(name, content)
         except StublineError as error:
@@ -33,15 +33,15 @@ def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
         return None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = [error for error in pool.map(minded, contents) if error is not None]
+        found = [error for error in pool.map(refusal, contents) if error is not None]
     if found:
-        told = [error.cause for error in found[:TOLD_MAX]]
-        if len(found) > TOLD_MAX:
-            told.append(f"and {len(found) - TOLD_MAX} more")
-        raise type(found[0])("; ".join(told))
+        causes = [error.cause for error in found[:CAUSES_MAX]]
+        if len(found) > CAUSES_MAX:
+            causes.append(f"and {len(found) - CAUSES_MAX} more")
+        raise type(found[0])("; ".join(causes))
 
 
 def run(name: str, content: Mapping[str, Any]) -> None:
-    """Raises what an entry point raises. Nobody there: nobody minds."""
+    """Run the checks of that name. Raises what a check raises."""
     for entry in sorted(entry_points(group=GROUP, name=name), key=lambda entry: entry.value):
         entry.load()(content)

@@ -1,5 +1,7 @@
-"""Why an operator's command is not carried out. Refused: nothing was changed. Unknown: what it
-names does not exist.
+"""Why an operator's command is not carried out; nothing was changed.
+
+CommandRefused  the command does not fit the present state
+TargetUnknown   what the command names does not exist
 """
 
 from __future__ import annotations
@@ -8,27 +10,26 @@ from services.runtime.errors import StublineError
 
 
 class CommandRefused(StublineError):
-    """The command makes no sense as things stand; nothing was changed."""
+    """The command does not fit the present state; nothing was changed."""
 
 
 class TargetUnknown(StublineError):
-    """The command names what is not there; nothing was changed."""
+    """The command names something that does not exist; nothing was changed."""
 
 
 class CommandReused(CommandRefused):
-    """The command id belongs to another command, so it cannot say whether this one was carried
+    """The command id belongs to another command, so it does not show whether this one was carried
     out.
     """
 
     code = "command-id-reused"
     next_step = (
-        "Leave `--command-id` out, or give each command its own. The same id is for the "
-        "same command sent again."
+        "Omit `--command-id`, or use another one. The same id is for the same command sent again."
     )
 
 
 class GroupUnknown(TargetUnknown):
-    """No service of that name has ever run here."""
+    """No service of that name has run here."""
 
     code = "group-unknown"
     next_step = "`stubline status` lists the groups. `ingest` is short for `stubline.ingest`."
@@ -39,8 +40,8 @@ class LaneUnknown(TargetUnknown):
 
     code = "lane-unknown"
     next_step = (
-        "`stubline lanes list` shows all lanes. A lane begins when a service first owns "
-        "its partition."
+        "`stubline lanes list` shows all lanes. A lane gets its row when a service first owns its "
+        "partition."
     )
 
 
@@ -49,16 +50,16 @@ class TopicUnknown(TargetUnknown):
 
     code = "topic-unknown"
     next_step = (
-        "`stubline topics check` compares the broker with what is needed, `stubline "
-        "migrate` makes what is missing."
+        "`stubline topics check` compares the broker with what is needed, `stubline migrate` "
+        "creates what is missing."
     )
 
 
 class DeadLetterUnknown(TargetUnknown):
     """There is no dead letter of that id."""
 
-    code = "letter-unknown"
-    next_step = "`stubline dead list` shows the ids. A letter is never deleted by Stubline."
+    code = "dead-letter-unknown"
+    next_step = "`stubline dead list` shows the ids. Stubline never deletes a dead letter."
 
 
 class MoveRefused(CommandRefused):
@@ -66,52 +67,47 @@ class MoveRefused(CommandRefused):
 
     code = "lane-move-refused"
     next_step = (
-        "`stubline lanes list` shows where the lane is. Back: `stubline lanes rewind`, not below "
-        "the first offset that the topic "
-        "still holds. Forward: `stubline lanes skip`, not beyond its end."
+        "`stubline lanes list` shows where the lane is. `stubline lanes rewind` moves it back, not "
+        "before the first offset that the topic still holds; `stubline lanes skip` moves it "
+        "forward, not beyond the end."
     )
 
 
 class OutputDropRefused(CommandRefused):
-    """Only an output that the broker refused can be dropped, and only while its lane stands
-    still.
-    """
+    """Only an output that the broker refused can be dropped, and only while its lane is stopped."""
 
     code = "output-drop-refused"
     next_step = (
         "`stubline lanes list` shows whether the lane is stopped with `lane-output-refused`, "
-        "`stubline lanes outputs GROUP "
-        "TOPIC PARTITION` the outputs in its row, by number."
+        "`stubline lanes outputs GROUP TOPIC PARTITION` the outputs in its row, by number."
     )
 
 
 class NothingToAccept(CommandRefused):
-    """The lanes of the group know the topic by the id that it has."""
+    """The lanes of the group already know the topic's present id."""
 
     code = "topic-accept-refused"
     next_step = (
-        "None: the topic is the one that the lanes know. `stubline lanes list` shows why "
-        "a lane is stopped."
+        "None: the topic was not re-created. `stubline lanes list` shows why a lane is stopped."
     )
 
 
 class DeadLetterNotReplayable(CommandRefused):
-    """The letter's record is larger than a topic takes, or only its first part was kept."""
+    """The dead letter's record is larger than a topic takes, or only its first part was kept."""
 
-    code = "letter-not-replayable"
+    code = "dead-letter-not-replayable"
     next_step = (
-        "`stubline dead show ID` prints the record's topic, partition and offset, where it stands "
-        "until retention takes it. "
-        "Have its source send it again, smaller; then `stubline dead discard ID --reason ...`."
+        "`stubline dead show ID` prints the record's topic, partition and offset, where it is "
+        "until retention deletes it. Have its source send it again, smaller; then `stubline dead "
+        "discard ID --reason ...`."
     )
 
 
 class DeadLetterStateRefused(CommandRefused):
-    """A letter in that state cannot be asked for or closed."""
+    """A dead letter in that state cannot be replayed or discarded."""
 
-    code = "letter-state-refused"
+    code = "dead-letter-state-refused"
     next_step = (
-        "Replay is for letters that are open or replayed, discard for all that are not resolved. "
-        "A resolved one had its effect: "
-        "to work it again would have it twice."
+        "Replay takes dead letters that are open or replayed, discard takes all that are not "
+        "resolved. A resolved one had its effect, and would have it twice."
     )

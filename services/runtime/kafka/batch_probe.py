@@ -1,6 +1,4 @@
-"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which
-joins no group.
-"""
+"""Finds the end of a batch that the client cannot unpack, with a consumer that joins no group."""
 
 from __future__ import annotations
 
@@ -18,14 +16,14 @@ DEADLINE_S = 5.0
 LOGGER = logging.getLogger("kafka")
 
 
-def batch_end(
+def unreadable_batch_end(
     servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
 ) -> int | None:
-    """The first offset after the batch that holds `offset`, or None if it was not found in time.
+    """Return the first offset after the batch that holds `offset`, or None if it was not found in
+    time.
 
-    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
-    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
-    some twenty answers at most.
+    A fetch of any offset in a batch returns the whole batch, and the client's error has the batch's
+    first offset. So the end can be found by bisection, with some twenty fetches at most.
     """
     consumer = Consumer(
         {
@@ -50,8 +48,8 @@ def batch_end(
 
 
 def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
-    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be
-    read.
+    """`batch_at` returns the first offset of the unreadable batch that holds an offset, or None if
+    the offset can be read.
     """
     begin = batch_at(offset)
     if begin is None:
@@ -70,15 +68,15 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
 
 
 def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
-    """Raises TimeoutError."""
+    """See `_first_outside`. Raises TimeoutError."""
     consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)
         error = None if message is None else message.error()
-        if message is None or (error is not None and error.code() not in _ANSWERS):
+        if message is None or (error is not None and error.code() not in _CONCLUSIVE):
             continue
         return message.offset() if error is not None and error.code() in UNREADABLE else None
     raise TimeoutError
 
 
-_ANSWERS = UNREADABLE | {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - public names
+_CONCLUSIVE = UNREADABLE | {KafkaError._PARTITION_EOF, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - public names

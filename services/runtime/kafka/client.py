@@ -29,13 +29,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, OutputRefused, ProducerFailed, StublineError
 from services.runtime.kafka import batch_probe
-from services.runtime.kafka.messages import sorted_out
-from services.runtime.loop.ports import Answer, FetchResult, RebalanceListener
+from services.runtime.kafka.messages import fetch_result
+from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.observability import logs
 from services.runtime.records import LaneKey
 
 ASK_TIMEOUT_S = 5.0
-LOGGER = logging.getLogger(logs.KAFKA)  # librdkafka's own lines go where ours go
+LOGGER = logging.getLogger(logs.KAFKA_LOGGER)  # librdkafka's own lines go where ours go
 CLOSE_MIN_S = 0.5  # to leave the group, so that the next owner need not wait for a session to end
 REFUSED_FOR_GOOD = frozenset(
     {
@@ -161,7 +161,7 @@ class KafkaClient:
         raised, self._callback_error = self._callback_error, None
         if raised is not None:
             raise raised
-        return sorted_out(messages)
+        return fetch_result(messages)
 
     def assigned(self) -> frozenset[LaneKey]:
         try:
@@ -189,9 +189,9 @@ class KafkaClient:
         with suppress(KafkaException):
             self._consumer.resume([TopicPartition(*lane) for lane in lanes])
 
-    def produce(self, output: Output, answer: Answer) -> None:
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            answer(None if error is None else _whose(error))
+            on_delivery(None if error is None else _whose(error))
 
         headers = output.headers if type(output.headers) is list else list(output.headers)
         deadline = 0.0
@@ -207,16 +207,16 @@ class KafkaClient:
             except BufferError:  # the queue is full: the broker is slower than we are
                 deadline = deadline or time.monotonic() + self._buffer_wait_s
                 if time.monotonic() > deadline:
-                    answer(BrokerUnavailable("the producer's queue stays full"))
+                    on_delivery(BrokerUnavailable("the producer's queue stays full"))
                     return
-                self.deliveries(0.05)
+                self.poll_deliveries(0.05)
             except KafkaException as error:
-                answer(_whose(error.args[0]))
+                on_delivery(_whose(error.args[0]))
                 return
             else:
                 return
 
-    def deliveries(self, timeout_s: float) -> None:
+    def poll_deliveries(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)
         if self._fatal:
             raise ProducerFailed(self._fatal)
@@ -237,7 +237,7 @@ class KafkaClient:
             raise BrokerUnavailable(f"ends of {lane}: {error}") from error
         return low, high
 
-    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+    def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
         wanted = {TopicPartition(*lane): OffsetSpec.latest() for lane in lanes}
         try:
             asked = (
@@ -263,7 +263,7 @@ class KafkaClient:
         return answers
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
-        return batch_probe.batch_end(self._servers, lane, offset)
+        return batch_probe.unreadable_batch_end(self._servers, lane, offset)
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         try:

@@ -1,12 +1,14 @@
-"""Messages of the client become records, and what the client says instead of a record is put where
-it belongs.
+"""Converts the Kafka client's messages into records, and its errors into what they mean.
 
-An end of a partition is reported as an error, and is none. An error is one of five. A fatal one
-ends the process: the client never fetches again, and says so once (it comes as code _FATAL, and
-`fatal()` of that very error is False). An offset out of range is the lane's, and so is a batch that
-the client cannot unpack: it asks for the same batch for ever, twice a second. What the broker
-refuses lasts until somebody gives a right back: the process is not ready, and says why. Everything
-else passes by itself and is narrated.
+The end of a partition is reported as an error, and is none. Errors are of five kinds:
+
+- fatal: the client never fetches again and reports it once, so the process ends. It has the code
+  _FATAL, although its `fatal()` is False;
+- an offset out of range: it stops its lane;
+- a batch that the client cannot unpack: it stops its lane. The client requests the same batch twice
+  a second, for ever;
+- a refusal of the broker, which lasts until a right is granted: the process is not ready;
+- all others pass by themselves and are logged.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.observability import logs
 from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
-LOGGER = logging.getLogger(logs.KAFKA)
+LOGGER = logging.getLogger(logs.KAFKA_LOGGER)
 REFUSED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -40,7 +42,7 @@ REFUSED = frozenset(
     }
 )
 
-# Of a batch: its compression, its checksum, its form, its size. Asking again changes nothing.
+# Of a batch: its compression, checksum, format or size. Fetching it again changes nothing.
 UNREADABLE = frozenset(
     {
         KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - its public name
@@ -53,13 +55,13 @@ UNREADABLE = frozenset(
 )
 
 
-def sorted_out(messages: Sequence[Any]) -> FetchResult:
-    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its
-    speed.
+def fetch_result(messages: Sequence[Any]) -> FetchResult:
+    """Sort messages into records and reports.
 
-    The name of a header that is not UTF-8 makes the client raise SystemError, and it must not be
-    asked again: the list that it leaves behind holds a null pointer (seen with confluent-kafka
-    2.16.1).
+    Messages are typed Any: confluent-kafka types each field as optional, and checks would slow a
+    hot loop down. If the name of a header is not UTF-8, the client raises SystemError, and
+    `headers()` must not be called again: the list that it left behind holds a null pointer (seen
+    with confluent-kafka 2.16.1).
     """
     new: Any = tuple.__new__
     fetch, records = FetchResult(), dict[tuple[str, int], list[Record]]()
@@ -83,7 +85,7 @@ def sorted_out(messages: Sequence[Any]) -> FetchResult:
         stamped_by, at_ms = message.timestamp()
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
             fetch.stamped_by_producers.add(topic)
-        # As Record(...), at half its cost.
+        # Equal to Record(...), at half its cost.
         found.append(
             new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))
         )
@@ -94,7 +96,7 @@ def sorted_out(messages: Sequence[Any]) -> FetchResult:
 def _sort_error(
     fetch: FetchResult, topic: str | None, partition: int | None, error: KafkaError
 ) -> None:
-    """Raises ConsumerFailed. An error without a topic is the whole membership's."""
+    """Raises ConsumerFailed. An error without a topic concerns the whole membership."""
     lane = None if topic is None or partition is None else LaneKey(topic, partition)
     if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
         raise ConsumerFailed(error.str())

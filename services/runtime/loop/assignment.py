@@ -1,5 +1,5 @@
-"""Which lanes the broker names as ours, and how each is acquired: in the loop, never in the
-callback.
+"""The lanes that the broker assigns to this process, and how each is acquired: in the loop, never
+in a rebalance callback.
 """
 
 from __future__ import annotations
@@ -16,52 +16,53 @@ from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
-TIMER_TOPIC_ID = "@timer"  # a lane without a topic has an id that never changes
+TIMER_TOPIC_ID = "@timer"  # the timer's lane has no topic, and an id that never changes
 
 
 class Assignment(Generic[S]):
-    """The lanes of this process. Its callbacks do no I/O except that a revoked lane's last
+    """The lanes of this process, by key.
+
+    It is the group's rebalance listener. Its callbacks do no I/O, except that a revoked lane's last
     acknowledgements are awaited.
     """
 
-    def __init__(self, means: WorkerContext[S], publisher: OutputPublisher) -> None:
-        self._timer_follows = LaneKey(means.service.topics[0], 0)
-        self._log, self._ledger, self._publisher = means.log, means.ledger, publisher
-        self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
+    def __init__(self, context: WorkerContext[S], publisher: OutputPublisher) -> None:
+        self._broker, self._ledger, self._publisher = context.broker, context.ledger, publisher
+        self._settings, self._telemetry = context.settings, context.telemetry
+        self._clock = context.clock
+        self._timer_follows = LaneKey(context.service.topics[0], 0)
         self.lanes: dict[LaneKey, Lane] = {}
-        self.is_silent = (
-            False  # the service is paused: a lane may be acquired, but nothing is fetched
-        )
-        self.is_member = (
-            False  # the group has named lanes for us, perhaps none, since nobody doubted it
-        )
+        self.is_paused = False  # lanes are acquired, but nothing is fetched for them
+        self.is_member = False  # the group has assigned lanes, perhaps none, and not refused since
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self.lanes.values())
 
     @property
     def with_partition(self) -> list[LaneKey]:
+        """All lanes but the timer's."""
         return [key for key in self.lanes if key != TIMER]
 
-    # The broker's word, inside `fetch`: the log keeps what these raise from the client, and raises
-    # it out of `fetch`.
+    # Rebalance callbacks, inside `fetch`. What they raise is raised by `fetch`.
 
     def assigned(self, lanes: Collection[LaneKey]) -> None:
         self.is_member = True
-        for key in self._and_timer(lanes):
+        for key in self.with_timer(lanes):
             self.lanes[key] = Lane(key)
         self._telemetry.assigned(lanes)
 
     def revoked(self, lanes: Collection[LaneKey]) -> None:
-        """What is committed is awaited, up to the deadline; what remains is the next owner's."""
-        going = [self.lanes[key] for key in self._and_timer(lanes) if key in self.lanes]
-        for lane in going:
+        """Wait for the acknowledgements of what is committed, up to the deadline. The next owner
+        publishes what remains.
+        """
+        leaving = [self.lanes[key] for key in self.with_timer(lanes) if key in self.lanes]
+        for lane in leaving:
             lane.prepared.clear()
         try:
-            self._publisher.await_answers(
-                going, 0.0, until=self._clock() + self._settings.revoke_deadline_ms / 1_000
+            self._publisher.await_acks(
+                leaving, 0.0, until=self._clock() + self._settings.revoke_deadline_ms / 1_000
             )
-            self._publisher.settle(going)
+            self._publisher.settle(leaving)
         finally:
             self._drop(lanes)
             self._telemetry.revoked(lanes)
@@ -70,72 +71,78 @@ class Assignment(Generic[S]):
         self._drop(lanes)
         self._telemetry.lost(lanes)
 
-    def _and_timer(self, lanes: Collection[LaneKey]) -> list[LaneKey]:
+    def with_timer(self, lanes: Collection[LaneKey]) -> list[LaneKey]:
+        """Return the lanes, and the timer's if it goes with one of them (model/: rule 18)."""
         return [*lanes, TIMER] if self._timer_follows in lanes else list(lanes)
 
     def _drop(self, lanes: Collection[LaneKey]) -> None:
-        for key in self._and_timer(lanes):
+        for key in self.with_timer(lanes):
             if lane := self.lanes.pop(key, None):
                 lane.forget()
 
-    # The loop's own steps.
+    # Steps of the loop.
 
-    def agree_with(self, named: Collection[LaneKey]) -> None:
-        """After an exception out of `fetch` nobody knows which callbacks ran: the client's own list
-        counts.
+    def agree_with(self, assigned: Collection[LaneKey]) -> None:
+        """Take the client's own list of lanes, and forget all that is known of each.
+
+        After an exception out of `fetch` nobody knows which callbacks ran (model/: rule 21).
         """
-        if gone := [key for key in self.with_partition if key not in named]:
-            self._drop(gone)
-        for key in self._and_timer(named):
+        if missing := [key for key in self.with_partition if key not in assigned]:
+            self._drop(missing)
+        for key in self.with_timer(assigned):
             self.lanes.setdefault(key, Lane(key))
         self.forget(list(self.lanes))
 
     def forget(self, lanes: Collection[LaneKey], wait_s: float = 0.0) -> None:
-        """To be acquired anew, after the next successful fetch if the broker still names it."""
-        mine = [key for key in lanes if key in self.lanes]
-        for key in mine:
+        """Forget lanes. They are acquired again after the next successful fetch, if the broker
+        still assigns them.
+        """
+        known = [key for key in lanes if key in self.lanes]
+        for key in known:
             self.lanes[key].forget()
             self.lanes[key].acquire_at = self._clock() + wait_s
-        if paused := [key for key in mine if key != TIMER]:
-            self._log.pause(paused)
+        if paused := [key for key in known if key != TIMER]:
+            self._broker.pause(paused)
 
     def fenced(self, lanes: Collection[LaneKey]) -> None:
+        """Forget lanes whose rows are another's or were moved (model/: rule 13)."""
         for key in lanes:
             if key in self.lanes:
                 self.forget([key], self._backoff(self.lanes[key]))
         self._telemetry.fenced(lanes)
 
     def halt(self, lane: Lane, error: Stop) -> None:
-        """The lane stops and its row says why, guarded: a lane that is another's by now is not ours
-        to stop.
+        """Stop a lane and write the reason into its row. The row is changed only if it is still as
+        expected: a lane that another process owns by now is not ours to stop.
         """
-        claim = lane.claim
+        expected = lane.expected
         lane.halt(error.code)
         lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         if lane.key != TIMER:
-            self._log.pause([lane.key])
+            self._broker.pause([lane.key])
         self._telemetry.stopped(lane.key, error.code, error.cause)
-        self._ledger.stop(claim, error.code, error.cause)
+        self._ledger.stop(expected, error.code, error.cause)
 
-    def again(self, lane: Lane, why: str) -> None:
-        """The client's position is in doubt: start where the lane should be. What follows on so far
-        stays prepared.
+    def reposition(self, lane: Lane, reason: str) -> None:
+        """Have the client read again from the lane's tail: its position is in doubt. The prepared
+        records are contiguous, so they stay.
         """
-        self.from_tail(lane)
-        self._telemetry.assigned_again(lane.key, lane.tail, why)
+        self.start_at_tail(lane)
+        self._telemetry.repositioned(lane.key, lane.tail, reason)
 
-    def doubted(self, lane: Lane) -> None:
-        """A record or the end came that does not follow on: a hole in the log, or a jump of the
-        client. The next assignment tells which.
+    def suspect_hole(self, lane: Lane) -> None:
+        """Have the client read again from the lane's tail, because offsets are missing there.
+
+        Either the log has a hole or the client skipped records: the next assignment shows which.
         """
-        self.from_tail(lane)
-        self._telemetry.hole_doubted(lane.key, lane.tail)
+        self.start_at_tail(lane)
+        self._telemetry.hole_suspected(lane.key, lane.tail)
 
-    def from_tail(self, lane: Lane) -> None:
+    def start_at_tail(self, lane: Lane) -> None:
         self._start(lane, lane.tail)
 
     def acquire_due(self) -> None:
-        """Also asks after stopped lanes, in case an operator has resolved them."""
+        """Acquire the lanes that are due. Stopped lanes too, in case an operator resolved them."""
         now = self._clock()
         due = sorted(
             key
@@ -146,79 +153,85 @@ class Assignment(Generic[S]):
             return
         topic_ids = self._topic_ids(due)
         known = [key for key in due if key.topic in topic_ids]
-        acquired = self._ledger.acquire(known) if known else Acquisition({}, {}, frozenset())
-        if acquired.missing:
-            found = {
-                k: (topic_ids[k.topic], 0 if k == TIMER else self._log.bounds(k)[0])
-                for k in acquired.missing
-            }
-            self._ledger.add_lanes(found)
-            more = self._ledger.acquire(sorted(acquired.missing))
-            acquired = Acquisition(
-                acquired.held | more.held, acquired.stopped | more.stopped, more.missing
+        acquisition = self._ledger.acquire(known) if known else Acquisition({}, {}, frozenset())
+        if acquisition.missing:
+            self._ledger.add_lanes(
+                {
+                    key: (topic_ids[key.topic], 0 if key == TIMER else self._broker.bounds(key)[0])
+                    for key in acquisition.missing
+                }
+            )
+            more = self._ledger.acquire(sorted(acquisition.missing))
+            acquisition = Acquisition(
+                acquisition.acquired | more.acquired,
+                acquisition.stopped | more.stopped,
+                more.missing,
             )
         for key in due:
-            self._begin(self.lanes[key], acquired, topic_ids)
+            self._begin(self.lanes[key], acquisition, topic_ids)
 
     def _topic_ids(self, lanes: Collection[LaneKey]) -> Mapping[str, str]:
         topics = {key.topic for key in lanes} - {TIMER.topic}
-        found = self._log.topic_ids(topics)() if topics else {}
-        return {**found, TIMER.topic: TIMER_TOPIC_ID}
+        topic_ids = self._broker.topic_ids(topics)() if topics else {}
+        return {**topic_ids, TIMER.topic: TIMER_TOPIC_ID}
 
-    def _begin(self, lane: Lane, acquired: Acquisition, topic_ids: Mapping[str, str]) -> None:
-        held = acquired.held.get(lane.key)
-        if held is not None:
-            self._hold(lane, held, topic_ids[lane.key.topic])
-        elif lane.key in acquired.stopped:
+    def _begin(self, lane: Lane, acquisition: Acquisition, topic_ids: Mapping[str, str]) -> None:
+        row = acquisition.acquired.get(lane.key)
+        if row is not None:
+            self.take_over(lane, row, topic_ids[lane.key.topic])
+        elif lane.key in acquisition.stopped:
             if lane.state is not LaneState.STOPPED:
-                lane.halt(acquired.stopped[lane.key])
-                self._telemetry.stopped(
-                    lane.key, acquired.stopped[lane.key], "stopped before, and not resolved"
-                )
+                code = acquisition.stopped[lane.key]
+                lane.halt(code)
+                self._telemetry.stopped(lane.key, code, "stopped before, and not resolved")
             lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
-        else:  # its row is being committed by somebody, or its topic is gone
+        else:  # a commit holds the row, or the topic does not exist
             lane.acquire_at = self._clock() + self._backoff(lane)
 
-    def _hold(self, lane: Lane, held: AcquiredLane, topic_id: str) -> None:
-        lane.hold(held)
+    def take_over(self, lane: Lane, row: AcquiredLane, topic_id: str) -> None:
+        """Run a lane from its acquired row, and publish the outputs that the row holds (model/:
+        rules 8 and 12).
+        """
+        lane.take_over(row)
         try:
-            outputs = outbox.decode(held.unpublished)
+            outputs = outbox.decode(row.outbox)
         except OutboxUnreadable as error:
             self.halt(lane, error)
             return
-        if held.topic_id != topic_id:
+        if row.topic_id != topic_id:
             self.halt(
                 lane,
-                TopicRecreated(f"{lane.key.topic} had the id {held.topic_id} and has {topic_id}"),
+                TopicRecreated(f"{lane.key.topic} had the id {row.topic_id} and has {topic_id}"),
             )
             return
         if lane.key != TIMER:
-            self._start(lane, held.next_offset)
-        self._telemetry.acquired(lane.key, held.epoch, held.next_offset, len(outputs))
+            self._start(lane, row.next_offset)
+        self._telemetry.acquired(lane.key, row.epoch, row.next_offset, len(outputs))
         if outputs:
             self._publisher.send(lane, outputs)
 
     def _start(self, lane: Lane, offset: int) -> None:
-        self._log.start_at(lane.key, offset)
-        if self.is_silent:
-            self._log.pause([lane.key])
+        self._broker.start_at(lane.key, offset)
+        if self.is_paused:
+            self._broker.pause([lane.key])
 
     def leave_out(self, lane: Lane) -> None:
-        """Its acknowledgements are late: the others go on without it, and it holds no records
-        meanwhile.
+        """Take no records for a lane whose acknowledgements are late; the others go on without
+        it.
         """
         lane.drop_prepared()
         lane.left_out = True
         if lane.key != TIMER:
-            self._log.pause([lane.key])
+            self._broker.pause([lane.key])
 
     def take_back(self) -> None:
+        """Read on in the lanes that were left out and have their acknowledgements now."""
         for lane in self.lanes.values():
-            if lane.left_out and lane.outbox is None and lane.state is LaneState.RUNNING:
+            if lane.left_out and lane.pending_acks is None and lane.state is LaneState.RUNNING:
                 lane.left_out = False
-                self.again(lane, "its acknowledgements were late")
+                self.reposition(lane, "its acknowledgements were late")
 
     def _backoff(self, lane: Lane) -> float:
-        wait_ms = self._settings.acquire_backoff_min_ms * 2**lane.acquire_tries
-        lane.acquire_tries = min(lane.acquire_tries + 1, 10)
+        wait_ms = self._settings.acquire_backoff_min_ms * 2**lane.acquire_attempts
+        lane.acquire_attempts = min(lane.acquire_attempts + 1, 10)
         return float(min(wait_ms, self._settings.acquire_backoff_max_ms)) / 1_000

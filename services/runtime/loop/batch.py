@@ -13,19 +13,19 @@ from services.runtime.records import LaneKey
 
 @dataclass(slots=True)
 class LaneSlice:
-    """The first records that stand prepared in one lane."""
+    """The first prepared records of one lane: its share of a batch."""
 
     lane: Lane
     taken: list[PreparedRecord]
 
     @property
-    def claim(self) -> ExpectedLane:
-        return self.lane.claim
+    def expected(self) -> ExpectedLane:
+        return self.lane.expected
 
 
 class LanesLost(Exception):
-    """Rows of these lanes are not as claimed. Everything is undone; the other lanes are decided
-    anew.
+    """Rows of these lanes are not as expected. Everything is rolled back; the records of the other
+    lanes are decided again.
     """
 
     def __init__(self, lanes: frozenset[LaneKey]) -> None:
@@ -34,60 +34,65 @@ class LanesLost(Exception):
 
 
 class RecordsFailed(Exception):
-    """The handler raised, and nobody knows yet for which record. Everything is undone; bisecting
-    finds it.
+    """The handler raised for a record that is not known yet. Everything is rolled back; bisecting
+    finds the record.
     """
 
 
 def collect(lanes: Iterable[Lane], records_max: int, bytes_max: int) -> list[LaneSlice]:
-    """In key sequence, as rows are locked. Each lane gets its share of records, so that a flooded
-    one does not starve the rest.
+    """Return the next batch, in the order in which the lanes' rows are locked.
 
-    Bytes are shared by all of them, and only the first record of all may pass the bound: lanes of
-    which none fits wait for the next transaction, where those that have waited longest come first.
+    Each lane gets its share of the records, so that a flooded lane does not starve the others. All
+    lanes share the bytes, and only the first record of the batch may pass that bound: a lane of
+    which no record fits waits for the next transaction, which begins with the lanes that have
+    waited longest.
     """
     ready = sorted(
-        (lane for lane in lanes if lane.may_commit and _takeable(lane)),
+        (lane for lane in lanes if lane.may_commit and _has_event(lane)),
         key=lambda lane: (lane.commit_at, lane.key),
     )
-    parts: list[LaneSlice] = []
+    slices: list[LaneSlice] = []
     for index, lane in enumerate(ready):
         share = -(-records_max // (len(ready) - index))
         taken: list[PreparedRecord] = []
         size = 0
         for prepared in lane.prepared[:share]:
             larger = size + prepared.size
-            if isinstance(prepared.event, Stop) or ((taken or parts) and larger > bytes_max):
+            if isinstance(prepared.event, Stop) or ((taken or slices) and larger > bytes_max):
                 break
             taken.append(prepared)
             size = larger
         records_max -= len(taken)
         bytes_max = max(bytes_max - size, 0)
         if taken:
-            parts.append(LaneSlice(lane, taken))
+            slices.append(LaneSlice(lane, taken))
         if records_max <= 0:
             break
-    return sorted(parts, key=lambda part: part.lane.key)
+    return sorted(slices, key=lambda lane_slice: lane_slice.lane.key)
 
 
-def _takeable(lane: Lane) -> bool:
+def records_in(slices: Iterable[LaneSlice]) -> int:
+    return sum(len(lane_slice.taken) for lane_slice in slices)
+
+
+def _has_event(lane: Lane) -> bool:
     return bool(lane.prepared) and not isinstance(lane.prepared[0].event, Stop)
 
 
 def first_stop(lane: Lane) -> StublineError | None:
-    """The Stop that stands at the head of a lane: everything before it is committed."""
+    """Return the Stop at the head of a lane, if every record before it is committed."""
     if lane.prepared and isinstance(lane.prepared[0].event, Stop):
         return lane.prepared[0].event
     return None
 
 
-def halved(parts: Sequence[LaneSlice]) -> list[LaneSlice]:
-    """The first half of the records, a prefix of each lane: for records that fail only together."""
-    left = max(1, sum(len(part.taken) for part in parts) // 2)
+def halved(slices: Sequence[LaneSlice]) -> list[LaneSlice]:
+    """Return the first half of the records, as a prefix of each lane."""
+    left = max(1, records_in(slices) // 2)
     half = []
-    for part in parts:
-        taken = part.taken[:left]
+    for lane_slice in slices:
+        taken = lane_slice.taken[:left]
         left -= len(taken)
         if taken:
-            half.append(LaneSlice(part.lane, taken))
+            half.append(LaneSlice(lane_slice.lane, taken))
     return half

@@ -1,45 +1,49 @@
-"""How many records a transaction takes: no more than it can work in its time, and no more than
-memory bears.
-"""
+"""How many records a transaction takes: what fits into its time, and into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.runtime.loop.batch import LaneSlice, halved
+from services.runtime.loop.batch import LaneSlice, halved, records_in
 from services.runtime.settings import LaneSettings
 
-QUICK = 0.25  # of the time that a transaction has: then twice as many records are no danger
+QUICK_SHARE = 0.25  # of a transaction's time: after such a batch, twice as many records are safe
 
 
 class AdaptiveBatchSize:
-    """A batch that lasted too long is tried with half of its records, and those behind it are taken
-    in that measure until they are quick again: a single record may ask for thousands of rows.
+    """Halves the batch when it lasted too long, and doubles it while batches are quick.
+
+    A batch that lasted too long is tried again with half of its records, and those behind it are
+    taken in the same measure: a single record may cause thousands of rows.
     """
 
     def __init__(self, settings: LaneSettings) -> None:
-        self._most, self._bytes_max = settings.batch_records_max, settings.batch_bytes_max
-        self._quick_s = settings.transaction_timeout_ms / 1_000 * QUICK
-        self._bytes_each = 1_000.0  # of the records fetched last
-        self.records = self._most
+        self._records_max, self._bytes_max = settings.batch_records_max, settings.batch_bytes_max
+        self._quick_s = settings.transaction_timeout_ms / 1_000 * QUICK_SHARE
+        self._record_bytes = 1_000.0  # mean of the last fetch
+        self.records = self._records_max
 
     def room(self, prepared: int) -> int:
-        """For records to be fetched. As large as the last ones were: a client's fetch is bounded in
-        records only, and a record may have a megabyte.
+        """Return how many more records may be fetched.
+
+        A fetch is bounded in records only, and one record may have a megabyte: so the next records
+        are taken to be as large as the last ones were.
         """
-        return min(self._most, max(1, int(self._bytes_max / max(self._bytes_each, 1.0)))) - prepared
+        fitting = int(self._bytes_max / max(self._record_bytes, 1.0))
+        return min(self._records_max, max(1, fitting)) - prepared
 
-    def prepared(self, sizes: Sequence[int]) -> None:
-        """Bytes of the records that a fetch brought."""
+    def observe_sizes(self, sizes: Sequence[int]) -> None:
+        """Learn from the sizes, in bytes, of the records that a fetch brought."""
         if sizes:
-            self._bytes_each = max(sum(sizes) / len(sizes), self._bytes_each / 2)
+            self._record_bytes = max(sum(sizes) / len(sizes), self._record_bytes / 2)
 
-    def shorten(self, parts: Sequence[LaneSlice]) -> list[LaneSlice]:
-        """The first half of what lasted too long."""
-        half = halved(parts)
-        self.records = sum(len(part.taken) for part in half)
+    def halve(self, slices: Sequence[LaneSlice]) -> list[LaneSlice]:
+        """Return the first half of a batch that lasted too long; later batches are as short."""
+        half = halved(slices)
+        self.records = records_in(half)
         return half
 
-    def done(self, seconds: float) -> None:
+    def observe_duration(self, seconds: float) -> None:
+        """Double the size after a quick batch, up to the maximum."""
         if seconds < self._quick_s:
-            self.records = min(self._most, 2 * self.records)
+            self.records = min(self._records_max, 2 * self.records)

@@ -1,5 +1,5 @@
-"""Which record is it? A batch that failed is tried in parts, in savepoints that are always rolled
-back.
+"""Finds the poison records of a batch that failed: halves of it are tried in savepoints that are
+always rolled back.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from services.runtime.errors import Poison, UnexpectedError
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
-from services.runtime.loop.commit import ask, entries_of, too_large
+from services.runtime.loop.commit import call_handler, output_too_large, prepared_records
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import Transaction
@@ -22,62 +22,71 @@ S = TypeVar("S")
 class PoisonBisector(Generic[S]):
     """Finds the records that fail by themselves. Its transaction is never committed."""
 
-    def __init__(self, means: WorkerContext[S]) -> None:
-        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
-        self._telemetry, self._clock = means.telemetry, means.clock
-        self._deadline_s = means.settings.bisect_deadline_ms / 1_000
+    def __init__(self, context: WorkerContext[S]) -> None:
+        self._service, self._ledger = context.service, context.ledger
+        self._classify, self._clock = context.classify, context.clock
+        self._telemetry = context.telemetry
+        self._deadline_s = context.settings.bisect_deadline_ms / 1_000
 
     def find(
-        self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead], enough: int
+        self,
+        slices: Sequence[LaneSlice],
+        known_dead: Mapping[RecordPosition, Dead],
+        dead_max: int,
     ) -> dict[RecordPosition, Dead]:
-        """Stops at the deadline, or once it has found `enough` to pull the brake. Empty: they fail
-        only together.
+        """Return the records that fail by themselves; none if the batch fails only as a whole.
+
+        Stops at the deadline, or once it has found `dead_max`: enough to open the breaker. Raises
+        LanesLost.
         """
         until = self._clock() + self._deadline_s
         suspects = [
-            entry
-            for entry in entries_of(parts)
-            if entry.place not in verdicts and not isinstance(entry.event, Dead)
+            prepared
+            for prepared in prepared_records(slices)
+            if prepared.position not in known_dead and not isinstance(prepared.event, Dead)
         ]
-        found: dict[RecordPosition, Dead] = {}
+        dead: dict[RecordPosition, Dead] = {}
         with self._ledger.transaction() as transaction:
-            locked = transaction.lock([part.claim for part in parts])
+            locked = transaction.lock([lane_slice.expected for lane_slice in slices])
             if locked.lost:
                 raise LanesLost(locked.lost)
             untried = [suspects] if len(suspects) == 1 else _halves(suspects)
-            while untried and len(found) < enough and (self._clock() < until or not found):
+            while untried and len(dead) < dead_max and (self._clock() < until or not dead):
                 group = untried.pop()
                 error = self._try(transaction, group)
                 if error is None:
                     continue
                 if len(group) == 1:
-                    found[group[0].place] = self._verdict(group[0], error)
+                    dead[group[0].position] = self._dead_outcome(group[0], error)
                 else:
                     untried += _halves(group)
-        return found
+        return dead
 
     def _try(
         self, transaction: Transaction[S], group: Sequence[PreparedRecord]
     ) -> BaseException | None:
+        """Return the error with which a group of records fails, or None."""
         try:
             with transaction.trial():
-                events = [entry.event for entry in group]
-                outcomes = ask(self._service, self._fault, events, transaction.session)
+                events = [prepared.event for prepared in group]
+                outcomes = call_handler(self._service, self._classify, events, transaction.session)
         except RecordsFailed as error:
             return error.__cause__
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
-        return too_large(
-            said.encode(time="", traceparent=None) for effect in effects for said in effect.outputs
+        return output_too_large(
+            event.encode(time="", traceparent=None)
+            for effect in effects
+            for event in effect.outputs
         )
 
-    def _verdict(self, entry: PreparedRecord, error: BaseException) -> Dead:
+    def _dead_outcome(self, prepared: PreparedRecord, error: BaseException) -> Dead:
         if isinstance(error, Poison):
             return Dead(error)
-        record = entry.record
-        self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+        record = prepared.record
+        self._telemetry.record_failed((record.topic, record.partition, record.offset), error)
         return Dead(UnexpectedError(describe(error)), unexpected=True)
 
 
-def _halves(entries: Sequence[PreparedRecord]) -> list[Sequence[PreparedRecord]]:
-    middle = len(entries) // 2
-    return [half for half in (entries[:middle], entries[middle:]) if half]
+def _halves(records: Sequence[PreparedRecord]) -> list[Sequence[PreparedRecord]]:
+    middle = len(records) // 2
+    return [half for half in (records[:middle], records[middle:]) if half]

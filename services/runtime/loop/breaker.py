@@ -1,5 +1,5 @@
-"""A bad release must not dead-letter a topic: when half of the last records fail unexpectedly, the
-service pauses itself.
+"""Protects a topic from a bad release: if half of the last records fail unexpectedly, the service
+pauses itself instead of dead-lettering everything.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from services.runtime.records import Dead, Outcome
 
 
 class FailureRateBreaker:
-    """Looks at the last `window_records` outcomes. Poison that was expected (a returned Dead) never
-    brakes.
+    """Watches the last `window_records` outcomes. Expected poison (a returned Dead) is no failure.
+
+    It is asked before a commit and learns after it, so a batch full of failures leaves no dead
+    letter behind.
     """
 
     def __init__(self, window_records: int, share: float) -> None:
@@ -22,27 +24,26 @@ class FailureRateBreaker:
         self._share = share
 
     def check(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        """Before the commit, so that a batch full of failures leaves no letter. Raises Braked; else
-        answers for `note`.
-        """
+        """Return which outcomes are failures, for `record`. Raises FailureRateExceeded."""
         if Dead not in set(map(type, outcomes)):
             return [False] * len(outcomes)
-        flags = [isinstance(outcome, Dead) and outcome.unexpected for outcome in outcomes]
-        if any(flags):
-            ahead = deque(self._window, maxlen=self._window.maxlen)
-            # a batch is longer than the window, and good records at its end hide none before them
-            for flag in flags:
-                ahead.append(flag)
-                if flag and sum(ahead) >= self._limit:
+        failed = [isinstance(outcome, Dead) and outcome.unexpected for outcome in outcomes]
+        if any(failed):
+            window = deque(self._window, maxlen=self._window.maxlen)
+            # A batch may be longer than the window, so the limit is checked at each record: sound
+            # records at the end of a batch must not hide the failures before them.
+            for is_failure in failed:
+                window.append(is_failure)
+                if is_failure and sum(window) >= self._limit:
                     raise FailureRateExceeded(
-                        f"{sum(ahead)} of {len(ahead)} records in a row failed unexpectedly"
+                        f"{sum(window)} of {len(window)} records in a row failed unexpectedly"
                     )
-        return flags
+        return failed
 
-    def note(self, flags: Sequence[bool]) -> None:
-        """After the commit."""
-        self._window.extend(flags)
+    def record(self, failed: Sequence[bool]) -> None:
+        """Take the outcomes of a committed batch into the window."""
+        self._window.extend(failed)
 
-    def release(self) -> None:
-        """An operator resumed the service: it is judged by what comes now."""
+    def reset(self) -> None:
+        """Forget the window: an operator resumed the service."""
         self._window.clear()

@@ -1,16 +1,17 @@
-"""One transaction: rows locked and compared, the batch decided on locked rows, positions and
-outputs written, commit.
+"""Decides a batch of records and commits it in one transaction.
 
-Precedence of outcomes: a replay that is no longer asked for is a Duplicate before anything else;
-then what parse or an earlier try found dead; then what the handler says.
+Outcomes have an order of precedence. A replay that is no longer wanted is a Duplicate before
+anything else; then comes what parsing or bisecting found dead; then what the handler returns.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
 from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 from services.runtime.records import (
     RECORD_BYTES_MAX,
     Dead,
@@ -39,50 +40,60 @@ from services.runtime.service import Service
 from services.runtime.text import storable
 
 S = TypeVar("S")
-OUTPUT_BYTES_MAX = (
-    RECORD_BYTES_MAX - 2**17
-)  # key and value; with its headers it is a record that its readers take
-BATCH_BYTES_MAX = (
-    64 * 2**20
-)  # of all outputs of a transaction: they wait in memory and in `unpublished`
-TEXT_CHARS_MAX = 2_000
-KINDS = frozenset({Effect, Duplicate, Superseded, Dead})
+# Of key and value: with its headers the output is a record that its readers can work.
+OUTPUT_BYTES_MAX = RECORD_BYTES_MAX - 2**17
+# Of all outputs of a transaction: they wait in memory and in the rows' outboxes.
+BATCH_BYTES_MAX = 64 * 2**20
+CAUSE_CHARS_MAX = 2_000
+OUTCOME_TYPES = frozenset({Effect, Duplicate, Superseded, Dead})
+
+
+@dataclass(slots=True)
+class DecidedRecord:
+    """A record of a batch, with its outcome."""
+
+    prepared: PreparedRecord
+    outcome: Outcome
+
+
+OUTCOME, EVENT, GAP = attrgetter("outcome"), attrgetter("event"), attrgetter("gap")
+DEAD_LETTER_ID = attrgetter("record.dead_letter_id")
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedBatch:
-    """What was committed: to be published now."""
+    """What was committed. The outputs are to be published now."""
 
     outputs: Mapping[LaneKey, list[Output]]
-    done: BatchDone
+    summary: BatchSummary
 
 
-def entries_of(parts: Sequence[LaneSlice]) -> list[PreparedRecord]:
-    return [prepared for part in parts for prepared in part.taken]
+def prepared_records(slices: Sequence[LaneSlice]) -> list[PreparedRecord]:
+    return [prepared for lane_slice in slices for prepared in lane_slice.taken]
 
 
-def ask(
+def call_handler(
     service: Service[Any, S],
-    fault: Callable[[BaseException], FailureKind],
+    classify: Callable[[BaseException], FailureKind],
     events: Sequence[Any],
     session: S,
 ) -> list[Outcome]:
-    """The handler's answer. Raises RecordsFailed when what it raised is some record's fault."""
+    """Return the handler's outcomes. Raises RecordsFailed if the handler raised for a record."""
     try:
         outcomes = service.handle(events, session)
     except (Stop, Transient, Fatal):
         raise
     except Exception as error:
-        if fault(error) is FailureKind.RECORD:
+        if classify(error) is FailureKind.RECORD:
             raise RecordsFailed from error
         raise
-    if len(outcomes) != len(events) or not set(map(type, outcomes)) <= KINDS:
+    if len(outcomes) != len(events) or not set(map(type, outcomes)) <= OUTCOME_TYPES:
         raise OutcomesMismatch(f"{len(outcomes)} outcomes for {len(events)} records")
     return outcomes
 
 
-def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
-    """One output for its topic, or all of a batch for their rows."""
+def output_too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
+    """Return an error if one output is too large for its topic, or all of them for their rows."""
     total = 0
     for output in outputs:
         size = len(output.value or b"") + len(output.key or b"")
@@ -99,216 +110,285 @@ def too_large(outputs: Iterable[Output]) -> OutputTooLarge | None:
 
 
 class BatchCommitter(Generic[S]):
-    """Decides batches of one service. It holds nothing between two batches but the brake."""
+    """Commits the batches of one service. Between two batches it keeps only its breaker's state."""
 
-    def __init__(self, means: WorkerContext[S], brake: FailureRateBreaker) -> None:
-        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
-        self._brake, self._telemetry, self._clock = brake, means.telemetry, means.clock
+    def __init__(self, context: WorkerContext[S], breaker: FailureRateBreaker) -> None:
+        self._service, self._ledger = context.service, context.ledger
+        self._classify, self._clock = context.classify, context.clock
+        self._breaker, self._telemetry = breaker, context.telemetry
 
     def commit(
-        self, parts: Sequence[LaneSlice], verdicts: Mapping[RecordPosition, Dead]
+        self, slices: Sequence[LaneSlice], known_dead: Mapping[RecordPosition, Dead]
     ) -> CommittedBatch:
-        """Raises LanesLost, RecordsFailed or Braked with everything undone. Any other error may
-        have come after the commit was sent: then nobody knows, and the lanes have to be acquired
-        again.
+        """Decide a batch and commit it, in five steps.
+
+        1. Lock the lanes' rows in key order and compare each with what this process expects.
+        2. Decide each record on the locked rows, with one outcome.
+        3. Check the outcomes before anything is written for them: failure rate, names of counters,
+           sizes of outputs.
+        4. Write dead letters, the ends of replays, and the lanes' rows: new positions, counts of
+           outcomes, and the outputs in the outbox.
+        5. Commit. Only now the outcomes count.
+
+        `known_dead`: records that bisecting found dead in an earlier attempt. Raises LanesLost,
+        RecordsFailed or FailureRateExceeded with everything rolled back. After any other error
+        nobody knows whether the commit took place, so the lanes have to be acquired again.
         """
-        begun, keys = self._clock(), [part.lane.key for part in parts]
+        begun, keys = self._clock(), [lane_slice.lane.key for lane_slice in slices]
         with self._ledger.transaction() as transaction:
-            locked = transaction.lock([part.claim for part in parts])
+            locked = transaction.lock([lane_slice.expected for lane_slice in slices])
             if locked.lost:
                 raise LanesLost(locked.lost)
             self._telemetry.transaction_begun(keys)
-            entries = entries_of(parts)
-            live = _live_letters(transaction, entries)
-            outcomes = self._outcomes(transaction, entries, verdicts, live)
-            flags = self._brake.check(outcomes)
-            _check_counts(outcomes)
-            outputs = self._outputs(entries, outcomes, locked.now)
-            self._close_replays(transaction, entries, outcomes, live)
-            self._bury(transaction, parts, entries, outcomes, outputs)
-            transaction.advance(_advances(parts, outcomes, outputs))
+            records = prepared_records(slices)
+            replays = _lock_replays(transaction, records)
+            decided = self._decide(transaction.session, records, replays, known_dead)
+            failed = self._breaker.check(list(map(OUTCOME, decided)))
+            counts = _sum_counts(decided)
+            outputs = _encode_outputs(slices, decided, locked.now)
+            _close_replays(transaction, decided, replays)
+            tallies = _tallies(slices, decided)
+            if any(tally[Dead] for tally in tallies):
+                self.add_dead_letters(transaction, slices, decided, outputs)
+            transaction.advance(_advances(slices, tallies, outputs))
             self._telemetry.committing(keys)
             transaction.commit()
-        self._brake.note(flags)
-        done = _done(keys, outcomes, sum(map(len, outputs.values())), self._clock() - begun)
-        self._telemetry.committed(done)
-        return CommittedBatch(outputs, done)
+        self._breaker.record(failed)
+        seconds = self._clock() - begun
+        summary = _summary(keys, decided, tallies, outputs, counts=counts, seconds=seconds)
+        self._telemetry.committed(summary)
+        return CommittedBatch(outputs, summary)
 
-    def _outcomes(
+    def _decide(
+        self,
+        session: S,
+        records: Sequence[PreparedRecord],
+        replays: Mapping[UUID, bool],
+        known_dead: Mapping[RecordPosition, Dead],
+    ) -> list[DecidedRecord]:
+        """Return all records, in the order of the batch, each with its outcome."""
+        events = list(map(EVENT, records))
+        known: Mapping[int, Outcome] = {}
+        if replays or known_dead or Dead in set(map(type, events)):
+            known = _known_outcomes(records, replays, known_dead)
+            events = [event for index, event in enumerate(events) if index not in known]
+        outcomes: Iterable[Outcome] = ()
+        if events:
+            outcomes = call_handler(self._service, self._classify, events, session)
+        if known:
+            returned = iter(outcomes)
+            outcomes = [known.get(index) or next(returned) for index in range(len(records))]
+        return list(map(DecidedRecord, records, outcomes))
+
+    def add_dead_letters(
         self,
         transaction: Transaction[S],
-        entries: Sequence[PreparedRecord],
-        verdicts: Mapping[RecordPosition, Dead],
-        live: frozenset[UUID],
-    ) -> list[Outcome]:
-        wanted = set(live)
-        outcomes: list[Outcome | None] = [None] * len(entries)
-        asked: list[int] = []
-        for index, entry in enumerate(entries):
-            letter_id, event = entry.record.letter_id, entry.event
-            if letter_id is not None:
-                if letter_id not in wanted:
-                    outcomes[index] = Duplicate()  # not asked for, or not any more: a copy
-                    continue
-                wanted.discard(letter_id)  # of two copies in a batch the first counts
-            if isinstance(event, Dead):
-                outcomes[index] = event
-            elif verdicts and (verdict := verdicts.get(entry.place)):
-                outcomes[index] = verdict
-            else:
-                asked.append(index)
-        if asked:
-            events = [entries[index].event for index in asked]
-            answers = ask(self._service, self._fault, events, transaction.session)
-            if len(answers) == len(entries):
-                return answers
-            for index, answer in zip(asked, answers, strict=True):
-                outcomes[index] = answer
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    def _outputs(
-        self, entries: Sequence[PreparedRecord], outcomes: Sequence[Outcome], now: datetime
-    ) -> dict[LaneKey, list[Output]]:
-        """Complete records: whoever publishes them again publishes the same bytes."""
-        time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        outputs: dict[LaneKey, list[Output]] = {}
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            if not isinstance(outcome, Effect) or not outcome.outputs:
-                continue
-            hop = tracing.hop(entry.record.header(tracing.HEADER))
-            encoded = [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
-            outputs.setdefault(entry.lane, []).extend(encoded)
-        if error := too_large(output for encoded in outputs.values() for output in encoded):
-            # the record that says it for its key need not be the one that made it large
-            raise RecordsFailed from error
-        return outputs
-
-    def _close_replays(
-        self,
-        transaction: Transaction[S],
-        entries: Sequence[PreparedRecord],
-        outcomes: Sequence[Outcome],
-        live: frozenset[UUID],
-    ) -> None:
-        """A replay that failed opens its letter again; every other end resolves it. The first copy
-        of a batch speaks.
-        """
-        if not live:
-            return
-        ends: dict[UUID, Outcome] = {}
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            letter_id = entry.record.letter_id
-            if letter_id is not None and letter_id in live:
-                ends.setdefault(letter_id, outcome)
-        if failed := [
-            (letter_id, end.error.code, storable(end.error.cause, TEXT_CHARS_MAX))
-            for letter_id, end in ends.items()
-            if isinstance(end, Dead)
-        ]:
-            transaction.reopen_letters(failed)
-        if resolved := [letter_id for letter_id, end in ends.items() if not isinstance(end, Dead)]:
-            transaction.resolve_letters(resolved)
-
-    def _bury(
-        self,
-        transaction: Transaction[S],
-        parts: Sequence[LaneSlice],
-        entries: Sequence[PreparedRecord],
-        outcomes: Sequence[Outcome],
+        slices: Sequence[LaneSlice],
+        decided: Sequence[DecidedRecord],
         outputs: dict[LaneKey, list[Output]],
     ) -> None:
-        """Letters of the dead, and their copies for the dead topic."""
-        if Dead not in set(map(type, outcomes)):
-            return
-        topic_ids = {part.lane.key: part.lane.topic_id for part in parts}
-        dead = [
-            (entry.lane, _letter(entry, outcome, topic_ids[entry.lane], self._service.subject))
-            for entry, outcome in zip(entries, outcomes, strict=True)
-            if isinstance(outcome, Dead) and entry.record.letter_id is None
+        """Store dead letters, and add their copies for the dead topic to the outputs (model/: rule
+        17).
+        """
+        topic_ids = {lane_slice.lane.key: lane_slice.lane.topic_id for lane_slice in slices}
+        subject = self._service.subject
+        new = [
+            (entry.prepared.lane, _dead_letter(entry.prepared, entry.outcome, topic_ids, subject))
+            for entry in decided
+            if isinstance(entry.outcome, Dead) and entry.prepared.record.dead_letter_id is None
         ]
-        if dead:
-            stored = transaction.add_letters([letter for _, letter in dead])
-            for (lane, letter), (letter_id, attempts) in zip(dead, stored, strict=True):
-                if letter.original is not None:
-                    continue  # a copy of the first part would look like the record
-                copy = dead_letters.dead_output(
-                    self._service.dead_topic, self._service.group, letter, letter_id, attempts
-                )
-                outputs.setdefault(lane, []).append(copy)
+        if not new:
+            return
+        stored = transaction.add_dead_letters([dead_letter for _, dead_letter in new])
+        for (lane, dead_letter), (dead_letter_id, attempts) in zip(new, stored, strict=True):
+            if dead_letter.truncated is not None:
+                continue  # a copy of the first part would look like the record
+            copy = dead_letters.dead_output(
+                self._service.dead_topic,
+                self._service.group,
+                dead_letter,
+                dead_letter_id,
+                attempts,
+            )
+            outputs.setdefault(lane, []).append(copy)
 
 
-def _check_counts(outcomes: Sequence[Outcome]) -> None:
-    """Before the commit, so that a misspelt counter is found by its first batch and not after it
-    was counted.
+def _lock_replays(
+    transaction: Transaction[Any], records: Sequence[PreparedRecord]
+) -> dict[UUID, bool]:
+    """Lock the dead letters that the batch replays, before any work is done for them (model/: rule
+    22). Returns which of them are still wanted.
     """
-    names = {name for outcome in outcomes if outcome.counts for name in outcome.counts}
-    if names:
-        metrics.check_counts(dict.fromkeys(names, 1))
+    ids = sorted(filter(None, set(map(DEAD_LETTER_ID, records))))
+    if not ids:
+        return {}
+    wanted = transaction.lock_dead_letters(ids)
+    return {dead_letter_id: dead_letter_id in wanted for dead_letter_id in ids}
 
 
-def _live_letters(
-    transaction: Transaction[Any], entries: Sequence[PreparedRecord]
-) -> frozenset[UUID]:
-    """Letters whose replay is still wanted, locked before any work is done for them (model/: rule
-    22).
+def _known_outcomes(
+    records: Sequence[PreparedRecord],
+    replays: Mapping[UUID, bool],
+    known_dead: Mapping[RecordPosition, Dead],
+) -> dict[int, Outcome]:
+    """Return the outcomes that the handler does not decide, by index in the batch."""
+    known: dict[int, Outcome] = {}
+    wanted = {dead_letter_id for dead_letter_id, is_wanted in replays.items() if is_wanted}
+    for index, prepared in enumerate(records):
+        dead_letter_id, event = prepared.record.dead_letter_id, prepared.event
+        if dead_letter_id is not None:
+            if dead_letter_id not in wanted:
+                known[index] = Duplicate()  # never requested, or closed meanwhile, or a copy
+                continue
+            wanted.discard(dead_letter_id)  # of two copies in a batch the first one counts
+        if isinstance(event, Dead):
+            known[index] = event
+        elif known_dead and (dead := known_dead.get(prepared.position)):
+            known[index] = dead
+    return known
+
+
+def _sum_counts(decided: Sequence[DecidedRecord]) -> Mapping[str, int]:
+    """Return the sums of what the handler counted.
+
+    Raises UndeclaredMetric: a misspelt counter fails its first batch instead of being counted.
     """
-    asked = {entry.record.letter_id for entry in entries} - {None}
-    return (
-        transaction.lock_letters(sorted(letter_id for letter_id in asked if letter_id))
-        if asked
-        else frozenset()
-    )
+    counts: Counter[str] = Counter()
+    for outcome in map(OUTCOME, decided):
+        if outcome.counts:
+            counts.update(outcome.counts)
+    metrics.check_counts(counts)
+    return counts
 
 
-def _letter(
-    entry: PreparedRecord, dead: Dead, topic_id: str, subject: Callable[[Record], str | None]
+def _by_lane(
+    slices: Sequence[LaneSlice], decided: Sequence[DecidedRecord]
+) -> Iterator[tuple[LaneSlice, Sequence[DecidedRecord]]]:
+    begin = 0
+    for lane_slice in slices:
+        end = begin + len(lane_slice.taken)
+        yield lane_slice, decided[begin:end]
+        begin = end
+
+
+def _encode_outputs(
+    slices: Sequence[LaneSlice], decided: Sequence[DecidedRecord], now: datetime
+) -> dict[LaneKey, list[Output]]:
+    """Return the effects' outputs as complete records: publishing them again publishes the same
+    bytes.
+    """
+    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    outputs: dict[LaneKey, list[Output]] = {}
+    for lane_slice, entries in _by_lane(slices, decided):
+        encoded: list[Output] = []
+        for entry in entries:
+            outcome = entry.outcome
+            if not isinstance(outcome, Effect) or not outcome.outputs:
+                continue
+            hop = tracing.hop(entry.prepared.record.header(tracing.HEADER))
+            encoded += [event.encode(time=time, traceparent=hop) for event in outcome.outputs]
+        if encoded:
+            outputs[lane_slice.lane.key] = encoded
+    if error := output_too_large(chain.from_iterable(outputs.values())):
+        # Bisecting decides which record is to blame: the one that publishes a key's snapshot need
+        # not be the one that made it large.
+        raise RecordsFailed from error
+    return outputs
+
+
+def _close_replays(
+    transaction: Transaction[Any],
+    decided: Sequence[DecidedRecord],
+    replays: Mapping[UUID, bool],
+) -> None:
+    """Open the dead letter of a failed replay again, and resolve the others. Of several copies in a
+    batch the first one counts.
+    """
+    ends: dict[UUID, Outcome] = {}
+    for entry in decided if any(replays.values()) else ():
+        dead_letter_id = entry.prepared.record.dead_letter_id
+        if dead_letter_id is not None and replays[dead_letter_id]:
+            ends.setdefault(dead_letter_id, entry.outcome)
+    if failed := [
+        (dead_letter_id, end.error.code, storable(end.error.cause, CAUSE_CHARS_MAX))
+        for dead_letter_id, end in ends.items()
+        if isinstance(end, Dead)
+    ]:
+        transaction.reopen_dead_letters(failed)
+    if resolved := [
+        dead_letter_id for dead_letter_id, end in ends.items() if not isinstance(end, Dead)
+    ]:
+        transaction.resolve_dead_letters(resolved)
+
+
+def _dead_letter(
+    prepared: PreparedRecord,
+    dead: Dead,
+    topic_ids: Mapping[LaneKey, str],
+    subject: Callable[[Record], str | None],
 ) -> DeadLetter:
-    record = entry.record
-    found = tracing.parse(record.header(tracing.HEADER))
-    stage = "parse" if isinstance(entry.event, Dead) else "handle"
-    text = storable(dead.error.cause or str(dead.error), TEXT_CHARS_MAX)
-    whose = dead.subject_key or subject(record)
-    trace_id = found.trace_id if found else None
+    record = prepared.record
+    trace = tracing.parse(record.header(tracing.HEADER))
     return DeadLetter(
-        record, topic_id, stage, dead.error.code, text, trace_id, whose, dead.original
+        record,
+        topic_ids[prepared.lane],
+        stage="parse" if isinstance(prepared.event, Dead) else "handle",
+        code=dead.error.code,
+        text=storable(dead.error.cause or str(dead.error), CAUSE_CHARS_MAX),
+        trace_id=trace.trace_id if trace else None,
+        subject_key=dead.subject_key or subject(record),
+        truncated=dead.truncated,
     )
+
+
+def _tallies(
+    slices: Sequence[LaneSlice], decided: Sequence[DecidedRecord]
+) -> list[Counter[type[Outcome]]]:
+    """Return, for each lane, how many of its records have each kind of outcome."""
+    return [Counter(map(type, map(OUTCOME, entries))) for _, entries in _by_lane(slices, decided)]
 
 
 def _advances(
-    parts: Sequence[LaneSlice], outcomes: Sequence[Outcome], outputs: Mapping[LaneKey, list[Output]]
+    slices: Sequence[LaneSlice],
+    tallies: Sequence[Counter[type[Outcome]]],
+    outputs: Mapping[LaneKey, list[Output]],
 ) -> list[LaneAdvance]:
-    rows, at = [], 0
-    for part in parts:
-        kinds = Counter(map(type, outcomes[at : at + len(part.taken)]))
-        at += len(part.taken)
-        rows.append(
-            LaneAdvance(
-                claim=part.claim,
-                next_offset=part.taken[-1].offset + 1,
-                unpublished=outbox.encode(outputs.get(part.lane.key, ())),
-                gaps=sum(prepared.gap for prepared in part.taken),
-                effects=kinds[Effect],
-                duplicates=kinds[Duplicate],
-                superseded=kinds[Superseded],
-                dead=kinds[Dead],
-            )
+    return [
+        LaneAdvance(
+            expected=lane_slice.expected,
+            next_offset=lane_slice.taken[-1].offset + 1,
+            outbox=outbox.encode(outputs.get(lane_slice.lane.key, ())),
+            gaps=sum(map(GAP, lane_slice.taken)),
+            effects=tally[Effect],
+            duplicates=tally[Duplicate],
+            superseded=tally[Superseded],
+            dead=tally[Dead],
         )
-    return rows
+        for lane_slice, tally in zip(slices, tallies, strict=True)
+    ]
 
 
-def _done(
-    keys: Sequence[LaneKey], outcomes: Sequence[Outcome], outputs: int, seconds: float
-) -> BatchDone:
-    kinds = Counter(map(type, outcomes))
-    counts: Counter[str] = Counter()
-    for outcome in outcomes:
-        if outcome.counts:
-            counts.update(outcome.counts)
-    dead = (
-        Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead))
-        if kinds[Dead]
-        else {}
-    )
-    return BatchDone(
-        keys, kinds[Effect], kinds[Duplicate], kinds[Superseded], dead, outputs, seconds, counts
+def _summary(
+    keys: Sequence[LaneKey],
+    decided: Sequence[DecidedRecord],
+    tallies: Sequence[Counter[type[Outcome]]],
+    outputs: Mapping[LaneKey, list[Output]],
+    *,
+    counts: Mapping[str, int],
+    seconds: float,
+) -> BatchSummary:
+    total = sum(tallies, Counter[type[Outcome]]())
+    dead: Mapping[str, int] = {}
+    if total[Dead]:
+        outcomes = map(OUTCOME, decided)
+        dead = Counter(outcome.error.code for outcome in outcomes if isinstance(outcome, Dead))
+    return BatchSummary(
+        keys,
+        effects=total[Effect],
+        duplicates=total[Duplicate],
+        superseded=total[Superseded],
+        dead=dead,
+        outputs=sum(map(len, outputs.values())),
+        seconds=seconds,
+        counts=counts,
     )

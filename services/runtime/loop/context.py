@@ -1,4 +1,4 @@
-"""What the parts of a worker work with: handed in once, so that a test hands in others."""
+"""The dependencies of a worker's parts: handed in once, so that a test can hand in others."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class WorkerContext(Generic[S]):
-    """`clock` is monotonic, `wall` the time of day, both in seconds. `fault` says whose fault an
-    error is.
+    """All that a worker uses besides its own state.
+
+    `clock` is monotonic, `wall_clock` is the time of day, both in seconds. `classify` says what
+    kind of failure an exception is.
     """
 
     service: Service[Any, S]
-    log: BrokerClient
+    broker: BrokerClient
     ledger: Ledger[S]
     settings: LaneSettings
     telemetry: Telemetry
-    fault: Callable[[BaseException], FailureKind]
+    classify: Callable[[BaseException], FailureKind]
     clock: Callable[[], float]
-    wall: Callable[[], float]
+    wall_clock: Callable[[], float]

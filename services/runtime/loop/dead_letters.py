@@ -1,6 +1,4 @@
-"""Dead letters as records: what goes to the dead topic, what a replay carries, and how headers are
-kept byte for byte.
-"""
+"""Dead letters as records: the copy in the dead topic, the replay, and headers byte for byte."""
 
 from __future__ import annotations
 
@@ -14,17 +12,18 @@ from services.runtime.records import Record
 
 _LENGTHS = struct.Struct(">Ii")
 
-LETTER_ID = "stubline-letter-id"
+DEAD_LETTER_ID = "stubline-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (
     f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp")
 )
 REPLAY_HEADERS_BYTES_MAX = 2**12  # of these five
-_OWN = frozenset({LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
+_OWN = frozenset({DEAD_LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 
 def pack_headers(headers: ReadHeaders) -> bytes:
-    """Names may repeat, values be any bytes or null, so no JSON: (u32 length, i32 length or -1,
-    name, value) each.
+    """Serialize headers as (u32 length, i32 length or -1 for null, name, value) each.
+
+    Not as JSON: names may repeat, and values are any bytes or null.
     """
     return b"".join(
         _LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
@@ -35,6 +34,7 @@ def pack_headers(headers: ReadHeaders) -> bytes:
 
 
 def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
+    """Deserialize what `pack_headers` wrote."""
     headers: list[tuple[str, bytes | None]] = []
     at = 0
     while at < len(packed):
@@ -47,19 +47,19 @@ def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
 
 
 def dead_output(
-    topic: str, group: str, letter: DeadLetter, letter_id: UUID, attempts: int
+    topic: str, group: str, dead_letter: DeadLetter, dead_letter_id: UUID, attempts: int
 ) -> Output:
-    """The letter for people and tools: the source's bytes and headers, and text headers that say
-    why.
+    """Return the dead topic's copy: the source's bytes and headers, then text headers with the
+    reason.
 
-    `__dlq.errors.*` are the names of Kafka's own share groups (KIP-1191), so that tools for those
-    read ours.
+    `__dlq.errors.*` are the header names of Kafka's share groups (KIP-1191), so that their tools
+    can read ours.
     """
-    record = letter.record
-    said = {
-        LETTER_ID: str(letter_id),
-        "stubline-code": letter.code,
-        "stubline-stage": letter.stage,
+    record = dead_letter.record
+    own = {
+        DEAD_LETTER_ID: str(dead_letter_id),
+        "stubline-code": dead_letter.code,
+        "stubline-stage": dead_letter.stage,
         "stubline-attempts": str(attempts),
         TIME: str(record.timestamp_ms),
         "__dlq.errors.topic": record.topic,
@@ -67,22 +67,23 @@ def dead_output(
         "__dlq.errors.offset": str(record.offset),
         "__dlq.errors.group": group,
         "__dlq.errors.delivery.count": str(attempts),
-        "__dlq.errors.message": f"{letter.code}: {letter.text}",
+        "__dlq.errors.message": f"{dead_letter.code}: {dead_letter.text}",
     }
     headers = [
         *record.headers,
-        *((name, text.encode("utf-8", "replace")) for name, text in said.items()),
+        *((name, text.encode("utf-8", "replace")) for name, text in own.items()),
     ]
     return Output(topic, record.key, record.value, headers)
 
 
 def replay_output(topic: str, replay: ReplayRequest) -> Output:
-    """The source's bytes again, for the same group only. The letter's row, not this record, says
-    whether it counts.
+    """Return the source's bytes for the group's replay topic.
+
+    Whether the replay counts is decided by the dead letter's row, not by this record.
     """
     record = replay.record
-    said = {
-        LETTER_ID: str(replay.letter_id),
+    own = {
+        DEAD_LETTER_ID: str(replay.dead_letter_id),
         TOPIC: record.topic,
         PARTITION: str(record.partition),
         OFFSET: str(record.offset),
@@ -92,27 +93,27 @@ def replay_output(topic: str, replay: ReplayRequest) -> Output:
         topic,
         record.key,
         record.value,
-        [*record.headers, *((name, text.encode()) for name, text in said.items())],
+        [*record.headers, *((name, text.encode()) for name, text in own.items())],
     )
 
 
-def replayed(record: Record) -> Record:
-    """A record of the replay topic, as it was when it was first consumed. Raises ReplayUnknown when
-    it names no letter.
+def original_record(record: Record) -> Record:
+    """Return a record of the replay topic as it was when it was first consumed.
+
+    Raises ReplayUnknown if it names no dead letter.
     """
-    said = {name: value or b"" for name, value in record.headers if name in _OWN}
+    own = {name: value or b"" for name, value in record.headers if name in _OWN}
     try:
         return Record(
-            topic=said[TOPIC].decode(),
-            partition=int(said[PARTITION]),
-            offset=int(said[OFFSET]),
-            timestamp_ms=int(said[TIME]),
+            topic=own[TOPIC].decode(),
+            partition=int(own[PARTITION]),
+            offset=int(own[OFFSET]),
+            timestamp_ms=int(own[TIME]),
             key=record.key,
             value=record.value,
-            headers=record.headers[
-                : -len(_OWN)
-            ],  # ours stand last, so a source's header of the same name survives
-            letter_id=UUID(said[LETTER_ID].decode()),
+            # Ours stand last, so a source's header of the same name survives.
+            headers=record.headers[: -len(_OWN)],
+            dead_letter_id=UUID(own[DEAD_LETTER_ID].decode()),
         )
     except (KeyError, ValueError) as error:
         raise ReplayUnknown(f"header missing or malformed: {error}") from error

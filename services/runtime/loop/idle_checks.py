@@ -1,5 +1,5 @@
-"""What no record would show: a row that an operator moved, a client that reads on elsewhere, a
-topic made anew.
+"""Finds what no record would show: a row that an operator moved, a client that stopped fetching, a
+topic that was re-created.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from services.runtime.loop.timestamps import TimestampChecks
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
-AGAIN_WAIT_MIN_S, AGAIN_WAIT_MAX_S = 30.0, 300.0
+REASSIGNMENT_WAIT_MIN_S, REASSIGNMENT_WAIT_MAX_S = 30.0, 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reassignment:
-    """A lane was assigned again because nothing came up to this end."""
+    """A lane was assigned again because no record came up to this end of its partition."""
 
     tail: int
     end: int
@@ -32,74 +32,77 @@ class Reassignment:
 
 
 class IdleChecks(Generic[S]):
-    """Every few seconds: rows, topic ids and partition ends of lanes to which nothing comes
-    (model/: rules 15, 16, 20).
-    """
+    """Checks rows, topic ids and partition ends every few seconds (model/: rules 15, 16, 20)."""
 
-    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._assignment, self._log, self._ledger = assignment, means.log, means.ledger
-        self._telemetry, self._clock, self._wall = means.telemetry, means.clock, means.wall
-        self._interval_s = means.settings.idle_check_ms / 1_000
+    def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
+        self._assignment, self._broker, self._ledger = assignment, context.broker, context.ledger
+        self._telemetry, self._clock = context.telemetry, context.clock
+        self._wall_clock = context.wall_clock
+        self._interval_s = context.settings.idle_check_ms / 1_000
         self._next = 0.0
-        self._tails: dict[LaneKey, int] = {}  # of the lanes that were quiet when `_ends` was asked
-        self._ends: Callable[[], Mapping[LaneKey, int]] = dict
-        self._heard: Mapping[LaneKey, int] = {}
-        self._tried: dict[LaneKey, Reassignment] = {}
-        self._waited: frozenset[LaneKey] = (
-            frozenset()
-        )  # lanes that stood before an open transaction when asked last
-        self._input_topics = frozenset(means.service.input_topics)
-        self.refused = InputAccess(means, assignment)
-        self._stamps = TimestampChecks(means.service.broker_stamped, means.telemetry, means.clock)
+        self._tails: dict[LaneKey, int] = {}  # of the lanes that were quiet at the last check
+        self._requested_ends: Callable[[], Mapping[LaneKey, int]] = dict
+        self._stable_ends: Mapping[LaneKey, int] = {}
+        self._reassignments: dict[LaneKey, Reassignment] = {}
+        # Lanes that were at an open transaction at the last check.
+        self._waiting_before: frozenset[LaneKey] = frozenset()
+        self._input_topics = frozenset(context.service.input_topics)
+        self.input_access = InputAccess(context, assignment)
+        self._timestamps = TimestampChecks(
+            context.service.broker_stamped, context.telemetry, context.clock
+        )
 
-    def heard(self, fetch: FetchResult) -> None:
-        """What a fetch brought. Called for each."""
-        self.refused.heard(fetch)
-        self._stamps.heard(fetch)
+    def observe(self, fetch: FetchResult) -> None:
+        """Examine a fetch. Called for each."""
+        self.input_access.observe(fetch)
+        self._timestamps.observe(fetch)
 
-    def look(self, *, is_paused: bool) -> None:
-        """Raises what log and ledger raise."""
+    def run(self, *, is_paused: bool) -> None:
+        """Run all checks, if they are due. Raises what broker client and ledger raise."""
         now = self._clock()
         if now < self._next:
             return
         self._next = now + self._interval_s
         running = [lane for lane in self._assignment if lane.state is LaneState.RUNNING]
-        self._compare_rows(running)
-        self._compare_topics(running)
+        self.compare_rows(running)
+        self.compare_topics(running)
         if not is_paused:
-            self._compare_ends(running)
-            self.refused.ask_again()
+            self.compare_ends(running)
+            self.input_access.recheck()
         self._step_over(running, now)
-        self._clear(running, now)
+        self.clear_idle(running, now)
         if running:
             self._telemetry.conservation(self._ledger.conservation([lane.key for lane in running]))
-        self._gauges(self._wall() * 1_000)
+        self._gauges(self._wall_clock() * 1_000)
 
-    def _compare_rows(self, running: list[Lane]) -> None:
-        if running and (lost := self._ledger.compare([lane.claim for lane in running])):
+    def compare_rows(self, running: list[Lane]) -> None:
+        """Forget the lanes whose row is another's or was moved (model/: rule 15)."""
+        if running and (lost := self._ledger.compare([lane.expected for lane in running])):
             self._assignment.fenced(lost)
 
-    def _compare_topics(self, running: list[Lane]) -> None:
+    def compare_topics(self, running: list[Lane]) -> None:
+        """Stop the lanes whose topic was re-created (model/: rule 16)."""
         lanes = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER]
-        topic_ids = self._log.topic_ids(self._input_topics)()
-        self.refused.compare(topic_ids.keys())
+        topic_ids = self._broker.topic_ids(self._input_topics)()
+        self.input_access.compare(topic_ids.keys())
         for lane in lanes:
-            found = topic_ids.get(
-                lane.key.topic, lane.topic_id
-            )  # a topic that is gone: the group takes the lane away
-            if found != lane.topic_id:
+            # A topic that is missing has no id to compare: the group revokes its lanes.
+            topic_id = topic_ids.get(lane.key.topic, lane.topic_id)
+            if topic_id != lane.topic_id:
                 self._assignment.halt(
                     lane,
-                    TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"),
+                    TopicRecreated(
+                        f"{lane.key.topic} had the id {lane.topic_id} and has {topic_id}"
+                    ),
                 )
 
-    def _compare_ends(self, running: list[Lane]) -> None:
-        """Nothing came in a whole interval although the partition goes on: assign again; with the
-        same end, ever more rarely.
+    def compare_ends(self, running: list[Lane]) -> None:
+        """Assign a lane again if no record came for a whole interval although its partition goes
+        on; at an unchanged end, ever more rarely (model/: rule 20).
 
-        The broker is asked, for what the client knows of an end it knows from fetching: one that
-        fetches no more sees no lag (librdkafka 2.16 after a restart of its broker, seen once:
-        silent for good, ready, and 0 behind).
+        The end is requested from the broker. The client knows an end only from fetching, so one
+        that stopped fetching sees no lag (seen once with librdkafka 2.16 after its broker had
+        restarted: silent for good, ready, and 0 records behind).
         """
         quiet = {
             lane.key: lane
@@ -107,61 +110,71 @@ class IdleChecks(Generic[S]):
             if lane.state is LaneState.RUNNING
             and lane.key != TIMER
             and not lane.prepared
-            and not lane.outbox
+            and not lane.pending_acks
         }
-        self._heard = self._ends()
-        for key, end in self._heard.items():
+        self._stable_ends = self._requested_ends()
+        for key, end in self._stable_ends.items():
             lane = quiet.get(key)
             if lane is None or self._tails.get(key) != lane.tail or end <= lane.read_to:
                 continue
             if self._is_due(key, lane.tail, end):
-                self._assignment.again(lane, f"nothing comes although the partition ends at {end}")
+                self._assignment.reposition(
+                    lane, f"no record comes although the partition ends at {end}"
+                )
         self._tails = {key: lane.tail for key, lane in quiet.items()}
-        self._ends = self._log.ask_ends(self._tails.keys())
-        self._tried = {
-            key: tried for key, tried in self._tried.items() if self._tails.get(key) == tried.tail
+        self._requested_ends = self._broker.request_ends(self._tails.keys())
+        self._reassignments = {
+            key: earlier
+            for key, earlier in self._reassignments.items()
+            if self._tails.get(key) == earlier.tail
         }
 
     def _step_over(self, running: list[Lane], now: float) -> None:
-        """Commits holes at the ends of partitions, so that a log that ends in markers is no lag.
-        The same compare as for records; all that the rows hold is acknowledged.
+        """Commit holes at the ends of partitions, so that a log that ends in transaction markers
+        shows no lag.
+
+        It compares as a commit of records does, and only lanes without pending acknowledgements
+        take part.
         """
-        over = [
+        at_hole = [
             lane
             for lane in running
             if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.hole_at_end
         ]
-        if not over:
+        if not at_hole:
             return
         rows = [
-            LaneAdvance(lane.claim, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0)
-            for lane in over
+            LaneAdvance(lane.expected, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0)
+            for lane in at_hole
         ]
         with self._ledger.transaction() as transaction:
-            locked = transaction.lock([lane.claim for lane in over])
+            locked = transaction.lock([lane.expected for lane in at_hole])
             if not locked.lost:
                 transaction.advance(rows)
                 transaction.commit()
         if locked.lost:
             self._assignment.fenced(locked.lost)
             return
-        for lane in over:
+        for lane in at_hole:
             lane.step_over(now)
-        self._log.hint({lane.key: lane.expected for lane in over})
+        self._broker.hint({lane.key: lane.next_offset for lane in at_hole})
 
     def _is_due(self, key: LaneKey, tail: int, end: int) -> bool:
-        """A client that is wrong about the end is assigned again; one that is right will bring
-        nothing, however often.
+        """Return whether a lane that gets no record may be assigned again now.
+
+        A client that is wrong about the end needs it once; one that is right will never bring a
+        record, however often it is assigned again. So the wait doubles at an unchanged end.
         """
-        tried, now, wait_s = self._tried.get(key), self._clock(), AGAIN_WAIT_MIN_S
-        if tried is not None and (tried.tail, tried.end) == (tail, end):
-            if now < tried.next_at:
+        earlier, now, wait_s = self._reassignments.get(key), self._clock(), REASSIGNMENT_WAIT_MIN_S
+        if earlier is not None and (earlier.tail, earlier.end) == (tail, end):
+            if now < earlier.next_at:
                 return False
-            wait_s = min(2 * tried.wait_s, AGAIN_WAIT_MAX_S)
-        self._tried[key] = Reassignment(tail, end, wait_s, now + wait_s)
+            wait_s = min(2 * earlier.wait_s, REASSIGNMENT_WAIT_MAX_S)
+        self._reassignments[key] = Reassignment(tail, end, wait_s, now + wait_s)
         return True
 
-    def _clear(self, running: list[Lane], now: float) -> None:
+    def clear_idle(self, running: list[Lane], now: float) -> None:
+        """Clear the rows of lanes that committed nothing for an interval (model/: rule 8)."""
         self.clear(
             [
                 lane
@@ -171,37 +184,38 @@ class IdleChecks(Generic[S]):
         )
 
     def clear(self, lanes: list[Lane]) -> None:
-        """Empties what is acknowledged out of the rows (model/: rule 8)."""
+        """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8)."""
         if done := [lane for lane in lanes if lane.may_commit and lane.row_holds_outputs]:
-            self._ledger.clear_unpublished([lane.claim for lane in done])
+            self._ledger.clear_outbox([lane.expected for lane in done])
             for lane in done:
                 lane.row_holds_outputs = False
 
-    def _gauges(self, wall_ms: float) -> None:
+    def _gauges(self, now_ms: float) -> None:
         lag: dict[LaneKey, tuple[int, float]] = {}
-        waits: dict[LaneKey, int] = {}
+        open_transactions: dict[LaneKey, int] = {}
         for lane in self._assignment:
             if (
                 lane.state is not LaneState.RUNNING
                 or lane.key == TIMER
-                or (ends := self._log.ends(lane.key)) is None
+                or (ends := self._broker.ends(lane.key)) is None
             ):
                 continue
-            stable, at = self._heard.get(lane.key), lane.expected if lane.prepared else lane.read_to
+            stable = self._stable_ends.get(lane.key)
+            at = lane.next_offset if lane.prepared else lane.read_to
             if stable is not None and stable <= at < ends[1]:
-                waits[lane.key] = ends[1] - at
+                open_transactions[lane.key] = ends[1] - at
                 end = at
             else:
                 end = max(ends[1], stable or 0)
             behind = max(0, end - at)
-            known = behind and lane.last_timestamp_ms >= 0
-            lag[lane.key] = (
-                behind,
-                max(0.0, (wall_ms - lane.last_timestamp_ms) / 1_000) if known else 0.0,
-            )
+            has_age = behind and lane.last_timestamp_ms >= 0
+            age_s = max(0.0, (now_ms - lane.last_timestamp_ms) / 1_000) if has_age else 0.0
+            lag[lane.key] = (behind, age_s)
         stopped = [lane.key for lane in self._assignment if lane.state is LaneState.STOPPED]
-        # Twice in a row: a record that came between the two questions looks like an open
+        # Twice in a row: a record that came between the two requests looks like an open
         # transaction for a moment.
-        uncommitted = {key: count for key, count in waits.items() if key in self._waited}
-        self._waited = frozenset(waits)
+        uncommitted = {
+            key: count for key, count in open_transactions.items() if key in self._waiting_before
+        }
+        self._waiting_before = frozenset(open_transactions)
         self._telemetry.gauges(lag, unacknowledged(self._assignment), stopped, uncommitted)

@@ -1,9 +1,9 @@
-"""What the broker withholds although it answers: the process is not ready and says why, and works
-what it is given.
+"""Detects inputs that the broker withholds although it answers. The process is then not ready and
+says why, and works the inputs that it gets.
 
-The client says once that a lane is refused and is silent from then on, whether it is refused or
-allowed again, and it says nothing at all of a topic that is not there (seen with confluent-kafka
-2.16.1 and Kafka 4). So both are asked anew.
+The client reports once that a lane is refused. Afterwards it is silent, whether the lane is still
+refused or allowed again, and it never reports a topic that does not exist (seen with
+confluent-kafka 2.16.1 and Kafka 4). So both are checked again and again.
 """
 
 from __future__ import annotations
@@ -22,74 +22,71 @@ S = TypeVar("S")
 
 
 class InputAccess(Generic[S]):
-    """Stands until the lane brings records, or is not refused again when it is asked for anew; the
-    group's, until it names lanes for us, perhaps none. A topic is missing when it was missing twice
-    in a row: brokers learn of new ones in their turn.
+    """Remembers what is withheld, until it is known to be given.
+
+    A lane is given when it brings records, or is not refused again after it was assigned again. The
+    membership in the group is given when the group assigns lanes, perhaps none. A topic is missing
+    only if two checks in a row miss it, since brokers learn of a new topic one after the other.
     """
 
-    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._assignment, self._topics, self._telemetry = (
-            assignment,
-            means.service.input_topics,
-            means.telemetry,
-        )
-        self._wait_s = means.settings.idle_check_ms / 1_000
-        self._membership = ""
-        self._lanes: dict[LaneKey, str] = {}
-        self._asked = set[LaneKey]()  # anew, and not refused since
-        self._missing: tuple[frozenset[str], frozenset[str]] = (
-            frozenset(),
-            frozenset(),
-        )  # now, and when asked before
-        self._told: Transient | None = None
+    def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
+        self._assignment, self._telemetry = assignment, context.telemetry
+        self._topics = frozenset(context.service.input_topics)
+        self._wait_s = context.settings.idle_check_ms / 1_000
+        self._membership = ""  # the broker's text, if it refuses the membership
+        self._lanes: dict[LaneKey, str] = {}  # refused lanes, with the broker's text
+        self._rechecked = set[LaneKey]()  # assigned again, and not refused since
+        self._missing = self._missing_before = frozenset[str]()
+        self._reported: Transient | None = None
 
     @property
     def code(self) -> str:
-        """Of what is withheld; empty: nothing."""
-        return self._told.code if self._told else ""
+        """The error code of what is withheld; empty: nothing is."""
+        return self._reported.code if self._reported else ""
 
-    def heard(self, fetch: FetchResult) -> None:
-        """What a fetch brought. Called for each."""
+    def observe(self, fetch: FetchResult) -> None:
+        """Examine a fetch. Called for each."""
         for key in fetch.records:
             self._lanes.pop(key, None)
         for refused, text in fetch.refused.items():
             if refused is not None:
                 self._lanes[refused] = text
-                self._asked.discard(refused)
+                self._rechecked.discard(refused)
             elif not self._assignment.with_partition:
                 self._membership, self._assignment.is_member = text, False
-        if self._told or fetch.refused:
-            self._tell()
+        if self._reported or fetch.refused:
+            self._report()
 
-    def ask_again(self) -> None:
-        """Now and then: of lanes that were asked for before and not refused since, nothing is
-        withheld.
+    def recheck(self) -> None:
+        """Assign refused lanes again; those that were not refused since the last check are
+        given.
         """
         self._lanes = {
             key: text
             for key, text in self._lanes.items()
-            if key not in self._asked and self._is_ours(key)
+            if key not in self._rechecked and self._is_running(key)
         }
-        self._asked = set(self._lanes)
+        self._rechecked = set(self._lanes)
         for key in self._lanes:
-            self._assignment.from_tail(self._assignment.lanes[key])
-        self._tell()
+            self._assignment.start_at_tail(self._assignment.lanes[key])
+        self._report()
 
-    def compare(self, found: Collection[str]) -> None:
-        """The topics that the broker shows us."""
-        self._missing = (frozenset(self._topics) - frozenset(found), self._missing[0])
+    def compare(self, existing: Collection[str]) -> None:
+        """Compare the input topics with those that the broker shows us."""
+        self._missing_before = self._missing
+        self._missing = self._topics - frozenset(existing)
 
-    def _is_ours(self, key: LaneKey) -> bool:
+    def _is_running(self, key: LaneKey) -> bool:
         lane = self._assignment.lanes.get(key)
         return lane is not None and lane.state is LaneState.RUNNING
 
-    def _tell(self) -> None:
-        """Once for each that is not what was told before."""
-        before, self._told = self._told, self._found()
-        if self._told is not None and str(self._told) != str(before):
-            self._telemetry.trouble(self._told, 1, self._wait_s)
+    def _report(self) -> None:
+        """Report each change once."""
+        before, self._reported = self._reported, self._withheld()
+        if self._reported is not None and str(self._reported) != str(before):
+            self._telemetry.backing_off(self._reported, 1, self._wait_s)
 
-    def _found(self) -> Transient | None:
+    def _withheld(self) -> Transient | None:
         if self._assignment.is_member:
             self._membership = ""
         if self._membership:
@@ -97,5 +94,5 @@ class InputAccess(Generic[S]):
         if self._lanes:
             key = min(self._lanes)
             return InputRefused(f"{key.topic} {key.partition}: {self._lanes[key]}")
-        missing = sorted(self._missing[0] & self._missing[1])
+        missing = sorted(self._missing & self._missing_before)
         return InputMissing(", ".join(missing)) if missing else None

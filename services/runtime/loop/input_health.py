@@ -1,5 +1,5 @@
-"""What the client reports instead of a lane's records, and is not passing: an offset that the log
-lacks, a batch that it cannot unpack. The lane stops with its code; the others go on.
+"""Stops lanes whose input the client cannot read on: the partition lacks the offset, or a batch
+cannot be unpacked. The other lanes go on.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
-UNREADABLE_REPORTS = (
-    3  # at one offset, before it is believed: a damaged answer would not be damaged again
-)
+# In a row and at one offset. A response that was damaged on its way is sound when fetched again.
+UNREADABLE_REPORTS_MIN = 3
 
 
 class InputHealth(Generic[S]):
-    """Judges what a fetch reports of lanes; see ports.Fetch."""
+    """Acts on the errors that a fetch reports for lanes; see ports.FetchResult."""
 
-    def __init__(self, means: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._log, self._assignment = means.log, assignment
+    def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
+        self._broker, self._assignment = context.broker, assignment
 
-    def look(self, fetch: FetchResult) -> None:
-        """Raises what the log raises."""
+    def check(self, fetch: FetchResult) -> None:
+        """Raises what the broker client raises."""
         for key, text in fetch.out_of_range.items():
             if lane := self._running(key):
                 self._out_of_range(lane, text)
@@ -39,30 +38,28 @@ class InputHealth(Generic[S]):
         return lane if lane is not None and lane.state is LaneState.RUNNING else None
 
     def _out_of_range(self, lane: Lane, text: str) -> None:
-        """The client says it once and is silent from then on, so it is asked again whether it is
-        so.
-        """
-        found = self._log.topic_ids({lane.key.topic})().get(lane.key.topic)
-        low, high = self._log.bounds(lane.key)
+        """Stop the lane, unless the broker contradicts the client, which reports it only once."""
+        topic_id = self._broker.topic_ids({lane.key.topic})().get(lane.key.topic)
+        low, high = self._broker.bounds(lane.key)
         where = (
             f"{lane.key.topic} {lane.key.partition} has {low} to {high}, the lane is at "
-            f"{lane.expected}: {text}"
+            f"{lane.next_offset}: {text}"
         )
-        if found is not None and found != lane.topic_id:
+        if topic_id is not None and topic_id != lane.topic_id:
             self._assignment.halt(lane, TopicRecreated(where))
-        elif low <= lane.expected <= high:
-            self._assignment.again(lane, f"the client took {lane.tail} for out of range")
+        elif low <= lane.next_offset <= high:
+            self._assignment.reposition(lane, f"the client took {lane.tail} for out of range")
         else:
             self._assignment.halt(lane, OffsetOutOfRange(where))
 
     def _unreadable(self, lane: Lane, text: str) -> None:
-        """The records before the batch are worked first, so that the lane stops exactly at it."""
+        """Stop the lane exactly at the batch: the records before it are committed first."""
         if lane.prepared or not lane.may_commit:
             return
         lane.unreadable += 1
-        if lane.unreadable < UNREADABLE_REPORTS:
+        if lane.unreadable < UNREADABLE_REPORTS_MIN:
             return
-        next_offset = self._log.unreadable_to(lane.key, lane.tail)
+        next_offset = self._broker.unreadable_to(lane.key, lane.tail)
         how_far = (
             "where the batch ends was not found"
             if next_offset is None

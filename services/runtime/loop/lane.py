@@ -1,10 +1,9 @@
-"""What a process believes of one lane. Pure bookkeeping: the row in the ledger decides, this only
-remembers.
+"""What a process knows of one lane. Pure bookkeeping: the row in the ledger decides.
 
-Three numbers matter. `expected` is the process's own record of the row's next_offset; a commit
-compares it. `tail` is the next offset to be prepared: expected, plus what stands prepared. An
-`PendingAcks` counts the outputs of the row that are not yet acknowledged; as long as there is one,
-the lane commits nothing.
+Three numbers matter. `next_offset` is the process's own record of the row's next_offset; a commit
+compares the two. `tail` is the offset of the next record to prepare: next_offset, and as many
+records as are prepared. `pending_acks` counts the outputs in the row that the broker has not
+acknowledged; while there are any, the lane commits nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ NO_HOLE = (-1, -1)
 
 
 class LaneState(Enum):
-    """ACQUIRE: no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator
-    decides.
+    """ACQUIRE: has no epoch, its records are dropped. RUNNING: may commit. STOPPED: an operator
+    has to decide.
     """
 
     ACQUIRE = auto()
@@ -32,7 +31,7 @@ class LaneState(Enum):
 
 
 class RecordPosition(NamedTuple):
-    """Where a record stands in its lane: the same in every try."""
+    """Where a record stands in its lane: the same in every attempt."""
 
     lane: LaneKey
     offset: int
@@ -41,25 +40,26 @@ class RecordPosition(NamedTuple):
 class PreparedRecord(NamedTuple):
     """A record that was fetched and parsed.
 
-    `lane` and `offset` say by which way it came, `gap` is the number of offsets without a record
+    `lane` and `offset` say where it was fetched, `gap` is the number of offsets without a record
     just before it, `size` the bytes of key, value and headers as they were fetched.
     """
 
     lane: LaneKey
     offset: int
     record: Record
-    event: Any  # what parse made of it, or Dead
+    event: Any  # what parse returned, or a Dead, or the Stop that halts the lane here
     gap: int
     size: int
 
     @property
-    def place(self) -> RecordPosition:
+    def position(self) -> RecordPosition:
         return RecordPosition(self.lane, self.offset)
 
 
 class PendingAcks:
-    """Outputs of one commit (or of one row taken over) on their way. Late answers to an old outbox
-    touch nothing.
+    """Counts the acknowledgements that one commit (or one acquired row) still waits for.
+
+    A lane gets a new counter for each commit, so a late report for an older one changes nothing.
     """
 
     __slots__ = ("error", "failed", "remaining", "since", "total")
@@ -67,112 +67,113 @@ class PendingAcks:
     def __init__(self, total: int, since: float) -> None:
         self.total, self.remaining, self.since = total, total, since
         self.error: StublineError | None = None
-        self.failed: int | None = (
-            None  # the place in the row of the output whose delivery failed first
-        )
+        self.failed: int | None = None  # which output of the row failed first
 
-    def answer(self, error: StublineError | None, place: int = 0) -> None:
-        """A failed delivery is not an acknowledgement."""
+    def report(self, error: StublineError | None, number: int = 0) -> None:
+        """Take the delivery report of output `number`. A failure is no acknowledgement."""
         if error is None:
             self.remaining -= 1
         elif self.error is None or (isinstance(error, Stop) and not isinstance(self.error, Stop)):
-            self.error, self.failed = error, place
+            self.error, self.failed = error, number
 
 
 @dataclass(slots=True)
 class Lane:
+    """One lane that the broker has assigned to this process."""
+
     key: LaneKey
     state: LaneState = LaneState.ACQUIRE
     epoch: int = -1
-    expected: int = -1
+    next_offset: int = -1
     tail: int = -1
     topic_id: str = ""
     prepared: list[PreparedRecord] = field(default_factory=list)
-    outbox: PendingAcks | None = None
+    pending_acks: PendingAcks | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
-    # Holes as an earlier assignment met them: the first offset of each -> the first offset after
-    # it.
+    # Holes that an earlier assignment met: the first offset of each -> the first offset after it.
     holes: dict[int, int] = field(default_factory=dict)
     # Two assignments met no record from the one offset to the other, which is the partition's end.
     empty: tuple[int, int] = NO_HOLE
     unreadable: int = 0  # times in a row that the client could not read what stands at tail
-    in_doubt: bool = (
-        False  # it was ours and was forgotten: its row may hold outputs that nobody has published
-    )
+    in_doubt: bool = False  # it ran here and was forgotten: its row may hold unpublished outputs
     left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
     acquire_at: float = 0.0  # not before this time of the loop's clock
-    acquire_tries: int = 0
+    acquire_attempts: int = 0
     stop_code: str | None = None
     commit_at: float = 0.0  # the loop's clock at the last commit
     last_timestamp_ms: int = -1
 
     @property
-    def claim(self) -> ExpectedLane:
-        return ExpectedLane(self.key, self.epoch, self.expected)
+    def expected(self) -> ExpectedLane:
+        """What a commit compares with the row."""
+        return ExpectedLane(self.key, self.epoch, self.next_offset)
 
     @property
     def may_commit(self) -> bool:
-        return self.state is LaneState.RUNNING and self.outbox is None
+        return self.state is LaneState.RUNNING and self.pending_acks is None
 
     def forget(self) -> None:
-        """Batch, position and pending outputs: whatever was believed may be wrong."""
+        """Forget batch, position and pending outputs: any of them may be wrong."""
         self.in_doubt = self.in_doubt or self.state is LaneState.RUNNING
         self.state = LaneState.ACQUIRE
-        self.epoch = self.expected = self.tail = -1
+        self.epoch = self.next_offset = self.tail = -1
         self.prepared.clear()
-        self.outbox = None
+        self.pending_acks = None
         self.row_holds_outputs = self.left_out = False
         self.stop_code = None
         self.holes, self.empty, self.unreadable = {}, NO_HOLE, 0
 
-    def hold(self, held: AcquiredLane) -> None:
-        """Ours, from the row's next offset on. The caller publishes what the row holds before
-        anything is committed.
+    def take_over(self, row: AcquiredLane) -> None:
+        """Run from the row's next offset on.
+
+        The caller publishes the row's outputs before anything is committed.
         """
         self.forget()
         self.state, self.in_doubt = LaneState.RUNNING, False
-        self.epoch, self.topic_id = held.epoch, held.topic_id
-        self.expected = self.tail = held.next_offset
-        self.row_holds_outputs = held.unpublished is not None
-        self.acquire_tries = 0
+        self.epoch, self.topic_id = row.epoch, row.topic_id
+        self.next_offset = self.tail = row.next_offset
+        self.row_holds_outputs = row.outbox is not None
+        self.acquire_attempts = 0
 
     def halt(self, code: str) -> None:
+        """Stop until an operator resolves it."""
         self.forget()
         self.state, self.stop_code, self.in_doubt = LaneState.STOPPED, code, False
 
     def drop_prepared(self) -> None:
         self.prepared.clear()
-        self.tail = self.expected
+        self.tail = self.next_offset
 
     @property
     def read_to(self) -> int:
-        """Up to here the partition holds no record that was not prepared: the tail, or the end of a
-        hole at it.
+        """The offset below which the partition holds no record that was not prepared: the tail, or
+        the end of a hole at the tail.
         """
         begin, end = self.empty
         return end if begin == self.tail else self.tail
 
     @property
     def hole_at_end(self) -> int:
-        """Offsets without a record from tail to the end of the partition; 0 unless all that came is
-        committed.
+        """The number of offsets without a record from tail to the end of the partition; 0 unless
+        all prepared records are committed.
         """
         return self.read_to - self.tail if self.may_commit and not self.prepared else 0
 
     def step_over(self, at: float) -> None:
-        """The hole at the end of the partition is committed."""
-        self.expected = self.tail = self.read_to
+        """Advance over the hole at the end of the partition, which is committed."""
+        self.next_offset = self.tail = self.read_to
         self.row_holds_outputs = False
         self.commit_at = at
 
     def advance(self, taken: int, at: float) -> None:
-        """The first `taken` prepared records are committed."""
+        """Advance over the first `taken` prepared records, which are committed."""
         last = self.prepared[taken - 1]
-        self.expected = last.offset + 1
+        self.next_offset = last.offset + 1
         self.last_timestamp_ms = last.record.timestamp_ms
         del self.prepared[:taken]
         self.commit_at = at
 
 
 def unacknowledged(lanes: Iterable[Lane]) -> dict[LaneKey, int]:
-    return {lane.key: lane.outbox.remaining for lane in lanes if lane.outbox}
+    """Return the number of outputs without an acknowledgement, by lane."""
+    return {lane.key: lane.pending_acks.remaining for lane in lanes if lane.pending_acks}

@@ -1,9 +1,10 @@
-"""Outputs as they stand in a lane's row: committed, perhaps not yet in Kafka.
+"""The transactional outbox of a lane: the outputs in its row, committed and perhaps not published.
 
-A schema like any other: the next release must read what this one wrote, so the version byte changes
-with the format and every version ever written stays readable. Version 1: zlib (written by ISA-L, at
-an eighth of zlib's cost) of records, each of them `topic, key, header count (u32), (name, value)
-per header, value`, where a field is its length (i32, big-endian, -1 for null) and its bytes.
+The format is a schema like any other. The next release must read what this one wrote, so the
+version byte changes with the format, and every version ever written stays readable. Version 1 is
+zlib (written by ISA-L, at an eighth of zlib's cost) over records: `topic, key, header count (u32),
+(name, value) per header, value`. A field is its length (i32, big-endian, -1 for null) and its
+bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NULL = _LENGTH.pack(-1)
 
 
 def encode(outputs: Sequence[Output]) -> bytes | None:
-    """None for no outputs: such a row costs nothing."""
+    """Serialize outputs. Returns None for no outputs, so that such a row costs nothing."""
     if not outputs:
         return None
     fields: list[bytes] = []
@@ -41,16 +42,14 @@ def encode(outputs: Sequence[Output]) -> bytes | None:
     return VERSION + isal_zlib.compress(b"".join(fields), 1)
 
 
-@lru_cache(1_000)  # topics and the names of headers; a replay's may be a stranger's
+@lru_cache(1_000)  # topics and header names; bounded, since a replay carries its source's headers
 def _named(name: str) -> bytes:
     content = name.encode()
     return _LENGTH.pack(len(content)) + content
 
 
 def decode(stored: bytes | None) -> list[Output]:
-    """Raises OutboxUnreadable for a version of a later release, or bytes that are not what `encode`
-    writes.
-    """
+    """Deserialize outputs. Raises OutboxUnreadable for a later version and for damaged bytes."""
     if not stored:
         return []
     if stored[:1] != VERSION:

@@ -1,6 +1,4 @@
-"""From fetched records to prepared ones: offsets compared, bytes parsed. No transaction is open
-here.
-"""
+"""Prepares fetched records: offsets are compared, bytes are parsed. No transaction is open here."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from services.runtime.loop.lane import Lane, PreparedRecord
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.records import (
-    HEADER_BYTES,
+    HEADER_OVERHEAD_BYTES,
     RECORD_BYTES_MAX,
     UNREADABLE_HEADERS,
     Dead,
@@ -32,17 +30,12 @@ from services.runtime.records import (
     record_bytes,
 )
 
-VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = (
-    2**16,
-    2**14,
-    2**10,
-)  # of a record that is too large
+# What is kept of a record that is too large.
+VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = 2**16, 2**14, 2**10
 
 
 class RecordParser:
-    """Turns records into events, or into what stands in their place: a Dead, or the Stop that halts
-    their lane.
-    """
+    """Turns a record into its event, or into a Dead, or into the Stop that halts its lane."""
 
     def __init__(
         self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry
@@ -50,15 +43,17 @@ class RecordParser:
         self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
 
     def prepare(self, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
-        """False when an offset does not follow on: nothing from there is prepared, and the lane
-        must be assigned again.
+        """Prepare records in the order of the log (model/: rule 19).
 
-        `end` is where the partition ends after these records, if the client has met its end.
-        A smaller offset than the next is a record seen before, and is never worked (model/: rule
-        19). A hole is believed when two assignments in a row meet it alike: one alone may be the
-        client's jump, as seen with confluent-kafka 2.16 while an answer of the broker to an older
-        question was on its way. All holes of one fetch are remembered, so a log with a marker after
-        each record costs one more assignment a fetch, not one a record.
+        Returns False if an offset is not contiguous: nothing from there on is prepared, and the
+        lane must be assigned again. `end` is where the partition ends after these records, if the
+        client has met its end.
+
+        An offset below the tail was prepared before, and is dropped. A hole is accepted once two
+        assignments in a row meet it alike. One alone may be a jump of the client, as seen with
+        confluent-kafka 2.16 while a broker's response to an older request was on its way. All holes
+        of one fetch are remembered, so a log with a marker after each record costs one more
+        assignment a fetch, not one a record.
         """
         key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
         read, bytes_max = self._read, RECORD_BYTES_MAX
@@ -77,9 +72,9 @@ class RecordParser:
                 gap = offset - tail
             elif holes and offset in holes:
                 del holes[offset]
-                self._telemetry.jumped(key, offset)
+                self._telemetry.client_skipped_record(key, offset)
             size = record_bytes(record)
-            origin, event = read(record) if size <= bytes_max else _first_part(record, size)
+            origin, event = read(record) if size <= bytes_max else _truncated(record, size)
             # As PreparedRecord(...), at half its cost.
             prepared.append(new(PreparedRecord, (key, offset, origin, event, gap, size)))
             lane.tail = tail = offset + 1
@@ -93,7 +88,7 @@ class RecordParser:
 
     def _replay(self, record: Record) -> tuple[Record, Any]:
         try:
-            origin = dead_letters.replayed(record)
+            origin = dead_letters.original_record(record)
         except Poison as error:
             return record, Dead(error)
         return self._read(origin)
@@ -105,11 +100,11 @@ class RecordParser:
                     "the name of a header is not UTF-8, so no header can be read or kept"
                 )
             )
-        return record, self._event(record)
+        return record, self.event_of(record)
 
-    def _event(self, record: Record) -> Any:
-        """Whatever parse raises is that record's end and harms no neighbour; deep JSON raises
-        RecursionError, for one.
+    def event_of(self, record: Record) -> Any:
+        """Return what `parse` returns. Whatever it raises ends this record only: deeply nested
+        JSON, for one, raises RecursionError.
         """
         try:
             return self._parse(record)
@@ -121,15 +116,13 @@ class RecordParser:
             return Dead(NotAnEventError(str(error)))
         except Poison as error:
             return Dead(error)
-        except Exception as error:  # noqa: BLE001 - a stranger's bytes may raise anything
-            self._telemetry.unexpected((record.topic, record.partition, record.offset), error)
+        except Exception as error:  # noqa: BLE001 - bytes from outside may raise anything
+            self._telemetry.record_failed((record.topic, record.partition, record.offset), error)
             return Dead(UnexpectedError(describe(error)), unexpected=True)
 
 
 def _holes(tail: int, records: Sequence[Record], end: int | None) -> dict[int, int]:
-    """Where offsets do not follow on from `tail`: the first offset of each hole, and the first
-    after it.
-    """
+    """Return the holes from `tail` on: the first offset of each -> the first offset after it."""
     holes: dict[int, int] = {}
     for record in records:
         if record.offset > tail:
@@ -140,15 +133,19 @@ def _holes(tail: int, records: Sequence[Record], end: int | None) -> dict[int, i
     return holes
 
 
-def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
-    """The record as its letter keeps it. Whole headers from the first on, as many as fit."""
+def _truncated(record: Record, size: int) -> tuple[Record, Dead]:
+    """Return the part of the record that its dead letter keeps. Of the headers, the first ones that
+    fit.
+    """
     value = record.value or b""
     room = HEADERS_BYTES_KEPT
 
     def fits(header: tuple[str, bytes | None]) -> bool:
         nonlocal room
         room -= (
-            HEADER_BYTES + len(header[0].encode("utf-8", "surrogatepass")) + len(header[1] or b"")
+            HEADER_OVERHEAD_BYTES
+            + len(header[0].encode("utf-8", "surrogatepass"))
+            + len(header[1] or b"")
         )
         return room >= 0
 
@@ -162,5 +159,5 @@ def _first_part(record: Record, size: int) -> tuple[Record, Dead]:
         f"{len(record.headers)} headers, "
         f"and {RECORD_BYTES_MAX} can be worked"
     )
-    original = TruncatedValue(len(value), hashlib.sha256(value).digest())
-    return kept, Dead(RecordTooLarge(cause), original=original)
+    truncated = TruncatedValue(len(value), hashlib.sha256(value).digest())
+    return kept, Dead(RecordTooLarge(cause), truncated=truncated)

@@ -1,5 +1,7 @@
-"""What the loop needs of the world: a log (Kafka) and a ledger (PostgreSQL). Each has a second,
-in-memory implementation in services/runtime/testing, and one suite of laws runs over both.
+"""The loop's two dependencies: a broker client (Kafka) and a ledger (PostgreSQL).
+
+Each has a second, in-memory implementation in services/runtime/testing, and one suite of laws runs
+over both.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from services.runtime.errors import StublineError
 from services.runtime.records import LaneKey, Record, TruncatedValue
 
 S_co = TypeVar("S_co", covariant=True)
-Answer: TypeAlias = Callable[[StublineError | None], None]
+DeliveryCallback: TypeAlias = Callable[[StublineError | None], None]
 
 
 @dataclass(slots=True)
 class FetchResult:
-    """What one fetch brought: records by lane in the log's sequence, lanes whose offset the log
-    does not have, and what the broker refuses until somebody gives a right back: a lane's records,
-    or (None) the place in the group.
+    """What one fetch brought.
 
-    `ends`: where a partition ends for readers, reported once for each end; all records before it
-    have been given. `unreadable`: lanes whose next batch the client cannot unpack, reported again
-    and again.
+    `records`: by lane, in the order of the log. `ends`: where a partition ends for readers; each
+    end is reported once, after all records before it. `unreadable`: lanes whose next batch the
+    client cannot unpack, reported at every attempt. `out_of_range`: lanes whose offset the
+    partition does not hold. `refused`: lanes whose records the broker refuses for lack of a right;
+    the key None stands for the membership in the group.
     """
 
     records: dict[LaneKey, list[Record]] = field(default_factory=dict)
@@ -41,8 +43,10 @@ class FetchResult:
 
 
 class RebalanceListener(Protocol):
-    """Learns, inside `fetch`, what the group's coordinator says. It does no I/O but deliveries;
-    what it raises comes out of `fetch` once the client is through with the callback.
+    """Is called inside `fetch` when the group coordinator changes the assignment.
+
+    It does no I/O except waiting for acknowledgements. What it raises is raised by `fetch`, after
+    the client has finished its callback.
     """
 
     def assigned(self, lanes: Collection[LaneKey]) -> None: ...
@@ -51,61 +55,67 @@ class RebalanceListener(Protocol):
 
 
 class BrokerClient(Protocol):
-    """One member of a consumer group, with its producer. Calls may raise BrokerAway or
-    ProducerFailed.
+    """One member of a consumer group, with its producer.
+
+    Calls may raise BrokerUnavailable or ProducerFailed.
     """
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None: ...
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
-        """Newly assigned lanes come paused, and stay silent until `start_at`."""
+        """Fetch records. A newly assigned lane is paused until `start_at` is called for it."""
         ...
 
     def assigned(self) -> frozenset[LaneKey]:
-        """The lanes that the client itself takes for its own."""
+        """Return the lanes that the client believes to be assigned to it."""
         ...
 
     def start_at(self, lane: LaneKey, offset: int) -> None: ...
     def pause(self, lanes: Collection[LaneKey]) -> None: ...
     def resume(self, lanes: Collection[LaneKey]) -> None: ...
-    def produce(self, output: Output, answer: Answer) -> None:
-        """`answer(None)` once every in-sync replica has it; with a Stop when it can never be taken,
-        else with a Transient. Called inside `deliveries`.
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
+        """Produce one record. `on_delivery` is called inside `poll_deliveries`: with None once
+        every in-sync replica has the record, with a Stop if the broker will never take it, else
+        with a Transient.
         """
         ...
 
-    def deliveries(self, timeout_s: float) -> None: ...
+    def poll_deliveries(self, timeout_s: float) -> None: ...
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
-        """(low, high) watermarks as last heard of, without asking."""
+        """Return the (low, high) watermarks from the client's cache."""
         ...
 
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
-        """(low, high) watermarks, asked of the broker."""
+        """Return the (low, high) watermarks, requested from the broker."""
         ...
 
-    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        """Last stable offsets, up to which records may be read, asked of the broker at once;
-        answers without waiting, and without those that are not known yet.
+    def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        """Request the last stable offsets, up to which records may be read.
+
+        The request is sent at once. The returned function does not wait: it returns the offsets
+        that have arrived so far.
         """
         ...
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
-        """The first offset after the batch at `offset`, which the client cannot read. None: it was
-        not found in time.
+        """Return the first offset after the unreadable batch at `offset`, or None if it was not
+        found in time.
         """
         ...
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
-        """Asks at once, answers when called: the question overlaps with other work. Without those
-        that are not there, or that we may not see.
+        """Request the ids of topics.
+
+        The request is sent at once, and the returned function waits for the response: it overlaps
+        with other work. Topics that do not exist, or that we may not see, are left out.
         """
         ...
 
     def lanes_total(self) -> int:
-        """Partitions of all subscribed topics, as last heard of."""
+        """Return the number of partitions of all subscribed topics, from the client's cache."""
         ...
 
     def hint(self, positions: Mapping[LaneKey, int]) -> None:
-        """Tells lag tools how far the group is. Nothing reads it back."""
+        """Store the group's positions for lag tools. Stubline never reads them back."""
         ...
 
     def close(self, timeout_s: float) -> None: ...
@@ -113,22 +123,24 @@ class BrokerClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AcquiredLane:
-    """A lane's row as its new owner found it."""
+    """A lane's row as its new owner found it. `outbox` holds outputs that may be unpublished."""
 
     epoch: int
     next_offset: int
     topic_id: str
-    unpublished: bytes | None
+    outbox: bytes | None
 
 
 class Acquisition(NamedTuple):
-    held: dict[LaneKey, AcquiredLane]
-    stopped: dict[LaneKey, str]  # lane -> code of the stop that nobody has resolved
+    """The result of trying to acquire lanes."""
+
+    acquired: dict[LaneKey, AcquiredLane]
+    stopped: dict[LaneKey, str]  # lane -> code of a stop that no operator has resolved
     missing: frozenset[LaneKey]  # no row yet
 
 
 class ExpectedLane(NamedTuple):
-    """What the process believes of a row. A commit compares both (model/: rule 7)."""
+    """What this process expects to find in a row. A commit compares both (model/: rule 7)."""
 
     lane: LaneKey
     epoch: int
@@ -136,9 +148,11 @@ class ExpectedLane(NamedTuple):
 
 
 class LaneAdvance(NamedTuple):
-    claim: ExpectedLane
+    """How a commit changes a lane's row."""
+
+    expected: ExpectedLane
     next_offset: int
-    unpublished: bytes | None
+    outbox: bytes | None
     gaps: int
     effects: int
     duplicates: int
@@ -147,7 +161,7 @@ class LaneAdvance(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A dead letter, in the words in which it is stored."""
+    """A dead letter as it is stored."""
 
     record: Record
     topic_id: str
@@ -156,17 +170,19 @@ class DeadLetter(NamedTuple):
     text: str
     trace_id: str | None
     subject_key: str | None
-    original: TruncatedValue | None = None  # only the first part of the record is kept
+    truncated: TruncatedValue | None = None  # set if only the first part of the record is kept
 
 
 class ReplayRequest(NamedTuple):
-    """A letter whose bytes go back to their own group."""
+    """A dead letter whose bytes go back to their own group."""
 
-    letter_id: UUID
+    dead_letter_id: UUID
     record: Record
 
 
 class LockedLanes(NamedTuple):
+    """The result of locking rows. `lost`: rows that are not as expected."""
+
     lost: frozenset[LaneKey]
     now: datetime
 
@@ -177,33 +193,33 @@ class Controls(NamedTuple):
 
 
 class Transaction(Protocol[S_co]):
-    """One commit of lanes and work. Left without `commit`, it is rolled back."""
+    """One commit of lanes and work. It is rolled back unless `commit` is called."""
 
     @property
     def session(self) -> S_co: ...
-    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes: ...
-    def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        """Those in state `replayed`, locked (model/: rule 22)."""
+    def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes: ...
+    def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Lock and return those that are in state `replayed` (model/: rule 22)."""
         ...
 
-    def resolve_letters(self, ids: Sequence[UUID]) -> None: ...
-    def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None: ...
-    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
-        """Ids and attempts so far, in the sequence of the letters."""
+    def resolve_dead_letters(self, ids: Sequence[UUID]) -> None: ...
+    def reopen_dead_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None: ...
+    def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
+        """Store dead letters and return their ids and attempts, in the same order."""
         ...
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
-        """Turns requested letters into replayed ones. Whoever calls it publishes them with this
+    def take_replay_requests(self, dead_letters_max: int, bytes_max: int) -> list[ReplayRequest]:
+        """Turn requested dead letters into replayed ones. The caller publishes them with this
         commit.
         """
         ...
 
     def trial(self) -> AbstractContextManager[None]:
-        """Whatever happens inside is rolled back at its end."""
+        """Roll back whatever happens inside, at its end."""
         ...
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:
-        """Raises LaneFenced when a row is not as claimed."""
+        """Raises LaneFenced if a row is not as expected."""
         ...
 
     def commit(self) -> None: ...
@@ -213,40 +229,38 @@ class Ledger(Protocol[S_co]):
     """The rows of one consumer group."""
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
-        """Raises the epochs of the free rows. A row that somebody is just committing is left out:
-        ask again.
+        """Raise the epochs of the free rows. A row that is locked by a commit is left out: try
+        again later.
         """
         ...
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
-        """Rows for lanes seen for the first time: topic id and first offset. An existing row stays
-        as it is.
-        """
+        """Add rows for new lanes, with topic id and first offset. Existing rows are unchanged."""
         ...
 
     def transaction(self) -> AbstractContextManager[Transaction[S_co]]: ...
-    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
-        """Those whose row is no longer as claimed."""
+    def compare(self, expected: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
+        """Return the lanes whose row is no longer as expected."""
         ...
 
     def conservation(self, lanes: Sequence[LaneKey]) -> Mapping[LaneKey, int]:
-        """Consumed records less those with an outcome."""
+        """Return, per lane, the consumed records less those with an outcome."""
         ...
 
-    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
-        """Empties what is acknowledged in rows that are still as claimed (model/: rule 8)."""
+    def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
+        """Empty the outbox of rows that are still as expected (model/: rule 8)."""
         ...
 
-    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
-        """Marks the row, if it is still as claimed, and raises its epoch."""
+    def stop(self, expected: ExpectedLane, code: str, text: str) -> None:
+        """Mark the row as stopped and raise its epoch, if it is still as expected."""
         ...
 
     def controls(self) -> Controls: ...
     def pause_service(self, code: str, text: str) -> None: ...
-    def letters_requested(self) -> bool: ...
-    def backlog(self, ask: Callable[[S_co], str | None]) -> str | None: ...
+    def has_replay_requests(self) -> bool: ...
+    def backlog(self, query: Callable[[S_co], str | None]) -> str | None: ...
     def reconnect(self) -> None:
-        """Raises DatabaseAway or DatabaseRefuses."""
+        """Open a new connection. Raises DatabaseUnavailable or DatabaseRefused."""
         ...
 
     def close(self) -> None: ...

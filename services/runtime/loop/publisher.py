@@ -1,4 +1,4 @@
-"""Outputs on their way to Kafka: produced after the commit, counted until every one is
+"""Publishes outputs: they are produced after their commit, and counted until every one is
 acknowledged.
 """
 
@@ -18,69 +18,73 @@ from services.runtime.records import TIMER
 
 @dataclass(slots=True)
 class SettledDeliveries:
-    """Lanes whose delivery failed: `again` from the row, or `refused` for good."""
+    """Lanes with a failed delivery: `failed` are to be published again from their rows, `refused`
+    can never be published.
+    """
 
-    again: list[Lane] = field(default_factory=list)
+    failed: list[Lane] = field(default_factory=list)
     refused: list[tuple[Lane, Stop]] = field(default_factory=list)
 
 
 class OutputPublisher:
-    """A failed delivery is not an acknowledgement: its lane is given up and acquired again, which
-    produces it from the row.
+    """Hands outputs to the producer and evaluates their delivery reports.
+
+    A failed delivery is no acknowledgement: its lane is forgotten and acquired again, which
+    publishes the outputs from the row.
     """
 
-    def __init__(self, log: BrokerClient, telemetry: Telemetry, clock: Callable[[], float]) -> None:
-        self._log, self._telemetry, self._clock = log, telemetry, clock
+    def __init__(
+        self, broker: BrokerClient, telemetry: Telemetry, clock: Callable[[], float]
+    ) -> None:
+        self._broker, self._telemetry, self._clock = broker, telemetry, clock
 
     def send(self, lane: Lane, outputs: Sequence[Output]) -> None:
-        """Hands the lane's outputs to the producer; the lane commits nothing until `settle` has
-        seen them acknowledged.
+        """Produce a lane's outputs. The lane commits nothing until `settle` finds them all
+        acknowledged.
         """
         lane.row_holds_outputs = bool(outputs)
         if not outputs:
-            lane.outbox = None
+            lane.pending_acks = None
             self._done(lane)
             return
-        outbox = lane.outbox = PendingAcks(len(outputs), self._clock())
-        for place, output in enumerate(outputs):
-            self._log.produce(output, partial(outbox.answer, place=place))
+        pending = lane.pending_acks = PendingAcks(len(outputs), self._clock())
+        for number, output in enumerate(outputs):
+            self._broker.produce(output, partial(pending.report, number=number))
 
     def settle(self, lanes: Iterable[Lane]) -> SettledDeliveries:
-        """What the answers so far mean."""
+        """Release the lanes whose outputs are all acknowledged, and return those that failed."""
         settled = SettledDeliveries()
         for lane in lanes:
-            outbox = lane.outbox
-            if outbox is None:
+            pending = lane.pending_acks
+            if pending is None:
                 continue
-            if isinstance(outbox.error, Stop):
+            if isinstance(pending.error, Stop):
                 settled.refused.append(
-                    (lane, OutputRefused(f"output {outbox.failed}: {outbox.error.cause}"))
+                    (lane, OutputRefused(f"output {pending.failed}: {pending.error.cause}"))
                 )
-            elif outbox.error is not None:
-                settled.again.append(lane)
-            elif outbox.remaining == 0:
-                lane.outbox = None
+            elif pending.error is not None:
+                settled.failed.append(lane)
+            elif pending.remaining == 0:
+                lane.pending_acks = None
                 self._done(lane)
         return settled
 
-    def await_answers(
-        self, lanes: Sequence[Lane], wait_s: float, until: float | None = None
-    ) -> None:
-        """Until all is acknowledged, or an outbox is older than `wait_s`: then its lane is left
-        out. `until`: a fixed end.
+    def await_acks(self, lanes: Sequence[Lane], wait_s: float, until: float | None = None) -> None:
+        """Wait until everything is acknowledged, or until the youngest waiting output is `wait_s`
+        old. `until`: a fixed deadline instead.
         """
         while waiting := [
-            lane.outbox
+            lane.pending_acks
             for lane in lanes
-            if lane.outbox and lane.outbox.remaining and not lane.outbox.error
+            if lane.pending_acks and lane.pending_acks.remaining and not lane.pending_acks.error
         ]:
-            end = until if until is not None else max(outbox.since for outbox in waiting) + wait_s
+            end = until if until is not None else max(pending.since for pending in waiting) + wait_s
             left = end - self._clock()
             if left <= 0:
                 return
-            self._log.deliveries(min(left, 0.01))
+            self._broker.poll_deliveries(min(left, 0.01))
 
     def _done(self, lane: Lane) -> None:
         self._telemetry.published(lane.key)
         if lane.key != TIMER:
-            self._log.hint({lane.key: lane.expected})
+            self._broker.hint({lane.key: lane.next_offset})

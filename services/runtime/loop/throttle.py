@@ -1,4 +1,6 @@
-"""How fast, and whether at all: an operator's pause and rate, and the service's own backlog."""
+"""Whether and how fast the service reads: an operator's pause and rate limit, and the service's own
+backlog.
+"""
 
 from __future__ import annotations
 
@@ -7,54 +9,54 @@ from typing import Generic, TypeVar
 from services.runtime.loop.context import WorkerContext
 
 S = TypeVar("S")
-BURST_S = 0.2  # of the rate: what may be worked at once after a rest
+BURST_S = 0.2  # of the rate: what may be worked at once after an idle time
 
 
 class Throttle(Generic[S]):
-    """Reads the controls twice a second, so that they act within one. A process takes its lanes'
-    share of the rate.
+    """Reads the controls twice a second, so that a change acts within one second.
+
+    The rate limit is for the whole service: a process takes the share of the lanes that it owns.
     """
 
-    def __init__(self, means: WorkerContext[S]) -> None:
-        self._backlog, self._ledger, self._telemetry = (
-            means.service.backlog,
-            means.ledger,
-            means.telemetry,
-        )
-        self._clock, self._interval_s = means.clock, means.settings.controls_interval_ms / 1_000
+    def __init__(self, context: WorkerContext[S]) -> None:
+        self._backlog, self._ledger = context.service.backlog, context.ledger
+        self._telemetry, self._clock = context.telemetry, context.clock
+        self._interval_s = context.settings.controls_interval_ms / 1_000
         self._next = float("-inf")
-        self._paused, self._why = False, ""
+        self._reason = ""
         self._rate: float | None = None
-        self._tokens, self._at = 0.0, means.clock()
+        self._tokens, self._at = 0.0, context.clock()
 
     @property
-    def paused(self) -> bool:
-        return self._paused
+    def is_paused(self) -> bool:
+        return bool(self._reason)
 
     @property
-    def why(self) -> str:
-        return self._why
+    def reason(self) -> str:
+        """Why the service is paused; empty: it is not."""
+        return self._reason
 
     def refresh(self) -> None:
-        """Raises what the ledger raises."""
+        """Read the controls if they are due. Raises what the ledger raises."""
         now = self._clock()
         if now < self._next:
             return
         controls = self._ledger.controls()
-        why = "paused" if controls.paused else ""
-        if not why and self._backlog is not None:
-            why = self._ledger.backlog(self._backlog) or ""
+        reason = "paused" if controls.paused else ""
+        if not reason and self._backlog is not None:
+            reason = self._ledger.backlog(self._backlog) or ""
         self._next = now + self._interval_s
         self._rate = controls.rate_limit_per_s
-        if why != self._why:
-            self._telemetry.paused(is_paused=bool(why), why=why)
-        self._paused, self._why = bool(why), why
+        if reason != self._reason:
+            self._telemetry.paused(is_paused=bool(reason), reason=reason)
+        self._reason = reason
 
-    def refresh_soon(self) -> None:
+    def expire(self) -> None:
+        """Have the next `refresh` read the controls."""
         self._next = float("-inf")
 
     def allowance(self, records_max: int, own_lanes: int, all_lanes: int) -> int:
-        """How many records may be fetched now."""
+        """Return how many records may be fetched now."""
         if self._rate is None:
             return records_max
         now = self._clock()
@@ -63,6 +65,7 @@ class Throttle(Generic[S]):
         self._at = now
         return min(records_max, int(self._tokens))
 
-    def took(self, records: int) -> None:
+    def consume(self, records: int) -> None:
+        """Take fetched records off the allowance."""
         if self._rate is not None:
             self._tokens -= records

@@ -1,5 +1,5 @@
-"""Work with no input: replays that an operator asked for, and the service's own tick. Each tick is
-one commit of `@timer`.
+"""Work without input: replays that an operator requested, and the service's own tick. Each is one
+commit of the lane `@timer`.
 """
 
 from __future__ import annotations
@@ -18,40 +18,42 @@ from services.runtime.loop.lane import Lane
 from services.runtime.loop.ports import LaneAdvance, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 
 S = TypeVar("S")
 
 
 class Timer(Generic[S]):
-    """Acts when its lane is ours, everything that it said before is acknowledged, and there is
-    something to do.
+    """Commits replays and ticks, if this process owns the timer's lane and all of its earlier
+    outputs are acknowledged.
 
-    Replays and the tick take turns, a commit each: of what is due, that which has waited longest.
-    So however many letters were asked for, a tick waits for one slice of them; and however long
-    ticks take, replays go on between.
+    Replays and ticks alternate, a commit each: what has waited longest goes first. So a tick waits
+    for at most one slice of replays, however many are requested, and replays go on between ticks,
+    however long those take.
     """
 
-    def __init__(self, means: WorkerContext[S]) -> None:
-        self._service, self._ledger, self._fault = means.service, means.ledger, means.fault
-        self._settings, self._telemetry, self._clock = means.settings, means.telemetry, means.clock
+    def __init__(self, context: WorkerContext[S]) -> None:
+        self._service, self._ledger = context.service, context.ledger
+        self._classify, self._clock = context.classify, context.clock
+        self._settings, self._telemetry = context.settings, context.telemetry
         self._replay_at = 0.0
-        self._tick_at = 0.0 if means.service.tick is not None else float("inf")
+        self._tick_at = 0.0 if context.service.tick is not None else float("inf")
 
-    def due(self, lane: Lane | None) -> bool:
+    def is_due(self, lane: Lane | None) -> bool:
         return (
             lane is not None
             and lane.may_commit
             and self._clock() >= min(self._replay_at, self._tick_at)
         )
 
-    def tick(self, lane: Lane) -> list[Output] | None:
-        """Outputs of what it committed, to be published; None when there was nothing to commit, so
-        that the row still holds what it held. Raises LanesLost, TickFailed, or what the ledger
-        raises.
+    def run(self, lane: Lane) -> list[Output] | None:
+        """Commit what is due, and return its outputs, which are to be published.
 
-        Crash: a letter turns `replayed` in the commit that puts its bytes into the row; the next
-        owner publishes them.
+        Returns None if there was nothing to commit, so that the row is unchanged. Raises LanesLost,
+        TickFailed, or what the ledger raises.
+
+        Crash: a dead letter becomes `replayed` in the commit that puts its bytes into the lane's
+        outbox (model/: rule 23); the next owner publishes them.
         """
         now = self._clock()
         outputs: list[Output] | None = None
@@ -64,12 +66,14 @@ class Timer(Generic[S]):
     def _replay(self, lane: Lane) -> list[Output] | None:
         try:
             outputs = (
-                self._commit(lane, self._take_letters) if self._ledger.letters_requested() else None
+                self._commit(lane, self._take_replays)
+                if self._ledger.has_replay_requests()
+                else None
             )
         except TickFailed:
             self._replay_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
             raise
-        # After a slice the next one goes as soon as this one is acknowledged.
+        # The next slice follows as soon as this one is acknowledged.
         self._replay_at = self._clock() + (
             0.0 if outputs else self._settings.tick_interval_ms / 1_000
         )
@@ -91,16 +95,14 @@ class Timer(Generic[S]):
         try:
             outputs = self._transact(lane, work)
         except Exception as error:
-            if self._fault(error) in {
-                FailureKind.TRANSIENT,
-                FailureKind.TOO_SLOW,
-            }:  # rolled back, and no matter of the lanes with input
+            # It is rolled back, and does not concern the lanes with input.
+            if self._classify(error) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}:
                 raise TickFailed(describe(error)) from error
             raise
-        lane.expected += 1
+        lane.next_offset += 1
         lane.commit_at = self._clock()
         self._telemetry.committed(
-            BatchDone([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {})
+            BatchSummary([lane.key], 1, 0, 0, {}, len(outputs), lane.commit_at - begun, {})
         )
         return outputs
 
@@ -108,15 +110,22 @@ class Timer(Generic[S]):
         self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]
     ) -> list[Output]:
         with self._ledger.transaction() as transaction:
-            locked = transaction.lock([lane.claim])
+            locked = transaction.lock([lane.expected])
             if locked.lost:
                 raise LanesLost(locked.lost)
             outputs = self._guarded(work, transaction, locked.now)
-            stored = outbox.encode(outputs)
-            transaction.advance([LaneAdvance(lane.claim, lane.expected + 1, stored, 0, 1, 0, 0, 0)])
+            transaction.advance([self.row_after(lane, outputs)])
             self._telemetry.committing([lane.key])
             transaction.commit()
         return outputs
+
+    def row_after(self, lane: Lane, outputs: list[Output]) -> LaneAdvance:
+        """Return the timer's row after this commit: its outputs are in the outbox, also those of
+        replays (model/: rule 23).
+        """
+        return LaneAdvance(
+            lane.expected, lane.next_offset + 1, outbox.encode(outputs), 0, 1, 0, 0, 0
+        )
 
     def _guarded(
         self,
@@ -124,21 +133,23 @@ class Timer(Generic[S]):
         transaction: Transaction[S],
         now: datetime,
     ) -> list[Output]:
-        """What raises by a fault of its own harms neither the lanes with input nor the other kind
-        of work.
+        """Do the work. If it fails for a reason of its own, raises TickFailed: lanes with input and
+        the other kind of work go on.
         """
         try:
             return work(transaction, now)
         except Exception as error:
-            if self._fault(error) is FailureKind.RECORD:
+            if self._classify(error) is FailureKind.RECORD:
                 raise TickFailed(describe(error)) from error
             raise
 
-    def _take_letters(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
-        taken = transaction.take_requested(
-            self._settings.replay_letters_max, self._settings.replay_bytes_max
+    def _take_replays(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
+        requests = transaction.take_replay_requests(
+            self._settings.replay_dead_letters_max, self._settings.replay_bytes_max
         )
-        return [dead_letters.replay_output(self._service.replay_topic, replay) for replay in taken]
+        return [
+            dead_letters.replay_output(self._service.replay_topic, replay) for replay in requests
+        ]
 
     def _work(self, transaction: Transaction[S], now: datetime) -> list[Output]:
         events = (

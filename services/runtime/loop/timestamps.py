@@ -1,4 +1,4 @@
-"""Whether records of a topic whose broker should stamp them still carry their producers' times."""
+"""Detects producers' timestamps in topics whose broker should stamp the records."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from services.runtime.errors import ProducerTimestamps
 from services.runtime.loop.ports import FetchResult
 from services.runtime.observability.telemetry import Telemetry
 
-AGAIN_S = 60.0
+REPORT_INTERVAL_S = 60.0
 
 
 class TimestampChecks:
-    """Reports such topics at most once a minute. Nothing is stopped for it: the records are worked
-    as they are.
-    """
+    """Reports such topics at most once a minute. The records are worked all the same."""
 
     def __init__(
         self, topics: Collection[str], telemetry: Telemetry, clock: Callable[[], float]
@@ -22,9 +20,9 @@ class TimestampChecks:
         self._topics, self._telemetry, self._clock = frozenset(topics), telemetry, clock
         self._next = float("-inf")
 
-    def heard(self, fetch: FetchResult) -> None:
-        """Called for each fetch."""
+    def observe(self, fetch: FetchResult) -> None:
+        """Examine a fetch. Called for each."""
         found = self._topics & fetch.stamped_by_producers
         if found and (now := self._clock()) >= self._next:
-            self._next = now + AGAIN_S
-            self._telemetry.warned(ProducerTimestamps(", ".join(sorted(found))))
+            self._next = now + REPORT_INTERVAL_S
+            self._telemetry.warning(ProducerTimestamps(", ".join(sorted(found))))

@@ -1,7 +1,7 @@
-"""The loop of a service: fetch, prepare, commit, publish, over all lanes of the process, in one
+"""The loop of a service: fetch, prepare, commit, publish, for all lanes of the process, in one
 thread.
 
-Crash: at any point the rows say what is committed and what must still be published; the next owner
+Crash: at any point the rows say what is committed and what is still to be published; the next owner
 starts from there.
 """
 
@@ -30,6 +30,7 @@ from services.runtime.loop.batch import (
     collect,
     first_stop,
     halved,
+    records_in,
 )
 from services.runtime.loop.batch_size import AdaptiveBatchSize
 from services.runtime.loop.bisect import PoisonBisector
@@ -44,97 +45,111 @@ from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
-from services.runtime.records import TIMER, Dead
+from services.runtime.records import TIMER, Dead, LaneKey
 
 S = TypeVar("S")
-TRIES_MAX = 50  # of one batch, whatever happens to it: then the world is given time
-MOMENTS_MAX = 3  # failures of the moment in a row before they count as the world's
-REST_S = 0.02
+ATTEMPTS_MAX = 50  # of one batch, whatever happens to it: then the loop backs off
+TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before they count as an outage
+BACKOFF_POLL_S = 0.02
 
 
 class Worker(Generic[S]):
-    """One member of a service's group. `step` is one turn; the process that runs it calls it until
-    told to stop.
+    """One member of a service's group. A process calls `step` until it is asked to stop, then
+    `stop`.
     """
 
-    def __init__(self, means: WorkerContext[S]) -> None:
-        self._log, self._ledger, self._settings = means.log, means.ledger, means.settings
-        self._telemetry, self._fault, self._clock = means.telemetry, means.fault, means.clock
-        self._publisher = OutputPublisher(means.log, means.telemetry, means.clock)
-        self.assignment = Assignment(means, self._publisher)
-        self._intake = RecordParser(
-            means.service.parse, means.service.replay_topic, means.telemetry
+    def __init__(self, context: WorkerContext[S]) -> None:
+        service, settings = context.service, context.settings
+        self._broker, self._ledger, self._settings = context.broker, context.ledger, settings
+        self._classify, self._clock = context.classify, context.clock
+        self._telemetry = context.telemetry
+        self._publisher = OutputPublisher(context.broker, context.telemetry, context.clock)
+        self.assignment = Assignment(context, self._publisher)
+        self._parser = RecordParser(service.parse, service.replay_topic, context.telemetry)
+        self._breaker = FailureRateBreaker(
+            settings.breaker_window_records, settings.breaker_failure_share
         )
-        self._brake = FailureRateBreaker(
-            means.settings.brake_window_records, means.settings.brake_share
-        )
-        self._decider = BatchCommitter(means, self._brake)
-        self._blame = PoisonBisector(means)
-        self._pace = Throttle(means)
-        self._timer = Timer(means)
-        self._watch = IdleChecks(means, self.assignment)
-        self._input = InputHealth(means, self.assignment)
-        self._stride = AdaptiveBatchSize(means.settings)
-        self._outage = Backoff(means.settings.outage_backoff_max_ms / 1_000)
+        self._committer = BatchCommitter(context, self._breaker)
+        self._bisector = PoisonBisector(context)
+        self._throttle = Throttle(context)
+        self._timer = Timer(context)
+        self._idle_checks = IdleChecks(context, self.assignment)
+        self._input_health = InputHealth(context, self.assignment)
+        self._batch_size = AdaptiveBatchSize(settings)
+        self._backoff = Backoff(settings.outage_backoff_max_ms / 1_000)
         self._was_paused = self._must_reconnect = False
-        means.log.subscribe(means.service.input_topics, self.assignment)
+        context.broker.subscribe(service.input_topics, self.assignment)
 
-    # One turn.
+    # One iteration.
 
     def step(self) -> None:
-        """Raises only what must end the process (Fatal, or a defect of the loop itself)."""
+        """Run one iteration of the loop, and report whether the process is ready.
+
+        Raises only what must end the process: Fatal, or a defect of the loop itself.
+        """
         try:
-            self._turn()
+            self._iterate()
         except Fatal:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is: the rows know, and the lanes are acquired again
-            self._troubled(error)
-        why = self._outage.code or self._pace.why or self._watch.refused.code or self._stopped()
-        self._telemetry.turned(is_ready=not why, why=why)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the rows decide, and the lanes are acquired again
+            self._back_off(error)
+        reason = (
+            self._backoff.code
+            or self._throttle.reason
+            or self._idle_checks.input_access.code
+            or self._stop_reason()
+        )
+        self._telemetry.iteration_done(is_ready=not reason, reason=reason)
 
-    def _turn(self) -> None:
-        if rest := self._outage.rest(self._clock()):
-            self._watch.heard(
-                self._log.fetch(1, min(REST_S, rest))
-            )  # stay in the group; all lanes are paused
+    def _iterate(self) -> None:
+        """Do one iteration, in these steps.
+
+        0. While backing off, only stay in the group: all lanes are paused.
+        1. Reconnect to the database after a failure.
+        2. Read the controls: pause, rate limit and backlog.
+        3. Fetch; rebalance callbacks run inside. Request the ids of the topics whose records may be
+           committed in this iteration.
+        4. Prepare the fetched records.
+        5. Evaluate delivery reports.
+        6. Acquire lanes that are due.
+        7. Commit a batch of what is prepared and publish its outputs; then the timer's work.
+        8. Run the idle checks.
+        """
+        if wait_s := self._backoff.remaining(self._clock()):
+            self._idle_checks.observe(self._broker.fetch(1, min(BACKOFF_POLL_S, wait_s)))
             return
         if self._must_reconnect:
             self._ledger.reconnect()
             self._must_reconnect = False
-        self._pace.refresh()
+        self._throttle.refresh()
         self._apply_pause()
         fetch = self._fetch()
-        self._watch.heard(fetch)
-        busy = {key.topic for key in fetch.records} | {
-            lane.key.topic for lane in self.assignment if lane.prepared
-        }
-        topic_ids = (
-            self._log.topic_ids(busy - {TIMER.topic}) if busy else dict
-        )  # asked now, read before the commit
+        self._idle_checks.observe(fetch)
+        topic_ids = self._request_topic_ids(fetch)
         self._prepare(fetch)
-        self._log.deliveries(0)
+        self._broker.poll_deliveries(0)
         self._settle()
         self.assignment.acquire_due()
-        if not self._pace.paused:
-            self._work(topic_ids)
-            self._tick()
-        self._watch.look(is_paused=self._pace.paused)
-        self._outage.passed(self._clock())
+        if not self._throttle.is_paused:
+            self._commit_prepared(topic_ids)
+            self._run_timer()
+        self._idle_checks.run(is_paused=self._throttle.is_paused)
+        self._backoff.note_success(self._clock())
 
-    def _troubled(self, error: Exception) -> None:
-        """Nothing is believed any more, of any lane; the rows know. Nothing is dead-lettered for
-        it.
+    def _back_off(self, error: Exception) -> None:
+        """Forget what is known of every lane, since only the rows are certain, and wait. No record
+        is dead-lettered for it.
         """
-        wait = self._outage.begin(code_of(error), self._clock())
-        self._telemetry.trouble(error, self._outage.troubles, wait)
+        wait_s = self._backoff.record_failure(code_of(error), self._clock())
+        self._telemetry.backing_off(error, self._backoff.failures, wait_s)
         self._must_reconnect = True
         try:
-            self.assignment.agree_with(self._log.assigned())
+            self.assignment.agree_with(self._broker.assigned())
         except BrokerUnavailable:
             self.assignment.forget(list(self.assignment.lanes))
 
-    def _stopped(self) -> str:
-        """The first lane that stands still until an operator decides, and why; the others go on."""
+    def _stop_reason(self) -> str:
+        """Name the first lane that is stopped until an operator decides; the others go on."""
         stopped = [lane for lane in self.assignment if lane.state is LaneState.STOPPED]
         if not stopped:
             return ""
@@ -144,206 +159,219 @@ class Worker(Generic[S]):
 
     # Fetch and prepare.
 
-    def _apply_pause(self) -> None:
-        self.assignment.is_silent = self._pace.paused
-        if self._pace.paused != self._was_paused:
-            running = [
-                lane.key
-                for lane in self.assignment
-                if lane.state is LaneState.RUNNING and lane.key != TIMER
-            ]
-            if running:
-                (self._log.pause if self._pace.paused else self._log.resume)(running)
-            if not self._pace.paused:
-                self._brake.release()
-            self._was_paused = self._pace.paused
-
-    def _fetch(self) -> FetchResult:
-        prepared = sum(len(lane.prepared) for lane in self.assignment)
-        room = self._stride.room(prepared)
-        wait_s = self._settings.batch_wait_ms / 1_000
-        own = self.assignment.with_partition
-        if self._pace.paused:
-            return self._log.fetch(1, wait_s)
-        if room <= 0:
-            return self._hushed(0.0)
-        allowed = self._pace.allowance(room, len(own), self._log.lanes_total())
-        if allowed <= 0:
-            return self._hushed(wait_s)
-        fetch = self._log.fetch(allowed, 0.0 if prepared else wait_s)
-        self._pace.took(sum(map(len, fetch.records.values())))
-        return fetch
-
-    def _hushed(self, timeout_s: float) -> FetchResult:
-        """The group is listened to while no record may come."""
-        running = [
+    def _running(self) -> list[LaneKey]:
+        return [
             lane.key
             for lane in self.assignment
             if lane.state is LaneState.RUNNING and lane.key != TIMER
         ]
-        if running:
-            self._log.pause(running)
-        fetch = self._log.fetch(1, timeout_s)
-        if running:
-            self._log.resume([key for key in running if key in self.assignment.lanes])
+
+    def _apply_pause(self) -> None:
+        self.assignment.is_paused = self._throttle.is_paused
+        if self._throttle.is_paused != self._was_paused:
+            if running := self._running():
+                (self._broker.pause if self._throttle.is_paused else self._broker.resume)(running)
+            if not self._throttle.is_paused:
+                self._breaker.reset()
+            self._was_paused = self._throttle.is_paused
+
+    def _fetch(self) -> FetchResult:
+        prepared = sum(len(lane.prepared) for lane in self.assignment)
+        room = self._batch_size.room(prepared)
+        wait_s = self._settings.batch_wait_ms / 1_000
+        own = self.assignment.with_partition
+        if self._throttle.is_paused:
+            return self._broker.fetch(1, wait_s)
+        if room <= 0:
+            return self._poll_group(0.0)
+        allowed = self._throttle.allowance(room, len(own), self._broker.lanes_total())
+        if allowed <= 0:
+            return self._poll_group(wait_s)
+        fetch = self._broker.fetch(allowed, 0.0 if prepared else wait_s)
+        self._throttle.consume(sum(map(len, fetch.records.values())))
         return fetch
 
+    def _poll_group(self, timeout_s: float) -> FetchResult:
+        """Stay in the group without fetching records: all lanes are paused meanwhile."""
+        running = self._running()
+        if running:
+            self._broker.pause(running)
+        fetch = self._broker.fetch(1, timeout_s)
+        if running:
+            self._broker.resume([key for key in running if key in self.assignment.lanes])
+        return fetch
+
+    def _request_topic_ids(self, fetch: FetchResult) -> Callable[[], Mapping[str, str]]:
+        """Request them now, after the fetch; they are read just before the commit."""
+        topics = {key.topic for key in fetch.records}
+        topics |= {lane.key.topic for lane in self.assignment if lane.prepared}
+        return self._broker.topic_ids(topics - {TIMER.topic}) if topics else dict
+
     def _prepare(self, fetch: FetchResult) -> None:
-        self._input.look(fetch)
+        self._input_health.check(fetch)
         sizes: list[int] = []
         for key in fetch.records | fetch.ends:
             records = fetch.records.get(key, ())
             lane = self.assignment.lanes.get(key)
             if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
-                # no epoch: these records are its owner's, or ours again from where the row says
+                # Without an epoch the records are dropped: the lane's owner, perhaps this process,
+                # reads them again from where the row says.
                 continue
             before = len(lane.prepared)
-            if not self._intake.prepare(lane, records, fetch.ends.get(key)):
-                self.assignment.doubted(lane)
+            if not self._parser.prepare(lane, records, fetch.ends.get(key)):
+                self.assignment.suspect_hole(lane)
             sizes += [prepared.size for prepared in lane.prepared[before:]]
-        self._stride.prepared(sizes)
+        self._batch_size.observe_sizes(sizes)
 
     # Commit and publish.
 
     def _settle(self) -> None:
         settled = self._publisher.settle(self.assignment)
-        if settled.again:
+        if settled.failed:
             self.assignment.forget(
-                [lane.key for lane in settled.again], self._settings.acquire_backoff_min_ms / 1_000
+                [lane.key for lane in settled.failed], self._settings.acquire_backoff_min_ms / 1_000
             )
         for lane, error in settled.refused:
             self.assignment.halt(lane, error)
         self.assignment.take_back()
 
-    def _work(self, topic_ids: Callable[[], Mapping[str, str]]) -> None:
-        waiting = [lane for lane in self.assignment if lane.prepared and lane.outbox]
+    def _commit_prepared(self, topic_ids: Callable[[], Mapping[str, str]]) -> None:
+        waiting = [lane for lane in self.assignment if lane.prepared and lane.pending_acks]
         if waiting:
-            self._publisher.await_answers(waiting, self._settings.acknowledgement_wait_ms / 1_000)
+            self._publisher.await_acks(waiting, self._settings.acknowledgement_wait_ms / 1_000)
             self._settle()
             for lane in waiting:
-                if lane.outbox and lane.state is LaneState.RUNNING:
+                if lane.pending_acks and lane.state is LaneState.RUNNING:
                     self.assignment.leave_out(lane)
         for lane in list(self.assignment):
             if isinstance(stop := first_stop(lane), Stop) and lane.may_commit:
                 self.assignment.halt(lane, stop)
-        parts = collect(self.assignment, self._stride.records, self._settings.batch_bytes_max)
-        if parts and (parts := self._still_same(parts, topic_ids())):
-            self._commit(parts)
+        slices = collect(self.assignment, self._batch_size.records, self._settings.batch_bytes_max)
+        if slices and (slices := self.without_recreated(slices, topic_ids())):
+            self._commit(slices)
 
-    def _still_same(self, parts: list[LaneSlice], topic_ids: Mapping[str, str]) -> list[LaneSlice]:
-        """The id is read after the fetch and before the commit: a fetch by name cannot be trusted
-        after an older check.
+    def without_recreated(
+        self, slices: list[LaneSlice], topic_ids: Mapping[str, str]
+    ) -> list[LaneSlice]:
+        """Return the slices whose topic still has the id that the lane knows (model/: rule 16).
+
+        A fetch goes by the topic's name, so the id counts only if it is read after the fetch and
+        before the commit.
         """
         same = []
-        for part in parts:
-            lane = part.lane
-            found = topic_ids.get(lane.key.topic)
-            if found == lane.topic_id:
-                same.append(part)
-            elif found is not None:
+        for lane_slice in slices:
+            lane = lane_slice.lane
+            topic_id = topic_ids.get(lane.key.topic)
+            if topic_id == lane.topic_id:
+                same.append(lane_slice)
+            elif topic_id is not None:
                 self.assignment.halt(
                     lane,
-                    TopicRecreated(f"{lane.key.topic} had the id {lane.topic_id} and has {found}"),
+                    TopicRecreated(
+                        f"{lane.key.topic} had the id {lane.topic_id} and has {topic_id}"
+                    ),
                 )
-            else:  # deleted; if it is made again, acquiring it compares
+            else:  # deleted; if it is created again, acquiring the lane compares the ids
                 self.assignment.fenced([lane.key])
         return same
 
-    def _commit(self, parts: list[LaneSlice]) -> None:
-        verdicts: dict[RecordPosition, Dead] = {}
-        moments = 0
-        for _ in range(TRIES_MAX):
-            if not parts:
+    def _commit(self, slices: list[LaneSlice]) -> None:
+        """Commit a batch, with as many attempts as its failures need."""
+        known_dead: dict[RecordPosition, Dead] = {}
+        transient_failures = 0
+        for _ in range(ATTEMPTS_MAX):
+            if not slices:
                 return
             try:
-                self._publish(parts, self._decider.commit(parts, verdicts))
+                self._publish(slices, self._committer.commit(slices, known_dead))
             except LanesLost as lost:
-                self.assignment.fenced(lost.lanes)
-                parts = [part for part in parts if part.lane.key not in lost.lanes]
+                slices = self._without_lost(slices, lost)
             except RecordsFailed:
-                parts = self._find(parts, verdicts)
-            except FailureRateExceeded as brake:
-                self._ledger.pause_service(brake.code, str(brake))
-                self._pace.refresh_soon()
+                slices = self._bisect(slices, known_dead)
+            except FailureRateExceeded as error:
+                self._ledger.pause_service(error.code, str(error))
+                self._throttle.expire()
                 return
             except Exception as error:
-                fault = self._fault(error)
-                if fault is FailureKind.TOO_SLOW and sum(len(part.taken) for part in parts) > 1:
-                    parts = self._stride.shorten(parts)
+                kind = self._classify(error)
+                if kind is FailureKind.TOO_SLOW and records_in(slices) > 1:
+                    slices = self._batch_size.halve(slices)
                     continue
-                moments += 1
+                transient_failures += 1
                 if (
-                    fault not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
-                    or moments > MOMENTS_MAX
+                    kind not in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+                    or transient_failures > TRANSIENT_ATTEMPTS_MAX
                 ):
                     raise
             else:
                 return
-        raise BatchUndecided(f"{sum(len(part.taken) for part in parts)} records, {TRIES_MAX} tries")
+        raise BatchUndecided(f"{records_in(slices)} records, {ATTEMPTS_MAX} attempts")
 
-    def _find(
-        self, parts: list[LaneSlice], verdicts: dict[RecordPosition, Dead]
+    def _without_lost(self, slices: list[LaneSlice], lost: LanesLost) -> list[LaneSlice]:
+        self.assignment.fenced(lost.lanes)
+        return [lane_slice for lane_slice in slices if lane_slice.lane.key not in lost.lanes]
+
+    def _bisect(
+        self, slices: list[LaneSlice], known_dead: dict[RecordPosition, Dead]
     ) -> list[LaneSlice]:
-        """Adds the guilty to `verdicts`; if they fail only together, half of them is tried
-        alone.
+        """Add the poison records to `known_dead`, and return what is to be tried next. Records that
+        fail only together are tried in halves.
         """
         try:
-            found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
+            dead = self._bisector.find(
+                slices, known_dead, dead_max=self._settings.breaker_window_records
+            )
         except LanesLost as lost:
-            self.assignment.fenced(lost.lanes)
-            return [part for part in parts if part.lane.key not in lost.lanes]
-        except Exception as error:  # the search itself may last too long
-            if (
-                self._fault(error) is FailureKind.TOO_SLOW
-                and sum(len(part.taken) for part in parts) > 1
-            ):
-                return self._stride.shorten(parts)
+            return self._without_lost(slices, lost)
+        except Exception as error:
+            # Bisecting itself may last too long.
+            if self._classify(error) is FailureKind.TOO_SLOW and records_in(slices) > 1:
+                return self._batch_size.halve(slices)
             raise
-        verdicts |= found
-        return parts if found else halved(parts)
+        known_dead |= dead
+        return slices if dead else halved(slices)
 
-    def _publish(self, parts: list[LaneSlice], decision: CommittedBatch) -> None:
-        self._outage.end()
-        self._stride.done(decision.done.seconds)
-        for part in parts:
-            part.lane.advance(len(part.taken), self._clock())
-            self._publisher.send(part.lane, decision.outputs.get(part.lane.key, ()))
-        self._telemetry.produced([part.lane.key for part in parts])
+    def _publish(self, slices: list[LaneSlice], batch: CommittedBatch) -> None:
+        self._backoff.reset()
+        self._batch_size.observe_duration(batch.summary.seconds)
+        for lane_slice in slices:
+            lane_slice.lane.advance(len(lane_slice.taken), self._clock())
+            self._publisher.send(lane_slice.lane, batch.outputs.get(lane_slice.lane.key, ()))
+        self._telemetry.produced([lane_slice.lane.key for lane_slice in slices])
 
-    def _tick(self) -> None:
+    def _run_timer(self) -> None:
         lane = self.assignment.lanes.get(TIMER)
-        if lane is None or not self._timer.due(lane):
+        if lane is None or not self._timer.is_due(lane):
             return
         try:
-            if (outputs := self._timer.tick(lane)) is not None:
+            if (outputs := self._timer.run(lane)) is not None:
                 self._publisher.send(lane, outputs)
                 self._telemetry.produced([TIMER])
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
         except TickFailed as error:  # lanes with input go on
-            self._telemetry.trouble(error, 1, self._settings.outage_backoff_max_ms / 1_000)
+            self._telemetry.backing_off(error, 1, self._settings.outage_backoff_max_ms / 1_000)
 
     # The end.
 
-    def stop(self, asked_at: float | None = None) -> bool:
-        """Stops preparing, waits for what is committed to be acknowledged, leaves the group. True
-        if nothing was left.
+    def stop(self, requested_at: float | None = None) -> bool:
+        """Stop preparing, wait for the acknowledgements of what is committed, and leave the group.
+        Returns whether everything is published.
 
-        The deadline counts from when it was asked for, which may be some time ago: a turn may wait
-        for a silent broker.
+        The deadline counts from `requested_at`, by the loop's clock: an iteration may wait for a
+        broker that does not respond, so the request may be some time ago.
         """
-        begun = self._clock() if asked_at is None else asked_at
+        begun = self._clock() if requested_at is None else requested_at
         deadline = begun + self._settings.stop_deadline_ms / 1_000
         lanes = list(self.assignment)
         for lane in lanes:
             lane.prepared.clear()
-        self._publisher.await_answers(lanes, 0.0, until=deadline - 1.0)
+        self._publisher.await_acks(lanes, 0.0, until=deadline - 1.0)
         self._publisher.settle(lanes)
-        with suppress(
-            Exception
-        ):  # only a courtesy: else the next owner publishes again what is acknowledged
-            self._watch.clear(lanes)
-        left = [lane for lane in lanes if lane.outbox is not None or lane.in_doubt]
-        self._log.close(max(0.0, deadline - self._clock()))
+        # A courtesy: without it the next owner publishes again what is acknowledged.
+        with suppress(Exception):
+            self._idle_checks.clear(lanes)
+        left = [lane for lane in lanes if lane.pending_acks is not None or lane.in_doubt]
+        self._broker.close(max(0.0, deadline - self._clock()))
         self._ledger.close()
         return not left

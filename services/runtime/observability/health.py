@@ -1,9 +1,8 @@
-"""Is the process alive, and should it get work? Asked by the keeper of the process, answered by its
-loop.
+"""The health server: /livez, /readyz and /metrics.
 
-/livez fails when the loop has not turned for too long: the keeper starts the process anew. /readyz
-fails while the world is away or the service is paused: it says why, and nobody restarts anything.
-/metrics is for Prometheus.
+/livez fails if the loop has not finished an iteration for too long, so that the supervisor restarts
+the process. /readyz fails, with the reason, while a dependency is unavailable or the service is
+paused; a restart would not help. /metrics is for Prometheus.
 """
 
 import json
@@ -22,24 +21,25 @@ from typing_extensions import override
 from services.runtime.errors import PortUnavailable
 from services.runtime.observability import logs, metrics
 
-PATIENCE_S = 5.0  # with a client that connects and says nothing
+CLIENT_TIMEOUT_S = 5.0  # for a client that connects and sends nothing
 
 
 class HealthStatus(NamedTuple):
-    """A reason beside `ok` takes nothing out of service: it is for people and monitors."""
+    """`ok` with a reason means degraded: it stays in service, people and monitors see why."""
 
     ok: bool
     reason: str
 
     @property
     def text(self) -> str:
-        """The body of an answer that is `ok`."""
+        """The body of a response that is `ok`."""
         return f"ok\ndegraded: {self.reason}\n" if self.reason else "ok\n"
 
 
 class Health:
-    """Written by the loop, read by the door's threads; each field is replaced whole, so no lock is
-    needed.
+    """The state of the process, written by its loop and read by the health server's threads.
+
+    Each field is replaced as a whole, so no lock is needed.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Health:
         self._ready = HealthStatus(ok=False, reason="starting")
 
     def beat(self) -> None:
-        """The loop has turned."""
+        """Note that the loop finished an iteration."""
         self._beaten_at = self._clock()
 
     def ready(self, ok: bool, reason: str = "") -> None:  # noqa: FBT001 - reads as a sentence: ready(False, "paused")
@@ -63,8 +63,8 @@ class Health:
             return HealthStatus(
                 ok=False,
                 reason=(
-                    f"the loop has not turned for {seconds:.0f} s; {self._seconds_max:.0f} s "
-                    "are allowed"
+                    f"the loop has not finished an iteration for {seconds:.0f} s; "
+                    f"{self._seconds_max:.0f} s are allowed"
                 ),
             )
         return HealthStatus(ok=True, reason="")
@@ -75,7 +75,7 @@ class Health:
 
 
 class QuietHttpServer(ThreadingHTTPServer):
-    """A client that hangs up is no error of ours; whatever else happens is a line in the log."""
+    """Ignores clients that hang up, and logs every other error."""
 
     daemon_threads = True
 
@@ -87,23 +87,23 @@ class QuietHttpServer(ThreadingHTTPServer):
 
 
 class HealthServer:
-    """A tiny HTTP server in threads of its own. `with Door(...) as door:` or `start` and `stop`."""
+    """A small HTTP server in threads of its own. Use it with `with`, or `start` and `stop` it."""
 
     def __init__(
         self, port: int, health: Health, *, host: str = "127.0.0.1", setting: str = ""
     ) -> None:
-        """`setting`: where the port stands, for whoever reads that it is taken."""
+        """`setting`: the environment variable of the port, for the error if it is in use."""
         try:
             self._server = QuietHttpServer((host, port), _handler(health))
         except OSError as error:
-            raise unavailable(host, port, setting, error) from None
+            raise port_unavailable(host, port, setting, error) from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="health", daemon=True
         )
 
     @property
     def port(self) -> int:
-        """The port it listens on, also when it was asked for any."""
+        """The port that it listens on, also if port 0 was requested."""
         return int(self._server.server_address[1])
 
     def start(self) -> None:
@@ -112,7 +112,7 @@ class HealthServer:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(CLIENT_TIMEOUT_S)
 
     def __enter__(self) -> Self:
         self.start()
@@ -127,7 +127,7 @@ class HealthServer:
         self.stop()
 
 
-def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
+def port_unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnavailable:
     named = f" ({setting})" if setting else ""
     return PortUnavailable(
         f"{host}:{port}{named}: {os.strerror(error.errno) if error.errno else error}"
@@ -136,16 +136,16 @@ def unavailable(host: str, port: int, setting: str, error: OSError) -> PortUnava
 
 def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        timeout = PATIENCE_S
+        timeout = CLIENT_TIMEOUT_S
         server_version = "stubline"
         sys_version = ""
 
         def do_GET(self) -> None:
             match self.path.partition("?")[0]:
                 case "/livez":
-                    self._say(health.livez())
+                    self._status(health.livez())
                 case "/readyz":
-                    self._say(health.readyz())
+                    self._status(health.readyz())
                 case "/metrics":
                     self._send(
                         HTTPStatus.OK,
@@ -154,14 +154,14 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
                     )
                 case _:
                     self._problem(
-                        HTTPStatus.NOT_FOUND, "/livez, /readyz and /metrics are all there is"
+                        HTTPStatus.NOT_FOUND, "there are only /livez, /readyz and /metrics"
                     )
 
-        def _say(self, answer: HealthStatus) -> None:
-            if answer.ok:
-                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", answer.text.encode())
+        def _status(self, status: HealthStatus) -> None:
+            if status.ok:
+                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", status.text.encode())
             else:
-                self._problem(HTTPStatus.SERVICE_UNAVAILABLE, answer.reason)
+                self._problem(HTTPStatus.SERVICE_UNAVAILABLE, status.reason)
 
         def _problem(self, status: HTTPStatus, detail: str) -> None:
             body = {"title": status.phrase, "status": status.value, "detail": detail}
@@ -176,6 +176,6 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
-            """Probes come every few seconds: no line for each."""
+            """Log nothing: probes come every few seconds."""
 
     return Handler

@@ -1,6 +1,4 @@
-"""How often the log repeats itself: one line a minute of each cause, with the count of the lines
-that were left out.
-"""
+"""Limits repeated log lines: one line a minute per cause, with the number of suppressed lines."""
 
 from __future__ import annotations
 
@@ -11,18 +9,20 @@ from dataclasses import dataclass
 from time import monotonic
 
 INTERVAL_S = 60.0
-CAUSES_MAX = 1_000  # that are remembered: the one that was written first is forgotten first
+CAUSES_MAX = 1_000  # that are remembered; the oldest is forgotten first
 ADDRESSES_AND_COUNTS = re.compile(r"\[thrd:[^]]*\]:?|\S*\d\S*|\(.*?\)")
 
 
 @dataclass(slots=True)
 class LoggedCause:
+    """When a cause was logged last, and how many lines were suppressed since."""
+
     at: float
     suppressed: int = 0
 
 
 class RepeatLimiter:
-    """Used by any thread."""
+    """Decides which lines are written. Thread-safe."""
 
     def __init__(
         self, interval_s: float = INTERVAL_S, clock: Callable[[], float] = monotonic
@@ -32,8 +32,8 @@ class RepeatLimiter:
         self._lock = threading.Lock()
 
     def due(self, cause: Hashable) -> int | None:
-        """None: leave this line out. Else write it; so many of the same cause were left out since
-        the last one.
+        """Return how many lines of this cause were suppressed since the last one, or None if this
+        line is to be suppressed too.
         """
         with self._lock:
             now, before = self._clock(), self._written.get(cause)
@@ -47,8 +47,6 @@ class RepeatLimiter:
             return before.suppressed if before is not None else 0
 
 
-def shape(text: str) -> str:
-    """A library's line without addresses, numbers and durations: lines of one shape have one
-    cause.
-    """
+def message_shape(text: str) -> str:
+    """Return a line without addresses, numbers and durations: lines of one cause share it."""
     return " ".join(ADDRESSES_AND_COUNTS.sub("#", text).split())

@@ -1,5 +1,6 @@
-"""The loop's story for people: one log line an event, never one a record or a batch, and the
-answers of the health door.
+"""Logs the events of the loop, and keeps the health server's answers up to date.
+
+One line per event, never one per record or batch.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from services.runtime.records import LaneKey
 
 
 class LoggingTelemetry(PrometheusTelemetry):
-    """Meters that also speak."""
+    """Metrics and log lines of one process and group."""
 
     def __init__(self, group: str, health: Health) -> None:
         super().__init__(group)
         self._log = logs.get("lanes").bind(group=group)
         self._health = health
-        self._said = (False, "starting")
-        self._waiting: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
+        self._readiness = (False, "starting")
+        self._uncommitted: frozenset[LaneKey] = frozenset()  # lanes at an open transaction
         self._repeats = RepeatLimiter()
-        self._waiting_for = ""  # the code of the last line that says so, until it is back
+        self._backing_off = ""  # the error code that was logged last, until the process is ready
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         self._health.beat()
-        if is_ready and self._waiting_for:
-            self._log.info("ready again", code=self._waiting_for)
-            self._waiting_for = ""
-        if (is_ready, why) != self._said:
-            self._health.ready(is_ready, why)
-            self._said = (is_ready, why)
+        if is_ready and self._backing_off:
+            self._log.info("ready again", code=self._backing_off)
+            self._backing_off = ""
+        if (is_ready, reason) != self._readiness:
+            self._health.ready(is_ready, reason)
+            self._readiness = (is_ready, reason)
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
-        super().acquired(lane, epoch, offset, published_again)
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
+        super().acquired(lane, epoch, offset, republished)
         where = {"topic": lane.topic, "partition": lane.partition}
         self._log.info(
-            "lane acquired", **where, epoch=epoch, offset=offset, published_again=published_again
+            "lane acquired", **where, epoch=epoch, offset=offset, republished=republished
         )
 
     @override
@@ -68,27 +69,27 @@ class LoggingTelemetry(PrometheusTelemetry):
         )
 
     @override
-    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
-        super().assigned_again(lane, offset, why)
+    def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
+        super().repositioned(lane, offset, reason)
         self._log.warning(
             "lane assigned again",
             topic=lane.topic,
             partition=lane.partition,
             offset=offset,
-            why=why,
+            reason=reason,
         )
 
     @override
-    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
-        super().hole_doubted(lane, offset)
+    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
+        super().hole_suspected(lane, offset)
         self._log.debug(
             "possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset
         )
 
     @override
-    def jumped(self, lane: LaneKey, offset: int) -> None:
+    def client_skipped_record(self, lane: LaneKey, offset: int) -> None:
         self._log.warning(
-            "client stepped over a record and was repositioned",
+            "client skipped a record and was repositioned",
             topic=lane.topic,
             partition=lane.partition,
             offset=offset,
@@ -103,43 +104,49 @@ class LoggingTelemetry(PrometheusTelemetry):
         uncommitted: Mapping[LaneKey, int],
     ) -> None:
         super().gauges(lag, unacknowledged, stopped, uncommitted)
-        for lane in uncommitted.keys() - self._waiting:
+        for lane in uncommitted.keys() - self._uncommitted:
             self._log.info(
                 "lane waits for an open transaction", topic=lane.topic, partition=lane.partition
             )
-        self._waiting = frozenset(uncommitted)
+        self._uncommitted = frozenset(uncommitted)
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        super().trouble(error, attempt, wait_s)
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        super().backing_off(error, attempt, wait_s)
         code = code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is None:
             return
-        self._waiting_for = code
-        told = {"attempt": attempt, "wait_s": round(wait_s, 2), "suppressed": suppressed}
+        self._backing_off = code
+        fields = {"attempt": attempt, "wait_s": round(wait_s, 2), "suppressed": suppressed}
         if code == LoopFailed.code:
-            self._log.error("waiting", code=code, **told, exc_info=error)
+            self._log.error("retrying after error", code=code, **fields, exc_info=error)
         else:
-            self._log.warning("waiting", code=code, **told, error=logs.describe(error))
+            self._log.warning(
+                "retrying after error", code=code, **fields, error=logs.describe(error)
+            )
 
     @override
-    def warned(self, error: StublineError) -> None:
+    def warning(self, error: StublineError) -> None:
         self._log.warning(
-            "not as it should be", code=error.code, error=error.cause, next_step=error.next_step
+            "configuration problem", code=error.code, error=error.cause, next_step=error.next_step
         )
 
     @override
-    def unexpected(self, record_at: tuple[str, int, int], error: BaseException) -> None:
+    def record_failed(self, record_at: tuple[str, int, int], error: BaseException) -> None:
         topic, partition, offset = record_at
         self._log.error(
-            "record failed", topic=topic, partition=partition, offset=offset, exc_info=error
+            "unexpected error in record",
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            exc_info=error,
         )
 
     @override
-    def paused(self, *, is_paused: bool, why: str) -> None:
-        super().paused(is_paused=is_paused, why=why)
-        self._log.warning("service paused" if is_paused else "service resumed", why=why)
+    def paused(self, *, is_paused: bool, reason: str) -> None:
+        super().paused(is_paused=is_paused, reason=reason)
+        self._log.warning("service paused" if is_paused else "service resumed", reason=reason)
 
     @override
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:

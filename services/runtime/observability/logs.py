@@ -1,8 +1,7 @@
-"""Structured logs: one JSON object a line, on stderr. Never what a record says, only where it
-stands and whose it is.
+"""Structured logs: one JSON object per line, on stderr.
 
-Fields by convention: key, trace_id, group, topic, partition. An event's name is a short sentence
-that is never changed.
+The contents of a record are never logged, only its position and key. Fields by convention: key,
+trace_id, group, topic, partition. The text of an event is a short, fixed phrase.
 """
 
 import logging
@@ -17,29 +16,32 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.observability.log_limits import RepeatLimiter, shape
+from services.runtime.observability.log_limits import RepeatLimiter, message_shape
 from services.runtime.text import storable
 
-NEVER = frozenset({"value", "body", "payload", "data", "password", "secret", "authorization"})
+NEVER_LOGGED = frozenset(
+    {"value", "body", "payload", "data", "password", "secret", "authorization"}
+)
 TEXT_CHARS_MAX = 2_000
 FRAMES_MAX = 12
-BROKER_AWAY = re.compile(  # as librdkafka words it, of any of its clients
-    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|unreachable|broken pipe|no route",
+BROKER_UNAVAILABLE_TEXT = re.compile(  # in the lines of any librdkafka client
+    r"refused|resolve|timed.?out|timeout|disconnected|brokers? (?:are|is) down|reset by peer|"
+    r"unreachable|broken pipe|no route",
     re.IGNORECASE,
 )
 
 
-KAFKA = "kafka"  # the Python logger of all Kafka clients of a process
+KAFKA_LOGGER = "kafka"  # the Python logger of all Kafka clients in a process
 
 
 def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Once, at a process's start. Python's own logging goes the same way, so that a library's
-    warning is a line too.
+    """Configure logging, once, at a process's start. Warnings of libraries that use Python's
+    logging become JSON lines too.
     """
     structlog.contextvars.clear_contextvars()
 
     def named(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-        """Of any thread's lines, for context variables are a thread's own."""
+        """Add the service to the lines of every thread: context variables belong to one."""
         event.setdefault("service", service)
         return event
 
@@ -49,8 +51,8 @@ def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None
             named,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            tell_errors,
-            clean,
+            format_errors,
+            redact,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -61,26 +63,26 @@ def configure(service: str, *, level: str = "INFO", stream: TextIO | None = None
 
 
 def get(name: str) -> FilteringBoundLogger:
-    """A logger that says where it speaks from: `log = logs.get("lanes")`, then
+    """Return the logger of a component: `log = logs.get("lanes")`, then
     `log.info("lane acquired", topic=...)`.
     """
     return cast("FilteringBoundLogger", structlog.get_logger(component=name))
 
 
 def describe(error: BaseException) -> str:
-    """An error in a line. A database's DETAIL quotes rows, so only its primary message is told."""
+    """Return an error in one line. Of a database error only the primary message, since DETAIL
+    quotes rows.
+    """
     text = str(error)
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         text = f"{error.diag.message_primary} ({error.sqlstate})"
     return storable(f"{type(error).__name__}: {text}".strip(": "), TEXT_CHARS_MAX)
 
 
-def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """`exc_info` becomes two fields: what it says, and where it stood. Never the values of the
-    frames.
-    """
-    given = event.pop("exc_info", None)
-    error = sys.exception() if given is True else given
+def format_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by two fields, the error and its stack, without the values of frames."""
+    exc_info = event.pop("exc_info", None)
+    error = sys.exception() if exc_info is True else exc_info
     if isinstance(error, BaseException):
         frames = extract_tb(error.__traceback__)[-FRAMES_MAX:]
         event["error"] = describe(error)
@@ -88,34 +90,30 @@ def tell_errors(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def clean(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """The last gate: contents and secrets are named but not shown, and no text can break the line
-    or the reader.
-    """
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace contents and secrets, by field name, and escape what could break a line."""
     return {
-        storable(str(name), 100): "(not logged)" if name in NEVER else _clean(field)
+        storable(str(name), 100): "(not logged)" if name in NEVER_LOGGED else _redact(field)
         for name, field in event.items()
     }
 
 
-def _clean(field: object) -> object:
+def _redact(field: object) -> object:
     match field:
         case None | bool() | int() | float():
             return field
         case bytes():
             return f"({len(field)} bytes)"
         case Mapping():
-            return {storable(str(name), 100): _clean(inner) for name, inner in field.items()}
+            return {storable(str(name), 100): _redact(inner) for name, inner in field.items()}
         case list() | tuple() | set() | frozenset():
-            return [_clean(inner) for inner in field]
+            return [_redact(inner) for inner in field]
         case _:
             return storable(str(field), TEXT_CHARS_MAX)
 
 
 class _LibraryLogHandler(logging.Handler):
-    """What libraries log, as JSON too: of each cause one line a minute, for they repeat themselves
-    without end.
-    """
+    """Writes the lines of libraries as JSON, at most one line a minute per cause."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,9 +122,9 @@ class _LibraryLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         more: dict[str, object] = {}
-        if record.name == KAFKA and BROKER_AWAY.search(text):
+        if record.name == KAFKA_LOGGER and BROKER_UNAVAILABLE_TEXT.search(text):
             more["code"] = BrokerUnavailable.code
-        suppressed = self._repeats.due((record.name, more.get("code") or shape(text)))
+        suppressed = self._repeats.due((record.name, more.get("code") or message_shape(text)))
         if suppressed is None:
             return
         if suppressed:

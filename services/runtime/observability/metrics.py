@@ -1,9 +1,9 @@
-"""What is counted, and how it is called. A name is declared once, checked, and documented from its
-declaration.
+"""Declares metrics. A name is declared once and checked, and docs/reference/metrics.md is made from
+its declaration.
 
 Names begin with `stubline_` and end in a base unit; labels come from a short list, so no metric
-grows with the number of keys. Nothing here is called per record: a batch raises its sums once,
-after its commit.
+grows with the number of keys. Nothing here is called per record: a batch adds its sums once, after
+its commit.
 """
 
 import re
@@ -62,17 +62,17 @@ class _Metric:
                 f"{self.name}: a name is stubline_<what>_<base unit>, in seconds, bytes or a count"
             )
         if not self.help.endswith("."):
-            raise ValueError(f"{self.name}: its help is a sentence")
-        if strange := set(self.labels) - LABELS:
+            raise ValueError(f"{self.name}: its help must be a sentence")
+        if unknown := set(self.labels) - LABELS:
             raise ValueError(
-                f"{self.name}: label {', '.join(sorted(strange))} is not one of "
+                f"{self.name}: label {', '.join(sorted(unknown))} is not one of "
                 f"{', '.join(sorted(LABELS))}"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Counter(_Metric):
-    """Only rises; starts at zero with the process."""
+    """A sum that only rises. It starts at zero with the process."""
 
     def __post_init__(self) -> None:
         _Metric.__post_init__(self)
@@ -80,34 +80,34 @@ class Counter(_Metric):
             raise ValueError(f"{self.name}: a counter ends in _total")
 
     def add(self, amount: float = 1, **labels: str) -> None:
-        """Once per batch, with its sum."""
+        """Add a batch's sum."""
         series = _native(self, prometheus.Counter)
         (series.labels(**labels) if labels else series).inc(amount)
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge(_Metric):
-    """What stands now."""
+    """A current value."""
 
     def set(self, content: float, **labels: str) -> None:
         series = _native(self, prometheus.Gauge)
         (series.labels(**labels) if labels else series).set(content)
 
     def set_all(self, contents: Mapping[tuple[str, ...], float]) -> None:
-        """Exactly these series, by their labels' values in order. What another process tells now is
-        not told here too.
+        """Set exactly these series, by the values of their labels in order, and remove the others:
+        another process reports those now.
         """
         series = _native(self, prometheus.Gauge)
         for values, content in contents.items():
             series.labels(*values).set(content)
-        for told in [sample.labels for metric in series.collect() for sample in metric.samples]:
-            if (values := tuple(told[label] for label in self.labels)) not in contents:
+        for labels in [sample.labels for metric in series.collect() for sample in metric.samples]:
+            if (values := tuple(labels[label] for label in self.labels)) not in contents:
                 series.remove(*values)
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram(_Metric):
-    """How a quantity spreads."""
+    """A distribution of observed values."""
 
     buckets: tuple[float, ...] = SECONDS
 
@@ -128,13 +128,11 @@ _DECLARED: dict[
 
 
 class UndeclaredMetric(ValueError):
-    """A name that nobody declared: it would be counted and never be seen."""
+    """A metric that is not declared: it would be counted and never be exposed."""
 
 
 def declare(metric: M) -> M:
-    """At import, and once: a name has one meaning in a process, and the reference page is made from
-    what is declared.
-    """
+    """Register a metric at import. A name may be declared only once in a process."""
     if metric.name in _DECLARED:
         raise ValueError(f"{metric.name} is declared twice")
     _DECLARED[metric.name] = (metric, _build(metric))
@@ -161,8 +159,9 @@ def _native(metric: Metric, kind: type[P]) -> P:
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Inside the transaction, so that a misspelt name fails the batch and not the thread that has
-    just committed it.
+    """Raise UndeclaredMetric for a name that is not a declared counter without labels.
+
+    Called inside the transaction: a misspelt name fails the batch, and not the loop after a commit.
     """
     for name in counts:
         declared = _DECLARED.get(name)
@@ -171,7 +170,7 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 
 def raise_counts(counts: Mapping[str, int]) -> None:
-    """After the commit: what handlers counted becomes true only then."""
+    """Add what handlers counted. Called after the commit."""
     check_counts(counts)
     for name, amount in counts.items():
         if amount:
@@ -183,15 +182,15 @@ def _counter(name: str) -> Metric:
 
 
 def declared() -> list[Metric]:
-    """All that has been declared by what is imported, by name."""
+    """Return all metrics that the imported modules declare, by name."""
     return [_DECLARED[name][0] for name in sorted(_DECLARED)]
 
 
 def exposition() -> bytes:
-    """The text that /metrics answers."""
+    """Return the body of /metrics."""
     return prometheus.generate_latest(_REGISTRY)
 
 
 def value_of(name: str, **labels: str) -> float:
-    """What a series reads now; zero when it was never told. For tests and tools."""
+    """Return the current value of a series, or zero if it was never set. For tests and tools."""
     return _REGISTRY.get_sample_value(name, labels) or 0.0

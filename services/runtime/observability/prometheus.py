@@ -1,5 +1,5 @@
-"""The runtime's own metrics, and the telemetry that raises them: sums per batch, gauges about once
-a second.
+"""The runtime's own metrics, and the telemetry that sets them: sums per batch, gauges every few
+seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from services.runtime.observability import metrics
 from services.runtime.observability.metrics import Counter, Gauge, Histogram, declare
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import LaneKey
 
 LANE = ("group", "topic", "partition")
@@ -19,8 +19,8 @@ RECORDS = declare(
     Counter(
         "stubline_lane_records_total",
         (
-            "Committed records by outcome: effect, duplicate, superseded, dead. Flat while the lag "
-            "grows: the service stands still."
+            "Committed records by outcome: effect, duplicate, superseded, dead. If it is flat "
+            "while the lag grows, the service stands still."
         ),
         ("group", "outcome"),
     )
@@ -36,7 +36,7 @@ BATCHES = declare(
 BATCH_SECONDS = declare(
     Histogram(
         "stubline_lane_batch_seconds",
-        "From the begin of a lane transaction to its commit's answer.",
+        "From the begin of a lane transaction to the result of its commit.",
         ("group",),
     )
 )
@@ -57,7 +57,7 @@ LAG_RECORDS = declare(
 LAG_SECONDS = declare(
     Gauge(
         "stubline_lane_lag_seconds",
-        "Age of the last record that a lane has worked, while there is more; else zero.",
+        "Age of the last record that a lane has committed while it has lag; else zero.",
         LANE,
     )
 )
@@ -72,8 +72,8 @@ UNCOMMITTED = declare(
     Gauge(
         "stubline_lane_uncommitted_records",
         (
-            "Offsets of transactions that their producers have not ended: the lane waits for them, "
-            "and they are no lag."
+            "Offsets of transactions that their producers have not ended. The lane waits for them, "
+            "and they do not count as lag."
         ),
         LANE,
     )
@@ -81,59 +81,56 @@ UNCOMMITTED = declare(
 CONSERVATION_GAP = declare(
     Gauge(
         "stubline_lane_conservation_gap",
-        "Consumed records less those with an outcome. Must read zero, always.",
+        "Consumed records less those with an outcome. Must always be zero.",
         LANE,
     )
 )
 STOPPED = declare(
     Gauge(
         "stubline_lane_stopped",
-        "Lanes of this process that wait for a decision: `stubline lanes list`.",
+        "Lanes of this process that wait for an operator: `stubline lanes list`.",
         ("group",),
     )
 )
 ACQUIRED = declare(
     Counter(
         "stubline_lane_acquired_total",
-        "Lanes taken over, by assignment or after a doubt.",
+        "Lanes acquired, after an assignment or an error.",
         ("group",),
     )
 )
 FENCED = declare(
     Counter(
         "stubline_lane_fenced_total",
-        "Lanes found to be another's. Some in a rebalance; a steady rate is a fault.",
+        "Lanes found to be another process's. A few in each rebalance; a steady rate is an error.",
         ("group",),
     )
 )
 REPOSITIONED = declare(
     Counter(
         "stubline_lane_repositioned_total",
-        "Times a lane's client was set anew because its position was in doubt.",
+        "Times a client had to read again from a lane's position because its own was in doubt.",
         ("group",),
     )
 )
-REDELIVERIES = declare(
+REPUBLISHED = declare(
     Counter(
         "stubline_lane_redeliveries_total",
-        (
-            "Outputs found unpublished by a new owner and produced again. Readers count them as "
-            "duplicates."
-        ),
+        ("Outputs that a lane's new owner published again. Readers count them as duplicates."),
         ("group",),
     )
 )
 PAUSED = declare(
     Gauge(
         "stubline_service_paused",
-        "1 while the service is paused, by an operator or by its brake.",
+        "1 while the service is paused, by an operator or by its failure rate.",
         ("group",),
     )
 )
-TROUBLES = declare(
+BACKOFFS = declare(
     Counter(
-        "stubline_service_troubles_total",
-        "Times the loop had to wait for the database or the broker.",
+        "stubline_service_backoffs_total",
+        "Times the loop backed off because the database or the broker failed.",
         ("group",),
     )
 )
@@ -148,7 +145,7 @@ class PrometheusTelemetry(Telemetry):
         STOPPED.set(0, group=group)
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         dead = sum(batch.dead.values())
         outcomes = {
             "effect": batch.effects,
@@ -159,8 +156,8 @@ class PrometheusTelemetry(Telemetry):
         for outcome, records in outcomes.items():
             if records:
                 RECORDS.add(records, group=self._group, outcome=outcome)
-        for code, letters in batch.dead.items():
-            DEAD.add(letters, group=self._group, code=code)
+        for code, records in batch.dead.items():
+            DEAD.add(records, group=self._group, code=code)
         if batch.outputs:
             OUTPUTS.add(batch.outputs, group=self._group)
         BATCHES.add(group=self._group)
@@ -168,28 +165,28 @@ class PrometheusTelemetry(Telemetry):
         metrics.raise_counts(batch.counts)
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
         ACQUIRED.add(group=self._group)
-        REDELIVERIES.add(published_again, group=self._group)
+        REPUBLISHED.add(republished, group=self._group)
 
     @override
     def fenced(self, lanes: Collection[LaneKey]) -> None:
         FENCED.add(len(lanes), group=self._group)
 
     @override
-    def assigned_again(self, lane: LaneKey, offset: int, why: str) -> None:
+    def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
         REPOSITIONED.add(group=self._group)
 
     @override
-    def hole_doubted(self, lane: LaneKey, offset: int) -> None:
+    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
         REPOSITIONED.add(group=self._group)
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        TROUBLES.add(group=self._group)
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        BACKOFFS.add(group=self._group)
 
     @override
-    def paused(self, *, is_paused: bool, why: str) -> None:
+    def paused(self, *, is_paused: bool, reason: str) -> None:
         PAUSED.set(int(is_paused), group=self._group)
 
     @override
@@ -210,7 +207,7 @@ class PrometheusTelemetry(Telemetry):
 
     @override
     def conservation(self, gaps: Mapping[LaneKey, int]) -> None:
-        """What the database says of the lanes that this process holds."""
+        """Set from the rows of the lanes that this process owns."""
         CONSERVATION_GAP.set_all({self._labels(lane): gap for lane, gap in gaps.items()})
 
     def _labels(self, lane: LaneKey) -> tuple[str, str, str]:

@@ -1,7 +1,7 @@
-"""The trace context of a hop: the W3C header `traceparent`, parsed, continued and begun.
+"""Trace context: the W3C header `traceparent` is parsed, continued or created.
 
-What does not fit the standard is ignored, never repaired, and a new trace begins: the header comes
-from strangers.
+The header comes from outside. If it does not conform to the standard it is ignored, never repaired,
+and a new trace begins.
 """
 
 import os
@@ -13,14 +13,14 @@ HEADER = "traceparent"
 TRACEPARENT = re.compile(
     r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII
 )
-AS_WE_WRITE_IT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+OWN_FORMAT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 SAMPLED = 0x01
 RANDOM = random.Random(os.urandom(32))
 
 
 class Trace(NamedTuple):
-    """One span's place in a trace. `str()` of it is the header's text."""
+    """A span in a trace. `str()` of it is the header."""
 
     trace_id: str
     span_id: str
@@ -35,8 +35,8 @@ class Trace(NamedTuple):
 
 
 def parse(text: str | bytes | None) -> Trace | None:
-    """The trace that a header names, or nothing. A later version than 00 is read by the part that
-    it shares with 00.
+    """Return the span that a header names, or None. Of a later version the fields of version 00
+    are read.
     """
     if not text or len(text) > 512:
         return None
@@ -51,28 +51,29 @@ def parse(text: str | bytes | None) -> Trace | None:
 
 
 def new() -> Trace:
-    """The first span of a trace of its own."""
+    """Return the first span of a new trace."""
     return Trace(_random(16), _random(8))
 
 
 def child(parent: Trace | None) -> Trace:
-    """The next hop of a trace, or the first one of a new trace."""
+    """Return the next span of a trace, or the first one of a new trace."""
     return new() if parent is None else Trace(parent.trace_id, _random(8), parent.flags)
 
 
 def hop(header: bytes | None) -> str:
-    """The header of what a record with this one causes: `str(child(parse(header)))`, at a third of
-    its cost.
+    """Return the header for the outputs of a record that carries `header`.
+
+    It equals `str(child(parse(header)))`, at a third of its cost.
     """
     if not header:
         return str(new())
-    if found := AS_WE_WRITE_IT.fullmatch(header):
+    if found := OWN_FORMAT.fullmatch(header):
         return f"00-{found[1].decode()}-{_random(8)}-{found[2].decode()}"
     return str(child(parse(header)))
 
 
 def _random(size: int) -> str:
-    """Not all zero: the standard reads that as no id. Unguessable it need not be, and a hot path
-    asks for many.
+    """Return a random id. It is never zero, which the standard takes for no id, and need not be
+    unguessable: a hot path needs many.
     """
     return f"{RANDOM.getrandbits(8 * size) or 1:0{2 * size}x}"

@@ -1,8 +1,7 @@
-"""Batches on their way into a statement: arrays as PostgreSQL's own text, made by a few calls for
-all elements together.
+"""Array parameters in PostgreSQL's own text format, made with a few calls for all elements.
 
 psycopg adapts a list element by element, which for a batch costs more than the statement itself.
-These texts stand where the statement casts them: `unnest(%(order_ids)s::text[])`.
+The statement casts such a text: `unnest(%(order_ids)s::text[])`.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ NULL = "NULL"
 
 
 def texts(elements: Sequence[str | None]) -> str:
-    """Texts from anywhere; documents too, to be cast in the statement. A NUL goes through, for the
-    server to refuse.
+    """Return an array of any texts, also of JSON documents. A NUL is passed on, and the server
+    refuses it.
     """
     if not elements:
         return "{}"
@@ -31,16 +30,14 @@ def texts(elements: Sequence[str | None]) -> str:
 
 
 def plain(elements: Sequence[int | bool | str | None]) -> str:
-    """Numbers, booleans, UUIDs, codes, fixed words: what needs no quotes, for we made it
-    ourselves.
-    """
+    """Return an array of elements that need no quotes: numbers, booleans, UUIDs, our own codes."""
     if None in elements:
         return "{" + ",".join([NULL if it is None else str(it) for it in elements]) + "}"
     return "{" + ",".join(map(str, elements)) + "}"
 
 
 def blobs(elements: Sequence[bytes | None]) -> str:
-    """Bytes, by their hexadecimal digits."""
+    """Return an array of bytes, as hexadecimal digits."""
     return (
         "{" + ",".join([NULL if it is None else '"\\\\x' + it.hex() + '"' for it in elements]) + "}"
     )

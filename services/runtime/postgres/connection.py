@@ -1,8 +1,8 @@
-"""Connections whose every wait is bounded.
+"""Database connections whose waits are all bounded.
 
-All bounds lie below the time in which another owner must be able to start (LANES section 5): a
-process that rests inside its transaction is thrown out by the server, and one whose network is gone
-is noticed by the kernel.
+All bounds are below the time in which another owner of a lane must be able to start (see
+docs/explanation/lanes.md). The server ends the session of a process that is idle inside its
+transaction, and the kernel closes a connection whose network does not respond.
 """
 
 import psycopg
@@ -25,10 +25,10 @@ def connect(
     lock_ms: int = 1_500,
     tcp_user_timeout_ms: int = 4_000,
 ) -> Connection[TupleRow]:
-    """A connection in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a
-    migration.
+    """Open a connection in UTC, named `name` in pg_stat_activity. Zero removes a bound, for
+    migrations.
     """
-    given = conninfo_to_dict(url).get("options") or ""
+    url_options = conninfo_to_dict(url).get("options") or ""
     bounds = {
         "transaction_timeout": transaction_timeout_ms,
         "idle_in_transaction_session_timeout": idle_ms,
@@ -41,13 +41,12 @@ def connect(
     conninfo = make_conninfo(
         url,
         options=" ".join(
-            [str(given), *(f"-c {key}={value}" for key, value in settings.items())]
+            [str(url_options), *(f"-c {key}={value}" for key, value in settings.items())]
         ).strip(),
         application_name=name,
         client_encoding="UTF8",
-        connect_timeout=max(
-            2, -(-tcp_user_timeout_ms // 1_000)
-        ),  # libpq counts in seconds, and takes less than 2 for 2
+        # libpq counts in seconds, and takes less than 2 for 2.
+        connect_timeout=max(2, -(-tcp_user_timeout_ms // 1_000)),
         tcp_user_timeout=tcp_user_timeout_ms,
         keepalives=1,
         keepalives_idle=2,

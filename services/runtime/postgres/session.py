@@ -1,9 +1,7 @@
-"""What a new database session must hold before anything is done with it: our time bounds, and the
-role of our group.
+"""Checks a new database session: it must have our time bounds, and the role of our group.
 
-Both checks exist because PostgreSQL and poolers say nothing themselves: a pooler in transaction
-mode drops the bounds that are set at the start of a session, and row security shows a wrong login
-empty tables instead of an error.
+PostgreSQL and poolers report neither: a pooler in transaction mode drops the bounds that are set at
+the start of a session, and row security shows a wrong login empty tables instead of an error.
 """
 
 from __future__ import annotations
@@ -18,46 +16,44 @@ from services.runtime.errors import Fatal
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
-REFUSED_BY_POOLER = "unsupported startup parameter"  # as PgBouncer words it
+REFUSED_BY_POOLER = "unsupported startup parameter"  # PgBouncer's error text
 
 
 class SessionBoundsIgnored(Fatal):
-    """The session does not have the time bounds that were asked for: something between us and
-    PostgreSQL drops them.
+    """The session does not have the requested time bounds: something between us and PostgreSQL
+    drops them.
     """
 
     code = "database-bounds-ignored"
     next_step = (
         "Let DATABASE_URL name PostgreSQL itself, or a pooler in session mode that passes "
-        "`options` on. PgBouncer is not "
-        "supported: it drops the startup options that bound our transactions. See "
-        "docs/how-to/connect-to-the-database.md."
+        "`options` on. PgBouncer is not supported: it drops the startup options that bound our "
+        "transactions. See docs/how-to/connect-to-the-database.md."
     )
 
 
 class DatabaseRoleMissing(Fatal):
-    """The login has not the role of this consumer group, so row security hides all rows of the
-    group from it.
+    """The login does not have the role of this consumer group, so row security hides the group's
+    rows from it.
     """
 
     code = "database-role-missing"
     next_step = (
         "Compare DATABASE_URL with the service: each service has a login of its own. Then grant "
-        "that login the role of its "
-        "service, for example `grant stubline_issuer to LOGIN`, and start the process again. "
-        "See docs/how-to/connect-to-the-database.md."
+        "that login the role of its service, for example `grant stubline_issuer to LOGIN`, and "
+        "start the process again. See docs/how-to/connect-to-the-database.md."
     )
 
 
 def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None:
-    """Raises SessionBoundsIgnored, and closes the connection, unless each setting has the value in
-    milliseconds.
+    """Compare the session's settings with the wanted values in milliseconds. If one differs, close
+    the connection and raise SessionBoundsIgnored.
     """
-    found = dict(connection.execute(SQL["show_bounds"], {"names": list(wanted)}).fetchall())
+    actual = dict(connection.execute(SQL["show_bounds"], {"names": list(wanted)}).fetchall())
     wrong = [
-        f"{name} is {found.get(name)} ms, not {value} ms"
+        f"{name} is {actual.get(name)} ms, not {value} ms"
         for name, value in wanted.items()
-        if found.get(name) != str(value)
+        if actual.get(name) != str(value)
     ]
     if wrong:
         connection.close()
@@ -65,7 +61,7 @@ def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None
 
 
 def refused_by_pooler(error: psycopg.OperationalError) -> SessionBoundsIgnored | None:
-    """The error of a pooler that refuses the session because it carries `options`."""
+    """Return an error if a pooler refuses the session because of its `options`, else None."""
     text = str(error)
     return (
         SessionBoundsIgnored(text.strip().partition("\n")[0]) if REFUSED_BY_POOLER in text else None
@@ -73,8 +69,8 @@ def refused_by_pooler(error: psycopg.OperationalError) -> SessionBoundsIgnored |
 
 
 def check_role(connection: Connection[Any], group: str) -> None:
-    """Raises DatabaseRoleMissing, and closes the connection, if row security hides the group's rows
-    from the login.
+    """Check that row security shows the group's rows to the login. If not, close the connection and
+    raise DatabaseRoleMissing.
     """
     role = group.replace(".", "_")
     row = connection.execute(SQL["sees_group"], {"role": role}).fetchone()

@@ -1,11 +1,11 @@
-"""Reads the named statements of a package's queries/*.sql. SQL stands there and nowhere else."""
+"""Reads the named statements in a package's queries/*.sql, the only place for SQL."""
 
 import re
 from importlib.resources import files
 
 
 def load(package: str) -> dict[str, bytes]:
-    """Read at import, so a broken file stops the process at once and not in the night."""
+    """Return statements by name. Called at import, so that a broken file stops the start."""
     statements: dict[str, bytes] = {}
     queries = [
         entry
@@ -21,7 +21,6 @@ def load(package: str) -> dict[str, bytes]:
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             if name in statements:
                 raise ValueError(f"{file.name}: {name} is named twice in {package}")
-            statements[name] = (
-                f"/* {package}.{name} */{body}".encode()
-            )  # so pg_stat_activity and the log show the name
+            # The comment shows the name in pg_stat_activity and in the server's log.
+            statements[name] = f"/* {package}.{name} */{body}".encode()
     return statements

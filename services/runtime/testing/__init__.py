@@ -1,9 +1,9 @@
-"""Log and ledger in memory, with a clock that only moves when somebody waits.
+"""A broker and a ledger in memory, with a clock that moves only when a worker waits.
 
 Everything that Kafka and PostgreSQL do to a worker can be done here between two steps, in any
-sequence, a thousand times a second: members that expire while they rest, outputs that land late or
-twice, answers that are lost. One suite of laws runs over this and over the real ones
-(tests/protocol/laws); what the fake cannot do is rest inside a transaction.
+order, a thousand times a second: members whose session expires, produce requests that arrive late
+or twice, responses that are lost. One suite of laws runs over this and over the real servers
+(tests/protocol/laws). Only one thing is not possible here: to stop a process inside a transaction.
 """
 
 from services.runtime.testing.broker import FakeBroker, FakeBrokerClient
@@ -13,7 +13,7 @@ from services.runtime.testing.ledger import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "FakeDatabase",
     "FakeLedger",
     "FakeSession",
-    "fault",
+    "classify",
 ]

@@ -1,5 +1,5 @@
-"""A broker in memory: topics with ids, offsets with holes, one group protocol like KIP-848's,
-produce requests that rest.
+"""A broker in memory: topics with ids, logs with holes, a group protocol like that of KIP-848, and
+produce requests that can be delayed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from zlib import crc32
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, StublineError
-from services.runtime.loop.ports import Answer, FetchResult, RebalanceListener
+from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey, Record
 from services.runtime.testing.clock import FakeClock
 
@@ -30,23 +30,22 @@ class _Member:
     log: FakeBrokerClient
     seen_at: float
     owned: set[LaneKey] = field(default_factory=set)
-    expired: bool = False  # the group has given its lanes away; it does not know yet
+    expired: bool = False  # the group has assigned its lanes to others; it does not know yet
 
 
 class FakeBroker:
-    """Shared by all members. Tests break it through its attributes and methods."""
+    """Shared by all members. Tests inject faults through its attributes and methods."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.topics: dict[str, _Topic] = {}
-        self.is_away = False
-        self.unreadable: dict[
-            LaneKey, tuple[int, int]
-        ] = {}  # a batch that no client can unpack: its offsets
-        self.forbidden: set[str] = set()  # topics and groups that nobody may read
+        self.is_unavailable = False
+        # Batches that no client can unpack: their first offset, and the first one after.
+        self.unreadable: dict[LaneKey, tuple[int, int]] = {}
+        self.forbidden: set[str] = set()  # topics and groups without a right to read
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
-        self.holds_requests = False  # produce requests rest on the wire until `land`
-        self.wire: list[tuple[Output, Answer]] = []
+        self.holds_requests = False  # produce requests stay in `in_flight` until `land`
+        self.in_flight: list[tuple[Output, DeliveryCallback]] = []
         self.hints: dict[tuple[str, LaneKey], int] = {}
         self._members: dict[str, dict[FakeBrokerClient, _Member]] = {}
 
@@ -87,7 +86,7 @@ class FakeBroker:
         self.topics[lane.topic].partitions[lane.partition].append(None)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
-        """Retention."""
+        """Delete records as retention does."""
         self.topics[lane.topic].low[lane.partition] = before
 
     def records(self, topic: str) -> list[Record]:
@@ -99,12 +98,12 @@ class FakeBroker:
         ]
 
     def land(self, copies: int = 1) -> None:
-        """What rests on the wire arrives, perhaps twice; only the first arrival is answered."""
-        requests, self.wire = self.wire, []
-        for output, answer in requests:
+        """Append what is in flight, perhaps twice. The producer gets one report for each."""
+        requests, self.in_flight = self.in_flight, []
+        for output, on_delivery in requests:
             for _ in range(copies):
                 self.append(output)
-            answer(None)
+            on_delivery(None)
 
     # Groups.
 
@@ -123,7 +122,7 @@ class FakeBroker:
         return self._members[group][log]
 
     def targets(self, group: str) -> dict[FakeBrokerClient, set[LaneKey]]:
-        """Every partition has one member; members keep their places, so little moves."""
+        """Return each member's lanes. Members keep their order, so few lanes move."""
         alive = [member for member in self._members.get(group, {}).values() if not member.expired]
         if not alive:
             return {}
@@ -139,7 +138,7 @@ class FakeBroker:
         return targets
 
     def is_free(self, group: str, lane: LaneKey, log: FakeBrokerClient) -> bool:
-        """No living member still holds it: a lane moves only once it is given back."""
+        """Return whether no other live member owns the lane: it moves only after it was revoked."""
         others = (
             member
             for member in self._members[group].values()
@@ -149,43 +148,45 @@ class FakeBroker:
 
 
 class FakeBrokerClient:
-    """One member. See ports.Log."""
+    """One member. See ports.BrokerClient."""
 
     def __init__(self, broker: FakeBroker, group: str) -> None:
         self.broker, self.group = broker, group
         self.topics: tuple[str, ...] = ()
-        self.pending: list[tuple[Output, Answer]] = []
+        self.pending: list[tuple[Output, DeliveryCallback]] = []
         self._listener: RebalanceListener
         self._positions: dict[LaneKey, int] = {}
         self._paused: set[LaneKey] = set()
-        self._told: set[tuple[LaneKey, int]] = set()
-        self._deaf: dict[LaneKey, tuple[int, int]] = {}  # with the ends as they were last heard of
-        self._is_zombie = self._was_told = False
+        self._reported: set[tuple[LaneKey, int]] = set()
+        self._not_fetched: dict[LaneKey, tuple[int, int]] = {}  # with their ends at that time
+        self._is_zombie = self._was_refused = False
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
-        self.topics, self._listener = tuple(topics), listener  # no member fetches before
+        self.topics, self._listener = tuple(topics), listener  # no member fetches before it
         self.broker.join(self.group, self)
 
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         self.broker.expire(self.group)
-        if self.broker.is_away:
+        if self.broker.is_unavailable:
             self.broker.clock.sleep(timeout_s)
             return FetchResult()
         if self.group in self.broker.forbidden and not self._positions:
             self.broker.clock.sleep(timeout_s)
-            told, self._was_told = self._was_told, True  # once, as the client
+            reported, self._was_refused = self._was_refused, True  # once, as the real client
             return (
-                FetchResult() if told else FetchResult(refused={None: "group authorization failed"})
+                FetchResult()
+                if reported
+                else FetchResult(refused={None: "group authorization failed"})
             )
         member = self.broker.member(self.group, self)
         if member.expired and not self._is_zombie:
-            # the first fetch after a long rest still gives what the client had, and says nothing
+            # The first fetch after a long pause still returns what the client had, and no error.
             self._is_zombie = True
             return self._take(records_max, timeout_s)
-        self._hear(member)
+        self._apply_assignment(member)
         return self._take(records_max, timeout_s)
 
-    def _hear(self, member: _Member) -> None:
+    def _apply_assignment(self, member: _Member) -> None:
         listener = self._listener
         if member.expired:
             owned, member.owned, member.expired, self._is_zombie = member.owned, set(), False, False
@@ -194,12 +195,12 @@ class FakeBrokerClient:
             listener.lost(sorted(owned))
         member.seen_at = self.broker.clock()
         target = self.broker.targets(self.group).get(self, set())
-        if gone := member.owned - target:
+        if revoked := member.owned - target:
             try:
-                listener.revoked(sorted(gone))
+                listener.revoked(sorted(revoked))
             finally:
-                member.owned -= gone
-                self._forget(gone)
+                member.owned -= revoked
+                self._forget(revoked)
         if new := {
             lane for lane in target - member.owned if self.broker.is_free(self.group, lane, self)
         }:
@@ -209,7 +210,7 @@ class FakeBrokerClient:
 
     def _forget(self, lanes: Collection[LaneKey]) -> None:
         for lane in lanes:
-            self._deaf.pop(lane, None)
+            self._not_fetched.pop(lane, None)
             self._positions.pop(lane, None)
             self._paused.discard(lane)
 
@@ -219,20 +220,20 @@ class FakeBrokerClient:
             topic = self.broker.topics.get(lane.topic)
             if (
                 lane in self._paused
-                or lane in self._deaf
+                or lane in self._not_fetched
                 or topic is None
                 or lane.partition >= len(topic.partitions)
             ):
                 continue
             if lane.topic in self.broker.forbidden:
-                if (lane, position) not in self._told:  # said once, then silence
-                    self._told.add((lane, position))
+                if (lane, position) not in self._reported:  # reported once, then silence
+                    self._reported.add((lane, position))
                     fetch.refused[lane] = "topic authorization failed"
                 continue
             entries, low = topic.partitions[lane.partition], topic.low[lane.partition]
             if not low <= position <= len(entries):
-                if (lane, position) not in self._told:  # as above
-                    self._told.add((lane, position))
+                if (lane, position) not in self._reported:  # as above
+                    self._reported.add((lane, position))
                     fetch.out_of_range[lane] = (
                         f"offset {position} is not in {low} to {len(entries)}"
                     )
@@ -251,9 +252,9 @@ class FakeBrokerClient:
                 fetch.records[lane] = found
             if (
                 not any(entries[self._positions[lane] :])
-                and (lane, -len(entries)) not in self._told
+                and (lane, -len(entries)) not in self._reported
             ):
-                self._told.add((lane, -len(entries)))  # once, as above
+                self._reported.add((lane, -len(entries)))  # once, as above
                 self._positions[lane] = len(entries)
                 fetch.ends[lane] = len(entries)
         self.broker.clock.sleep(0.001 if fetch.records else max(timeout_s, 0.001))
@@ -265,19 +266,19 @@ class FakeBrokerClient:
     def start_at(self, lane: LaneKey, offset: int) -> None:
         self._positions[lane] = offset
         self._paused.discard(lane)
-        self._deaf.pop(lane, None)
-        self._told = {told for told in self._told if told[0] != lane}
+        self._not_fetched.pop(lane, None)
+        self._reported = {reported for reported in self._reported if reported[0] != lane}
 
     def jump(self, lane: LaneKey, offset: int) -> None:
-        """A fault: the client reads on elsewhere, and says nothing."""
+        """A fault: the client reads on at another offset and reports nothing."""
         self._positions[lane] = offset
 
-    def deafen(self, lane: LaneKey) -> None:
-        """A fault: the client fetches no more of it, so it does not hear of its end either, until
-        it is assigned anew.
+    def stop_fetching_of(self, lane: LaneKey) -> None:
+        """A fault: the client stops fetching a lane, and so does not see its end either, until it
+        is assigned again.
         """
         if (ends := self.ends(lane)) is not None:
-            self._deaf[lane] = ends
+            self._not_fetched[lane] = ends
 
     def pause(self, lanes: Collection[LaneKey]) -> None:
         self._paused |= set(lanes)
@@ -285,28 +286,28 @@ class FakeBrokerClient:
     def resume(self, lanes: Collection[LaneKey]) -> None:
         self._paused -= set(lanes)
 
-    def produce(self, output: Output, answer: Answer) -> None:
-        self.pending.append((output, answer))
+    def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
+        self.pending.append((output, on_delivery))
 
-    def deliveries(self, timeout_s: float) -> None:
+    def poll_deliveries(self, timeout_s: float) -> None:
         self.broker.clock.sleep(timeout_s)
-        if self.broker.is_away:
+        if self.broker.is_unavailable:
             return
         pending, self.pending = self.pending, []
         if self.broker.holds_requests:
-            self.broker.wire += pending
+            self.broker.in_flight += pending
             return
-        for output, answer in pending:
+        for output, on_delivery in pending:
             if self.broker.refusals:
-                answer(self.broker.refusals.pop(0))
+                on_delivery(self.broker.refusals.pop(0))
             elif output.topic not in self.broker.topics:
-                answer(BrokerUnavailable(f"{output.topic} does not exist"))
+                on_delivery(BrokerUnavailable(f"{output.topic} does not exist"))
             else:
                 self.broker.append(output)
-                answer(None)
+                on_delivery(None)
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
-        return self._deaf.get(lane) or self._true_ends(lane)
+        return self._not_fetched.get(lane) or self._true_ends(lane)
 
     def _true_ends(self, lane: LaneKey) -> tuple[int, int] | None:
         topic = self.broker.topics.get(lane.topic)
@@ -316,13 +317,15 @@ class FakeBrokerClient:
             else (topic.low[lane.partition], len(topic.partitions[lane.partition]))
         )
 
-    def ask_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        found = {} if self.broker.is_away else {lane: self._true_ends(lane) for lane in lanes}
+    def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
+        found = (
+            {} if self.broker.is_unavailable else {lane: self._true_ends(lane) for lane in lanes}
+        )
         return lambda: {lane: ends[1] for lane, ends in found.items() if ends is not None}
 
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
         found = self._true_ends(lane)
-        if self.broker.is_away or found is None:
+        if self.broker.is_unavailable or found is None:
             raise BrokerUnavailable(f"no answer for {lane}")
         return found
 
@@ -331,7 +334,7 @@ class FakeBrokerClient:
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
         def answers() -> Mapping[str, str]:
-            if self.broker.is_away:
+            if self.broker.is_unavailable:
                 raise BrokerUnavailable("describe topics: no answer")
             return {
                 name: self.broker.topics[name].topic_id
@@ -352,5 +355,5 @@ class FakeBrokerClient:
         self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the port's signature
-        self.deliveries(0.0)
+        self.poll_deliveries(0.0)
         self.broker.leave(self.group, self)

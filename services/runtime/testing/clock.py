@@ -1,4 +1,4 @@
-"""Time that stands still until somebody waits."""
+"""A clock that stands still until a worker waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class FakeClock:
-    """Seconds. It moves when a worker waits, or when a test says so."""
+    """Seconds. It moves when a worker waits, or when a test moves it."""
 
     now: float = 1_000.0
 

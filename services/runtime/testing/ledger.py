@@ -1,5 +1,5 @@
-"""A ledger in memory: rows are copied at begin and put back at commit, so that a rollback is
-nothing at all.
+"""A ledger in memory. Rows are copied at the begin of a transaction and put back at its commit, so
+a rollback does nothing.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from services.runtime.loop.ports import (
     LockedLanes,
     ReplayRequest,
 )
-from services.runtime.postgres.ledger import RETRIED_BY_OTHERS
+from services.runtime.postgres.ledger import RELEASE_DEPENDENT_STOPS
 from services.runtime.records import LaneKey, record_bytes
 
 
 class DatabaseLostError(Exception):
-    """The database does not answer: nobody knows what became of a commit."""
+    """The connection broke: nobody knows whether a commit took place."""
 
 
 class ConflictError(Exception):
-    """A deadlock or a lock timeout: the moment's."""
+    """A deadlock or a lock timeout: a transient failure."""
 
 
-def fault(error: BaseException) -> FailureKind:
+def classify(error: BaseException) -> FailureKind:
     if isinstance(error, DatabaseLostError):
         return FailureKind.UNAVAILABLE
     return FailureKind.TRANSIENT if isinstance(error, ConflictError) else FailureKind.RECORD
@@ -50,7 +50,7 @@ class FakeLaneRow:
     next_offset: int
     first_offset: int
     epoch: int = 0
-    unpublished: bytes | None = None
+    outbox: bytes | None = None
     gaps: int = 0
     rewound: int = 0
     effects: int = 0
@@ -67,7 +67,9 @@ class FakeLaneRow:
 
 @dataclass(slots=True)
 class FakeDeadLetterRow:
-    letter: DeadLetter
+    """A row of runtime.dead_letters."""
+
+    dead_letter: DeadLetter
     state: str = "open"
     attempts: int = 1
     code: str = ""
@@ -75,7 +77,7 @@ class FakeDeadLetterRow:
 
 @dataclass(slots=True)
 class FakeSession:
-    """What a service's handler works on: `tables` is its own, by name."""
+    """What a service's handler works with: `tables` are the service's own, by name."""
 
     tables: dict[str, Any]
     now: datetime
@@ -84,34 +86,32 @@ class FakeSession:
 
 @dataclass
 class FakeDatabase:
-    """Shared by all processes. Tests break it through its attributes."""
+    """Shared by all processes. Tests inject faults through its attributes."""
 
     rows: dict[tuple[str, LaneKey], FakeLaneRow] = field(default_factory=dict)
-    letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
-    letter_groups: dict[UUID, str] = field(default_factory=dict)
+    dead_letters: dict[UUID, FakeDeadLetterRow] = field(default_factory=dict)
+    dead_letter_groups: dict[UUID, str] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     controls: dict[str, Controls] = field(default_factory=dict)
-    braked: dict[str, str] = field(default_factory=dict)
+    paused_by_breaker: dict[str, str] = field(default_factory=dict)
     generation: int = 1
     commits: int = 0
-    is_away: bool = False
-    answers_lost: int = (
-        0  # of the next commits: they happen, and the process is told that the world is away
-    )
-    commits_refused: int = (
-        0  # of the next commits: they do not happen, and the process is told the same
-    )
-    conflicts: int = 0  # of the next commits: rolled back as the moment's
-    locked: set[LaneKey] = field(
-        default_factory=set
-    )  # rows that somebody holds: acquiring leaves them out
+    is_unavailable: bool = False
+    # So many of the next commits take place and raise DatabaseLostError.
+    answers_lost: int = 0
+    # So many of the next commits are rolled back and raise DatabaseLostError.
+    commits_refused: int = 0
+    # So many of the next commits are rolled back and raise ConflictError.
+    conflicts: int = 0
+    # Rows that another transaction has locked: acquiring leaves them out.
+    locked: set[LaneKey] = field(default_factory=set)
 
-    def ask(self) -> None:
-        if self.is_away:
-            raise DatabaseLostError("database away")
+    def check_available(self) -> None:
+        if self.is_unavailable:
+            raise DatabaseLostError("the database is unavailable")
 
     def move(self, group: str, lane: LaneKey, to: int) -> None:
-        """What an operator's rewind or skip does (services/runtime/admin/commands.py)."""
+        """Change a row as an operator's rewind or skip does (see admin/commands.py)."""
         row = self.rows[group, lane]
         by = row.next_offset - to
         self.rows[group, lane] = replace(
@@ -125,75 +125,80 @@ class FakeDatabase:
 
 
 class FakeTransaction:
+    """See ports.Transaction."""
+
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self._database, self._group = database, group
-        self._rows, self._letters = dict(database.rows), copy.deepcopy(database.letters)
-        self._groups = dict(database.letter_groups)
+        self._rows, self._dead_letters = dict(database.rows), copy.deepcopy(database.dead_letters)
+        self._groups = dict(database.dead_letter_groups)
         self.session = FakeSession(
             copy.deepcopy(database.tables), datetime.now(UTC), database.generation
         )
 
-    def lock(self, claims: Sequence[ExpectedLane]) -> LockedLanes:
-        self._database.ask()
+    def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes:
+        self._database.check_available()
         return LockedLanes(
-            frozenset(claim.lane for claim in claims if not self._as_claimed(claim)),
+            frozenset(expected.lane for expected in expected if not self.as_expected(expected)),
             self.session.now,
         )
 
-    def _as_claimed(self, claim: ExpectedLane) -> bool:
-        row = self._rows.get((self._group, claim.lane))
-        return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
-
-    def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        return frozenset(
-            i for i in ids if i in self._letters and self._letters[i].state == "replayed"
+    def as_expected(self, expected: ExpectedLane) -> bool:
+        row = self._rows.get((self._group, expected.lane))
+        return row is not None and (row.epoch, row.next_offset) == (
+            expected.epoch,
+            expected.next_offset,
         )
 
-    def resolve_letters(self, ids: Sequence[UUID]) -> None:
-        for letter_id in self.lock_letters(ids):
-            self._letters[letter_id].state = "resolved"
+    def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
+        return frozenset(
+            i for i in ids if i in self._dead_letters and self._dead_letters[i].state == "replayed"
+        )
 
-    def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
-        for letter_id, code, _ in failures:
-            row = self._letters.get(letter_id)
+    def resolve_dead_letters(self, ids: Sequence[UUID]) -> None:
+        for dead_letter_id in self.lock_dead_letters(ids):
+            self._dead_letters[dead_letter_id].state = "resolved"
+
+    def reopen_dead_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
+        for dead_letter_id, code, _ in failures:
+            row = self._dead_letters.get(dead_letter_id)
             if row is not None and row.state == "replayed":
                 row.state, row.attempts, row.code = "open", row.attempts + 1, code
 
-    def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
-        return [self._add(letter) for letter in letters]
+    def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
+        return [self._add(dead_letter) for dead_letter in dead_letters]
 
-    def _add(self, letter: DeadLetter) -> tuple[UUID, int]:
-        place = (letter.topic_id, *letter.record[:3])
-        for letter_id, row in self._letters.items():
+    def _add(self, dead_letter: DeadLetter) -> tuple[UUID, int]:
+        place = (dead_letter.topic_id, *dead_letter.record[:3])
+        for dead_letter_id, row in self._dead_letters.items():
             if (
-                self._groups[letter_id] == self._group
-                and (row.letter.topic_id, *row.letter.record[:3]) == place
+                self._groups[dead_letter_id] == self._group
+                and (row.dead_letter.topic_id, *row.dead_letter.record[:3]) == place
             ):
-                row.attempts, row.code = row.attempts + 1, letter.code
+                row.attempts, row.code = row.attempts + 1, dead_letter.code
                 row.state = row.state if row.state in {"resolved", "discarded"} else "open"
-                return letter_id, row.attempts
-        letter_id = uuid4()
-        self._letters[letter_id] = FakeDeadLetterRow(letter, code=letter.code)
-        self._groups[letter_id] = self._group
-        return letter_id, 1
+                return dead_letter_id, row.attempts
+        dead_letter_id = uuid4()
+        self._dead_letters[dead_letter_id] = FakeDeadLetterRow(dead_letter, code=dead_letter.code)
+        self._groups[dead_letter_id] = self._group
+        return dead_letter_id, 1
 
-    def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
+    def take_replay_requests(self, dead_letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         taken: list[ReplayRequest] = []
         size = 0
-        for letter_id, row in self._letters.items():
+        for dead_letter_id, row in self._dead_letters.items():
             if (
                 row.state != "requested"
-                or self._groups[letter_id] != self._group
-                or len(taken) >= letters_max
+                or self._groups[dead_letter_id] != self._group
+                or len(taken) >= dead_letters_max
             ):
                 continue
             if taken and size >= bytes_max:
                 break
-            if row.letter.original is not None:
+            if row.dead_letter.truncated is not None:
                 continue
-            size += record_bytes(row.letter.record)
+            size += record_bytes(row.dead_letter.record)
             row.state = "replayed"
-            taken.append(ReplayRequest(letter_id, row.letter.record))
+            taken.append(ReplayRequest(dead_letter_id, row.dead_letter.record))
         return taken
 
     @contextmanager
@@ -206,13 +211,13 @@ class FakeTransaction:
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:
         for advance in rows:
-            if not self._as_claimed(advance.claim):
+            if not self.as_expected(advance.expected):
                 raise LaneFenced("a row changed between its lock and its update")
-            row = self._rows[self._group, advance.claim.lane]
-            self._rows[self._group, advance.claim.lane] = replace(
+            row = self._rows[self._group, advance.expected.lane]
+            self._rows[self._group, advance.expected.lane] = replace(
                 row,
                 next_offset=advance.next_offset,
-                unpublished=advance.unpublished,
+                outbox=advance.outbox,
                 gaps=row.gaps + advance.gaps,
                 effects=row.effects + advance.effects,
                 duplicates=row.duplicates + advance.duplicates,
@@ -222,16 +227,16 @@ class FakeTransaction:
 
     def commit(self) -> None:
         database = self._database
-        database.ask()
+        database.check_available()
         if database.commits_refused:
             database.commits_refused -= 1
             raise DatabaseLostError("the connection broke before the commit")
         if database.conflicts:
             database.conflicts -= 1
             raise ConflictError("deadlock detected")
-        database.rows, database.letters, database.letter_groups = (
+        database.rows, database.dead_letters, database.dead_letter_groups = (
             self._rows,
-            self._letters,
+            self._dead_letters,
             self._groups,
         )
         database.tables = self.session.tables
@@ -242,15 +247,15 @@ class FakeTransaction:
 
 
 class FakeLedger:
-    """One process's view. See ports.Ledger."""
+    """The ledger of one process. See ports.Ledger."""
 
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self.database, self._group = database, group
         self._refused: dict[LaneKey, str] = {}  # as PostgresLedger's
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
-        self.database.ask()
-        held: dict[LaneKey, AcquiredLane] = {}
+        self.database.check_available()
+        acquired: dict[LaneKey, AcquiredLane] = {}
         stopped: dict[LaneKey, str] = {}
         missing = {lane for lane in lanes if (self._group, lane) not in self.database.rows}
         for lane in lanes:
@@ -259,33 +264,36 @@ class FakeLedger:
                 continue
             code = row.stopped_code
             if code is not None and (
-                code not in RETRIED_BY_OTHERS or self._refused.get(lane) == code
+                code not in RELEASE_DEPENDENT_STOPS or self._refused.get(lane) == code
             ):
                 stopped[lane] = code
                 continue
             row = self.database.rows[self._group, lane] = replace(
                 row, epoch=row.epoch + 1, stopped_code=None
             )
-            held[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.unpublished)
-        return Acquisition(held, stopped, frozenset(missing))
+            acquired[lane] = AcquiredLane(row.epoch, row.next_offset, row.topic_id, row.outbox)
+        return Acquisition(acquired, stopped, frozenset(missing))
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
-        self.database.ask()
+        self.database.check_available()
         for lane, (topic_id, first) in lanes.items():
             self.database.rows.setdefault((self._group, lane), FakeLaneRow(topic_id, first, first))
 
     @contextmanager
     def transaction(self) -> Iterator[FakeTransaction]:
-        self.database.ask()
+        self.database.check_available()
         yield FakeTransaction(self.database, self._group)
 
-    def _as_claimed(self, claim: ExpectedLane) -> bool:
-        row = self.database.rows.get((self._group, claim.lane))
-        return row is not None and (row.epoch, row.next_offset) == (claim.epoch, claim.next_offset)
+    def as_expected(self, expected: ExpectedLane) -> bool:
+        row = self.database.rows.get((self._group, expected.lane))
+        return row is not None and (row.epoch, row.next_offset) == (
+            expected.epoch,
+            expected.next_offset,
+        )
 
-    def compare(self, claims: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
-        self.database.ask()
-        return frozenset(claim.lane for claim in claims if not self._as_claimed(claim))
+    def compare(self, expected: Sequence[ExpectedLane]) -> frozenset[LaneKey]:
+        self.database.check_available()
+        return frozenset(row.lane for row in expected if not self.as_expected(row))
 
     def conservation(self, lanes: Sequence[LaneKey]) -> dict[LaneKey, int]:
         rows = self.database.rows
@@ -295,41 +303,41 @@ class FakeLedger:
             if (self._group, lane) in rows
         }
 
-    def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
-        self.database.ask()
-        for claim in claims:
-            if self._as_claimed(claim):
-                key = (self._group, claim.lane)
-                self.database.rows[key] = replace(self.database.rows[key], unpublished=None)
+    def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
+        self.database.check_available()
+        for each in expected:
+            if self.as_expected(each):
+                key = (self._group, each.lane)
+                self.database.rows[key] = replace(self.database.rows[key], outbox=None)
 
-    def stop(self, claim: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
-        self.database.ask()
-        if self._as_claimed(claim):
-            row = self.database.rows[self._group, claim.lane]
-            self.database.rows[self._group, claim.lane] = replace(
+    def stop(self, expected: ExpectedLane, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
+        self.database.check_available()
+        if self.as_expected(expected):
+            row = self.database.rows[self._group, expected.lane]
+            self.database.rows[self._group, expected.lane] = replace(
                 row, epoch=row.epoch + 1, stopped_code=code
             )
 
     def controls(self) -> Controls:
-        self.database.ask()
+        self.database.check_available()
         return self.database.controls.get(self._group, Controls(False, None))
 
     def pause_service(self, code: str, text: str) -> None:  # noqa: ARG002 - the port's signature
         self.database.controls[self._group] = Controls(True, None)
-        self.database.braked[self._group] = code
+        self.database.paused_by_breaker[self._group] = code
 
-    def letters_requested(self) -> bool:
-        letters = self.database.letters.items()
+    def has_replay_requests(self) -> bool:
+        dead_letters = self.database.dead_letters.items()
         return any(
-            row.state == "requested" and self.database.letter_groups[i] == self._group
-            for i, row in letters
+            row.state == "requested" and self.database.dead_letter_groups[i] == self._group
+            for i, row in dead_letters
         )
 
-    def backlog(self, ask: Callable[[FakeSession], str | None]) -> str | None:
-        return ask(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))
+    def backlog(self, query: Callable[[FakeSession], str | None]) -> str | None:
+        return query(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))
 
     def reconnect(self) -> None:
-        self.database.ask()
+        self.database.check_available()
 
     def close(self) -> None:
         return None

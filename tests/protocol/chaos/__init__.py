@@ -1,1 +1,1 @@
-"""Faults at length, drawn from a seed, against real servers: what no single law thought of."""
+"""Random faults from a seed, for a long time, against real servers."""

@@ -1,5 +1,5 @@
-"""`python -m tests.protocol.chaos --seed 7 --minutes 10`: seeded faults on one broker and on three;
-ends with a table.
+"""`python -m tests.protocol.chaos --seed 7 --minutes 10`: seeded faults on one broker and on three,
+and a table at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.protocol.chaos.run import Tally, run
 
 
 def show(brokers: int, seed: int, tallies: Mapping[str, Tally]) -> int:
-    """Answers the violations."""
+    """Print the results. Returns the number of violations."""
     table = Table(title=f"{brokers} broker(s), seed {seed}")
     for heading in ("fault", "runs", "violations", "recovery s, median", "worst"):
         table.add_column(heading, justify="left" if heading == "fault" else "right")
@@ -33,11 +33,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="decides the faults and their order")
     parser.add_argument("--minutes", type=float, default=6.0, help="for each number of brokers")
     parser.add_argument("--brokers", type=int, nargs="*", default=[1, 3])
-    wish = parser.parse_args()
+    arguments = parser.parse_args()
     violations = 0
-    for brokers in wish.brokers:
-        tallies = run(wish.seed, wish.minutes * 60, brokers, lambda line: print(line, flush=True))
-        violations += show(brokers, wish.seed, tallies)
+    for brokers in arguments.brokers:
+        tallies = run(
+            arguments.seed, arguments.minutes * 60, brokers, lambda line: print(line, flush=True)
+        )
+        violations += show(brokers, arguments.seed, tallies)
     return 1 if violations else 0
 
 

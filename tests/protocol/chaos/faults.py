@@ -1,6 +1,4 @@
-"""The faults. Each takes a run, breaks something of it, and puts it right; what is left to do then
-is recovery.
-"""
+"""The faults. Each breaks something in a run and repairs it; the run then has to recover."""
 
 from __future__ import annotations
 
@@ -19,122 +17,124 @@ POINTS = ("transaction_begun", "committing", "committed", "produced", "published
 
 
 def killed_at_a_point(run: Run) -> None:
-    """SIGKILL, where it hurts."""
-    stage, point = run.chance.choice(run.stages), run.chance.choice(POINTS)
-    member = run.start(stage, at=f"{point}:kill:{run.chance.randint(1, 12)}")
+    """SIGKILL at a random point of a batch."""
+    stage, point = run.rng.choice(run.stages), run.rng.choice(POINTS)
+    member = run.start(stage, at=f"{point}:kill:{run.rng.randint(1, 12)}")
     run.feed(4.0, until=lambda: not member.is_alive)
     run.end(member)
 
 
 def killed_at_any_moment(run: Run) -> None:
     member = run.any_member()
-    run.feed(run.chance.uniform(0.1, 1.0))
+    run.feed(run.rng.uniform(0.1, 1.0))
     run.end(member)
 
 
 def all_of_a_stage_killed(run: Run) -> None:
-    stage = run.chance.choice(run.stages)
-    run.feed(run.chance.uniform(0.1, 1.0))
+    stage = run.rng.choice(run.stages)
+    run.feed(run.rng.uniform(0.1, 1.0))
     for member in run.members(stage):
         run.end(member)
 
 
-def rested(run: Run) -> None:
-    """SIGSTOP, for less or for more than a session."""
+def paused(run: Run) -> None:
+    """SIGSTOP, for less or more than a session timeout."""
     member = run.any_member()
     member.pause()
-    run.feed(run.chance.choice((0.5, 3.0, 8.0, 10.0)))
+    run.feed(run.rng.choice((0.5, 3.0, 8.0, 10.0)))
     member.resume()
 
 
 def stopped_inside_its_transaction(run: Run) -> None:
     member = run.start(
-        run.chance.choice(run.stages), at=f"transaction_begun:stop:{run.chance.randint(1, 6)}"
+        run.rng.choice(run.stages), at=f"transaction_begun:stop:{run.rng.randint(1, 6)}"
     )
     run.feed(4.0, until=lambda: member.is_stopped)
-    run.feed(run.chance.choice((1.0, 8.0)))
+    run.feed(run.rng.choice((1.0, 8.0)))
     member.resume()
 
 
 def came_and_went(run: Run) -> None:
     """A storm of rebalances."""
     for _ in range(3):
-        member = run.start(run.chance.choice(run.stages))
-        run.feed(run.chance.uniform(0.3, 1.5))
-        if run.chance.random() < 0.5:
+        member = run.start(run.rng.choice(run.stages))
+        run.feed(run.rng.uniform(0.3, 1.5))
+        if run.rng.random() < 0.5:
             run.end(member)
         else:
             member.stop()
 
 
 def answers_lost(run: Run) -> None:
-    for _ in range(run.chance.randint(1, 4)):
-        run.chance.choice((run.proxy.lose_answer, run.proxy.lose_commit))()
+    for _ in range(run.rng.randint(1, 4)):
+        run.rng.choice((run.proxy.lose_answer, run.proxy.lose_commit))()
         run.feed(0.5)
 
 
 def database_fell_over(run: Run) -> None:
-    with run.world.database_away():
-        run.feed(run.chance.uniform(0.2, 3.0))
+    with run.world.database_unavailable():
+        run.feed(run.rng.uniform(0.2, 3.0))
 
 
 def database_rested(run: Run) -> None:
-    """It hangs up on nobody, and answers nobody."""
+    """The broker closes no connection, and responds to no request."""
     run.stack.postgres.pause()
     try:
-        run.feed(run.chance.choice((1.0, 5.0)))
+        run.feed(run.rng.choice((1.0, 5.0)))
     finally:
         run.stack.postgres.resume()
 
 
 def broker_killed(run: Run) -> None:
-    broker = run.chance.choice(run.stack.kafka)
+    broker = run.rng.choice(run.stack.kafka)
     run.feed(0.3)
     broker.stop(immediate=True)
     try:
-        run.rest(run.chance.uniform(0.5, 4.0))
+        run.let_run(run.rng.uniform(0.5, 4.0))
     finally:
         broker.start()
 
 
 def broker_rested(run: Run) -> None:
     """Deliveries fail, lanes are left out, sessions may end."""
-    broker = run.chance.choice(run.stack.kafka)
+    broker = run.rng.choice(run.stack.kafka)
     run.feed(0.3)
     broker.pause()
     try:
-        run.rest(run.chance.choice((1.5, 4.0, 8.0)))
+        run.let_run(run.rng.choice((1.5, 4.0, 8.0)))
     finally:
         broker.resume()
 
 
 def rewound(run: Run) -> None:
     """By an operator, to anywhere that the log still holds."""
-    for _ in range(run.chance.randint(1, 3)):
-        stage = run.chance.choice(run.stages)
+    for _ in range(run.rng.randint(1, 3)):
+        stage = run.rng.choice(run.stages)
         lanes = [
             it
             for it in run.world.lanes(stage)
             if it.lane.topic in run.world.names.own_inputs[stage]
         ]
         if lanes:
-            it = run.chance.choice(lanes)
-            run.world.rewind(stage, it.lane, run.chance.randint(it.first_offset, it.next_offset))
+            it = run.rng.choice(lanes)
+            run.world.rewind(stage, it.lane, run.rng.randint(it.first_offset, it.next_offset))
         run.feed(0.3)
 
 
 def duplicates_stormed(run: Run) -> None:
-    run.world.send(*stormed(story(run.turn, 100, 20, name=f"dup{run.turn}"), run.turn, copies=4))
+    run.world.send(
+        *stormed(story(run.number, 100, 20, name=f"dup{run.number}"), run.number, copies=4)
+    )
 
 
 def poison_stormed(run: Run) -> None:
-    run.world.send(*poisoned(story(run.turn, 300, 20, name=f"poison{run.turn}"), run.turn))
+    run.world.send(*poisoned(story(run.number, 300, 20, name=f"poison{run.number}"), run.number))
 
 
 def paused_and_resumed(run: Run) -> None:
-    stage = run.chance.choice(run.stages)
+    stage = run.rng.choice(run.stages)
     run.world.control(stage, paused=True)
-    run.feed(run.chance.uniform(0.2, 2.0))
+    run.feed(run.rng.uniform(0.2, 2.0))
     run.world.control(stage, paused=False)
 
 
@@ -145,22 +145,22 @@ def partitions_added(run: Run) -> None:
 
 
 def letters_replayed(run: Run) -> None:
-    """With a release that can work some of them."""
+    """Replays, with a release that can work some of them."""
     run.world.send(
-        *poisoned(story(run.turn, 60, 20, name=f"letter{run.turn}"), run.turn, share=0.2)
+        *poisoned(story(run.number, 60, 20, name=f"letter{run.number}"), run.number, share=0.2)
     )
     run.world.settle(60)
     for member in run.members("first"):
         member.stop()
-    run.start("first", release=Release(is_mended=True))
-    run.world.ask_for([it.id for it in run.world.letters() if it.state == "open"])
+    run.start("first", release=Release(is_fixed=True))
+    run.world.request_replays([it.id for it in run.world.dead_letters() if it.state == "open"])
     run.feed(1.0)
 
 
 def two_at_once(run: Run) -> None:
-    """A process dies while its server is away."""
+    """A process is killed while its server is unavailable."""
     member = run.any_member()
-    with run.world.database_away():
+    with run.world.database_unavailable():
         run.feed(0.5)
         run.end(member)
 
@@ -169,7 +169,7 @@ FAULTS: tuple[Fault, ...] = (
     killed_at_a_point,
     killed_at_any_moment,
     all_of_a_stage_killed,
-    rested,
+    paused,
     stopped_inside_its_transaction,
     came_and_went,
     answers_lost,

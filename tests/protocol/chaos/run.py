@@ -1,4 +1,4 @@
-"""A run: two stages under a stream of inputs, one drawn fault after the other, the laws after
+"""A run: two stages under a stream of inputs, one random fault after the other, and the laws after
 each.
 """
 
@@ -20,7 +20,7 @@ from tests.protocol.chaos.faults import FAULTS, Fault
 from tests.protocol.laws.kafka_world import KafkaWorld
 from tests.protocol.laws.lane_laws import broken
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import NotAtRestError, story
+from tests.protocol.laws.world import NotSettledError, story
 from tests.protocol.toy.service import Release
 from tests.support.proxy import Proxy
 from tests.support.stack import Databases, Servers
@@ -33,7 +33,7 @@ MEMBERS = 2  # of each stage
 
 @dataclass(slots=True)
 class Tally:
-    """What a fault did, over all its runs."""
+    """The results of a fault, over all its runs."""
 
     runs: int = 0
     violations: int = 0
@@ -41,15 +41,13 @@ class Tally:
 
 
 class Run:
-    """One world, and what faults may touch of it."""
+    """One test environment, and what faults may change in it."""
 
     stages = ("first", "second")
 
-    def __init__(
-        self, world: KafkaWorld, stack: Stack, proxy: Proxy, chance: random.Random
-    ) -> None:
-        self.world, self.stack, self.proxy, self.chance = world, stack, proxy, chance
-        self.turn = 0
+    def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, rng: random.Random) -> None:
+        self.world, self.stack, self.proxy, self.rng = world, stack, proxy, rng
+        self.number = 0
         self._fed = 0
         world.proxy = proxy
 
@@ -57,7 +55,7 @@ class Run:
         return [it for it in self.world.members if it.stage == stage and it.is_alive]
 
     def any_member(self) -> Process:
-        return self.chance.choice(self.members(self.chance.choice(self.stages)))
+        return self.rng.choice(self.members(self.rng.choice(self.stages)))
 
     def start(self, stage: str, *, at: str = "", release: Release = RELEASE) -> Process:
         return self.world.start(stage, at=at, release=release, delivery_timeout_ms=2_000)
@@ -67,7 +65,7 @@ class Run:
             member.kill()
 
     def make_whole(self) -> None:
-        """Each stage has its members again, none of them with a switch in it."""
+        """Start missing members, and replace those with a sabotage switch."""
         for stage in self.stages:
             for member in self.members(stage):
                 if member.is_sabotaged:
@@ -80,17 +78,17 @@ class Run:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not until():
             self._fed += 1
-            told = story(self.chance.randrange(1_000), 40, 50, name=f"feed{self._fed}")
-            self.world.send(*told, *told[:5])
+            inputs = story(self.rng.randrange(1_000), 40, 50, name=f"feed{self._fed}")
+            self.world.send(*inputs, *inputs[:5])
             time.sleep(0.05)
 
-    def rest(self, seconds: float) -> None:
-        """Nobody can send, for the broker does not answer."""
+    def let_run(self, seconds: float) -> None:
+        """Wait without sending, while the broker does not respond."""
         time.sleep(seconds)
 
     def play(self, fault: Fault) -> tuple[float, list[str]]:
-        """Seconds from the end of the fault to rest, and what it broke."""
-        self.turn += 1
+        """Play a fault. Returns the seconds until the run settled, and the broken laws."""
+        self.number += 1
         self.make_whole()
         self.feed(0.5)
         fault(self)
@@ -98,8 +96,8 @@ class Run:
         began = time.monotonic()
         try:
             self.world.settle(SETTLE_S)
-        except NotAtRestError as error:
-            return time.monotonic() - began, [f"no rest: {str(error)[:3_000]}"]
+        except NotSettledError as error:
+            return time.monotonic() - began, [f"not settled: {str(error)[:3_000]}"]
         recovery_s = time.monotonic() - began
         return recovery_s, [
             f"{law}: {case}"
@@ -109,7 +107,7 @@ class Run:
 
 
 @contextmanager
-def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iterator[Run]:
+def one_world(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
     servers = Servers(stack.bootstrap_servers, stack.database_url, stack)
     prefix = f"c{secrets.token_hex(4)}"
     with (
@@ -118,12 +116,12 @@ def one_world(stack: Stack, databases: Databases, chance: random.Random) -> Iter
         Proxy(url) as proxy,
         KafkaWorld(servers, url, prefix, Path(folder), partitions=6) as world,
     ):
-        yield Run(world, stack, proxy, chance)
+        yield Run(world, stack, proxy, rng)
 
 
-def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) -> dict[str, Tally]:
-    """Faults in an order that the seed decides, until the time is over."""
-    chance, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
+def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) -> dict[str, Tally]:
+    """Play faults in an order that the seed decides, until the time is over."""
+    rng, tallies = random.Random(f"{seed}/{brokers}"), defaultdict[str, Tally](Tally)
     end = time.monotonic() + seconds
     waiting: list[Fault] = []
     while time.monotonic() < end:
@@ -131,12 +129,10 @@ def run(seed: int, seconds: float, brokers: int, tell: Callable[[str], None]) ->
             databases = Databases(stack.database_url)
             try:
                 while time.monotonic() < end:
-                    with one_world(stack, databases, chance) as current:
-                        play_rounds(current, waiting, tallies, end, tell)
-            except (
-                StackError
-            ) as error:  # a machine too busy for its servers proves nothing about us
-                tell(f"new servers, for the old ones did not come back: {str(error)[:200]}")
+                    with one_world(stack, databases, rng) as current:
+                        play_rounds(current, waiting, tallies, end, report)
+            except StackError as error:  # servers failed on a busy machine, which proves nothing
+                report(f"new servers, for the old ones did not come back: {str(error)[:200]}")
             else:
                 databases.close()
     return tallies
@@ -147,29 +143,27 @@ def play_rounds(
     waiting: list[Fault],
     tallies: dict[str, Tally],
     end: float,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Some faults in one world. One that breaks a law ends it, for a broken world breaks every law
-    that follows.
+    """Play some faults in one environment. The first broken law ends it, since all later checks
+    would fail too.
     """
     for _ in range(ROUNDS_OF_A_WORLD):
         if time.monotonic() > end:
             return
         if not waiting:
-            waiting += current.chance.sample(
-                FAULTS, len(FAULTS)
-            )  # each once before any comes again
+            waiting += current.rng.sample(FAULTS, len(FAULTS))  # each once before any comes again
         fault = waiting.pop()
         recovery_s, cases = current.play(fault)
         tally = tallies[fault.__name__]
         tally.runs += 1
         tally.violations += len(cases)
         tally.recoveries_s.append(recovery_s)
-        tell(
+        report(
             f"{len(current.stack.kafka)} broker(s), {fault.__name__}: {recovery_s:.1f} s, "
             f"{len(cases)} violations"
         )
         for case in cases[:5]:
-            tell(f"    {case}")
+            report(f"    {case}")
         if cases:
             return

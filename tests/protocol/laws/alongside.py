@@ -1,8 +1,7 @@
-"""Laws that wait for sessions to end wait together: those of a real world that stop no server run
-several at once.
+"""Runs several laws at once, since most of their time they wait for a group session to end.
 
-pytest still names and reports each law; its item only waits for the answer. A law that stops a
-server, or measures seconds, is `alone`.
+These are the laws on real servers that stop none of them. pytest still names and reports each law;
+its item only waits for the result. A law that stops a server, or measures seconds, is `alone`.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ F = TypeVar("F", bound=Callable[..., None])
 
 
 def alone(law: F) -> F:
-    """Nothing else may run beside it."""
+    """Mark a law that must run without others beside it."""
     law.__dict__["alone"] = True
     return law
 
 
 def is_real(item: pytest.Item) -> bool:
-    """On Kafka, by its own choice or as one of two worlds."""
+    """Return whether a law runs on Kafka."""
     if (
         not isinstance(item, pytest.Function)
         or item.path.parent != LAWS
@@ -52,13 +51,13 @@ def runs_alongside(item: pytest.Item) -> bool:
 
 
 class Alongside:
-    """The laws of this session that run at once. They begin when it is made."""
+    """The laws of this session that run at once. They start when it is created."""
 
     def __init__(self, items: list[pytest.Item], servers: Servers, databases: Databases) -> None:
         self._servers, self._databases = servers, databases
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="law")
-        self._answers = {
+        self._results = {
             item.nodeid: self._pool.submit(self._play, item)
             for item in items
             if runs_alongside(item)
@@ -84,11 +83,11 @@ class Alongside:
             with self._lock:
                 database.__exit__(None, None, None)
 
-    def answer(self, item: pytest.Item) -> Future[None]:
-        return self._answers[item.nodeid]
+    def result_of(self, item: pytest.Item) -> Future[None]:
+        return self._results[item.nodeid]
 
     def wait_for_all(self) -> None:
-        wait(self._answers.values())
+        wait(self._results.values())
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

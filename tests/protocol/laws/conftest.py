@@ -1,4 +1,4 @@
-"""Worlds for the laws."""
+"""The test environments of the laws, as fixtures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def alongside(
 
 @pytest.fixture
 def kafka_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaWorld | None]:
-    """A real world for one law. One that runs alongside others has made its own."""
+    """A real environment for one law. A law that runs alongside others has its own."""
     others: Alongside = request.getfixturevalue("alongside")
     if runs_alongside(request.node):
         yield None
@@ -45,7 +45,7 @@ def fake_world() -> FakeWorld:
 
 @pytest.fixture(params=["fake", "kafka"])
 def world(request: pytest.FixtureRequest) -> World:
-    """Each law holds in both."""
+    """Both environments: each law holds in both."""
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found
 
@@ -55,5 +55,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not (is_real(pyfuncitem) and runs_alongside(pyfuncitem)):
         return None
     others: Alongside = pyfuncitem._request.getfixturevalue("alongside")
-    others.answer(pyfuncitem).result()
+    others.result_of(pyfuncitem).result()
     return True

@@ -1,5 +1,5 @@
-"""What is found after a test, whoever was killed in it: the log, the rows, and what the world
-itself sent.
+"""What is found after a test, whichever processes were killed in it: the logs, the rows, and what
+the test sent.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ RAISING = frozenset({"parse", "handle"})
 
 
 class Sent(NamedTuple):
-    """A record that the world sent, as the broker acknowledged it. `told` is None for bytes that
-    nobody can read.
+    """A record that the test sent, as the broker acknowledged it. `input` is None for bytes that
+    cannot be parsed.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    told: Input | None
+    input: Input | None
 
 
 class LaneFacts(NamedTuple):
@@ -48,7 +48,7 @@ class LaneFacts(NamedTuple):
     superseded: int
     dead: int
     conservation_gap: int
-    has_unpublished: bool
+    has_outbox: bool
     stopped_code: str | None
     owner: str | None
 
@@ -57,7 +57,7 @@ class LaneFacts(NamedTuple):
         return self.effects + self.duplicates + self.superseded + self.dead
 
 
-class LetterFacts(NamedTuple):
+class DeadLetterFacts(NamedTuple):
     """A dead letter's row, its headers unpacked."""
 
     id: UUID
@@ -73,8 +73,8 @@ class LetterFacts(NamedTuple):
     attempts: int
 
 
-class Spoken(NamedTuple):
-    """A place in stage one's history, from its own table."""
+class SnapshotFacts(NamedTuple):
+    """A snapshot in stage one's history, from its own table."""
 
     key: str
     generation: int
@@ -87,17 +87,19 @@ class Spoken(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
+    """Everything that the laws are checked against."""
+
     names: Names
     sent: Sequence[Sent]
     logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
     lanes: Sequence[LaneFacts]
-    letters: Sequence[LetterFacts]
+    dead_letters: Sequence[DeadLetterFacts]
     inputs: Mapping[str, int]  # id -> amount
     firsts: Mapping[str, First]
-    snapshots: Sequence[Spoken]
+    snapshots: Sequence[SnapshotFacts]
     seconds: Mapping[str, Second]
-    disturbed: frozenset[str] = frozenset()  # topics whose log no longer tells everything
-    was_mended: bool = False  # a release ran that works poison which raises
+    disturbed: frozenset[str] = frozenset()  # topics whose log is no longer complete
+    was_fixed: bool = False  # a release ran that works poison which raises
 
     def log_of(self, topic: str) -> Iterator[Record]:
         for lane in sorted(self.logs):
@@ -112,15 +114,15 @@ class Evidence:
         return any(it.rewound for it in self.lanes)
 
     def is_poison(self, sent: Sent) -> bool:
-        """A mended release works what raised before: then a letter tells whether it came before
-        that release.
+        """A fixed release works what raised before: then a dead letter shows that the record came
+        before that release.
         """
-        if sent.told is None or sent.told.poison in SOUND:
-            return sent.told is None
-        if self.was_mended and sent.told.poison in RAISING:
-            return (sent.topic, sent.partition, sent.offset) in self.buried
+        if sent.input is None or sent.input.poison in SOUND:
+            return sent.input is None
+        if self.was_fixed and sent.input.poison in RAISING:
+            return (sent.topic, sent.partition, sent.offset) in self.dead_lettered
         return True
 
     @cached_property
-    def buried(self) -> frozenset[tuple[str, int, int]]:
-        return frozenset((it.topic, it.partition, it.offset) for it in self.letters)
+    def dead_lettered(self) -> frozenset[tuple[str, int, int]]:
+        return frozenset((it.topic, it.partition, it.offset) for it in self.dead_letters)

@@ -1,5 +1,5 @@
-"""The world in memory: every member is stepped in turn, and the clock moves only when somebody
-waits.
+"""The test environment in memory: members take steps one after the other, and the clock moves only
+when one waits.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
-from tests.protocol.laws.world import RELEASE, Headers, NotAtRestError
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
+from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
@@ -53,11 +53,11 @@ class FakeMember:
         stage: str,
         name: str,
         worker: Worker[FakeSession],
-        log: FakeBrokerClient,
-        told: QuietSaboteur,
+        client: FakeBrokerClient,
+        telemetry: QuietSaboteur,
     ) -> None:
         self.stage, self.name = stage, name
-        self.worker, self.log, self.told = worker, log, told
+        self.worker, self.client, self.telemetry = worker, client, telemetry
         self.is_alive, self.is_paused = True, False
 
     def step(self) -> None:
@@ -69,9 +69,9 @@ class FakeMember:
             self.kill()
 
     def kill(self) -> None:
-        """What it had handed to its producer is lost; what rests on the wire is not."""
+        """Kill it. What its producer holds is lost; requests in flight are not."""
         self.is_alive = False
-        self.log.pending.clear()
+        self.client.pending.clear()
 
     def pause(self) -> None:
         self.is_paused = True
@@ -94,7 +94,7 @@ class FakeWorld:
         self.members: list[FakeMember] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
-        self._was_mended = False
+        self._was_fixed = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
         for topic in NAMES.topics:
             self.broker.create_topic(topic, 1 if topic in single else partitions)
@@ -105,30 +105,32 @@ class FakeWorld:
         self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
     ) -> FakeMember:
         group = NAMES.groups[stage]
-        log, told = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
+        client, telemetry = FakeBrokerClient(self.broker, group), QuietSaboteur(Switches(at, _do))
         known: dict[str, Any] = {**QUICK, **settings}
-        means = WorkerContext(
+        context = WorkerContext(
             service=STAGES[stage](MemoryStore, release),
-            log=log,
+            broker=client,
             ledger=FakeLedger(self.database, group),
             settings=LaneSettings(**known),
-            telemetry=told,
-            fault=fault,
+            telemetry=telemetry,
+            classify=classify,
             clock=self.clock,
-            wall=self.clock,
+            wall_clock=self.clock,
         )
-        self._was_mended |= release.is_mended
-        member = FakeMember(stage, f"{stage}-{len(self.members)}", Worker(means), log, told)
+        self._was_fixed |= release.is_fixed
+        member = FakeMember(
+            stage, f"{stage}-{len(self.members)}", Worker(context), client, telemetry
+        )
         self.members.append(member)
         return member
 
     def run(self, seconds: float) -> None:
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.turn()
+            self.step()
 
-    def turn(self) -> None:
-        """Each member once."""
+    def step(self) -> None:
+        """Let each member take one step."""
         self.clock.sleep(0.001)
         for member in self.members:
             member.step()
@@ -137,16 +139,16 @@ class FakeWorld:
         end = self.clock.now + seconds
         while not done():
             if self.clock.now > end:
-                raise NotAtRestError(f"after {seconds:g} s: {what}")
-            self.turn()
+                raise NotSettledError(f"after {seconds:g} s: {what}")
+            self.step()
 
     def settle(self, seconds: float = 120.0) -> None:
         end = self.clock.now + seconds
         while waits := self._unsettled():
             if self.clock.now > end:
-                raise NotAtRestError(f"after {seconds:g} s: {'; '.join(waits[:6])}")
+                raise NotSettledError(f"after {seconds:g} s: {'; '.join(waits[:6])}")
             for _ in range(5):
-                self.turn()
+                self.step()
 
     def _unsettled(self) -> list[str]:
         rows = {
@@ -155,14 +157,12 @@ class FakeWorld:
             if row.stopped_code is None
         }
         waits = [
-            f"{lane} has unpublished outputs"
-            for (_, lane), row in rows.items()
-            if row.unpublished is not None
+            f"{lane} has an outbox" for (_, lane), row in rows.items() if row.outbox is not None
         ]
-        letters = self.database.letters.items()
+        dead_letters = self.database.dead_letters.items()
         waits += [
-            f"letter {key} is {it.state}"
-            for key, it in letters
+            f"dead letter {key} is {it.state}"
+            for key, it in dead_letters
             if it.state in {"requested", "replayed"}
         ]
         waits += [
@@ -185,7 +185,7 @@ class FakeWorld:
                         )
         return waits
 
-    # What comes in.
+    # Input.
 
     def send(
         self,
@@ -194,10 +194,11 @@ class FakeWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for told in inputs:
-            where = topic or self.names.inputs[sum(told.id.encode()) % 2]
+        for telemetry in inputs:
+            where = topic or self.names.inputs[sum(telemetry.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, told.key.encode(), told.value(), headers, told), partition
+                Sent(where, 0, 0, telemetry.key.encode(), telemetry.value(), headers, telemetry),
+                partition,
             )
 
     def send_bytes(
@@ -211,19 +212,19 @@ class FakeWorld:
         offset = len(self.broker.topics[lane.topic].partitions[lane.partition]) - 1
         self._sent.append(record._replace(partition=lane.partition, offset=offset))
 
-    # What the world does.
+    # Faults.
 
     @contextmanager
-    def broker_away(self) -> Iterator[None]:
-        self.broker.is_away = True
+    def broker_unavailable(self) -> Iterator[None]:
+        self.broker.is_unavailable = True
         yield
-        self.broker.is_away = False
+        self.broker.is_unavailable = False
 
     @contextmanager
-    def database_away(self) -> Iterator[None]:
-        self.database.is_away = True
+    def database_unavailable(self) -> Iterator[None]:
+        self.database.is_unavailable = True
         yield
-        self.database.is_away = False
+        self.database.is_unavailable = False
 
     def recreate_topic(self, topic: str) -> None:
         partitions = len(self.broker.topics[topic].partitions)
@@ -241,10 +242,10 @@ class FakeWorld:
         self._forget(lane.topic)
 
     def add_partitions(self, total: int) -> None:
-        for topic in (*self.names.inputs, *self.names.said.values()):
+        for topic in (*self.names.inputs, *self.names.outputs.values()):
             self.broker.add_partitions(topic, total)
 
-    # What operators do.
+    # Commands of operators.
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
         self.database.move(NAMES.groups[stage], lane, to)
@@ -269,16 +270,16 @@ class FakeWorld:
     def is_paused(self, stage: str) -> bool:
         return self.database.controls.get(NAMES.groups[stage], Controls(False, None)).paused
 
-    def ask_for(self, letters: Sequence[UUID]) -> None:
-        for letter in letters:
-            row = self.database.letters[letter]
+    def request_replays(self, dead_letters: Sequence[UUID]) -> None:
+        for dead_letter in dead_letters:
+            row = self.database.dead_letters[dead_letter]
             assert row.state in {"open", "replayed"}
             row.state = "requested"
 
     def restored(self) -> None:
         self.database.generation += 1
 
-    # What is found.
+    # Evidence.
 
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == NAMES.groups[stage]]
@@ -307,30 +308,30 @@ class FakeWorld:
                 superseded=row.superseded,
                 dead=row.dead,
                 conservation_gap=row.conservation_gap,
-                has_unpublished=row.unpublished is not None,
+                has_outbox=row.outbox is not None,
                 stopped_code=row.stopped_code,
                 owner=owners.get((group, lane)),
             )
             for (group, lane), row in sorted(self.database.rows.items(), key=lambda item: item[0])
         ]
 
-    def letters(self, stage: str = "first") -> list[LetterFacts]:
-        return [it for it in self._letters() if it.group == NAMES.groups[stage]]
+    def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
+        return [it for it in self._dead_letters() if it.group == NAMES.groups[stage]]
 
-    def _letters(self) -> list[LetterFacts]:
+    def _dead_letters(self) -> list[DeadLetterFacts]:
         return [
-            LetterFacts(
+            DeadLetterFacts(
                 key,
-                self.database.letter_groups[key],
-                *row.letter.record[:3],
-                row.letter.record.key,
-                row.letter.record.value,
-                row.letter.record.headers,
+                self.database.dead_letter_groups[key],
+                *row.dead_letter.record[:3],
+                row.dead_letter.record.key,
+                row.dead_letter.record.value,
+                row.dead_letter.record.headers,
                 row.code,
                 row.state,
                 row.attempts,
             )
-            for key, row in self.database.letters.items()
+            for key, row in self.database.dead_letters.items()
         ]
 
     def evidence(self) -> Evidence:
@@ -345,19 +346,19 @@ class FakeWorld:
                 for number, entries in enumerate(topic.partitions)
             },
             lanes=self._lanes(),
-            letters=self._letters(),
+            dead_letters=self._dead_letters(),
             inputs=tables.get("inputs", {}),
             firsts={
                 key: replace(row, generation=generation)
                 for key, row in tables.get("firsts", {}).items()
             },
-            snapshots=[Spoken(*place) for place in tables.get("snapshots", {}).values()],
+            snapshots=[SnapshotFacts(*place) for place in tables.get("snapshots", {}).values()],
             seconds={
                 key: replace(row, generation=generation)
                 for key, row in tables.get("seconds", {}).items()
             },
             disturbed=frozenset(self._disturbed),
-            was_mended=self._was_mended,
+            was_fixed=self._was_fixed,
         )
 
 
@@ -366,6 +367,6 @@ def _do(action: str) -> None:
         case "kill":
             raise KilledError
         case "raise":
-            raise Sabotage("as the test asked")
+            raise Sabotage("as the test requested")
         case _:
             raise ValueError(f"{action}: not in memory")

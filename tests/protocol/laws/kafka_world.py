@@ -1,4 +1,4 @@
-"""The real world: Kafka, PostgreSQL, and the toy's stages as processes of their own."""
+"""The real test environment: Kafka, PostgreSQL, and the toy's stages as processes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from psycopg.rows import class_row, dict_row
 
 from deploy.local.stack import Stack
 from schemas.topics import Topic
-from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
+from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts, Sent, Spoken
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import RELEASE, Headers, NotAtRestError
+from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
@@ -46,8 +46,8 @@ from tests.support.logs import read_lanes, read_logs
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
 
-ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = ROOT / "tests" / "toy" / "schema.sql"
+ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = ROOT / "tests" / "protocol" / "toy" / "schema.sql"
 QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
@@ -56,28 +56,34 @@ QUICK = {
 }
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
-    select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
-        superseded, dead, conservation_gap, unpublished is not null as has_unpublished, stopped_code, owner
+    select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps,
+        rewound, effects, duplicates, superseded, dead, conservation_gap,
+        unpublished is not null as has_outbox, stopped_code, owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
-LETTERS = """
-    select id, consumer_group as "group", topic, partition, "offset", key, value, headers, code, state, attempts
+DEAD_LETTERS = """
+    select id, consumer_group as "group", topic, partition, "offset", key, value, headers,
+        code, state, attempts
     from runtime.dead_letters where consumer_group = any(%s) order by id
 """
 FIRSTS = """
-    select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-        confirmed, answer_generation, answer_sequence, said from toy.firsts
+    select key, (select generation from runtime.generation) as generation, sequence, state,
+        children, total, is_due, confirmed, answer_generation, answer_sequence, digest
+    from toy.firsts
 """
 SECONDS = """
-    select key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-        first_sequence, said, array(
-            select child from toy.children where children.key = seconds.key and children.active order by child
-        ) as children from toy.seconds
+    select key, (select generation from runtime.generation) as generation, sequence, state,
+        active, first_generation, first_sequence, digest,
+        array(
+            select child from toy.children
+            where children.key = seconds.key and children.active order by child
+        ) as children
+    from toy.seconds
 """
 
 
 class KafkaWorld:
-    """See world.World. Its database is migrated and its own; its topics begin with its prefix."""
+    """See world.World. It has its own migrated database, and topics with its own prefix."""
 
     def __init__(
         self,
@@ -95,16 +101,14 @@ class KafkaWorld:
             folder,
         )
         self._servers, self.partitions = servers, partitions
-        self.proxy: Proxy | None = (
-            None  # through which members that are started from now on reach the database
-        )
-        self.mutation = (
-            ""  # of members that are started from now on: a name in tests/protocol/toy/mutate.py
-        )
+        # Through it, members that are started from now on reach the database.
+        self.proxy: Proxy | None = None
+        # Of members that are started from now on: a name in tests/protocol/toy/mutate.py.
+        self.mutation = ""
         self.members: list[Process] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
-        self._was_mended = False
+        self._was_fixed = False
         self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
         self.broker = BrokerAdmin(self.bootstrap_servers)
@@ -113,7 +117,7 @@ class KafkaWorld:
     @property
     def _stack(self) -> Stack:
         if self._servers.stack is None:
-            pytest.skip("stops servers, and those of the environment are not ours to stop")
+            pytest.skip("stops servers, and servers of the environment must not be stopped")
         return self._servers.stack
 
     def __enter__(self) -> Self:
@@ -143,7 +147,7 @@ class KafkaWorld:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def compress(self, codec: str) -> None:
-        """What the world sends from now on."""
+        """Compress what is sent from now on."""
         self._producer = self._new_producer(**{"compression.type": codec})
 
     def _new_producer(self, **more: str) -> Producer:
@@ -175,7 +179,7 @@ class KafkaWorld:
             "TOY_PREFIX": self.names.prefix,
             "TOY_AT": at,
             "TOY_RELEASE": str(release.number),
-            "TOY_MENDED": "1" if release.is_mended else "",
+            "TOY_FIXED": "1" if release.is_fixed else "",
             "TOY_TICKS": "1" if release.ticks else "",
             "TOY_MUTATION": self.mutation,
             **{
@@ -183,7 +187,7 @@ class KafkaWorld:
                 for name, value in {**QUICK, **settings}.items()
             },
         }
-        self._was_mended |= release.is_mended
+        self._was_fixed |= release.is_fixed
         member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
         self.members.append(member)
         return member
@@ -195,10 +199,10 @@ class KafkaWorld:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
-                raise NotAtRestError(f"after {seconds:g} s: {what}\n{self.told()}")
+                raise NotSettledError(f"after {seconds:g} s: {what}\n{self.logs_tail()}")
             time.sleep(0.05)
 
-    # What is sent.
+    # Input.
 
     def send(
         self,
@@ -207,17 +211,17 @@ class KafkaWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for told in inputs:
-            where = topic or self.names.inputs[sum(told.id.encode()) % 2]
+        for input_ in inputs:
+            where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._produce(
                 Sent(
                     where,
                     NO_PARTITION if partition is None else partition,
                     0,
-                    told.key.encode(),
-                    told.value(),
+                    input_.key.encode(),
+                    input_.value(),
                     headers,
-                    told,
+                    input_,
                 )
             )
         self._flush()
@@ -229,7 +233,7 @@ class KafkaWorld:
         self._flush()
 
     def send_in_transaction(self, *inputs: Input, topic: str, abort: bool = False) -> None:
-        """Kafka's own transactions: nobody of ours uses them, and their markers take offsets."""
+        """Send in a Kafka transaction, which Stubline never does: its marker takes an offset."""
         settings = {
             "bootstrap.servers": self.bootstrap_servers,
             "transactional.id": f"{uuid4()}",
@@ -238,9 +242,9 @@ class KafkaWorld:
         producer, placed = Producer(settings), list[Sent]()
         producer.init_transactions(20)
         producer.begin_transaction()
-        for told in inputs:
+        for input_ in inputs:
             self._produce(
-                Sent(topic, NO_PARTITION, 0, told.key.encode(), told.value(), (), told),
+                Sent(topic, NO_PARTITION, 0, input_.key.encode(), input_.value(), (), input_),
                 producer,
                 placed,
             )
@@ -275,15 +279,15 @@ class KafkaWorld:
 
     def _flush(self) -> None:
         if left := self._producer.flush(20):
-            raise NotAtRestError(f"{left} inputs are not acknowledged")
+            raise NotSettledError(f"{left} inputs are not acknowledged")
 
     def sent(self) -> Sequence[Sent]:
         return self._sent
 
-    # What the world does.
+    # Faults.
 
     @contextmanager
-    def broker_away(self) -> Iterator[None]:
+    def broker_unavailable(self) -> Iterator[None]:
         for broker in self._stack.kafka:
             broker.stop(immediate=True)
         try:
@@ -293,7 +297,7 @@ class KafkaWorld:
                 broker.start()
 
     @contextmanager
-    def database_away(self) -> Iterator[None]:
+    def database_unavailable(self) -> Iterator[None]:
         self._stack.postgres.stop(immediate=True)
         try:
             yield
@@ -302,7 +306,7 @@ class KafkaWorld:
 
     @contextmanager
     def broker_paused(self) -> Iterator[None]:
-        """It answers nobody, and hangs up on nobody either."""
+        """Stop the broker like SIGSTOP: it responds to no request, and closes no connection."""
         for broker in self._stack.kafka:
             broker.pause()
         try:
@@ -313,7 +317,7 @@ class KafkaWorld:
 
     @contextmanager
     def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
-        """Somebody else has a right to read it, so we have none."""
+        """Grant another user the right to read it, so that we have none."""
         assert self._stack.kafka  # other servers need not keep rights
         who = (
             kind,
@@ -341,7 +345,7 @@ class KafkaWorld:
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(60)
-        self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
+        self.until(f"{topic} is deleted", lambda: not self.broker.standing([topic]))
         self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
@@ -352,7 +356,8 @@ class KafkaWorld:
 
     def add_partitions(self, total: int) -> None:
         grown = [
-            NewPartitions(topic, total) for topic in (*self.names.inputs, *self.names.said.values())
+            NewPartitions(topic, total)
+            for topic in (*self.names.inputs, *self.names.outputs.values())
         ]
         for answer in self.admin.create_partitions(grown).values():
             answer.result(60)
@@ -364,31 +369,35 @@ class KafkaWorld:
         self._producer = self._new_producer()  # one that knows them at once
 
     def _partitions_of(self, topic: str) -> int:
-        """By the broker: the controller answers before every broker has heard of it."""
+        """Ask the broker: the controller responds before every broker knows of a change."""
         return len(self.admin.list_topics(topic, timeout=10).topics[topic].partitions)
 
-    # What operators do.
+    # Commands of operators.
 
     @property
-    def _desk(self) -> AdminCommands:
+    def _commands(self) -> AdminCommands:
         return AdminCommands(self.database, OperatorCommand("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
         extent = self.broker.extents(lane.topic).get(lane.partition)
-        self._desk.rewind(self.names.groups[stage], lane, to=to, extent=extent)
+        self._commands.rewind(self.names.groups[stage], lane, to=to, extent=extent)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
         extent = self.broker.extents(lane.topic)[lane.partition]
-        self._desk.skip(self.names.groups[stage], lane, to=None, extent=extent, reason="the laws")
+        self._commands.skip(
+            self.names.groups[stage], lane, to=None, extent=extent, reason="the laws"
+        )
 
     def accept_topic(self, stage: str, topic: str) -> None:
-        standing = self.broker.standing([topic])[topic]
-        self._desk.accept_topic(
-            self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic)
+        description = self.broker.standing([topic])[topic]
+        self._commands.accept_topic(
+            self.names.groups[stage], topic, description.topic_id, self.broker.extents(topic)
         )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
-        self._desk.control(self.names.groups[stage], paused=paused, rate=rate, reason="the laws")
+        self._commands.control(
+            self.names.groups[stage], paused=paused, rate=rate, reason="the laws"
+        )
 
     def is_paused(self, stage: str) -> bool:
         found = self.rows(
@@ -397,17 +406,17 @@ class KafkaWorld:
         )
         return bool(found and found[0][0])
 
-    def ask_for(self, letters: Sequence[UUID]) -> None:
-        self._desk.replay(DeadLetterFilter(ids=letters))
+    def request_replays(self, dead_letters: Sequence[UUID]) -> None:
+        self._commands.replay(DeadLetterSelection(ids=dead_letters))
 
     def restored(self) -> None:
-        self._desk.restored()
+        self._commands.restored()
 
     # What is found.
 
     @property
     def database(self) -> psycopg.Connection[Any]:
-        """A connection that lives: servers are restarted here."""
+        """Return an open connection: servers are restarted in these tests."""
         if self._connection is not None:
             with suppress(psycopg.OperationalError):
                 self._connection.execute("select 1")
@@ -420,32 +429,33 @@ class KafkaWorld:
         return self.database.execute(statement.encode(), arguments).fetchall()
 
     def settle(self, seconds: float = 120.0) -> None:
-        waits = ["not looked at yet"]
+        waits = ["not checked yet"]
         end = time.monotonic() + seconds
         while waits:
             if time.monotonic() > end:
-                raise NotAtRestError(f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.told()}")
+                raise NotSettledError(
+                    f"after {seconds:g} s: {'; '.join(waits[:6])}\n{self.logs_tail()}"
+                )
             time.sleep(0.05)
             try:
                 waits = self._unsettled()
             except (psycopg.OperationalError, KafkaException, BrokerUnavailable) as error:
                 waits = [f"{error}"]
-                self.admin = (
-                    self._new_admin()
-                )  # the old one may keep asking with a leader's epoch that is over
+                # The old one may go on sending requests with an old leader epoch.
+                self.admin = self._new_admin()
 
     def _unsettled(self) -> list[str]:
-        """Rows first, then the ends of the logs: what the rows have published by then is in the
-        ends.
+        """Read rows first, then the ends of the logs, so that the ends include what the rows
+        published.
         """
         rows = {(it.group, it.lane): it for it in self._lanes()}
         waits = [
-            f"{it.group} {it.lane} has unpublished outputs"
+            f"{it.group} {it.lane} has an outbox"
             for it in rows.values()
-            if it.has_unpublished and it.stopped_code is None
+            if it.has_outbox and it.stopped_code is None
         ]
         waits += [
-            f"letter {it[0]} is {it[1]}"
+            f"dead letter {it[0]} is {it[1]}"
             for it in self.rows(
                 "select id, state from runtime.dead_letters where state in ('requested', "
                 "'replayed')"
@@ -465,11 +475,11 @@ class KafkaWorld:
         return waits
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
-        """(low, high) of every partition, in three questions."""
-        standing = self.broker.standing(self.names.topics)
+        """Return (low, high) of every partition, with three requests."""
+        description = self.broker.standing(self.names.topics)
         lanes = [
             LaneKey(topic, number)
-            for topic, it in standing.items()
+            for topic, it in description.items()
             for number in range(it.partitions)
         ]
         low, high = (
@@ -478,12 +488,12 @@ class KafkaWorld:
         return {lane: (low[lane], high[lane]) for lane in lanes}
 
     def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
-        asked = self.admin.list_offsets(
+        requested = self.admin.list_offsets(
             {TopicPartition(*lane): spec for lane in lanes}, request_timeout=10
         )
         return {
             LaneKey(place.topic, place.partition): answer.result(60).offset
-            for place, answer in asked.items()
+            for place, answer in requested.items()
         }
 
     def _lanes(self) -> list[LaneFacts]:
@@ -496,16 +506,18 @@ class KafkaWorld:
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == self.names.groups[stage]]
 
-    def letters(self, stage: str = "first") -> list[LetterFacts]:
-        return [it for it in self._letters() if it.group == self.names.groups[stage]]
+    def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
+        return [it for it in self._dead_letters() if it.group == self.names.groups[stage]]
 
-    def _letters(self) -> list[LetterFacts]:
+    def _dead_letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)
-        rows = cursor.execute(LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
-        return [LetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows]
+        rows = cursor.execute(DEAD_LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
+        return [
+            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows
+        ]
 
     def records(self, topic: str) -> list[Record]:
-        """Everything that a topic holds."""
+        """Return all records of a topic."""
         return [
             record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log
         ]
@@ -517,7 +529,7 @@ class KafkaWorld:
         seconds = (
             self.database.cursor(row_factory=class_row(Second)).execute(SECONDS.encode()).fetchall()
         )
-        spoken = self.rows(
+        snapshots = self.rows(
             "select key, generation, sequence, state, children, total, confirmed from toy.snapshots"
         )
         return Evidence(
@@ -525,20 +537,20 @@ class KafkaWorld:
             sent=self._sent,
             logs=read_lanes(self.bootstrap_servers, self.ends()),
             lanes=self._lanes(),
-            letters=self._letters(),
+            dead_letters=self._dead_letters(),
             inputs=dict(self.rows("select id, amount from toy.inputs")),
             firsts={row.key: tupled(row) for row in firsts},
             snapshots=[
-                Spoken(key, generation, sequence, state, tuple(children), total, confirmed)
-                for key, generation, sequence, state, children, total, confirmed in spoken
+                SnapshotFacts(key, generation, sequence, state, tuple(children), total, confirmed)
+                for key, generation, sequence, state, children, total, confirmed in snapshots
             ],
             seconds={row.key: tupled(row) for row in seconds},
             disturbed=frozenset(self._disturbed),
-            was_mended=self._was_mended,
+            was_fixed=self._was_fixed,
         )
 
-    def told(self) -> str:
-        """The last lines of every member's log, and where it is."""
+    def logs_tail(self) -> str:
+        """Return the last lines of every member's log, with its stack."""
         for member in self.members:
             member.dump()
         time.sleep(0.2)

@@ -1,5 +1,5 @@
-"""The laws: what must be true after whatever happened. Each answers the ways in which the evidence
-breaks it.
+"""The laws: what must be true after any fault. Each yields the ways in which the evidence breaks
+it.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from services.runtime.records import TIMER, LaneKey, Record
-from tests.protocol.laws.evidence import Evidence, LaneFacts, LetterFacts
-from tests.protocol.toy.events import FirstSaid, Input, SecondSaid
+from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
+from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
 
 Law = Callable[[Evidence], Iterator[str]]
 
 
 def broken(evidence: Evidence) -> dict[str, list[str]]:
-    """By law, what breaks it."""
+    """Return the broken laws, each with the cases."""
     return {name: found for name, law in LAWS.items() if (found := list(law(evidence)))}
 
 
 def check(evidence: Evidence) -> None:
-    """All laws; a failure names each law that is broken, with its first cases."""
+    """Check all laws. A failure names each broken law, with its first cases."""
     if found := broken(evidence):
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
@@ -30,17 +30,17 @@ def check(evidence: Evidence) -> None:
 
 
 def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
-    """Each id has one row, and its amount counts once; poison has none, unless its letter was
-    replayed and resolved.
+    """Each id has one row, and its amount counts once; poison has none, unless its dead letter
+    was replayed and resolved.
     """
     wanted = wanted_inputs(evidence)
-    for told in (it for key, it in wanted.items() if key not in evidence.inputs):
-        yield f"{told.id} has no effect"
+    for input_ in (it for key, it in wanted.items() if key not in evidence.inputs):
+        yield f"{input_.id} has no effect"
     for key in evidence.inputs.keys() - wanted.keys():
         yield f"{key} has an effect and should have none"
     totals = Counter[str]()
-    for told in wanted.values():
-        totals[told.key] += told.amount
+    for input_ in wanted.values():
+        totals[input_.key] += input_.amount
     for key, row in evidence.firsts.items():
         if row.total != totals[key]:
             yield f"{key} sums up to {row.total} and should to {totals[key]}"
@@ -48,20 +48,20 @@ def every_input_has_its_effect_once(evidence: Evidence) -> Iterator[str]:
 
 def wanted_inputs(evidence: Evidence) -> dict[str, Input]:
     resolved = {
-        (it.topic, it.partition, it.offset) for it in evidence.letters if it.state == "resolved"
+        (it.topic, it.partition, it.offset)
+        for it in evidence.dead_letters
+        if it.state == "resolved"
     }
     return {
-        it.told.id: it.told
+        it.input.id: it.input
         for it in evidence.sent
-        if it.told is not None
+        if it.input is not None
         and (not evidence.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
     }
 
 
 def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
-    """Outcomes of the lanes that the world feeds: an effect for each id, a duplicate for each
-    copy.
-    """
+    """Lanes with input from the test have an effect for each id and a duplicate for each copy."""
     if evidence.was_rewound or evidence.disturbed:
         return
     fed = {*evidence.names.inputs, evidence.names.replay["first"]}
@@ -77,73 +77,73 @@ def effects_are_counted_once(evidence: Evidence) -> Iterator[str]:
 
 def sequences_have_no_gap_and_no_repeat(evidence: Evidence) -> Iterator[str]:
     history = defaultdict[str, list[int]](list)
-    for spoken in evidence.snapshots:
-        history[spoken.key].append(spoken.sequence)
+    for snapshot in evidence.snapshots:
+        history[snapshot.key].append(snapshot.sequence)
     for key, row in evidence.firsts.items():
         if sorted(history[key]) != list(range(1, row.sequence + 1)):
-            yield f"{key} is at {row.sequence} and has the places {sorted(history[key])}"
+            yield f"{key} is at {row.sequence} and has the sequences {sorted(history[key])}"
 
 
-def what_a_writer_knows_it_has_said(evidence: Evidence) -> Iterator[str]:
-    """Its row and its last snapshot agree."""
+def what_a_writer_knows_is_published(evidence: Evidence) -> Iterator[str]:
+    """A writer's row and its last snapshot agree."""
     last = {
         it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
     }
     for key, row in evidence.firsts.items():
         if (it := last.get(key)) is None:
-            if row.said is not None:
-                yield f"{key} claims to have spoken"
+            if row.digest is not None:
+                yield f"{key} has a digest and no snapshot"
         elif (row.state, row.children, row.total, row.confirmed) != (
             it.state,
             it.children,
             it.total,
             it.confirmed,
         ):
-            yield f"{key} is {row} and said {it}"
+            yield f"{key} is {row} and published {it}"
 
 
 def what_was_committed_is_in_the_log(evidence: Evidence) -> Iterator[str]:
     """Nothing lost, nothing invented: the topic holds each committed snapshot, and no other."""
     committed = {(it.key, it.generation, it.sequence): it for it in evidence.snapshots}
     published = set[tuple[str, int, int]]()
-    for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSaid.read(record.headers, record.value)
-        place = (said.key, said.generation, said.sequence)
+    for record in evidence.log_of(evidence.names.outputs["first"]):
+        snapshot = FirstSnapshot.read(record.headers, record.value)
+        place = (snapshot.key, snapshot.generation, snapshot.sequence)
         published.add(place)
         if (it := committed.get(place)) is None:
             yield f"{place} is in the log and was never committed"
         elif (it.state, it.children, it.total, it.confirmed) != (
-            said.state,
-            said.children,
-            said.total,
-            said.confirmed,
+            snapshot.state,
+            snapshot.children,
+            snapshot.total,
+            snapshot.confirmed,
         ):
-            yield f"{place} says {said} and was committed as {it}"
-    if evidence.names.said["first"] not in evidence.disturbed:
+            yield f"{place} is {snapshot} in the log and was committed as {it}"
+    if evidence.names.outputs["first"] not in evidence.disturbed:
         yield from (
             f"{place} was committed and is not in the log"
             for place in sorted(committed.keys() - published)
         )
 
 
-def what_the_second_stage_says_is_in_the_log(evidence: Evidence) -> Iterator[str]:
-    heard = defaultdict[str, dict[int, SecondSaid]](dict)
-    for record in evidence.log_of(evidence.names.said["second"]):
-        said = SecondSaid.read(record.headers, record.value)
-        if (before := heard[said.key].setdefault(said.sequence, said)) != said:
-            yield f"{said.key} says two things as {said.sequence}: {before} and {said}"
+def what_the_second_stage_publishes_is_in_the_log(evidence: Evidence) -> Iterator[str]:
+    published = defaultdict[str, dict[int, SecondSnapshot]](dict)
+    for record in evidence.log_of(evidence.names.outputs["second"]):
+        snapshot = SecondSnapshot.read(record.headers, record.value)
+        if (before := published[snapshot.key].setdefault(snapshot.sequence, snapshot)) != snapshot:
+            yield f"{snapshot.key} has two snapshots {snapshot.sequence}: {before} and {snapshot}"
     for key, row in evidence.seconds.items():
-        if sorted(heard[key]) != list(range(1, row.sequence + 1)):
-            yield f"{key} is at {row.sequence}, the log has {sorted(heard[key])}"
+        if sorted(published[key]) != list(range(1, row.sequence + 1)):
+            yield f"{key} is at {row.sequence}, the log has {sorted(published[key])}"
         elif row.sequence and (row.state, row.active) != (
-            heard[key][row.sequence].state,
-            heard[key][row.sequence].active,
+            published[key][row.sequence].state,
+            published[key][row.sequence].active,
         ):
-            yield f"{key} is {row} and said {heard[key][row.sequence]}"
+            yield f"{key} is {row} and published {published[key][row.sequence]}"
 
 
 def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iterator[str]:
-    """State, active children, last sequence; and what stage two answers has come back."""
+    """State, active children and last sequence agree, and stage two's answer has come back."""
     last = {
         it.key: it for it in sorted(evidence.snapshots, key=lambda it: (it.generation, it.sequence))
     }
@@ -163,7 +163,7 @@ def the_next_stage_is_the_fold_of_what_was_committed(evidence: Evidence) -> Iter
             first := evidence.firsts[key]
         ).answer_sequence != row.sequence or first.confirmed != row.active:
             yield f"{key} was answered by {row}, and the first stage has {first}"
-    yield from (f"{key} was never spoken of" for key in evidence.seconds.keys() - last.keys())
+    yield from (f"{key} was never published" for key in evidence.seconds.keys() - last.keys())
 
 
 def conservation_reads_zero(evidence: Evidence) -> Iterator[str]:
@@ -175,7 +175,7 @@ def conservation_reads_zero(evidence: Evidence) -> Iterator[str]:
 
 
 def every_record_has_one_outcome(evidence: Evidence) -> Iterator[str]:
-    """Counted against the log itself, not against what the lane believes of it."""
+    """Outcomes are counted against the log itself."""
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for stage, group in evidence.names.groups.items():
         topics = (*evidence.names.own_inputs[stage], evidence.names.replay[stage])
@@ -199,26 +199,26 @@ def _consumed(row: LaneFacts | None, lane: LaneKey, log: Sequence[Record]) -> It
         )
 
 
-def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str]:
-    """Stage two's outcomes, computed anew from its input: greater is an effect, equal a duplicate,
-    smaller superseded.
+def snapshots_are_classified_by_their_order_in_the_log(evidence: Evidence) -> Iterator[str]:
+    """Stage two's outcomes equal those computed from its input: greater is an effect, equal a
+    duplicate, smaller superseded.
     """
     if evidence.was_rewound or evidence.disturbed:
         return
     where = defaultdict[str, set[LaneKey]](set)
     wanted, last = Counter[str](), dict[str, tuple[int, int]]()
-    for record in evidence.log_of(evidence.names.said["first"]):
-        said = FirstSaid.read(record.headers, record.value)
-        where[said.key].add(LaneKey(record.topic, record.partition))
-        place, before = (said.generation, said.sequence), last.get(said.key, (0, 0))
+    for record in evidence.log_of(evidence.names.outputs["first"]):
+        snapshot = FirstSnapshot.read(record.headers, record.value)
+        where[snapshot.key].add(LaneKey(record.topic, record.partition))
+        place, before = (snapshot.generation, snapshot.sequence), last.get(snapshot.key, (0, 0))
         wanted[
             "effects" if place > before else "duplicates" if place == before else "superseded"
         ] += 1
-        last[said.key] = max(place, before)
+        last[snapshot.key] = max(place, before)
     if any(len(lanes) > 1 for lanes in where.values()):
         return  # a key in two partitions: either may have been read first
     rows = [
-        it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.said["first"]
+        it for it in evidence.lanes_of("second") if it.lane.topic == evidence.names.outputs["first"]
     ]
     for name in ("effects", "duplicates", "superseded"):
         if (found := sum(getattr(row, name) for row in rows)) != wanted[name]:
@@ -226,90 +226,103 @@ def snapshots_are_judged_as_the_log_has_them(evidence: Evidence) -> Iterator[str
 
 
 def dead_letters_are_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
-    """One row for each poisonous record and for no other; copies in the dead topic, at least one,
-    each the same.
+    """Each poison record, and no other, has one row, and at least one equal copy in the dead
+    topic.
     """
-    letters = {
+    dead_letters = {
         (it.topic, it.partition, it.offset): it
-        for it in evidence.letters
+        for it in evidence.dead_letters
         if it.group.endswith(".first")
     }
     for sent in evidence.sent:
-        letter = letters.pop((sent.topic, sent.partition, sent.offset), None)
-        if evidence.is_poison(sent) and letter is None and sent.topic not in evidence.disturbed:
-            yield f"{sent.topic}/{sent.partition}/{sent.offset} has no letter"
-        if letter is not None and not evidence.is_poison(sent):
-            yield f"{letter} is for a record that is sound"
-        if letter is not None and (letter.key, letter.value, list(letter.headers)) != (
+        dead_letter = dead_letters.pop((sent.topic, sent.partition, sent.offset), None)
+        if (
+            evidence.is_poison(sent)
+            and dead_letter is None
+            and sent.topic not in evidence.disturbed
+        ):
+            yield f"{sent.topic}/{sent.partition}/{sent.offset} has no dead letter"
+        if dead_letter is not None and not evidence.is_poison(sent):
+            yield f"{dead_letter} is for a record that is sound"
+        if dead_letter is not None and (
+            dead_letter.key,
+            dead_letter.value,
+            list(dead_letter.headers),
+        ) != (
             sent.key,
             sent.value,
             list(sent.headers),
         ):
-            yield f"{letter} is not {sent}"
-    yield from (f"{letter} is for no record that was sent" for letter in letters.values())
+            yield f"{dead_letter} is not {sent}"
+    yield from (
+        f"{dead_letter} is for no record that was sent" for dead_letter in dead_letters.values()
+    )
     for stage in evidence.names.groups:
         yield from _copies(evidence, stage)
 
 
 def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
-    letters = {
-        str(it.id): it for it in evidence.letters if it.group == evidence.names.groups[stage]
+    dead_letters = {
+        str(it.id): it for it in evidence.dead_letters if it.group == evidence.names.groups[stage]
     }
-    uncopied = set(letters)
+    uncopied = set(dead_letters)
     for copy in evidence.log_of(evidence.names.dead[stage]):
-        letter_id = (copy.header("stubline-letter-id") or b"").decode()
-        letter = letters.get(letter_id)
-        if letter is None:
-            yield f"the dead topic speaks of {letter_id}, which is no letter"
+        dead_letter_id = (copy.header("stubline-letter-id") or b"").decode()
+        dead_letter = dead_letters.get(dead_letter_id)
+        if dead_letter is None:
+            yield f"{dead_letter_id} in the dead topic is no dead letter"
             continue
-        uncopied.discard(letter_id)
-        if not _is_copy(copy, letter):
-            yield f"the copy of {letter_id} differs"
-    yield from (f"{letters[letter_id]} has no copy in the dead topic" for letter_id in uncopied)
+        uncopied.discard(dead_letter_id)
+        if not _is_copy(copy, dead_letter):
+            yield f"the copy of {dead_letter_id} differs"
+    yield from (
+        f"{dead_letters[dead_letter_id]} has no copy in the dead topic"
+        for dead_letter_id in uncopied
+    )
 
 
-def _is_copy(copy: Record, letter: LetterFacts) -> bool:
-    source = list(letter.headers)
+def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
+    source = list(dead_letter.headers)
     where = {
-        "topic": letter.topic,
-        "partition": str(letter.partition),
-        "offset": str(letter.offset),
+        "topic": dead_letter.topic,
+        "partition": str(dead_letter.partition),
+        "offset": str(dead_letter.offset),
     }
-    said = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
-    return (copy.key, copy.value, list(copy.headers)[: len(source)], said) == (
-        letter.key,
-        letter.value,
+    origin = {name: (copy.header(f"__dlq.errors.{name}") or b"").decode() for name in where}
+    return (copy.key, copy.value, list(copy.headers)[: len(source)], origin) == (
+        dead_letter.key,
+        dead_letter.value,
         source,
         where,
     )
 
 
 def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator[str]:
-    """Behind the source's own headers stand those that say which letter it is."""
-    letters = {str(it.id): it for it in evidence.letters}
+    """The headers that name the dead letter come after the source's own."""
+    dead_letters = {str(it.id): it for it in evidence.dead_letters}
     for stage in evidence.names.groups:
         for copy in evidence.log_of(evidence.names.replay[stage]):
-            letter = letters.get((copy.header("stubline-letter-id") or b"").decode())
-            if letter is None:
-                yield f"{copy} replays no letter"
+            dead_letter = dead_letters.get((copy.header("stubline-letter-id") or b"").decode())
+            if dead_letter is None:
+                yield f"{copy} replays no dead letter"
                 continue
-            source = list(letter.headers)
+            source = list(dead_letter.headers)
             if (copy.key, copy.value, list(copy.headers)[: len(source)]) != (
-                letter.key,
-                letter.value,
+                dead_letter.key,
+                dead_letter.value,
                 source,
             ):
-                yield f"{copy} is not {letter}"
+                yield f"{copy} is not {dead_letter}"
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
-    """At rest: no output that may be unpublished, no lane behind its log, no letter on its way, no
-    work overdue.
+    """Once settled, outboxes are empty, no lane is behind its log, no replay is on its way, and no
+    work is due.
     """
     rows = {(it.group, it.lane): it for it in evidence.lanes}
     for it in evidence.lanes:
-        if it.has_unpublished and it.stopped_code is None:
-            yield f"{it.group} {it.lane} may have unpublished outputs"
+        if it.has_outbox and it.stopped_code is None:
+            yield f"{it.group} {it.lane} has an outbox"
         log = evidence.logs.get(it.lane)
         if (
             log
@@ -319,7 +332,9 @@ def nothing_waits(evidence: Evidence) -> Iterator[str]:
         ):
             yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
     yield from (
-        f"{it} is on its way" for it in evidence.letters if it.state in ("requested", "replayed")
+        f"{it} is on its way"
+        for it in evidence.dead_letters
+        if it.state in ("requested", "replayed")
     )
     yield from (f"{key} is due" for key, row in evidence.firsts.items() if row.is_due and rows)
 
@@ -333,11 +348,11 @@ LAWS: Mapping[str, Law] = {
         every_record_has_one_outcome,
         conservation_reads_zero,
         sequences_have_no_gap_and_no_repeat,
-        what_a_writer_knows_it_has_said,
+        what_a_writer_knows_is_published,
         what_was_committed_is_in_the_log,
-        what_the_second_stage_says_is_in_the_log,
+        what_the_second_stage_publishes_is_in_the_log,
         the_next_stage_is_the_fold_of_what_was_committed,
-        snapshots_are_judged_as_the_log_has_them,
+        snapshots_are_classified_by_their_order_in_the_log,
         dead_letters_are_the_source_byte_for_byte,
         what_is_replayed_is_the_source_byte_for_byte,
     )

@@ -1,4 +1,4 @@
-"""One process of a stage, as a world starts, stops and kills it."""
+"""One process of a stage, which a test starts, stops and kills."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 
 from deploy.local.launch import __file__ as launch_file
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Process:
@@ -88,16 +88,16 @@ class Process:
         return self.log_file.read_text("utf-8", "replace")
 
     def readyz(self) -> str:
-        """Why it is not ready, in its door's words; empty: it is."""
-        if (answer := self._asked("/readyz")) is None:
+        """Return why /readyz is not ready; empty: it is."""
+        if (response := self._get("/readyz")) is None:
             return "starting"
-        return "" if answer.status_code == HTTPStatus.OK else str(answer.json()["detail"])
+        return "" if response.status_code == HTTPStatus.OK else str(response.json()["detail"])
 
     def metrics(self) -> str:
-        """As Prometheus reads them; empty while the process starts."""
-        answer = self._asked("/metrics")
-        return "" if answer is None else answer.text
+        """Return /metrics; empty while the process starts."""
+        response = self._get("/metrics")
+        return "" if response is None else response.text
 
-    def _asked(self, path: str) -> httpx.Response | None:
+    def _get(self, path: str) -> httpx.Response | None:
         port = re.search(r'"health_port": (\d+)', self.log())
         return None if port is None else httpx.get(f"http://127.0.0.1:{port[1]}{path}", timeout=5)

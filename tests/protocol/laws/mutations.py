@@ -1,9 +1,8 @@
-"""A law that was never seen to fail proves nothing. Each rule of model/README.md is taken out here,
-and its law must notice.
+"""The mutation table: each rule of model/README.md is taken out, and its law must fail.
 
-`python -m tests.protocol.laws.mutations` takes them out of the world in memory, one after the
-other, and prints who noticed; with `--kafka` also those that only real processes can show
-(tests/protocol/toy/mutate.py).
+A law that was never seen to fail proves nothing. `python -m tests.protocol.laws.mutations` takes
+the rules out of the world in memory, one after the other, and prints how each law failed. Rules
+that only real processes can show are in tests/protocol/toy/mutate.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.loop import outbox, timer
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.commit import BatchCommitter
 from services.runtime.loop.idle_checks import IdleChecks
@@ -28,6 +26,7 @@ from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
 from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.ports import AcquiredLane, ExpectedLane, LaneAdvance, LockedLanes
 from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
+from services.runtime.loop.timer import Timer
 from services.runtime.loop.worker import Worker
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
@@ -36,10 +35,11 @@ from tests.protocol.laws import test_fake_input_laws as given
 from tests.protocol.laws import test_fake_laws as fake
 from tests.protocol.laws import test_lane_laws as lanes
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
+from tests.protocol.seams import replace_rule
 from tests.protocol.toy import rules
-from tests.protocol.toy.events import FirstSaid, SecondSaid
+from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot
 from tests.protocol.toy.memory import MemoryStore
-from tests.protocol.toy.rules import First, Judgement, Verdict
+from tests.protocol.toy.rules import BatchResult, Classification, First
 
 Patch = pytest.MonkeyPatch
 BYTES_MAX = 4 * 2**30
@@ -77,51 +77,50 @@ def sequence_of_the_process(patch: Patch) -> None:
             known[key] = max(known.get(key, 0), row.sequence - 1)
         return {key: replace(row, sequence=known[key]) for key, row in rows.items()}
 
-    patch.setattr(MemoryStore, "lock_firsts", counted)
+    replace_rule(patch, MemoryStore, MemoryStore.lock_firsts, counted)
 
 
 def deltas(patch: Patch) -> None:
-    """2: an event says what is new, and not all that is known."""
-    speak = rules.speak_first
+    """2: an event has what is new, and not all that is known."""
+    add_snapshots = rules.add_first_snapshots
 
-    def told(found: Judgement, before: Any, brought: Any, pads: Any) -> Judgement:
-        said = speak(found, before, brought, pads).said
-        for events in said.values():
+    def only_new(found: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
+        for events in add_snapshots(found, before, brought, pads).snapshots.values():
             for at, it in enumerate(events):
-                if isinstance(it, FirstSaid):
+                if isinstance(it, FirstSnapshot):
                     new = tuple(sorted({*it.children} - {*before[it.key].children}))
                     events[at] = it.model_copy(update={"children": new})
         return found
 
-    patch.setattr(rules, "speak_first", told)
+    replace_rule(patch, rules, rules.add_first_snapshots, only_new)
 
 
-def everything_is_news(patch: Patch) -> None:
-    """3: a reader applies what comes, however old."""
-    patch.setattr(rules, "newer", lambda _position, _last: Verdict.NEWS)
+def everything_is_newer(patch: Patch) -> None:
+    """3: a reader applies every snapshot, however old."""
+    replace_rule(patch, rules, rules.classify, lambda _position, _last: Classification.NEWER)
 
 
 def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
-    """4: who never heard of the key takes no notice of its cancellation."""
-    judge = rules.judge_second
+    """4: the cancellation of a key that is not known yet is dropped."""
+    decide = rules.decide_second
 
-    def judged(batch: Sequence[FirstSaid], rows: Any) -> Judgement:
-        found = judge(batch, rows)
+    def decided(batch: Sequence[FirstSnapshot], rows: Any) -> BatchResult:
+        found = decide(batch, rows)
         for key, row in list(found.seconds.items()):
             if row.state == "cancelled" and rows[key].first_sequence == 0:
                 found.seconds[key] = rows[key]
         return found
 
-    patch.setattr("tests.protocol.toy.service.judge_second", judged)
+    replace_rule(patch, rules, rules.decide_second, decided)
 
 
 def equal_is_older(patch: Patch) -> None:
     """5: a copy is counted as superseded."""
 
-    def newer(position: tuple[int, int], last: tuple[int, int]) -> Verdict:
-        return Verdict.NEWS if position > last else Verdict.OLDER
+    def newer(position: tuple[int, int], last: tuple[int, int]) -> Classification:
+        return Classification.NEWER if position > last else Classification.OLDER
 
-    patch.setattr(rules, "newer", newer)
+    replace_rule(patch, rules, rules.classify, newer)
 
 
 # The row, rules 6 to 11.
@@ -130,71 +129,78 @@ def equal_is_older(patch: Patch) -> None:
 def rows_begin_at_the_end(patch: Patch) -> None:
     """6: the row of a new partition is created where its log ends."""
     bounds = FakeBrokerClient.bounds
-    patch.setattr(FakeBrokerClient, "bounds", lambda self, lane: (bounds(self, lane)[1],) * 2)
+    replace_rule(
+        patch,
+        FakeBrokerClient,
+        FakeBrokerClient.bounds,
+        lambda self, lane: (bounds(self, lane)[1],) * 2,
+    )
 
 
 def commits_compare_no_offset(patch: Patch) -> None:
-    """7: the epoch alone, and a process that takes the answer to its commit for lost tries the same
+    """7: the epoch alone, and a process that lost the response to its commit commits the same batch
     again.
     """
 
-    def same_epoch(self: FakeTransaction, claim: ExpectedLane) -> bool:
-        row = self._rows.get((self._group, claim.lane))
-        return row is not None and row.epoch == claim.epoch
+    def same_epoch(self: FakeTransaction, expected: ExpectedLane) -> bool:
+        row = self._rows.get((self._group, expected.lane))
+        return row is not None and row.epoch == expected.epoch
 
-    patch.setattr(FakeTransaction, "_as_claimed", same_epoch)
-    patch.setattr(Assignment, "forget", lambda *_: None)
+    replace_rule(patch, FakeTransaction, FakeTransaction.as_expected, same_epoch)
+    replace_rule(patch, Assignment, Assignment.forget, lambda *_: None)
 
 
 def outputs_are_not_kept(patch: Patch) -> None:
-    """8: a new owner does not publish what the row holds."""
-    held = Assignment._hold
+    """8: a new owner does not publish the outputs in the row."""
+    held = Assignment.take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
 
-    patch.setattr(Assignment, "_hold", hold)
+    replace_rule(patch, Assignment, Assignment.take_over, hold)
 
 
 def commits_do_not_wait(patch: Patch) -> None:
-    """8: the next batch is committed over outputs that nobody acknowledged."""
-    patch.setattr(Lane, "may_commit", property(lambda self: self.state is LaneState.RUNNING))
-    patch.setattr(Assignment, "leave_out", lambda *_: None)
+    """8: the next batch is committed over outputs that are not acknowledged."""
+    replace_rule(
+        patch, Lane, Lane.may_commit, property(lambda self: self.state is LaneState.RUNNING)
+    )
+    replace_rule(patch, Assignment, Assignment.leave_out, lambda *_: None)
 
 
-def heirs_do_not_wait(patch: Patch) -> None:
-    """8: what a new owner publishes need not be acknowledged."""
-    held = Assignment._hold
+def new_owners_do_not_wait(patch: Patch) -> None:
+    """8: a new owner commits before the row's outputs are acknowledged."""
+    held = Assignment.take_over
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
-        lane.outbox = None
+        lane.pending_acks = None
 
-    patch.setattr(Assignment, "_hold", hold)
+    replace_rule(patch, Assignment, Assignment.take_over, hold)
 
 
 def rows_are_emptied_early(patch: Patch) -> None:
-    """8: whether or not it is acknowledged."""
+    """8: the outbox is cleared before everything in it is acknowledged."""
 
     def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
-            self._ledger.clear_unpublished([lane.claim for lane in running])
+            self._ledger.clear_outbox([lane.expected for lane in running])
 
-    patch.setattr(IdleChecks, "_clear", clear)
+    replace_rule(patch, IdleChecks, IdleChecks.clear_idle, clear)
 
 
 def failed_deliveries_count_as_done(patch: Patch) -> None:
-    """8."""
+    """8: a failed delivery counts as an acknowledgement."""
     settle = OutputPublisher.settle
 
     def forgiving(self: OutputPublisher, of: Any) -> SettledDeliveries:
         of = list(of)
         for lane in of:
-            if lane.outbox and isinstance(lane.outbox.error, BrokerUnavailable):
-                lane.outbox = None
+            if lane.pending_acks and isinstance(lane.pending_acks.error, BrokerUnavailable):
+                lane.pending_acks = None
         return settle(self, of)
 
-    patch.setattr(OutputPublisher, "settle", forgiving)
+    replace_rule(patch, OutputPublisher, OutputPublisher.settle, forgiving)
 
 
 def work_of_lost_lanes_is_kept(patch: Patch) -> None:
@@ -202,12 +208,15 @@ def work_of_lost_lanes_is_kept(patch: Patch) -> None:
     advance = FakeTransaction.advance
 
     def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
-        advance(self, [row for row in rows if self._as_claimed(row.claim)])
+        advance(self, [row for row in rows if self.as_expected(row.expected)])
 
-    patch.setattr(
-        FakeTransaction, "lock", lambda self, _claims: LockedLanes(frozenset(), self.session.now)
+    replace_rule(
+        patch,
+        FakeTransaction,
+        FakeTransaction.lock,
+        lambda self, _claims: LockedLanes(frozenset(), self.session.now),
     )
-    patch.setattr(FakeTransaction, "advance", some)
+    replace_rule(patch, FakeTransaction, FakeTransaction.advance, some)
 
 
 def decisions_are_taken_early(patch: Patch) -> None:
@@ -227,16 +236,16 @@ def decisions_are_taken_early(patch: Patch) -> None:
         save(self, rows)
         left.update({(id(at_work[0]), row.key): row for row in rows})
 
-    patch.setattr(FakeMember, "step", stepped)
-    patch.setattr(MemoryStore, "lock_firsts", early)
-    patch.setattr(MemoryStore, "save_firsts", saved)
+    replace_rule(patch, FakeMember, FakeMember.step, stepped)
+    replace_rule(patch, MemoryStore, MemoryStore.lock_firsts, early)
+    replace_rule(patch, MemoryStore, MemoryStore.save_firsts, saved)
 
 
 # Owners, rules 13 to 21. 11 and 12 need real processes.
 
 
-def the_fenced_give_up(patch: Patch) -> None:
-    """13: and do not acquire again, although the broker still names them."""
+def fenced_lanes_are_not_acquired_again(patch: Patch) -> None:
+    """13: although the broker still assigns them."""
 
     def fenced(self: Assignment[Any], of: Any) -> None:
         for key in of:
@@ -244,7 +253,7 @@ def the_fenced_give_up(patch: Patch) -> None:
                 self.lanes[key].halt("fenced for good")
                 self.lanes[key].acquire_at = float("inf")
 
-    patch.setattr(Assignment, "fenced", fenced)
+    replace_rule(patch, Assignment, Assignment.fenced, fenced)
 
 
 def prepared_records_outlive_their_epoch(patch: Patch) -> None:
@@ -252,7 +261,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
     process.
     """
     kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
-    revoked, hold = Assignment.revoked, Assignment._hold
+    revoked, hold = Assignment.revoked, Assignment.take_over
 
     def dropping(self: Assignment[Any], of: Any) -> None:
         for key in of:
@@ -265,45 +274,43 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
         if prepared := kept.pop((id(self), lane.key), None):
             lane.prepared, lane.tail = prepared, prepared[-1].offset + 1
 
-    patch.setattr(Assignment, "revoked", dropping)
-    patch.setattr(
-        Worker, "_still_same", lambda _self, parts, _ids: parts
-    )  # its ids are asked for what was fetched
-    patch.setattr(Assignment, "_hold", holding)
+    replace_rule(patch, Assignment, Assignment.revoked, dropping)
+    replace_rule(
+        patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices
+    )  # its ids are requested for the topics of a fetch
+    replace_rule(patch, Assignment, Assignment.take_over, holding)
 
 
-def owners_at_rest_do_not_look(patch: Patch) -> None:
-    """15."""
-    patch.setattr(IdleChecks, "_compare_rows", lambda *_: None)
+def idle_owners_do_not_compare_rows(patch: Patch) -> None:
+    """15: a row that was moved is noticed only by a commit."""
+    replace_rule(patch, IdleChecks, IdleChecks.compare_rows, lambda *_: None)
 
 
 def topic_ids_are_believed(patch: Patch) -> None:
-    """16: what was true when the lane was acquired."""
-    patch.setattr(Worker, "_still_same", lambda _self, parts, _ids: parts)
-    patch.setattr(IdleChecks, "_compare_topics", lambda *_: None)
+    """16: the id of a topic is compared only when its lane is acquired."""
+    replace_rule(patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices)
+    replace_rule(patch, IdleChecks, IdleChecks.compare_topics, lambda *_: None)
 
 
-def letters_have_no_copies(patch: Patch) -> None:
-    """17: a dead letter is a row, and no output."""
-    bury = BatchCommitter._bury
+def dead_letters_have_no_copies(patch: Patch) -> None:
+    """17: a dead letter is a row and no output."""
+    add = BatchCommitter.add_dead_letters
 
-    def buried(
-        self: BatchCommitter[Any],
-        transaction: Any,
-        parts: Any,
-        entries: Any,
-        outcomes: Any,
-        _outputs: Any,
+    def without_copies(
+        self: BatchCommitter[Any], transaction: Any, slices: Any, decided: Any, _outputs: Any
     ) -> None:
-        bury(self, transaction, parts, entries, outcomes, {})
+        add(self, transaction, slices, decided, {})
 
-    patch.setattr(BatchCommitter, "_bury", buried)
+    replace_rule(patch, BatchCommitter, BatchCommitter.add_dead_letters, without_copies)
 
 
 def the_timer_has_no_owner(patch: Patch) -> None:
-    """18."""
-    patch.setattr(
-        Assignment, "_and_timer", lambda _self, of: [lane for lane in of if lane != TIMER]
+    """18: no process owns the timer's lane."""
+    replace_rule(
+        patch,
+        Assignment,
+        Assignment.with_timer,
+        lambda _self, of: [lane for lane in of if lane != TIMER],
     )
 
 
@@ -319,27 +326,27 @@ def offsets_are_believed(patch: Patch) -> None:
             prepare(self, lane, [record])
         return prepare(self, lane, [], end)
 
-    patch.setattr(RecordParser, "prepare", believing)
+    replace_rule(patch, RecordParser, RecordParser.prepare, believing)
 
 
 def smaller_offsets_are_worked(patch: Patch) -> None:
-    """19: what was seen before is worked again."""
+    """19: records below the tail are worked again."""
 
     def anything(
         self: RecordParser, lane: Lane, records: Sequence[Record], _end: int | None = None
     ) -> bool:
         for record in records:
             lane.prepared.append(
-                PreparedRecord(lane.key, record.offset, record, self._event(record), 0, 0)
+                PreparedRecord(lane.key, record.offset, record, self.event_of(record), 0, 0)
             )
             lane.tail = record.offset + 1
         return True
 
-    patch.setattr(RecordParser, "prepare", anything)
+    replace_rule(patch, RecordParser, RecordParser.prepare, anything)
 
 
 def holes_are_not_counted(patch: Patch) -> None:
-    """19."""
+    """19: offsets without a record are not counted."""
     prepare = RecordParser.prepare
 
     def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
@@ -348,11 +355,11 @@ def holes_are_not_counted(patch: Patch) -> None:
         lane.prepared[before:] = [it._replace(gap=0) for it in lane.prepared[before:]]
         return done
 
-    patch.setattr(RecordParser, "prepare", silently)
+    replace_rule(patch, RecordParser, RecordParser.prepare, silently)
 
 
 def holes_are_believed_once(patch: Patch) -> None:
-    """19: what one assignment meets first is the log's word."""
+    """19: a hole that one assignment meets is accepted at once."""
     prepare = RecordParser.prepare
 
     def trusting(
@@ -362,11 +369,11 @@ def holes_are_believed_once(patch: Patch) -> None:
             lane.holes = {lane.tail: records[0].offset}
         return prepare(self, lane, records, end)
 
-    patch.setattr(RecordParser, "prepare", trusting)
+    replace_rule(patch, RecordParser, RecordParser.prepare, trusting)
 
 
 def ends_are_believed_once(patch: Patch) -> None:
-    """19: where a client first reports the end of a partition, there is the end."""
+    """19: an end that one assignment reports is accepted at once."""
     prepare = RecordParser.prepare
 
     def trusting(
@@ -376,64 +383,67 @@ def ends_are_believed_once(patch: Patch) -> None:
             lane.holes = {lane.tail: end}
         return prepare(self, lane, records, end)
 
-    patch.setattr(RecordParser, "prepare", trusting)
+    replace_rule(patch, RecordParser, RecordParser.prepare, trusting)
 
 
 def silence_is_believed(patch: Patch) -> None:
-    """20: nothing comes, so there is nothing."""
-    patch.setattr(IdleChecks, "_compare_ends", lambda *_: None)
+    """20: a partition from which no record comes is taken for empty."""
+    replace_rule(patch, IdleChecks, IdleChecks.compare_ends, lambda *_: None)
 
 
-# Replay and rest, rules 22 to 24.
+# Replays and repeated snapshots, rules 22 to 24.
 
 
-def copies_of_letters_are_worked(patch: Patch) -> None:
-    """22: without a look at the letter's state."""
+def copies_of_replays_are_worked(patch: Patch) -> None:
+    """22: the dead letter's state is not checked."""
 
     def all_of_them(_self: FakeTransaction, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(ids)
 
-    patch.setattr(FakeTransaction, "lock_letters", all_of_them)
+    replace_rule(patch, FakeTransaction, FakeTransaction.lock_dead_letters, all_of_them)
 
 
-def failures_open_any_letter(patch: Patch) -> None:
-    """22: a copy that fails opens a letter that another copy has resolved."""
+def failures_open_any_dead_letter(patch: Patch) -> None:
+    """22: a copy that fails opens a dead letter that another copy has resolved."""
 
     def reopen(self: FakeTransaction, failures: Sequence[tuple[UUID, str, str]]) -> None:
-        for letter_id, _, _ in failures:
-            self._letters[letter_id].state = "open"
+        for dead_letter_id, _, _ in failures:
+            self._dead_letters[dead_letter_id].state = "open"
 
-    copies_of_letters_are_worked(patch)
-    patch.setattr(FakeTransaction, "reopen_letters", reopen)
+    copies_of_replays_are_worked(patch)
+    replace_rule(patch, FakeTransaction, FakeTransaction.reopen_dead_letters, reopen)
 
 
 def replays_are_in_memory_only(patch: Patch) -> None:
-    """23: the bytes of a replayed letter are not in the timer's row."""
+    """23: the bytes of a replayed dead letter are not in the timer's row."""
+    row_after = Timer.row_after
 
-    class Forgetful:
-        decode = staticmethod(outbox.decode)
+    def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneAdvance:
+        return row_after(self, lane, outputs)._replace(outbox=None)
 
-        @staticmethod
-        def encode(_outputs: Sequence[Output]) -> bytes | None:
-            return None
-
-    patch.setattr(timer, "unpublished", Forgetful)
+    replace_rule(patch, Timer, Timer.row_after, without_outbox)
 
 
-def everything_is_said_again(patch: Patch) -> None:
+def everything_is_published_again(patch: Patch) -> None:
     """24: a snapshot after every effect."""
-    patch.setattr(
-        FirstSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+    replace_rule(
+        patch,
+        FirstSnapshot,
+        FirstSnapshot.digest,
+        lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode(),
     )
-    patch.setattr(
-        SecondSaid, "digest", lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode()
+    replace_rule(
+        patch,
+        SecondSnapshot,
+        SecondSnapshot.digest,
+        lambda self: f"{self.sequence}{time.perf_counter_ns()}".encode(),
     )
 
 
 MUTATIONS = (
     Mutation(1, sequence_of_the_process, lanes.test_a_storm_of_duplicates_has_each_effect_once),
-    Mutation(2, deltas, lanes.test_two_services_that_read_each_other_come_to_rest),
-    Mutation(3, everything_is_news, fake.test_outputs_that_land_late_and_twice_revive_nothing),
+    Mutation(2, deltas, lanes.test_two_services_that_read_each_other_settle),
+    Mutation(3, everything_is_newer, fake.test_outputs_that_arrive_late_and_twice_revive_nothing),
     Mutation(
         4,
         an_end_without_a_beginning_is_ignored,
@@ -450,7 +460,7 @@ MUTATIONS = (
         rows_begin_at_the_end,
         lanes.test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record,
     ),
-    Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_answer_is_lost_counts_once),
+    Mutation(7, commits_compare_no_offset, fake.test_a_commit_whose_response_is_lost_counts_once),
     Mutation(
         8,
         outputs_are_not_kept,
@@ -463,14 +473,16 @@ MUTATIONS = (
         fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
     ),
     Mutation(
-        8, heirs_do_not_wait, fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied
+        8,
+        new_owners_do_not_wait,
+        fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
     ),
     Mutation(
         8,
         rows_are_emptied_early,
         fake.test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied,
     ),
-    Mutation(8, failed_deliveries_count_as_done, fake.test_a_delivery_that_fails_is_made_again),
+    Mutation(8, failed_deliveries_count_as_done, fake.test_a_failed_delivery_is_repeated),
     Mutation(
         9,
         work_of_lost_lanes_is_kept,
@@ -481,7 +493,7 @@ MUTATIONS = (
     ),
     Mutation(
         13,
-        the_fenced_give_up,
+        fenced_lanes_are_not_acquired_again,
         fake.test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_others,
     ),
     Mutation(
@@ -490,16 +502,18 @@ MUTATIONS = (
         fake.test_what_was_prepared_before_a_lane_was_lost_is_never_committed,
     ),
     Mutation(
-        15, owners_at_rest_do_not_look, fake.test_a_row_that_moves_under_an_owner_at_rest_is_noticed
+        15,
+        idle_owners_do_not_compare_rows,
+        fake.test_a_row_that_moves_under_an_idle_owner_is_detected,
     ),
     Mutation(
         16,
         topic_ids_are_believed,
-        lanes.test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it,
+        lanes.test_a_recreated_topic_stops_its_lanes_until_an_operator_accepts_it,
     ),
     Mutation(
         17,
-        letters_have_no_copies,
+        dead_letters_have_no_copies,
         lanes.test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte,
     ),
     Mutation(18, the_timer_has_no_owner, lanes.test_the_timer_lane_works_each_due_key_once),
@@ -530,32 +544,32 @@ MUTATIONS = (
     Mutation(
         20,
         silence_is_believed,
-        given.test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag,
+        given.test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag,
     ),
     Mutation(
         22,
-        copies_of_letters_are_worked,
-        fake.test_a_letter_that_was_discarded_meanwhile_is_not_worked,
+        copies_of_replays_are_worked,
+        fake.test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked,
     ),
     Mutation(
         22,
-        failures_open_any_letter,
-        fake.test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies,
+        failures_open_any_dead_letter,
+        fake.test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies,
     ),
     Mutation(
         23,
         replays_are_in_memory_only,
-        fake.test_a_replay_survives_the_death_of_whoever_gives_it_back,
+        fake.test_a_replay_survives_the_death_of_the_process_that_publishes_it,
         ("committed",),
     ),
     Mutation(
-        24, everything_is_said_again, lanes.test_two_services_that_read_each_other_come_to_rest
+        24, everything_is_published_again, lanes.test_two_services_that_read_each_other_settle
     ),
 )
 
 
 def seen_to_fail(mutation: Mutation) -> str:
-    """What the law said, or nothing if it did not notice."""
+    """Return how the law failed, or nothing if it held."""
     with pytest.MonkeyPatch.context() as patch:
         mutation.take_out(patch)
         try:
@@ -574,9 +588,9 @@ def main() -> int:
         began = time.perf_counter()
         noticed = seen_to_fail(mutation)
         survivors += not noticed
-        told = " ".join(noticed.split())[:90] if noticed else "NOT NOTICED"
+        text = " ".join(noticed.split())[:90] if noticed else "NOT NOTICED"
         print(
-            f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {told}"
+            f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {text}"
         )
     return 1 if survivors else 0
 

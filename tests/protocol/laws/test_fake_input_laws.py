@@ -1,5 +1,5 @@
-"""Laws of what a client gives, in memory: clients that jump, holes, ends of partitions, batches
-that nobody can unpack.
+"""Laws of the client's input, in memory: clients that jump, holes, ends of partitions, batches that
+cannot be unpacked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
     world.settle()
     member.pause()
     world.send(*story(2, 20), topic=A, partition=0)
-    member.log.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
+    member.client.jump(LaneKey(A, 0), {"back": 5, "ahead": 30, "end": 40}[where])
     member.resume()
     world.run(1.0)
     more = 0 if where == "end" else 10  # at the end no record comes that could show the gap
@@ -41,20 +41,20 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
 def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(
     fake_world: FakeWorld,
 ) -> None:
-    """As seen on Kafka under load: a hole is believed when two assignments in a row meet it."""
+    """As seen on Kafka under load: a hole is accepted when two assignments in a row meet it."""
     world = fake_world
     world.start("second")
     world.send(*story(1, 20), topic=A, partition=0)
     member = world.start("first")
-    start_at = member.log.start_at
+    start_at = member.client.start_at
 
     def elsewhere(lane: LaneKey, offset: int) -> None:
         start_at(lane, offset)
         if lane == LaneKey(A, 0):
-            member.log.jump(lane, 10)
-            member.log.start_at = start_at  # type: ignore[method-assign]  # the next one is where it should be
+            member.client.jump(lane, 10)
+            member.client.start_at = start_at  # type: ignore[method-assign]  # the next one is where it should be
 
-    member.log.start_at = elsewhere  # type: ignore[method-assign]  # of one member's own client
+    member.client.start_at = elsewhere  # type: ignore[method-assign]  # of one member's own client
     world.settle()
     check(world.evidence())
     assert (lane(world, "first", A).effects, lane(world, "first", A).gaps) == (20, 0)
@@ -64,9 +64,9 @@ def test_holes_in_a_log_are_stepped_over_and_counted(fake_world: FakeWorld) -> N
     world = fake_world
     world.start("second")
     member = world.start("first")
-    for turn in range(4):
-        world.send(*story(turn, 5), topic=A, partition=0)
-        for _ in range(turn):
+    for number in range(4):
+        world.send(*story(number, 5), topic=A, partition=0)
+        for _ in range(number):
             world.broker.append_marker(LaneKey(A, 0))
     world.settle()
     world.run(3.0)
@@ -101,21 +101,21 @@ def test_a_marker_after_each_record_costs_one_more_assignment_a_fetch_and_not_on
 
 def watched_starts(member: FakeMember, key: LaneKey) -> list[int]:
     """The offsets at which a member's client is assigned to a lane, from now on."""
-    start_at, starts = member.log.start_at, list[int]()
+    start_at, starts = member.client.start_at, list[int]()
 
     def noted(lane: LaneKey, offset: int) -> None:
         if lane == key:
             starts.append(offset)
         start_at(lane, offset)
 
-    member.log.start_at = noted  # type: ignore[method-assign]  # of one member's own client
+    member.client.start_at = noted  # type: ignore[method-assign]  # of one member's own client
     return starts
 
 
 def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(
     fake_world: FakeWorld,
 ) -> None:
-    """What was met at the end of the partition says nothing of records that are read again."""
+    """A hole at the end of the partition proves nothing about records that are read again."""
     world = fake_world
     world.start("second")
     member = world.start("first", acknowledgement_wait_ms=50)
@@ -136,7 +136,7 @@ def test_a_lane_that_is_left_out_after_it_met_the_end_steps_over_no_record(
     assert (found.effects, found.gaps, member.is_alive) == (15, 1, True)
 
 
-def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
+def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_reported(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
@@ -151,16 +151,16 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_says_how_far(
     found = lane(world, "first", A)
     assert (found.stopped_code, found.next_offset, found.effects) == (RecordUnreadable.code, 5, 5)
     assert lane(world, "first", A, 1).effects == 10
-    assert member.told.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
-    assert "go on at 8" in member.told.stops[key]
+    assert member.telemetry.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
+    assert "go on at 8" in member.telemetry.stops[key]
     world.database.move(NAMES.groups["first"], key, 8)
     world.run(3.0)
     found = lane(world, "first", A)
     assert (found.effects, found.gaps, found.conservation_gap) == (7, 3, 0)
-    assert member.told.readiness[-1] == (True, "")
+    assert member.telemetry.readiness[-1] == (True, "")
 
 
-def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWorld) -> None:
+def test_a_batch_that_is_damaged_on_the_way_once_stops_no_lane(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     wait_until_owned(world, world.start("first"))
@@ -173,7 +173,7 @@ def test_a_batch_that_is_damaged_on_the_way_once_stops_nobody(fake_world: FakeWo
     assert lane(world, "first", A).effects == 10
 
 
-def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
+def test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
@@ -181,7 +181,7 @@ def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag(
     member = world.start("first")
     world.send(*story(1, 5), topic=A, partition=0)
     world.settle()
-    member.log.deafen(LaneKey(A, 0))
+    member.client.stop_fetching_of(LaneKey(A, 0))
     world.send(*story(2, 5), topic=A, partition=0)
     world.settle()
     check(world.evidence())

@@ -1,4 +1,4 @@
-"""Laws that only the world in memory can provoke at will: outputs that rest on the wire, clients
+"""Laws under faults that only the world in memory can produce at will: delayed outputs, clients
 that jump, rows that move.
 """
 
@@ -8,14 +8,15 @@ import pytest
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
-from services.runtime.loop import commit, timer
-from services.runtime.loop.ports import Answer, FetchResult
+from services.runtime.loop import commit
+from services.runtime.loop.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
-from services.runtime.testing.ledger import ConflictError
+from services.runtime.testing.ledger import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.test_lane_laws import MENDED, buried
+from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered
 from tests.protocol.laws.world import SESSION_S, lane, story, wait_until_owned
+from tests.protocol.seams import replace_rule
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
@@ -23,42 +24,42 @@ from tests.protocol.toy.rules import First
 from tests.protocol.toy.service import Release
 
 A, B = NAMES.inputs
-TICKING_MENDED = Release(is_mended=True, ticks=True)
+TICKING_MENDED = Release(is_fixed=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(fake_world: FakeWorld) -> None:
-    """The owner waits, and so does the next one with what it took over; then the wire is cut,
+    """The owner waits, and so does the next one with the outputs of its row; then both are killed,
     twice.
     """
     world = fake_world
     world.start("second")
-    for turn in range(2):
+    for number in range(2):
         owner = world.start("first")
         wait_until_owned(world, owner)
         world.broker.holds_requests = True
-        world.send(*story(turn, 20))
+        world.send(*story(number, 20))
         world.run(0.2)
         at = {it.lane: it.next_offset for it in world.lanes("first")}
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(2.0)
-        held = [it for it in world.lanes("first") if it.has_unpublished]
+        held = [it for it in world.lanes("first") if it.has_outbox]
         assert held
         assert all(it.next_offset == at[it.lane] for it in held)
         owner.kill()
-        world.broker.wire.clear()
-        heir = world.start("first")
-        wait_until_owned(world, heir)
-        world.send(*story(20 + turn, 20))
+        world.broker.in_flight.clear()
+        next_owner = world.start("first")
+        wait_until_owned(world, next_owner)
+        world.send(*story(20 + number, 20))
         world.run(2.0)
-        heir.kill()
-        world.broker.wire.clear()
+        next_owner.kill()
+        world.broker.in_flight.clear()
         world.broker.holds_requests = False
     world.start("first")
     world.settle()
     check(world.evidence())
 
 
-def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
+def test_a_failed_delivery_is_repeated(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
@@ -69,24 +70,24 @@ def test_a_delivery_that_fails_is_made_again(fake_world: FakeWorld) -> None:
     check(world.evidence())
 
 
-def test_a_commit_whose_answer_is_lost_counts_once(fake_world: FakeWorld) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
-    for turn in range(4):
+    for number in range(4):
         world.database.answers_lost = 1
-        world.send(*story(turn, 20))
+        world.send(*story(number, 20))
         world.run(0.3)
         world.database.commits_refused = 1
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(0.3)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
-def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
-    """A dead owner's copy of `release` lands when the cancellation has long been read."""
+def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
+    """A dead owner's copy of `release` arrives when the cancellation has long been read."""
     world = fake_world
     world.start("second")
     owner = world.start("first")
@@ -94,7 +95,7 @@ def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) 
     world.broker.holds_requests = True
     world.send(Input("1", "k", "add", "c1"), Input("2", "k", "release"), *story(1, 20))
     world.run(0.5)
-    late, world.broker.wire = world.broker.wire, []
+    late, world.broker.in_flight = world.broker.in_flight, []
     owner.kill()
     world.broker.holds_requests = False
     world.start("first")
@@ -102,8 +103,8 @@ def test_outputs_that_land_late_and_twice_revive_nothing(fake_world: FakeWorld) 
     assert world.evidence().seconds["k"].active == 1
     world.send(Input("3", "k", "cancel"))
     world.settle()
-    world.add_partitions(4)  # the late copies land where nobody has read the key before
-    world.broker.wire = late
+    world.add_partitions(4)  # the late copies arrive in lanes that never saw the key
+    world.broker.in_flight = late
     world.broker.land(copies=2)
     world.settle()
     evidence = world.evidence()
@@ -123,12 +124,12 @@ def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(
     )
     world.start("first")
     world.settle()
-    for told in (
+    for each in (
         Input("4", "long", "add", "c1"),
         Input("5", "long", "release"),
         Input("6", "long", "cancel"),
     ):
-        world.send(told)
+        world.send(each)
         world.settle()
     evidence = world.evidence()
     check(evidence)
@@ -143,9 +144,9 @@ def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_other
     world = fake_world
     world.start("second")
     wait_until_owned(world, world.start("first"))
-    for turn in range(3):
-        world.send(*story(turn, 10), topic=A, partition=0)
-        world.send(*story(10 + turn, 10), topic=B, partition=0)
+    for number in range(3):
+        world.send(*story(number, 10), topic=A, partition=0)
+        world.send(*story(10 + number, 10), topic=B, partition=0)
         world.rewind(
             "first", LaneKey(A, 0), lane(world, "first", A).next_offset
         )  # where it is: only the epoch rises
@@ -161,7 +162,7 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
-    resting = rest(member, b"slow")
+    delayed = delay(member, b"slow")
     world.send(Input("slow-1", "slow", "add", "c1"), topic=A, partition=0)
     world.run(0.2)
     world.send(Input("slow-2", "slow", "add", "c2"), topic=A, partition=0)
@@ -169,27 +170,27 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.run(2.0)
     assert member.worker.assignment.lanes[LaneKey(A, 0)].left_out
     assert len(world.evidence().inputs) == 41
-    for output, answer in resting:
+    for output, on_delivery in delayed:
         world.broker.append(output)
-        answer(None)
+        on_delivery(None)
     world.settle()
     check(world.evidence())
 
 
-def rest(member: FakeMember, key: bytes) -> list[tuple[Output, Answer]]:
-    """The first output of this key rests on the wire, until somebody lets it land."""
-    resting: list[tuple[Output, Answer]] = []
-    produce = member.log.produce
+def delay(member: FakeMember, key: bytes) -> list[tuple[Output, DeliveryCallback]]:
+    """Delay the first output of this key until the test delivers it."""
+    delayed: list[tuple[Output, DeliveryCallback]] = []
+    produce = member.client.produce
 
-    def held(output: Output, answer: Answer) -> None:
+    def delaying(output: Output, on_delivery: DeliveryCallback) -> None:
         if output.key == key:
-            resting.append((output, answer))
-            member.log.produce = produce  # type: ignore[method-assign]  # the others go through
+            delayed.append((output, on_delivery))
+            member.client.produce = produce  # type: ignore[method-assign]  # the others go through
         else:
-            produce(output, answer)
+            produce(output, on_delivery)
 
-    member.log.produce = held  # type: ignore[method-assign]  # one member's own broker, for one key
-    return resting
+    member.client.produce = delaying  # type: ignore[method-assign]  # one member's own client
+    return delayed
 
 
 def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
@@ -201,7 +202,7 @@ def test_a_batch_whose_outputs_are_too_large_together_is_committed_in_parts(
     world.start("second")
     world.start("first")
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -216,11 +217,11 @@ def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committe
     assert not world.evidence().inputs
 
 
-@pytest.mark.parametrize("when", ["at work", "while the world is away"])
+@pytest.mark.parametrize("when", ["at work", "during an outage"])
 def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goes_on(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """It says so once, whenever the loop listens."""
+    """The client reports it only once, at any fetch."""
     world = fake_world
     world.start("second")
     member = world.start("first")
@@ -228,20 +229,20 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     world.send(*story(1, 20))
     world.run(0.1)
     if when != "at work":
-        world.database.is_away = True
-        world.until("it rests", lambda: len(member.told.troubles) > 2)
-    said = iter([ConsumerFailed("group authorization failed")])
-    fetch = member.log.fetch
+        world.database.is_unavailable = True
+        world.until("it backs off", lambda: len(member.telemetry.failures) > 2)
+    errors = iter([ConsumerFailed("group authorization failed")])
+    fetch = member.client.fetch
 
     def failing(_records_max: int, timeout_s: float) -> FetchResult:
-        for error in said:
+        for error in errors:
             raise error
         return fetch(0, timeout_s)
 
-    monkeypatch.setattr(member.log, "fetch", failing)
+    monkeypatch.setattr(member.client, "fetch", failing)
     with pytest.raises(ConsumerFailed):
         world.run(2.0)
-    world.database.is_away = False
+    world.database.is_unavailable = False
     member.kill()
     world.start("first")
     world.send(*story(2, 20))
@@ -249,7 +250,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
     check(world.evidence())
 
 
-def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorld) -> None:
+def test_a_row_that_moves_under_an_idle_owner_is_detected(fake_world: FakeWorld) -> None:
     world = fake_world
     world.start("second")
     world.start("first")
@@ -261,32 +262,32 @@ def test_a_row_that_moves_under_an_owner_at_rest_is_noticed(fake_world: FakeWorl
     check(world.evidence())
 
 
-def test_a_resolved_letter_stays_resolved_whatever_becomes_of_its_copies(
+def test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies(
     fake_world: FakeWorld,
 ) -> None:
     """The second copy meets a release on which it would fail."""
     world = fake_world
-    world.ask_for(buried(world, 6))
+    world.request_replays(dead_lettered(world, 6))
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.members[-1].kill()
     world.start("first", release=Release())
     world.rewind("first", LaneKey(NAMES.replay["first"], 0), 0)
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
-def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
-    """Its copy was on the way when the operator changed her mind."""
+def test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWorld) -> None:
+    """Its copy was on the way when the operator discarded it."""
     world = fake_world
-    letters = buried(world, 4, then=None)
+    dead_letters = dead_lettered(world, 4, then=None)
     wait_until_owned(world, world.start("first", release=MENDED))
     world.broker.holds_requests = True
-    world.ask_for(letters)
-    world.until("they are on their way", lambda: len(world.broker.wire) == 4)
-    for letter in letters:
-        world.database.letters[letter].state = "discarded"
+    world.request_replays(dead_letters)
+    world.until("they are on their way", lambda: len(world.broker.in_flight) == 4)
+    for dead_letter in dead_letters:
+        world.database.dead_letters[dead_letter].state = "discarded"
     world.broker.holds_requests = False
     world.broker.land()
     world.settle()
@@ -296,11 +297,11 @@ def test_a_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: FakeWor
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     fake_world: FakeWorld, point: str
 ) -> None:
     world = fake_world
-    world.ask_for(buried(world, 6, then=None))
+    world.request_replays(dead_lettered(world, 6, then=None))
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     world.start("first", release=MENDED)
@@ -310,81 +311,85 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
     assert len(evidence.inputs) == 6
 
 
-def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
-    """A slice of letters and the tick take turns."""
+def test_a_long_replay_delays_no_tick(fake_world: FakeWorld) -> None:
+    """Slices of replays and ticks alternate."""
     world = fake_world
-    letters = buried(world, 40, then=None)
-    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_letters_max=1))
-    world.ask_for(letters)
+    dead_letters = dead_lettered(world, 40, then=None)
+    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1))
+    world.request_replays(dead_letters)
     world.send(Input("due", "due-key", "later"))
     world.until(
         "it is due", lambda: world.database.tables["firsts"].get("due-key", First("")).is_due
     )
     world.until("it is worked", lambda: not world.database.tables["firsts"]["due-key"].is_due)
     assert (
-        sum(row.state == "requested" for row in world.database.letters.values()) > len(letters) / 2
+        sum(row.state == "requested" for row in world.database.dead_letters.values())
+        > len(dead_letters) / 2
     )
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
-def test_a_replay_that_raises_keeps_neither_records_nor_ticks_away(
+def test_a_replay_that_raises_stops_neither_records_nor_ticks(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def failing(_self: FakeTransaction, _dead_letters_max: int, _bytes_max: int) -> None:
+        raise AttributeError("a defect")
+
     world = fake_world
-    asked = buried(world, 6, then=None)
+    requested = dead_lettered(world, 6, then=None)
     member = world.start("first", release=TICKING_MENDED)
     wait_until_owned(world, member)
     with monkeypatch.context() as broken:
-        broken.setattr(timer, "letters", None)  # whatever it is: an AttributeError
-        world.ask_for(asked)
+        replace_rule(broken, FakeTransaction, FakeTransaction.take_replay_requests, failing)
+        world.request_replays(requested)
         world.send(*story(1, 20), Input("due", "due-key", "later"))
         world.run(2.5)
-        assert {type(it) for it in member.told.troubles} == {TickFailed}
-        assert member.told.readiness == [(True, "")]
+        assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+        assert member.telemetry.readiness == [(True, "")]
         evidence = world.evidence()
         assert (len(evidence.inputs), evidence.firsts["due-key"].state) == (21, "released")
     world.settle()
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     check(world.evidence())
 
 
-def test_a_tick_that_raises_keeps_no_replay_away(
+def test_a_tick_that_raises_stops_no_replay(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fake_world
-    letters = buried(world, 6, then=None)
-    monkeypatch.setattr(MemoryStore, "lock_due", None)
-    member = world.start("first", release=TICKING_MENDED, replay_letters_max=1)
+    dead_letters = dead_lettered(world, 6, then=None)
+    replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, None)
+    member = world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(world, member)
     world.run(0.5)
-    assert {type(it) for it in member.told.troubles} == {TickFailed}
-    world.ask_for(letters)
+    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    world.request_replays(dead_letters)
     world.run(0.5)  # half of what a tick that failed waits
-    assert {it.state for it in world.letters()} == {"resolved"}
+    assert {it.state for it in world.dead_letters()} == {"resolved"}
     world.settle()
     check(world.evidence())
 
 
-def test_a_tick_that_lasts_too_long_keeps_no_record_away(
+def test_a_tick_that_lasts_too_long_stops_no_record(
     fake_world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_long(_store: MemoryStore) -> None:
         raise ConflictError
 
-    monkeypatch.setattr(MemoryStore, "lock_due", too_long)
+    replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, too_long)
     world = fake_world
     member = world.start("first", release=TICKING_MENDED)
     wait_until_owned(world, member)
     world.send(*story(1, 20))
     world.run(2.5)
-    assert {type(it) for it in member.told.troubles} == {TickFailed}
-    assert member.told.readiness == [(True, "")]
+    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert member.telemetry.readiness == [(True, "")]
     assert len(world.evidence().inputs) == 20
 
 
-def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_on(
+def test_a_topic_that_is_refused_is_reported_until_it_is_allowed_and_the_others_go_on(
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
@@ -396,46 +401,46 @@ def test_a_topic_that_is_refused_is_said_until_it_is_allowed_and_the_others_go_o
     world.send(*story(2, 20), topic=B)
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
-    assert member.told.readiness == [(True, ""), (False, "input-refused")]
-    assert len(member.told.troubles) == 1  # told once, however often it is asked
+    assert member.telemetry.readiness == [(True, ""), (False, "input-refused")]
+    assert len(member.telemetry.failures) == 1  # reported once, however often it is checked
     world.broker.forbidden.clear()
     world.settle()
     world.run(1.0)
-    assert member.told.readiness[2:] == [(True, "")]
+    assert member.telemetry.readiness[2:] == [(True, "")]
     check(world.evidence())
 
 
 def test_a_refused_topic_that_is_allowed_again_and_has_no_records_is_no_matter(
     fake_world: FakeWorld,
 ) -> None:
-    """Only asking anew can show it."""
+    """Only another assignment can show it."""
     world = fake_world
     member = world.start("first")
     wait_until_owned(world, member)
     for _ in range(2):
         world.broker.forbidden.add(A)
-        member.log.start_at(LaneKey(A, 0), 0)
+        member.client.start_at(LaneKey(A, 0), 0)
         world.run(3.0)
         world.broker.forbidden.clear()
         world.run(3.0)
-    assert member.told.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
+    assert member.telemetry.readiness == [(True, ""), *[(False, "input-refused"), (True, "")] * 2]
 
 
-def test_a_group_that_is_refused_is_said_until_it_is_allowed(fake_world: FakeWorld) -> None:
+def test_a_group_that_is_refused_is_reported_until_it_is_allowed(fake_world: FakeWorld) -> None:
     world = fake_world
     world.broker.forbidden.add(NAMES.groups["first"])
     world.start("second")
     member = world.start("first")
     world.send(*story(1, 20))
     world.run(3.0)
-    assert member.told.readiness == [(False, "input-refused")]
+    assert member.telemetry.readiness == [(False, "input-refused")]
     world.broker.forbidden.clear()
     world.settle()
-    assert member.told.readiness[1:] == [(True, "")]
+    assert member.telemetry.readiness[1:] == [(True, "")]
     check(world.evidence())
 
 
-def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) -> None:
+def test_a_topic_that_does_not_exist_is_reported_until_it_does(fake_world: FakeWorld) -> None:
     world = fake_world
     world.broker.delete_topic(B)
     world.start("second")
@@ -443,13 +448,13 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(fake_world: FakeWorld) ->
     world.send(*story(1, 20), topic=A)
     world.run(3.0)
     assert len(world.evidence().inputs) == 20
-    assert member.told.readiness == [(True, ""), (False, "input-missing")]
-    assert str(member.told.troubles[0]).startswith(f"input-missing: {B}.")
+    assert member.telemetry.readiness == [(True, ""), (False, "input-missing")]
+    assert str(member.telemetry.failures[0]).startswith(f"input-missing: {B}.")
     world.broker.create_topic(B)
     world.send(*story(2, 20), topic=B)
     world.settle()
     world.run(1.0)
-    assert member.told.readiness[2:] == [(True, "")]
+    assert member.telemetry.readiness[2:] == [(True, "")]
     check(world.evidence())
 
 

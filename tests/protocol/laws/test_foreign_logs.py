@@ -1,5 +1,5 @@
-"""What other clients write, and what brokers and databases do to what was written: all of it is
-worked, and once.
+"""Logs written by other clients or changed by brokers, and failovers of the database: everything is
+worked, once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def test_batches_of_every_compression_are_worked(kafka_world: KafkaWorld, codec:
 
 
 def test_a_zstd_frame_without_its_length_is_worked(kafka_world: KafkaWorld) -> None:
-    """Java's producer writes no other; its content is no event of ours, so it becomes a letter."""
+    """Java's producer writes such records. They are not our events, so they become dead letters."""
     world = kafka_world
     topic = world.names.inputs[0]
     world.start("first")
@@ -42,12 +42,12 @@ def test_a_zstd_frame_without_its_length_is_worked(kafka_world: KafkaWorld) -> N
         0,
         blanks_that_cannot_be_unpacked(b"some-key", SMALL, records=3),
     )
-    world.until("three letters", lambda: len(world.letters()) == 3)
-    assert {letter.value for letter in world.letters()} == {b" " * SMALL}
+    world.until("three dead letters", lambda: len(world.dead_letters()) == 3)
+    assert {dead_letter.value for dead_letter in world.dead_letters()} == {b" " * SMALL}
     assert not stops(world)
 
 
-def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
+def test_tombstones_and_records_without_a_key_are_dead_letters_and_harm_no_neighbour(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -60,12 +60,12 @@ def test_tombstones_and_records_without_a_key_are_letters_and_harm_no_neighbour(
     world.send_bytes(topic, b"", headers=[("h", None)])
     world.send(*story(2, 10), topic=topic)
     world.settle()
-    assert len(world.letters()) == 3
+    assert len(world.dead_letters()) == 3
     check(world.evidence())
 
 
 def test_holes_that_compaction_leaves_are_stepped_over_and_counted(kafka_world: KafkaWorld) -> None:
-    """The broker's cleaner leaves the last segment alone; a segment is closed by the record after
+    """The broker's cleaner skips the last segment, and a segment is closed by the record after
     it.
     """
     world = kafka_world
@@ -106,9 +106,9 @@ def _kept(world: KafkaWorld, place: LaneKey) -> list[int]:
 
 
 @alone
-def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: KafkaWorld) -> None:
-    """A failover: what was a primary takes no writes for some seconds. Nobody is blamed, nothing is
-    lost.
+def test_a_database_that_is_read_only_for_a_while_is_waited_for(kafka_world: KafkaWorld) -> None:
+    """A failover: the former primary takes no writes for some seconds. No record is dead-lettered,
+    nothing is lost.
     """
     world = kafka_world
     world.start("second")
@@ -123,7 +123,7 @@ def test_a_database_that_turns_read_only_for_a_while_is_waited_for(kafka_world: 
     finally:
         _read_only(world, is_read_only=False)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     assert not stops(world)
     check(world.evidence())
 

@@ -1,4 +1,4 @@
-"""Records and batches that are larger than they look: what is made of them is bounded, and their
+"""Records and batches that are larger than they look: what they turn into is bounded, and their
 neighbours go on.
 """
 
@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
-    DeadLetterFilter,
+    DeadLetterSelection,
     OperatorCommand,
 )
 from services.runtime.admin.refusals import DeadLetterNotReplayable, OutputDropRefused
@@ -35,11 +35,11 @@ MIB = 2**20
 
 @pytest.mark.parametrize("size", [9 * MIB, 40 * MIB])
 @pytest.mark.parametrize("where", ["value", "key", "header"])
-def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbours_go_on(
+def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neighbours_go_on(
     kafka_world: KafkaWorld, size: int, where: str
 ) -> None:
-    """Nine kilobytes on the wire; before, the letter's copy stopped the lane for good, and its
-    replay the timer's.
+    """It has nine kilobytes when compressed. Unbounded, the dead letter's copy would stop the lane,
+    and its replay the timer's.
     """
     world = kafka_world
     topic, other = world.names.inputs
@@ -51,27 +51,27 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_letter_and_its_neighbour
     world.send(*story(3, 20), topic=other)
     world.settle()
     assert not stops(world)
-    (letter,) = world.letters()
-    assert letter.code == RecordTooLarge.code
-    row = AdminQueries(world.database).letter(letter.id)
+    (dead_letter,) = world.dead_letters()
+    assert dead_letter.code == RecordTooLarge.code
+    row = AdminQueries(world.database).dead_letter(dead_letter.id)
     value = b" " * size if where == "value" else b"v"
     assert (row["value_bytes"], row["value_sha256"]) == (len(value), hashlib.sha256(value).digest())
     assert row["value"] == value[:VALUE_BYTES_KEPT]
     assert len(row["key"]) + len(row["headers"]) < 2**15
-    assert (letter.topic, letter.partition) == (topic, 0)
+    assert (dead_letter.topic, dead_letter.partition) == (topic, 0)
     assert not world.records(world.names.dead["first"]), (
         "a part of a record is never published as a copy of it"
     )
     found = lane(world, "first", topic)
     assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
-        world.ask_for([letter.id])
+        world.request_replays([dead_letter.id])
     assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
-        DeadLetterFilter(code=letter.code)
+        DeadLetterSelection(code=dead_letter.code)
     ).details == {"letters": []}
 
 
-def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
+def test_the_largest_record_that_can_be_worked_can_be_dead_lettered_and_replayed(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -82,10 +82,12 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
     room = sum(len(name) + len(content) + 8 for name, content in headers) + len(b"some-key")
     world.send_bytes(topic, b"{" * (RECORD_BYTES_MAX - room), key=b"some-key", headers=headers)
     world.settle()
-    (letter,) = world.letters()
-    assert letter.code != RecordTooLarge.code
-    world.ask_for([letter.id])
-    world.until("the replay failed as the record did", lambda: world.letters()[0].attempts == 2)
+    (dead_letter,) = world.dead_letters()
+    assert dead_letter.code != RecordTooLarge.code
+    world.request_replays([dead_letter.id])
+    world.until(
+        "the replay failed as the record did", lambda: world.dead_letters()[0].attempts == 2
+    )
     world.settle()
     check(world.evidence())
     assert not stops(world)
@@ -94,8 +96,8 @@ def test_the_largest_record_that_can_be_worked_can_be_buried_and_replayed(
 def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_past_it(
     kafka_world: KafkaWorld,
 ) -> None:
-    """Before: the client's error twice a second for ever, a ready process, and a partition that
-    nobody serves.
+    """Without the stop there would be a ready process, an error of the client twice a second, and
+    an unread partition.
     """
     world = kafka_world
     topic, other = world.names.inputs
@@ -123,7 +125,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
         LaneKey(topic, 0),
         to=first + 3,
         extent=extent,
-        reason="nobody can read it",
+        reason="unreadable",
     )
     world.settle()
     found = lane(world, "first", topic)
@@ -150,7 +152,7 @@ def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
     assert lane(world, "first", topic).next_offset == 3
     (text,) = world.rows("select stopped_text from runtime.lanes where stopped_code is not null")[0]
     assert "go on at 4" in text
-    assert not world.letters()
+    assert not world.dead_letters()
 
 
 def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWorld) -> None:
@@ -158,7 +160,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
     topic, group = world.names.inputs[0], world.names.groups["first"]
     world.start("second")
     wait_until_owned(world, world.start("first"))
-    with limited(world, world.names.said["first"], 3_000):
+    with limited(world, world.names.outputs["first"], 3_000):
         large, small = (
             Input("0", "key-large", "add", "0" * 900),
             Input("x", "key-small", "add", "1"),
@@ -178,7 +180,7 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
                 group, key, number + 1, "it is not refused"
             )
         done = AdminCommands(world.database, OperatorCommand("ada", uuid4())).drop_output(
-            group, key, number, "nobody takes it"
+            group, key, number, "too large"
         )
         assert done.details["dropped"]["key"] == "key-large"
         assert (
@@ -188,9 +190,9 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWor
         assert done.details["left"] == len(outputs) - 1
         world.until("no stopped lane", lambda: not stops(world))
         world.until(
-            "the lane has no outputs left", lambda: not lane(world, "first", topic).has_unpublished
+            "the lane has no outputs left", lambda: not lane(world, "first", topic).has_outbox
         )
-        published = [record.value for record in world.records(world.names.said["first"])]
+        published = [record.value for record in world.records(world.names.outputs["first"])]
         assert outputs[number].value not in published
         assert {output.value for output in outputs} - {outputs[number].value} <= set(published)
         with pytest.raises(OutputDropRefused):
@@ -216,12 +218,12 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(
     producer.begin_transaction()
     producer.produce(topic, b"held back", b"some-key", partition=0)
     assert producer.flush(20) == 0
-    gauge = f'stubline_lane_uncommitted_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 1'
+    labels = f'{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}}'
+    gauge = f"stubline_lane_uncommitted_records{labels} 1"
     world.until("it is shown", lambda: gauge in member.metrics())
     extent = world.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
     assert (extent.readable, extent.high) == (10, 11)
-    lag = f'stubline_lane_lag_records{{group="{world.names.groups["first"]}",partition="0",topic="{topic}"}} 0'
-    assert lag in member.metrics()
+    assert f"stubline_lane_lag_records{labels} 0" in member.metrics()
     assert "lane waits for an open transaction" in member.log()
     producer.abort_transaction(20)
     world.settle()

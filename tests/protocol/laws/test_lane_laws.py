@@ -1,5 +1,5 @@
-"""The laws of a lane, each provoked by what could break it. All of them hold in memory and on Kafka
-alike.
+"""The laws of a lane, each under the faults that could break it. All of them hold in memory and on
+Kafka.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.protocol.laws.world import (
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.service import Release
 
-MENDED = Release(is_mended=True)
+MENDED = Release(is_fixed=True)
 TICKING = Release(ticks=True)
 
 
-# Death and its likes.
+# Killed, paused and restarted processes.
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced", "published"])
@@ -51,8 +51,8 @@ def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -
     world.send(*story(1, 60))
     zombie.pause()
     world.send(*story(2, 60))
-    heir = world.start("first")
-    wait_until_owned(world, heir)
+    next_owner = world.start("first")
+    wait_until_owned(world, next_owner)
     world.send(*story(3, 60))
     world.run(0.5)
     zombie.resume()
@@ -65,7 +65,7 @@ def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -
 
 @pytest.mark.parametrize("point", ["assigned", "revoked", "lost"])
 def test_an_exception_in_a_callback_changes_nothing(world: World, point: str) -> None:
-    """The client would go on at the group's own offset, and drop what it held."""
+    """Unguarded, the client would go on at the group's offset and drop what it had fetched."""
     world.start("second")
     member = world.start("first", at=f"{point}:raise:1")
     world.send(*story(1, 40))
@@ -87,20 +87,20 @@ def test_members_that_come_and_go_lose_and_double_nothing(world: World) -> None:
     world.start("second")
     members = [world.start("first")]
     wait_until_owned(world, *members)
-    for turn in range(2):
+    for number in range(2):
         members.append(world.start("first"))
-        world.send(*story(turn, 60))
+        world.send(*story(number, 60))
         wait_until_owned(world, *members)
-        world.send(*story(10 + turn, 60))
-    for turn in range(2):
+        world.send(*story(10 + number, 60))
+    for number in range(2):
         assert members.pop(0).stop() == 0
-        world.send(*story(20 + turn, 60))
+        world.send(*story(20 + number, 60))
         wait_until_owned(world, *members)
     world.settle()
     check(world.evidence())
 
 
-def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World) -> None:
+def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> None:
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
@@ -108,46 +108,48 @@ def test_a_process_that_is_asked_to_end_leaves_nothing_unpublished(world: World)
     world.run(0.05)
     assert member.stop() == 0
     evidence = world.evidence()
-    published = {(it.key, it.header("ce_id")) for it in evidence.log_of(world.names.said["first"])}
+    published = {
+        (it.key, it.header("ce_id")) for it in evidence.log_of(world.names.outputs["first"])
+    }
     assert len(published) == len(evidence.snapshots)
     world.start("first")
     world.settle()
     check(world.evidence())
 
 
-# The world goes away and comes back.
+# Outages of the broker and the database.
 
 
 @alone
-def test_a_broker_that_was_away_is_not_missed(world: World) -> None:
+def test_an_outage_of_the_broker_loses_and_doubles_nothing(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(*story(1, 60))
-    with world.broker_away():
+    with world.broker_unavailable():
         world.run(0.5)
     world.send(*story(2, 60))
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
 @alone
-def test_a_database_that_fell_over_is_not_missed_and_nobody_is_blamed(world: World) -> None:
+def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(world: World) -> None:
     world.start("second")
     wait_until_owned(world, world.start("first"))
     world.send(*story(1, 60))
-    with world.database_away():
+    with world.database_unavailable():
         world.send(*story(2, 60))
         world.run(0.5)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
 # The log changes under the lane.
 
 
-def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_accepts_it(
+def test_a_recreated_topic_stops_its_lanes_until_an_operator_accepts_it(
     world: World,
 ) -> None:
     topic, other = world.names.inputs
@@ -169,7 +171,7 @@ def test_a_topic_that_was_deleted_and_made_again_stops_its_lanes_until_somebody_
     assert len(world.evidence().inputs) == 180
 
 
-def test_records_that_retention_took_stop_their_lane_until_somebody_skips_them(
+def test_records_that_retention_deleted_stop_their_lane_until_an_operator_skips_them(
     world: World,
 ) -> None:
     topic, _ = world.names.inputs
@@ -198,8 +200,8 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     world.send(*story(1, 60))
     wait_until_owned(world, member)
     world.add_partitions(4)
-    for turn in range(8):
-        world.send(*story(10 + turn, 20, keys=40))
+    for number in range(8):
+        world.send(*story(10 + number, 20, keys=40))
         world.run(0.1)
     world.settle(45)
     assert len([it for it in world.lanes("first") if it.lane.topic in world.names.inputs]) == 8
@@ -210,7 +212,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     check(world.evidence())
 
 
-# What an operator does.
+# Commands of operators.
 
 
 def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing(
@@ -223,7 +225,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     world.settle()
     before = world.evidence()
     world.rewind("first", LaneKey(topic, 0), 0)
-    world.rewind("second", LaneKey(world.names.said["first"], 0), 0)
+    world.rewind("second", LaneKey(world.names.outputs["first"], 0), 0)
     world.until(
         "rewound",
         lambda: lane(world, "first", topic).rewound == lane(world, "first", topic).duplicates > 0,
@@ -232,7 +234,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     after = world.evidence()
     check(after)
     assert (after.snapshots, after.inputs) == (before.snapshots, before.inputs)
-    again = lane(world, "second", world.names.said["first"])
+    again = lane(world, "second", world.names.outputs["first"])
     assert again.duplicates + again.superseded == again.rewound > 0
 
 
@@ -267,16 +269,16 @@ def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
     check(world.evidence())
 
 
-# What comes in.
+# Storms of input.
 
 
 def test_a_storm_of_duplicates_has_each_effect_once(world: World) -> None:
     world.start("second")
     world.start("first")
     world.start("first")
-    told = story(1, 150)
-    world.send(*stormed(told, 1, copies=4))
-    world.send(*stormed(told, 2, copies=2))
+    inputs = story(1, 150)
+    world.send(*stormed(inputs, 1, copies=4))
+    world.send(*stormed(inputs, 2, copies=2))
     world.settle()
     check(world.evidence())
     counts = Counter[str]()
@@ -298,19 +300,19 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: W
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert {it.code for it in evidence.letters} == {
+    assert {it.code for it in evidence.dead_letters} == {
         "record-unexpected-error",
         "record-not-an-event",
     }
-    assert len(evidence.letters) > 30
+    assert len(evidence.dead_letters) > 30
 
 
 def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
     world.start("second")
-    world.send(*[poison(told, "together") for told in story(1, 7)], *story(2, 30))
+    world.send(*[poison(each, "together") for each in story(1, 7)], *story(2, 30))
     world.start("first")
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
@@ -318,15 +320,15 @@ def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
 def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) -> None:
     world.start("second")
     bad = world.start("first")
-    world.send(*[poison(told, kind) for told in story(1, 400)])
-    world.until("the brake", lambda: world.is_paused("first"))
+    world.send(*[poison(each, kind) for each in story(1, 400)])
+    world.until("the failure rate breaker opens", lambda: world.is_paused("first"))
     world.run(1.0)
-    assert len(world.letters()) < 100
+    assert len(world.dead_letters()) < 100
     assert bad.is_alive
     assert bad.stop() == 0
     world.start("first", release=MENDED)
     world.control("first", paused=False)
-    world.until("effects", lambda: len(world.evidence().inputs) + len(world.letters()) == 400)
+    world.until("effects", lambda: len(world.evidence().inputs) + len(world.dead_letters()) == 400)
     world.settle()
     check(world.evidence())
 
@@ -342,7 +344,7 @@ def test_an_output_that_no_topic_takes_is_a_dead_letter(world: World) -> None:
     )  # together, and of one key
     world.send(*story(2, 30))
     world.settle()
-    assert [(it.code, it.value) for it in world.letters()] == [
+    assert [(it.code, it.value) for it in world.dead_letters()] == [
         ("record-output-too-large", large.value())
     ]
     check(world.evidence())
@@ -353,7 +355,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(wor
     world.start("first")
     world.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
     world.until("a stopped lane", lambda: stops(world, "second") == {"lane-newer-release"})
-    assert not world.letters("second")
+    assert not world.dead_letters("second")
     assert old.stop() == 0
     world.start("second", release=Release(number=2))
     world.until("no stopped lane", lambda: not stops(world, "second"))
@@ -362,7 +364,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(wor
     check(world.evidence())
 
 
-# Work without a record, and letters that come back.
+# Work without a record, and replays.
 
 
 def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
@@ -379,37 +381,39 @@ def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
     assert {row.state for row in evidence.firsts.values()} == {"released"}
 
 
-def test_a_letter_replayed_twice_has_its_effect_once(world: World) -> None:
-    letters = buried(world, 12)
-    world.ask_for(letters)
+def test_a_dead_letter_replayed_twice_has_its_effect_once(world: World) -> None:
+    dead_letters = dead_lettered(world, 12)
+    world.request_replays(dead_letters)
     world.settle()
     with pytest.raises((DeadLetterStateRefused, AssertionError)):
-        world.ask_for(letters)
+        world.request_replays(dead_letters)
     world.settle()
     evidence = world.evidence()
     check(evidence)
-    assert {it.state for it in evidence.letters} == {"resolved"}
+    assert {it.state for it in evidence.dead_letters} == {"resolved"}
     assert len(evidence.inputs) == 12
 
 
-def test_a_replay_that_fails_opens_its_letter_again(world: World) -> None:
-    letters = buried(world, 6, then=Release())
-    world.ask_for(letters)
+def test_a_replay_that_fails_opens_its_dead_letter_again(world: World) -> None:
+    dead_letters = dead_lettered(world, 6, then=Release())
+    world.request_replays(dead_letters)
     world.until(
-        "tried again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 2)}
+        "tried again",
+        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 2)},
     )
-    world.ask_for(letters)
+    world.request_replays(dead_letters)
     world.until(
-        "and again", lambda: {(it.state, it.attempts) for it in world.letters()} == {("open", 3)}
+        "and again",
+        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 3)},
     )
     world.settle()
     check(world.evidence())
 
 
 def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
-    """An operator asks twice, the outputs of the timer land twice, the replay lane is rewound."""
-    letters = buried(world, 8)
-    world.ask_for(letters)
+    """It is requested twice, the timer's outputs arrive twice, the replay lane is rewound."""
+    dead_letters = dead_lettered(world, 8)
+    world.request_replays(dead_letters)
     world.settle()
     replay = LaneKey(world.names.replay["first"], 0)
     world.rewind("first", replay, 0)
@@ -420,7 +424,7 @@ def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
     assert len(evidence.inputs) == 8
 
 
-def test_a_restored_database_outranks_what_was_said_before(world: World) -> None:
+def test_a_restored_database_outranks_what_was_published_before(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(*story(1, 30))
@@ -432,16 +436,16 @@ def test_a_restored_database_outranks_what_was_said_before(world: World) -> None
     assert {it.first_generation for it in world.evidence().seconds.values()} <= {1, 2}
 
 
-def test_two_services_that_read_each_other_come_to_rest(world: World) -> None:
+def test_two_services_that_read_each_other_settle(world: World) -> None:
     world.start("second")
     world.start("first")
     world.send(
         Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
     )
     world.settle()
-    said = len(world.evidence().snapshots)
+    before = len(world.evidence().snapshots)
     world.run(2.0)
-    assert len(world.evidence().snapshots) == said < 8
+    assert len(world.evidence().snapshots) == before < 8
     check(world.evidence())
 
 
@@ -449,18 +453,18 @@ def stops(world: World, stage: str = "first") -> set[str]:
     return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
 
 
-def buried(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
-    """Dead letters, and a release that can work them."""
+def dead_lettered(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
+    """Make dead letters, then start a release that can work them."""
     world.start("second")
     bad = world.start("first")
-    for n, told in enumerate(story(7, number)):
+    for n, each in enumerate(story(7, number)):
         world.send(
-            poison(told, "handle" if n % 2 else "parse"),
+            poison(each, "handle" if n % 2 else "parse"),
             headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)],
         )
     world.settle()
     assert bad.stop() == 0
     if then is not None:
         world.start("first", release=then)
-    assert len(world.letters()) == number
-    return [it.id for it in world.letters()]
+    assert len(world.dead_letters()) == number
+    return [it.id for it in world.dead_letters()]

@@ -1,4 +1,4 @@
-"""Laws that need real processes, a real network, a real broker and a real database to be broken."""
+"""Laws that only real processes, networks, brokers and databases can put to the test."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.topics import Topic
-from services.runtime.process import EX_FATAL, EX_LEFT, EX_OK
+from services.runtime.process import EX_FATAL, EX_OK, EX_UNPUBLISHED
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.kafka_world import ROOT, KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.test_lane_laws import MENDED, buried, stops
+from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered, stops
 from tests.protocol.laws.world import lane, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.support.proxy import Proxy
@@ -34,20 +34,20 @@ def proxy(database_url: str) -> Iterator[Proxy]:
         yield found
 
 
-# A process that rests.
+# Processes that are stopped for a while.
 
 
 @alone
-def test_a_process_stopped_inside_its_transaction_holds_nobody_up(kafka_world: KafkaWorld) -> None:
-    """The rows are free before the next owner comes; what it does when it wakes fails."""
+def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: KafkaWorld) -> None:
+    """Its rows are unlocked before the next owner starts, and once resumed it changes nothing."""
     world = kafka_world
     world.start("second")
     zombie = world.start("first", at="transaction_begun:stop:3")
     feed_until_stopped(world, zombie)
     stopped_at = time.monotonic()
-    heir = world.start("first")
-    wait_until_owned(world, heir)
-    assert time.monotonic() - stopped_at < TAKEOVER_S + 2  # the heir's own start is in it
+    next_owner = world.start("first")
+    wait_until_owned(world, next_owner)
+    assert time.monotonic() - stopped_at < TAKEOVER_S + 2  # includes the start of the next owner
     zombie.resume()
     world.send(*story(2, 60))
     world.settle()
@@ -74,34 +74,34 @@ def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do
     check(world.evidence())
 
 
-# A network that loses things.
+# Networks that lose requests and responses.
 
 
 @alone
-def test_a_commit_whose_answer_is_lost_counts_once(kafka_world: KafkaWorld, proxy: Proxy) -> None:
+def test_a_commit_whose_response_is_lost_counts_once(kafka_world: KafkaWorld, proxy: Proxy) -> None:
     world = kafka_world
     world.start("second")
     world.proxy = proxy
     world.start("first")
-    for turn in range(4):
-        world.send(*story(turn, 20))
+    for number in range(4):
+        world.send(*story(number, 20))
         world.run(0.4)
         proxy.lose_answer()
-        world.send(*story(10 + turn, 20))
+        world.send(*story(10 + number, 20))
         world.run(0.4)
         proxy.lose_commit()
     world.send(*story(20, 20))
     world.settle()
     assert proxy.answers_lost >= 2
     assert proxy.commits_lost >= 2
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
 @alone
-def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
-    """The broker rests for longer than the producer waits: what was committed is produced again
-    from its row.
+def test_a_failed_delivery_is_repeated(kafka_world: KafkaWorld) -> None:
+    """The broker is stopped for longer than the producer waits: what was committed is produced
+    again from its row.
     """
     world = kafka_world
     world.start("second")
@@ -117,14 +117,14 @@ def test_a_delivery_that_fails_is_made_again(kafka_world: KafkaWorld) -> None:
     check(world.evidence())
 
 
-def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_that_is_mended(
+def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_that_is_fixed(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
     world.start("second")
     member = world.start("first")
     wait_until_owned(world, member)
-    limit(world, world.names.said["first"], 3_000)
+    limit(world, world.names.outputs["first"], 3_000)
     world.send(
         *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
         topic=world.names.inputs[0],
@@ -132,7 +132,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_when_
     world.until("a stopped lane", lambda: stops(world) == {"lane-output-refused"})
     world.send(*story(1, 40), topic=world.names.inputs[1])
     world.settle()
-    limit(world, world.names.said["first"], 8 * 2**20)
+    limit(world, world.names.outputs["first"], 8 * 2**20)
     for it in world.lanes("first"):
         if it.stopped_code:
             world.rewind("first", it.lane, it.next_offset)
@@ -156,15 +156,15 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     )
     world.rows(later, b"\x09 from the future", world.names.inputs[0])
     world.start("first")
-    world.until("a stopped lane", lambda: stops(world) == {"lane-unpublished-unreadable"})
+    world.until("a stopped lane", lambda: stops(world) == {"lane-outbox-unreadable"})
     kept = world.rows("select unpublished from runtime.lanes where stopped_code is not null")
     assert kept == [(b"\x09 from the future",)]
 
 
-# What the broker withholds. Of a topic that is not there the client says nothing at all.
+# Inputs that the broker withholds. The client does not report a topic that does not exist.
 
 
-def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
+def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go_on(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -173,13 +173,13 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
     member = world.start("first")
     wait_until_owned(world, member)
     with world.forbidden(ResourceType.TOPIC, a):
-        world.until("it says so", lambda: member.readyz() == "input-refused")
+        world.until("it reports it", lambda: member.readyz() == "input-refused")
         world.send(*story(2, 20), topic=b)
         world.until(
             "the other is worked",
             lambda: sum(it.effects for it in world.lanes("first") if it.lane[0] == b) == 20,
         )
-        world.run(2.0)  # asked anew some times
+        world.run(2.0)  # it is checked again several times
         assert member.readyz() == "input-refused"
     world.until("it is ready", lambda: not member.readyz())
     world.send(*story(1, 20), topic=a)
@@ -192,13 +192,13 @@ def test_a_topic_that_we_may_not_read_is_said_until_we_may_and_the_others_go_on(
     check(world.evidence())
 
 
-def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) -> None:
+def test_a_topic_that_does_not_exist_is_reported_until_it_does(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     a, b = world.names.inputs
     world.admin.delete_topics([b])[b].result(60)
     world.start("second")
     member = world.start("first")
-    world.until("it says so", lambda: member.readyz() == "input-missing")
+    world.until("it reports it", lambda: member.readyz() == "input-missing")
     world.send(*story(1, 20), topic=a)
     world.until(
         "the other is worked",
@@ -211,8 +211,10 @@ def test_a_topic_that_is_not_there_is_said_until_it_is(kafka_world: KafkaWorld) 
     check(world.evidence())
 
 
-def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: KafkaWorld) -> None:
-    """The client calls it fatal: it never fetches again, and says nothing more."""
+def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
+    kafka_world: KafkaWorld,
+) -> None:
+    """The client calls it fatal: it never fetches again, and reports nothing more."""
     world = kafka_world
     world.start("second")
     member = world.start("first")
@@ -221,19 +223,19 @@ def test_a_member_whose_group_is_taken_from_it_ends_and_says_why(kafka_world: Ka
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
         assert member.wait(120) == EX_FATAL
         assert '"code": "consumer-failed"' in member.log()
-        heir = world.start("first")
-        world.until("it says so", lambda: heir.readyz() == "input-refused")
+        next_owner = world.start("first")
+        world.until("it reports it", lambda: next_owner.readyz() == "input-refused")
     world.send(*story(2, 20))
     world.settle()
-    assert not heir.readyz()
+    assert not next_owner.readyz()
     check(world.evidence())
 
 
-# Ends.
+# Stopping.
 
 
 @alone
-def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
+def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -245,20 +247,20 @@ def test_a_process_asked_to_end_under_load_ends_in_time_with_nothing_left(
     began = time.monotonic()
     assert member.stop() == EX_OK
     assert time.monotonic() - began < 5.0
-    assert not [it for it in world.lanes("first") if it.has_unpublished]
+    assert not [it for it in world.lanes("first") if it.has_outbox]
     evidence = world.evidence()
-    published = {it.header("ce_id") for it in evidence.log_of(world.names.said["first"])}
+    published = {it.header("ce_id") for it in evidence.log_of(world.names.outputs["first"])}
     assert len(published) == len(evidence.snapshots) > 0
-    heir = world.start("first")
+    next_owner = world.start("first")
     wait_until_owned(
-        world, heir, seconds=4.0
-    )  # it left the group: nobody waits for its session to end
+        world, next_owner, seconds=4.0
+    )  # it left the group, so no member waits for its session to end
     world.settle()
     check(world.evidence())
 
 
 @alone
-def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_left(
+def test_a_process_stopped_without_a_broker_reports_that_outputs_are_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -269,14 +271,14 @@ def test_a_process_asked_to_end_while_the_broker_is_away_says_that_something_is_
         member.resume()
         world.run(0.3)
         began = time.monotonic()
-        assert member.stop() == EX_LEFT
+        assert member.stop() == EX_UNPUBLISHED
         assert time.monotonic() - began < 8.0
     world.start("first")
     world.settle()
     check(world.evidence())
 
 
-def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(
+def test_an_unknown_setting_ends_the_start_with_one_line(
     database_url: str, bootstrap_servers: str
 ) -> None:
     environment = {
@@ -294,10 +296,10 @@ def test_a_setting_that_nobody_knows_ends_the_start_with_one_line(
     assert "STUBLINE_TOY_BATCH_RECORDS_MAX" in line
 
 
-# Rows that others hold, and work without a record.
+# Rows that others lock, and work without a record.
 
 
-def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
+def test_a_locked_row_makes_a_batch_wait_and_dead_letters_nothing(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
@@ -310,17 +312,17 @@ def test_a_row_that_somebody_locks_makes_a_batch_wait_and_nobody_is_blamed(
         world.send(Input("2", "key-locked", "add", "c1"), *story(1, 20))
         world.run(2.5)
     world.settle()
-    assert not world.letters()
+    assert not world.dead_letters()
     check(world.evidence())
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_replay_survives_the_death_of_whoever_gives_it_back(
+def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
-    letters = buried(world, 6, then=None)
-    world.ask_for(letters)
+    dead_letters = dead_lettered(world, 6, then=None)
+    world.request_replays(dead_letters)
     victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     assert lane(world, "first", *TIMER).next_offset == (0 if point == "committing" else 1)
@@ -332,15 +334,15 @@ def test_a_replay_survives_the_death_of_whoever_gives_it_back(
 
 
 def test_markers_of_transactions_are_stepped_over_and_counted(kafka_world: KafkaWorld) -> None:
-    """A log may also end in one: then the lane rests, with nothing left to read."""
+    """A log may also end in a marker: then the lane is idle, with nothing left to read."""
     world = kafka_world
     topic, _ = world.names.inputs
     world.start("second")
     world.start("first")
-    for turn in range(3):
-        world.send_in_transaction(*story(turn, 10), topic=topic)
-        world.send_in_transaction(*story(100 + turn, 10), topic=topic, abort=True)
-        world.send(*story(10 + turn, 10), topic=topic)
+    for number in range(3):
+        world.send_in_transaction(*story(number, 10), topic=topic)
+        world.send_in_transaction(*story(100 + number, 10), topic=topic, abort=True)
+        world.send(*story(10 + number, 10), topic=topic)
     world.send_in_transaction(*story(20, 10), topic=topic)
     world.settle()
     evidence = world.evidence()
@@ -361,13 +363,13 @@ def test_a_client_at_the_end_of_a_log_of_markers_does_not_spin(kafka_world: Kafk
 
 
 def feed_until_stopped(world: KafkaWorld, member: Process) -> None:
-    """As feed_until_dead, for a process that a sabotage stops."""
-    for turn in range(400):
+    """Like feed_until_dead, for a process that a sabotage stops."""
+    for number in range(400):
         if member.is_stopped:
             return
-        world.send(*story(0, 8, name=f"feed{turn}"))
+        world.send(*story(0, 8, name=f"feed{number}"))
         world.run(0.05)
-    raise AssertionError(world.told())
+    raise AssertionError(world.logs_tail())
 
 
 def limit(world: KafkaWorld, topic: str, message_bytes_max: int) -> None:

@@ -1,6 +1,4 @@
-"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never wait for each
-other in a ring.
-"""
+"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never deadlock."""
 
 from __future__ import annotations
 
@@ -24,42 +22,39 @@ Lock = Callable[[PostgresTransaction, Sequence[ExpectedLane]], object]
 
 
 def contend(url: str, lock: Lock, rounds: int) -> int:
-    """Two owners ask for the same lanes, one in the contrary order of the other. Answers how often
-    they stood still.
-    """
+    """Let two owners lock the same lanes in opposite order. Returns the number of deadlocks."""
 
-    def own(claims: Sequence[ExpectedLane]) -> int:
-        rings = 0
+    def own(expected: Sequence[ExpectedLane]) -> int:
+        deadlocks = 0
         ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
         for _ in range(rounds):
             try:
                 with ledger.transaction() as transaction:
-                    lock(transaction, claims)
+                    lock(transaction, expected)
                     transaction.commit()
-            except (
-                psycopg.Error
-            ):  # found by the server as a deadlock, or ended by a time limit before that
-                rings += 1
+            # Detected by the server as a deadlock, or ended by a time limit before that.
+            except psycopg.Error:
+                deadlocks += 1
         ledger.close()
-        return rings
+        return deadlocks
 
-    claims = [ExpectedLane(lane, 0, 0) for lane in LANES]
+    expected = [ExpectedLane(lane, 0, 0) for lane in LANES]
     with ThreadPoolExecutor(2) as pool:
-        return sum(pool.map(own, [claims, claims[::-1]]))
+        return sum(pool.map(own, [expected, expected[::-1]]))
 
 
 def as_they_come() -> Lock:
-    """The rule taken out. The two wait for each other behind their first lane, so that it shows on
-    any machine.
+    """Take the rule out. Both owners wait after their first lane, so that it shows on any
+    machine.
     """
-    both = Barrier(2)
+    first_lanes = Barrier(2)
 
-    def lock(transaction: PostgresTransaction, claims: Sequence[ExpectedLane]) -> None:
-        for index, claim in enumerate(claims):
-            transaction.lock([claim])
+    def lock(transaction: PostgresTransaction, expected: Sequence[ExpectedLane]) -> None:
+        for index, each in enumerate(expected):
+            transaction.lock([each])
             if index == 0:
                 with suppress(BrokenBarrierError):
-                    both.wait(5)
+                    first_lanes.wait(5)
 
     return lock
 
@@ -74,8 +69,8 @@ def rows(database_url: str) -> str:
     return database_url
 
 
-def test_two_owners_that_lock_the_same_lanes_never_wait_in_a_ring(rows: str) -> None:
-    assert contend(rows, lambda transaction, claims: transaction.lock(claims), ROUNDS) == 0
+def test_two_owners_that_lock_the_same_lanes_never_deadlock(rows: str) -> None:
+    assert contend(rows, lambda transaction, expected: transaction.lock(expected), ROUNDS) == 0
 
 
 def test_without_that_order_they_do(rows: str) -> None:

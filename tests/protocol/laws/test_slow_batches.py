@@ -1,4 +1,4 @@
-"""A batch that lasts longer than a transaction may is no poison and no outage: it is worked in
+"""A batch that lasts longer than a transaction may is neither poison nor an outage: it is worked in
 smaller parts. On the real database.
 """
 
@@ -67,13 +67,14 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
         )
     )
     end = time.monotonic() + 30
-    asked = (
+    statement = (
         "select next_offset, effects, dead, conservation_gap from runtime.lanes where topic = "
         "'slow.in.v1'"
     )
     try:
         while (
-            not (rows := ledger.session.execute(asked.encode()).fetchall()) or rows[0][0] < RECORDS
+            not (rows := ledger.session.execute(statement.encode()).fetchall())
+            or rows[0][0] < RECORDS
         ):
             assert time.monotonic() < end, (rows, sizes)
             worker.step()
@@ -82,4 +83,4 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
     assert rows == [(RECORDS, RECORDS - poisoned, poisoned, 0)]
     if not poisoned:
         assert sizes[:3] == [80, 40, 20]
-        assert max(sizes[2:]) == 20  # those behind it are taken in the same measure
+        assert max(sizes[2:]) == 20  # later batches are as small

@@ -1,6 +1,4 @@
-"""Two stages in memory, as small as they can be and still have every law: ids count once, snapshots
-have sequences.
-"""
+"""Two stages in memory, as small as possible: ids count once, and snapshots have sequences."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ MIDDLE, LAST = "middle.v1", "last.v1"
 
 
 @dataclass(frozen=True)
-class Said:
+class IdsSnapshot:
     """A snapshot: all ids that its writer knows of the key."""
 
     topic: str
@@ -39,7 +37,7 @@ class Said:
 
 
 def parse_input(record: Record) -> tuple[str, str]:
-    """`id key`; everything else raises."""
+    """Parse `id key`; everything else raises."""
     identity, key = (record.value or b"").decode().split(" ")
     return identity, key
 
@@ -49,8 +47,8 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
     effects: dict[str, int] = session.tables.setdefault("effects", {})
     outcomes: list[Outcome] = []
     changed: dict[str, int] = {}
-    for place, (identity, key) in enumerate(events):
-        if identity.startswith("boom") and not session.tables.get("mended"):
+    for index, (identity, key) in enumerate(events):
+        if identity.startswith("boom") and not session.tables.get("fixed"):
             raise RuntimeError(identity)
         row = rows.setdefault(key, {"sequence": 0, "ids": []})
         if identity in row["ids"]:
@@ -58,17 +56,21 @@ def handle_first(events: Sequence[tuple[str, str]], session: FakeSession) -> lis
             continue
         row["ids"] = sorted([*row["ids"], identity])
         effects[identity] = effects.get(identity, 0) + 1
-        changed[key] = place
+        changed[key] = index
         outcomes.append(Effect())
-    for key, place in changed.items():  # one output per key and batch: the last state, one sequence
+    for key, index in changed.items():  # one output per key and batch: the last state, one sequence
         rows[key]["sequence"] += 1
-        outcomes[place] = Effect(
-            [Said(MIDDLE, key, session.generation, rows[key]["sequence"], tuple(rows[key]["ids"]))]
+        outcomes[index] = Effect(
+            [
+                IdsSnapshot(
+                    MIDDLE, key, session.generation, rows[key]["sequence"], tuple(rows[key]["ids"])
+                )
+            ]
         )
     return outcomes
 
 
-def parse_said(record: Record) -> tuple[str, int, int, tuple[str, ...]]:
+def parse_snapshot(record: Record) -> tuple[str, int, int, tuple[str, ...]]:
     key, generation, sequence, ids = json.loads(record.value or b"")
     return key, generation, sequence, tuple(ids)
 
@@ -86,9 +88,9 @@ def handle_second(
             outcomes.append(Superseded())
         else:
             rows[key] = (generation, sequence, ids)
-            outcomes.append(Effect([Said(LAST, key, generation, sequence, ids)]))
+            outcomes.append(Effect([IdsSnapshot(LAST, key, generation, sequence, ids)]))
     return outcomes
 
 
 FIRST: Service[Any, FakeSession] = Service("first", FIRST_TOPICS, parse_input, handle_first)
-SECOND: Service[Any, FakeSession] = Service("second", (MIDDLE,), parse_said, handle_second)
+SECOND: Service[Any, FakeSession] = Service("second", (MIDDLE,), parse_snapshot, handle_second)

@@ -1,4 +1,4 @@
-"""Stories of model/README.md that random runs hardly ever tell: each is played once, step by
+"""Scenarios of model/README.md that random runs hardly ever reach: each is played once, step by
 step.
 """
 
@@ -38,13 +38,13 @@ def step_until_acquired(process: Process) -> None:
 
 
 def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
-    """mut-no-epoch: its next_offset matches again by a rewind, only the epoch tells that it is not
-    the owner.
+    """mut-no-epoch: a rewind makes its next_offset match again, and only the epoch shows that it
+    is not the owner.
     """
     world = world_with(0)
     (old,) = world.processes["first"]
     step_until_acquired(old)
-    old.rests_until = float("inf")
+    old.paused_until = float("inf")
     world.clock.sleep(10.0)
     new = world.process(FIRST)
     world.processes["first"].append(new)
@@ -53,8 +53,8 @@ def an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
     for _ in range(10):
         new.worker.step()
     assert world.database.rows["first", LANE].next_offset == 1
-    world.processes["first"].remove(new)  # dies; what it produced never lands
-    world.broker.wire.clear()
+    world.processes["first"].remove(new)  # dies; what it produced never arrives
+    world.broker.in_flight.clear()
     world.database.move("first", LANE, 0)
     world.broker.holds_requests = False
     world.heal()
@@ -66,42 +66,42 @@ def test_an_old_owner_may_not_overwrite_what_a_rewind_brought_back() -> None:
     an_old_owner_may_not_overwrite_what_a_rewind_brought_back()
 
 
-def a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
+def a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() -> None:
     """mut-no-lag-check: no record comes that could show the gap."""
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
-    process.log.jump(LANE, 3)
+    process.client.jump(LANE, 3)
     send(world, "id1 k1")
     send(world, "id2 k1")
     world.settle()
     check(world)
 
 
-def test_a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes() -> None:
-    a_client_that_jumped_to_the_end_is_noticed_though_nothing_comes()
+def test_a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() -> None:
+    a_client_that_jumped_to_the_end_is_detected_though_no_record_comes()
 
 
-def a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
-    """As librdkafka was seen to do after its broker's restart: assigned, ready, silent, and 0
-    records behind by its own word.
+def a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
+    """As librdkafka was seen to do after its broker had restarted: assigned, ready, silent, and 0
+    records behind by its own count.
     """
     world = world_with(1)
     world.settle()
     (process,) = world.processes["first"]
-    process.log.deafen(LANE)
+    process.client.stop_fetching_of(LANE)
     send(world, "id1 k1")
     send(world, "id2 k1")
-    assert process.log.ends(LANE) == (0, 1)
+    assert process.client.ends(LANE) == (0, 1)
     world.settle()
     check(world)
 
 
-def test_a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag() -> None:
-    a_client_that_fetches_no_more_is_noticed_though_it_knows_of_no_lag()
+def test_a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
+    a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag()
 
 
-def an_idle_owner_notices_a_rewind() -> None:
+def an_idle_owner_detects_a_rewind() -> None:
     """mut-no-idle-check."""
     world = world_with(3)
     world.settle()
@@ -112,15 +112,15 @@ def an_idle_owner_notices_a_rewind() -> None:
     assert (row.effects, row.duplicates, row.rewound) == (3, 2, 2)
 
 
-def test_an_idle_owner_notices_a_rewind() -> None:
-    an_idle_owner_notices_a_rewind()
+def test_an_idle_owner_detects_a_rewind() -> None:
+    an_idle_owner_detects_a_rewind()
 
 
-def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
+def a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> None:
     """replay-no-guard: the handler below would count every copy."""
 
     def handle(events: Sequence[tuple[str, str]], session: FakeSession) -> list[Outcome]:
-        if not session.tables.get("mended"):
+        if not session.tables.get("fixed"):
             raise RuntimeError("a bad release")
         session.tables["worked"] = session.tables.get("worked", 0) + len(events)
         return [Effect() for _ in events]
@@ -132,34 +132,32 @@ def a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
     }
     world.processes["second"].append(world.process(SECOND))
     world.settle()
-    (letter,) = world.database.letters.values()
-    assert letter.state == "open"
-    world.database.tables["mended"] = True
-    letter.state = "requested"
+    (dead_letter,) = world.database.dead_letters.values()
+    assert dead_letter.state == "open"
+    world.database.tables["fixed"] = True
+    dead_letter.state = "requested"
     world.broker.holds_requests = True
     for _ in range(60):
-        world.turn()
+        world.step()
     world.broker.land(copies=2)
     world.settle()
     (copy, _) = world.broker.records(FIRST.replay_topic)
     world.broker.append(
         Output(copy.topic, copy.key, copy.value, copy.headers)
-    )  # a zombie's, long after
+    )  # of a zombie, long after
     world.settle()
-    assert next(iter(world.database.letters.values())).state == "resolved"
+    assert next(iter(world.database.dead_letters.values())).state == "resolved"
     assert world.database.tables["worked"] == 1
     replays = world.database.rows["first", LaneKey(FIRST.replay_topic, 0)]
     assert (replays.effects, replays.duplicates) == (1, 2)
 
 
-def test_a_replayed_letter_has_one_effect_however_many_copies_land() -> None:
-    a_replayed_letter_has_one_effect_however_many_copies_land()
+def test_a_replayed_dead_letter_has_one_effect_however_many_copies_arrive() -> None:
+    a_replayed_dead_letter_has_one_effect_however_many_copies_arrive()
 
 
 def test_a_hole_is_stepped_over_and_counted() -> None:
-    """Transaction markers and compaction leave offsets without a record: what comes first after an
-    assignment is believed.
-    """
+    """Transaction markers and compaction leave offsets without a record."""
     world = world_with(2)
     world.broker.append_marker(LANE)
     send(world, "id2 k1")

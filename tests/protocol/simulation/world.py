@@ -1,12 +1,12 @@
-"""A run of two stages under faults, from one seed: every step, fault and landing is drawn, nothing
-depends on time.
+"""A run of two stages under faults, from one seed: each step, fault and late arrival is random, and
+nothing depends on real time.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
@@ -27,12 +27,12 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLedger,
     FakeSession,
-    fault,
+    classify,
 )
 from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
 SETTINGS = LaneSettings(
-    batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, brake_window_records=10_000
+    batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, breaker_window_records=10_000
 )
 POINTS = (
     "transaction_begun",
@@ -73,7 +73,7 @@ class Trap(Telemetry):
         self._at("committing")
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         self._at("committed")
 
     @override
@@ -99,16 +99,18 @@ class Trap(Telemetry):
 
 @dataclass
 class Process:
-    """A worker, its member of the group, and until when it rests (SIGSTOP)."""
+    """A worker, its member of the group, and until when it is paused (SIGSTOP)."""
 
     worker: Worker[FakeSession]
-    log: FakeBrokerClient
+    client: FakeBrokerClient
     trap: Trap
-    rests_until: float = 0.0
+    paused_until: float = 0.0
 
 
 @dataclass
 class World:
+    """Two stages with their broker and database, in memory."""
+
     seed: int
     random: random.Random = field(init=False)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -131,14 +133,14 @@ class World:
         self.processes = {service.group: [self.process(service)] for service in (FIRST, SECOND)}
 
     def process(self, service: Service[Any, FakeSession]) -> Process:
-        log, trap = FakeBrokerClient(self.broker, service.group), Trap()
+        client, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
         worker = Worker(
-            WorkerContext(service, log, ledger, SETTINGS, trap, fault, self.clock, self.clock)
+            WorkerContext(service, client, ledger, SETTINGS, trap, classify, self.clock, self.clock)
         )
-        return Process(worker, log, trap)
+        return Process(worker, client, trap)
 
-    # What comes in.
+    # Input.
 
     def send(self) -> None:
         draw = self.random.random()
@@ -160,12 +162,12 @@ class World:
         if self.random.random() < 0.03:
             self.broker.append_marker(lane)
 
-    # One step of everybody, or a fault.
+    # One step of every process, or a fault.
 
-    def turn(self) -> None:
+    def step(self) -> None:
         for service in (FIRST, SECOND):
             for process in list(self.processes[service.group]):
-                if self.clock() < process.rests_until:
+                if self.clock() < process.paused_until:
                     continue
                 try:
                     process.worker.step()
@@ -173,12 +175,12 @@ class World:
                     self.kill(service, process)
 
     def kill(self, service: Service[Any, FakeSession], process: Process) -> None:
-        """What it had handed to the producer lands in part: some now, some later, some never."""
+        """Kill a process. Some requests of its producer arrive later, others never."""
         self.happened["killed"] += 1
         self.processes[service.group].remove(process)
-        for output, answer in process.log.pending:
+        for output, answer in process.client.pending:
             if self.random.random() < 0.5:
-                self.broker.wire.append((output, lambda _error: None))
+                self.broker.in_flight.append((output, lambda _error: None))
             del answer
         if not self.processes[service.group]:
             self.processes[service.group].append(self.process(service))
@@ -186,84 +188,64 @@ class World:
     def break_something(self) -> None:
         service = self.random.choice((FIRST, SECOND))
         process = self.random.choice(self.processes[service.group])
-        name = self.random.choice(
-            [
-                "kill",
-                "kill",
-                "rest",
-                "rest",
-                "join",
-                "answer",
-                "refused",
-                "conflict",
-                "away",
-                "broker_away",
-                "delivery",
-                "hold",
-                "land",
-                "jump",
-                "deafen",
-                "rewind",
-                "raise",
-                "locked",
-                "partitions",
-                "replay",
-                "clear_locks",
-            ]
-        )
-        getattr(self, f"_{name}")(service, process)
-        self.happened[name] += 1
+        fault = self.random.choice(FAULTS)
+        fault(self, service, process)
+        self.happened[fault.__name__] += 1
 
-    def _kill(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def kill_at_a_point(self, _service: Service[Any, FakeSession], process: Process) -> None:
         process.trap.kill_at = self.random.choice(POINTS)
 
-    def _rest(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        process.rests_until = self.clock() + self.random.choice([0.5, 8.0])
+    def pause(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        process.paused_until = self.clock() + self.random.choice([0.5, 8.0])
 
-    def _join(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def join(self, service: Service[Any, FakeSession], _process: Process) -> None:
         if len(self.processes[service.group]) < 3:
             self.processes[service.group].append(self.process(service))
 
-    def _answer(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def lose_a_commits_response(
+        self, _service: Service[Any, FakeSession], _process: Process
+    ) -> None:
         self.database.answers_lost += 1
 
-    def _refused(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def refuse_a_commit(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.commits_refused += 1
 
-    def _conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.conflicts += self.random.choice([1, 5])
 
-    def _away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.database.is_away = not self.database.is_away
+    def toggle_database(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.database.is_unavailable = not self.database.is_unavailable
 
-    def _broker_away(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.broker.is_away = not self.broker.is_away
+    def toggle_broker(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.broker.is_unavailable = not self.broker.is_unavailable
 
-    def _delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def fail_a_delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.broker.refusals.append(BrokerUnavailable("timed out"))
 
-    def _hold(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_delayed_requests(
+        self, _service: Service[Any, FakeSession], _process: Process
+    ) -> None:
         self.broker.holds_requests = not self.broker.holds_requests
 
-    def _land(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        self.random.shuffle(self.broker.wire)
+    def land_requests(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        self.random.shuffle(self.broker.in_flight)
         self.broker.land(copies=self.random.choice([1, 2]))
 
-    def _jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        """At any moment, also between an assignment and the first record after it (as a real client
-        was seen to do).
+    def jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        """Have the client jump at any moment, also between an assignment and the first record after
+        it, as a real client was seen to do.
         """
-        for lane in sorted(process.log.assigned()):
+        for lane in sorted(process.client.assigned()):
             if process.worker.assignment.lanes.get(lane) is None:
                 continue
             ends = self.broker.topics[lane.topic].partitions[lane.partition]
-            process.log.jump(lane, self.random.randint(0, len(ends)))
+            process.client.jump(lane, self.random.randint(0, len(ends)))
 
-    def _deafen(self, _service: Service[Any, FakeSession], process: Process) -> None:
-        for lane in sorted(process.log.assigned()):
-            process.log.deafen(lane)
+    def stop_fetching(self, _service: Service[Any, FakeSession], process: Process) -> None:
+        for lane in sorted(process.client.assigned()):
+            process.client.stop_fetching_of(lane)
 
-    def _rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
         rows = [
             lane for group, lane in self.database.rows if group == service.group and lane != TIMER
         ]
@@ -276,51 +258,53 @@ class World:
             if lane.topic in FIRST_TOPICS:
                 self.happened["rewound"] += 1
 
-    def _raise(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def raise_in_a_callback(self, _service: Service[Any, FakeSession], process: Process) -> None:
         process.trap.raise_at = self.random.choice(["assigned", "revoked", "lost"])
 
-    def _locked(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def lock_rows(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.locked = {lane for _, lane in self.database.rows}
 
-    def _clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         self.database.locked = set()
 
-    def _partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def add_partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
         for topic in (*FIRST_TOPICS, MIDDLE):
             self.broker.add_partitions(topic, 4)
 
-    def _replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
-        for row in self.database.letters.values():
+    def replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+        for row in self.database.dead_letters.values():
             if row.state in {"open", "replayed"}:
                 row.state = "requested"
 
     # The end.
 
     def heal(self) -> None:
-        """The world is whole again; what rests wakes up."""
-        self.database.is_away = self.broker.is_away = self.broker.holds_requests = False
+        """End all faults, and resume paused processes."""
+        self.database.is_unavailable = self.broker.is_unavailable = self.broker.holds_requests = (
+            False
+        )
         self.database.answers_lost = self.database.commits_refused = self.database.conflicts = 0
         self.database.locked = set()
         self.broker.refusals.clear()
         for processes in self.processes.values():
             for process in processes:
                 process.trap.kill_at = process.trap.raise_at = ""
-                process.rests_until = 0.0
+                process.paused_until = 0.0
         self.broker.land()
 
-    def settle(self, turns_max: int = 3_000) -> None:
+    def settle(self, steps_max: int = 3_000) -> None:
         quiet = 0
-        for _ in range(turns_max):
-            self.turn()
+        for _ in range(steps_max):
+            self.step()
             self.broker.land()
             quiet = quiet + 1 if self.is_quiet() else 0
             if quiet > 20:
                 return
-        raise AssertionError(f"seed {self.seed} does not come to rest: {self.behind()}")
+        raise AssertionError(f"seed {self.seed} does not settle: {self.behind()}")
 
     def is_quiet(self) -> bool:
         return not self.behind() and not any(
-            row.state in {"requested", "replayed"} for row in self.database.letters.values()
+            row.state in {"requested", "replayed"} for row in self.database.dead_letters.values()
         )
 
     def behind(self) -> list[str]:
@@ -338,3 +322,29 @@ class World:
                             f"{last + 1}"
                         )
         return found
+
+
+# Weighted by repetition.
+FAULTS: tuple[Callable[[World, Service[Any, FakeSession], Process], None], ...] = (
+    World.kill_at_a_point,
+    World.kill_at_a_point,
+    World.pause,
+    World.pause,
+    World.join,
+    World.lose_a_commits_response,
+    World.refuse_a_commit,
+    World.conflict,
+    World.toggle_database,
+    World.toggle_broker,
+    World.fail_a_delivery,
+    World.toggle_delayed_requests,
+    World.land_requests,
+    World.jump,
+    World.stop_fetching,
+    World.rewind,
+    World.raise_in_a_callback,
+    World.lock_rows,
+    World.add_partitions,
+    World.replay,
+    World.clear_locks,
+)

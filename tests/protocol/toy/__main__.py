@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.runtime import process
 from services.runtime.settings import LaneSettings, load
-from tests.protocol.toy.mutate import take_out
+from tests.protocol.toy.mutate import disable_rule
 from tests.protocol.toy.sabotage import Saboteur, Switches
 from tests.protocol.toy.service import STAGES, Release
 from tests.protocol.toy.store import PostgresStore
@@ -23,15 +23,15 @@ class ToySettings(LaneSettings):
 
 
 def main() -> int:
-    faulthandler.register(signal.SIGUSR1)  # a test that waited in vain asks where we are
-    said = os.environ.get
-    take_out(said("TOY_MUTATION", ""))
+    faulthandler.register(signal.SIGUSR1)  # for a test that waited in vain: print the stack
+    setting = os.environ.get
+    disable_rule(setting("TOY_MUTATION", ""))
     release = Release(
-        int(said("TOY_RELEASE", "1")), said("TOY_MENDED") == "1", said("TOY_TICKS") == "1"
+        int(setting("TOY_RELEASE", "1")), setting("TOY_FIXED") == "1", setting("TOY_TICKS") == "1"
     )
     stage = STAGES[sys.argv[1]](PostgresStore, release)
     return process.run(
-        stage, load(ToySettings), partial(Saboteur, switches=Switches(said("TOY_AT", "")))
+        stage, load(ToySettings), partial(Saboteur, switches=Switches(setting("TOY_AT", "")))
     )
 
 

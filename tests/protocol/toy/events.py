@@ -1,4 +1,4 @@
-"""What goes between the stages, and what comes in."""
+"""The inputs of the toy, and the snapshots between its stages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from schemas.envelope import NotAnEvent, Snapshot
 from services.runtime.records import Record
 from tests.protocol.toy.names import NAMES
 
-WORDS = frozenset({"release", "cancel", "restore", "add", "drop", "later", "hold", "note"})
+CHANGES = frozenset({"release", "cancel", "restore", "add", "drop", "later", "hold", "note"})
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One thing that somebody tells of a key. `poison` says how it harms whoever reads it."""
+    """A change of a key. `poison`: how it harms the stage that reads it."""
 
     id: str
     key: str
@@ -31,18 +31,18 @@ class Input:
 
 def read_input(record: Record) -> Input:
     try:
-        told = Input(**json.loads(record.value or b""))
+        input_ = Input(**json.loads(record.value or b""))
     except (ValueError, TypeError) as error:
         raise NotAnEvent(str(error)) from None
-    if told.what not in WORDS:
-        raise NotAnEvent(f"what is {told.what!r}")
-    return told
+    if input_.what not in CHANGES:
+        raise NotAnEvent(f"what is {input_.what!r}")
+    return input_
 
 
-class FirstSaid(Snapshot):
-    """All that stage one knows of a key, in the words of release 2."""
+class FirstSnapshot(Snapshot):
+    """All that stage one knows of a key, with the states of release 2."""
 
-    topic: ClassVar[str] = NAMES.said["first"]
+    topic: ClassVar[str] = NAMES.outputs["first"]
     event_type: ClassVar[str] = "toy.first"
     state: Literal["new", "released", "cancelled", "held"]
     children: tuple[str, ...]
@@ -51,16 +51,16 @@ class FirstSaid(Snapshot):
     pad: str = ""
 
 
-class FirstSaidBefore(FirstSaid):
-    """As release 1 reads it: a word less."""
+class FirstSnapshotOfRelease1(FirstSnapshot):
+    """As release 1 reads it: with one state less."""
 
     state: Literal["new", "released", "cancelled"]
 
 
-class SecondSaid(Snapshot):
+class SecondSnapshot(Snapshot):
     """All that stage two knows of a key."""
 
-    topic: ClassVar[str] = NAMES.said["second"]
+    topic: ClassVar[str] = NAMES.outputs["second"]
     event_type: ClassVar[str] = "toy.second"
     state: str
     active: int

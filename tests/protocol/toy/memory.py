@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.runtime.testing import FakeSession
-from tests.protocol.toy.events import FirstSaid, Input
+from tests.protocol.toy.events import FirstSnapshot, Input
 from tests.protocol.toy.rules import First, Second
 
 
 class ViolationError(Exception):
-    """What a constraint would say: the record's fault."""
+    """A violated constraint: the record can never succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +44,23 @@ class MemoryStore:
 
     def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
         known, new = self._table("inputs"), set[str]()
-        for told in inputs:
-            if told.amount < 0 or "\0" in told.note:
-                raise ViolationError(f"{told.id}: amount {told.amount}, note {told.note!r}")
-            if told.id not in known:
-                known[told.id] = told.amount
-                new.add(told.id)
+        for input_ in inputs:
+            if input_.amount < 0 or "\0" in input_.note:
+                raise ViolationError(f"{input_.id}: amount {input_.amount}, note {input_.note!r}")
+            if input_.id not in known:
+                known[input_.id] = input_.amount
+                new.add(input_.id)
         return new
 
     def save_firsts(self, rows: Sequence[First]) -> None:
         self._table("firsts").update({row.key: row for row in rows})
 
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None:
+    def add_snapshots(self, snapshots: Sequence[FirstSnapshot]) -> None:
         table = self._table("snapshots")
-        for it in said:
+        for it in snapshots:
             place = (it.key, it.generation, it.sequence)
             if place in table:
-                raise ViolationError(f"{place} is given twice")
+                raise ViolationError(f"{place} is added twice")
             table[place] = (*place, it.state, it.children, it.total, it.confirmed)
 
     def add_seconds(self, keys: Sequence[str]) -> None:

@@ -1,8 +1,7 @@
-"""Takes one rule of the protocol out of this process, so that a law can be seen to fail. Only the
-environment of a test asks.
+"""Takes one rule of the protocol out of this process, so that a law can be seen to fail.
 
-What can be shown in memory is in tests/protocol/laws/mutations.py, and faster; these need a real
-client or a real server.
+A test names the rule in the environment. These rules need a real client or a real server; the
+others are taken out in memory, which is faster (tests/protocol/laws/mutations.py).
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ def replace(owner: object, name: str, by: object) -> None:
     setattr(owner, name, by)
 
 
-def transactions_may_rest() -> None:
-    """11: no limit to the rest inside a transaction, nor to the transaction itself."""
+def transactions_may_idle() -> None:
+    """11: neither the idle time inside a transaction nor the transaction is limited."""
     connect = connection.connect
 
     def patient(url: str, **bounds: Any) -> Any:
@@ -33,7 +32,7 @@ def transactions_may_rest() -> None:
 
 
 def the_groups_offset_is_believed() -> None:
-    """12: a lane starts where the broker's own bookkeeping says, and not where the row does."""
+    """12: a lane starts at the offset that the broker keeps, and not at its row's."""
     start_at = KafkaClient.start_at
 
     def start(self: KafkaClient, lane: LaneKey, offset: int) -> None:
@@ -47,8 +46,8 @@ def the_groups_offset_is_believed() -> None:
     replace(KafkaClient, "start_at", start)
 
 
-def take_out(name: str) -> None:
-    """By its name; an empty one takes nothing out."""
+def disable_rule(name: str) -> None:
+    """Disable the rule of that name; an empty name disables none."""
     if name:
         MUTATIONS[name]()
 
@@ -56,7 +55,7 @@ def take_out(name: str) -> None:
 MUTATIONS: dict[str, Callable[[], None]] = {
     rule.__name__: rule
     for rule in (
-        transactions_may_rest,
+        transactions_may_idle,
         the_groups_offset_is_believed,
     )
 }

@@ -1,22 +1,22 @@
-"""What this toy is called on the broker: each test has its own topics and groups."""
+"""The toy's topics and groups. Each test has its own prefix."""
 
 import os
 from typing import NamedTuple
 
 
 class Names(NamedTuple):
-    """All that the prefix decides."""
+    """All names with one prefix."""
 
     prefix: str
 
     @property
     def inputs(self) -> tuple[str, str]:
-        """Two, so that a key is fed by two lanes."""
+        """Two topics, so that a key is fed by two lanes."""
         return f"{self.prefix}.a", f"{self.prefix}.b"
 
     @property
-    def said(self) -> dict[str, str]:
-        """What each stage says."""
+    def outputs(self) -> dict[str, str]:
+        """The topics of each stage's snapshots."""
         return {"first": f"{self.prefix}.first", "second": f"{self.prefix}.second"}
 
     @property
@@ -25,8 +25,8 @@ class Names(NamedTuple):
 
     @property
     def own_inputs(self) -> dict[str, tuple[str, ...]]:
-        """What each stage reads, without its replays."""
-        return {"first": (*self.inputs, self.said["second"]), "second": (self.said["first"],)}
+        """The topics that each stage reads, without its replay topic."""
+        return {"first": (*self.inputs, self.outputs["second"]), "second": (self.outputs["first"],)}
 
     @property
     def readers(self) -> dict[str, tuple[str, ...]]:
@@ -47,7 +47,7 @@ class Names(NamedTuple):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        return (*self.inputs, *self.said.values(), *self.dead.values(), *self.replay.values())
+        return (*self.inputs, *self.outputs.values(), *self.dead.values(), *self.replay.values())
 
 
 NAMES = Names(os.environ.get("TOY_PREFIX", "toy"))

@@ -1,6 +1,4 @@
-"""What an input means for a key, and a snapshot for the next stage. Pure: no clock, no chance, no
-I/O.
-"""
+"""How inputs and snapshots change a key. Pure: no clock, no randomness, no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from tests.protocol.toy.events import FirstSaid, Input, SecondSaid
+from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +21,13 @@ class First:
     children: tuple[str, ...] = ()
     total: int = 0
     is_due: bool = False
-    confirmed: int = 0  # what stage two answered
+    confirmed: int = 0  # the number of active children in stage two's snapshot
     answer_generation: int = 0
     answer_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
-    def snapshot(self, pad: str = "") -> FirstSaid:
-        return FirstSaid.model_validate(
+    def snapshot(self, pad: str = "") -> FirstSnapshot:
+        return FirstSnapshot.model_validate(
             {
                 "writer": "toy-first",
                 "key": self.key,
@@ -56,10 +54,10 @@ class Second:
     children: tuple[str, ...] = ()  # the active ones
     first_generation: int = 0
     first_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
-    def snapshot(self) -> SecondSaid:
-        return SecondSaid(
+    def snapshot(self) -> SecondSnapshot:
+        return SecondSnapshot(
             writer="toy-second",
             key=self.key,
             generation=self.generation,
@@ -69,27 +67,26 @@ class Second:
         )
 
 
-class Verdict(Enum):
-    NEWS = auto()
-    KNOWN = auto()
+class Classification(Enum):
+    """A record against what was applied before."""
+
+    NEWER = auto()
+    EQUAL = auto()
     OLDER = auto()
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """Of a batch: a verdict each, rows as they are afterwards, and what is to be said by which
-    record.
+class BatchResult:
+    """The result of a batch: each record's classification, the new rows, and the snapshots by the
+    index of the record that publishes them.
     """
 
-    verdicts: list[Verdict]
+    classifications: list[Classification]
     firsts: dict[str, First] = field(default_factory=dict)
     seconds: dict[str, Second] = field(default_factory=dict)
-    said: dict[int, list[FirstSaid | SecondSaid]] = field(
-        default_factory=dict
-    )  # by place in the batch
-    children: list[tuple[str, str, bool]] = field(
-        default_factory=list
-    )  # key, child, active from now on
+    snapshots: dict[int, list[FirstSnapshot | SecondSnapshot]] = field(default_factory=dict)
+    # key, child, is active
+    children: list[tuple[str, str, bool]] = field(default_factory=list)
 
 
 CHANGES: Mapping[str, Callable[[First, Input], First]] = {
@@ -98,105 +95,108 @@ CHANGES: Mapping[str, Callable[[First, Input], First]] = {
     ),
     "cancel": lambda row, _: replace(row, state="cancelled"),
     "restore": lambda row, _: replace(row, state="released") if row.state == "cancelled" else row,
-    "add": lambda row, told: replace(row, children=tuple(sorted({*row.children, told.child}))),
-    "drop": lambda row, told: replace(row, children=tuple(sorted({*row.children} - {told.child}))),
+    "add": lambda row, event: replace(row, children=tuple(sorted({*row.children, event.child}))),
+    "drop": lambda row, event: replace(
+        row, children=tuple(sorted({*row.children} - {event.child}))
+    ),
     "later": lambda row, _: replace(row, is_due=True),
     "hold": lambda row, _: replace(row, state="held"),
     "note": lambda row, _: row,
 }
 
 
-def tell(row: First, told: Input) -> First:
-    return replace(CHANGES[told.what](row, told), total=row.total + told.amount)
+def apply_input(row: First, event: Input) -> First:
+    return replace(CHANGES[event.what](row, event), total=row.total + event.amount)
 
 
-def answered(row: First, told: SecondSaid) -> First:
+def apply_answer(row: First, event: SecondSnapshot) -> First:
     return replace(
-        row, confirmed=told.active, answer_generation=told.generation, answer_sequence=told.sequence
+        row,
+        confirmed=event.active,
+        answer_generation=event.generation,
+        answer_sequence=event.sequence,
     )
 
 
-def due(row: First) -> First:
-    """The timer's work."""
+def apply_timer(row: First) -> First:
+    """Do the timer's work on a row."""
     return replace(row, is_due=False, state="released" if row.state == "new" else row.state)
 
 
-def judge_first(
-    batch: Sequence[Input | SecondSaid], rows: Mapping[str, First], new_ids: AbstractSet[str]
-) -> Judgement:
-    """Each record sees what those before it left."""
-    after, unseen, verdicts = dict(rows), set(new_ids), list[Verdict]()
-    brought: dict[
-        str, int
-    ] = {}  # key -> the last record that changed it, which brings the snapshot
+def decide_first(
+    batch: Sequence[Input | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
+) -> BatchResult:
+    """Decide a batch of stage one. Each record sees the changes of those before it."""
+    after, unseen, classifications = dict(rows), set(new_ids), list[Classification]()
+    changed_by: dict[str, int] = {}  # key -> the last record that changed it
     pads: dict[str, str] = {}
-    for place, told in enumerate(batch):
-        row = after[told.key]
-        if isinstance(told, Input):
-            verdict = Verdict.NEWS if told.id in unseen else Verdict.KNOWN
-            unseen.discard(told.id)
-            changed = tell(row, told) if verdict is Verdict.NEWS else row
-            if told.poison == "large":
-                pads[told.key] = "x" * (9 * 2**20)
+    for index, event in enumerate(batch):
+        row = after[event.key]
+        if isinstance(event, Input):
+            classification = Classification.NEWER if event.id in unseen else Classification.EQUAL
+            unseen.discard(event.id)
+            changed = apply_input(row, event) if classification is Classification.NEWER else row
+            if event.poison == "large":
+                pads[event.key] = "x" * (9 * 2**20)
         else:
-            verdict = newer(
-                (told.generation, told.sequence), (row.answer_generation, row.answer_sequence)
+            classification = classify(
+                (event.generation, event.sequence), (row.answer_generation, row.answer_sequence)
             )
-            changed = answered(row, told) if verdict is Verdict.NEWS else row
+            changed = apply_answer(row, event) if classification is Classification.NEWER else row
         if changed != row:
-            brought[told.key] = place
-        after[told.key] = changed
-        verdicts.append(verdict)
-    return speak_first(Judgement(verdicts, after), rows, brought, pads)
+            changed_by[event.key] = index
+        after[event.key] = changed
+        classifications.append(classification)
+    return add_first_snapshots(BatchResult(classifications, after), rows, changed_by, pads)
 
 
-def speak_first(
-    found: Judgement,
+def add_first_snapshots(
+    found: BatchResult,
     before: Mapping[str, First],
-    brought: Mapping[str, int],
+    changed_by: Mapping[str, int],
     pads: Mapping[str, str],
-) -> Judgement:
-    """A key whose snapshot differs from the last one takes one new sequence, however many records
-    changed it.
+) -> BatchResult:
+    """Add a snapshot for each key that differs from its last one, with one new sequence, however
+    many records changed the key.
     """
-    for key, place in brought.items():
+    for key, index in changed_by.items():
         row = found.firsts[key]
         digest = row.snapshot().digest()
-        if digest != before[key].said or key in pads:
-            spoken = replace(row, sequence=row.sequence + 1, said=digest)
-            found.firsts[key] = spoken
-            found.said.setdefault(place, []).append(spoken.snapshot(pads.get(key, "")))
+        if digest != before[key].digest or key in pads:
+            changed = replace(row, sequence=row.sequence + 1, digest=digest)
+            found.firsts[key] = changed
+            found.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
     return found
 
 
-def newer(position: tuple[int, int], last: tuple[int, int]) -> Verdict:
+def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification:
     if position == last:
-        return Verdict.KNOWN
-    return Verdict.NEWS if position > last else Verdict.OLDER
+        return Classification.EQUAL
+    return Classification.NEWER if position > last else Classification.OLDER
 
 
-def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judgement:
-    """Only what is newer is applied, as a whole: a snapshot may skip states."""
-    after, verdicts, brought = dict(rows), list[Verdict](), dict[str, int]()
-    for place, told in enumerate(batch):
-        row = after[told.key]
-        verdict = newer(
-            (told.generation, told.sequence), (row.first_generation, row.first_sequence)
+def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) -> BatchResult:
+    """Decide a batch of stage two. Only newer snapshots are applied; one may skip states."""
+    after, classifications, changed_by = dict(rows), list[Classification](), dict[str, int]()
+    for index, event in enumerate(batch):
+        row = after[event.key]
+        classification = classify(
+            (event.generation, event.sequence), (row.first_generation, row.first_sequence)
         )
-        if verdict is Verdict.NEWS:
-            active = told.children if told.state == "released" else ()
-            after[told.key] = replace(
+        if classification is Classification.NEWER:
+            active = event.children if event.state == "released" else ()
+            after[event.key] = replace(
                 row,
-                state=told.state,
+                state=event.state,
                 active=len(active),
                 children=active,
-                first_generation=told.generation,
-                first_sequence=told.sequence,
+                first_generation=event.generation,
+                first_sequence=event.sequence,
             )
-            brought[told.key] = place
-        verdicts.append(verdict)
-    found = Judgement(verdicts, seconds=after)
-    for key, place in brought.items():
+            changed_by[event.key] = index
+        classifications.append(classification)
+    found = BatchResult(classifications, seconds=after)
+    for key, index in changed_by.items():
         row = after[key]
         found.children.extend(
             (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
@@ -204,7 +204,7 @@ def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judg
         found.children.extend(
             (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
         )
-        if (digest := row.snapshot().digest()) != rows[key].said:
-            after[key] = spoken = replace(row, sequence=row.sequence + 1, said=digest)
-            found.said.setdefault(place, []).append(spoken.snapshot())
+        if (digest := row.snapshot().digest()) != rows[key].digest:
+            after[key] = changed = replace(row, sequence=row.sequence + 1, digest=digest)
+            found.snapshots.setdefault(index, []).append(changed.snapshot())
     return found

@@ -1,5 +1,6 @@
-"""What a test does to a process from within, at a named point of a batch's life. Production code
-has no such switch.
+"""Kills, stops or breaks a process from within, at a named point of a batch.
+
+Production code has no such switch: it is in a telemetry that only tests pass.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing_extensions import override
 
 from services.runtime.observability.health import Health
 from services.runtime.observability.logging_telemetry import LoggingTelemetry
-from services.runtime.observability.telemetry import BatchDone, Telemetry
+from services.runtime.observability.telemetry import BatchSummary, Telemetry
 from services.runtime.records import LaneKey
 
 
 class Sabotage(RuntimeError):
-    """Raised where the environment asked for it."""
+    """Raised at a point that the test named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Switch:
 
     point: str
     action: str
-    turn: int
+    count: int
 
     @classmethod
     def read(cls, text: str) -> list[Switch]:
@@ -37,33 +38,33 @@ class Switch:
 
 
 def act(action: str) -> None:
-    """What happens to this process, now."""
+    """Do it to this process, now."""
     match action:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         case "raise":
-            raise Sabotage("as the test asked")
+            raise Sabotage("as the test requested")
         case _:
             raise ValueError(action)
 
 
 class Switches:
-    """Counts how often each point was passed, and acts."""
+    """Counts how often each point was passed, and acts at the named ones."""
 
     def __init__(self, text: str, do: Callable[[str], None] = act) -> None:
-        self._switches, self._do, self._turns = Switch.read(text), do, Counter[str]()
+        self._switches, self._do, self._counts = Switch.read(text), do, Counter[str]()
 
     def at(self, point: str) -> None:
-        self._turns[point] += 1
+        self._counts[point] += 1
         for switch in self._switches:
-            if (switch.point, switch.turn) == (point, self._turns[point]):
+            if (switch.point, switch.count) == (point, self._counts[point]):
                 self._do(switch.action)
 
 
 class Points(Telemetry):
-    """Acts at the points that were named, after whatever else is told there."""
+    """Acts at the named points, after the event was reported."""
 
     switches: Switches
 
@@ -78,7 +79,7 @@ class Points(Telemetry):
         self.switches.at("committing")
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         super().committed(batch)
         self.switches.at("committed")
 
@@ -93,8 +94,8 @@ class Points(Telemetry):
         self.switches.at("published")
 
     @override
-    def acquired(self, lane: LaneKey, epoch: int, offset: int, published_again: int) -> None:
-        super().acquired(lane, epoch, offset, published_again)
+    def acquired(self, lane: LaneKey, epoch: int, offset: int, republished: int) -> None:
+        super().acquired(lane, epoch, offset, republished)
         self.switches.at("acquired")
 
     @override
@@ -114,7 +115,7 @@ class Points(Telemetry):
 
 
 class Saboteur(Points, LoggingTelemetry):
-    """Tells what a Narrator tells, too."""
+    """Logs as LoggingTelemetry does, and acts at the named points."""
 
     def __init__(self, group: str, health: Health, switches: Switches) -> None:
         super().__init__(group, health)
@@ -122,29 +123,29 @@ class Saboteur(Points, LoggingTelemetry):
 
 
 class QuietSaboteur(Points):
-    """For worlds in memory, where nobody reads logs. It keeps what a law may ask."""
+    """For tests in memory: it keeps what laws check, and logs nothing."""
 
     def __init__(self, switches: Switches) -> None:
         self.switches = switches
-        self.troubles: list[BaseException] = []
-        self.batches: list[BatchDone] = []
+        self.failures: list[BaseException] = []
+        self.batches: list[BatchSummary] = []
         self.readiness: list[tuple[bool, str]] = []  # each that differs from the one before
         self.stops: dict[LaneKey, str] = {}  # the text of each lane's last stop
 
     @override
-    def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:
-        self.troubles.append(error)
+    def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:
+        self.failures.append(error)
 
     @override
     def stopped(self, lane: LaneKey, code: str, text: str) -> None:
         self.stops[lane] = text
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
-        if [(is_ready, why)] != self.readiness[-1:]:
-            self.readiness.append((is_ready, why))
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
+        if [(is_ready, reason)] != self.readiness[-1:]:
+            self.readiness.append((is_ready, reason))
 
     @override
-    def committed(self, batch: BatchDone) -> None:
+    def committed(self, batch: BatchSummary) -> None:
         self.batches.append(batch)
         super().committed(batch)

@@ -19,8 +19,8 @@ create table toy.firsts (
     answer_generation bigint not null default 0,
     answer_sequence   bigint not null default 0,
     sequence          bigint not null default 0,
-    said              bytea,  -- digest of the last snapshot
-    check ((sequence = 0) = (said is null))
+    digest              bytea,  -- digest of the last snapshot
+    check ((sequence = 0) = (digest is null))
 );
 
 create table toy.snapshots (
@@ -41,8 +41,8 @@ create table toy.seconds (
     first_generation  bigint not null default 0,
     first_sequence    bigint not null default 0,
     sequence          bigint not null default 0,
-    said              bytea,
-    check ((sequence = 0) = (said is null))
+    digest              bytea,
+    check ((sequence = 0) = (digest is null))
 );
 
 create table toy.children (

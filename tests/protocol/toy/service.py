@@ -1,4 +1,4 @@
-"""The two stages as services: parsed alone, decided together."""
+"""The two stages as services."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any, TypeVar
 
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from services.runtime.service import Service
-from tests.protocol.toy.events import FirstSaid, FirstSaidBefore, Input, SecondSaid, read_input
+from tests.protocol.toy import rules
+from tests.protocol.toy.events import (
+    FirstSnapshot,
+    FirstSnapshotOfRelease1,
+    Input,
+    SecondSnapshot,
+    read_input,
+)
 from tests.protocol.toy.names import NAMES
-from tests.protocol.toy.rules import Judgement, Verdict, due, judge_first, judge_second, speak_first
+from tests.protocol.toy.rules import BatchResult, Classification
 from tests.protocol.toy.store import Store
 
 S = TypeVar("S")
@@ -19,73 +26,73 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a deployment may change: words that are known, and whether poison that raises has been
-    mended.
-    """
+    """What a deployment may change: the known states, and whether poison that raises is fixed."""
 
     number: int = 1
-    is_mended: bool = False
+    is_fixed: bool = False
     ticks: bool = False
 
 
-def parse_first(record: Record, release: Release) -> Input | SecondSaid:
-    if record.topic == SecondSaid.topic:
-        return SecondSaid.read(record.headers, record.value)
-    told = read_input(record)
-    if told.poison == "parse" and not release.is_mended:
-        raise RuntimeError(f"parse meets {told.id}")
-    return told
+def parse_first(record: Record, release: Release) -> Input | SecondSnapshot:
+    if record.topic == SecondSnapshot.topic:
+        return SecondSnapshot.read(record.headers, record.value)
+    event = read_input(record)
+    if event.poison == "parse" and not release.is_fixed:
+        raise RuntimeError(f"parse meets {event.id}")
+    return event
 
 
-def parse_second(record: Record, release: Release) -> FirstSaid:
-    known = FirstSaidBefore if release.number == 1 else FirstSaid
+def parse_second(record: Record, release: Release) -> FirstSnapshot:
+    known = FirstSnapshotOfRelease1 if release.number == 1 else FirstSnapshot
     return known.read(record.headers, record.value)
 
 
 def handle_first(
-    batch: Sequence[Input | SecondSaid], store: Store, release: Release
+    batch: Sequence[Input | SecondSnapshot], store: Store, release: Release
 ) -> list[Outcome]:
     keys, inputs = (
-        sorted({told.key for told in batch}),
-        [told for told in batch if isinstance(told, Input)],
+        sorted({event.key for event in batch}),
+        [event for event in batch if isinstance(event, Input)],
     )
     store.add_firsts(keys)
     before = store.lock_firsts(keys)
     new_ids = store.add_inputs(inputs) if inputs else set[str]()
-    for told in inputs:
-        if told.poison == "handle" and not release.is_mended:
-            raise RuntimeError(f"handle meets {told.id}")
-    if sum(told.poison == "together" for told in inputs) > 1:
-        raise RuntimeError("these two never go together")
-    if any(told.poison == "uncounted" for told in inputs):
+    for event in inputs:
+        if event.poison == "handle" and not release.is_fixed:
+            raise RuntimeError(f"handle meets {event.id}")
+    if sum(event.poison == "together" for event in inputs) > 1:
+        raise RuntimeError("these two always fail together")
+    if any(event.poison == "uncounted" for event in inputs):
         return []
-    found = judge_first(batch, before, new_ids)
+    found = rules.decide_first(batch, before, new_ids)
     if changed := [row for row in found.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
-    if said := [it for events in found.said.values() for it in events if isinstance(it, FirstSaid)]:
-        store.add_snapshots(said)
+    if snapshots := [
+        it for events in found.snapshots.values() for it in events if isinstance(it, FirstSnapshot)
+    ]:
+        store.add_snapshots(snapshots)
     return outcomes(found)
 
 
-def tick_first(_now: datetime, store: Store) -> list[FirstSaid]:
-    """Work that is due without any record."""
+def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
+    """Do the work that is due, without any record."""
     before = store.lock_due()
     if not before:
         return []
-    after = {key: due(row) for key, row in before.items()}
-    found = speak_first(Judgement([], after), before, dict.fromkeys(after, 0), {})
+    after = {key: rules.apply_timer(row) for key, row in before.items()}
+    found = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
     store.save_firsts(list(found.firsts.values()))
-    said = [it for it in found.said.get(0, []) if isinstance(it, FirstSaid)]
-    if said:
-        store.add_snapshots(said)
-    return said
+    snapshots = [it for it in found.snapshots.get(0, []) if isinstance(it, FirstSnapshot)]
+    if snapshots:
+        store.add_snapshots(snapshots)
+    return snapshots
 
 
-def handle_second(batch: Sequence[FirstSaid], store: Store) -> list[Outcome]:
-    keys = sorted({told.key for told in batch})
+def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]:
+    keys = sorted({event.key for event in batch})
     store.add_seconds(keys)
     before = store.lock_seconds(keys)
-    found = judge_second(batch, before)
+    found = rules.decide_second(batch, before)
     if changed := [row for row in found.seconds.values() if row != before[row.key]]:
         store.save_seconds(changed)
     if found.children:
@@ -93,19 +100,22 @@ def handle_second(batch: Sequence[FirstSaid], store: Store) -> list[Outcome]:
     return outcomes(found)
 
 
-def outcomes(found: Judgement) -> list[Outcome]:
+def outcomes(found: BatchResult) -> list[Outcome]:
     return [
-        outcome(verdict, found.said.get(place, ())) for place, verdict in enumerate(found.verdicts)
+        outcome(classification, found.snapshots.get(index, ()))
+        for index, classification in enumerate(found.classifications)
     ]
 
 
-def outcome(verdict: Verdict, said: Sequence[FirstSaid | SecondSaid]) -> Outcome:
-    match verdict:
-        case Verdict.NEWS:
-            return Effect(said)
-        case Verdict.KNOWN:
+def outcome(
+    classification: Classification, snapshots: Sequence[FirstSnapshot | SecondSnapshot]
+) -> Outcome:
+    match classification:
+        case Classification.NEWER:
+            return Effect(snapshots)
+        case Classification.EQUAL:
             return Duplicate()
-        case Verdict.OLDER:
+        case Classification.OLDER:
             return Superseded()
 
 

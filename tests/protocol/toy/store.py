@@ -1,6 +1,4 @@
-"""The toy's tables in PostgreSQL. One method, one statement; works inside the lane's
-transaction.
-"""
+"""The toy's tables in PostgreSQL. Each method executes one statement in the lanes' transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import Session
-from tests.protocol.toy.events import FirstSaid, Input
+from tests.protocol.toy.events import FirstSnapshot, Input
 from tests.protocol.toy.rules import First, Second
 
 SQL = statements.load("tests.protocol.toy")
@@ -21,22 +19,22 @@ R = TypeVar("R", First, Second)
 
 
 def tupled(row: R) -> R:
-    """An array comes as a list, and rows are compared."""
+    """Return a row with tuples for arrays, so that rows can be compared."""
     return replace(row, children=tuple(row.children))
 
 
 class Store(Protocol):
-    """What the toy asks of its tables. The second implementation is in memory (memory.py)."""
+    """What the toy needs of its tables. A second implementation is in memory (memory.py)."""
 
     def add_firsts(self, keys: Sequence[str]) -> None: ...
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]: ...
     def lock_due(self) -> dict[str, First]: ...
     def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
-        """The ids that were not known."""
+        """Add inputs and return the ids that are new."""
         ...
 
     def save_firsts(self, rows: Sequence[First]) -> None: ...
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None: ...
+    def add_snapshots(self, snapshots: Sequence[FirstSnapshot]) -> None: ...
     def add_seconds(self, keys: Sequence[str]) -> None: ...
     def lock_seconds(self, keys: Sequence[str]) -> dict[str, Second]: ...
     def save_seconds(self, rows: Sequence[Second]) -> None: ...
@@ -64,7 +62,9 @@ class PostgresStore:
 
     def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
         names = {"ids": "id", "keys": "key", "whats": "what", "amounts": "amount", "notes": "note"}
-        batch = {column: [getattr(told, name) for told in inputs] for column, name in names.items()}
+        batch = {
+            column: [getattr(input_, name) for input_ in inputs] for column, name in names.items()
+        }
         return {row[0] for row in self.session.execute(SQL["add_inputs"], batch)}
 
     def save_firsts(self, rows: Sequence[First]) -> None:
@@ -80,21 +80,21 @@ class PostgresStore:
                 "answer_generations": [row.answer_generation for row in rows],
                 "answer_sequences": [row.answer_sequence for row in rows],
                 "sequences": [row.sequence for row in rows],
-                "saids": [row.said for row in rows],
+                "digests": [row.digest for row in rows],
             },
         )
 
-    def add_snapshots(self, said: Sequence[FirstSaid]) -> None:
+    def add_snapshots(self, snapshots: Sequence[FirstSnapshot]) -> None:
         self.session.execute(
             SQL["add_snapshots"],
             {
-                "keys": [it.key for it in said],
-                "generations": [it.generation for it in said],
-                "sequences": [it.sequence for it in said],
-                "states": [it.state for it in said],
-                "children": [Jsonb(it.children) for it in said],
-                "totals": [it.total for it in said],
-                "confirmeds": [it.confirmed for it in said],
+                "keys": [it.key for it in snapshots],
+                "generations": [it.generation for it in snapshots],
+                "sequences": [it.sequence for it in snapshots],
+                "states": [it.state for it in snapshots],
+                "children": [Jsonb(it.children) for it in snapshots],
+                "totals": [it.total for it in snapshots],
+                "confirmeds": [it.confirmed for it in snapshots],
             },
         )
 
@@ -116,7 +116,7 @@ class PostgresStore:
                 "first_generations": [row.first_generation for row in rows],
                 "first_sequences": [row.first_sequence for row in rows],
                 "sequences": [row.sequence for row in rows],
-                "saids": [row.said for row in rows],
+                "digests": [row.digest for row in rows],
             },
         )
 

@@ -18,7 +18,7 @@ from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.settings import DeliverySettings
 from services.issuer.rules.campaigns import CampaignDefinition
-from services.runtime.admin.cli_support import ExitCode, explained
+from services.runtime.admin.cli_support import ExitCode, error_and_exit_code
 from services.runtime.settings import read
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import made
@@ -68,7 +68,7 @@ def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     ours()
     with pytest.raises(DesignUnknown, match="campaign spring") as refused:
         preflight.campaign({**CONTENT, "design": design})
-    assert explained(refused.value)[1] is ExitCode.UNKNOWN
+    assert error_and_exit_code(refused.value)[1] is ExitCode.UNKNOWN
 
 
 def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
@@ -94,7 +94,7 @@ def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(
         DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. "
     ) as refused:
         preflight.campaign({**CONTENT, "language": "it"})
-    assert explained(refused.value)[1] is ExitCode.UNKNOWN
+    assert error_and_exit_code(refused.value)[1] is ExitCode.UNKNOWN
     assert plates(tmp_path) == []
     preflight.campaign({**CONTENT, "language": "pt-BR"})
     assert len(plates(tmp_path)) == 1

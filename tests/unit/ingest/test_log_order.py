@@ -20,7 +20,7 @@ from services.ingest import vendors
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact
 from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
-from services.runtime.loop.dead_letters import replay_output, replayed
+from services.runtime.loop.dead_letters import replay_output, original_record
 from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
@@ -134,7 +134,7 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
         output.value,
         list(output.headers),
     )
-    again = replayed(raw)
+    again = original_record(raw)
     assert vendors.read(again) == vendors.read(first)
     assert quantity(known([last, again])) == 2
 

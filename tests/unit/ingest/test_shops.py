@@ -124,7 +124,7 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ),
         ("sources = 1\n", "names no source"),
         ("", "names no source"),
-        ("[sources", "no TOML"),
+        ("[sources", "not TOML"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> None:

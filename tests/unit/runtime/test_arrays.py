@@ -1,4 +1,4 @@
-"""What a batch's arrays say is what the server reads: each element, byte for byte."""
+"""The server reads a batch's arrays as they were written: each element, byte for byte."""
 
 from __future__ import annotations
 

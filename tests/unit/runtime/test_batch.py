@@ -1,4 +1,4 @@
-"""What one transaction takes: bounded in records and bytes, and no lane waits for ever."""
+"""A batch is bounded in records and bytes, and no lane waits for ever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lanes_of(sizes: Mapping[int, list[int]]) -> dict[int, Lane]:
 
 def lane_of(number: int, sizes: list[int]) -> Lane:
     key = LaneKey("in", number)
-    lane = Lane(key, LaneState.RUNNING, expected=0, tail=len(sizes))
+    lane = Lane(key, LaneState.RUNNING, next_offset=0, tail=len(sizes))
     for offset, size in enumerate(sizes):
         record = Record("in", number, offset, 0, None, b"", ())
         lane.prepared.append(PreparedRecord(key, offset, record, None, 0, size))
@@ -33,25 +33,27 @@ def lane_of(number: int, sizes: list[int]) -> Lane:
 def test_a_transaction_passes_its_bytes_by_no_more_than_its_first_record(
     sizes: dict[int, list[int]], records_max: int, bytes_max: int
 ) -> None:
-    parts = collect(lanes_of(sizes).values(), records_max, bytes_max)
-    taken = [prepared.size for part in parts for prepared in part.taken]
-    assert parts == sorted(parts, key=lambda part: part.lane.key), "rows are locked in key order"
+    slices = collect(lanes_of(sizes).values(), records_max, bytes_max)
+    taken = [prepared.size for lane_slice in slices for prepared in lane_slice.taken]
+    assert slices == sorted(slices, key=lambda lane_slice: lane_slice.lane.key), (
+        "rows are locked in key order"
+    )
     assert 1 <= len(taken) <= records_max
     assert sum(taken) <= bytes_max or len(taken) == 1
 
 
 @given(SIZES, st.integers(1, 20), st.integers(1, 2_000))
-def test_each_lane_comes_to_its_turn_however_large_the_records_of_the_others_are(
+def test_no_lane_starves_however_large_the_records_of_the_others_are(
     sizes: dict[int, list[int]], records_max: int, bytes_max: int
 ) -> None:
     lanes = lanes_of(sizes)
     waited = dict.fromkeys(lanes, 0)
-    for turn in range(1, sum(map(len, sizes.values())) + 1):
-        parts = collect(lanes.values(), records_max, bytes_max)
-        went = {part.lane.key.partition for part in parts}
+    for batch in range(1, sum(map(len, sizes.values())) + 1):
+        slices = collect(lanes.values(), records_max, bytes_max)
+        went = {lane_slice.lane.key.partition for lane_slice in slices}
         for number, lane in lanes.items():
             waited[number] = 0 if number in went or not lane.prepared else waited[number] + 1
             assert waited[number] < len(lanes)
-        for part in parts:
-            part.lane.advance(len(part.taken), float(turn))
+        for lane_slice in slices:
+            lane_slice.lane.advance(len(lane_slice.taken), float(batch))
     assert not any(lane.prepared for lane in lanes.values())

@@ -20,8 +20,8 @@ class Clock:
         return self.now
 
 
-def ask(door: HealthServer, path: str) -> tuple[int, str, bytes]:
-    connection = HTTPConnection("127.0.0.1", door.port, timeout=5)
+def get(server: HealthServer, path: str) -> tuple[int, str, bytes]:
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=5)
     connection.request("GET", path)
     answer = connection.getresponse()
     body = answer.read()
@@ -29,7 +29,7 @@ def ask(door: HealthServer, path: str) -> tuple[int, str, bytes]:
     return answer.status, answer.headers["Content-Type"], body
 
 
-def test_a_loop_that_turns_is_alive_and_one_that_rests_is_not() -> None:
+def test_a_loop_that_iterates_is_alive_and_one_that_hangs_is_not() -> None:
     clock = Clock()
     health = Health(seconds_max=30, clock=clock)
     clock.now += 30
@@ -46,14 +46,14 @@ def test_a_process_that_is_dead_is_not_ready_either() -> None:
     health.ready(ok=True)
     assert health.readyz().ok
     clock.now += 31
-    assert "has not turned for 31 s" in health.readyz().reason
+    assert "has not finished an iteration for 31 s" in health.readyz().reason
 
 
 def test_a_new_process_is_alive_and_not_ready() -> None:
     health = Health()
-    with HealthServer(0, health) as door:
-        assert ask(door, "/livez")[0] == 200
-        status, content_type, body = ask(door, "/readyz")
+    with HealthServer(0, health) as server:
+        assert get(server, "/livez")[0] == 200
+        status, content_type, body = get(server, "/readyz")
     assert (status, content_type, json.loads(body)["detail"]) == (
         503,
         "application/problem+json",
@@ -61,27 +61,27 @@ def test_a_new_process_is_alive_and_not_ready() -> None:
     )
 
 
-def test_the_door_says_why() -> None:
+def test_the_health_server_gives_the_reason() -> None:
     health = Health()
-    with HealthServer(0, health) as door:
+    with HealthServer(0, health) as server:
         health.ready(ok=True)
-        assert ask(door, "/readyz") == (200, "text/plain; charset=utf-8", b"ok\n")
-        health.ready(ok=False, reason="database-away: connection refused")
+        assert get(server, "/readyz") == (200, "text/plain; charset=utf-8", b"ok\n")
+        health.ready(ok=False, reason="database-unavailable: connection refused")
         assert (
-            json.loads(ask(door, "/readyz?verbose=1")[2])["detail"]
-            == "database-away: connection refused"
+            json.loads(get(server, "/readyz?verbose=1")[2])["detail"]
+            == "database-unavailable: connection refused"
         )
-        assert ask(door, "/else")[0] == 404
-        assert ask(door, "/metrics")[2] == metrics.exposition()
+        assert get(server, "/else")[0] == 404
+        assert get(server, "/metrics")[2] == metrics.exposition()
 
 
-def test_a_client_that_says_nothing_holds_nobody_up() -> None:
-    with HealthServer(0, Health()) as door, socket.create_connection(("127.0.0.1", door.port)):
-        assert ask(door, "/livez")[0] == 200
+def test_a_client_that_sends_nothing_delays_no_other() -> None:
+    with HealthServer(0, Health()) as server, socket.create_connection(("127.0.0.1", server.port)):
+        assert get(server, "/livez")[0] == 200
 
 
-def test_a_door_that_is_closed_gives_its_port_back() -> None:
-    with HealthServer(0, Health()) as door:
-        port = door.port
+def test_a_closed_health_server_releases_its_port() -> None:
+    with HealthServer(0, Health()) as server:
+        port = server.port
     with HealthServer(port, Health()) as again:
-        assert ask(again, "/livez")[0] == 200
+        assert get(again, "/livez")[0] == 200

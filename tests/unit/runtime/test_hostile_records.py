@@ -1,4 +1,4 @@
-"""Records that no honest producer makes: each must end as its own dead letter, and stop nobody."""
+"""Records that no honest producer makes: each becomes a dead letter, and stops no lane."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.envelope import NotAnEvent, Output, read_event
-from services.runtime.kafka.messages import sorted_out
+from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.dead_letters import pack_headers, unpack_headers
@@ -26,7 +26,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLedger,
-    fault,
+    classify,
 )
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
@@ -40,7 +40,7 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     assert list(again.headers) == headers
 
 
-def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_go_on() -> None:
+def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbours_go_on() -> None:
     def parse(record: Any) -> Any:
         if record.value == b"bad":
             raise ValueError("bad")
@@ -57,7 +57,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
     broker.append(Output("in", b"k", b"good", []))
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), fault, clock, clock)
+        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), classify, clock, clock)
     )
     for _ in range(20):
         worker.step()
@@ -70,7 +70,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_letter_and_its_neighbours_g
     value=st.none() | st.binary(max_size=20),
     headers=st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=6),
 )
-def test_a_records_bytes_are_those_of_its_letters_row(
+def test_a_records_bytes_are_those_of_its_dead_letters_row(
     key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]
 ) -> None:
     """Exactly, where names are ASCII; names in other scripts are counted exactly once they might
@@ -87,7 +87,7 @@ def test_names_of_headers_are_counted_in_bytes_where_it_matters() -> None:
 
 
 class Unreadable:
-    """As confluent-kafka's message behaves when a header's name is not UTF-8: it raises, once."""
+    """A message of confluent-kafka with a header name that is not UTF-8: it raises, once."""
 
     def __getattr__(self, name: str) -> Any:
         answers = {
@@ -105,10 +105,10 @@ class Unreadable:
         raise SystemError("returned a result with an exception set")
 
 
-def test_headers_that_the_client_cannot_read_make_their_record_a_letter() -> None:
-    (records,) = sorted_out([Unreadable()]).records.values()
+def test_headers_that_the_client_cannot_read_make_their_record_a_dead_letter() -> None:
+    (records,) = fetch_result([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
-    lane.tail = lane.expected = 0
+    lane.tail = lane.next_offset = 0
     assert RecordParser(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
     event = lane.prepared[0].event
     assert isinstance(event, Dead)
@@ -122,7 +122,7 @@ def test_deep_json_in_structured_mode_is_no_event_and_no_surprise(body: bytes) -
 
 
 def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
-    """A turn that only acquires must not count as calm."""
+    """An iteration that only acquires must not end the backoff."""
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
     service: Service[Any, Any] = Service(
@@ -133,13 +133,15 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     broker.append(Output("in", b"k", b"v", []))
     waits: list[float] = []
 
-    class Told(Telemetry):
-        def trouble(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
+    class RecordingTelemetry(Telemetry):
+        def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Told(), fault, clock, clock)
+        WorkerContext(
+            service, log, ledger, LaneSettings(), RecordingTelemetry(), classify, clock, clock
+        )
     )
     until = clock() + 60
     while clock() < until:

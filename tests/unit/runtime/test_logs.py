@@ -1,4 +1,4 @@
-"""Laws of the logs: a line is a JSON object, and what a record says is in none of them."""
+"""Laws of the logs: a line is a JSON object, and the contents of a record are in none."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_whatever_is_logged_is_one_line_of_json(content: dict[str, Any]) -> None
     written.encode()  # no lone surrogate
 
 
-@pytest.mark.parametrize("name", sorted(logs.NEVER))
+@pytest.mark.parametrize("name", sorted(logs.NEVER_LOGGED))
 def test_contents_and_secrets_are_never_logged(
     name: str, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
@@ -91,7 +91,7 @@ def test_an_error_tells_where_it_stood_and_not_its_values(
     assert "ada" not in json.dumps(line)
 
 
-def test_a_databases_error_is_told_without_the_row_that_it_quotes() -> None:
+def test_a_databases_error_is_logged_without_the_row_that_it_quotes() -> None:
     class UniqueViolation(psycopg.errors.UniqueViolation):
         class diag:  # noqa: N801 - psycopg's name
             message_primary = "duplicate key value violates unique constraint"

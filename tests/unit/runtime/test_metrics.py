@@ -79,8 +79,8 @@ def test_a_gauge_forgets_what_another_process_tells_now() -> None:
     lag.set_all({("a", "0"): 1, ("a", "1"): 2})
     lag.set_all({("a", "1"): 3, ("b", "0"): 4})
     text = metrics.exposition().decode()
-    told = {line for line in text.splitlines() if line.startswith(lag.name)}
-    assert told == {
+    exposed = {line for line in text.splitlines() if line.startswith(lag.name)}
+    assert exposed == {
         f'{lag.name}{{partition="1",topic="a"}} 3.0',
         f'{lag.name}{{partition="0",topic="b"}} 4.0',
     }

@@ -36,7 +36,7 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.syspath_prepend(folder)
 
 
-def test_all_who_are_installed_are_asked_in_an_order_that_does_not_depend_on_the_path() -> None:
+def test_all_installed_checks_run_in_an_order_that_does_not_depend_on_the_path() -> None:
     content: dict[str, list[str]] = {"asked": []}
     preflight.run("toy", content)
     assert content["asked"] == ["first", "second"]
@@ -47,11 +47,11 @@ def test_the_first_who_minds_ends_it() -> None:
         preflight.run("bad", {})
 
 
-def test_where_nobody_is_asked_nobody_minds() -> None:
+def test_without_a_check_nothing_is_refused() -> None:
     preflight.run("no-such-name", {})
 
 
-def test_what_all_mind_is_told_at_once_in_their_order() -> None:
+def test_all_refusals_are_reported_at_once_in_their_order() -> None:
     preflight.run_all("some", [{"at": 0}, {"at": 2}])
     with pytest.raises(UnexpectedError) as raised:
         preflight.run_all("some", [{"at": at} for at in range(4)])

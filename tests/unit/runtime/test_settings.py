@@ -1,4 +1,4 @@
-"""Laws of the settings: a name that nobody knows stops the start, and an error never quotes a
+"""Laws of the settings: an unknown name stops the start, and an error never quotes a
 value.
 """
 
@@ -41,16 +41,17 @@ def test_an_unknown_name_is_refused_and_the_nearest_is_offered(
 ) -> None:
     monkeypatch.setenv("STUBLINE_TOY_BATCH_RECORD_MAX", "7")
     assert refusal(Toy) == (
-        "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
+        "STUBLINE_TOY_BATCH_RECORD_MAX is not a setting; "
+        "did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
     )
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STUBLINE_TOY_NONSENSE_AT_ALL", "7")
+def test_all_that_is_wrong_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUBLINE_TOY_UNKNOWN_NAME", "7")
     monkeypatch.setenv("STUBLINE_TOY_BATCH_WAIT_MS", "0")
     monkeypatch.setenv("STUBLINE_TOY_LOCK_TIMEOUT_MS", "soon")
-    told = refusal(Toy)
-    assert [name in told for name in ("NONSENSE_AT_ALL", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [
+    text = refusal(Toy)
+    assert [name in text for name in ("UNKNOWN_NAME", "BATCH_WAIT_MS", "LOCK_TIMEOUT_MS")] == [
         True
     ] * 3
 

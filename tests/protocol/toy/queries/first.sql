@@ -3,12 +3,12 @@ insert into toy.firsts (key) select key from unnest(%(keys)s::text[]) as batch (
 
 -- name: lock_firsts
 select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-    confirmed, answer_generation, answer_sequence, said
+    confirmed, answer_generation, answer_sequence, digest
 from toy.firsts where key = any(%(keys)s::text[]) order by key for update;
 
 -- name: lock_due
 select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-    confirmed, answer_generation, answer_sequence, said
+    confirmed, answer_generation, answer_sequence, digest
 from toy.firsts where is_due order by key limit 100 for update;
 
 -- name: add_inputs
@@ -24,15 +24,15 @@ returning id;
 update toy.firsts
 set state = batch.state, children = batch.children, total = batch.total, is_due = batch.is_due,
     confirmed = batch.confirmed, answer_generation = batch.answer_generation, answer_sequence = batch.answer_sequence,
-    sequence = batch.sequence, said = batch.said
+    sequence = batch.sequence, digest = batch.digest
 from (
-    select key, state, total, is_due, confirmed, answer_generation, answer_sequence, sequence, said,
+    select key, state, total, is_due, confirmed, answer_generation, answer_sequence, sequence, digest,
         array(select jsonb_array_elements_text(children)) as children
     from unnest(
         %(keys)s::text[], %(states)s::text[], %(children)s::jsonb[], %(totals)s::bigint[], %(dues)s::boolean[],
         %(confirmeds)s::int[], %(answer_generations)s::bigint[], %(answer_sequences)s::bigint[], %(sequences)s::bigint[],
-        %(saids)s::bytea[]
-    ) as raw (key, state, children, total, is_due, confirmed, answer_generation, answer_sequence, sequence, said)
+        %(digests)s::bytea[]
+    ) as raw (key, state, children, total, is_due, confirmed, answer_generation, answer_sequence, sequence, digest)
 ) as batch
 where firsts.key = batch.key;
 

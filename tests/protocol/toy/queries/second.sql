@@ -3,7 +3,7 @@ insert into toy.seconds (key) select key from unnest(%(keys)s::text[]) as batch 
 
 -- name: lock_seconds
 select seconds.key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-    first_sequence, said, array(
+    first_sequence, digest, array(
         select child from toy.children where children.key = seconds.key and children.active order by child
     ) as children
 from toy.seconds where key = any(%(keys)s::text[]) order by key for update;
@@ -11,11 +11,11 @@ from toy.seconds where key = any(%(keys)s::text[]) order by key for update;
 -- name: save_seconds
 update toy.seconds
 set state = batch.state, active = batch.active, first_generation = batch.first_generation,
-    first_sequence = batch.first_sequence, sequence = batch.sequence, said = batch.said
+    first_sequence = batch.first_sequence, sequence = batch.sequence, digest = batch.digest
 from unnest(
     %(keys)s::text[], %(states)s::text[], %(actives)s::int[], %(first_generations)s::bigint[],
-    %(first_sequences)s::bigint[], %(sequences)s::bigint[], %(saids)s::bytea[]
-) as batch (key, state, active, first_generation, first_sequence, sequence, said)
+    %(first_sequences)s::bigint[], %(sequences)s::bigint[], %(digests)s::bytea[]
+) as batch (key, state, active, first_generation, first_sequence, sequence, digest)
 where seconds.key = batch.key;
 
 -- name: set_children

@@ -73,7 +73,7 @@ def test_without_a_parent_a_trace_begins() -> None:
 
 
 @given(text() | binary())
-def test_whatever_a_stranger_sends_is_no_error(header: str | bytes) -> None:
+def test_whatever_is_sent_from_outside_is_no_error(header: str | bytes) -> None:
     found = tracing.parse(header)
     assert found is None or tracing.parse(str(found)) is not None
 
@@ -84,7 +84,7 @@ def test_whatever_a_stranger_sends_is_no_error(header: str | bytes) -> None:
 )
 @example(VALID.encode())
 @example(VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32).encode())
-def test_the_quick_way_to_the_next_hop_says_what_the_long_one_says(header: bytes) -> None:
+def test_the_quick_way_to_the_next_hop_equals_the_long_one(header: bytes) -> None:
     parent, found = tracing.parse(header), tracing.parse(tracing.hop(header))
     assert found is not None
     assert (

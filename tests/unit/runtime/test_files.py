@@ -1,4 +1,4 @@
-"""Laws of files that people name: each ends in its content or in one sentence, whatever it is."""
+"""Laws of files named by a setting or an argument: reading one returns it or one sentence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_is_no_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_utf_8_are_refused_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"ab\xff")
-    with pytest.raises(FileUnusableError, match="no UTF-8 at byte 2"):
+    with pytest.raises(FileUnusableError, match="not UTF-8 at byte 2"):
         read_text(tmp_path / "file", 100)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the statements: named once, found by name, and each says its name to the server."""
+"""Laws of the statements: named once, found by name, and each names itself to the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of what is news in a batch of snapshots."""
+"""Laws of classifying a batch of snapshots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
 ) -> None:
     _, latest = classify_snapshots(batch, reached)
     newest = {
-        key: max((told.position for told in batch if told.key == key), default=at)
+        key: max((snapshot.position for snapshot in batch if snapshot.key == key), default=at)
         for key, at in reached.items()
     }
     assert {key: batch[place].position for key, place in latest.items()} == {
@@ -42,16 +42,16 @@ def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
 ) -> None:
     outcomes, _ = classify_snapshots(batch, reached)
     last = dict(reached)
-    for told, outcome in zip(batch, outcomes, strict=True):
+    for snapshot, outcome in zip(batch, outcomes, strict=True):
         expected = (
             Effect
-            if told.position > last[told.key]
+            if snapshot.position > last[snapshot.key]
             else Duplicate
-            if told.position == last[told.key]
+            if snapshot.position == last[snapshot.key]
             else Superseded
         )
         assert type(outcome) is expected
-        last[told.key] = max(last[told.key], told.position)
+        last[snapshot.key] = max(last[snapshot.key], snapshot.position)
 
 
 @given(BATCHES, REACHED)

@@ -1,4 +1,4 @@
-"""A schema like any other: what a release has written into a row, every later one reads."""
+"""The outbox's format: what a release has written into a row, every later one reads."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HEADERS = some.lists(some.tuples(some.text(max_size=8), BYTES), max_size=4)
 
 
 def by_hand(outputs: list[Output]) -> bytes:
-    """The format as the module's docstring tells it, packed by zlib."""
+    """Encode as the module's docstring describes it, with zlib."""
 
     def field(content: bytes | None) -> bytes:
         return b"\xff\xff\xff\xff" if content is None else len(content).to_bytes(4, "big") + content
 
-    said = b"".join(
+    fields = b"".join(
         field(it.topic.encode())
         + field(it.key)
         + len(it.headers).to_bytes(4, "big")
@@ -34,7 +34,7 @@ def by_hand(outputs: list[Output]) -> bytes:
         + field(it.value)
         for it in outputs
     )
-    return b"\x01" + zlib.compress(said, 1)
+    return b"\x01" + zlib.compress(fields, 1)
 
 
 def test_what_zlib_wrote_is_read() -> None:
@@ -55,7 +55,7 @@ def test_any_zlib_reads_what_is_written(outputs: list[Output]) -> None:
     assert outbox.decode(stored) == outputs
 
 
-def test_a_later_version_and_damage_are_said() -> None:
+def test_a_later_version_and_damage_are_reported() -> None:
     stored = outbox.encode(OUTPUTS) or b""
     for wrong in (b"\x02" + stored[1:], stored[:-3], b"\x01not zlib"):
         with pytest.raises(OutboxUnreadable):

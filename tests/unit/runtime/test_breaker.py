@@ -1,4 +1,4 @@
-"""Laws of the brake: half of the last records, wherever in a batch they stand."""
+"""Laws of the failure rate breaker: half of the last records, wherever they are in a batch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from services.runtime.records import Dead, Effect, Outcome
 RAISED, POISON, GOOD = Dead(UnexpectedError("x"), unexpected=True), Dead(Poison("x")), Effect()
 
 
-@pytest.mark.parametrize("behind", [0, 101, 200, 5_000])
-def test_good_records_at_a_batchs_end_hide_none_before_them(behind: int) -> None:
-    batch: list[Outcome] = [*[RAISED] * 800, *[GOOD] * behind]
+@pytest.mark.parametrize("good", [0, 101, 200, 5_000])
+def test_good_records_at_a_batchs_end_hide_none_before_them(good: int) -> None:
+    batch: list[Outcome] = [*[RAISED] * 800, *[GOOD] * good]
     with pytest.raises(FailureRateExceeded):
         FailureRateBreaker(200, 0.5).check(batch)
 
 
-def test_half_of_the_window_brakes_and_less_does_not() -> None:
+def test_half_of_the_window_opens_the_breaker_and_less_does_not() -> None:
     mixed: list[Outcome] = [RAISED, GOOD, GOOD] * 300
     assert sum(FailureRateBreaker(200, 0.5).check(mixed)) == 300
     with pytest.raises(FailureRateExceeded):
@@ -26,13 +26,13 @@ def test_half_of_the_window_brakes_and_less_does_not() -> None:
 
 
 def test_what_was_committed_counts_with_what_comes() -> None:
-    brake = FailureRateBreaker(200, 0.5)
-    brake.note(brake.check([RAISED] * 60))
+    breaker = FailureRateBreaker(200, 0.5)
+    breaker.record(breaker.check([RAISED] * 60))
     with pytest.raises(FailureRateExceeded):
-        brake.check([RAISED] * 40)
-    brake.release()
-    assert sum(brake.check([RAISED] * 40)) == 40
+        breaker.check([RAISED] * 40)
+    breaker.reset()
+    assert sum(breaker.check([RAISED] * 40)) == 40
 
 
-def test_poison_that_was_expected_never_brakes() -> None:
+def test_expected_poison_never_opens_the_breaker() -> None:
     assert FailureRateBreaker(200, 0.5).check([POISON] * 1_000) == [False] * 1_000

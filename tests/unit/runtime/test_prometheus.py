@@ -1,6 +1,4 @@
-"""Laws of the runtime's meters: sums are the batch's, and a lane that went away is told no
-longer.
-"""
+"""Laws of the runtime's metrics: sums are the batch's, and only owned lanes are exposed."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import pytest
 from services.runtime.observability import metrics
 from services.runtime.observability.metrics import Counter, declare
 from services.runtime.observability.prometheus import PrometheusTelemetry
-from services.runtime.observability.telemetry import BatchDone
+from services.runtime.observability.telemetry import BatchSummary
 from services.runtime.records import LaneKey
 
 ONE, OTHER = LaneKey("in.v1", 0), LaneKey("in.v1", 1)
@@ -28,10 +26,10 @@ def records(group: str, outcome: str) -> float:
 
 def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
     counted = declare(Counter(f"stubline_test_{group}_total", "Counted by a handler."))
-    meters = PrometheusTelemetry(group)
+    telemetry = PrometheusTelemetry(group)
     for _ in range(2):
-        meters.committed(
-            BatchDone(
+        telemetry.committed(
+            BatchSummary(
                 lanes=[ONE],
                 effects=5,
                 duplicates=3,
@@ -52,15 +50,15 @@ def test_each_record_of_a_batch_is_counted_in_one_outcome(group: str) -> None:
     assert metrics.value_of(counted.name) == 14
 
 
-def test_a_lane_that_is_anothers_now_is_told_no_longer(group: str) -> None:
-    meters = PrometheusTelemetry(group)
-    meters.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER], {})
+def test_a_lane_that_is_anothers_now_is_exposed_no_longer(group: str) -> None:
+    telemetry = PrometheusTelemetry(group)
+    telemetry.gauges({ONE: (7, 1.5), OTHER: (1, 0.0)}, {ONE: 3}, [OTHER], {})
     assert (
         metrics.value_of("stubline_lane_lag_records", group=group, topic="in.v1", partition="0")
         == 7
     )
     assert metrics.value_of("stubline_lane_stopped", group=group) == 1
-    meters.gauges({OTHER: (2, 0.5)}, {}, [], {})
+    telemetry.gauges({OTHER: (2, 0.5)}, {}, [], {})
     text = metrics.exposition().decode()
     assert f'stubline_lane_lag_records{{group="{group}",partition="0"' not in text
     assert f'stubline_lane_lag_seconds{{group="{group}",partition="1",topic="in.v1"}} 0.5' in text

@@ -17,11 +17,11 @@ def test_the_offset_after_a_batch_is_found_whatever_follows_it(
     begins = [0]
     for size, _ in batches:
         begins.append(begins[-1] + size)
-    asked = 0
+    reads = 0
 
     def batch_at(offset: int) -> int | None:
-        nonlocal asked
-        asked += 1
+        nonlocal reads
+        reads += 1
         number = bisect_right(begins, offset) - 1
         return begins[number] if number < len(batches) and not batches[number][1] else None
 
@@ -29,4 +29,4 @@ def test_the_offset_after_a_batch_is_found_whatever_follows_it(
     offset = data.draw(st.integers(begins[number], begins[number + 1] - 1))
     is_readable = batches[number][1]
     assert _first_outside(batch_at, offset) == (None if is_readable else begins[number + 1])
-    assert asked <= 30
+    assert reads <= 30

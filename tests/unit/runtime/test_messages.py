@@ -1,4 +1,4 @@
-"""What the client says instead of a record: four kinds, and the fatal one has two faces."""
+"""The errors that the client reports instead of records: five kinds, the fatal one in two forms."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka import KafkaError
 
 from services.runtime.errors import ConsumerFailed
-from services.runtime.kafka.messages import REFUSED, UNREADABLE, sorted_out
+from services.runtime.kafka.messages import REFUSED, UNREADABLE, fetch_result
 from services.runtime.records import LaneKey
 
 LANE = LaneKey("in", 0)
 
 
-class Said:
+class FakeMessage:
     """A message of the client that carries an error."""
 
     def __init__(
@@ -41,25 +41,25 @@ class Said:
 @pytest.mark.parametrize(
     "error",
     [
-        KafkaError(KafkaError._FATAL, "as 2.16.1 says it"),
+        KafkaError(KafkaError._FATAL, "as 2.16.1 reports it"),
         KafkaError(KafkaError.FENCED_INSTANCE_ID, "of old", fatal=True),
     ],
 )
 def test_a_fatal_error_ends_the_process(error: KafkaError) -> None:
     with pytest.raises(ConsumerFailed):
-        sorted_out([Said(error, None, 0)])
+        fetch_result([FakeMessage(error, None, 0)])
 
 
 def test_an_offset_out_of_range_is_its_lanes() -> None:
-    fetch = sorted_out([Said(KafkaError(KafkaError._AUTO_OFFSET_RESET, "gone"))])
+    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._AUTO_OFFSET_RESET, "deleted"))])
     assert (list(fetch.out_of_range), fetch.refused) == ([LANE], {})
 
 
 @pytest.mark.parametrize("code", sorted(REFUSED))
 @pytest.mark.parametrize("topic", ["in", None])
-def test_what_only_a_person_can_mend_is_refused(code: int, topic: str | None) -> None:
+def test_what_only_an_operator_can_fix_is_refused(code: int, topic: str | None) -> None:
     """Without a topic it is the membership; the partition is then any number."""
-    fetch = sorted_out([Said(KafkaError(code), topic)])
+    fetch = fetch_result([FakeMessage(KafkaError(code), topic)])
     assert list(fetch.refused) == [LANE if topic else None]
 
 
@@ -76,16 +76,16 @@ def test_what_only_a_person_can_mend_is_refused(code: int, topic: str | None) ->
 )
 def test_what_passes_by_itself_is_only_narrated(name: str) -> None:
     error: Any = KafkaError(getattr(KafkaError, name))
-    fetch = sorted_out([Said(error)])
+    fetch = fetch_result([FakeMessage(error)])
     assert (fetch.records, fetch.refused, fetch.out_of_range) == ({}, {}, {})
 
 
 @pytest.mark.parametrize("code", sorted(UNREADABLE))
 def test_a_batch_that_cannot_be_unpacked_is_its_lanes(code: int) -> None:
-    fetch = sorted_out([Said(KafkaError(code, "Decompression failed"))])
+    fetch = fetch_result([FakeMessage(KafkaError(code, "Decompression failed"))])
     assert (fetch.unreadable, fetch.refused) == ({LANE: "Decompression failed"}, {})
 
 
 def test_the_end_of_a_partition_is_no_error_and_has_its_offset() -> None:
-    fetch = sorted_out([Said(KafkaError(KafkaError._PARTITION_EOF))])
+    fetch = fetch_result([FakeMessage(KafkaError(KafkaError._PARTITION_EOF))])
     assert (fetch.ends, fetch.refused, fetch.unreadable) == ({LANE: 7}, {}, {})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from services.runtime import failures
 from services.runtime.errors import BrokerUnavailable, TickFailed
 from services.runtime.observability import logs
-from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, shape
+from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, message_shape
 
 FAIL = (
     "FAIL",
@@ -42,9 +42,9 @@ def test_each_cause_is_written_once_in_its_interval_and_every_other_line_is_coun
             counted[cause] += 1 + suppressed
     for cause, at in written.items():
         assert all(after - before >= 60 for before, after in pairwise(at))
-        told = [line for line, _ in lines].count(cause)
-        assert counted[cause] <= told
-        assert (told == 0) == (not at)
+        count = [line for line, _ in lines].count(cause)
+        assert counted[cause] <= count
+        assert (count == 0) == (not at)
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -55,8 +55,8 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_lines_that_differ_in_addresses_and_numbers_have_one_cause() -> None:
     one, other = "10.0.0.1:9092/1: took 12 ms (try 3)", "[::1]:9093/2: took 4 ms (try 4)"
-    assert shape(one) == shape(other)
-    assert shape(one) != shape("10.0.0.1:9092/1: the certificate has expired")
+    assert message_shape(one) == message_shape(other)
+    assert message_shape(one) != message_shape("10.0.0.1:9092/1: the certificate has expired")
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def written() -> io.StringIO:
 def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
     written: io.StringIO,
 ) -> None:
-    kafka = logging.getLogger(logs.KAFKA)
+    kafka = logging.getLogger(logs.KAFKA_LOGGER)
     for reason in (
         "failed: Connection refused",
         "failed: Operation timed out",
@@ -91,13 +91,13 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (psycopg.OperationalError("connection refused"), "database-away"),
-        (psycopg.errors.AdminShutdown("terminating connection"), "database-away"),
+        (psycopg.OperationalError("connection refused"), "database-unavailable"),
+        (psycopg.errors.AdminShutdown("terminating connection"), "database-unavailable"),
         (psycopg.errors.UndefinedTable("no such table"), "database-refuses"),
         (psycopg.errors.InvalidPassword("no"), "database-refuses"),
-        (BrokerUnavailable("no answer"), "broker-away"),
+        (BrokerUnavailable("no answer"), "broker-unavailable"),
         (TickFailed("x"), "tick-failed"),
-        (ConnectionResetError(), "database-away"),
+        (ConnectionResetError(), "database-unavailable"),
         (KeyError("x"), "loop-unexpected-error"),
     ],
 )
