@@ -60,8 +60,8 @@ alter table runtime.lanes alter column outbox set storage external;
 
 
 -- The source that a record names: its header ce_source, or else what stands before the first colon
--- of its key, or else nothing. It is not authenticated, so dead letters are only grouped by it.
--- In `headers`, as services/runtime/loop/dead_letters.py packs them, a value stands right behind its
+-- of its key, or else nothing. It is not authenticated, so dead letters are only grouped by it. In
+-- `headers`, as services/runtime/loop/dead_letters.py packs them, a value stands right behind its
 -- name.
 create function runtime.source_of(headers bytea, key bytea) returns text
 language sql immutable parallel safe as $$

@@ -43,9 +43,9 @@ class CampaignCommands(AdminCommands):
         return self._act("campaigns apply", asked, lambda: self._apply(definitions))
 
     def _apply(self, definitions: Sequence[CampaignDefinition]) -> Row:
-        self.connection.execute(SQL["hold_campaigns"])
+        self.connection.execute(SQL["lock_all_campaigns"])
         names = {"campaign_ids": [definition.id for definition in definitions]}
-        rows = self.connection.execute(SQL["standing_campaigns"], names).fetchall()
+        rows = self.connection.execute(SQL["lock_campaigns_by_id"], names).fetchall()
         standing = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
         self._refuse(definitions, standing)
         done = {
@@ -84,7 +84,7 @@ class CampaignCommands(AdminCommands):
         ]
         wanted = {product: it.id for it in definitions for product in it.products()}
         arguments = _columns(list(wanted)) | {"campaign_ids": [it.id for it in definitions]}
-        for owner, source, kind, name in self.connection.execute(SQL["taken_products"], arguments):
+        for owner, source, kind, name in self.connection.execute(SQL["find_products_of_others"], arguments):
             claimant = wanted[source, kind, name]
             problems.append(f"{claimant}: {kind} {name} of {source} belongs to campaign {owner}")
         if problems:

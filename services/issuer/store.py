@@ -98,7 +98,7 @@ class IssuerStore:
 
     def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[PlannedTicket]]:
         found: dict[str, list[PlannedTicket]] = {}
-        for row in self.transaction.execute(SQL["tickets_of"], {"order_ids": texts(order_ids)}):
+        for row in self.transaction.execute(SQL["find_tickets"], {"order_ids": texts(order_ids)}):
             found.setdefault(row[1], []).append(PlannedTicket._make(row))
         return found
 
@@ -183,13 +183,13 @@ class IssuerStore:
 
     def take_due(self, orders_max: int, tickets_max: int) -> list[DueOrder]:
         bounds = {"orders_max": orders_max, "tickets_max": tickets_max}
-        rows = self.transaction.execute(SQL["take_due"], bounds).fetchall()
+        rows = self.transaction.execute(SQL["find_due"], bounds).fetchall()
         return [DueOrder._make(row) for row in rows]
 
     def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:
         return dict(
             self.transaction.execute(
-                SQL["decisions_of"], {"order_ids": texts(order_ids)}
+                SQL["find_decisions"], {"order_ids": texts(order_ids)}
             ).fetchall()
         )
 

@@ -107,7 +107,7 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     [job] = world.jobs()
     [letter] = world.rows("select * from runtime.dead_letters")
     assert (letter["id"], letter["topic"], letter["stage"], letter["state"]) == (
-        job["letter_id"],
+        job["dead_letter_id"],
         JOBS,
         "job",
         "open",

@@ -164,7 +164,7 @@ COPY = (
 
 
 @pytest.mark.feature("SF-033", "SF-089", "SF-139", "SF-167")
-@pytest.mark.parametrize("same", ["ordinal", "index", "number", "code", "ticket_id"])
+@pytest.mark.parametrize("same", ["ordinal", "place", "number", "code", "ticket_id"])
 def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
     shared: Stages, same: str
 ) -> None:
@@ -172,7 +172,7 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
     other = {
         "ticket_id": str(uuid4()),
         "ordinal": 2,
-        "index": 10**6,
+        "place": 10**6,
         "number": "R-X",
         "code": "A" * 26,
     }
@@ -196,7 +196,7 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
         "status = null",
         "number = null",
         "number = ''",
-        '"index" = -1',
+        "place = -1",
         "code = 'short'",
         "reason = 'sold_out'",
         "ordinal = 0",
@@ -213,7 +213,7 @@ def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str)
 
 @pytest.mark.parametrize(
     "wrong",
-    ["next_index = 4", "capacity = 1", "capacity = null", "mode = 'random'", "key = '\\x00'"],
+    ["next_place = 4", "capacity = 1", "capacity = null", "mode = 'random'", "key = '\\x00'"],
 )
 def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) -> None:
     shared.issue(decided("full", 2, sku="FULL"))
@@ -264,7 +264,7 @@ def test_many_workers_on_one_campaign_give_no_number_twice_and_leave_no_gap(
         assert len(events) == 480
         assert set(numbers.values()) == {1}
         assert sorted(numbers) == [f"R-{number:04}" for number in range(1, 961)]
-        assert stages.rows("select next_index from issuer.campaigns") == [{"next_index": 960}]
+        assert stages.rows("select next_place from issuer.campaigns") == [{"next_place": 960}]
 
 
 @pytest.mark.feature("SF-156", "SF-159", "SF-160")

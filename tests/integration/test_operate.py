@@ -41,7 +41,7 @@ GROUP = "toy.group"
 LANE = LaneKey("toy.in.v1", 0)
 LANES = """
 insert into runtime.lanes (
-    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset, gaps, effects, dead,
+    consumer_group, topic, partition, topic_id, epoch, next_offset, outbox, first_offset, gaps, effects, dead,
     stopped_code, stopped_at
 ) values
     ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5, 'lane-offset-out-of-range', now()),
@@ -196,7 +196,7 @@ def test_a_skip_counts_what_it_leaves_out(
         5 + lands - 100,
         0,
     )
-    assert (row["stopped_code"], row["unpublished_bytes"]) == (None, 7)
+    assert (row["stopped_code"], row["outbox_bytes"]) == (None, 7)
     assert done.details["lanes"] == [
         {"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}
     ]
@@ -388,4 +388,4 @@ def test_a_discarded_letter_says_who_and_why(connection: Connection[TupleRow]) -
     row = AdminQueries(connection).letter(letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"
-    assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"
+    assert audits(connection)[0]["details"]["arguments"]["reason"] == "a test order"

@@ -34,8 +34,8 @@ OPERATOR = {
     "issuer.campaigns": {"insert", "update"},
     "issuer.campaign_products": {"insert", "delete"},
     "issuer.due_orders": {"insert"},
-    "ingest.notices": {"update"},
-    "ingest.kept": {"update", "delete"},
+    "ingest.drift_notices": {"update"},
+    "ingest.kept_callbacks": {"update", "delete"},
     "ingest.callbacks": {"delete"},
     "ingest.incidents_seen": {"insert", "update"},
 }

@@ -292,7 +292,7 @@ def test_one_shop_never_looks_like_another(stages: Stages) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["fingerprint = '\\x00'", "placed_at = null", "alike_s = 0", "fingerprint = null"]
+    "wrong", ["fingerprint = '\\x00'", "placed_at = null", "duplicate_window_s = 0", "fingerprint = null"]
 )
 def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))

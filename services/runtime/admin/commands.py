@@ -159,7 +159,7 @@ class AdminCommands:
 
         def work() -> Row:
             where = {"group": group, "topic": lane.topic, "partition": lane.partition}
-            row = self.connection.execute(SQL["lock_outputs"], where).fetchone()
+            row = self.connection.execute(SQL["lock_outbox"], where).fetchone()
             if row is None:
                 raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
             if row[1] != OutputRefused.code:
@@ -173,7 +173,7 @@ class AdminCommands:
                 )
             dropped = outputs.pop(number)
             self.connection.execute(
-                SQL["replace_outputs"], where | {"outputs": outbox.encode(outputs)}
+                SQL["replace_outbox"], where | {"outputs": outbox.encode(outputs)}
             )
             return {"dropped": described(number, dropped), "left": len(outputs)}
 
@@ -250,7 +250,7 @@ class AdminCommands:
             "states": list(choice.states),
         }
         bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
-        chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
+        chosen = self.connection.execute(SQL["lock_chosen_dead_letters"], wanted | bounds).fetchall()
         if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
         if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:
@@ -263,7 +263,7 @@ class AdminCommands:
         ):
             raise DeadLetterNotReplayable(", ".join(map(str, kept_in_part)))
         change = {"ids": letters, "state": state, "reason": reason, "actor": self.command.actor}
-        self.connection.execute(SQL["set_letters"], change)
+        self.connection.execute(SQL["set_dead_letter_states"], change)
         return {"letters": [str(letter) for letter in letters]}
 
     def _ask(self, group: str, letters: Sequence[DeadLetter]) -> None:
@@ -273,13 +273,13 @@ class AdminCommands:
         added = PostgresTransaction(self.connection, group, CODE_VERSION).add_letters(letters)
         ids = [letter_id for letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
-        self.connection.execute(SQL["set_letters"], change)
+        self.connection.execute(SQL["set_dead_letter_states"], change)
 
     def _act(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
         """The work and its audit row commit together. Refused work raises, and leaves neither."""
         command = {"command_id": self.command.command_id}
         with self.connection.transaction():
-            self.connection.execute(SQL["hold_command"], command)
+            self.connection.execute(SQL["lock_command"], command)
             earlier = self.connection.execute(SQL["find_command"], command).fetchone()
             if earlier is not None:
                 if (earlier[0], earlier[1]) != (what, asked):
@@ -292,7 +292,7 @@ class AdminCommands:
             row = {
                 "actor": self.command.actor,
                 "what": what,
-                "details": Jsonb({"asked": asked, "done": details}),
+                "details": Jsonb({"arguments": asked, "result": details}),
             }
             self.connection.execute(SQL["add_audit"], command | row)
         return CommandResult(already=False, details=details)
@@ -367,7 +367,7 @@ class AdminQueries:
     def outputs(self, group: str, lane: LaneKey) -> list[Output]:
         """What the lane's row holds: committed, and perhaps not yet acknowledged by the broker."""
         where = {"group": group, "topic": lane.topic, "partition": lane.partition}
-        row = self.connection.execute(SQL["find_outputs"], where).fetchone()
+        row = self.connection.execute(SQL["find_outbox"], where).fetchone()
         if row is None:
             raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
         return outbox.decode(row[0])
@@ -382,15 +382,15 @@ class AdminQueries:
             "states": list(choice.states),
             "limit": choice.limit,
         }
-        return self._rows("list_letters", asked)
+        return self._rows("list_dead_letters", asked)
 
     def letter(self, letter_id: UUID) -> Row:
-        if not (rows := self._rows("find_letter", {"id": letter_id})):
+        if not (rows := self._rows("find_dead_letter", {"id": letter_id})):
             raise DeadLetterUnknown(str(letter_id))
         return rows[0]
 
     def letter_counts(self) -> list[Row]:
-        return self._rows("count_letters", {})
+        return self._rows("count_dead_letters", {})
 
     def audit(self, limit: int) -> list[Row]:
         return self._rows("list_audit", {"limit": limit})

@@ -69,16 +69,16 @@ class PostgresTransaction:
 
     def lock_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(
-            row[0] for row in self.session.execute(SQL["lock_letters"], {"ids": list(ids)})
+            row[0] for row in self.session.execute(SQL["lock_dead_letters"], {"ids": list(ids)})
         )
 
     def resolve_letters(self, ids: Sequence[UUID]) -> None:
-        self.session.execute(SQL["resolve_letters"], {"ids": list(ids)})
+        self.session.execute(SQL["resolve_dead_letters"], {"ids": list(ids)})
 
     def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
         ids, codes, texts = zip(*failures, strict=True)
         self.session.execute(
-            SQL["reopen_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)}
+            SQL["reopen_dead_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)}
         )
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
@@ -103,7 +103,7 @@ class PostgresTransaction:
             "subject_keys": [letter.subject_key for letter in letters],
         }
         rows = self.session.execute(
-            SQL["add_letters"], columns | {"group": self._group, "code_version": self._code_version}
+            SQL["add_dead_letters"], columns | {"group": self._group, "code_version": self._code_version}
         ).fetchall()
         stored = {
             (topic, partition, offset): (letter_id, attempts)
@@ -114,11 +114,11 @@ class PostgresTransaction:
     def take_requested(self, letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         bounds = {
             "group": self._group,
-            "letters_max": letters_max,
+            "dead_letters_max": letters_max,
             "bytes_max": bytes_max,
             "largest": RECORD_BYTES_MAX,
         }
-        rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
+        rows = self.session.execute(SQL["take_replay_requests"], bounds).fetchall()
         return [
             ReplayRequest(
                 letter_id,
@@ -146,6 +146,7 @@ class PostgresTransaction:
         )
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in names}
         columns["next_offsets"] = columns.pop("next_offset")
+        columns["outbox"] = columns.pop("unpublished")
         arguments = _claims([row.claim for row in rows]) | columns | {"group": self._group}
         if self.session.execute(SQL["advance_lanes"], arguments).rowcount != len(rows):
             raise LaneFenced("a row changed between its lock and its update")
@@ -232,7 +233,7 @@ class PostgresLedger:
         return {LaneKey(topic, partition): gap for topic, partition, gap in rows}
 
     def clear_unpublished(self, claims: Sequence[ExpectedLane]) -> None:
-        self.session.execute(SQL["clear_unpublished"], _claims(claims) | {"group": self._group})
+        self.session.execute(SQL["clear_outbox"], _claims(claims) | {"group": self._group})
 
     def stop(self, claim: ExpectedLane, code: str, text: str) -> None:
         if code in RETRIED_BY_OTHERS:
@@ -255,7 +256,7 @@ class PostgresLedger:
         self.session.execute(SQL["pause_service"], who | {"code": code, "text": text})
 
     def letters_requested(self) -> bool:
-        row = self.session.execute(SQL["letters_requested"], {"group": self._group}).fetchone()
+        row = self.session.execute(SQL["has_replay_requests"], {"group": self._group}).fetchone()
         return bool(row and row[0])
 
     def backlog(self, ask: Callable[[Session], str | None]) -> str | None:

@@ -57,7 +57,7 @@ QUICK = {
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
     select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
-        superseded, dead, conservation_gap, unpublished is not null as has_unpublished, stopped_code, owner
+        superseded, dead, conservation_gap, outbox is not null as has_unpublished, stopped_code, owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
 LETTERS = """
@@ -66,11 +66,11 @@ LETTERS = """
 """
 FIRSTS = """
     select key, (select generation from runtime.generation) as generation, sequence, state, children, total, is_due,
-        confirmed, answer_generation, answer_sequence, said from toy.firsts
+        confirmed, answer_generation, answer_sequence, digest from toy.firsts
 """
 SECONDS = """
     select key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-        first_sequence, said, array(
+        first_sequence, digest, array(
             select child from toy.children where children.key = seconds.key and children.active order by child
         ) as children from toy.seconds
 """

@@ -91,7 +91,7 @@ def what_a_writer_knows_it_has_said(evidence: Evidence) -> Iterator[str]:
     }
     for key, row in evidence.firsts.items():
         if (it := last.get(key)) is None:
-            if row.said is not None:
+            if row.digest is not None:
                 yield f"{key} claims to have spoken"
         elif (row.state, row.children, row.total, row.confirmed) != (
             it.state,

@@ -26,7 +26,7 @@ class First:
     confirmed: int = 0  # what stage two answered
     answer_generation: int = 0
     answer_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
     def snapshot(self, pad: str = "") -> FirstSaid:
         return FirstSaid.model_validate(
@@ -56,7 +56,7 @@ class Second:
     children: tuple[str, ...] = ()  # the active ones
     first_generation: int = 0
     first_sequence: int = 0
-    said: bytes | None = None
+    digest: bytes | None = None
 
     def snapshot(self) -> SecondSaid:
         return SecondSaid(
@@ -162,8 +162,8 @@ def speak_first(
     for key, place in brought.items():
         row = found.firsts[key]
         digest = row.snapshot().digest()
-        if digest != before[key].said or key in pads:
-            spoken = replace(row, sequence=row.sequence + 1, said=digest)
+        if digest != before[key].digest or key in pads:
+            spoken = replace(row, sequence=row.sequence + 1, digest=digest)
             found.firsts[key] = spoken
             found.said.setdefault(place, []).append(spoken.snapshot(pads.get(key, "")))
     return found
@@ -204,7 +204,7 @@ def judge_second(batch: Sequence[FirstSaid], rows: Mapping[str, Second]) -> Judg
         found.children.extend(
             (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
         )
-        if (digest := row.snapshot().digest()) != rows[key].said:
-            after[key] = spoken = replace(row, sequence=row.sequence + 1, said=digest)
+        if (digest := row.snapshot().digest()) != rows[key].digest:
+            after[key] = spoken = replace(row, sequence=row.sequence + 1, digest=digest)
             found.said.setdefault(place, []).append(spoken.snapshot())
     return found

@@ -80,7 +80,7 @@ class PostgresStore:
                 "answer_generations": [row.answer_generation for row in rows],
                 "answer_sequences": [row.answer_sequence for row in rows],
                 "sequences": [row.sequence for row in rows],
-                "saids": [row.said for row in rows],
+                "digests": [row.digest for row in rows],
             },
         )
 
@@ -116,7 +116,7 @@ class PostgresStore:
                 "first_generations": [row.first_generation for row in rows],
                 "first_sequences": [row.first_sequence for row in rows],
                 "sequences": [row.sequence for row in rows],
-                "saids": [row.said for row in rows],
+                "digests": [row.digest for row in rows],
             },
         )
 
