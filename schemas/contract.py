@@ -45,7 +45,7 @@ def rendered() -> dict[str, str]:
     }
 
 
-def breaks(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What somebody who relied on the old schema would stumble over. Adding an optional field, or a
     word to an enumeration whose readers are deployed first, breaks nothing.
     """

@@ -142,7 +142,7 @@ class Snapshot(BaseModel):
         """As `read`, and the snapshot's JSON as it came, for who keeps it."""
         data = (
             value
-            if _is_plainly(cls.event_type, headers)
+            if _is_binary_mode(cls.event_type, headers)
             else _data_of(cls, read_event(headers, value))
         ) or b""
         if b"\\u0000" in data and NUL.search(data):
@@ -150,12 +150,12 @@ class Snapshot(BaseModel):
         try:
             return cls.model_validate_json(data), data
         except ValidationError as error:
-            raise _fault(
+            raise _read_error(
                 cls, error
             ) from None  # pydantic's own text would carry the input into logs and letters
 
 
-def _is_plainly(event_type: str, headers: ReadHeaders) -> bool:
+def _is_binary_mode(event_type: str, headers: ReadHeaders) -> bool:
     """An event of that type in binary mode, as our own services write it. Headers that nobody reads
     are not decoded, so one of them may be no UTF-8; else `read_event` says the same.
     """
@@ -314,7 +314,7 @@ def header(headers: ReadHeaders, name: str) -> str | None:
         return None
 
 
-def _fault(cls: type[Snapshot], error: ValidationError) -> ValueError:
+def _read_error(cls: type[Snapshot], error: ValidationError) -> ValueError:
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     text = f"{cls.__name__}: " + "; ".join(
         f"{'.'.join(map(str, fault['loc'])) or '.'}: {fault['msg']}" for fault in faults

@@ -51,7 +51,7 @@ class Person(SnapshotPart):
     email: str = Field("", max_length=320)
 
 
-def is_left_out(value: object) -> bool:
+def is_omitted(value: object) -> bool:
     """Fields that few orders need are written for those alone, so that the others are written as by
     earlier releases.
     """
@@ -96,7 +96,7 @@ class Line(SnapshotPart):
         description=(
             "Which variation of its product, where a shop sells several under one. Left out: none."
         ),
-        exclude_if=is_left_out,
+        exclude_if=is_omitted,
     )
     total_text: UncountableText = None
 
@@ -141,7 +141,7 @@ class Storefront(SnapshotPart):
             "How many digits its amounts have behind the point, where that is not ISO "
             "4217's number."
         ),
-        exclude_if=is_left_out,
+        exclude_if=is_omitted,
     )
 
 
@@ -228,7 +228,7 @@ class DecidedLine(SnapshotPart):
     quantity: int = Field(ge=0)
     holder: Person
     recipient_email: RecipientEmail = None
-    variation_id: str = Field("", description="Left out: none.", exclude_if=is_left_out)
+    variation_id: str = Field("", description="Left out: none.", exclude_if=is_omitted)
 
 
 class OrderDecided(Snapshot):

@@ -22,7 +22,7 @@ class OrderLook(NamedTuple):
     placed_at: datetime
 
 
-def look(observed: OrderObserved) -> OrderLook | None:
+def order_look(observed: OrderObserved) -> OrderLook | None:
     """A function of the facts alone, so it is the same in whatever order they came. None: of an
     order of nobody, of nothing, or of which no time is known, no other can be a second one.
 

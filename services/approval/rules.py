@@ -33,7 +33,7 @@ PAYMENT_COMPLETE = "payment_complete"
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 STATUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 NEAR = 0.8  # `complete` is meant to be completed, `deposit-paid` is a status of its own
-NOBODY = Person()
+NO_BUYER = Person()
 
 
 def status_of(text: str) -> str:
@@ -106,19 +106,23 @@ def decide(
     observed: OrderObserved, prepared: PreparedPolicy, gates: Sequence[Gate] = ()
 ) -> Decision:
     """See the module. Gates are asked only about what would be released."""
-    state, reasons = judge(observed, prepared)
+    state, reasons = classify_order(observed, prepared)
     if state == "released" and (
         held := tuple(reason for gate in gates for reason in gate(observed))
     ):
         state, reasons = "gated", held
     front = observed.storefront
     if front is None:
-        return Decision(state, reasons, NOBODY, "", (), 0)
-    lines, refund_due = shares(front.lines) if state == "released" else (nothing(front.lines), 0)
+        return Decision(state, reasons, NO_BUYER, "", (), 0)
+    lines, refund_due = (
+        allocate_tickets(front.lines) if state == "released" else (no_tickets(front.lines), 0)
+    )
     return Decision(state, reasons, front.buyer, front.number, lines, refund_due)
 
 
-def judge(observed: OrderObserved, prepared: PreparedPolicy) -> tuple[State, tuple[str, ...]]:
+def classify_order(
+    observed: OrderObserved, prepared: PreparedPolicy
+) -> tuple[State, tuple[str, ...]]:
     """The state by the facts alone, and why, in words for people."""
     front = observed.storefront
     if observed.is_deleted:
@@ -133,10 +137,10 @@ def judge(observed: OrderObserved, prepared: PreparedPolicy) -> tuple[State, tup
             return "released", ("payment complete",)
         if not front.channel:
             return "observed", (prepared.awaited,)
-    return by_status(status, observed.reached, prepared)
+    return classify_by_status(status, observed.reached, prepared)
 
 
-def by_status(
+def classify_by_status(
     status: str, told: Mapping[str, datetime], prepared: PreparedPolicy
 ) -> tuple[State, tuple[str, ...]]:
     """Of a status that does not cancel, and when each was last told."""
@@ -161,11 +165,11 @@ def _latest(told: Mapping[str, datetime], names: frozenset[str]) -> tuple[dateti
     )
 
 
-def nothing(lines: Sequence[Line]) -> tuple[LineDecision, ...]:
+def no_tickets(lines: Sequence[Line]) -> tuple[LineDecision, ...]:
     return tuple(LineDecision(line, 0) for line in lines)
 
 
-def shares(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], int]:
+def allocate_tickets(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], int]:
     """Tickets up to the most that an order may have, in the order of the lines; the rest is refund
     due.
     """
@@ -199,11 +203,11 @@ def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[s
                 f"says {name}, which is not paid: {PAYMENT_COMPLETE} issues on payment, "
                 "whatever the status"
             )
-        elif problem := _stranger(name, custom):
+        elif problem := _unknown_status(name, custom):
             yield problem
 
 
-def _stranger(name: str, custom: frozenset[str]) -> str | None:
+def _unknown_status(name: str, custom: frozenset[str]) -> str | None:
     known = PAID | custom | {PAYMENT_COMPLETE}
     if name in known:
         return None
@@ -224,7 +228,7 @@ def policy_of(words: Sequence[str]) -> Policy:
     return Policy(frozenset(), is_by_payment=True) if PAYMENT_COMPLETE in names else Policy(names)
 
 
-def unlisted(words: Sequence[str], custom: frozenset[str]) -> list[str]:
+def unlisted_statuses(words: Sequence[str], custom: frozenset[str]) -> list[str]:
     """Triggers that nobody says there are: taken, for a shop may have any status, and worth a word
     at the start.
     """

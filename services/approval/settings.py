@@ -18,7 +18,7 @@ from services.approval.rules import (
     prepare,
     status_of,
     trigger_problems,
-    unlisted,
+    unlisted_statuses,
 )
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError, LaneSettings, variable
@@ -111,7 +111,7 @@ def _warnings(place: str, words: Sequence[str], custom: frozenset[str]) -> list[
     return [
         f"{place} says {name}, which no shop is known to have: orders wait until one reaches it. "
         f"If it is right, name it in {variable(ApprovalSettings, 'custom_statuses')}"
-        for name in unlisted(words, custom)
+        for name in unlisted_statuses(words, custom)
     ]
 
 

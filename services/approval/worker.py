@@ -8,8 +8,8 @@ from functools import partial
 import orjson
 
 from schemas.orders import OrderDecided, OrderObserved, Person, order_of
-from schemas.said import SerializedSnapshot, digest_of
-from services.approval.lookalikes import look
+from schemas.serialized import SerializedSnapshot, content_digest
+from services.approval.lookalikes import order_look
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, PreparedPolicy, decide
 from services.approval.settings import Policies
@@ -48,7 +48,7 @@ def handle(
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
-        saved, said = say(observed, row, generation, policies, gates)
+        saved, said = decide_order(observed, row, generation, policies, gates)
         decided.append(saved)
         outcomes[place] = (
             Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
@@ -62,7 +62,7 @@ def handle(
     return outcomes
 
 
-def say(
+def decide_order(
     observed: OrderObserved,
     row: ApprovalOrderRow,
     generation: int,
@@ -73,9 +73,9 @@ def say(
     prepared = policies.of(observed.source)
     decision = decide(observed, prepared, gates)
     body = body_of(observed, decision)
-    digest = digest_of(body)
+    digest = content_digest(body)
     is_news = digest != row.digest
-    seen = look(observed) if policies.duplicate_window_s else None
+    seen = order_look(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_news
     saved = DecidedRow(
         order_id=row.order_id,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas.orders import State
-from services.console.store import listed, read
+from services.console.store import list_orders, read_order
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import AsJson
 from services.runtime.text import one_line
@@ -81,7 +81,7 @@ def listing(
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
     with cli_support.connected() as connection:
-        found = listed(
+        found = list_orders(
             connection, state, orders_max, only_alike=suspected, only_refund_due=refund_due
         )
     cli_support.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
@@ -99,7 +99,7 @@ def show(
     letters.
     """
     with cli_support.connected() as connection:
-        found = read(connection, order_id)
+        found = read_order(connection, order_id)
     if as_json:
         cli_support.write_json(found)
         return

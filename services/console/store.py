@@ -34,7 +34,7 @@ class OrderUnknown(TargetUnknown):
     )
 
 
-def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
+def read_order(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     """Everything of an order, by part. Raises OrderUnknown."""
     cursor = connection.cursor(row_factory=dict_row)
     arguments = {"order_id": order_id}
@@ -49,7 +49,7 @@ def read(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     return {"order_id": order_id, **(head or {}), "refund_due_tickets": due, **parts}
 
 
-def listed(
+def list_orders(
     connection: Connection[TupleRow],
     state: str | None,
     orders_max: int,

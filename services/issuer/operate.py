@@ -21,7 +21,7 @@ from services.issuer.rules.campaigns import (
     CampaignDefinition,
     Product,
     StoredCampaign,
-    change,
+    classify_change,
     refusals,
 )
 from services.runtime.admin.commands import AdminCommands, CommandResult, Row
@@ -49,7 +49,7 @@ class CampaignCommands(AdminCommands):
         standing = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
         self._refuse(definitions, standing)
         done = {
-            definition.id: change(definition, standing.get(definition.id))
+            definition.id: classify_change(definition, standing.get(definition.id))
             for definition in definitions
         }
         self._save(
@@ -84,7 +84,9 @@ class CampaignCommands(AdminCommands):
         ]
         wanted = {product: it.id for it in definitions for product in it.products()}
         arguments = _columns(list(wanted)) | {"campaign_ids": [it.id for it in definitions]}
-        for owner, source, kind, name in self.connection.execute(SQL["find_products_of_others"], arguments):
+        for owner, source, kind, name in self.connection.execute(
+            SQL["find_products_of_others"], arguments
+        ):
             claimant = wanted[source, kind, name]
             problems.append(f"{claimant}: {kind} {name} of {source} belongs to campaign {owner}")
         if problems:

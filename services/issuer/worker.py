@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from schemas.orders import OrderDecided, TicketsChanged, order_of
-from schemas.said import SerializedSnapshot, digest_of, event_id
+from schemas.serialized import SerializedSnapshot, content_digest, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import IssuePlan, PlanInputs, plan, products_of, tickets_max
 from services.issuer.rules.snapshot import body_of
@@ -87,7 +87,7 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
     causes = {
         it.event.key: event_id(it.event.writer, it.event.key, *it.event.position) for it in news
     }
-    said, counts = work(store, begun, news, rows, AuditReason(ACTOR, causes))
+    said, counts = apply_decisions(store, begun, news, rows, AuditReason(ACTOR, causes))
     for order_id, place in latest.items():
         outcomes[place] = Effect(said.get(order_id, ()))
     first = min(latest.values())
@@ -97,7 +97,7 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
     return outcomes
 
 
-def work(
+def apply_decisions(
     store: IssuerStore,
     begun: TransactionStart,
     news: Sequence[ReceivedDecision],
@@ -120,7 +120,9 @@ def work(
         row, waiting = rows[decided.event.key], made.waiting[decided.event.key]
         body = body_of(decided.event, made.held[row.order_id], waiting, campaigns)
         saved.append(
-            save(decided, row, begun.generation, digest_of(body), is_waiting=bool(waiting))
+            saved_order(
+                decided, row, begun.generation, content_digest(body), is_waiting=bool(waiting)
+            )
         )
         if (sequence := saved[-1].sequence) != row.sequence:
             said[row.order_id] = [
@@ -139,11 +141,11 @@ def work(
         )
     if made.changes:
         store.change_tickets(made.changes, why)
-    wait(store, rows, made)
-    return said, counts_of(made)
+    save_waiting_lines(store, rows, made)
+    return said, metric_counts(made)
 
 
-def save(
+def saved_order(
     decided: ReceivedDecision,
     row: IssuerOrderRow,
     generation: int,
@@ -167,7 +169,9 @@ def save(
     )
 
 
-def wait(store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan) -> None:
+def save_waiting_lines(
+    store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan
+) -> None:
     """Lines that no campaign takes are kept; behind save_orders. Most batches have none, and had
     none.
     """
@@ -178,7 +182,7 @@ def wait(store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan
         store.keep_waiting(kept)
 
 
-def counts_of(made: IssuePlan) -> dict[str, int]:
+def metric_counts(made: IssuePlan) -> dict[str, int]:
     issued = sum(ticket.place is not None for ticket in made.issued)
     changed = sum(change.before is not None for change in made.changes)
     return {ISSUED.name: issued, SOLD_OUT.name: len(made.issued) - issued, CHANGED.name: changed}
@@ -205,7 +209,7 @@ def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Seria
         for name in order_ids
         if name in texts
     ]
-    said, _ = work(
+    said, _ = apply_decisions(
         store, begun, news, rows, AuditReason(actor, {it.order_id: str(it.cause) for it in due})
     )
     store.drop_due(order_ids)

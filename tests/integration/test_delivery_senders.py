@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
-from services.console.store import read
+from services.console.store import read_order
 from services.delivery.store import DeliveryQueries
 from services.delivery.worker import GROUP, JOBS, DeadLetteredJob, parse
 from services.runtime.admin.commands import AdminCommands, DeadLetterFilter, OperatorCommand
@@ -426,7 +426,7 @@ def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(
     )
     [job] = DeliveryQueries(world.connection).jobs(order_id=ORDER)
     assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
-    [shown] = read(world.connection, ORDER)["deliveries"]
+    [shown] = read_order(world.connection, ORDER)["deliveries"]
     assert (shown["recipient"], shown["envelope_recipient"]) == (
         "info@faß.de",
         "info@xn--fa-hia.de",

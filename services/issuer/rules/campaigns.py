@@ -139,7 +139,9 @@ class CampaignChange(NamedTuple):
     version: int
 
 
-def change(definition: CampaignDefinition, standing: StoredCampaign | None) -> CampaignChange:
+def classify_change(
+    definition: CampaignDefinition, standing: StoredCampaign | None
+) -> CampaignChange:
     """Of a definition that is not refused."""
     if standing is None:
         return CampaignChange("added", 1)
@@ -177,7 +179,7 @@ def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) ->
         )
 
 
-def contested(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
+def conflicts(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
     """Ids and products that two campaigns of one file claim."""
     owners: dict[Product, str] = {}
     ids: set[str] = set()

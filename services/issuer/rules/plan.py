@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from schemas.orders import DecidedLine, OrderDecided
-from schemas.said import uuid5_text
+from schemas.serialized import uuid5_text
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.numbers import format_number, permute
 
@@ -161,11 +161,11 @@ def plan(
     """`held`: the rows that orders have already. Each order stands in the batch once."""
     made = IssuePlan()
     for decision in decisions:
-        _order(decision, held.get(decision.key, ()), given, made)
+        _plan_order(decision, held.get(decision.key, ()), given, made)
     return made
 
 
-def _order(
+def _plan_order(
     decision: OrderDecided, before: Sequence[PlannedTicket], given: PlanInputs, made: IssuePlan
 ) -> None:
     rows: dict[str, dict[int, PlannedTicket]] = {}
@@ -176,12 +176,12 @@ def _order(
     lines = _by_id(decision.lines)
     for line in lines.values():
         of_line = rows.pop(line.line_id, {})
-        after.extend(_settled(ticket, line, made) for ticket in of_line.values())
+        after.extend(_updated(ticket, line, made) for ticket in of_line.values())
         missing = [ordinal for ordinal in range(1, line.quantity + 1) if ordinal not in of_line]
         if missing:
-            _issue(decision, line, missing, given, (made, after, waiting))
+            _issue_line(decision, line, missing, given, (made, after, waiting))
     for of_line in rows.values():  # lines that the order no longer has
-        after.extend(_settled(ticket, None, made) for ticket in of_line.values())
+        after.extend(_updated(ticket, None, made) for ticket in of_line.values())
     after.sort(key=_by_line)
     made.held[decision.key], made.waiting[decision.key] = after, waiting
 
@@ -203,7 +203,7 @@ def _by_id(lines: Sequence[DecidedLine]) -> dict[str, DecidedLine]:
     return found
 
 
-def _settled(ticket: PlannedTicket, line: DecidedLine | None, made: IssuePlan) -> PlannedTicket:
+def _updated(ticket: PlannedTicket, line: DecidedLine | None, made: IssuePlan) -> PlannedTicket:
     """Highest ordinals go first, and come back last. A won ticket stays in its draw's record."""
     wanted = ticket.status
     if ticket.status in (ACTIVE, CANCELLED):
@@ -220,7 +220,7 @@ def _settled(ticket: PlannedTicket, line: DecidedLine | None, made: IssuePlan) -
     return after
 
 
-def _issue(
+def _issue_line(
     decision: OrderDecided,
     line: DecidedLine,
     missing: Sequence[int],

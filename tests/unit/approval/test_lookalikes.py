@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.orders import Line, Person
-from services.approval.lookalikes import OrderLook, look
+from services.approval.lookalikes import OrderLook, order_look
 from tests.support.stages import DAWN, observed
 
 LINES = (
@@ -25,7 +25,7 @@ def seen(order: str = "1", *history: str, **more: Any) -> OrderLook:
         "lines": LINES,
         **more,
     }
-    found = look(observed(order, *(history or ("pending", "processing")), **told))
+    found = order_look(observed(order, *(history or ("pending", "processing")), **told))
     assert found is not None
     return found
 
@@ -79,9 +79,9 @@ def test_an_order_was_placed_at_the_earliest_time_that_its_shop_told() -> None:
 
 
 def test_an_order_of_nobody_or_nothing_looks_like_none() -> None:
-    assert look(observed("1", is_deleted=True)) is None
-    assert look(observed("1", "pending", buyer=Person())) is None
-    assert look(observed("1", "pending", lines=LINES[2:])) is None
+    assert order_look(observed("1", is_deleted=True)) is None
+    assert order_look(observed("1", "pending", buyer=Person())) is None
+    assert order_look(observed("1", "pending", lines=LINES[2:])) is None
 
 
 def test_nobody_is_read_out_of_a_look() -> None:

@@ -17,7 +17,7 @@ from services.approval.rules import (
     decide,
     policy_of,
     prepare,
-    shares,
+    allocate_tickets,
     trigger_problems,
 )
 
@@ -195,7 +195,7 @@ def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(
     quantities: list[int],
 ) -> None:
     lines = [line(quantity, str(place)) for place, quantity in enumerate(quantities)]
-    decided, refund_due = shares(lines)
+    decided, refund_due = allocate_tickets(lines)
     assert sum(it.quantity for it in decided) == min(sum(quantities), TICKETS_PER_ORDER_MAX)
     assert sum(it.quantity for it in decided) + refund_due == sum(quantities)
     assert all(it.quantity <= it.line.quantity for it in decided)

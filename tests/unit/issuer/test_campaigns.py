@@ -9,7 +9,12 @@ import pytest
 
 from services.issuer.campaign_file import read
 from services.issuer.errors import CampaignFileInvalid
-from services.issuer.rules.campaigns import CampaignDefinition, StoredCampaign, change, refusals
+from services.issuer.rules.campaigns import (
+    CampaignDefinition,
+    StoredCampaign,
+    classify_change,
+    refusals,
+)
 from services.issuer.worker import codes
 
 GOOD = """
@@ -113,9 +118,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_version_rises_when_the_content_changes_and_only_then() -> None:
-    assert change(definition(), None) == ("added", 1)
-    assert change(definition(), standing(0)) == ("unchanged", 3)
-    assert change(definition(venue="Hall"), standing(0)) == ("changed", 4)
+    assert classify_change(definition(), None) == ("added", 1)
+    assert classify_change(definition(), standing(0)) == ("unchanged", 3)
+    assert classify_change(definition(venue="Hall"), standing(0)) == ("changed", 4)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +145,9 @@ def test_a_campaign_without_a_language_is_what_releases_without_languages_kept()
         3, {key: it for key, it in definition().content().items() if key != "language"}, 0
     )
     assert "language" not in definition().content()
-    assert change(definition(), old) == ("unchanged", 3)
-    assert change(definition(language="de"), old) == ("changed", 4)
-    assert change(definition(), standing(0, language="de")) == ("changed", 4)
+    assert classify_change(definition(), old) == ("unchanged", 3)
+    assert classify_change(definition(language="de"), old) == ("changed", 4)
+    assert classify_change(definition(), standing(0, language="de")) == ("changed", 4)
 
 
 @pytest.mark.feature("SF-157")

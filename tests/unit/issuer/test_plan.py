@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.orders import DecidedLine, OrderDecided, Person, TicketsChanged
-from schemas.said import SerializedSnapshot, digest_of
+from schemas.serialized import SerializedSnapshot, content_digest
 from services.issuer.rules.plan import (
     TICKET_IDS,
     IssuePlan,
@@ -111,7 +111,7 @@ class World:
             time="2027-03-20T19:30:00Z"
         )
         said = TicketsChanged.read(output.headers, output.value)
-        assert digest_of(body) == digest_of(
+        assert content_digest(body) == content_digest(
             body_of(decision, made.held[decision.key], made.waiting[decision.key], self.campaigns)
         )
         return said

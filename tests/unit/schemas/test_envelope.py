@@ -33,7 +33,7 @@ from schemas.envelope import (
     NotAnEvent,
     Output,
     Snapshot,
-    _is_plainly,
+    _is_binary_mode,
     header,
     read_event,
 )
@@ -328,7 +328,7 @@ def test_the_quick_look_at_headers_says_what_the_whole_one_says(
     before: list[tuple[str, bytes | None]], behind: list[tuple[str, bytes | None]], kept: int
 ) -> None:
     headers = [*before, *WHOLE[:kept], *WHOLE[kept + 1 :], *behind]
-    if _is_plainly(Weather.event_type, headers):
+    if _is_binary_mode(Weather.event_type, headers):
         event = read_event(headers, b"{}")
         assert (event.type, event.data) == (Weather.event_type, b"{}")
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from schemas.orders import DeliveriesChanged
-from schemas.said import SerializedSnapshot, uuid5_text
+from schemas.serialized import SerializedSnapshot, uuid5_text
 
 TEXTS = some.text(
     some.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30

@@ -59,6 +59,6 @@ def uuid5_text(namespace: bytes, name: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
-def digest_of(body: bytes) -> bytes:
+def content_digest(body: bytes) -> bytes:
     """What it says, without its place in history."""
     return sha256(body).digest()
