@@ -20,7 +20,8 @@ from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
-select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished, stopped_code
+select consumer_group, topic, partition, epoch, next_offset,
+    outbox is not null as has_outbox, stopped_code
 from runtime.lanes order by consumer_group, topic, partition
 """
 
@@ -32,7 +33,7 @@ class Lane:
     partition: int
     epoch: int
     next_offset: int
-    unpublished: bool
+    has_outbox: bool
     stopped_code: str | None
 
 
@@ -116,7 +117,7 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
             if extent is None
             else str(max(0, extent.readable - lane.next_offset))
         )
-        state = lane.stopped_code or ("unpublished" if lane.unpublished else "")
+        state = lane.stopped_code or ("outbox" if lane.has_outbox else "")
         if extent is not None and extent.readable < extent.high:
             state = (
                 f"{state} waits for an open transaction ({extent.high - extent.readable})".strip()

@@ -1,32 +1,62 @@
--- What was decided about each order, and a receipt for every decision.
+-- The tables of approval: what was decided about each order, and why.
+--
+--   orders    the last decision on each order
+--   receipts  every decision, with its inputs and the version of its policy
 create schema approval;
 
+
+-- The last decision on an order, and the last snapshot that was published of it.
 create table approval.orders (
     order_id            text primary key,
+    -- The position and the content hash of the last snapshot.
     sequence            bigint not null default 0 check (sequence >= 0),
     generation          bigint not null default 0 check (generation >= 0),
-    digest              bytea check (length(digest) = 32),  -- of the last decision that was said
-    state               text check (state in ('observed', 'gated', 'released', 'refused', 'cancelled')),
-    observed_generation bigint not null default 0,  -- of the observation that was last decided
+    digest              bytea check (length(digest) = 32),
+    state               text
+        check (state in ('observed', 'gated', 'released', 'refused', 'cancelled')),
+    -- The position of the observation that was decided last.
+    observed_generation bigint not null default 0,
     observed_sequence   bigint not null default 0,
-    -- as it was said, without its place in history; read whole, and jsonb costs twice as much
+    -- The decision as it was published, without its position. It is always read whole, so it is
+    -- json: jsonb costs twice as much.
     decision            json,
     decided_at          timestamptz,
-    -- What it has decided, it has said.
+    -- What suspected duplicates are found by: SHA-256 of the buyer, the total and the lines; when
+    -- the order was placed; and how far apart two orders with one fingerprint may be placed. Null:
+    -- the order is not compared.
+    fingerprint         bytea check (length(fingerprint) = 32),
+    placed_at           timestamptz,
+    duplicate_window_s  int check (duplicate_window_s > 0),
+    -- A decision is published in the transaction that takes it: an order has all of these or none.
     check ((sequence = 0) = (digest is null)),
     check ((sequence = 0) = (state is null)),
     check ((sequence = 0) = (decision is null)),
-    check ((sequence = 0) = (decided_at is null))
-) with (fillfactor = 70);  -- a decision that changes rewrites the row: room for it on the same page
-create index orders_to_look_at on approval.orders (state, decided_at) where state in ('gated', 'refused');
+    check ((sequence = 0) = (decided_at is null)),
+    -- The same for what duplicates are found by.
+    constraint orders_fingerprint_complete check (
+        (fingerprint is null) = (placed_at is null)
+        and (fingerprint is null) = (duplicate_window_s is null)
+    )
+-- A decision that changes rewrites the row: its next row fits on the same page.
+) with (fillfactor = 70);
+-- Operators list what needs a person.
+create index orders_gated_or_refused
+    on approval.orders (state, decided_at)
+    where state in ('gated', 'refused');
+-- Suspected duplicates of an order.
+create index orders_by_fingerprint
+    on approval.orders (fingerprint, placed_at)
+    where fingerprint is not null;
 
--- One row a decision, kept for ever. It holds no person: what a decision goes by is statuses, times
--- and quantities.
+
+-- One row per decision, kept for ever. A receipt holds no personal data: decisions depend on
+-- statuses, times and quantities.
 create table approval.receipts (
     order_id            text not null,
     observed_generation bigint not null,
     observed_sequence   bigint not null,
-    sequence            bigint not null check (sequence >= 1),  -- the order's, as it stood after the decision
+    -- The order's sequence after the decision.
+    sequence            bigint not null check (sequence >= 1),
     inputs              json not null,
     policy_version      text not null,
     outcome             json not null,
@@ -37,7 +67,8 @@ create table approval.receipts (
 
 create function approval.refuse_change() returns trigger language plpgsql as $refuse$
 begin
-    raise exception 'approval.% is append only', tg_table_name using errcode = 'restrict_violation';
+    raise exception 'approval.% is append only', tg_table_name
+        using errcode = 'restrict_violation';
 end
 $refuse$;
 create trigger append_only before update or delete or truncate on approval.receipts

@@ -28,7 +28,7 @@ COLUMNS = (
     "order_id",
     "job_id",
     "kind",
-    "standing",
+    "status",
     "tickets",
     "recipient",
     "envelope_recipient",

@@ -150,12 +150,14 @@ class DeliveryStore:
     def find_said(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
         cursor = self.session.cursor(row_factory=dict_row)
         found: dict[str, list[JobSnapshot]] = {}
-        for row in cursor.execute(SQL["find_said"], {"order_ids": order_ids}):
+        for row in cursor.execute(SQL["find_job_snapshots"], {"order_ids": order_ids}):
             found.setdefault(row.pop("order_id"), []).append(JobSnapshot.model_validate(row))
         return found
 
     def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
-        rows = self.session.execute(SQL["take_unsaid_letters"], {"order_ids": order_ids}).fetchall()
+        rows = self.session.execute(
+            SQL["take_unpublished_dead_letters"], {"order_ids": order_ids}
+        ).fetchall()
         return [JobDeadLetter(*row) for row in rows]
 
     def save_said(self, said: Sequence[PublishedSnapshot]) -> None:
@@ -165,7 +167,7 @@ class DeliveryStore:
             "sequences": [it.sequence for it in said],
             "digests": [it.digest for it in said],
         }
-        self.session.execute(SQL["save_said"], columns)
+        self.session.execute(SQL["save_published"], columns)
 
     def count_open_jobs(self, jobs_max: int) -> int:
         row = self.session.execute(SQL["count_open_jobs"], {"jobs_max": jobs_max}).fetchone()
@@ -218,7 +220,7 @@ class FileIndex:
             "pages": [it.pages for it in named],
             "lost": list(lost),
         }
-        return dict(self.session.execute(SQL["name_files"], columns).fetchall())
+        return dict(self.session.execute(SQL["index_files"], columns).fetchall())
 
     @contextmanager
     def removal(self) -> Iterator[bool]:
@@ -242,7 +244,7 @@ class FileIndex:
             "document_keys": [it.document_key for it in files],
             "used": [it.used_at for it in files],
         }
-        self.session.execute(SQL["forget_files"], columns)
+        self.session.execute(SQL["delete_files"], columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class IngestStore:
             "keys": texts([key for _, key in noticed.values()]),
             "examples": blobs([notice.body[:EXAMPLE_BYTES_MAX] for notice in noticed]),
         }
-        self.session.execute(SQL["add_notices"], batch)
+        self.session.execute(SQL["add_drift_notices"], batch)
 
     def keep(self, kept: Mapping[str, Notice]) -> None:
         """Callbacks, by their keys, that nobody acts on."""
@@ -95,12 +95,12 @@ class IngestStore:
             "record_keys": blobs([origin.key for origin in origins]),
             "headers": blobs([origin.headers for origin in origins]),
         }
-        self.session.execute(SQL["keep"], batch)
+        self.session.execute(SQL["keep_callbacks"], batch)
 
     def purge_kept(self, *, days: int, rows_max: int) -> int:
         """The oldest first. How many went."""
         return self.session.execute(
-            SQL["purge_kept"], {"days": days, "rows_max": rows_max}
+            SQL["purge_kept_callbacks"], {"days": days, "rows_max": rows_max}
         ).rowcount
 
     def lock_proofs(self, proofs: Sequence[str]) -> None:
@@ -121,10 +121,10 @@ class IngestStore:
                 rows += [(told.key, told.meaning, *told.proof), (*told.proof, *told.proof)]
         batch = {
             "keys": texts([key for key, _, _, _ in rows]),
-            "meanings": blobs([meaning for _, meaning, _, _ in rows]),
+            "content_hashes": blobs([meaning for _, meaning, _, _ in rows]),
             "proofs": texts([proof for _, _, proof, _ in rows]),
             "bodies": blobs([body for _, _, _, body in rows]),
-            "asked": texts([told.key for told in callbacks] + list(first)),
+            "known_keys": texts([told.key for told in callbacks] + list(first)),
         }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 

@@ -13,7 +13,7 @@ import orjson
 from schemas.callbacks import TOPIC
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved, order_of
-from schemas.said import SerializedSnapshot
+from schemas.serialized import SerializedSnapshot
 from services.ingest import vendors
 from services.ingest.errors import ProofReused, TooManyFacts
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING

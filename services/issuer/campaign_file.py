@@ -1,4 +1,4 @@
-"""A file of campaigns, read and checked whole: every problem is told at once, with its place and
+"""Reads a file of campaigns. All problems of the file are reported at once, each with its place and
 its remedy.
 """
 
@@ -12,26 +12,26 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.issuer.errors import CampaignFileInvalid
-from services.issuer.rules.campaigns import CampaignDefinition, contested
+from services.issuer.rules.campaigns import CampaignDefinition, conflicts
 from services.runtime import files as bounded
 
 KEYS = sorted(CampaignDefinition.model_fields)
 
 
 def read(path: Path) -> list[CampaignDefinition]:
-    """Raises CampaignFileInvalid."""
+    """Return the definitions. Raises CampaignFileInvalid."""
     try:
         document = bounded.read_toml(path)
     except bounded.FileUnusableError as error:
         raise CampaignFileInvalid(f"{path}: {error}") from None
     definitions: list[CampaignDefinition] = []
-    problems = list(_problems(document, definitions)) or list(contested(definitions))
+    problems = list(_problems(document, definitions)) or list(conflicts(definitions))
     if problems:
         raise CampaignFileInvalid("; ".join(f"{path}: {problem}" for problem in problems))
     return definitions
 
 
-def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Iterator[str]:
+def _problems(document: dict[str, Any], definitions: list[CampaignDefinition]) -> Iterator[str]:
     for key in document:
         if key != "campaign":
             yield f"{key} is no key here; each campaign begins with [[campaign]]"
@@ -45,24 +45,21 @@ def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Itera
         return
     for place, entry in enumerate(entries, 1):
         name = f"campaign {entry.get('id', f'no. {place}')}"
-        strangers = [key for key in entry if key not in KEYS]
-        yield from (f"{name}: {key} is no key{_nearest(key)}" for key in strangers)
+        unknown = [key for key in entry if key not in KEYS]
+        yield from (f"{name}: {key} is no key{_suggestion(key)}" for key in unknown)
+        known = {key: content for key, content in entry.items() if key in KEYS}
         try:
-            into.append(
-                CampaignDefinition.model_validate(
-                    {key: it for key, it in entry.items() if key in KEYS}
-                )
-            )
+            definitions.append(CampaignDefinition.model_validate(known))
         except ValidationError as error:
-            yield from (f"{name}: {problem}" for problem in _faults(error))
+            yield from (f"{name}: {problem}" for problem in _field_problems(error))
 
 
-def _nearest(key: str) -> str:
+def _suggestion(key: str) -> str:
     near = get_close_matches(key, KEYS, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"
 
 
-def _faults(error: ValidationError) -> Iterator[str]:
+def _field_problems(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         key = ".".join(map(str, fault["loc"]))
         text = (

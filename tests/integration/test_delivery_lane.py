@@ -185,7 +185,7 @@ def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
         "1, sha256(''), '', 'job',"
         " 'delivery-gave-up', '', '1') returning id)"
         " update delivery.jobs set state = 'dead', failures = 9, next_attempt_at = now() + "
-        "interval '1 day', letter_id = id"
+        "interval '1 day', dead_letter_id = id"
         " from letter returning 1"
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
@@ -248,7 +248,7 @@ def test_an_operator_sees_what_waits_and_is_told_when_an_order_is_unknown(
     lane.paid(ORDER, 2)
     lane.tell(issued("shop:2", 1, "Active"))
     assert run(["deliveries", "list", "--json"]) == 0
-    listed = {job["order_id"]: job["standing"] for job in json.loads(capsys.readouterr().out)}
+    listed = {job["order_id"]: job["status"] for job in json.loads(capsys.readouterr().out)}
     assert listed == {ORDER: "due", "shop:2": "held"}
     assert run(["deliveries", "list", "--state", "sent"]) == 0
     assert capsys.readouterr().out.strip() == "no deliveries"

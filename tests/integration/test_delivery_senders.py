@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
-from services.console.store import read
+from services.console.store import read_order
 from services.delivery.store import DeliveryQueries
 from services.delivery.worker import GROUP, JOBS, DeadLetteredJob, parse
 from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
@@ -107,7 +107,7 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     [job] = world.jobs()
     [letter] = world.rows("select * from runtime.dead_letters")
     assert (letter["id"], letter["topic"], letter["stage"], letter["state"]) == (
-        job["letter_id"],
+        job["dead_letter_id"],
         JOBS,
         "job",
         "open",
@@ -426,7 +426,7 @@ def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(
     )
     [job] = DeliveryQueries(world.connection).jobs(order_id=ORDER)
     assert (job["recipient"], job["envelope_recipient"]) == ("info@faß.de", "info@xn--fa-hia.de")
-    [shown] = read(world.connection, ORDER)["deliveries"]
+    [shown] = read_order(world.connection, ORDER)["deliveries"]
     assert (shown["recipient"], shown["envelope_recipient"]) == (
         "info@faß.de",
         "info@xn--fa-hia.de",

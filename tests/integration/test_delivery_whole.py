@@ -156,7 +156,7 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     )
     shown = whole.stubline("deliveries", "show", ORDER)
     assert (shown["buyer_email"], shown["decision"]) == ("ada@example.org", "released")
-    assert [job["standing"] for job in shown["jobs"]] == ["sent"]
+    assert [job["status"] for job in shown["jobs"]] == ["sent"]
     assert [job["order_id"] for job in whole.stubline("deliveries", "list", "--state", "sent")] == [
         ORDER
     ]

@@ -134,7 +134,7 @@ def test_an_honest_later_approval_releases(session: Session) -> None:
 
 def test_words_that_nobody_knows_are_pending_and_told_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
-    found = session.execute(b"select kind, what from ingest.notices").fetchall()
+    found = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
     session.rollback()
     assert found == [("unknown-status", "half-approved")]
 
@@ -144,8 +144,8 @@ def test_what_nobody_acts_on_is_kept_whole(session: Session) -> None:
     work(
         session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
     )
-    found = session.execute(b"select source, what, body from ingest.kept").fetchall()
-    noticed = session.execute(b"select count(*) from ingest.notices").fetchall()
+    found = session.execute(b"select source, what, body from ingest.kept_callbacks").fetchall()
+    noticed = session.execute(b"select count(*) from ingest.drift_notices").fetchall()
     session.rollback()
     assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
     assert noticed == [(0,)]  # it is known, and no drift
@@ -233,4 +233,4 @@ def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(
         work(session, first) + work(session, other._replace(headers=as_if)) + work(session, other)
     )
     assert [type(it) for it in outcomes] == [Effect, Dead, Effect]
-    assert session.execute(b"select count(*) from ingest.kept").fetchall() == [(1,)]
+    assert session.execute(b"select count(*) from ingest.kept_callbacks").fetchall() == [(1,)]

@@ -193,7 +193,7 @@ def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> 
     answer = world.resolve(found, "--replay", "--command-id", command)
     assert (answer.code, answer.json["concerned"], answer.json["already_done"]) == (0, 6_000, False)
     assert world.states() == {"requested": 6_000, "open": 5}
-    audits = world.rows("select actor, what, details->'asked'->>'incident' from runtime.audit")
+    audits = world.rows("select actor, what, details->'arguments'->>'incident' from runtime.audit")
     assert audits == [("ada", "incidents resolve", found["id"])] * 2
     world.session.execute(
         b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
@@ -280,8 +280,9 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
         world.notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
     world.session.execute(
         b"""
-        insert into ingest.notices select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
-        from ingest.notices
+        insert into ingest.drift_notices
+        select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        from ingest.drift_notices
         """
     )
     found = world.only()
@@ -292,7 +293,7 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
     command = uuid4()
     assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
     assert world.incidents() == []
-    assert world.rows("select count(*) from ingest.kept") == [(12,)]
+    assert world.rows("select count(*) from ingest.kept_callbacks") == [(12,)]
     world.notice(unknown(99, word="charge.v1"))
     assert world.only()["count"] == 33
     assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
@@ -335,7 +336,8 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert world.states() == {"requested": KEPT_OF_PART + 20}
     assert world.rows(
-        "select (select count(*) from ingest.kept), (select count(*) from ingest.callbacks)"
+        "select (select count(*) from ingest.kept_callbacks), "
+        "(select count(*) from ingest.callbacks)"
     ) == [(0, 0)]
     assert world.resolve(found, "--replay", "--command-id", command).json["already_done"]
     assert world.states() == {"requested": KEPT_OF_PART + 20}
@@ -347,7 +349,7 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert [type(it) for it in world.notice(unknown(7))] == [
         Effect
     ]  # as the worker would judge it again
-    assert world.rows("select key from ingest.kept") == [("pay:evt_7",)]
+    assert world.rows("select key from ingest.kept_callbacks") == [("pay:evt_7",)]
     assert "unknown-type" in [it["kind"] for it in world.incidents()]
     world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert world.resolve(found, "--replay").json["concerned"] == 1
@@ -367,11 +369,11 @@ def replayed(session: Session) -> list[Record]:
 def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None:
     world.notice(*[unknown(n) for n in range(4)])
     world.session.execute(
-        b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', "
-        b"'pay:evt_3')"
+        b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' "
+        b"where key in ('pay:evt_1', 'pay:evt_3')"
     )
     assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
-    assert world.rows("select key from ingest.kept order by key") == [
+    assert world.rows("select key from ingest.kept_callbacks order by key") == [
         ("pay:evt_0",),
         ("pay:evt_2",),
     ]

@@ -317,10 +317,10 @@ def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
         "insert into ingest.orders values ('shop:1', 1, 1, sha256('x'), '[]', '[]')",
         "insert into ingest.orders values ('shop:1', 1, 1, sha256('x'), '{}', '{}')",
         "insert into ingest.orders values ('shop:1', 1, 1, sha256('x'), null, '[]')",
-        "insert into ingest.callbacks (key, meaning) values ('k', 'short')",
-        "insert into ingest.callbacks (key, meaning) values ('', sha256('x'))",
+        "insert into ingest.callbacks (key, content_hash) values ('k', 'short')",
+        "insert into ingest.callbacks (key, content_hash) values ('', sha256('x'))",
         (
-            "insert into ingest.callbacks (key, meaning) select 'k', sha256('x') from "
+            "insert into ingest.callbacks (key, content_hash) select 'k', sha256('x') from "
             "generate_series(1, 2)"
         ),
     ],

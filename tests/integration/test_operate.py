@@ -41,7 +41,7 @@ GROUP = "toy.group"
 LANE = LaneKey("toy.in.v1", 0)
 LANES = """
 insert into runtime.lanes (
-    consumer_group, topic, partition, topic_id, epoch, next_offset, unpublished, first_offset,
+    consumer_group, topic, partition, topic_id, epoch, next_offset, outbox, first_offset,
     gaps, effects, dead, stopped_code, stopped_at
 ) values
     ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5,
@@ -198,11 +198,11 @@ def test_a_skip_counts_what_it_leaves_out(
         5 + lands - 100,
         0,
     )
-    assert (row["stopped_code"], row["unpublished_bytes"]) == (None, 7)
+    assert (row["stopped_code"], row["outbox_bytes"]) == (None, 7)
     assert done.details["lanes"] == [
         {"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}
     ]
-    assert audits(connection)[0]["details"]["done"]["reason"] == "retention took them"
+    assert audits(connection)[0]["details"]["result"]["reason"] == "retention took them"
 
 
 @pytest.mark.parametrize(
@@ -394,4 +394,4 @@ def test_a_discarded_dead_letter_keeps_actor_and_reason(connection: Connection[T
     row = AdminQueries(connection).dead_letter(dead_letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")
     assert row["value"] == b"x"
-    assert audits(connection)[0]["details"]["asked"]["reason"] == "a test order"
+    assert audits(connection)[0]["details"]["arguments"]["reason"] == "a test order"

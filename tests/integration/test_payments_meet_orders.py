@@ -111,7 +111,8 @@ def said_but_its_place(observed: OrderObserved) -> dict[str, object]:
 
 def emptied(session: Session) -> None:
     session.execute(
-        b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.notices, ingest.kept"
+        b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.drift_notices, "
+        b"ingest.kept_callbacks"
     )
     session.commit()
 
@@ -316,9 +317,9 @@ def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counte
         adyen("LEDGER_REWRITTEN"),
     ]
     assert work(session, *sent).orders == []
-    kept = session.execute(b"select body from ingest.kept order by key").fetchall()
+    kept = session.execute(b"select body from ingest.kept_callbacks order by key").fetchall()
     noticed = session.execute(
-        b"select source, kind, what from ingest.notices order by source"
+        b"select source, kind, what from ingest.drift_notices order by source"
     ).fetchall()
     session.rollback()
     assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)

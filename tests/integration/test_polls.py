@@ -227,7 +227,7 @@ def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
     poller.settle()
     assert len(shop.asked) == 1
     ((seconds,),) = poller.rows(
-        "select extract(epoch from rests_until - now())::float8 from ingest.polled_sources"
+        "select extract(epoch from circuit_open_until - now())::float8 from ingest.polled_sources"
     )
     assert 60 < seconds <= 70 or 3_500 < seconds <= 3_600
     assert poller.tick() == 0
@@ -245,17 +245,17 @@ def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
     session.commit()
     poller.settle()
     assert len(shop.asked) == 3
-    session.execute(b"update ingest.polled_sources set rests_until = now()")
+    session.execute(b"update ingest.polled_sources set circuit_open_until = now()")
     session.commit()
     poller.settle()
     assert len(shop.asked) == 4  # the trial failed, and closes it again
-    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [
-        (4, True)
-    ]
+    assert poller.rows(
+        "select failures, circuit_open_until > now() from ingest.polled_sources"
+    ) == [(4, True)]
     assert keys(poller.again()) == ["shop:1"]
-    assert poller.rows("select failures, rests_until > now() from ingest.polled_sources") == [
-        (0, False)
-    ]
+    assert poller.rows(
+        "select failures, circuit_open_until > now() from ingest.polled_sources"
+    ) == [(0, False)]
 
 
 def test_refused_credentials_rest_loudly_until_the_next_start(
@@ -264,7 +264,7 @@ def test_refused_credentials_rest_loudly_until_the_next_start(
     shop.put(1, NOW - 60)
     wrong = Poller(session, [woo_shop(shop, secret="cs_revoked")])
     assert wrong.settle() == []
-    assert state(wrong)[:2] == ("resting", 1)
+    assert state(wrong)[:2] == ("suspended", 1)
     assert "cs_revoked" not in state(wrong)[2]
     wrong.polling._tell_at = 0.0
     wrong.tick()
@@ -277,10 +277,10 @@ def test_refused_credentials_rest_loudly_until_the_next_start(
 
 def test_a_disabled_webhook_is_noticed(poller: Poller, shop: FakeWooCommerce) -> None:
     poller.settle()
-    assert poller.rows("select * from ingest.notices") == []
+    assert poller.rows("select * from ingest.drift_notices") == []
     shop.webhooks[0]["status"] = "disabled"
     poller.again()
-    ((source, kind, what),) = poller.rows("select source, kind, what from ingest.notices")
+    ((source, kind, what),) = poller.rows("select source, kind, what from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
     assert what.startswith("the webhook 1 is disabled")
     poller.polling._tell_at = 0.0
@@ -348,7 +348,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
         read = poller.settle()
         assert keys(read) == ["tevo:101"]
         assert kinds(poller.judge(read)) == [Effect]
-        assert poller.rows("select asked, done from ingest.reads") == [(1, 1)]
+        assert poller.rows("select requested, done from ingest.reads") == [(1, 1)]
         vendor.put(lost)  # its webhook never comes
         assert kinds(poller.judge(poller.again())) == [Duplicate, Effect]
         assert poller.rows("select order_id, sequence from ingest.orders order by 1") == [
@@ -370,7 +370,9 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     shop.put(2, NOW - 90 * 86_400)
     ask_for(session, "shop:1", "shop:2", "elsewhere:3")
     assert keys(poller.settle()) == ["shop:1", "shop:2"]
-    assert poller.rows("select order_id from ingest.reads where asked > done") == [("elsewhere:3",)]
+    assert poller.rows("select order_id from ingest.reads where requested > done") == [
+        ("elsewhere:3",)
+    ]
     ask_for(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
     poller.polling._tell_at = 0.0
@@ -388,7 +390,7 @@ def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
     poller.await_answers()
     ask_for(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1", "shop:1"]
-    assert poller.rows("select asked, done from ingest.reads") == [(2, 2)]
+    assert poller.rows("select requested, done from ingest.reads") == [(2, 2)]
 
 
 def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(
@@ -402,7 +404,7 @@ def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(
         ]
         session.execute(b"update ingest.reads set next_at = now()")
         session.commit()
-    assert poller.rows("select kind, encode(example, 'escape') from ingest.notices") == [
+    assert poller.rows("select kind, encode(example, 'escape') from ingest.drift_notices") == [
         ("order-missing", "404")
     ]
 

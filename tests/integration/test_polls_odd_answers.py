@@ -124,7 +124,7 @@ def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_ch
     ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
     assert poller.rows(
-        "select sum(count)::int from ingest.notices where kind = 'webhook-disabled'"
+        "select sum(count)::int from ingest.drift_notices where kind = 'webhook-disabled'"
     ) == [(3,)]
     shop.webhooks[0]["status"] = "active"
     poller.again()
@@ -137,7 +137,9 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
     shop.odd = {"meta_data": [CARD], **LARGE}
     shop.put(1, NOW - 60)
     poller.settle()
-    ((example,),) = poller.rows("select example from ingest.notices where kind = 'poll-too-large'")
+    ((example,),) = poller.rows(
+        "select example from ingest.drift_notices where kind = 'poll-too-large'"
+    )
     assert b"_card_number" in bytes(example)
     assert b"4111111111111111" not in bytes(example)
 
@@ -169,7 +171,7 @@ def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
     poller.settle()
     assert keys(poller) == ["shop:1"]
     assert poller.rows(
-        "select failures, rests_until > now() + interval '50 s' from ingest.polled_sources"
+        "select failures, circuit_open_until > now() + interval '50 s' from ingest.polled_sources"
     ) == [(1, True)]
 
 
@@ -192,7 +194,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
 
 def poller_waits(session: Session) -> int:
     ((count,),) = session.execute(
-        b"select count(*) from ingest.reads where asked > done"
+        b"select count(*) from ingest.reads where requested > done"
     ).fetchall()
     session.rollback()
     return int(count)

@@ -14,7 +14,7 @@ import pytest
 from schemas.orders import OrderObserved, TicketsChanged
 from services.approval.settings import ApprovalSettings, policies
 from services.console import cli
-from services.console.store import listed, read
+from services.console.store import list_orders, read_order
 from services.delivery import documents
 from services.ingest import vendors
 from services.ingest import worker as ingest
@@ -147,7 +147,7 @@ def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None
     assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [
         ("2", 3, "no_campaign")
     ]
-    assert [it["sku"] for it in read(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
+    assert [it["sku"] for it in read_order(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
 def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> None:
@@ -161,7 +161,7 @@ def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> 
         ("1", "no_campaign"),
         ("2", "no_campaign"),
     ]
-    assert {it["variation_id"] for it in read(stages.session, "shop:727")["waiting"]} == {
+    assert {it["variation_id"] for it in read_order(stages.session, "shop:727")["waiting"]} == {
         "17",
         "18",
     }
@@ -226,7 +226,7 @@ def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
 
 
 def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
-    found = listed(stages.session, None, 50, only_alike=only_alike)
+    found = list_orders(stages.session, None, 50, only_alike=only_alike)
     return {row["order_id"]: row["looks_like"] for row in found}
 
 
@@ -244,7 +244,9 @@ def test_suspected_duplicates_name_each_other_whichever_came_first(
         through(stages, *[bodies[place] for place in places])
         assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"], "shop:3": []}
         assert set(alike(stages, only_alike=True)) == {"shop:1", "shop:2"}
-        assert [it["order_id"] for it in read(stages.session, "shop:2")["lookalikes"]] == ["shop:1"]
+        assert [it["order_id"] for it in read_order(stages.session, "shop:2")["lookalikes"]] == [
+            "shop:1"
+        ]
 
 
 @pytest.mark.feature("SF-021")
@@ -292,7 +294,8 @@ def test_one_shop_never_looks_like_another(stages: Stages) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["fingerprint = '\\x00'", "placed_at = null", "alike_s = 0", "fingerprint = null"]
+    "wrong",
+    ["fingerprint = '\\x00'", "placed_at = null", "duplicate_window_s = 0", "fingerprint = null"],
 )
 def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))

@@ -98,7 +98,7 @@ class Poller:
     def again(self) -> list[Record]:
         """As if the interval were over."""
         self.session.execute(b"update ingest.polls set next_at = now()")
-        self.session.execute(b"update ingest.polled_sources set rests_until = now()")
+        self.session.execute(b"update ingest.polled_sources set circuit_open_until = now()")
         self.session.commit()
         return self.settle()
 

@@ -72,7 +72,9 @@ class JobQueue:
             if not rows:
                 return LeasedBatch([], 0, 0, 0)
             ids = sorted({row["order_id"] for row in rows})
-            orders = {row["order_id"]: row for row in self._rows("see_orders", {"order_ids": ids})}
+            orders = {
+                row["order_id"]: row for row in self._rows("lock_free_orders", {"order_ids": ids})
+            }
             work: list[PlannedSend] = []
             refrained: list[tuple[UUID, SkipReason]] = []
             lost = 0
@@ -107,7 +109,7 @@ class JobQueue:
             for ticket in sorted(it.intent.left_behind)
         ]:
             self._do(
-                "leave_behind",
+                "drop_inactive_tickets",
                 {"job_ids": [job for job, _ in left], "ticket_ids": [it for _, it in left]},
             )
         if refrained:
@@ -116,11 +118,11 @@ class JobQueue:
                 "states": [REFRAINED[why][0] for _, why in refrained],
                 "are_held": [REFRAINED[why][1] for _, why in refrained],
             }
-            self._do("refrain", columns)
+            self._do("skip_jobs", columns)
 
     def hold(self, job: LeasedJob, lease_s: float) -> bool:
         """Whether the job is still ours, and then for a whole lease."""
-        return bool(self._rows("hold_lease", lease(job) | {"lease_s": lease_s}))
+        return bool(self._rows("confirm_lease", lease(job) | {"lease_s": lease_s}))
 
     def renew(self, jobs: Sequence[LeasedJob], lease_s: float) -> None:
         columns = {
@@ -136,7 +138,7 @@ class JobQueue:
         filed.
         """
         with self.session.transaction():
-            self._rows("touch_order", {"order_id": job.order_id})
+            self._rows("mark_order_dirty", {"order_id": job.order_id})
             said = {
                 "job_id": job.job_id,
                 "answer": storable(str(answer)),
@@ -159,7 +161,7 @@ class JobQueue:
         letter.
         """
         with self.session.transaction():
-            now = self._rows("touch_order", {"order_id": job.order_id})[0]["at"]
+            now = self._rows("mark_order_dirty", {"order_id": job.order_id})[0]["at"]
             said = {
                 "answer": storable(answer, 500),
                 "is_failure": is_failure,
@@ -176,14 +178,14 @@ class JobQueue:
             "text": storable(error.cause or error.code),
             "code_version": CODE_VERSION,
         }
-        letters = self._rows("add_letter", lease(job) | told)
+        letters = self._rows("add_dead_letter", lease(job) | told)
         if letters:
-            self._do("bury", {"job_id": job.job_id, "letter_id": letters[0]["id"]})
+            self._do("dead_letter_job", {"job_id": job.job_id, "dead_letter_id": letters[0]["id"]})
         return bool(letters)
 
     def give_back(self, jobs: Sequence[LeasedJob]) -> None:
         self._do(
-            "give_back",
+            "release_leases",
             {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]},
         )
 
@@ -191,7 +193,7 @@ class JobQueue:
         return bool(self._rows("is_paused", {})[0]["exists"])
 
     def standing(self) -> OrderState:
-        rows = {row["standing"]: row for row in self._rows("count_jobs", {})}
+        rows = {row["status"]: row for row in self._rows("count_jobs", {})}
         oldest = rows["due"]["oldest_s"] if "due" in rows else 0.0
         return OrderState({name: row["jobs"] for name, row in rows.items()}, oldest)
 

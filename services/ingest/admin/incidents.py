@@ -85,9 +85,7 @@ class IncidentQueries:
         """How it was told, before what varies was folded; the most frequent first."""
         if incident.evidence is Evidence.ORDERS:
             return []
-        name = (
-            "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
-        )
+        name = "original_causes" if incident.evidence is Evidence.LETTERS else "original_words"
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
@@ -99,21 +97,23 @@ class IncidentQueries:
                     or b""
                 )
             case Evidence.NOTICES:
-                return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
+                return bytes(
+                    self._rows("example_of_drift_notice", arguments(incident))[0]["example"]
+                )
             case Evidence.ORDERS:
                 return incident.example.encode()
 
     def kept(self, incident: Incident) -> int:
         """How many of its callbacks are kept, for nobody acted on them."""
         found = (
-            self._rows("count_kept", arguments(incident))
+            self._rows("count_kept_callbacks", arguments(incident))
             if incident.evidence is Evidence.NOTICES
             else []
         )
         return int(found[0]["count"]) if found else 0
 
     def _letters(self) -> Iterable[EvidenceRow]:
-        for row in self._rows("letters_by_cause", {"group": GROUP}):
+        for row in self._rows("dead_letters_by_cause", {"group": GROUP}):
             said = row["source"]
             is_open = bool(row["waiting"] or row["replaying"])
             numbers = {
@@ -131,7 +131,7 @@ class IncidentQueries:
             )
 
     def _notices(self) -> Iterable[EvidenceRow]:
-        for row in self._rows("notices_by_words", {}):
+        for row in self._rows("drift_notices_by_kind", {}):
             yield EvidenceRow(
                 Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
             )
@@ -140,7 +140,7 @@ class IncidentQueries:
         seen: Mapping[str, datetime] = {
             row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})
         }
-        for row in self._rows("orders_with_two_meanings", {}):
+        for row in self._rows("orders_with_conflicting_keys", {}):
             seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
             is_open = seen_at is None or row["last_at"] > seen_at
             yield EvidenceRow(
@@ -220,12 +220,12 @@ class IncidentCommands(AdminCommands):
         return about | {"concerned": concerned, "goes_on": concerned == most, "until": begun}
 
     def _moment(self) -> str:
-        row = self.connection.execute(SQL["moment"]).fetchone()
+        row = self.connection.execute(SQL["transaction_time"]).fetchone()
         return str(row[0].isoformat()) if row else ""
 
     def _end_letters(self, incident: Incident, wanted: ResolutionRequest, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
-        ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
+        ids = [row[0] for row in self.connection.execute(SQL["lock_open_dead_letters"], given)]
         state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
         if ids:
             self.set_dead_letter_state(
@@ -236,7 +236,9 @@ class IncidentCommands(AdminCommands):
     def _give_kept(self, incident: Incident, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
         kept = (
-            self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
+            self.connection.cursor(row_factory=dict_row)
+            .execute(SQL["take_kept_callbacks"], given)
+            .fetchall()
         )
         if kept:
             self.request_replays(GROUP, [_letter(row, incident) for row in kept])
@@ -244,9 +246,9 @@ class IncidentCommands(AdminCommands):
 
     def _close(self, incident: Incident) -> None:
         if incident.evidence is Evidence.NOTICES:
-            self.connection.execute(SQL["close_notices"], arguments(incident))
+            self.connection.execute(SQL["close_drift_notices"], arguments(incident))
         elif incident.evidence is Evidence.ORDERS:
-            self.connection.execute(SQL["see_incident"], {"id": incident.id})
+            self.connection.execute(SQL["acknowledge_incident"], {"id": incident.id})
 
 
 def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:

@@ -70,7 +70,7 @@ class PollStore:
         self.session.execute(SQL["add_polls"], _names(names))
 
     def wake_polls(self, sources: Sequence[str]) -> None:
-        self.session.execute(SQL["wake_polls"], {"sources": texts(sources)})
+        self.session.execute(SQL["resume_polls"], {"sources": texts(sources)})
 
     def add_sources(self, sources: Sequence[str]) -> None:
         self.session.execute(SQL["add_sources"], {"sources": texts(sources)})
@@ -82,21 +82,23 @@ class PollStore:
         )
 
     def find_due(self, names: Sequence[Name]) -> list[DuePoll]:
-        rows = self.session.execute(SQL["find_due"], _names(names))
+        rows = self.session.execute(SQL["find_due_polls"], _names(names))
         return [
             DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
         ]
 
     def find_reads(self, sources: Sequence[str], reads_max: int) -> list[DueRead]:
         wanted = {"sources": texts(sources), "reads_max": reads_max}
-        return [DueRead(*row) for row in self.session.execute(SQL["find_reads"], wanted)]
+        return [DueRead(*row) for row in self.session.execute(SQL["find_due_reads"], wanted)]
 
     def lock_poll(self, name: Name) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
         return StoredPoll(*row) if row else None
 
     def save_part(self, name: Name, answer: UUID, said: int) -> None:
-        self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
+        self.session.execute(
+            SQL["save_partial_page"], _name(name) | {"answer": answer, "published": said}
+        )
 
     def save_page(self, name: Name, page: PollPage, tags: Mapping[str, str], wait_s: float) -> None:
         told = {
@@ -109,7 +111,7 @@ class PollStore:
     def save_failure(self, name: Name, rest: PollDelay, trouble: str) -> None:
         told = {
             "failures": rest.failures,
-            "state": "resting" if rest.is_resting else "ok",
+            "state": "suspended" if rest.is_resting else "ok",
             "trouble": storable(trouble, 300),
         }
         self.session.execute(SQL["save_failure"], _name(name) | told | {"wait_s": rest.poll_s})
@@ -121,8 +123,8 @@ class PollStore:
 
     def answer_reads(self, answered: Mapping[str, int]) -> None:
         """Orders, each with how often it had been asked for when its reading began."""
-        batch = {"order_ids": texts(list(answered)), "asked": plain(list(answered.values()))}
-        self.session.execute(SQL["answer_reads"], batch)
+        batch = {"order_ids": texts(list(answered)), "requested": plain(list(answered.values()))}
+        self.session.execute(SQL["complete_reads"], batch)
 
     def put_off_reads(self, put_off: Mapping[str, PollDelay]) -> None:
         batch = {
@@ -130,11 +132,11 @@ class PollStore:
             "failures": plain([rest.failures for rest in put_off.values()]),
             "waits_s": plain([str(rest.poll_s) for rest in put_off.values()]),
         }
-        self.session.execute(SQL["put_off_reads"], batch)
+        self.session.execute(SQL["postpone_reads"], batch)
 
     def tell_polls(self, names: Sequence[Name]) -> list[SourcePollState]:
         return [
-            SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))
+            SourcePollState(*row) for row in self.session.execute(SQL["poll_states"], _names(names))
         ]
 
     def count_reads(self, sources: Sequence[str]) -> dict[str, int]:

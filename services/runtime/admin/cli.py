@@ -215,7 +215,7 @@ def summary(
                 "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
                 "open_dead_letters": sum(
-                    it["letters"] for it in dead_letters if it["consumer_group"] == name
+                    it["dead_letters"] for it in dead_letters if it["consumer_group"] == name
                 ),
                 "paused": control.get("paused", False),
                 "rate_limit_per_s": control.get("rate_limit_per_s"),

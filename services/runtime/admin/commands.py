@@ -160,7 +160,7 @@ class AdminCommands:
 
         def work() -> Row:
             where = {"group": group, "topic": lane.topic, "partition": lane.partition}
-            row = self.connection.execute(SQL["lock_outputs"], where).fetchone()
+            row = self.connection.execute(SQL["lock_outbox"], where).fetchone()
             if row is None:
                 raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
             if row[1] != OutputRefused.code:
@@ -174,7 +174,7 @@ class AdminCommands:
                 )
             dropped = outputs.pop(number)
             self.connection.execute(
-                SQL["replace_outputs"], where | {"outputs": outbox.encode(outputs)}
+                SQL["replace_outbox"], where | {"outputs": outbox.encode(outputs)}
             )
             return {"dropped": output_summary(number, dropped), "left": len(outputs)}
 
@@ -255,7 +255,9 @@ class AdminCommands:
             "states": list(selection.states),
         }
         bounds = {"limit": selection.limit, "largest": RECORD_BYTES_MAX}
-        chosen = self.connection.execute(SQL["lock_chosen_letters"], wanted | bounds).fetchall()
+        chosen = self.connection.execute(
+            SQL["lock_chosen_dead_letters"], wanted | bounds
+        ).fetchall()
         if missing := sorted(set(ids or ()) - {dead_letter for dead_letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
         if wrong := [
@@ -279,7 +281,7 @@ class AdminCommands:
             "reason": reason,
             "actor": self.command.actor,
         }
-        self.connection.execute(SQL["set_letters"], change)
+        self.connection.execute(SQL["set_dead_letter_states"], change)
         return {"letters": [str(dead_letter) for dead_letter in dead_letters]}
 
     def request_replays(self, group: str, dead_letters: Sequence[DeadLetter]) -> None:
@@ -291,7 +293,7 @@ class AdminCommands:
         )
         ids = [dead_letter_id for dead_letter_id, _ in added]
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
-        self.connection.execute(SQL["set_letters"], change)
+        self.connection.execute(SQL["set_dead_letter_states"], change)
 
     def execute(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
         """Commit the work together with its audit row. Work that is refused raises, and leaves
@@ -299,7 +301,7 @@ class AdminCommands:
         """
         command = {"command_id": self.command.command_id}
         with self.connection.transaction():
-            self.connection.execute(SQL["hold_command"], command)
+            self.connection.execute(SQL["lock_command"], command)
             earlier = self.connection.execute(SQL["find_command"], command).fetchone()
             if earlier is not None:
                 if (earlier[0], earlier[1]) != (what, asked):
@@ -312,7 +314,7 @@ class AdminCommands:
             row = {
                 "actor": self.command.actor,
                 "what": what,
-                "details": Jsonb({"asked": asked, "done": details}),
+                "details": Jsonb({"arguments": asked, "result": details}),
             }
             self.connection.execute(SQL["add_audit"], command | row)
         return CommandResult(already=False, details=details)
@@ -387,7 +389,7 @@ class AdminQueries:
     def outputs(self, group: str, lane: LaneKey) -> list[Output]:
         """Return the outbox of the lane's row: committed, perhaps not yet acknowledged."""
         where = {"group": group, "topic": lane.topic, "partition": lane.partition}
-        row = self.connection.execute(SQL["find_outputs"], where).fetchone()
+        row = self.connection.execute(SQL["find_outbox"], where).fetchone()
         if row is None:
             raise LaneUnknown(f"{group} {lane.topic}/{lane.partition}")
         return outbox.decode(row[0])
@@ -402,15 +404,15 @@ class AdminQueries:
             "states": list(selection.states),
             "limit": selection.limit,
         }
-        return self._rows("list_letters", asked)
+        return self._rows("list_dead_letters", asked)
 
     def dead_letter(self, dead_letter_id: UUID) -> Row:
-        if not (rows := self._rows("find_letter", {"id": dead_letter_id})):
+        if not (rows := self._rows("find_dead_letter", {"id": dead_letter_id})):
             raise DeadLetterUnknown(str(dead_letter_id))
         return rows[0]
 
     def dead_letter_counts(self) -> list[Row]:
-        return self._rows("count_letters", {})
+        return self._rows("count_dead_letters", {})
 
     def audit(self, limit: int) -> list[Row]:
         return self._rows("list_audit", {"limit": limit})

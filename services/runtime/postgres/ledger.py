@@ -69,16 +69,17 @@ class PostgresTransaction:
 
     def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(
-            row[0] for row in self.session.execute(SQL["lock_letters"], {"ids": list(ids)})
+            row[0] for row in self.session.execute(SQL["lock_dead_letters"], {"ids": list(ids)})
         )
 
     def resolve_dead_letters(self, ids: Sequence[UUID]) -> None:
-        self.session.execute(SQL["resolve_letters"], {"ids": list(ids)})
+        self.session.execute(SQL["resolve_dead_letters"], {"ids": list(ids)})
 
     def reopen_dead_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
         ids, codes, texts = zip(*failures, strict=True)
         self.session.execute(
-            SQL["reopen_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)}
+            SQL["reopen_dead_letters"],
+            {"ids": list(ids), "codes": list(codes), "texts": list(texts)},
         )
 
     def add_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
@@ -109,7 +110,8 @@ class PostgresTransaction:
             "subject_keys": [dead_letter.subject_key for dead_letter in dead_letters],
         }
         rows = self.session.execute(
-            SQL["add_letters"], columns | {"group": self._group, "code_version": self._code_version}
+            SQL["add_dead_letters"],
+            columns | {"group": self._group, "code_version": self._code_version},
         ).fetchall()
         stored = {
             (topic, partition, offset): (dead_letter_id, attempts)
@@ -120,11 +122,11 @@ class PostgresTransaction:
     def take_replay_requests(self, dead_letters_max: int, bytes_max: int) -> list[ReplayRequest]:
         bounds = {
             "group": self._group,
-            "letters_max": dead_letters_max,
+            "dead_letters_max": dead_letters_max,
             "bytes_max": bytes_max,
             "largest": RECORD_BYTES_MAX,
         }
-        rows = self.session.execute(SQL["take_requested"], bounds).fetchall()
+        rows = self.session.execute(SQL["take_replay_requests"], bounds).fetchall()
         return [
             ReplayRequest(
                 dead_letter_id,
@@ -144,7 +146,7 @@ class PostgresTransaction:
         counts = ("gaps", "effects", "duplicates", "superseded", "dead")
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in counts}
         columns["next_offsets"] = [row.next_offset for row in rows]
-        columns["unpublished"] = [row.outbox for row in rows]
+        columns["outbox"] = [row.outbox for row in rows]
         columns |= _expected_columns([row.expected for row in rows]) | {"group": self._group}
         if self.session.execute(SQL["advance_lanes"], columns).rowcount != len(rows):
             raise LaneFenced("a row changed between its lock and its update")
@@ -228,7 +230,7 @@ class PostgresLedger:
 
     def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
         self.session.execute(
-            SQL["clear_unpublished"], _expected_columns(expected) | {"group": self._group}
+            SQL["clear_outbox"], _expected_columns(expected) | {"group": self._group}
         )
 
     def stop(self, expected: ExpectedLane, code: str, text: str) -> None:
@@ -255,7 +257,7 @@ class PostgresLedger:
         self.session.execute(SQL["pause_service"], arguments)
 
     def has_replay_requests(self) -> bool:
-        row = self.session.execute(SQL["letters_requested"], {"group": self._group}).fetchone()
+        row = self.session.execute(SQL["has_replay_requests"], {"group": self._group}).fetchone()
         return bool(row and row[0])
 
     def backlog(self, query: Callable[[Session], str | None]) -> str | None:

@@ -58,7 +58,7 @@ NO_PARTITION = -1  # the client chooses by the key
 LANES = """
     select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps,
         rewound, effects, duplicates, superseded, dead, conservation_gap,
-        unpublished is not null as has_outbox, stopped_code, owner
+        outbox is not null as has_outbox, stopped_code, owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
 DEAD_LETTERS = """

@@ -1,4 +1,4 @@
--- Made by the harness in a migrated database. A constraint for each law that a constraint can say.
+-- Created by the harness in a migrated database. Each law that can be a constraint is one.
 create schema toy;
 
 create table toy.inputs (
@@ -19,7 +19,7 @@ create table toy.firsts (
     answer_generation bigint not null default 0,
     answer_sequence   bigint not null default 0,
     sequence          bigint not null default 0,
-    digest              bytea,  -- digest of the last snapshot
+    digest            bytea,  -- of the last snapshot
     check ((sequence = 0) = (digest is null))
 );
 
@@ -31,7 +31,7 @@ create table toy.snapshots (
     children   text[] not null,
     total      bigint not null,
     confirmed  int not null,
-    primary key (key, generation, sequence)  -- a place in history is given once
+    primary key (key, generation, sequence)  -- a position is given once
 );
 
 create table toy.seconds (
@@ -41,7 +41,7 @@ create table toy.seconds (
     first_generation  bigint not null default 0,
     first_sequence    bigint not null default 0,
     sequence          bigint not null default 0,
-    digest              bytea,
+    digest            bytea,
     check ((sequence = 0) = (digest is null))
 );
 

@@ -20,7 +20,7 @@ from services.ingest import vendors
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact
 from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
-from services.runtime.loop.dead_letters import replay_output, original_record
+from services.runtime.loop.dead_letters import original_record, replay_output
 from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order

@@ -1,22 +1,25 @@
 -- name: take_jobs
--- Never waits: who holds a job now will be done with it soon. Orders are locked behind jobs here
--- and before them in the lane; as a sender waits for neither, there is no ring.
+-- Never waits: a transaction that holds a job now is done with it soon. Orders are locked after
+-- jobs here and before them in the lane; a sender waits for neither, so it cannot deadlock.
 select job_id, order_id, attempts, failures, retry_since, lease_owner,
-    array(select ticket_id from delivery.job_tickets where job_tickets.job_id = jobs.job_id) as ticket_ids
+    array(
+        select ticket_id from delivery.job_tickets where job_tickets.job_id = jobs.job_id
+    ) as ticket_ids
 from delivery.jobs
 where state = 'due' and not is_held and next_attempt_at <= now()
 order by next_attempt_at limit %(jobs_max)s::int
 for update skip locked;
 
--- name: see_orders
--- The latest of both writers, at the moment of acting. Who changes an order right now makes its
--- jobs wait a moment.
+-- name: lock_free_orders
+-- The latest snapshots of both writers, at the moment of acting. The jobs of an order that is being
+-- changed now are left for a moment.
 select order_id, decision, tickets
-from delivery.orders where order_id = any(%(order_ids)s::text[]) order by order_id for update skip locked;
+from delivery.orders where order_id = any(%(order_ids)s::text[])
+order by order_id for update skip locked;
 
 -- name: write_intents
--- Before anything is sent. A lease that ran out under somebody else is an attempt whose end nobody
--- knows.
+-- Before anything is sent. A lease that ran out under another owner is an attempt with an unknown
+-- end.
 update delivery.jobs
 set attempts = attempts + 1, lease_owner = %(owner)s::text, recipient = batch.recipient,
     envelope_recipient = batch.envelope_recipient,
@@ -26,28 +29,30 @@ from unnest(%(job_ids)s::uuid[], %(recipients)s::text[], %(envelope_recipients)s
     as batch (job_id, recipient, envelope_recipient)
 where jobs.job_id = batch.job_id;
 
--- name: leave_behind
--- Tickets that are not active go with no mail. Outside any job they are filed anew, should they
--- come back.
+-- name: drop_inactive_tickets
+-- Tickets that are not active are not sent. Without a job they are filed again if they become
+-- active again.
 delete from delivery.job_tickets
 using unnest(%(job_ids)s::uuid[], %(ticket_ids)s::uuid[]) as batch (job_id, ticket_id)
 where job_tickets.job_id = batch.job_id and job_tickets.ticket_id = batch.ticket_id;
 
--- name: refrain
--- Due by its own row, but not by its order's: the lane would say the same.
-with refrained as (
+-- name: skip_jobs
+-- Jobs that are due by their own row, but not by their order's: the lane would come to the same
+-- state.
+with skipped as (
     update delivery.jobs
     set state = batch.state, is_held = batch.is_held, lease_owner = null,
         unknown_attempts = unknown_attempts + (lease_owner is not null)::int
-    from unnest(%(job_ids)s::uuid[], %(states)s::text[], %(are_held)s::boolean[]) as batch (job_id, state, is_held)
+    from unnest(%(job_ids)s::uuid[], %(states)s::text[], %(are_held)s::boolean[])
+        as batch (job_id, state, is_held)
     where jobs.job_id = batch.job_id
     returning jobs.order_id
 )
 update delivery.orders set dirty_since = coalesce(dirty_since, now())
-from refrained where orders.order_id = refrained.order_id;
+from skipped where orders.order_id = skipped.order_id;
 
 -- name: renew_leases
--- By the sender's heart, on a connection of its own; waits for nobody.
+-- By the sender's lease renewer, on a connection of its own. Waits for no lock.
 with mine as (
     select jobs.job_id from delivery.jobs
     join unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as batch (job_id, attempt)
@@ -55,65 +60,75 @@ with mine as (
     where lease_owner = %(owner)s::text
     for update of jobs skip locked
 )
-update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
+update delivery.jobs
+set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
 from mine where jobs.job_id = mine.job_id;
 
--- name: hold_lease
--- The last look before the mail goes: still ours, still due, and for a whole lease. No row: another
--- sender has it, or its order was cancelled or held back while it rendered. Then it is not sent.
-update delivery.jobs set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
-where job_id = %(job_id)s::uuid and attempts = %(attempt)s::int and lease_owner = %(owner)s::text and state = 'due'
-    and not is_held
+-- name: confirm_lease
+-- The last check before the mail is sent: the job is still ours, still due, and leased for the
+-- whole time. No row: another sender has it, or its order was cancelled or held back while it was
+-- rendered. Then it is not sent.
+update delivery.jobs
+set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
+where job_id = %(job_id)s::uuid and attempts = %(attempt)s::int
+    and lease_owner = %(owner)s::text and state = 'due' and not is_held
 returning job_id;
 
--- name: touch_order
--- Locks the order before its job, as the lane does, and has the timer look at it.
-update delivery.orders set dirty_since = coalesce(dirty_since, now()) where order_id = %(order_id)s::text
+-- name: mark_order_dirty
+-- Locks the order before its job, as the lane does, and has the timer publish it.
+update delivery.orders set dirty_since = coalesce(dirty_since, now())
+where order_id = %(order_id)s::text
 returning now() as at;
 
 -- name: record_accepted
--- A fact, whoever holds the lease by now, and whatever became of the order meanwhile.
+-- A fact, whichever sender holds the lease by now, and whatever became of the order meanwhile.
 update delivery.jobs
-set state = 'sent', is_held = false, mails = mails + 1, sent_at = coalesce(sent_at, now()), answer = %(answer)s::text,
-    lease_owner = null, document_sha256 = %(document_sha256)s::bytea
+set state = 'sent', is_held = false, mails = mails + 1, sent_at = coalesce(sent_at, now()),
+    answer = %(answer)s::text, lease_owner = null, document_sha256 = %(document_sha256)s::bytea
 where job_id = %(job_id)s::uuid
 returning mails, extract(epoch from now() - filed_at)::double precision as waited_s;
 
 -- name: record_failure
--- Only by the lease's holder: another's attempt has its own end. A job that the lane cancelled
--- meanwhile stays cancelled.
+-- Only by the lease's holder: another sender's attempt has its own end. A job that the lane
+-- cancelled meanwhile stays cancelled.
 update delivery.jobs
-set answer = %(answer)s::text, lease_owner = null, failures = failures + %(is_failure)s::boolean::int,
+set answer = %(answer)s::text, lease_owner = null,
+    failures = failures + %(is_failure)s::boolean::int,
     unknown_attempts = unknown_attempts + %(is_unknown)s::boolean::int,
     next_attempt_at = now() + make_interval(secs => %(wait_s)s::double precision)
 where job_id = %(job_id)s::uuid and attempts = %(attempt)s::int and lease_owner = %(owner)s::text
 returning job_id;
 
--- name: add_letter
--- One letter a death: its offset counts them. Two senders that give one job up make one letter.
+-- name: add_dead_letter
+-- One dead letter each time that a job dies: its offset counts them. Two senders that exhaust the
+-- retries of one job add one dead letter.
 insert into runtime.dead_letters (
-    consumer_group, topic, topic_id, partition, "offset", record_time, key, value, value_sha256, headers, stage, code, text,
-    attempts, code_version, subject_key
+    consumer_group, topic, topic_id, partition, "offset", record_time, key, value, value_sha256,
+    headers, stage, code, text, attempts, code_version, subject_key
 )
-select %(group)s::text, '@jobs', job_id::text, 0, deaths + 1, now(), convert_to(order_id, 'UTF8'), letter.value,
-    sha256(letter.value), ''::bytea, 'job', %(code)s::text, %(text)s::text, attempts, %(code_version)s::text, order_id
+select %(group)s::text, '@jobs', job_id::text, 0, dead_letter_count + 1, now(),
+    convert_to(order_id, 'UTF8'), job.value, sha256(job.value), ''::bytea, 'job',
+    %(code)s::text, %(text)s::text, attempts, %(code_version)s::text, order_id
 from delivery.jobs, lateral (
     select convert_to(jsonb_build_object(
         'job_id', job_id, 'order_id', order_id, 'kind', kind, 'recipient', recipient,
-        'envelope_recipient', envelope_recipient, 'attempts', attempts, 'unknown_attempts', unknown_attempts, 'failures', failures, 'answer', answer
+        'envelope_recipient', envelope_recipient, 'attempts', attempts,
+        'unknown_attempts', unknown_attempts, 'failures', failures, 'answer', answer
     )::text, 'UTF8') as value
-) as letter
-where job_id = %(job_id)s::uuid and state = 'due' and lease_owner is null and attempts = %(attempt)s::int
+) as job
+where job_id = %(job_id)s::uuid and state = 'due' and lease_owner is null
+    and attempts = %(attempt)s::int
 returning id;
 
--- name: bury
+-- name: dead_letter_job
 update delivery.jobs
-set state = 'dead', is_held = false, letter_id = %(letter_id)s::uuid, deaths = deaths + 1, is_letter_said = false
+set state = 'dead', is_held = false, dead_letter_id = %(dead_letter_id)s::uuid,
+    dead_letter_count = dead_letter_count + 1, is_dead_letter_published = false
 where job_id = %(job_id)s::uuid;
 
--- name: give_back
--- Nothing was tried: the intent is taken back. Sorted as the lane writes them, for both may wait
--- for each other here.
+-- name: release_leases
+-- Nothing was tried: the intent is taken back. Locked in the order in which the lane writes jobs,
+-- because both may wait for each other here.
 with mine as (
     select jobs.job_id from delivery.jobs
     join unnest(%(job_ids)s::uuid[], %(attempts)s::int[]) as batch (job_id, attempt)
@@ -129,11 +144,14 @@ from mine where jobs.job_id = mine.job_id;
 select exists (select from runtime.controls where consumer_group = %(group)s::text and paused);
 
 -- name: count_jobs
--- By the partial index of open jobs: what is sent is not counted here.
+-- Reads the partial index of open jobs: jobs that were sent are not counted here.
 select case
-        when state = 'dead' then 'dead' when is_held then 'held' when next_attempt_at <= now() then 'due' else 'waiting'
-    end as standing,
+        when state = 'dead' then 'dead'
+        when is_held then 'held'
+        when next_attempt_at <= now() then 'due'
+        else 'waiting'
+    end as status,
     count(*) as jobs,
     coalesce(extract(epoch from now() - min(next_attempt_at)), 0)::double precision as oldest_s
 from delivery.jobs where state in ('due', 'dead')
-group by standing;
+group by status;

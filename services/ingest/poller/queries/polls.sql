@@ -1,12 +1,13 @@
 -- name: add_polls
 insert into ingest.polls (source, what)
-select source, what from unnest(%(sources)s::text[], %(whats)s::text[]) as batch (source, what) order by source, what
+select source, what from unnest(%(sources)s::text[], %(whats)s::text[]) as batch (source, what)
+order by source, what
 on conflict do nothing;
 
--- name: wake_polls
--- At a start: credentials that were refused may have been replaced.
+-- name: resume_polls
+-- At the start of a process: credentials that were refused may have been replaced.
 update ingest.polls set state = 'ok', failures = 0, next_at = now(), updated_at = now()
-where state = 'resting' and source = any(%(sources)s::text[]);
+where state = 'suspended' and source = any(%(sources)s::text[]);
 
 -- name: add_sources
 insert into ingest.polled_sources (source)
@@ -14,87 +15,110 @@ select source from unnest(%(sources)s::text[]) as batch (source) order by source
 on conflict do nothing;
 
 -- name: find_failures
-select source, failures from ingest.polled_sources where source = any(%(sources)s::text[]) order by source;
+select source, failures from ingest.polled_sources
+where source = any(%(sources)s::text[]) order by source;
 
--- name: find_due
--- Whose turn it is, longest first.
+-- name: find_due_polls
+-- The longest due first.
 select polls.source, polls.what, polls.cursor, polls.tags::text
 from ingest.polls
-join unnest(%(sources)s::text[], %(whats)s::text[]) as asked (source, what) using (source, what)
+join unnest(%(sources)s::text[], %(whats)s::text[])
+    as configured (source, what) using (source, what)
 join ingest.polled_sources using (source)
-where polls.next_at <= now() and polled_sources.rests_until <= now()
+where polls.next_at <= now() and polled_sources.circuit_open_until <= now()
 order by polls.next_at, polls.source, polls.what;
 
--- name: find_reads
--- Of each source the first few that are due. A source that rests is not asked for orders either.
-select asked.source, due.order_id, due.asked, due.failures
-from unnest(%(sources)s::text[]) as asked (source)
+-- name: find_due_reads
+-- The first few that are due, of each source. While a source's circuit breaker is open, no order is
+-- read from it either.
+select configured.source, due.order_id, due.requested, due.failures
+from unnest(%(sources)s::text[]) as configured (source)
 join ingest.polled_sources using (source)
 cross join lateral (
-    select order_id, reads.asked, failures, next_at from ingest.reads
-    where reads.asked > reads.done and next_at <= now() and split_part(order_id, ':', 1) = asked.source
+    select order_id, reads.requested, failures, next_at from ingest.reads
+    where reads.requested > reads.done and next_at <= now()
+        and split_part(order_id, ':', 1) = configured.source
     order by next_at, order_id limit %(reads_max)s::int
 ) as due
-where polled_sources.rests_until <= now()
-order by asked.source, due.next_at, due.order_id;
+where polled_sources.circuit_open_until <= now()
+order by configured.source, due.next_at, due.order_id;
 
 -- name: lock_poll
-select cursor, answer, said, failures, warning from ingest.polls
+select cursor, answer, published, failures, warning from ingest.polls
 where source = %(source)s::text and what = %(what)s::text for update;
 
--- name: save_part
--- A part of a page was said; the cursor waits for the rest.
-update ingest.polls set answer = %(answer)s::uuid, said = %(said)s::int, updated_at = now()
+-- name: save_partial_page
+-- A part of a page was published. The cursor moves with the last part.
+update ingest.polls
+set answer = %(answer)s::uuid, published = %(published)s::int, updated_at = now()
 where source = %(source)s::text and what = %(what)s::text;
 
 -- name: save_page
 update ingest.polls
-set cursor = %(cursor)s::text, tags = %(tags)s::text::json, answer = null, said = 0, failures = 0, state = 'ok', trouble = '',
-    warning = %(warning)s::text, next_at = now() + make_interval(secs => %(wait_s)s::float8), answered_at = now(),
+set cursor = %(cursor)s::text, tags = %(tags)s::text::json, answer = null, published = 0,
+    failures = 0, state = 'ok', trouble = '', warning = %(warning)s::text,
+    next_at = now() + make_interval(secs => %(wait_s)s::float8), answered_at = now(),
     updated_at = now()
 where source = %(source)s::text and what = %(what)s::text;
 
 -- name: save_failure
 update ingest.polls
-set failures = %(failures)s::int, state = %(state)s::text, trouble = %(trouble)s::text, answer = null, said = 0,
+set failures = %(failures)s::int, state = %(state)s::text, trouble = %(trouble)s::text,
+    answer = null, published = 0,
     next_at = now() + make_interval(secs => %(wait_s)s::float8), updated_at = now()
 where source = %(source)s::text and what = %(what)s::text;
 
 -- name: save_source
--- It rests from now on, or answers again.
+-- The circuit breaker opens for so long, or closes with a wait of zero.
 update ingest.polled_sources
-set failures = %(failures)s::int, rests_until = now() + make_interval(secs => %(wait_s)s::float8), updated_at = now()
+set failures = %(failures)s::int,
+    circuit_open_until = now() + make_interval(secs => %(wait_s)s::float8), updated_at = now()
 where source = %(source)s::text;
 
--- name: answer_reads
--- What was asked for before its reading began is answered. Asked since: it stays due. Locked as
--- add_reads locks: sorted.
+-- name: complete_reads
+-- Answers the requests that were there when the reading began. An order that was requested since
+-- stays due. Locked in id order, as add_reads locks.
 with locked as materialized (
-    select order_id from ingest.reads where order_id = any(%(order_ids)s::text[]) order by order_id for update
+    select order_id from ingest.reads
+    where order_id = any(%(order_ids)s::text[]) order by order_id for update
 )
-update ingest.reads set done = greatest(done, batch.asked), failures = 0, next_at = now()
-from unnest(%(order_ids)s::text[], %(asked)s::bigint[]) as batch (order_id, asked) join locked using (order_id)
-where reads.order_id = batch.order_id;
-
--- name: put_off_reads
-with locked as materialized (
-    select order_id from ingest.reads where order_id = any(%(order_ids)s::text[]) order by order_id for update
-)
-update ingest.reads set failures = batch.failures, next_at = now() + make_interval(secs => batch.wait_s)
-from unnest(%(order_ids)s::text[], %(failures)s::int[], %(waits_s)s::float8[]) as batch (order_id, failures, wait_s)
+update ingest.reads set done = greatest(done, batch.requested), failures = 0, next_at = now()
+from unnest(%(order_ids)s::text[], %(requested)s::bigint[]) as batch (order_id, requested)
 join locked using (order_id)
 where reads.order_id = batch.order_id;
 
--- name: tell_polls
--- For the metrics: what rests, what is warned of, and since when the oldest was not answered.
-select polls.source, count(*) filter (where polls.state = 'resting' or polled_sources.rests_until > now()),
+-- name: postpone_reads
+with locked as materialized (
+    select order_id from ingest.reads
+    where order_id = any(%(order_ids)s::text[]) order by order_id for update
+)
+update ingest.reads
+set failures = batch.failures, next_at = now() + make_interval(secs => batch.wait_s)
+from unnest(%(order_ids)s::text[], %(failures)s::int[], %(waits_s)s::float8[])
+    as batch (order_id, failures, wait_s)
+join locked using (order_id)
+where reads.order_id = batch.order_id;
+
+-- name: poll_states
+-- For the metrics: how many polls of a source are suspended or behind an open circuit breaker, how
+-- many have a warning, and how long ago the oldest was answered.
+select polls.source,
+    count(*) filter (
+        where polls.state = 'suspended' or polled_sources.circuit_open_until > now()
+    ),
     count(*) filter (where warning <> ''), max(extract(epoch from now() - answered_at))::float8
 from ingest.polls
-join unnest(%(sources)s::text[], %(whats)s::text[]) as asked (source, what) using (source, what)
+join unnest(%(sources)s::text[], %(whats)s::text[])
+    as configured (source, what) using (source, what)
 join ingest.polled_sources using (source)
 group by polls.source order by polls.source;
 
 -- name: count_reads
-select case when split_part(order_id, ':', 1) = any(%(sources)s::text[]) then split_part(order_id, ':', 1) else '?' end,
+select
+    case
+        when split_part(order_id, ':', 1) = any(%(sources)s::text[])
+        then split_part(order_id, ':', 1)
+        else '?'
+    end,
     count(*)
-from ingest.reads where asked > done group by 1 order by 1;
+from ingest.reads where requested > done group by 1 order by 1;

@@ -1,10 +1,10 @@
 -- name: try_migration_lock
--- Of the session: each file has a transaction of its own. The number is "stubline" folded to 63
--- bits, and means nothing.
+-- Held by the session, because each file has a transaction of its own. The number is an arbitrary
+-- constant: "stubline" folded to 63 bits.
 select pg_try_advisory_lock(8319390093018557029);
 
 -- name: migrations_table
--- Null before the first migration, which makes the schema.
+-- Null before the first migration, which creates the schema.
 select to_regclass('runtime.migrations')::text;
 
 -- name: applied_migrations

@@ -5,10 +5,11 @@ select name, setting from pg_settings where name = any(%(names)s::text[]);
 
 -- name: sees_group
 -- Whether the login has the role of the group, or row security does not apply to it. True before
--- the first migration. By the catalog: a login without any role may not even resolve the table's
--- name.
+-- the first migration. Read from the catalog, because a login without any role may not even resolve
+-- the table's name.
 select lanes.oid is null or not row_security_active(lanes.oid) or exists (
-        select from pg_roles where rolname = %(role)s::text and pg_has_role(current_user, pg_roles.oid, 'usage')
+        select from pg_roles
+        where rolname = %(role)s::text and pg_has_role(current_user, pg_roles.oid, 'usage')
     ) as sees_group, current_user::text as login
 from (
     select (

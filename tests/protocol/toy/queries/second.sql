@@ -1,10 +1,12 @@
 -- name: add_seconds
-insert into toy.seconds (key) select key from unnest(%(keys)s::text[]) as batch (key) order by key on conflict do nothing;
+insert into toy.seconds (key)
+select key from unnest(%(keys)s::text[]) as batch (key) order by key on conflict do nothing;
 
 -- name: lock_seconds
-select seconds.key, (select generation from runtime.generation) as generation, sequence, state, active, first_generation,
-    first_sequence, digest, array(
-        select child from toy.children where children.key = seconds.key and children.active order by child
+select seconds.key, (select generation from runtime.generation) as generation, sequence, state,
+    active, first_generation, first_sequence, digest, array(
+        select child from toy.children
+        where children.key = seconds.key and children.active order by child
     ) as children
 from toy.seconds where key = any(%(keys)s::text[]) order by key for update;
 
@@ -20,5 +22,6 @@ where seconds.key = batch.key;
 
 -- name: set_children
 insert into toy.children (key, child, active)
-select * from unnest(%(keys)s::text[], %(children)s::text[], %(actives)s::boolean[]) as batch (key, child, active)
+select * from unnest(%(keys)s::text[], %(children)s::text[], %(actives)s::boolean[])
+    as batch (key, child, active)
 on conflict (key, child) do update set active = excluded.active;
