@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from services.ingest.config import sources_file
-from services.ingest.poller.tick import PollScheduler
+from services.ingest.poller.scheduler import PollScheduler
 from services.ingest.retention import purging
 from services.ingest.settings import IngestSettings
 from services.ingest.worker import GROUP, service

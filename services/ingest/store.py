@@ -11,7 +11,7 @@ import orjson
 from psycopg.errors import SerializationFailure
 
 from services.ingest.rules.facts import Fact, Notice, ParsedCallback
-from services.ingest.rules.judge import KnownOrder, KnownPayment
+from services.ingest.rules.decide import KnownOrder, KnownPayment
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session

@@ -18,17 +18,7 @@ from services.ingest import vendors
 from services.ingest.errors import ProofReused, TooManyFacts
 from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
 from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Notice, ParsedCallback
-from services.ingest.rules.judge import (
-    FACTS_MAX,
-    JOINED_MAX,
-    MOVED_MAX,
-    CallbackVerdict,
-    KnownOrder,
-    KnownPayment,
-    is_verdict,
-    judge_all,
-    news,
-)
+from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, JOINED_MAX, KnownOrder, KnownPayment, MOVED_MAX, is_verdict, judge_all, news
 from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import standing
 from services.ingest.store import IngestStore

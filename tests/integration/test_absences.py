@@ -24,7 +24,7 @@ from deploy.local.mail import Mail
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
 from services.runtime.kafka.topics import BrokerAdmin
-from tests.support.door import ROOT
+from tests.support.webhook_endpoint import ROOT
 from tests.support.proxy import Proxy
 
 WORKER, SENDER, ENDPOINT = (

@@ -19,7 +19,7 @@ from services.ingest.errors import ClockSkewed
 from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
-from tests.support.door import DoorProcess
+from tests.support.webhook_endpoint import DoorProcess
 from tests.support.stack import Databases
 from tests.support.stages import said
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from services.ingest import vendors
 from tests.support.callbacks import native_order
-from tests.support.door import ROOT, DoorProcess
+from tests.support.webhook_endpoint import DoorProcess, ROOT
 
 HOW_TO = (ROOT / "docs/how-to/publish-orders-yourself.md").read_text("utf-8")
 

@@ -26,8 +26,8 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
-from tests.support.door import SECRET as WORD
-from tests.support.door import DoorProcess
+from tests.support.webhook_endpoint import SECRET as WORD
+from tests.support.webhook_endpoint import DoorProcess
 from tests.support.polling import Poller
 from tests.support.trapped import until
 from tests.support.vendors import Sample

@@ -13,9 +13,9 @@ from typing import Any
 from schemas.callbacks import TOPIC
 from services.ingest import vendors, worker
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.poller.client import VendorHttpClient
-from services.ingest.poller.reader import PollWorkers
-from services.ingest.poller.tick import PollScheduler
+from services.clients.http import VendorHttpClient
+from services.ingest.poller.workers import PollWorkers
+from services.ingest.poller.scheduler import PollScheduler
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record

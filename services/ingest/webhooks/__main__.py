@@ -26,7 +26,7 @@ from services.ingest.metrics import DOOR_SOURCES
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.app import WebhookApp, WebhookHandler
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.connection import OpenConnections
+from services.ingest.webhooks.connections import OpenConnections
 from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable

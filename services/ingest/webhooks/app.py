@@ -27,14 +27,7 @@ from services.ingest.config.sources_file import PREFIX, SourceConfig
 from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
 from services.ingest.settings import IngestSettings
 from services.ingest.vendors.shared.source import FORM, CertificateNeededError, WebhookRequest
-from services.ingest.webhooks.answers import (
-    ProblemError,
-    WebhookAnswer,
-    come_again,
-    taken,
-    too_fast,
-    too_large,
-)
+from services.ingest.webhooks.responses import ProblemError, WebhookAnswer, come_again, taken, too_fast, too_large
 from services.ingest.webhooks.bodies import FULL, RequestBodies
 from services.ingest.webhooks.certificates import CertificateCache
 from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from starlette.types import Receive
 
 from services.ingest.settings import IngestSettings
-from services.ingest.webhooks.answers import ProblemError, come_again, too_large
+from services.ingest.webhooks.responses import ProblemError, come_again, too_large
 
 FULL = "too many callbacks at once"
 

@@ -16,7 +16,7 @@ from schemas.topics import MIB
 from services.ingest.webhooks.upgrades import without_upgrade
 
 if TYPE_CHECKING:
-    from services.ingest.webhooks.connection import OpenConnections
+    from services.ingest.webhooks.connections import OpenConnections
 
 HEADERS_BYTES_MAX = 64 * 1_024
 # a line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way

@@ -19,7 +19,7 @@ from services.ingest.vendors.shared.source import Source
 from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
 from tests.unit.ingest import test_every_source as laws
-from tests.unit.ingest import test_every_source_at_the_door as door_laws
+from tests.unit.ingest import test_every_source_over_http as door_laws
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "add-a-source.md"
 FENCE = "`" * 3

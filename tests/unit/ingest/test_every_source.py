@@ -15,7 +15,7 @@ from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, KnownPayment, judge_all
+from services.ingest.rules.decide import CallbackVerdict, KnownOrder, KnownPayment, judge_all
 from services.ingest.store import facts_of, written
 from services.ingest.vendors.shared.source import CertificateNeededError
 from services.ingest.worker import observed, signalled

@@ -16,7 +16,7 @@ from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import KnownPayment, judge_all
+from services.ingest.rules.decide import KnownPayment, judge_all
 from services.ingest.store import facts_of, written
 from services.ingest.worker import observed
 from services.runtime.errors import Poison

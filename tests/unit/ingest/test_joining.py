@@ -16,16 +16,7 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact, ParsedCallback
-from services.ingest.rules.judge import (
-    FACTS_MAX,
-    JOINED_MAX,
-    MOVED_MAX,
-    ORDERS_MAX,
-    CallbackVerdict,
-    KnownOrder,
-    KnownPayment,
-    judge_all,
-)
+from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, JOINED_MAX, KnownOrder, KnownPayment, MOVED_MAX, ORDERS_MAX, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")

@@ -19,7 +19,7 @@ from schemas.orders import Movement, Storefront
 from services.ingest import vendors
 from services.ingest.rules import facts
 from services.ingest.rules.facts import Fact
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
+from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.runtime.loop.dead_letters import replay_output, replayed
 from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record

@@ -11,7 +11,7 @@ from services.ingest.vendors.native import webhook as native
 from tests.support.callbacks import native_order
 from tests.support.vendors.native import EVENT
 from tests.support.vendors.vendor import Sample
-from tests.unit.ingest.test_every_source_at_the_door import read, sent
+from tests.unit.ingest.test_every_source_over_http import read, sent
 
 PAN = "4111111111111111"
 STRANGE: dict[str, dict[str, object]] = {

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.poller.reader import PollFailure, failed
+from services.ingest.poller.workers import PollFailure, failed
 from services.ingest.rules.polling import (
     CEILING_S,
     DENIED_S,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.poller.client import VendorHttpClient
+from services.clients.http import VendorHttpClient
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import (
     FoundObject,

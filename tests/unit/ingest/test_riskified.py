@@ -15,7 +15,7 @@ from schemas.fraud import FraudSignals, FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
+from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.vendors.riskified import webhook as riskified
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.worker import signalled

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.orders import Movement, Person, Storefront
 from services.ingest.rules import facts as rules
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import FACTS_MAX, CallbackVerdict, KnownOrder, judge_all
+from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, KnownOrder, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 STATUSES = [

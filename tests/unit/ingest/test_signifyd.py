@@ -13,7 +13,7 @@ from schemas.fraud import FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
+from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.rules.verdicts import standing
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd

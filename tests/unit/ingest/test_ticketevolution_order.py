@@ -19,7 +19,7 @@ from schemas.orders import OrderObserved, Storefront
 from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
 from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
+from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.worker import observed, signalled
 from services.runtime.errors import Poison
 from tests.support.vendors.ticketevolution import ORDER, order, record

@@ -25,20 +25,7 @@ from services.ingest.vendors.shared.poll import (
     PollConfig,
     PollPage,
 )
-from services.ingest.vendors.shared.poll_answers import (
-    SEEN_MAX,
-    ListedWebhook,
-    cursor_of,
-    document,
-    kept,
-    listed,
-    listening,
-    mark,
-    named,
-    ours,
-    rows,
-    webhook_of,
-)
+from services.ingest.vendors.shared.poll_responses import ListedWebhook, SEEN_MAX, cursor_of, document, kept, listed, listening, mark, named, ours, rows, webhook_of
 from services.ingest.vendors.stripe.events import TYPES
 
 URL = "https://api.stripe.com"

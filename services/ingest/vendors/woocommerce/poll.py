@@ -26,21 +26,7 @@ from services.ingest.vendors.shared.poll import (
     PollConfig,
     PollPage,
 )
-from services.ingest.vendors.shared.poll_answers import (
-    SEEN_MAX,
-    ListedWebhook,
-    body_of,
-    cursor_of,
-    document,
-    identifier,
-    kept,
-    listed,
-    listening,
-    mark,
-    rows,
-    seconds_of,
-    webhook_of,
-)
+from services.ingest.vendors.shared.poll_responses import ListedWebhook, SEEN_MAX, body_of, cursor_of, document, identifier, kept, listed, listening, mark, rows, seconds_of, webhook_of
 
 PAGE = 100  # the most that a shop answers at once
 OVERLAP_S = 120  # an order may show up so long after the second that it says

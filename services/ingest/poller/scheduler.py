@@ -15,13 +15,7 @@ from schemas.topics import MIB
 from services.ingest import callbacks
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_RESTING, READS_WAITING
-from services.ingest.poller.reader import (
-    GOOD_FOR_S,
-    PollFailure,
-    PollRequest,
-    PollResult,
-    PollWorkers,
-)
+from services.ingest.poller.workers import GOOD_FOR_S, PollFailure, PollRequest, PollResult, PollWorkers
 from services.ingest.poller.store import Name, PollStore
 from services.ingest.rules.facts import Notice
 from services.ingest.rules.polling import (

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from schemas.topics import MIB
-from tests.integration.test_ingest_door_strangers import closed, connected, genuine, many
-from tests.support.door import DoorProcess
+from tests.integration.test_webhook_endpoint_hostile_input import closed, connected, genuine, many
+from tests.support.webhook_endpoint import DoorProcess
 from tests.support.trapped import until
 
 

@@ -43,7 +43,7 @@ class DoorProcess:
     ) -> None:
         """`clock_ahead_s`: how far its machine's clock is ahead of everybody else's."""
         self.slug, self._servers, self._folder = slug, servers, folder
-        skewed = ["tests.support.skewed_door", str(clock_ahead_s)]
+        skewed = ["tests.support.skewed_webhook_endpoint", str(clock_ahead_s)]
         self._module = skewed if clock_ahead_s else ["services.ingest.webhooks"]
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"

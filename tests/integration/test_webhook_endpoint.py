@@ -23,7 +23,7 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.door import OLD_SECRET, ROOT, SECRET, DoorProcess
+from tests.support.webhook_endpoint import DoorProcess, OLD_SECRET, ROOT, SECRET
 from tests.support.trapped import until
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.support.callbacks import signed, woo_order
-from tests.support.door import SECRET, DoorProcess
+from tests.support.webhook_endpoint import DoorProcess, SECRET
 from tests.support.trapped import until
 
 HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"

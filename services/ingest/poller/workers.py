@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 import httpx
 
 from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
-from services.ingest.poller.client import PartlyUnchangedError, UnchangedError, VendorHttpClient
+from services.clients.http import PartlyUnchangedError, UnchangedError, VendorHttpClient
 from services.ingest.rules.polling import PAGE_MAX, PollProblem, page_size, retry_after
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import (
