@@ -11,31 +11,31 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.vendors.shared.poll import AnswerTooLargeError, MalformedAnswerError
+from services.ingest.vendors.shared.poll import MalformedResponseError, ResponseTooLargeError
 from services.runtime.version import CODE_VERSION
 
-WAIT_S = 10.0  # for a connection, and for each part of an answer
-ANSWER_S = 30.0  # for all of it
-ANSWER_BYTES_MAX = 16 * 2**20
+TIMEOUT_S = 10.0  # for a connection, and for each part of an answer
+RESPONSE_MAX_S = 30.0  # for all of it
+RESPONSE_BYTES_MAX = 16 * 2**20
 PER_SECOND = 1.0
-TAG_CHARS_MAX, TAGS_MAX = 256, 4
+ETAG_CHARS_MAX, ETAGS_MAX = 256, 4
 NOT_MODIFIED = httpx.codes.NOT_MODIFIED
 
 
-def is_tag(text: str) -> bool:
+def is_usable_etag(text: str) -> bool:
     """An ETag that a request can carry back."""
-    return 0 < len(text) <= TAG_CHARS_MAX and text.isascii() and text.isprintable()
+    return 0 < len(text) <= ETAG_CHARS_MAX and text.isascii() and text.isprintable()
 
 
-class UnchangedError(Exception):
+class NotModifiedError(Exception):
     """All that was asked for is as it was the last time."""
 
 
-class PartlyUnchangedError(Exception):
+class PartlyNotModifiedError(Exception):
     """Of several requests of one page only some were answered: without tags they all are."""
 
 
-class DeadlineNetwork(httpcore.SyncBackend):
+class DeadlineBackend(httpcore.SyncBackend):
     """Connections whose reads and writes all end at `until` (monotonic), however little each of
     them brings.
     """
@@ -67,7 +67,7 @@ class DeadlineNetwork(httpcore.SyncBackend):
 class DeadlineStream(httpcore.NetworkStream):
     """One of them."""
 
-    def __init__(self, inner: httpcore.NetworkStream, network: DeadlineNetwork) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, network: DeadlineBackend) -> None:
         self._inner, self._network = inner, network
 
     @override
@@ -99,13 +99,17 @@ class DeadlineStream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class VendorHttpClient(httpx.Client):
+class BoundedHttpClient(httpx.Client):
     """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx
     does.
     """
 
     def __init__(
-        self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S
+        self,
+        *,
+        per_second: float = PER_SECOND,
+        answer_s: float = RESPONSE_MAX_S,
+        wait_s: float = TIMEOUT_S,
     ) -> None:
         agent = {
             "User-Agent": f"stubline/{CODE_VERSION}",
@@ -121,7 +125,7 @@ class VendorHttpClient(httpx.Client):
         self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
         self._known: Mapping[str, str] = {}
         self._answers = 0
-        self._network = DeadlineNetwork()
+        self._network = DeadlineBackend()
         for transport in (self._transport, *self._mounts.values()):
             if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
                 transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
@@ -137,7 +141,7 @@ class VendorHttpClient(httpx.Client):
     def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
         time.sleep(max(0.0, self._next_at - time.monotonic()))
         address = str(request.url)
-        if request.method == "GET" and is_tag(tag := self._known.get(address, "")):
+        if request.method == "GET" and is_usable_etag(tag := self._known.get(address, "")):
             request.headers["If-None-Match"] = tag
         self._network.until = until = time.monotonic() + self._answer_s
         try:
@@ -145,9 +149,9 @@ class VendorHttpClient(httpx.Client):
         finally:
             self._next_at = time.monotonic() + self._pause_s
         if answer.status_code == NOT_MODIFIED and address in self._known:
-            raise PartlyUnchangedError if self._answers else UnchangedError
+            raise PartlyNotModifiedError if self._answers else NotModifiedError
         self._answers += 1
-        if is_tag(tag := answer.headers.get("etag", "")) and len(self.tags) < TAGS_MAX:
+        if is_usable_etag(tag := answer.headers.get("etag", "")) and len(self.tags) < ETAGS_MAX:
             self.tags[address] = tag
         return answer
 
@@ -156,12 +160,12 @@ class VendorHttpClient(httpx.Client):
         """Read whole, as far as it may go."""
         try:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise MalformedAnswerError("the answer is encoded, which was not asked for")
+                raise MalformedResponseError("the answer is encoded, which was not asked for")
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise AnswerTooLargeError("the answer is too large")
+                if len(body) > RESPONSE_BYTES_MAX:
+                    raise ResponseTooLargeError("the answer is too large")
                 if time.monotonic() > until:
                     raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
         finally:

@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 PER_PAGE_MAX = 100
-ANSWER_BYTES_MAX = 32 * 2**20  # of a page of large orders; beyond it somebody else answers
+PAGE_BYTES_MAX = 32 * 2**20  # of a page of large orders; beyond it somebody else answers
 ORDER_BYTES_MAX = 2**20 - 16 * 1_024  # what a record can hold
 ORDER_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
@@ -61,7 +61,7 @@ class TicketEvolution:
             "direct_buyer_type": direct_buyer_type,
             "updated_at.gte": updated_since,
         }
-        answer = _loaded(
+        answer = _parsed_json(
             self._get("/v9/orders", {name: text for name, text in wanted.items() if text})
         )
         orders = answer.get("orders") if isinstance(answer, dict) else answer
@@ -76,11 +76,11 @@ class TicketEvolution:
         if not ORDER_ID.fullmatch(order_id):
             raise ValueError("an order's id is a number")
         body = self._get(f"/v9/orders/{order_id}", {}, ORDER_BYTES_MAX)
-        if identified(_loaded(body)) != order_id:
+        if order_id_of(_parsed_json(body)) != order_id:
             raise ValueError(f"the answer is not the order {order_id}")
         return body
 
-    def _get(self, path: str, query: Mapping[str, str], bytes_max: int = ANSWER_BYTES_MAX) -> bytes:
+    def _get(self, path: str, query: Mapping[str, str], bytes_max: int = PAGE_BYTES_MAX) -> bytes:
         """What is signed is read back from the request that is sent: sorted by name, blanks as plus
         signs, no port.
         """
@@ -106,22 +106,22 @@ class TicketEvolution:
         return bytes(body)
 
 
-def _loaded(body: bytes) -> object:
+def _parsed_json(body: bytes) -> object:
     try:
         return orjson.loads(body)
     except ValueError:
         pass
     try:  # half of a character somewhere costs only the order where it stands
-        return json.loads(body, parse_constant=_none_such)
+        return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("the answer is no JSON") from None
 
 
-def _none_such(_constant: str) -> NoReturn:
+def _refuse_constant(_constant: str) -> NoReturn:
     raise ValueError("JSON has no such number")
 
 
-def identified(order: object) -> str:
+def order_id_of(order: object) -> str:
     """Its id as text; empty when it has none."""
     found = str(order.get("id", "")) if isinstance(order, dict) else ""
     return found if ORDER_ID.fullmatch(found) else ""

@@ -15,7 +15,7 @@ from services.ingest.vendors import DECIMALS, ORDERS_OF
 from services.ingest.vendors.shared.poll import FoundObject
 from services.ingest.vendors.shared.source import JSON
 
-UNKNOWN = "?"  # stands for a source or an order that is not known
+UNKNOWN_ID = "?"  # stands for a source or an order that is not known
 
 
 def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
@@ -30,7 +30,7 @@ def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> 
         )
 
 
-def polled(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:
+def poll_records(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:
     """What a vendor answered, as if he had called."""
     body = shop.source.without_cards(found.body)
     if found.external_id is None and found.type == shop.source.type:
@@ -59,7 +59,7 @@ def record(
         source=shop.slug,
         key=f"{shop.orders_of or shop.slug}:{order}"
         if order
-        else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
+        else f"{shop.slug}:{UNKNOWN_ID}{hashlib.sha256(body).hexdigest()[:16]}",
         kind=kind,
         reception_id=event_id or uuid4().hex,
         content_type=media.decode(),

@@ -22,7 +22,7 @@ class CallbackUnreadable(Poison):
     )
 
 
-class CallbackForeign(Poison):
+class CallbackTypeUnknown(Poison):
     """A well-formed callback that is not about an order, or of a type that this release does not
     know.
     """
@@ -68,7 +68,7 @@ class AmountUnreadable(Poison):
     )
 
 
-class WebhookRefused(Poison):
+class WebhookReportsError(Poison):
     """A shop's signed webhook brought an error of the shop instead of an order: its user may not
     read orders any more.
     """

@@ -13,13 +13,13 @@ OBSERVATIONS = declare(
         ),
     )
 )
-INCIDENTS = declare(
+CONTENT_CONFLICTS = declare(
     Counter(
         "stubline_ingest_incidents_total",
         "Callbacks whose key had come with another meaning. They block nothing.",
     )
 )
-NOTICES = declare(
+DRIFT_NOTICES = declare(
     Counter(
         "stubline_ingest_notices_total",
         (
@@ -29,7 +29,7 @@ NOTICES = declare(
         ),
     )
 )
-WAITING = declare(
+PAYMENTS_WAITING = declare(
     Counter(
         "stubline_ingest_payments_waiting_total",
         (
@@ -39,7 +39,7 @@ WAITING = declare(
         ),
     )
 )
-WAIT = declare(
+CALLBACK_WAIT = declare(
     Histogram(
         "stubline_ingest_wait_seconds",
         (
@@ -48,42 +48,42 @@ WAIT = declare(
         ),
     )
 )
-DOOR_CALLBACKS = declare(
+WEBHOOK_CALLBACKS = declare(
     Counter(
-        "stubline_ingest_door_callbacks_total",
+        "stubline_ingest_webhook_callbacks_total",
         "What the door answered, by source and HTTP status.",
         ("source", "status"),
     )
 )
-DOOR_IN_FLIGHT = declare(
+WEBHOOK_IN_FLIGHT = declare(
     Gauge(
-        "stubline_ingest_door_in_flight_callbacks",
+        "stubline_ingest_webhook_in_flight_callbacks",
         "Callbacks that are read or wait for Kafka's acknowledgement.",
     )
 )
-DOOR_ACKNOWLEDGEMENT = declare(
+WEBHOOK_ACKNOWLEDGEMENT = declare(
     Histogram(
-        "stubline_ingest_door_acknowledgement_seconds",
+        "stubline_ingest_webhook_acknowledgement_seconds",
         (
             "From produce to Kafka's acknowledgement, of the oldest record of each batch of "
             "acknowledgements."
         ),
     )
 )
-DOOR_CLOCK_SKEW = declare(
+WEBHOOK_CLOCK_SKEW = declare(
     Gauge(
-        "stubline_ingest_door_clock_skew_seconds",
+        "stubline_ingest_webhook_clock_skew_seconds",
         "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at "
         "least: what the way of a record "
         "explains is not counted.",
     )
 )
-DOOR_CONNECTIONS = declare(
-    Gauge("stubline_ingest_door_connections", "Connections that are open at the door.")
+WEBHOOK_CONNECTIONS = declare(
+    Gauge("stubline_ingest_webhook_connections", "Connections that are open at the door.")
 )
-DOOR_CONNECTIONS_CLOSED = declare(
+WEBHOOK_CONNECTIONS_CLOSED = declare(
     Counter(
-        "stubline_ingest_door_connections_closed_total",
+        "stubline_ingest_webhook_connections_closed_total",
         "Connections that the door closed: slow (no headers in time), unread (its answers were "
         "not read in time), room (it asked "
         "nothing, did not read, or did not come to an end, when there were too many), full (no "
@@ -91,9 +91,9 @@ DOOR_CONNECTIONS_CLOSED = declare(
         ("outcome",),
     )
 )
-DOOR_SOURCES = declare(
+WEBHOOK_SOURCES = declare(
     Gauge(
-        "stubline_ingest_door_sources",
+        "stubline_ingest_webhook_sources",
         "Sources of the file that are served, or refused for want of a secret.",
         ("state",),
     )
@@ -127,7 +127,7 @@ POLL_WARNINGS = declare(
         ("source",),
     )
 )
-POLLS_RESTING = declare(
+POLLS_SUSPENDED = declare(
     Gauge(
         "stubline_ingest_polls_resting",
         (

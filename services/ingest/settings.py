@@ -36,13 +36,13 @@ class IngestSettings(LaneSettings):
             "can be given them."
         ),
     )
-    door_host: str = Field(
+    webhook_host: str = Field(
         "127.0.0.1", description="Where the door listens. 0.0.0.0 in a container."
     )
-    door_port: int = Field(
+    webhook_port: int = Field(
         8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
     )
-    door_health_port: int = Field(
+    webhook_health_port: int = Field(
         0,
         ge=0,
         le=65_535,
@@ -50,7 +50,7 @@ class IngestSettings(LaneSettings):
         "HEALTH_HOST: never at the port that "
         "the public reaches. 0 takes a free port; the first log line says which.",
     )
-    door_body_bytes_max: int = Field(
+    webhook_body_bytes_max: int = Field(
         MIB - ROOM_BYTES,
         ge=1_024,
         le=MIB - ROOM_BYTES,
@@ -59,10 +59,10 @@ class IngestSettings(LaneSettings):
             "takes no more."
         ),
     )
-    door_body_wait_ms: int = Field(
+    webhook_body_wait_ms: int = Field(
         10_000, ge=100, le=60_000, description="How long a body may take to arrive; then 408."
     )
-    door_headers_wait_ms: int = Field(
+    webhook_headers_wait_ms: int = Field(
         10_000,
         ge=100,
         le=60_000,
@@ -70,7 +70,7 @@ class IngestSettings(LaneSettings):
         "long an answer may go unread; "
         "then the connection is closed.",
     )
-    door_connections_max: int = Field(
+    webhook_connections_max: int = Field(
         4_000,
         ge=16,
         le=100_000,
@@ -78,7 +78,7 @@ class IngestSettings(LaneSettings):
         "more takes the place of one "
         "that asks nothing, does not read or does not come to an end, or is closed.",
     )
-    door_in_flight_max: int = Field(
+    webhook_in_flight_max: int = Field(
         2_000,
         ge=1,
         le=50_000,
@@ -86,13 +86,13 @@ class IngestSettings(LaneSettings):
         "of the one whose body has been "
         "coming for longest, or is told 503.",
     )
-    door_in_flight_bytes_max: int = Field(
+    webhook_in_flight_bytes_max: int = Field(
         32 * MIB,
         ge=MIB,
         le=512 * MIB,
         description="Their bytes, which bounds the door's memory. Beyond it the same.",
     )
-    door_source_rate_max: float = Field(
+    webhook_source_rate_max: float = Field(
         4_000,
         ge=0.1,
         le=1_000_000,
@@ -102,7 +102,7 @@ class IngestSettings(LaneSettings):
         "file is a source's own. WooCommerce never asks again, so only what would bury the others "
         "should be told so.",
     )
-    door_clock_tolerance_s: int = Field(
+    webhook_clock_tolerance_s: int = Field(
         300,
         ge=30,
         le=3_600,
@@ -111,7 +111,7 @@ class IngestSettings(LaneSettings):
             "clock, behind or ahead."
         ),
     )
-    door_clock_skew_warning_ms: int = Field(
+    webhook_clock_skew_warning_ms: int = Field(
         2_000,
         ge=100,
         le=600_000,
@@ -119,7 +119,7 @@ class IngestSettings(LaneSettings):
         "and the log report it. No "
         "order of facts depends on it; the tolerance above and the measured waits do.",
     )
-    door_acknowledgement_wait_ms: int = Field(
+    webhook_acknowledgement_wait_ms: int = Field(
         5_000,
         ge=200,
         le=50_000,
@@ -128,6 +128,6 @@ class IngestSettings(LaneSettings):
             "WooCommerce waits."
         ),
     )
-    door_retry_after_s: int = Field(
+    webhook_retry_after_s: int = Field(
         10, ge=1, le=600, description="What a 503 tells its caller to wait."
     )

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import orjson
 from psycopg.errors import SerializationFailure
 
-from services.ingest.rules.facts import Fact, Notice, ParsedCallback
 from services.ingest.rules.decide import KnownOrder, KnownPayment
+from services.ingest.rules.facts import DriftNotice, Fact, ParsedCallback
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session
 
 SQL = statements.load(__package__)
 NOTHING = "[]"
-EXAMPLE_BYTES_MAX, WHAT_CHARS_MAX = 16_384, 300
+DRIFT_EXAMPLE_BYTES_MAX, DRIFT_CHARS_MAX = 16_384, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,12 @@ class IngestStore:
         for _, name, sequence, digest, facts, incidents in rows:
             if name is not None:
                 orders[name] = KnownOrder(
-                    name, generation, sequence, digest, facts_of(facts), _incidents(incidents)
+                    name,
+                    generation,
+                    sequence,
+                    digest,
+                    facts_from_json(facts),
+                    _incidents_from_json(incidents),
                 )
         return orders
 
@@ -47,38 +52,42 @@ class IngestStore:
         for name, orders, facts in self.session.execute(
             SQL["lock_payments"], {"payments": texts(names)}
         ):
-            payments[name] = KnownPayment(name, frozenset(orjson.loads(orders)), facts_of(facts))
+            payments[name] = KnownPayment(
+                name, frozenset(orjson.loads(orders)), facts_from_json(facts)
+            )
         return payments
 
     def add_payments(self, payments: Sequence[KnownPayment]) -> None:
         """Raises SerializationFailure when another lane was first with one of them: then all is
         judged anew.
         """
-        if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
+        if self.session.execute(SQL["add_payments"], _payment_columns(payments)).rowcount != len(
+            payments
+        ):
             raise SerializationFailure(
                 "another lane was just told of one of these payments for the first time"
             )
 
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
-        self.session.execute(SQL["save_payments"], _paid(payments))
+        self.session.execute(SQL["save_payments"], _payment_columns(payments))
 
     def add_reads(self, order_ids: Sequence[str]) -> None:
         """Asks for orders to be read from their source."""
         self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
 
-    def add_notices(self, noticed: Mapping[Notice, tuple[int, str]]) -> None:
+    def add_notices(self, noticed: Mapping[DriftNotice, tuple[int, str]]) -> None:
         """Each with how often it came, and the key of a callback that brought it."""
         batch = {
             "sources": texts([notice.source for notice in noticed]),
             "kinds": texts([notice.kind for notice in noticed]),
-            "whats": texts([notice.what[:WHAT_CHARS_MAX] for notice in noticed]),
+            "whats": texts([notice.what[:DRIFT_CHARS_MAX] for notice in noticed]),
             "counts": plain([count for count, _ in noticed.values()]),
             "keys": texts([key for _, key in noticed.values()]),
-            "examples": blobs([notice.body[:EXAMPLE_BYTES_MAX] for notice in noticed]),
+            "examples": blobs([notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for notice in noticed]),
         }
         self.session.execute(SQL["add_notices"], batch)
 
-    def keep(self, kept: Mapping[str, Notice]) -> None:
+    def keep(self, kept: Mapping[str, DriftNotice]) -> None:
         """Callbacks, by their keys, that nobody acts on."""
         notices = list(kept.values())
         origins = [notice.origin for notice in notices]
@@ -132,22 +141,22 @@ class IngestStore:
         """Raises SerializationFailure when another lane was first with one of them: then all is
         judged anew.
         """
-        if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
+        if self.session.execute(SQL["add_orders"], _order_columns(orders)).rowcount != len(orders):
             raise SerializationFailure(
                 "another lane was just told of one of these orders for the first time"
             )
 
     def save_orders(self, orders: Sequence[KnownOrder]) -> None:
-        self.session.execute(SQL["save_orders"], _columns(orders))
+        self.session.execute(SQL["save_orders"], _order_columns(orders))
 
 
-def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
+def _order_columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
     return {
         "order_ids": texts([order.order_id for order in orders]),
         "generations": plain([order.generation for order in orders]),
         "sequences": plain([order.sequence for order in orders]),
         "digests": blobs([order.digest for order in orders]),
-        "facts": texts([written(order.facts) for order in orders]),
+        "facts": texts([facts_to_json(order.facts) for order in orders]),
         "incidents": texts(
             [
                 orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING
@@ -157,15 +166,15 @@ def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
     }
 
 
-def _paid(payments: Sequence[KnownPayment]) -> dict[str, str]:
+def _payment_columns(payments: Sequence[KnownPayment]) -> dict[str, str]:
     return {
         "payments": texts([payment.name for payment in payments]),
         "orders": texts([orjson.dumps(sorted(payment.orders)).decode() for payment in payments]),
-        "facts": texts([written(payment.facts) for payment in payments]),
+        "facts": texts([facts_to_json(payment.facts) for payment in payments]),
     }
 
 
-def written(facts: Mapping[str, Fact]) -> str:
+def facts_to_json(facts: Mapping[str, Fact]) -> str:
     """By name: version and content. The contents are JSON already."""
     told = {
         name: {"version": fact.version, "content": orjson.Fragment(fact.content)}
@@ -174,12 +183,12 @@ def written(facts: Mapping[str, Fact]) -> str:
     return orjson.dumps(told).decode()
 
 
-def facts_of(written: str) -> dict[str, Fact]:
+def facts_from_json(written: str) -> dict[str, Fact]:
     return {
         name: Fact(name, told["version"], orjson.dumps(told["content"]))
         for name, told in orjson.loads(written).items()
     }
 
 
-def _incidents(written: str) -> frozenset[str]:
+def _incidents_from_json(written: str) -> frozenset[str]:
     return frozenset(orjson.loads(written)) if written != NOTHING else frozenset()

@@ -16,22 +16,38 @@ from schemas.orders import OrderObserved, order_of
 from schemas.said import SerializedSnapshot
 from services.ingest import vendors
 from services.ingest.errors import ProofReused, TooManyFacts
-from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
-from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Notice, ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, JOINED_MAX, KnownOrder, KnownPayment, MOVED_MAX, is_verdict, judge_all, news
+from services.ingest.metrics import (
+    CALLBACK_WAIT,
+    CONTENT_CONFLICTS,
+    DRIFT_NOTICES,
+    OBSERVATIONS,
+    PAYMENTS_WAITING,
+)
+from services.ingest.rules.decide import (
+    FACTS_MAX,
+    JOINED_FACTS_MAX,
+    PAYMENT_FACTS_MAX,
+    CallbackOutcome,
+    KnownOrder,
+    KnownPayment,
+    changed_facts,
+    decide_batch,
+    is_verdict,
+)
+from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, DriftNotice, ParsedCallback
 from services.ingest.rules.refunds import movements
-from services.ingest.rules.verdicts import standing
+from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.store import IngestStore
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service, Tick
 
 GROUP = "stubline.ingest"
-DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
-WRITER, SIGNALLER = "ingest", "ingest.fraud"
-BOUNDS = (
-    f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or "
-    f"{JOINED_MAX} of all its payments"
+RECEIVED_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
+WRITER, FRAUD_WRITER = "ingest", "ingest.fraud"
+TOO_MANY_FACTS = (
+    f"more than {FACTS_MAX} facts of an order itself, {PAYMENT_FACTS_MAX} of one payment, or "
+    f"{JOINED_FACTS_MAX} of all its payments"
 )
 
 
@@ -45,7 +61,7 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     before = store.lock_orders(_order_ids(batch, payments))
     if proofs := {told.proof[0] for told in batch if told.proof is not None}:
         store.lock_proofs(sorted(proofs))
-    verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
+    verdicts, after, paid = decide_batch(batch, before, store.add_callbacks(batch), payments)
     changed = [
         order for order in after.values() if order is not before[order.order_id] and order.sequence
     ]
@@ -56,16 +72,18 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         [it for it in paid.values() if it is not payments[it.name]],
         payments,
     )
-    counts = aside(
+    counts = save_side_effects(
         store,
         [
             told
             for told, verdict in zip(batch, verdicts, strict=True)
-            if verdict is CallbackVerdict.APPLIED
+            if verdict is CallbackOutcome.APPLIED
         ],
     )
     unsaid = {
-        order.order_id: said(order, news(before[order.order_id].facts, order.facts))
+        order.order_id: snapshots_of(
+            order, changed_facts(before[order.order_id].facts, order.facts)
+        )
         for order in changed
         if order.sequence != before[order.order_id].sequence
     }
@@ -73,10 +91,10 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     # rolled back.
     counts |= {
         OBSERVATIONS.name: len(unsaid),
-        INCIDENTS.name: sum(
+        CONTENT_CONFLICTS.name: sum(
             len(order.incidents) - len(before[order.order_id].incidents) for order in changed
         ),
-        WAITING.name: sum(
+        PAYMENTS_WAITING.name: sum(
             not it.orders for it in paid.values() if not payments[it.name].facts and it.facts
         ),
     }
@@ -92,10 +110,14 @@ def observe_wait(batch: Sequence[ParsedCallback]) -> None:
     """By the door's clock and this machine's. A batch that is worked again is observed again: it
     has waited longer.
     """
-    oldest = min((it.received for it in batch if len(it.received) == DOOR_TIME_CHARS), default="")
+    oldest = min(
+        (it.received for it in batch if len(it.received) == RECEIVED_TIME_CHARS), default=""
+    )
     if oldest:
         with suppress(ValueError):
-            WAIT.observe(max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp()))
+            CALLBACK_WAIT.observe(
+                max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp())
+            )
 
 
 def _payments(batch: Sequence[ParsedCallback], store: IngestStore) -> dict[str, KnownPayment]:
@@ -127,13 +149,13 @@ def save(
         store.save_orders(again)
 
 
-def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
+def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
     """What callbacks bring beside their facts: orders to be read at their source, words that nobody
     knows.
     """
     if reads := sorted({order_id for told in applied for order_id in told.reads}):
         store.add_reads(reads)
-    noticed, kept = dict[Notice, tuple[int, str]](), dict[str, Notice]()
+    noticed, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
     for told in applied:
         for notice in told.notices:
             count, key = noticed.get(notice, (0, told.key))
@@ -145,21 +167,21 @@ def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, in
         store.add_notices(noticed)
     if kept:
         store.keep(kept)
-    return {NOTICES.name: sum(count for count, _ in noticed.values())}
+    return {DRIFT_NOTICES.name: sum(count for count, _ in noticed.values())}
 
 
-def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
+def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
     """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers
     miss none.
     """
     return (
-        (observed(order, new), signalled(order))
+        (order_observed(order, new), fraud_signals(order))
         if any(map(is_verdict, new))
-        else (observed(order, new),)
+        else (order_observed(order, new),)
     )
 
 
-def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
+def order_observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
     """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or
     late, ends the same.
     """
@@ -185,13 +207,13 @@ def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
     )
 
 
-def signalled(order: KnownOrder) -> SerializedSnapshot:
+def fraud_signals(order: KnownOrder) -> SerializedSnapshot:
     """FraudSignals: every verdict that vendors have given on it."""
     source, _, external_id = order.order_id.partition(":")
-    verdicts = {name: orjson.Fragment(content) for name, content in standing(order.facts)}
+    verdicts = {name: orjson.Fragment(content) for name, content in current_verdicts(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
     return SerializedSnapshot(
-        FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body
+        FraudSignals, FRAUD_WRITER, order.order_id, order.generation, order.sequence, body
     )
 
 
@@ -206,35 +228,35 @@ def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment
 
 def _outcomes(
     batch: Sequence[ParsedCallback],
-    verdicts: Sequence[CallbackVerdict],
+    verdicts: Sequence[CallbackOutcome],
     unsaid: dict[str, tuple[SerializedSnapshot, ...]],
     payments: Mapping[str, KnownPayment],
 ) -> Iterator[Outcome]:
     for told, verdict in zip(batch, verdicts, strict=True):
         match verdict:
-            case CallbackVerdict.APPLIED:
+            case CallbackOutcome.APPLIED:
                 # The first callback that changed an order carries its events.
                 yield Effect(
                     tuple(
                         event
-                        for name in _concerned(told, payments)
+                        for name in _changed_order_ids(told, payments)
                         for event in unsaid.pop(name, ())
                     )
                 )
-            case CallbackVerdict.KNOWN:
+            case CallbackOutcome.KNOWN:
                 yield Duplicate()
-            case CallbackVerdict.OLDER:
+            case CallbackOutcome.OLDER:
                 yield Superseded()
-            case CallbackVerdict.FORGED:
+            case CallbackOutcome.FORGED:
                 yield Dead(
                     ProofReused("what proves it has proved another body before"),
                     subject_key=told.order_id,
                 )
-            case CallbackVerdict.OVERFULL:
-                yield Dead(TooManyFacts(BOUNDS), subject_key=told.order_id)
+            case CallbackOutcome.OVERFULL:
+                yield Dead(TooManyFacts(TOO_MANY_FACTS), subject_key=told.order_id)
 
 
-def _concerned(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
+def _changed_order_ids(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
     if not told.payments:
         return [] if told.order_id is None else [told.order_id]
     own = () if told.order_id is None else (told.order_id,)
@@ -247,7 +269,7 @@ def service(tick: Tick[Session] | None = None) -> Service[ParsedCallback, Sessio
     return Service(
         GROUP,
         (TOPIC,),
-        parse=vendors.read,
+        parse=vendors.parse,
         handle=handle,
         tick=tick,
         subject=lambda record: order_of(record.key),

@@ -19,9 +19,9 @@ from services.ingest.errors import ClockSkewed
 from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
-from tests.support.webhook_endpoint import DoorProcess
 from tests.support.stack import Databases
 from tests.support.stages import said
+from tests.support.webhook_endpoint import DoorProcess
 
 SKEW_S = 3.0
 LOG_WAIT_S = 20.0
@@ -62,7 +62,7 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
     )
     with session, session.transaction():
         outcomes = [
-            outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)
+            outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
         ]
     return [
         OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
@@ -105,7 +105,7 @@ def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> N
     (skew,) = [
         float(it.split()[-1])
         for it in exposed.splitlines()
-        if it.startswith("stubline_ingest_door_clock_skew")
+        if it.startswith("stubline_ingest_webhook_clock_skew")
     ]
     assert SKEW_S - 1 < abs(skew) <= SKEW_S + 1
     assert pair.right.health.get("/readyz").text == "ok\n"

@@ -30,7 +30,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([vendors.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.parse(it) for it in records], session)
     session.commit()
     return outcomes
 

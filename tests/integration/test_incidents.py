@@ -15,9 +15,9 @@ from schemas.callbacks import TOPIC
 from services.console import cli
 from services.ingest import vendors, worker
 from services.ingest.admin.incidents import (
+    DEAD_LETTERS_OF_PART,
     GROUP,
     KEPT_OF_PART,
-    LETTERS_OF_PART,
     IncidentCommands,
     IncidentQueries,
     ResolutionMethod,
@@ -25,7 +25,7 @@ from services.ingest.admin.incidents import (
 )
 from services.ingest.retention import purge
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Notice, ParsedCallback
+from services.ingest.rules.facts import DriftNotice, ParsedCallback
 from services.ingest.rules.incidents import fingerprint
 from services.ingest.store import IngestStore
 from services.runtime.admin.commands import OperatorCommand
@@ -119,8 +119,8 @@ def unknown(
 ) -> ParsedCallback:
     """A callback of a type that this release does not know, as a source tells it."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
-    notice = Notice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
-    told = facts.callback(f"{source}:evt_{number}", None, notices=(notice,))
+    notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
+    told = facts.parsed_callback(f"{source}:evt_{number}", None, notices=(notice,))
     return vendors.with_origin(told, it)
 
 
@@ -206,7 +206,7 @@ def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> 
 
 
 def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: World) -> None:
-    world.bury(LETTERS_OF_PART + 10)
+    world.bury(DEAD_LETTERS_OF_PART + 10)
     found, command = world.only(), uuid4()
     incident = IncidentQueries(world.session).incident(found["id"])
     desk = IncidentCommands(world.session, OperatorCommand("ada", command))
@@ -220,8 +220,11 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: W
         """
     )
     answer = world.resolve(found, "--replay", "--command-id", command)
-    assert (answer.json["concerned"], answer.json["already_done"]) == (LETTERS_OF_PART + 10, False)
-    assert world.states() == {"requested": LETTERS_OF_PART + 7, "open": 3}
+    assert (answer.json["concerned"], answer.json["already_done"]) == (
+        DEAD_LETTERS_OF_PART + 10,
+        False,
+    )
+    assert world.states() == {"requested": DEAD_LETTERS_OF_PART + 7, "open": 3}
 
 
 def test_letters_that_are_given_back_are_an_incident_until_they_have_ended(world: World) -> None:
@@ -318,7 +321,7 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
 def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(
     world: World, kind: str, what: str
 ) -> None:
-    told = Notice("shop", kind, "said of it")
+    told = DriftNotice("shop", kind, "said of it")
     with world.session.transaction():
         IngestStore(world.session).add_notices({told: (1, "shop:1")})
     step = world("incidents", "show", world.only()["id"], "--json").json["next_step"]
@@ -380,7 +383,7 @@ def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None
 def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -> None:
     def tell(order: int, total: str, source: str = "shop") -> None:
         body = woo_order(id=order, status="completed", total=total)
-        world.notice(vendors.read(record(body, order=str(order), source=source)))
+        world.notice(vendors.parse(record(body, order=str(order), source=source)))
 
     for order in (1, 2):
         tell(order, "15.00")

@@ -33,7 +33,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 def work(session: Session, *records: Record) -> list[Outcome]:
     """As the lane does: parsed alone, decided together, committed."""
-    outcomes = worker.handle([vendors.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.parse(it) for it in records], session)
     session.commit()
     return outcomes
 
@@ -266,7 +266,7 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        callbacks = [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        callbacks = [vendors.parse(told("completed", order=size * 1_000 + n)) for n in range(size)]
         worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == [
             "lock_payments",
@@ -276,7 +276,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
             "add_orders",
         ]
         counted.statements.clear()
-        callbacks = [vendors.read(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        callbacks = [vendors.parse(told("completed", order=size * 1_000 + n)) for n in range(size)]
         worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 

@@ -15,7 +15,7 @@ from psycopg.errors import SerializationFailure
 
 from services.ingest import vendors, worker
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Notice, ParsedCallback
+from services.ingest.rules.facts import DriftNotice, ParsedCallback
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
@@ -35,11 +35,11 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def told_by_shop(order: int) -> ParsedCallback:
-    return vendors.read(record(woo_order(id=order), order=str(order)))
+    return vendors.parse(record(woo_order(id=order), order=str(order)))
 
 
 def told_by_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
-    return facts.callback(
+    return facts.parsed_callback(
         f"gate {order} {reference}",
         None,
         payments=[f"shop/pi_{order:0>16}"],
@@ -110,7 +110,7 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     chance, outcomes, again = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
-        it = facts.callback(
+        it = facts.parsed_callback(
             f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),)
         )
         return it._replace(proof=(f"gate transmission {number}", it.meaning))
@@ -143,12 +143,13 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
 
 
 def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
-    strange = Notice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
-    plain = Notice(
+    strange = DriftNotice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
+    plain = DriftNotice(
         "gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_drift=False
     )
     told = [
-        facts.callback(f"gate {n}", None, notices=(strange if n % 2 else plain,)) for n in range(6)
+        facts.parsed_callback(f"gate {n}", None, notices=(strange if n % 2 else plain,))
+        for n in range(6)
     ]
     assert kinds(work_callbacks(session, *told)) == [Effect] * 6
     work_callbacks(session, *told)  # sent again: known
@@ -161,7 +162,7 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
 def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(
     session: Session,
 ) -> None:
-    told = [facts.callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
+    told = [facts.parsed_callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
     work_callbacks(session, told[0])
     work_callbacks(session, told[0], told[1])
     assert rows(session, "select order_id, asked, done from ingest.reads") == [("tevo:1", 2, 0)]

@@ -49,7 +49,7 @@ class Heard(NamedTuple):
 
 def work(session: Session, *records: Record) -> Heard:
     """As the lane does: parsed alone, decided together, committed."""
-    heard = Heard([], [], worker.handle([vendors.read(it) for it in records], session))
+    heard = Heard([], [], worker.handle([vendors.parse(it) for it in records], session))
     session.commit()
     for it in heard.outcomes:
         for said in it.outputs if isinstance(it, Effect) else ():

@@ -156,7 +156,7 @@ def test_a_tick_that_is_rolled_back_loses_no_callback(
 def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
     poller: Poller, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.poller.scheduler.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.tick()
@@ -175,7 +175,7 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
 def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
     poller: Poller, session: Session, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.poller.scheduler.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
     for number in range(1, 31):
         shop.put(number, NOW - 600 + number)
     poller.tick()
@@ -336,7 +336,8 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
     with FakeTicketEvolution() as vendor:
         polled = PollConfig("tevo", vendor.url, TOKEN, SECRET)
         poller = Poller(
-            session, [SourceConfig("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)]
+            session,
+            [SourceConfig("tevo", vendors.WEBHOOK_SOURCES["ticketevolution"], (), polled=polled)],
         )
         told, lost = (
             tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None)

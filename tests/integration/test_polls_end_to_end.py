@@ -24,9 +24,9 @@ from schemas.orders import OrderObserved
 from services.runtime.admin.migrate import migrate
 from services.runtime.kafka.topics import BrokerAdmin
 from tests.support.callbacks import record
-from tests.support.webhook_endpoint import ROOT
 from tests.support.vendors import fake_woocommerce
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+from tests.support.webhook_endpoint import ROOT
 
 pytestmark = pytest.mark.slow
 WAIT_S = 120.0

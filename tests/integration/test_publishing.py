@@ -12,7 +12,7 @@ from pathlib import Path
 
 from services.ingest import vendors
 from tests.support.callbacks import native_order
-from tests.support.webhook_endpoint import DoorProcess, ROOT
+from tests.support.webhook_endpoint import ROOT, DoorProcess
 
 HOW_TO = (ROOT / "docs/how-to/publish-orders-yourself.md").read_text("utf-8")
 
@@ -33,7 +33,7 @@ def test_the_how_tos_producer_sends_what_ingest_reads(
             timeout=60,
         )
         (record,) = log.kept()
-    callback = vendors.read(record)
+    callback = vendors.parse(record)
     assert (callback.order_id, record.key) == (f"{slug}:727", f"{slug}:727".encode())
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
 

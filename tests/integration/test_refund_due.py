@@ -72,7 +72,7 @@ def place(
     )
     with stages.session.transaction():
         told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
-        outcomes = ingest.handle([vendors.read(told)], stages.session)
+        outcomes = ingest.handle([vendors.parse(told)], stages.session)
     stages.tell(*[OrderObserved.read(output.headers, output.value) for output in said(outcomes)])
 
 

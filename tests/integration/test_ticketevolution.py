@@ -26,13 +26,13 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
-from tests.support.webhook_endpoint import SECRET as WORD
-from tests.support.webhook_endpoint import DoorProcess
 from tests.support.polling import Poller
 from tests.support.trapped import until
 from tests.support.vendors import Sample
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import FORM, VENDOR, form, order
+from tests.support.webhook_endpoint import SECRET as WORD
+from tests.support.webhook_endpoint import DoorProcess
 
 NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
 ACCEPTED: dict[str, Any] = {
@@ -54,7 +54,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([vendors.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.parse(it) for it in records], session)
     session.commit()
     return outcomes
 
@@ -205,8 +205,8 @@ class TicketDoor(DoorProcess):
     def __init__(self, servers: str, slug: str, folder: Path) -> None:
         super().__init__(servers, slug, folder)
         text = (
-            f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:DOOR_OLD", '
-            '"env:DOOR_SECRET"]\n'
+            f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:WEBHOOK_OLD", '
+            '"env:WEBHOOK_SECRET"]\n'
         )
         (folder / "sources.toml").write_text(text, "utf-8")
 
@@ -249,7 +249,7 @@ def test_the_door_answers_before_anything_is_done_with_it(
     kept = {it.value: it for it in door.kept()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{door.slug}:10324712".encode()
-    assert vendors.read(kept[form(order())]).reads == (f"{door.slug}:10324712",)
+    assert vendors.parse(kept[form(order())]).reads == (f"{door.slug}:10324712",)
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])
@@ -266,7 +266,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
     shop = SourceConfig(
         slug,
-        vendors.KINDS["ticketevolution"],
+        vendors.WEBHOOK_SOURCES["ticketevolution"],
         (),
         polled=PollConfig(slug, vendor.url, TOKEN, SECRET),
     )
@@ -284,7 +284,9 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [
         (f"{slug}:10324712", 1, [])
     ]
-    door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0')
+    door.until_metric(
+        f'stubline_ingest_webhook_callbacks_total{{source="{slug}",status="200"}} 2.0'
+    )
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
         metrics.value_of("stubline_ingest_poll_answers_total", source=slug, outcome="answered") == 3

@@ -23,8 +23,8 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.webhook_endpoint import DoorProcess, OLD_SECRET, ROOT, SECRET
 from tests.support.trapped import until
+from tests.support.webhook_endpoint import OLD_SECRET, ROOT, SECRET, DoorProcess
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -82,7 +82,7 @@ def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
     assert door.send(body(1)).status_code == 200
     assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
     orders = {
-        (it := vendors.read(record)).order_id: [fact.name for fact in it.facts]
+        (it := vendors.parse(record)).order_id: [fact.name for fact in it.facts]
         for record in door.kept()
     }
     assert orders == {
@@ -159,7 +159,7 @@ def test_a_body_is_refused_while_it_is_read_and_not_after(door: DoorProcess) -> 
 def test_a_body_that_does_not_arrive_is_not_waited_for(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=200) as door:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, webhook_body_wait_ms=200) as door:
         with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
             head = (
                 f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -196,14 +196,14 @@ def test_what_the_door_did_is_told(own_door: DoorProcess) -> None:
     own_door.send(body())
     own_door.send(body(), secret="wrong")
     own_door.until_metric(
-        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0'
+        f'stubline_ingest_webhook_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0'
     )
     own_door.until_metric(
-        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0'
+        f'stubline_ingest_webhook_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0'
     )
     told = own_door.metrics()
-    assert 'stubline_ingest_door_sources{state="refused"} 1.0' in told
-    assert "stubline_ingest_door_acknowledgement_seconds_count 1.0" in told
+    assert 'stubline_ingest_webhook_sources{state="refused"} 1.0' in told
+    assert "stubline_ingest_webhook_acknowledgement_seconds_count 1.0" in told
     assert own_door.client.get("/livez").status_code == 200
 
 
@@ -268,7 +268,7 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
+        bootstrap_servers, prefix, tmp_path, webhook_acknowledgement_wait_ms=1_000
     ) as door:
         with Storm(door) as storm:
             storm.until(50)
@@ -299,7 +299,7 @@ def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
+        bootstrap_servers, prefix, tmp_path, webhook_acknowledgement_wait_ms=1_000
     ) as door:
         with Storm(door) as storm:
             storm.until(50)
@@ -354,8 +354,8 @@ def test_more_than_fits_is_told_to_come_again(
         bootstrap_servers,
         prefix,
         tmp_path,
-        door_in_flight_max=4,
-        door_acknowledgement_wait_ms=50_000,
+        webhook_in_flight_max=4,
+        webhook_acknowledgement_wait_ms=50_000,
     ) as door:
         stack.kafka[0].pause()
         try:
@@ -376,7 +376,7 @@ def test_more_than_fits_is_told_to_come_again(
 def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothing_of_its_rate(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_source_rate_max=3) as own:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, webhook_source_rate_max=3) as own:
         assert {own.send(body(1), secret="nobody's").status_code for _ in range(20)} == {401}
         began = time.monotonic()
         answers = [own.send(body(number)) for number in range(1, 21)]
@@ -397,7 +397,7 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("STUBLINE_INGEST_DOOR_PROT", "STUBLINE_INGEST_DOOR_PORT"),
+        ("STUBLINE_INGEST_WEBHOOK_PROT", "STUBLINE_INGEST_WEBHOOK_PORT"),
         ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read"),
     ],
 )

@@ -17,17 +17,21 @@ import httpx
 import pytest
 
 from tests.support.callbacks import signed, woo_order
-from tests.support.webhook_endpoint import DoorProcess, SECRET
 from tests.support.trapped import until
+from tests.support.webhook_endpoint import SECRET, DoorProcess
 
 HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
 def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
-    bounds = {"door_headers_wait_ms": 1_000, "door_connections_max": 20, "door_source_rate_max": 5}
+    bounds = {
+        "webhook_headers_wait_ms": 1_000,
+        "webhook_connections_max": 20,
+        "webhook_source_rate_max": 5,
+    }
     with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_body_wait_ms=500, **bounds
+        bootstrap_servers, prefix, tmp_path, webhook_body_wait_ms=500, **bounds
     ) as opened:
         yield opened
 
@@ -77,7 +81,7 @@ def closed(door: DoorProcess, outcome: str) -> float:
 
 
 def counted(door: DoorProcess, outcome: str) -> float:
-    name = f'stubline_ingest_door_connections_closed_total{{outcome="{outcome}"}} '
+    name = f'stubline_ingest_webhook_connections_closed_total{{outcome="{outcome}"}} '
     told = door.metrics()
     return sum(
         float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name)

@@ -15,8 +15,8 @@ import pytest
 
 from schemas.topics import MIB
 from tests.integration.test_webhook_endpoint_hostile_input import closed, connected, genuine, many
-from tests.support.webhook_endpoint import DoorProcess
 from tests.support.trapped import until
+from tests.support.webhook_endpoint import DoorProcess
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def lets_in(door: DoorProcess, number: int) -> bool:
 def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    bounds = {"door_headers_wait_ms": 500, "door_connections_max": 16}
+    bounds = {"webhook_headers_wait_ms": 500, "webhook_connections_max": 16}
     with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door, unread(door, 20):
         until = time.monotonic() + 120
         while not all(lets_in(door, number) for number in range(1, 6)):
@@ -81,7 +81,7 @@ def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(door: DoorProce
     with unread(door, 3):
         time.sleep(1)
     until = time.monotonic() + 120
-    while "stubline_ingest_door_connections 1.0" not in door.metrics():
+    while "stubline_ingest_webhook_connections 1.0" not in door.metrics():
         assert time.monotonic() < until
         time.sleep(0.2)
     assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
@@ -98,7 +98,7 @@ def begun(door: DoorProcess, size: int, sent: int) -> bytes:
 def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    bounds = {"door_in_flight_max": 20, "door_in_flight_bytes_max": MIB}
+    bounds = {"webhook_in_flight_max": 20, "webhook_in_flight_bytes_max": MIB}
     with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door:
         with many(door, 60, begun(door, 100, 1)) as opened:
             until = time.monotonic() + 60
@@ -137,7 +137,7 @@ def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
     """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if
     nobody says more.
     """
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_connections_max=20) as door:
+    with DoorProcess(bootstrap_servers, prefix, tmp_path, webhook_connections_max=20) as door:
         with many(door, 60, begun(door, 100, 1)):
             time.sleep(0.2)
             assert [genuine(door, number) for number in range(1, 6)] == [200] * 5

@@ -19,7 +19,7 @@ import pytest
 
 from schemas.topics import MIB
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.webhook_endpoint import DoorProcess, SECRET
+from tests.support.webhook_endpoint import SECRET, DoorProcess
 
 BODY = json.dumps(woo_order(id=727)).encode()
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"

@@ -60,7 +60,7 @@ def trashed(minute: int, order: int = 727) -> Record:
 
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
     with stages.session.transaction():
-        outcomes = ingest.handle([vendors.read(it) for it in records], stages.session)
+        outcomes = ingest.handle([vendors.parse(it) for it in records], stages.session)
     return [OrderObserved.read(output.headers, output.value) for output in said(outcomes)]
 
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.callbacks import TOPIC
+from services.clients.http import BoundedHttpClient
 from services.ingest import vendors, worker
 from services.ingest.config.sources_file import SourceConfig
-from services.clients.http import VendorHttpClient
-from services.ingest.poller.workers import PollWorkers
 from services.ingest.poller.scheduler import PollScheduler
+from services.ingest.poller.workers import PollWorkers
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record
@@ -30,7 +30,7 @@ def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> Source
     polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
         **more
     )
-    return SourceConfig(slug, vendors.KINDS["woocommerce"], (), polled=polled)
+    return SourceConfig(slug, vendors.WEBHOOK_SOURCES["woocommerce"], (), polled=polled)
 
 
 def stripe_shop(
@@ -38,16 +38,16 @@ def stripe_shop(
 ) -> SourceConfig:
     return SourceConfig(
         slug,
-        vendors.KINDS["stripe"],
+        vendors.WEBHOOK_SOURCES["stripe"],
         (),
         orders_of=orders_of,
         polled=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
     )
 
 
-def client() -> VendorHttpClient:
+def client() -> BoundedHttpClient:
     """Faster than a vendor would like it."""
-    return VendorHttpClient(per_second=500, answer_s=2.0, wait_s=1.0)
+    return BoundedHttpClient(per_second=500, answer_s=2.0, wait_s=1.0)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Poller:
         """As the lane does."""
         if not records:
             return []
-        outcomes = worker.handle([vendors.read(record) for record in records], self.session)
+        outcomes = worker.handle([vendors.parse(record) for record in records], self.session)
         self.session.commit()
         return outcomes
 

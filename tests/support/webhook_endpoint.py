@@ -48,8 +48,8 @@ class DoorProcess:
         self.log_file = folder / "door.log"
         sources = folder / "sources.toml"
         shop = (
-            f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", '
-            '"env:DOOR_SECRET"]\n'
+            f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:WEBHOOK_OLD", '
+            '"env:WEBHOOK_SECRET"]\n'
         )
         sources.write_text(
             shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n',
@@ -57,14 +57,14 @@ class DoorProcess:
         )
         given = {
             "SOURCES_FILE": sources,
-            "DOOR_PORT": 0,
+            "WEBHOOK_PORT": 0,
             **{name.upper(): it for name, it in settings.items()},
         }
         self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": servers,
-            "DOOR_OLD": OLD_SECRET,
-            "DOOR_SECRET": SECRET,
+            "WEBHOOK_OLD": OLD_SECRET,
+            "WEBHOOK_SECRET": SECRET,
             **{f"STUBLINE_INGEST_{name}": str(it) for name, it in given.items()},
         }
 

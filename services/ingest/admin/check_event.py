@@ -34,7 +34,7 @@ CLOUD_EVENTS = "application/cloudevents+json"
 Headers = list[tuple[str, bytes | None]]
 
 
-class NotAFileOfOneError(ValueError):
+class NotAnEventFileError(ValueError):
     """It holds nothing that could be sent: the message says what it may hold."""
 
 
@@ -50,7 +50,7 @@ class EventDraft:
     supplied: tuple[str, ...] = ()
 
     def record(self) -> Record:
-        return Record(TOPIC, 0, 0, 0, sent(self.key), self.value, self.headers)
+        return Record(TOPIC, 0, 0, 0, to_bytes(self.key), self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +65,28 @@ class EventCheck:
     warnings: tuple[str, ...] = ()
 
 
-def sent(text: str) -> bytes:
+def to_bytes(text: str) -> bytes:
     r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with
     it.
     """
     return text.encode("utf-8", "surrogatepass")
 
 
-def sending_of(text: bytes, key: str | None) -> EventDraft:
+def draft_from(text: bytes, key: str | None) -> EventDraft:
     """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
-    NotAFileOfOneError.
+    NotAnEventFileError.
     """
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NotAFileOfOneError(f"it is no JSON: {error}") from None
+        raise NotAnEventFileError(f"it is no JSON: {error}") from None
     if not isinstance(told, dict):
-        raise NotAFileOfOneError(
+        raise NotAnEventFileError(
             "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat "
             "-J`"
         )
     if "payload" in told or "headers" in told:
-        return _recorded(told, key)
+        return _from_kcat(told, key)
     if "specversion" in told:
         return EventDraft(
             key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key)
@@ -97,7 +97,7 @@ def sending_of(text: bytes, key: str | None) -> EventDraft:
             ("ce_specversion", b"1.0"),
             ("ce_id", b"check-event"),
             ("ce_type", NATIVE.encode()),
-            ("ce_source", sent(f"/sources/{told.get('source', '')}")),
+            ("ce_source", to_bytes(f"/sources/{told.get('source', '')}")),
             ("ce_time", datetime.now(UTC).isoformat().encode()),
             ("content-type", b"application/json"),
         ],
@@ -106,25 +106,25 @@ def sending_of(text: bytes, key: str | None) -> EventDraft:
     )
 
 
-def _recorded(told: Mapping[str, Any], key: str | None) -> EventDraft:
+def _from_kcat(told: Mapping[str, Any], key: str | None) -> EventDraft:
     names, payload = told.get("headers") or [], told.get("payload")
     if (
         not isinstance(names, list)
         or len(names) % 2
         or not all(isinstance(it, str | None) for it in names)
     ):
-        raise NotAFileOfOneError(
+        raise NotAnEventFileError(
             "`headers` is a list of names and contents in turn, as `kcat -J` writes it"
         )
     if not isinstance(payload, str | None):
-        raise NotAFileOfOneError(
+        raise NotAnEventFileError(
             "`payload` is the record's value as a text, as `kcat -J` writes it"
         )
     headers: Headers = [
-        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1]))
+        (str(names[at]), None if names[at + 1] is None else to_bytes(names[at + 1]))
         for at in range(0, len(names), 2)
     ]
-    return EventDraft(str(key or told.get("key") or ""), headers, sent(payload or ""))
+    return EventDraft(str(key or told.get("key") or ""), headers, to_bytes(payload or ""))
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -144,7 +144,7 @@ def _missing(key: str | None) -> tuple[str, ...]:
     return () if key else ("key",)
 
 
-def judged(sending: EventDraft, now: datetime) -> EventCheck:
+def check(sending: EventDraft, now: datetime) -> EventCheck:
     """What ingest would make of it: nothing is sent, and no server is asked."""
     if len(sending.value) > RECORD_BYTES_MAX:
         return EventCheck(
@@ -153,7 +153,7 @@ def judged(sending: EventDraft, now: datetime) -> EventCheck:
             f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
         )
     try:
-        callback = vendors.read(sending.record())
+        callback = vendors.parse(sending.record())
     except NotAnEvent as error:
         return EventCheck(sending, None, f"not-an-event: {error}")
     except Poison as error:
@@ -173,7 +173,7 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
             f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is "
             "counted as an incident"
         )
-    newest = _newest(callback)
+    newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield (
             f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else "
@@ -186,10 +186,10 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
     )
     if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
         yield "ce_time is missing: nobody can tell later when it was sent"
-    yield from islice(_unread(sending.value), WARNINGS_MAX)
+    yield from islice(_unread_fields(sending.value), WARNINGS_MAX)
 
 
-def _newest(callback: ParsedCallback) -> datetime | None:
+def _newest_time(callback: ParsedCallback) -> datetime | None:
     """By the order's own clock. What other sources say is not versioned by a time alone."""
     try:
         return max(
@@ -200,7 +200,7 @@ def _newest(callback: ParsedCallback) -> datetime | None:
         return None
 
 
-def _unread(value: bytes) -> Iterator[str]:
+def _unread_fields(value: bytes) -> Iterator[str]:
     """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
     try:
         document = json.loads(value)

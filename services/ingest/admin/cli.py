@@ -14,9 +14,9 @@ import typer
 from schemas.callbacks import TOPIC
 from schemas.topics import MIB
 from services.ingest.admin import cli_incidents
-from services.ingest.admin.check_event import EventCheck, NotAFileOfOneError, judged, sending_of
+from services.ingest.admin.check_event import EventCheck, NotAnEventFileError, check, draft_from
 from services.ingest.config import sources_file
-from services.ingest.config.sources_file import PREFIX, SourceConfig
+from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
 from services.ingest.settings import IngestSettings
 from services.runtime import files as bounded
 from services.runtime.admin import cli_support
@@ -43,7 +43,7 @@ File = Annotated[
 @sources.command("list")
 def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
     """Every source of the file, and where its secrets are. Never what they are."""
-    _show(_read(file), as_json=as_json)
+    _print_sources(_read(file), as_json=as_json)
 
 
 @sources.command("check")
@@ -52,7 +52,7 @@ def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
     door would not start.
     """
     found = _read(file)
-    _show(found, as_json=as_json)
+    _print_sources(found, as_json=as_json)
     if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -78,10 +78,10 @@ def check_event(
     """
     try:
         text = _content(file)
-        found = judged(sending_of(text, key), datetime.now(UTC))
+        found = check(draft_from(text, key), datetime.now(UTC))
     except bounded.FileUnusableError as error:
         raise typer.BadParameter(f"{file}: {error}") from None
-    except NotAFileOfOneError as error:
+    except NotAnEventFileError as error:
         raise typer.BadParameter(str(error)) from None
     callback = found.callback
     told = {
@@ -96,7 +96,7 @@ def check_event(
     if as_json:
         cli_support.write_json(told)
     else:
-        _tell(found)
+        _print_check(found)
     if found.fault:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -107,7 +107,7 @@ def _content(file: Path) -> bytes:
     return bounded.read_bytes(file, EVENT_BYTES_MAX)
 
 
-def _tell(found: EventCheck) -> None:
+def _print_check(found: EventCheck) -> None:
     if found.callback is None:
         lines = [f"would be a dead letter: {found.fault}"]
     else:
@@ -143,10 +143,10 @@ def _read(file: Path | None) -> list[SourceConfig]:
         raise typer.Exit(EX_CONFIG) from None
 
 
-def _show(found: list[SourceConfig], *, as_json: bool) -> None:
+def _print_sources(found: list[SourceConfig], *, as_json: bool) -> None:
     settings, doubts = (
         load(IngestSettings),
-        sources_file.doubts({shop.slug: shop for shop in found}),
+        sources_file.warnings({shop.slug: shop for shop in found}),
     )
     cli_support.rows(
         [_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json
@@ -158,10 +158,10 @@ def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dic
         "source": shop.slug,
         "kind": shop.source.kind,
         "state": "served" if shop.refused is None else "refused",
-        "path": PREFIX + shop.slug,
+        "path": WEBHOOK_PATH_PREFIX + shop.slug,
         "secrets": ", ".join(shop.names),
-        "rate_max": shop.rate_max or settings.door_source_rate_max,
-        "poll": polled(shop),
+        "rate_max": shop.rate_max or settings.webhook_source_rate_max,
+        "poll": poll_address(shop),
         "why": "; ".join(
             filter(
                 None,
@@ -171,7 +171,7 @@ def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dic
     }
 
 
-def polled(shop: SourceConfig) -> str:
+def poll_address(shop: SourceConfig) -> str:
     """Where it is asked for what its callbacks lost."""
     if shop.poll_refused is not None:
         return "refused"

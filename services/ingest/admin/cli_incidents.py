@@ -19,7 +19,7 @@ from services.ingest.admin.incidents import (
     IncidentCommands,
     IncidentQueries,
     ResolutionMethod,
-    ways,
+    resolution_methods,
 )
 from services.ingest.rules.incidents import Evidence, Incident
 from services.runtime.admin import cli_support
@@ -35,7 +35,7 @@ app = typer.Typer(
 
 SHOWN_CHARS_MAX = 4_000
 COLUMNS = ("count", "waiting", "state", "first_at", "last_at", "source", "kind", "what", "id")
-ABOUT = (
+DETAILS = (
     "id",
     "source",
     "count",
@@ -47,7 +47,7 @@ ABOUT = (
     "evidence",
     "example",
 )
-MEANWHILE = {
+NEXT_STEP_OF_EVIDENCE = {
     Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not "
     "know of them it leaves out. "
     "Deploy a release that knows it.",
@@ -58,7 +58,7 @@ MEANWHILE = {
     "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. "
     "Else tell who runs the source.",
 }
-OF_KIND = {  # notices that are not about words
+NEXT_STEP_OF_KIND = {  # notices that are not about words
     "missing-field": "The callbacks were taken, with what stands for it: an order without "
     "`refunds` as never refunded, without "
     "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its "
@@ -112,11 +112,11 @@ OF_KIND = {  # notices that are not about words
     "source does not have. Many of them: "
     "somebody else knows the word in the address, so replace it.",
 }
-KEPT = (
+KEPT_SENTENCE = (
     "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is "
     "given them by --replay."
 )
-WOULD = {
+EFFECT_OF_RESOLVING = {
     (
         Evidence.LETTERS,
         ResolutionMethod.REPLAY,
@@ -135,7 +135,7 @@ WOULD = {
     ): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
     (Evidence.ORDERS, ResolutionMethod.SEEN): "closes it until it comes again; no order changes",
 }
-DONE = {
+RESOLVED_SENTENCE = {
     ResolutionMethod.REPLAY: (
         "{concerned} {what} are given back; `stubline dead list` shows how they end."
     ),
@@ -254,7 +254,7 @@ def resolve(
     if len(chosen) > 1:
         raise typer.BadParameter("choose one of --replay, --discard and --seen")
     if not chosen:
-        _offer(incident_id, as_json=as_json)
+        _print_options(incident_id, as_json=as_json)
         return
     (how,) = chosen
     if how is not ResolutionMethod.REPLAY and not (reason or "").strip():
@@ -263,16 +263,16 @@ def resolve(
         done = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(
             incident_id, how, reason
         )
-    sentence = DONE[how].format(concerned=done.details["concerned"], what="callbacks")
+    sentence = RESOLVED_SENTENCE[how].format(concerned=done.details["concerned"], what="callbacks")
     cli_support.told(done, sentence, command_id, as_json=as_json)
 
 
-def _offer(incident_id: str, *, as_json: bool) -> None:
+def _print_options(incident_id: str, *, as_json: bool) -> None:
     with cli_support.connected() as connection:
         reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
         kept = reader.kept(incident)
-    offers = _offers(incident, kept)
+    offers = _options(incident, kept)
     if as_json:
         cli_support.write_json(asdict(incident) | {"kept": kept, "resolve": offers})
         return
@@ -289,13 +289,15 @@ def _offer(incident_id: str, *, as_json: bool) -> None:
         console.print(Text(f"{offer['does']}."))
 
 
-def _offers(incident: Incident, kept: int) -> list[dict[str, str]]:
+def _options(incident: Incident, kept: int) -> list[dict[str, str]]:
     return [
         {
             "command": command,
-            "does": WOULD[incident.evidence, how].format(waiting=incident.waiting, kept=kept),
+            "does": EFFECT_OF_RESOLVING[incident.evidence, how].format(
+                waiting=incident.waiting, kept=kept
+            ),
         }
-        for how, command in zip(ways(incident), _commands(incident), strict=True)
+        for how, command in zip(resolution_methods(incident), _commands(incident), strict=True)
     ]
 
 
@@ -305,18 +307,21 @@ def _commands(incident: Incident) -> list[str]:
         ResolutionMethod.DISCARD: ' --reason "why"',
         ResolutionMethod.SEEN: ' --reason "why"',
     }
-    return [f"stubline incidents resolve {incident.id} --{how}{why[how]}" for how in ways(incident)]
+    return [
+        f"stubline incidents resolve {incident.id} --{how}{why[how]}"
+        for how in resolution_methods(incident)
+    ]
 
 
 def _next_step(incident: Incident, kept: int) -> str:
     if incident.evidence is not Evidence.LETTERS:
-        meanwhile = OF_KIND.get(incident.kind, MEANWHILE[incident.evidence])
-        return " ".join([meanwhile, *([KEPT.format(kept=kept)] if kept else [])])
+        meanwhile = NEXT_STEP_OF_KIND.get(incident.kind, NEXT_STEP_OF_EVIDENCE[incident.evidence])
+        return " ".join([meanwhile, *([KEPT_SENTENCE.format(kept=kept)] if kept else [])])
     known = catalogue().get(incident.kind)
     return known.next_step if known else f"See deploy/runbooks/errors.md, section {incident.kind}."
 
 
-def _look(incident: Incident) -> str:
+def _inspect_command(incident: Incident) -> str:
     match incident.evidence:
         case Evidence.LETTERS:
             return f"stubline dead show {incident.example}"
@@ -331,7 +336,7 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
     console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.what)))
     console.print(Text(_next_step(incident, kept)), end="\n\n")
     told = asdict(incident)
-    for name in ABOUT:
+    for name in DETAILS:
         console.print(
             Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(told[name])
         )
@@ -340,12 +345,14 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
             Text(f"{row['count']:>8} times    ", style="dim"), Text(one_line(row["words"]))
         )
     text = quoted(example)
-    console.print(Text(f"\nexample, {len(example)} bytes: {_look(incident)}", style="dim"))
+    console.print(
+        Text(f"\nexample, {len(example)} bytes: {_inspect_command(incident)}", style="dim")
+    )
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
         console.print(
             Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim")
         )
-    for offer in _offers(incident, kept):
+    for offer in _options(incident, kept):
         console.print(Text(f"\n    {offer['command']}"))
         console.print(Text(f"{offer['does']}."))

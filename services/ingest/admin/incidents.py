@@ -22,14 +22,14 @@ from psycopg.rows import TupleRow, dict_row
 from schemas.orders import order_of
 from services.ingest.errors import CallbackKept, IncidentChoiceRefused, IncidentUnknown
 from services.ingest.rules.incidents import (
-    SAME_KEY,
-    TWO_MEANINGS,
+    CONTENT_CONFLICT,
+    SAME_KEY_OTHER_CONTENT,
     Evidence,
     EvidenceRow,
     Incident,
     fingerprint,
-    gathered,
-    name_of,
+    group_by_cause,
+    incident_id,
     source_of,
 )
 from services.runtime.admin.commands import (
@@ -47,7 +47,7 @@ from services.runtime.records import Record
 
 SQL = statements.load(__package__)
 GROUP = "stubline.ingest"
-LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
+DEAD_LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
 WORDS_MAX = 10
 
 
@@ -74,7 +74,7 @@ class IncidentQueries:
     connection: Connection[TupleRow]
 
     def incidents(self) -> dict[str, Incident]:
-        return gathered([*self._letters(), *self._notices(), *self._orders()])
+        return group_by_cause([*self._letters(), *self._notices(), *self._orders()])
 
     def incident(self, incident_id: str) -> Incident:
         if (found := self.incidents().get(incident_id)) is None:
@@ -138,12 +138,12 @@ class IncidentQueries:
             row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})
         }
         for row in self._rows("orders_with_two_meanings", {}):
-            seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
+            seen_at = seen.get(incident_id(CONTENT_CONFLICT, row["source"], SAME_KEY_OTHER_CONTENT))
             is_open = seen_at is None or row["last_at"] > seen_at
             yield EvidenceRow(
                 Evidence.ORDERS,
-                kind=TWO_MEANINGS,
-                what=SAME_KEY,
+                kind=CONTENT_CONFLICT,
+                what=SAME_KEY_OTHER_CONTENT,
                 origin=row["source"],
                 is_open=is_open,
                 **row,
@@ -202,9 +202,9 @@ class IncidentCommands(AdminCommands):
             raise IncidentUnknown(wanted.incident_id)
         if incident is None:  # all its letters that were given back have ended, for another cause
             return {"concerned": 0, "goes_on": False, "until": begun}
-        refuse(incident, wanted.how)
+        refuse_impossible(incident, wanted.how)
         if incident.evidence is Evidence.LETTERS:
-            most, concerned = LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
+            most, concerned = DEAD_LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
         elif wanted.how is ResolutionMethod.REPLAY:
             most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
         else:
@@ -219,7 +219,7 @@ class IncidentCommands(AdminCommands):
         return str(row[0].isoformat()) if row else ""
 
     def _end_letters(self, incident: Incident, wanted: ResolutionRequest, until: str) -> int:
-        given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
+        given = arguments(incident) | {"until": until, "limit": DEAD_LETTERS_OF_PART}
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
         state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
         if ids:
@@ -232,7 +232,7 @@ class IncidentCommands(AdminCommands):
             self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
         )
         if kept:
-            self._ask(GROUP, [_letter(row, incident) for row in kept])
+            self._ask(GROUP, [_kept_as_dead_letter(row, incident) for row in kept])
         return len(kept)
 
     def _close(self, incident: Incident) -> None:
@@ -242,7 +242,7 @@ class IncidentCommands(AdminCommands):
             self.connection.execute(SQL["see_incident"], {"id": incident.id})
 
 
-def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:
+def resolution_methods(incident: Incident) -> tuple[ResolutionMethod, ...]:
     """By what it can be resolved."""
     match incident.evidence:
         case Evidence.LETTERS:
@@ -253,8 +253,8 @@ def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:
             return (ResolutionMethod.SEEN,)
 
 
-def refuse(incident: Incident, how: ResolutionMethod) -> None:
-    if how not in (possible := ways(incident)):
+def refuse_impossible(incident: Incident, how: ResolutionMethod) -> None:
+    if how not in (possible := resolution_methods(incident)):
         told = " or ".join(f"--{way}" for way in possible)
         raise IncidentChoiceRefused(
             f"{incident.id} is of {incident.evidence}: it is resolved by {told}"
@@ -272,7 +272,7 @@ def arguments(incident: Incident) -> Row:
     }
 
 
-def _letter(kept: Row, incident: Incident) -> DeadLetter:
+def _kept_as_dead_letter(kept: Row, incident: Incident) -> DeadLetter:
     """As the runtime gives records back. The topic's id is the callback's own name, so it meets no
     letter of another one.
     """

@@ -16,7 +16,7 @@ from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FIRST_DAYS, PollConfig
 from services.runtime.settings import ConfigurationError
 
-FIELDS = ("url", "key", "secret", "every_s", "first_days")
+POLL_KEYS = ("url", "key", "secret", "every_s", "first_days")
 EVERY_MIN_S, EVERY_MAX_S = 1.0, 86_400.0
 FIRST_DAYS_MAX = 90.0
 

@@ -3,7 +3,7 @@
     [sources.shop]
     kind = "woocommerce"
     secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
-    rate_max = 500  # callbacks a second; else STUBLINE_INGEST_DOOR_SOURCE_RATE_MAX
+    rate_max = 500  # callbacks a second; else STUBLINE_INGEST_WEBHOOK_SOURCE_RATE_MAX
 
     [sources.shop-payments]
     kind = "stripe"
@@ -35,15 +35,18 @@ from pathlib import Path
 from typing import Any
 
 from services.ingest.config import poll_section
-from services.ingest.vendors import KINDS, SLUG
+from services.ingest.vendors import SLUG, WEBHOOK_SOURCES
 from services.ingest.vendors.shared.poll import PollConfig
-from services.ingest.vendors.shared.signing import MARK
+from services.ingest.vendors.shared.signing import SECRET_PREFIX
 from services.ingest.vendors.shared.source import Source
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError
 
-PREFIX = "/hooks/"  # before a slug: the path of the door
-TOP, FIELDS = ("sources",), ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll")
+WEBHOOK_PATH_PREFIX = "/hooks/"  # before a slug: the path of the door
+TOP_LEVEL_KEYS, SOURCE_KEYS = (
+    ("sources",),
+    ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll"),
+)
 DECIMALS_MAX = 8  # as in schemas.orders
 OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
@@ -77,14 +80,17 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
         document = bounded.read_toml(path)
     except bounded.FileUnusableError as error:
         raise ConfigurationError(f"the sources file {path}: {error}") from None
-    _known(document, TOP, "the sources file")
+    _refuse_unknown_keys(document, TOP_LEVEL_KEYS, "the sources file")
     sources = document.get("sources", {})
     if not isinstance(sources, dict) or not sources:
         raise ConfigurationError(f"the sources file {path} names no source: [sources.shop]")
-    return {slug: _shop(slug, entry, environment, path.parent) for slug, entry in sources.items()}
+    return {
+        slug: _source_config(slug, entry, environment, path.parent)
+        for slug, entry in sources.items()
+    }
 
 
-def doubts(found: Mapping[str, SourceConfig]) -> dict[str, str]:
+def warnings(found: Mapping[str, SourceConfig]) -> dict[str, str]:
     """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody
     tells.
     """
@@ -97,19 +103,21 @@ def doubts(found: Mapping[str, SourceConfig]) -> dict[str, str]:
     }
 
 
-def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -> SourceConfig:
+def _source_config(
+    slug: str, entry: Any, environment: Mapping[str, str], folder: Path
+) -> SourceConfig:
     where = f"[sources.{slug}]"
     if not SLUG.fullmatch(slug):
         raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
     if not isinstance(entry, dict):
         raise ConfigurationError(f"{where} is no table")
     kind = entry.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in WEBHOOK_SOURCES:
         raise ConfigurationError(
-            f"{where}: kind is none of {', '.join(KINDS)}{_nearest(str(kind), KINDS)}"
+            f"{where}: kind is none of {', '.join(WEBHOOK_SOURCES)}{_nearest(str(kind), WEBHOOK_SOURCES)}"
         )
-    source = KINDS[kind]
-    _known(entry, (*FIELDS, *source.options), where)
+    source = WEBHOOK_SOURCES[kind]
+    _refuse_unknown_keys(entry, (*SOURCE_KEYS, *source.options), where)
     secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
     shop = SourceConfig(
         slug,
@@ -122,19 +130,19 @@ def _shop(slug: str, entry: Any, environment: Mapping[str, str], folder: Path) -
         _options(source, entry, where, folder),
         decimals=_decimals(source, entry.get("decimals"), where),
     )
-    return _polled(shop, entry["poll"], environment, folder) if "poll" in entry else shop
+    return _with_poll(shop, entry["poll"], environment, folder) if "poll" in entry else shop
 
 
-def _polled(
+def _with_poll(
     shop: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path
 ) -> SourceConfig:
     """With how it is polled, or why it is not: its callbacks come in all the same."""
     where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
     poll_section.check(kind, block, where)
-    _known(block, poll_section.FIELDS, where)
+    _refuse_unknown_keys(block, poll_section.POLL_KEYS, where)
 
     def referred(name: object) -> str:
-        return _referred(name, where, environment, folder)
+        return _dereferenced(name, where, environment, folder)
 
     mine = {"slug": shop.slug, "orders_of": shop.orders_of}
     try:
@@ -167,7 +175,7 @@ def _secrets(
             problems.append(f"{name} {error}")
             continue
         if is_guessable(secrets[-1]):  # written long: base64 of noughts, entities
-            problems.append(guessable(name))
+            problems.append(guessable_message(name))
     return () if problems else tuple(secrets), tuple(map(str, wanted)), "; ".join(problems) or None
 
 
@@ -227,9 +235,9 @@ def _secret(name: object, where: str, environment: Mapping[str, str], folder: Pa
     """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to
     himself.
     """
-    secret = _referred(name, where, environment, folder)
-    if is_guessable(secret.removeprefix(MARK)):
-        raise LookupError(guessable(name))
+    secret = _dereferenced(name, where, environment, folder)
+    if is_guessable(secret.removeprefix(SECRET_PREFIX)):
+        raise LookupError(guessable_message(name))
     return secret
 
 
@@ -237,14 +245,14 @@ def is_guessable(secret: str | bytes) -> bool:
     return len(secret) < SECRET_CHARS_MIN or len(set(secret)) < DISTINCT_MIN
 
 
-def guessable(name: object) -> str:
+def guessable_message(name: object) -> str:
     return (
         f"{name} can be guessed: fewer than {SECRET_CHARS_MIN} characters, or nearly all the "
         f"same; {REMEDY}"
     )
 
 
-def _referred(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
+def _dereferenced(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
     """LookupError when it is missing, empty or too long."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(
@@ -269,7 +277,7 @@ def _referred(name: object, where: str, environment: Mapping[str, str], folder: 
     return secret
 
 
-def _known(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
+def _refuse_unknown_keys(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
     if strangers := [name for name in table if name not in names]:
         raise ConfigurationError(
             f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}"

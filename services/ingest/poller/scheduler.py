@@ -14,20 +14,26 @@ from typing import NamedTuple
 from schemas.topics import MIB
 from services.ingest import callbacks
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_RESTING, READS_WAITING
-from services.ingest.poller.workers import GOOD_FOR_S, PollFailure, PollRequest, PollResult, PollWorkers
-from services.ingest.poller.store import Name, PollStore
-from services.ingest.rules.facts import Notice
+from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED, READS_WAITING
+from services.ingest.poller.store import PollName, PollStore
+from services.ingest.poller.workers import (
+    REQUEST_VALID_S,
+    PollFailure,
+    PollRequest,
+    PollResult,
+    PollWorkers,
+)
+from services.ingest.rules.facts import DriftNotice
 from services.ingest.rules.polling import (
     READ_TRIES_MAX,
     PollDelay,
     PollProblem,
     after_failure,
+    choose_requests,
     interval,
-    turns,
 )
 from services.ingest.settings import ROOM_BYTES
-from services.ingest.store import WHAT_CHARS_MAX
+from services.ingest.store import DRIFT_CHARS_MAX
 from services.ingest.store import IngestStore as Inbox
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
@@ -36,13 +42,13 @@ from services.runtime.postgres.ledger import Session
 from services.runtime.records import Event
 from services.runtime.text import storable
 
-SAID_BYTES_MAX = 2 * MIB  # of bodies that one tick says; a page may take several
-READS_MAX = 10  # orders of one source that are read in a row
-TELL_S = 10.0
-GAUGES = (POLL_WARNINGS, POLLS_RESTING, POLL_AGE, READS_WAITING)
+TICK_BYTES_MAX = 2 * MIB  # of bodies that one tick says; a page may take several
+READS_OF_REQUEST_MAX = 10  # orders of one source that are read in a row
+REPORT_S = 10.0
+GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, READS_WAITING)
 
 
-class PolledSource(NamedTuple):
+class ActivePoll(NamedTuple):
     """A source that is asked."""
 
     shop: SourceConfig
@@ -67,7 +73,7 @@ class PollScheduler:
     ) -> None:
         self._log = logs.get("polls")
         self._active = {
-            slug: PolledSource(it, it.polled)
+            slug: ActivePoll(it, it.polled)
             for slug, it in sorted(shops.items())
             if it.polled is not None
         }
@@ -77,13 +83,13 @@ class PollScheduler:
         self._vendors = {
             slug: VENDORS[active.shop.source.kind] for slug, active in self._active.items()
         }
-        self._names: list[Name] = [
+        self._names: list[PollName] = [
             (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
         ]
         self._readers = [
             slug for slug, vendor in self._vendors.items() if vendor.read_order is not None
         ]
-        self._reader = reader or PollWorkers(forget=forget)
+        self._reader = reader or PollWorkers(forget=clear_gauges)
         self._chance, self._clock = chance, clock
         self._read_last = set[str]()
         self._denied_until = dict[str, float]()  # reads of a source; a start tries again
@@ -103,14 +109,14 @@ class PollScheduler:
         self._ask(store)
         if tells:
             self._tell(store)
-            self._tell_at = self._clock() + TELL_S
+            self._tell_at = self._clock() + REPORT_S
         return events
 
     def _take(self, store: PollStore) -> list[Event]:
         """Rolled back, an answer that was done with is gone: its poll is still due, and is asked
         again.
         """
-        events, room = list[Event](), SAID_BYTES_MAX
+        events, room = list[Event](), TICK_BYTES_MAX
         answers = self._reader.answers
         failures = store.find_failures(list(self._active)) if answers else {}
         for answer in answers:
@@ -143,7 +149,7 @@ class PollScheduler:
             self._fail(store, answer, answer.page, failed)
         elif answer.readings:
             said = self._read(store, answer, failed)
-        if failed and is_answered(answer):
+        if failed and is_source_available(answer):
             store.save_source(answer.ask.polled.slug, 0, 0.0)
         return said, room, is_done
 
@@ -171,7 +177,9 @@ class PollScheduler:
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
-            notice(store, Notice(name[0], kind, page.warning), f"{name[0]} {name[1]}")
+            add_drift_notice(
+                store, DriftNotice(name[0], kind, page.warning), f"{name[0]} {name[1]}"
+            )
         return events, room, True
 
     def _events(self, store: PollStore, ask: PollRequest, found: FoundObject) -> list[Event]:
@@ -180,13 +188,15 @@ class PollScheduler:
         found = found._replace(body=shop.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
             key = f"{slug}:{found.external_id or '?'}"
-            notice(
+            add_drift_notice(
                 store,
-                Notice(slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body),
+                DriftNotice(
+                    slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body
+                ),
                 key,
             )
             return []
-        return list(callbacks.polled(shop, found))
+        return list(callbacks.poll_records(shop, found))
 
     def _fail(
         self, store: PollStore, answer: PollResult, failure: PollFailure, source_failures: int
@@ -213,10 +223,10 @@ class PollScheduler:
                 self._denied_until[source] = self._clock() + rest.poll_s
             if came.trouble is PollProblem.MISSING and rest.failures >= READ_TRIES_MAX:
                 answered[order_id] = asked
-                told = Notice(
+                told = DriftNotice(
                     source, "order-missing", "an order that it told of is not there", order.encode()
                 )
-                notice(store, told, order_id)
+                add_drift_notice(store, told, order_id)
                 continue
             put_off[order_id] = rest
             self._rest_source(store, source, rest, source_failures)
@@ -253,12 +263,12 @@ class PollScheduler:
         )
         reads: dict[str, list[tuple[str, int, int]]] = {}
         readers = [slug for slug in self._readers if slug not in self._denied]
-        for it in store.find_reads(readers, READS_MAX) if readers else ():
+        for it in store.find_reads(readers, READS_OF_REQUEST_MAX) if readers else ():
             reads.setdefault(it.source, []).append(
                 (it.order_id.partition(":")[2], it.asked, it.failures)
             )
-        until = self._clock() + GOOD_FOR_S
-        for source, name in turns(
+        until = self._clock() + REQUEST_VALID_S
+        for source, name in choose_requests(
             [(it[0], it) for it in due], reads, self._reader.busy, self._read_last
         ):
             polled, kind = self._active[source].polled, self._vendors[source].kind
@@ -286,14 +296,16 @@ class PollScheduler:
             + Counter(self._refused)
             + Counter(self._denied)
         )
-        POLLS_RESTING.set_all({(slug,): resting[slug] for slug in {*self._active, *self._refused}})
+        POLLS_SUSPENDED.set_all(
+            {(slug,): resting[slug] for slug in {*self._active, *self._refused}}
+        )
         POLL_WARNINGS.set_all({(it.source,): it.warnings for it in told})
         POLL_AGE.set_all({(it.source,): it.age_s for it in told})
         waiting = store.count_reads([*self._active, *self._refused])
         READS_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
 
 
-def is_answered(answer: PollResult) -> bool:
+def is_source_available(answer: PollResult) -> bool:
     """The source is there, whatever it said; and its last word was not that it wants to be left
     alone.
     """
@@ -308,12 +320,12 @@ def is_answered(answer: PollResult) -> bool:
     return any(isinstance(came, FoundObject) for came in said) and not is_left
 
 
-def notice(store: PollStore, told: Notice, key: str) -> None:
+def add_drift_notice(store: PollStore, told: DriftNotice, key: str) -> None:
     Inbox(store.session).add_notices(
-        {told._replace(what=storable(told.what, WHAT_CHARS_MAX)): (1, storable(key))}
+        {told._replace(what=storable(told.what, DRIFT_CHARS_MAX)): (1, storable(key))}
     )
 
 
-def forget() -> None:
+def clear_gauges() -> None:
     for gauge in GAUGES:
         gauge.set_all({})

@@ -20,7 +20,7 @@ from services.runtime.text import storable
 
 SQL = statements.load(__package__)
 
-Name = tuple[str, str]  # source, and what is asked of it
+PollName = tuple[str, str]  # source, and what is asked of it
 
 
 class DuePoll(NamedTuple):
@@ -66,7 +66,7 @@ class SourcePollState(NamedTuple):
 class PollStore:
     session: Session
 
-    def add_polls(self, names: Sequence[Name]) -> None:
+    def add_polls(self, names: Sequence[PollName]) -> None:
         self.session.execute(SQL["add_polls"], _names(names))
 
     def wake_polls(self, sources: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ class PollStore:
             self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall()
         )
 
-    def find_due(self, names: Sequence[Name]) -> list[DuePoll]:
+    def find_due(self, names: Sequence[PollName]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due"], _names(names))
         return [
             DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
@@ -91,14 +91,16 @@ class PollStore:
         wanted = {"sources": texts(sources), "reads_max": reads_max}
         return [DueRead(*row) for row in self.session.execute(SQL["find_reads"], wanted)]
 
-    def lock_poll(self, name: Name) -> StoredPoll | None:
+    def lock_poll(self, name: PollName) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
         return StoredPoll(*row) if row else None
 
-    def save_part(self, name: Name, answer: UUID, said: int) -> None:
+    def save_part(self, name: PollName, answer: UUID, said: int) -> None:
         self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
 
-    def save_page(self, name: Name, page: PollPage, tags: Mapping[str, str], wait_s: float) -> None:
+    def save_page(
+        self, name: PollName, page: PollPage, tags: Mapping[str, str], wait_s: float
+    ) -> None:
         told = {
             "cursor": page.cursor,
             "tags": orjson.dumps(dict(tags)).decode(),
@@ -106,7 +108,7 @@ class PollStore:
         }
         self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
 
-    def save_failure(self, name: Name, rest: PollDelay, trouble: str) -> None:
+    def save_failure(self, name: PollName, rest: PollDelay, trouble: str) -> None:
         told = {
             "failures": rest.failures,
             "state": "resting" if rest.is_resting else "ok",
@@ -132,7 +134,7 @@ class PollStore:
         }
         self.session.execute(SQL["put_off_reads"], batch)
 
-    def tell_polls(self, names: Sequence[Name]) -> list[SourcePollState]:
+    def tell_polls(self, names: Sequence[PollName]) -> list[SourcePollState]:
         return [
             SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))
         ]
@@ -144,11 +146,11 @@ class PollStore:
         )
 
 
-def _name(name: Name) -> dict[str, object]:
+def _name(name: PollName) -> dict[str, object]:
     return {"source": name[0], "what": name[1]}
 
 
-def _names(names: Sequence[Name]) -> dict[str, str]:
+def _names(names: Sequence[PollName]) -> dict[str, str]:
     return {
         "sources": texts([source for source, _ in names]),
         "whats": texts([what for _, what in names]),

@@ -18,25 +18,25 @@ from uuid import UUID, uuid4
 
 import httpx
 
+from services.clients.http import BoundedHttpClient, NotModifiedError, PartlyNotModifiedError
 from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
-from services.clients.http import PartlyUnchangedError, UnchangedError, VendorHttpClient
 from services.ingest.rules.polling import PAGE_MAX, PollProblem, page_size, retry_after
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import (
-    AnswerTooLargeError,
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     OrderMissingError,
     PollConfig,
     PollPage,
+    ResponseTooLargeError,
 )
 from services.runtime.observability import logs
 
 THREADS = 4
-GOOD_FOR_S = 5.0
-ALONE_S = 60.0
+REQUEST_VALID_S = 5.0
+ORPHANED_AFTER_S = 60.0
 TEXT_CHARS_MAX = 300
-GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+MISSING_STATUSES = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
 class PollRequest(NamedTuple):
@@ -61,7 +61,7 @@ class PollFailure(NamedTuple):
     retry_after_s: float | None = None
 
 
-class OrderReading(NamedTuple):
+class OrderRead(NamedTuple):
     """What came of an order that was to be read."""
 
     order: str
@@ -78,7 +78,7 @@ class PollResult:
     page: PollPage | PollFailure | None = (
         None  # None: it asked for orders, or nothing was asked any more
     )
-    readings: Sequence[OrderReading] = ()
+    readings: Sequence[OrderRead] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
@@ -91,7 +91,7 @@ class PollWorkers:
     def __init__(
         self,
         *,
-        client: Callable[[], VendorHttpClient] = VendorHttpClient,
+        client: Callable[[], BoundedHttpClient] = BoundedHttpClient,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         threads: int = THREADS,
@@ -102,7 +102,7 @@ class PollWorkers:
         self._asks: queue.SimpleQueue[PollRequest] = queue.SimpleQueue()
         self._answers = dict[str, PollResult]()  # one slot for each source
         self._busy = set[str]()  # a source from its asking until its answer is done with
-        self._clients = dict[str, VendorHttpClient]()
+        self._clients = dict[str, BoundedHttpClient]()
         self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
         self._lock = threading.Lock()
         self._is_running, self._told_at = False, float("-inf")
@@ -142,9 +142,9 @@ class PollWorkers:
     def _work(self) -> None:
         while True:
             try:
-                ask = self._asks.get(timeout=GOOD_FOR_S)
+                ask = self._asks.get(timeout=REQUEST_VALID_S)
             except queue.Empty:
-                if self._clock() - self._told_at > ALONE_S:
+                if self._clock() - self._told_at > ORPHANED_AFTER_S:
                     self._forget()
                 continue
             try:
@@ -168,11 +168,15 @@ class PollWorkers:
             return PollResult(ask, readings=self._orders(client, ask))
         page = self._page(client, ask, ask.tags)
         return PollResult(
-            ask, page, tags=client.tags if isinstance(page, PollPage) and is_rest(ask, page) else {}
+            ask,
+            page,
+            tags=client.tags
+            if isinstance(page, PollPage) and is_same_request_next(ask, page)
+            else {},
         )
 
     def _page(
-        self, client: VendorHttpClient, ask: PollRequest, tags: Mapping[str, str]
+        self, client: BoundedHttpClient, ask: PollRequest, tags: Mapping[str, str]
     ) -> PollPage | PollFailure:
         client.begin(tags)
         slug = ask.polled.slug
@@ -180,13 +184,13 @@ class PollWorkers:
         try:
             polled = ask.polled._replace(page=size)
             page = VENDORS[ask.kind].polls[ask.what].read(client, polled, ask.cursor, self._wall())
-        except UnchangedError:
+        except NotModifiedError:
             client.tags = dict(tags)
             page = PollPage((), ask.cursor, is_last=True, is_unchanged=True)
-        except PartlyUnchangedError:
+        except PartlyNotModifiedError:
             return self._page(client, ask, {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
-            if isinstance(error, (AnswerTooLargeError, httpx.ReadTimeout)):
+            if isinstance(error, (ResponseTooLargeError, httpx.ReadTimeout)):
                 self._sizes[slug] = page_size(size, is_too_much=True)
             return self._failed(ask, error)
         self._sizes[slug] = page_size(size, is_too_much=False)
@@ -194,9 +198,9 @@ class PollWorkers:
         POLL_FOUND.add(len(page.found), source=slug)
         return page
 
-    def _orders(self, client: VendorHttpClient, ask: PollRequest) -> list[OrderReading]:
+    def _orders(self, client: BoundedHttpClient, ask: PollRequest) -> list[OrderRead]:
         """One after the other, as long as the source answers."""
-        read, came = VENDORS[ask.kind].read_order, list[OrderReading]()
+        read, came = VENDORS[ask.kind].read_order, list[OrderRead]()
         for order, asked, failures in ask.reads if read else ():
             client.begin({})
             try:
@@ -208,7 +212,7 @@ class PollWorkers:
                 POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 found = self._failed(ask, error)
-            came.append(OrderReading(order, asked, failures, found))
+            came.append(OrderRead(order, asked, failures, found))
             if isinstance(found, PollFailure) and found.trouble not in {
                 PollProblem.MISSING,
                 PollProblem.NONSENSE,
@@ -217,7 +221,7 @@ class PollWorkers:
         return came
 
     def _failed(self, ask: PollRequest, error: Exception) -> PollFailure:
-        failure = failed(error, self._wall())
+        failure = failure_of(error, self._wall())
         POLL_REQUESTS.add(1, source=ask.polled.slug, outcome=failure.trouble.value)
         say = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
         say(
@@ -229,16 +233,16 @@ class PollWorkers:
         return failure
 
 
-def is_rest(ask: PollRequest, page: PollPage) -> bool:
+def is_same_request_next(ask: PollRequest, page: PollPage) -> bool:
     """The next asking will be the same request, so its tags are worth keeping."""
     return page.is_last and page.cursor == ask.cursor
 
 
-def failed(error: Exception, now: float) -> PollFailure:
+def failure_of(error: Exception, now: float) -> PollFailure:
     """Httpx's own texts name addresses, with what stands in them."""
     match error:
         case httpx.HTTPStatusError():
-            return refused(
+            return failure_of_status(
                 error.response.status_code,
                 retry_after(error.response.headers.get("retry-after", ""), now),
             )
@@ -246,13 +250,13 @@ def failed(error: Exception, now: float) -> PollFailure:
             return PollFailure(PollProblem.AWAY, type(error).__name__)
         case OrderMissingError():
             return PollFailure(PollProblem.MISSING, "it has no such order")
-        case MalformedAnswerError():
+        case MalformedResponseError():
             return PollFailure(PollProblem.NONSENSE, str(error)[:TEXT_CHARS_MAX])
         case _:
             return PollFailure(PollProblem.NONSENSE, type(error).__name__)
 
 
-def refused(status: int, wait_s: float | None) -> PollFailure:
+def failure_of_status(status: int, wait_s: float | None) -> PollFailure:
     text = f"it answers {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return PollFailure(
@@ -262,7 +266,7 @@ def refused(status: int, wait_s: float | None) -> PollFailure:
         wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE
     ):
         return PollFailure(PollProblem.SLOWED, text, wait_s)
-    if status in GONE:
+    if status in MISSING_STATUSES:
         return PollFailure(PollProblem.MISSING, text)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return PollFailure(PollProblem.AWAY, text, wait_s)

@@ -14,11 +14,11 @@ from collections.abc import Set as AbstractSet
 from enum import Enum, auto
 from typing import NamedTuple
 
-from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, fold
+from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, merge_facts
 
 FACTS_MAX = 100  # that are told of an order itself: its statuses, for the rest is two
-MOVED_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
-JOINED_MAX = 300  # of all payments that an order ever named
+PAYMENT_FACTS_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
+JOINED_FACTS_MAX = 300  # of all payments that an order ever named
 ORDERS_MAX = (
     20  # that one payment is joined to; a "payment" of more is a word that a shop writes everywhere
 )
@@ -31,7 +31,7 @@ class KnownOrder(NamedTuple):
     order_id: str
     generation: int
     sequence: int
-    digest: bytes | None  # of what was last said of it
+    content_digest: bytes | None  # of what was last said of it
     facts: Mapping[str, Fact]
     incidents: frozenset[str]  # keys that came with two meanings: they block nothing
 
@@ -46,7 +46,7 @@ class KnownPayment(NamedTuple):
     facts: Mapping[str, Fact] = {}
 
 
-class CallbackVerdict(Enum):  # in the order in which they are tried
+class CallbackOutcome(Enum):  # in the order in which they are tried
     FORGED = auto()  # what proves it has proved another body before
     OVERFULL = auto()  # it would have more facts than an order can have
     APPLIED = auto()  # the order knows more than before
@@ -54,28 +54,28 @@ class CallbackVerdict(Enum):  # in the order in which they are tried
     OLDER = auto()  # never said before, but something newer was
 
 
-class JudgedBatch(NamedTuple):
+class DecidedBatch(NamedTuple):
     """What is known after a batch, and how each of its callbacks ended."""
 
-    verdicts: list[CallbackVerdict]
+    verdicts: list[CallbackOutcome]
     orders: dict[str, KnownOrder]
     payments: dict[str, KnownPayment]
 
 
-def judge(
+def decide_order(
     order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
-) -> tuple[KnownOrder, CallbackVerdict]:
+) -> tuple[KnownOrder, CallbackOutcome]:
     """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and
     meant twice.
     """
-    facts, repeated = fold(order.facts, callback.facts), callback.meaning in meanings
-    if is_overfull(facts):
-        return order, CallbackVerdict.OVERFULL
-    told = learnt(order, facts, _incidents(order, callback, meanings))
-    if has_news(order.facts, facts):
-        return told, CallbackVerdict.APPLIED
+    facts, repeated = merge_facts(order.facts, callback.facts), callback.meaning in meanings
+    if has_too_many_facts(facts):
+        return order, CallbackOutcome.OVERFULL
+    told = with_facts(order, facts, _incidents(order, callback, meanings))
+    if has_changed(order.facts, facts):
+        return told, CallbackOutcome.APPLIED
     known = repeated or all(order.facts[fact.name].digest == fact.digest for fact in callback.facts)
-    return told, CallbackVerdict.KNOWN if known else CallbackVerdict.OLDER
+    return told, CallbackOutcome.KNOWN if known else CallbackOutcome.OLDER
 
 
 def _incidents(
@@ -86,7 +86,9 @@ def _incidents(
     return order.incidents
 
 
-def learnt(order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[str]) -> KnownOrder:
+def with_facts(
+    order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[str]
+) -> KnownOrder:
     """The same one when there is nothing to keep."""
     if facts is order.facts and incidents is order.incidents:
         return order
@@ -95,47 +97,50 @@ def learnt(order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[st
     )
 
 
-def judge_joined(
+def decide_joined(
     callback: ParsedCallback,
     orders: Mapping[str, KnownOrder],
     payments: Mapping[str, KnownPayment],
     meanings: AbstractSet[bytes],
-) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackVerdict]:
+) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackOutcome]:
     """Of a callback that names payments: what changed, and how it ended. An overfull one changes
     nothing at all.
     """
     own = frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
-    paid = [_told(payments[name], callback, own) for name in callback.payments]
+    paid = [_with_callback(payments[name], callback, own) for name in callback.payments]
     concerned = own.union(*(payment.orders for payment in paid))
     after = dict[str, KnownOrder]()
     for order_id in sorted(concerned):
         order = orders[order_id]
-        facts = fold(order.facts, callback.facts if order_id in own else ())
-        facts = fold(facts, callback.moved)
+        facts = merge_facts(order.facts, callback.facts if order_id in own else ())
+        facts = merge_facts(facts, callback.moved)
         for payment in paid:
             if (
                 order_id in payment.orders
-                and len(facts) + len(payment.facts) <= JOINED_MAX + FACTS_MAX
+                and len(facts) + len(payment.facts) <= JOINED_FACTS_MAX + FACTS_MAX
             ):
-                facts = fold(facts, payment.facts.values())
-        after[order_id] = learnt(order, facts, _incidents(order, callback, meanings))
-    if any(len(payment.facts) > MOVED_MAX for payment in paid) or any(
-        is_overfull(order.facts) or (callback.moved and is_crowded(order, orders[name]))
+                facts = merge_facts(facts, payment.facts.values())
+        after[order_id] = with_facts(order, facts, _incidents(order, callback, meanings))
+    if any(len(payment.facts) > PAYMENT_FACTS_MAX for payment in paid) or any(
+        has_too_many_facts(order.facts)
+        or (callback.moved and has_too_many_joined_facts(order, orders[name]))
         for name, order in after.items()
     ):
-        return {}, {}, CallbackVerdict.OVERFULL
+        return {}, {}, CallbackOutcome.OVERFULL
     changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
-    is_new = any(has_news(orders[name].facts, order.facts) for name, order in after.items()) or any(
-        payment.orders != payments[name].orders or has_news(payments[name].facts, payment.facts)
+    is_new = any(
+        has_changed(orders[name].facts, order.facts) for name, order in after.items()
+    ) or any(
+        payment.orders != payments[name].orders or has_changed(payments[name].facts, payment.facts)
         for name, payment in changed.items()
     )
     if is_new:
-        return after, changed, CallbackVerdict.APPLIED
+        return after, changed, CallbackOutcome.APPLIED
     known = callback.meaning in meanings or _is_known(callback, orders, paid)
-    return after, changed, CallbackVerdict.KNOWN if known else CallbackVerdict.OLDER
+    return after, changed, CallbackOutcome.KNOWN if known else CallbackOutcome.OLDER
 
 
-def is_overfull(facts: Mapping[str, Fact]) -> bool:
+def has_too_many_facts(facts: Mapping[str, Fact]) -> bool:
     """By an order's own facts alone: a gateway that tells too much must not cost the shop's
     word.
     """
@@ -145,16 +150,18 @@ def is_overfull(facts: Mapping[str, Fact]) -> bool:
     )
 
 
-def is_crowded(order: KnownOrder, before: KnownOrder) -> bool:
+def has_too_many_joined_facts(order: KnownOrder, before: KnownOrder) -> bool:
     """Gateways have told more of it than anybody can mean: a shop gives all its payments one
     order's id, for example.
     """
-    return len(order.facts) > max(len(before.facts), JOINED_MAX + FACTS_MAX)
+    return len(order.facts) > max(len(before.facts), JOINED_FACTS_MAX + FACTS_MAX)
 
 
-def _told(payment: KnownPayment, callback: ParsedCallback, own: frozenset[str]) -> KnownPayment:
+def _with_callback(
+    payment: KnownPayment, callback: ParsedCallback, own: frozenset[str]
+) -> KnownPayment:
     """The same one when the callback tells nothing of it."""
-    orders, facts = payment.orders, fold(payment.facts, callback.moved)
+    orders, facts = payment.orders, merge_facts(payment.facts, callback.moved)
     if len(orders) < ORDERS_MAX:
         orders |= own
     if facts is payment.facts and orders == payment.orders:
@@ -176,12 +183,12 @@ def _is_known(
     )
 
 
-def judge_all(
+def decide_batch(
     callbacks: Sequence[ParsedCallback],
     orders: Mapping[str, KnownOrder],
     seen: Iterable[tuple[str, bytes]],
     payments: Mapping[str, KnownPayment] | None = None,
-) -> JudgedBatch:
+) -> DecidedBatch:
     """Each callback sees what those before it left. An order with news takes one new sequence,
     however many brought it.
 
@@ -192,7 +199,7 @@ def judge_all(
         dict(orders),
         dict(payments or {}),
         defaultdict[str, set[bytes]](set),
-        list[CallbackVerdict](),
+        list[CallbackOutcome](),
     )
     for key, meaning in seen:
         heard[key].add(meaning)
@@ -200,49 +207,52 @@ def judge_all(
         if told.proof is not None:
             name, body = told.proof
             if heard[name] - {body}:
-                verdicts.append(CallbackVerdict.FORGED)
+                verdicts.append(CallbackOutcome.FORGED)
                 continue
             heard[name].add(body)
         meanings = heard[told.key]
         if not (told.facts or told.payments or told.moved):  # it only asks, or is only kept
-            verdict = CallbackVerdict.KNOWN if told.meaning in meanings else CallbackVerdict.APPLIED
+            verdict = CallbackOutcome.KNOWN if told.meaning in meanings else CallbackOutcome.APPLIED
         elif told.order_id is not None and not told.payments and not told.moved:
-            after[told.order_id], verdict = judge(after[told.order_id], told, meanings)
+            after[told.order_id], verdict = decide_order(after[told.order_id], told, meanings)
         else:
-            changed, moved, verdict = judge_joined(told, after, paid, meanings)
+            changed, moved, verdict = decide_joined(told, after, paid, meanings)
             after.update(changed)
             paid.update(moved)
         meanings.add(told.meaning)
         verdicts.append(verdict)
-    return JudgedBatch(
+    return DecidedBatch(
         verdicts,
-        {order_id: spoken(order, orders[order_id]) for order_id, order in after.items()},
+        {
+            order_id: with_next_sequence(order, orders[order_id])
+            for order_id, order in after.items()
+        },
         paid,
     )
 
 
-def spoken(order: KnownOrder, before: KnownOrder) -> KnownOrder:
+def with_next_sequence(order: KnownOrder, before: KnownOrder) -> KnownOrder:
     """With its next sequence when it has something to say that differs from what it last said."""
-    if order.facts is before.facts or not has_news(before.facts, order.facts):
+    if order.facts is before.facts or not has_changed(before.facts, order.facts):
         return order
     return KnownOrder(
         order.order_id,
         order.generation,
         order.sequence + 1,
-        digest(order.facts),
+        content_digest(order.facts),
         order.facts,
         order.incidents,
     )
 
 
-def digest(facts: Mapping[str, Fact]) -> bytes:
+def content_digest(facts: Mapping[str, Fact]) -> bytes:
     """Of what an order says: names and contents, not versions."""
     return hashlib.sha256(
         "\0".join(f"{name}\0{facts[name].digest}" for name in sorted(facts)).encode()
     ).digest()
 
 
-def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
+def has_changed(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
     if after is before:
         return False
     return not before or any(
@@ -250,7 +260,7 @@ def has_news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
     )
 
 
-def news(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
+def changed_facts(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
     """The facts whose content differs: without one there is no event. A newer version of the same
     content is no news.
     """

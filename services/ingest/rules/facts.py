@@ -38,7 +38,7 @@ RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
 # Before what breaks a tie. Both sort after every hexadecimal digit, so a version that an earlier
 # release wrote, in which the hash follows the rank at once, is the older one of a tie.
-TIE, TIE_BY_SUM = "p", "s"
+TIE_BY_POSITION, TIE_BY_AMOUNT = "p", "s"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP_MS_MAX = (
     253_402_300_800_000  # the year 10000, as in the letters' rows: a producer may claim any time
@@ -73,7 +73,7 @@ class RecordOrigin(NamedTuple):
     headers: bytes = b""  # packed
 
 
-class Notice(NamedTuple):
+class DriftNotice(NamedTuple):
     """Something that a source says and this release does not know, which harms nothing: counted,
     with an example.
     """
@@ -89,7 +89,7 @@ class Notice(NamedTuple):
     origin: RecordOrigin = RecordOrigin()  # of a callback that is kept; `sources.read` sets it
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Notice) and self[:3] == other[:3]
+        return isinstance(other, DriftNotice) and self[:3] == other[:3]
 
     def __hash__(self) -> int:
         return hash(self[:3])
@@ -108,13 +108,13 @@ class ParsedCallback(NamedTuple):
     )
     order_id: str | None  # None: it names only payments
     facts: tuple[Fact, ...] = ()
-    payments: tuple[str, ...] = ()  # as `payment` names them
+    payments: tuple[str, ...] = ()  # as `payment_name` names them
     moved: tuple[Fact, ...] = ()
     reads: tuple[
         str, ...
         # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
     ] = ()
-    notices: tuple[Notice, ...] = ()
+    notices: tuple[DriftNotice, ...] = ()
     received: str = ""  # when the door took it, as its record says
     proof: tuple[str, bytes] | None = (
         None  # what proved it, by name, and SHA-256 of the one body that it may prove
@@ -129,22 +129,22 @@ def sortable(at: datetime) -> str:
 
 
 @lru_cache(1_024)
-def logged_at(timestamp_ms: int) -> str:
+def log_time(timestamp_ms: int) -> str:
     """The broker's timestamp as sortable text. All records of a produced batch share one."""
     ms = timestamp_ms if 0 <= timestamp_ms < TIMESTAMP_MS_MAX else 0
     return sortable(EPOCH + timedelta(milliseconds=ms))
 
 
-def position(timestamp_ms: int, offset: int, partition: int) -> str:
+def log_position(timestamp_ms: int, offset: int, partition: int) -> str:
     """Where a record stands in the log, as sortable text: a greater position was appended later.
 
     The broker's timestamp comes first: when partitions are added, an order moves to one whose
     offsets begin at 0. Within a millisecond the offset decides.
     """
-    return f"{logged_at(timestamp_ms)}/{offset:019d}/{partition:06d}"
+    return f"{log_time(timestamp_ms)}/{offset:019d}/{partition:06d}"
 
 
-def reached(status: str) -> str:
+def reached_name(status: str) -> str:
     return REACHED + status
 
 
@@ -152,14 +152,14 @@ def storefront_facts(
     order: Storefront, modified_at: datetime, at_position: str = ""
 ) -> tuple[Fact, Fact]:
     """The order as its source shows it, and that its status was reached by then. See
-    `written_facts`.
+    `serialized_storefront_facts`.
     """
-    return written_facts(
+    return serialized_storefront_facts(
         order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position
     )
 
 
-def written_facts(
+def serialized_storefront_facts(
     storefront: bytes, status: str, modified_at: datetime, at_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Facts of a Storefront that is already serialized, byte for byte as the model does it.
@@ -170,7 +170,7 @@ def written_facts(
     """
     at = sortable(modified_at)
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
-    tie = f"{TIE}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
     return (
         Fact(STOREFRONT, f"{begin}{tie}{hashlib.sha256(storefront).hexdigest()}", storefront),
         Fact(REACHED + status, begin + hashlib.sha256(when).hexdigest(), when),
@@ -184,7 +184,7 @@ def reached_fact(status: str, at: datetime) -> Fact:
     told = sortable(at)
     said = b'"%b"' % told.encode()
     return Fact(
-        reached(status),
+        reached_name(status),
         f"{told}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(said).hexdigest()}",
         said,
     )
@@ -205,7 +205,7 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     an object as it stood at its event, and send it again for days.
     """
     told = movement.__pydantic_serializer__.to_json(movement)
-    amount = f"{TIE_BY_SUM}{max(0, movement.amount_minor or 0):016d}"
+    amount = f"{TIE_BY_AMOUNT}{max(0, movement.amount_minor or 0):016d}"
     version = f"{sortable(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(told).hexdigest()}"
     return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, told)
 
@@ -214,20 +214,20 @@ def verdict_fact(
     verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
 ) -> Fact:
     """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can
-    have several. `at_position`: as in `written_facts`.
+    have several. `at_position`: as in `serialized_storefront_facts`.
     """
     told = verdict.__pydantic_serializer__.to_json(verdict)
-    tie = f"{TIE}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
     version = f"{sortable(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(told).hexdigest()}"
     return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, told)
 
 
-def payment(shop: str, reference: str) -> str:
+def payment_name(shop: str, reference: str) -> str:
     """A payment's name: a gateway's reference, in the shop whose orders it pays."""
     return f"{shop}/{reference}"
 
 
-def callback(
+def parsed_callback(
     key: str,
     order_id: str | None,
     facts: tuple[Fact, ...] = (),
@@ -235,7 +235,7 @@ def callback(
     payments: Sequence[str] = (),
     moved: tuple[Fact, ...] = (),
     reads: tuple[str, ...] = (),
-    notices: tuple[Notice, ...] = (),
+    notices: tuple[DriftNotice, ...] = (),
 ) -> ParsedCallback:
     named = tuple(sorted(set(payments)))
     said = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
@@ -245,7 +245,7 @@ def callback(
     return ParsedCallback(key, meaning, order_id, facts, named, moved, reads, notices)
 
 
-def fold(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:
+def merge_facts(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:
     """The greatest version of a fact stays, so facts may come in any order. The same mapping when
     nothing changes.
     """

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-NUMBER, MORE = re.compile("[0-9]+"), re.compile(r"; and # more\Z")
+NUMBER_PATTERN, AND_MORE_PATTERN = re.compile("[0-9]+"), re.compile(r"; and # more\Z")
 FINGERPRINT_CHARS_MAX = 300
 ID_CHARS = 12
-UNKNOWN = "?"  # stands for a source of which not even the key tells
-TWO_MEANINGS, SAME_KEY = "two-meanings", "same key, two meanings"
+UNKNOWN_SOURCE = "?"  # stands for a source of which not even the key tells
+CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "two-meanings", "same key, two meanings"
 
 
 class Evidence(StrEnum):
@@ -67,27 +67,27 @@ def fingerprint(cause: str) -> str:
 
     The database says it of letters: `runtime.cause_of`.
     """
-    parts = MORE.sub("", NUMBER.sub("#", cause)).split("; ")
+    parts = AND_MORE_PATTERN.sub("", NUMBER_PATTERN.sub("#", cause)).split("; ")
     return "; ".join(sorted(set(parts)))[:FINGERPRINT_CHARS_MAX]
 
 
 def source_of(said: str) -> str:
     """`/sources/shop` and `shop` are one."""
-    return said.removeprefix("/sources/") or UNKNOWN
+    return said.removeprefix("/sources/") or UNKNOWN_SOURCE
 
 
-def name_of(kind: str, source: str, what: str) -> str:
+def incident_id(kind: str, source: str, what: str) -> str:
     """The same for ever, and in every installation."""
     return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[
         :ID_CHARS
     ]
 
 
-def gathered(told: Iterable[EvidenceRow]) -> dict[str, Incident]:
+def group_by_cause(told: Iterable[EvidenceRow]) -> dict[str, Incident]:
     """By id, those that happened most often first. In whichever order the evidence comes."""
     alike = defaultdict[str, list[EvidenceRow]](list)
     for it in told:
-        alike[name_of(it.kind, it.source, it.what)].append(it)
+        alike[incident_id(it.kind, it.source, it.what)].append(it)
     found = [_incident(name, rows) for name, rows in alike.items()]
     return {it.id: it for it in sorted(found, key=lambda it: (-it.count, it.id))}
 

@@ -10,10 +10,10 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-FIRST_S, CEILING_S = 10.0, 900.0  # of waits that double
-DENIED_S = 3_600.0  # until credentials that were refused are tried again
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 10.0, 900.0  # of waits that double
+DENIED_RETRY_S = 3_600.0  # until credentials that were refused are tried again
 RETRY_AFTER_MAX_S = 3_600.0  # longer than that nobody is obeyed
-OPENS_AFTER = 3  # failures of a source in a row, whatever was asked
+FAILURES_TO_OPEN = 3  # failures of a source in a row, whatever was asked
 JITTER = 0.1
 PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
     100,
@@ -22,7 +22,7 @@ PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
 )  # of a list; what was too much at once is asked for in smaller parts
 READ_TRIES_MAX = 5  # of an order that its source does not have
 
-K = TypeVar("K")
+PollT = TypeVar("K")
 
 
 class PollProblem(Enum):
@@ -54,7 +54,7 @@ def interval(every_s: float, *, is_last: bool, chance: float) -> float:
 
 def backoff(failures: int, chance: float) -> float:
     """Doubles, up to a ceiling, and no two wait alike."""
-    return min(CEILING_S, FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - chance / 2)
+    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - chance / 2)
 
 
 def after_failure(
@@ -73,7 +73,7 @@ def after_failure(
     match trouble:
         case PollProblem.AWAY:
             source_failures += 1
-            is_open = source_failures >= OPENS_AFTER
+            is_open = source_failures >= FAILURES_TO_OPEN
             rests_s = backoff(source_failures, chance) if is_open else 0.0
             return PollDelay(
                 waits_s,
@@ -86,7 +86,7 @@ def after_failure(
             wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
             return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
         case PollProblem.DENIED:
-            return PollDelay(DENIED_S, failures, 0.0, source_failures, is_resting=True)
+            return PollDelay(DENIED_RETRY_S, failures, 0.0, source_failures, is_resting=True)
         case PollProblem.NONSENSE | PollProblem.MISSING:
             return PollDelay(waits_s, failures, 0.0, source_failures, is_resting=False)
 
@@ -111,19 +111,19 @@ def retry_after(text: str, now: float) -> float | None:
     return min(RETRY_AFTER_MAX_S, max(0.0, until - now))
 
 
-def turns(
-    polls: Iterable[tuple[str, K]],
+def choose_requests(
+    polls: Iterable[tuple[str, PollT]],
     reads: Collection[str],
     busy: Collection[str],
     read_last: Collection[str],
-) -> list[tuple[str, K | None]]:
+) -> list[tuple[str, PollT | None]]:
     """What each source is asked now, one thing at a time: of what is due (longest first) the first,
     or (None) its reads. Where both are due they take turns.
     """
-    first = dict[str, K]()
+    first = dict[str, PollT]()
     for source, poll in polls:
         first.setdefault(source, poll)
-    asked = list[tuple[str, K | None]]()
+    asked = list[tuple[str, PollT | None]]()
     for source in sorted({*first, *reads}.difference(busy)):
         takes_read = source in reads and (source not in first or source not in read_last)
         asked.append((source, None if takes_read else first[source]))

@@ -18,7 +18,7 @@ import orjson
 
 from services.ingest.rules.facts import MOVED, Fact, sortable
 
-SUM = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
+REFUNDED_TOTAL = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
 
 class RefundedTotal(NamedTuple):
@@ -46,20 +46,22 @@ def refunds_fact(told: RefundedTotal) -> Fact:
 def movements(facts: Mapping[str, Fact]) -> list[bytes]:
     """All that moved, as JSON, by the names of the facts."""
     told = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
-    for name in [name for name in told if SUM.match(name)]:
+    for name in [name for name in told if REFUNDED_TOTAL.match(name)]:
         total = orjson.loads(told.pop(name))
-        named = _named(told, total)
-        if (let_go := _let_go(named, total["released_minor"])) is not None:
+        named = _named_refunds(told, total)
+        if (let_go := _released_refund(named, total["released_minor"])) is not None:
             del told[let_go], named[let_go]
         rest = total["refunded_minor"] - sum(
-            it["amount_minor"] or 0 for it in named.values() if _is_in(it, total)
+            it["amount_minor"] or 0 for it in named.values() if _is_counted(it, total)
         )
         if rest > 0:
-            told[name] = _unnamed(total, rest)
+            told[name] = _unnamed_refund(total, rest)
     return [told[name] for name in sorted(told)]
 
 
-def _named(told: Mapping[str, bytes], total: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _named_refunds(
+    told: Mapping[str, bytes], total: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """The refunds of the same payment, by their facts."""
     refunds = {
         name: orjson.loads(it) for name, it in told.items() if name.startswith(_prefix(total))
@@ -71,28 +73,30 @@ def _prefix(total: Mapping[str, Any]) -> str:
     return f"{MOVED}{total['gateway']}:refund:"
 
 
-def _let_go(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
+def _released_refund(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
     """The refund by which the part was let go: the first of its amount. It is told while a charge
     is captured, and once.
     """
     alike = [
         (it["at"], name)
         for name, it in named.items()
-        if it["amount_minor"] == released_minor and _is_good(it)
+        if it["amount_minor"] == released_minor and _has_not_failed(it)
     ]
     return min(alike)[1] if released_minor and alike else None
 
 
-def _is_good(it: Mapping[str, Any]) -> bool:
+def _has_not_failed(it: Mapping[str, Any]) -> bool:
     return bool(it["state"] != "failed")
 
 
-def _is_in(it: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
+def _is_counted(it: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
     """Whether the sum counts it: one that failed before is not in it any more."""
-    return _is_good(it) or datetime.fromisoformat(it["at"]) > datetime.fromisoformat(total["at"])
+    return _has_not_failed(it) or datetime.fromisoformat(it["at"]) > datetime.fromisoformat(
+        total["at"]
+    )
 
 
-def _unnamed(total: Mapping[str, Any], rest: int) -> bytes:
+def _unnamed_refund(total: Mapping[str, Any], rest: int) -> bytes:
     """A Movement."""
     return orjson.dumps(
         {

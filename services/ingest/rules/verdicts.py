@@ -30,17 +30,17 @@ def transition_fact(verdict: FraudVerdict, before: str, after: str) -> Fact:
     for each pair.
     """
     name = f"{VERDICT}{verdict.source}|{before}>{after}/{verdict.verdict}"
-    return _first_said(name, verdict, rank=50)
+    return _first_report(name, verdict, rank=50)
 
 
 def untimed_fact(verdict: FraudVerdict) -> Fact:
     """Of a checker who orders his verdicts by a time, one without it: older than all that have one.
     The severest stays.
     """
-    return _first_said(f"{VERDICT}{verdict.source}", verdict, rank=SEVERITY[verdict.verdict])
+    return _first_report(f"{VERDICT}{verdict.source}", verdict, rank=SEVERITY[verdict.verdict])
 
 
-def _first_said(name: str, verdict: FraudVerdict, rank: int) -> Fact:
+def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
     """Its time is the door's, which another reception does not change: the first has the greatest
     version, and a repeat says the same.
     """
@@ -50,7 +50,7 @@ def _first_said(name: str, verdict: FraudVerdict, rank: int) -> Fact:
     return Fact(name, version, verdict.__pydantic_serializer__.to_json(verdict))
 
 
-def standing(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
+def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
     """Of an order's facts, each checker's last word, as JSON, by his name (`source`, or
     `source:which of his checks`).
     """
@@ -62,10 +62,10 @@ def standing(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
         elif name.startswith(VERDICT):
             yield name.removeprefix(VERDICT), facts[name].content
     for source, chain in chains.items():
-        yield source, end_of(chain).content
+        yield source, last_transition(chain).content
 
 
-def end_of(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
+def last_transition(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
     """The transition that tells what stands. Of equals the one that was first said last."""
     left = {before for before, after, _, _ in chain if before != after}
     ends = [it for it in chain if it[1] not in left] or chain

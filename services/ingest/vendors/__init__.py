@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
-from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, RecordOrigin, position
+from services.ingest.errors import CallbackTypeUnknown, CallbackUnreadable
+from services.ingest.rules.facts import ParsedCallback, RecordOrigin, log_position
 from services.ingest.vendors.shared.source import ReceivedCallback, Source
 from services.runtime.loop.dead_letters import pack_headers
 
@@ -43,10 +43,10 @@ def _found() -> dict[str, Source]:
     return {source.kind: source for source in declared}
 
 
-ALL = _found()
-SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
-KINDS = {
-    kind: source for kind, source in ALL.items() if source.comes_to_the_door
+ALL_SOURCES = _found()
+SOURCES_BY_TYPE = {source.type: source for source in ALL_SOURCES.values()}  # by ce_type
+WEBHOOK_SOURCES = {
+    kind: source for kind, source in ALL_SOURCES.items() if source.comes_to_the_door
 }  # by the name in the sources file
 ORDERS_OF, DECIMALS = (
     "ordersof",
@@ -58,20 +58,20 @@ CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 
 
-def read(record: Record) -> ParsedCallback:
+def parse(record: Record) -> ParsedCallback:
     """Raises NotAnEvent or Poison, whatever the bytes are."""
     event = read_event(record.headers, record.value)
-    source = SOURCES.get(event.type)
+    source = SOURCES_BY_TYPE.get(event.type)
     if source is None:
-        raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
-    received = accept(event, record)
+        raise CallbackTypeUnknown(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
+    received = received_callback(event, record)
     try:
         callback = source.normalise(received)._replace(received=received.time)
         return with_origin(callback, record) if callback.notices else callback
     except NotAnEvent:
         raise
     except ValidationError as error:  # whose own text would carry the input into letters and logs
-        raise CallbackUnreadable(told(error)) from None
+        raise CallbackUnreadable(validation_text(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
 
@@ -94,7 +94,7 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
     )
 
 
-def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
+def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
     """The parts of an event by which a callback is judged."""
     found = CE_SOURCE.fullmatch(event.source)
     if found is None:
@@ -117,11 +117,11 @@ def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
         body=event.data or b"",
         orders_of=orders_of,
         decimals=None if decimals is None else int(decimals),
-        position=position(record.timestamp_ms, record.offset, record.partition),
+        position=log_position(record.timestamp_ms, record.offset, record.partition),
     )
 
 
-def told(error: ValidationError) -> str:
+def validation_text(error: ValidationError) -> str:
     """What is wrong, without what was sent: names of fields and pydantic's words."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     lines = [

@@ -22,7 +22,7 @@ CREDENTIALS = ("key", "secret")
 
 
 @dataclass(frozen=True, slots=True)
-class PollableVendor:
+class PolledVendor:
     """A kind of source that can be asked."""
 
     kind: str
@@ -32,9 +32,9 @@ class PollableVendor:
     needs: Sequence[str] = CREDENTIALS
 
 
-def _found() -> dict[str, PollableVendor]:
+def _found() -> dict[str, PolledVendor]:
     """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
-    vendors = dict[str, PollableVendor]()
+    vendors = dict[str, PolledVendor]()
     for folder in pkgutil.iter_modules(package.__path__):
         if (
             not folder.ispkg
@@ -46,7 +46,7 @@ def _found() -> dict[str, PollableVendor]:
             folder.name,
         )
         if polls := getattr(module, "POLLS", None):
-            vendors[name] = PollableVendor(
+            vendors[name] = PolledVendor(
                 name,
                 {poll.what: poll for poll in polls},
                 getattr(module, "read_order", None),

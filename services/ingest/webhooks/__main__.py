@@ -22,7 +22,7 @@ from schemas.callbacks import TOPIC
 from services.ingest.config import sources_file
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import WebhookProducerFailed
-from services.ingest.metrics import DOOR_SOURCES
+from services.ingest.metrics import WEBHOOK_SOURCES
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.app import WebhookApp, WebhookHandler
 from services.ingest.webhooks.certificates import CertificateCache
@@ -39,8 +39,8 @@ from services.runtime.version import CODE_VERSION
 
 BACKLOG = 2_048
 KEEP_ALIVE_S = 75
-TELL_S = 1.0
-STANDING_S = 0.2
+REPORT_S = 1.0
+READINESS_CHECK_S = 0.2
 
 
 class WebhookServer(uvicorn.Server):
@@ -58,7 +58,7 @@ def refuse(why: str) -> NoReturn:
     raise SystemExit(EX_CONFIG)
 
 
-def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
+def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
     """The shops of the sources file, and which of them are not served, said loudly."""
     if settings.sources_file is None:
         refuse(
@@ -72,13 +72,13 @@ def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
     for shop in found.values():
         if shop.refused is not None:
             logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
-    for slug, why in sources_file.doubts(found).items():
+    for slug, why in sources_file.warnings(found).items():
         logs.get("door").warning(
             "a source may speak of orders that nobody tells", source=slug, why=why
         )
     states = Counter("refused" if shop.refused else "served" for shop in found.values())
     for state in ("refused", "served"):
-        DOOR_SOURCES.set(states[state], state=state)
+        WEBHOOK_SOURCES.set(states[state], state=state)
     return found
 
 
@@ -98,17 +98,19 @@ async def serve(
         broken.append(why)
         server.should_exit = True
 
-    publisher = published_by(settings, servers, broke, wall)
+    publisher = callback_publisher(settings, servers, broke, wall)
     callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
     connections = OpenConnections(
-        settings.door_connections_max, settings.door_headers_wait_ms / 1_000
+        settings.webhook_connections_max, settings.webhook_headers_wait_ms / 1_000
     )
-    server = WebhookServer(configured(WebhookApp(callbacks, publisher), settings, connections))
+    server = WebhookServer(uvicorn_config(WebhookApp(callbacks, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
-    told = loop.create_task(telling(TELL_S, callbacks.tell, connections.tell))
-    stands = loop.create_task(telling(STANDING_S, WebhookReadiness(publisher, health).look))
+    told = loop.create_task(run_periodically(REPORT_S, callbacks.tell, connections.tell))
+    stands = loop.create_task(
+        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, health).look)
+    )
     await server.serve(sockets=[listening])
     told.cancel()
     stands.cancel()
@@ -121,7 +123,7 @@ async def serve(
     return EX_OK
 
 
-def published_by(
+def callback_publisher(
     settings: IngestSettings,
     servers: str,
     on_fatal: Callable[[str], None],
@@ -130,16 +132,16 @@ def published_by(
     return CallbackPublisher(
         servers,
         TOPIC,
-        records_max=settings.door_in_flight_max,
-        bytes_max=settings.door_in_flight_bytes_max,
-        wait_s=settings.door_acknowledgement_wait_ms / 1_000,
+        records_max=settings.webhook_in_flight_max,
+        bytes_max=settings.webhook_in_flight_bytes_max,
+        wait_s=settings.webhook_acknowledgement_wait_ms / 1_000,
         on_fatal=on_fatal,
-        skew_warning_s=settings.door_clock_skew_warning_ms / 1_000,
+        skew_warning_s=settings.webhook_clock_skew_warning_ms / 1_000,
         wall=wall,
     )
 
 
-def configured(
+def uvicorn_config(
     api: WebhookApp, settings: IngestSettings, connections: OpenConnections
 ) -> uvicorn.Config:
     return uvicorn.Config(
@@ -156,7 +158,7 @@ def configured(
     )
 
 
-async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
+async def run_periodically(interval_s: float, *reports: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(interval_s)
         for report in reports:
@@ -165,11 +167,11 @@ async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
 
 def listen(settings: IngestSettings) -> socket.socket:
     """At the public port. Raises PortUnavailable."""
-    host, port = settings.door_host, settings.door_port
+    host, port = settings.webhook_host, settings.webhook_port
     try:
         return socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
+        raise unavailable(host, port, variable(IngestSettings, "webhook_port"), error) from None
 
 
 def main(
@@ -182,15 +184,15 @@ def main(
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
     logs.configure("stubline.ingest.door", level=settings.log_level)
-    found = opened(settings)
+    found = read_sources(settings)
     health = Health(seconds_max=settings.live_seconds_max)
     try:
         listening = listen(settings)
         health_server = HealthServer(
-            settings.door_health_port,
+            settings.webhook_health_port,
             health,
             host=settings.health_host,
-            setting=variable(IngestSettings, "door_health_port"),
+            setting=variable(IngestSettings, "webhook_health_port"),
         )
     except PortUnavailable as error:
         return ended_by(error)

@@ -22,20 +22,27 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingest.callbacks import UNKNOWN, records
-from services.ingest.config.sources_file import PREFIX, SourceConfig
-from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
+from services.ingest.callbacks import UNKNOWN_ID, records
+from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
+from services.ingest.metrics import WEBHOOK_CALLBACKS, WEBHOOK_IN_FLIGHT
 from services.ingest.settings import IngestSettings
 from services.ingest.vendors.shared.source import FORM, CertificateNeededError, WebhookRequest
-from services.ingest.webhooks.responses import ProblemError, WebhookAnswer, come_again, taken, too_fast, too_large
-from services.ingest.webhooks.bodies import FULL, RequestBodies
+from services.ingest.webhooks.bodies import TOO_MANY_CALLBACKS, RequestBodies
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
+from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
 from services.ingest.webhooks.rate_limit import SourceRateLimits, TokenBucket
+from services.ingest.webhooks.responses import (
+    ProblemError,
+    WebhookResponse,
+    accepted,
+    retry_later,
+    too_large,
+    too_many_requests,
+)
 from services.runtime.observability import logs, tracing
 
 TOPIC_CHARS_MAX = 128
-GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
+PINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
 
 
 class WebhookHandler:
@@ -54,29 +61,29 @@ class WebhookHandler:
         self._shops, self._publisher, self._settings = shops, publisher, settings
         self._certificates = certificates or CertificateCache()
         self._wall = wall
-        self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
+        self._answers = {shop.slug: accepted(shop.source.answer) for shop in shops.values()}
         self._bodies = RequestBodies(settings)
         self._paces = {
-            shop.slug: SourceRateLimits(shop.rate_max or settings.door_source_rate_max)
+            shop.slug: SourceRateLimits(shop.rate_max or settings.webhook_source_rate_max)
             for shop in shops.values()
         }
-        self._greetings = {slug: TokenBucket(GREETINGS_PER_S) for slug in self._paces}
+        self._greetings = {slug: TokenBucket(PINGS_PER_S) for slug in self._paces}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        slug, _, tail = scope["path"].removeprefix(PREFIX).partition("/")
+        slug, _, tail = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")
         shop = self._shops.get(slug)
         if tail and shop is not None and not shop.source.uses_tail:
             shop = None
         try:
             answer = await self._answer(shop, tail.removesuffix("/"), scope, receive)
-        except ProblemError as problem:
-            answer = problem.answer()
+        except ProblemError:
+            answer = handle_http_error.answer()
         except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
             self._log.exception("a callback met a defect", error=type(error).__name__)
             answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
-        self._answered[shop.slug if shop else UNKNOWN, answer.status] += 1
+        self._answered[shop.slug if shop else UNKNOWN_ID, answer.status] += 1
         await send(
             {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         )
@@ -84,7 +91,7 @@ class WebhookHandler:
 
     async def _answer(
         self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive
-    ) -> WebhookAnswer:
+    ) -> WebhookResponse:
         headers = dict(scope["headers"])  # of two of one name the last counts
         if shop is None:
             raise ProblemError(
@@ -98,7 +105,7 @@ class WebhookHandler:
             if not await self._is_genuine(shop, delivery):
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
             if not self._paces[shop.slug].take(time.monotonic(), delivery.body):
-                raise too_fast()
+                raise too_many_requests()
             await self._publish(shop, delivery)
             self._paces[shop.slug].taken(delivery.body)
         return self._answers[shop.slug]
@@ -106,7 +113,7 @@ class WebhookHandler:
     def _delivery(
         self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes
     ) -> WebhookRequest:
-        tolerance_s = self._settings.door_clock_tolerance_s
+        tolerance_s = self._settings.webhook_clock_tolerance_s
         known = self._certificates.known
         return WebhookRequest(
             headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known
@@ -150,21 +157,21 @@ class WebhookHandler:
             )
         length = headers.get(b"content-length", b"0")
         if len(length) > 12 or (
-            length.isdigit() and int(length) > self._settings.door_body_bytes_max
+            length.isdigit() and int(length) > self._settings.webhook_body_bytes_max
         ):
-            raise too_large(self._settings.door_body_bytes_max)
+            raise too_large(self._settings.webhook_body_bytes_max)
         if not self._bodies.has_room():
-            raise self._come_again(FULL)
+            raise self._come_again(TOO_MANY_CALLBACKS)
         now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
         if not (
             self._greetings[shop.slug].take(now)
             if is_greeting
             else self._paces[shop.slug].has_room(now)
         ):
-            raise too_fast()
+            raise too_many_requests()
         return media
 
-    def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookAnswer:
+    def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookResponse:
         if not shop.source.is_ping(delivery):
             raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}"
@@ -189,11 +196,11 @@ class WebhookHandler:
             await (
                 awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
             )  # which hears all of them
-        except BrokerDidNotTakeError as error:
+        except CallbackNotAcknowledgedError as error:
             raise self._come_again(f"the callback could not be kept: {error}") from None
 
     def _come_again(self, why: str) -> ProblemError:
-        return come_again(why, self._settings.door_retry_after_s)
+        return retry_later(why, self._settings.webhook_retry_after_s)
 
     def tell(self) -> None:
         """About once a second: what was answered since, as metrics and in a line for each source,
@@ -201,8 +208,8 @@ class WebhookHandler:
         """
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
-            DOOR_CALLBACKS.add(count, source=source, status=str(status))
-        DOOR_IN_FLIGHT.set(len(self._bodies))
+            WEBHOOK_CALLBACKS.add(count, source=source, status=str(status))
+        WEBHOOK_IN_FLIGHT.set(len(self._bodies))
         for (source, status), count in answered.items():
             if status == HTTPStatus.UNAUTHORIZED:
                 self._log.warning("callbacks with a wrong signature", source=source, count=count)
@@ -216,35 +223,37 @@ class WebhookApp(FastAPI):
     def __init__(self, callbacks: WebhookHandler, publisher: CallbackPublisher) -> None:
         super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
         self._callbacks: ASGIApp = callbacks
-        self.add_exception_handler(HTTPException, problem)
+        self.add_exception_handler(HTTPException, handle_http_error)
 
         @self.get("/livez")
         async def livez() -> Response:
             """For a load balancer. What tells more than this is at the health server's port."""
-            return said(None if publisher.is_alive else "the producer has ended")
+            return liveness_response(None if publisher.is_alive else "the producer has ended")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and scope["path"].startswith(WEBHOOK_PATH_PREFIX):
             await self._callbacks(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def said(trouble: str | None) -> Response:
+def liveness_response(trouble: str | None) -> Response:
     if trouble is None:
         return Response("ok\n", media_type="text/plain")
-    return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
 
 
-async def problem(_request: Request, error: Exception) -> Response:
+async def handle_http_error(_request: Request, error: Exception) -> Response:
     status = (
         HTTPStatus(error.status_code)
         if isinstance(error, HTTPException)
         else HTTPStatus.INTERNAL_SERVER_ERROR
     )
-    return rendered(ProblemError(status, "POST /hooks/{source} and /livez are all there is"))
+    return problem_response(
+        ProblemError(status, "POST /hooks/{source} and /livez are all there is")
+    )
 
 
-def rendered(error: ProblemError) -> Response:
+def problem_response(error: ProblemError) -> Response:
     answer = error.answer()
     return Response(answer.body, answer.status, media_type="application/problem+json")

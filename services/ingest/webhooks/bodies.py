@@ -16,9 +16,9 @@ from http import HTTPStatus
 from starlette.types import Receive
 
 from services.ingest.settings import IngestSettings
-from services.ingest.webhooks.responses import ProblemError, come_again, too_large
+from services.ingest.webhooks.responses import ProblemError, retry_later, too_large
 
-FULL = "too many callbacks at once"
+TOO_MANY_CALLBACKS = "too many callbacks at once"
 
 
 class RequestBody:
@@ -45,12 +45,12 @@ class RequestBodies:
 
     def has_room(self) -> bool:
         """Whether one more may begin."""
-        return self._count < self._settings.door_in_flight_max or bool(self._coming)
+        return self._count < self._settings.webhook_in_flight_max or bool(self._coming)
 
     @contextmanager
     def place(self) -> Iterator[RequestBody]:
         """Of one that `has_room` has let in."""
-        if self._count >= self._settings.door_in_flight_max:
+        if self._count >= self._settings.webhook_in_flight_max:
             self._give_up(next(iter(self._coming)))
         body = RequestBody()
         self._count += 1
@@ -65,7 +65,7 @@ class RequestBodies:
         """
         self._coming[body] = None
         try:
-            async with asyncio.timeout(self._settings.door_body_wait_ms / 1_000) as body.limit:
+            async with asyncio.timeout(self._settings.webhook_body_wait_ms / 1_000) as body.limit:
                 while await self._read_on(receive, body):
                     pass
         except TimeoutError:
@@ -89,9 +89,9 @@ class RequestBodies:
         body.content += chunk
         body.size += len(chunk)
         self._bytes += len(chunk)
-        if body.size > self._settings.door_body_bytes_max:
-            raise too_large(self._settings.door_body_bytes_max)
-        while self._bytes > self._settings.door_in_flight_bytes_max:
+        if body.size > self._settings.webhook_body_bytes_max:
+            raise too_large(self._settings.webhook_body_bytes_max)
+        while self._bytes > self._settings.webhook_in_flight_bytes_max:
             oldest = next(iter(self._coming))
             if oldest is body:
                 raise self._full()
@@ -113,4 +113,4 @@ class RequestBodies:
             body.content = bytearray()
 
     def _full(self) -> ProblemError:
-        return come_again(FULL, self._settings.door_retry_after_s)
+        return retry_later(TOO_MANY_CALLBACKS, self._settings.webhook_retry_after_s)

@@ -18,16 +18,16 @@ import httpx
 from services.ingest.webhooks.rate_limit import TokenBucket
 from services.runtime.observability import logs
 
-WAIT_S = 5.0
+FETCH_TIMEOUT_S = 5.0
 BYTES_MAX = 64 * 1_024
-KEPT_MAX = 32  # a vendor has a handful; an attacker may name many
-ASKED_MAX = 4  # addresses at once
-ASKED_PER_S = 0.5  # and in the long run, so that no flood is passed on to the vendor
+CACHED_MAX = 32  # a vendor has a handful; an attacker may name many
+FETCHES_MAX = 4  # addresses at once
+FETCHES_PER_S = 0.5  # and in the long run, so that no flood is passed on to the vendor
 WAITING_MAX = 100  # callbacks
-FAILED_S = 30.0  # before an address that gave nothing is asked again
+RETRY_AFTER_S = 30.0  # before an address that gave nothing is asked again
 FAILED_MAX = 1_000
-RENEWED_S = 60 * 60.0  # before one that is held, and is not good, is asked for again
-BEGIN = b"-----BEGIN CERTIFICATE-----"
+REFRESH_AFTER_S = 60 * 60.0  # before one that is held, and is not good, is asked for again
+PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 class CertificateCache:
@@ -50,7 +50,7 @@ class CertificateCache:
             str, asyncio.Task[bool]
         ] = {}  # callbacks that wait for the same one fetch it once
         self._waiting = 0
-        self._pace = TokenBucket(ASKED_PER_S, burst_s=ASKED_MAX / ASKED_PER_S)
+        self._pace = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
         self._log = logs.get("door")
 
     async def fetch(self, url: str) -> bool:
@@ -58,7 +58,7 @@ class CertificateCache:
         than it takes to ask once.
         """
         now = self._clock()
-        if url in self.known and now - self._fetched[url] < RENEWED_S:
+        if url in self.known and now - self._fetched[url] < REFRESH_AFTER_S:
             return True
         asked = self._asked.get(url) or self._ask(url, now)
         if asked is None or self._waiting >= WAITING_MAX:
@@ -76,7 +76,10 @@ class CertificateCache:
 
     def _ask(self, url: str, now: float) -> asyncio.Task[bool] | None:
         """None: not now."""
-        if len(self._asked) >= ASKED_MAX or now - self._failed.get(url, float("-inf")) < FAILED_S:
+        if (
+            len(self._asked) >= FETCHES_MAX
+            or now - self._failed.get(url, float("-inf")) < RETRY_AFTER_S
+        ):
             return None
         if not self._pace.take(now):
             return None
@@ -86,7 +89,7 @@ class CertificateCache:
 
     async def _get(self, url: str) -> bool:
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
                 found = await self._read(url)
         except (
             httpx.HTTPError,
@@ -101,7 +104,7 @@ class CertificateCache:
                 "a vendor's certificate cannot be fetched", url=url, error=type(error).__name__
             )
             return url in self.known
-        if url not in self.known and len(self.known) >= KEPT_MAX:
+        if url not in self.known and len(self.known) >= CACHED_MAX:
             self._give_up_one()
         self.known[url], self._fetched[url] = found, self._clock()
         self._failed.pop(url, None)
@@ -126,7 +129,7 @@ class CertificateCache:
         if self._client is None:
             # In a thread, for it reads the authorities of this machine: the door goes on meanwhile.
             self._client = await asyncio.to_thread(
-                httpx.AsyncClient, timeout=WAIT_S, follow_redirects=False
+                httpx.AsyncClient, timeout=FETCH_TIMEOUT_S, follow_redirects=False
             )
         async with self._client.stream(
             "GET", url, headers={"accept-encoding": "identity"}
@@ -140,6 +143,6 @@ class CertificateCache:
                 found += chunk
                 if len(found) > BYTES_MAX:
                     raise ValueError("it is too large")
-            if BEGIN not in found:
+            if PEM_BEGIN not in found:
                 raise ValueError("it is no certificate")
             return bytes(found)

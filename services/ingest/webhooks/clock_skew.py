@@ -7,7 +7,7 @@ from __future__ import annotations
 WARN_AGAIN_S = 60.0
 
 
-def skew_s(produced_at: float, acknowledged_at: float, logged_at: float) -> float:
+def skew_seconds(produced_at: float, acknowledged_at: float, logged_at: float) -> float:
     """Ahead of the broker's clock (behind: negative), in seconds, at least.
 
     The broker stamped the record at some moment between the two of ours. A stamp within them shows

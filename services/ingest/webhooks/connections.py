@@ -15,14 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from services.ingest.metrics import DOOR_CONNECTIONS, DOOR_CONNECTIONS_CLOSED
+from services.ingest.metrics import WEBHOOK_CONNECTIONS, WEBHOOK_CONNECTIONS_CLOSED
 from services.ingest.webhooks.protocol import HttpConnection
 from services.runtime.observability import logs
 
 DESCRIPTORS_RESERVE = 64  # for Kafka, for logs, for certificates that are fetched
 
 
-def descriptors() -> int:
+def descriptors_max() -> int:
     """How many files this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft
@@ -39,7 +39,7 @@ class OpenConnections:
         headers_wait_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
-        descriptors: Callable[[], int] = descriptors,
+        descriptors: Callable[[], int] = descriptors_max,
     ) -> None:
         self._wanted, self._wait_s, self._clock, self._descriptors = (
             wanted,
@@ -144,10 +144,10 @@ class OpenConnections:
             pass
         closed, self._closed = self._closed, Counter()
         for why, count in closed.items():
-            DOOR_CONNECTIONS_CLOSED.add(count, outcome=why)
+            WEBHOOK_CONNECTIONS_CLOSED.add(count, outcome=why)
         if closed:
             self._log.warning("connections were closed", open=len(self._open), **closed)
-        DOOR_CONNECTIONS.set(len(self._open))
+        WEBHOOK_CONNECTIONS.set(len(self._open))
 
     def _sweep_unread(self, now: float) -> None:
         """An answer is small: what of it does not fit into the system's buffers lies here only when

@@ -27,14 +27,14 @@ PIPELINED_MAX = 16  # requests that wait behind the one that is being answered
 REQUEST_BYTES_MAX = (
     8 * MIB
 )  # as sent: a body in small chunks is larger than the body, and what stands behind it counts
-CLOSING = b"content-length: 0\r\nconnection: close\r\n\r\n"
-FIELDS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + CLOSING
-BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\n" + CLOSING
-TARGET_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + CLOSING
-QUIET = logging.getLogger(
+CONNECTION_CLOSE = b"content-length: 0\r\nconnection: close\r\n\r\n"
+FIELDS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + CONNECTION_CLOSE
+BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\n" + CONNECTION_CLOSE
+TARGET_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + CONNECTION_CLOSE
+SILENT_LOGGER = logging.getLogger(
     "uvicorn.connections"
 )  # a line for each request of nonsense would let strangers fill the log
-QUIET.setLevel(logging.ERROR)
+SILENT_LOGGER.setLevel(logging.ERROR)
 
 
 class LimitExceededError(Exception):
@@ -73,7 +73,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.logger = QUIET
+        self.logger = SILENT_LOGGER
         self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._is_deaf = False
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0

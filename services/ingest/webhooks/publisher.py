@@ -18,8 +18,8 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 
 from schemas.envelope import Output
 from services.ingest.errors import ClockSkewed, WebhookProducerFailed
-from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
-from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_s
+from services.ingest.metrics import WEBHOOK_ACKNOWLEDGEMENT, WEBHOOK_CLOCK_SKEW
+from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_seconds
 from services.runtime.errors import BrokerUnavailable, InputMissing
 from services.runtime.kafka.client import LOGGER, producer_settings
 from services.runtime.kafka.topics import BrokerRefused
@@ -27,8 +27,8 @@ from services.runtime.observability import logs
 from services.runtime.observability.log_limits import RepeatLimiter
 
 POLL_S = 0.1
-PROBE_S = 1.0
-SWEEP_S = 0.1
+PROBE_INTERVAL_S = 1.0
+EXPIRY_CHECK_S = 0.1
 
 
 class Acknowledgement(NamedTuple):
@@ -37,10 +37,10 @@ class Acknowledgement(NamedTuple):
     since: float
     future: asyncio.Future[None]
     error: KafkaError | None
-    skew_s: float | None  # None: the broker did not stamp it
+    skew_seconds: float | None  # None: the broker did not stamp it
 
 
-class BrokerDidNotTakeError(Exception):
+class CallbackNotAcknowledgedError(Exception):
     """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
     again.
     """
@@ -101,11 +101,11 @@ class CallbackPublisher:
         return self._fatal is None and self._thread.is_alive()
 
     def publish(self, output: Output) -> asyncio.Future[None]:
-        """Done when it is durable; fails with BrokerDidNotTakeError. Raises it too, when there is
+        """Done when it is durable; fails with CallbackNotAcknowledgedError. Raises it too, when there is
         no use in waiting.
         """
         if self._trouble is not None or self._fatal is not None:
-            raise BrokerDidNotTakeError(self.trouble)
+            raise CallbackNotAcknowledgedError(self.trouble)
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
@@ -116,7 +116,7 @@ class CallbackPublisher:
                 on_delivery=partial(self._delivered, now, self._wall(), future),
             )
         except (BufferError, KafkaException) as error:
-            raise BrokerDidNotTakeError(str(error)) from None
+            raise CallbackNotAcknowledgedError(str(error)) from None
         self._waiting.append((now + self._wait_s, future))
         return future
 
@@ -136,7 +136,7 @@ class CallbackPublisher:
         while not self._stopping:
             if (
                 self._trouble is not None or self._is_doubted
-            ) and time.monotonic() - probed > PROBE_S:
+            ) and time.monotonic() - probed > PROBE_INTERVAL_S:
                 self._is_doubted = False
                 self._probe()
                 probed = time.monotonic()
@@ -145,7 +145,9 @@ class CallbackPublisher:
     def _probe(self) -> None:
         """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
         try:
-            found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
+            found = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S).topics[
+                self._topic
+            ]
         except KafkaException as error:
             self._trouble = (
                 f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
@@ -168,7 +170,7 @@ class CallbackPublisher:
     ) -> None:
         stamped_by, logged_ms = message.timestamp()
         is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
-        skew = skew_s(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
+        skew = skew_seconds(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
         self._told.append(Acknowledgement(since, future, error, skew))
         if not self._is_woken:
             self._is_woken = True
@@ -197,15 +199,15 @@ class CallbackPublisher:
             if error is None:
                 future.set_result(None)
             else:
-                future.set_exception(BrokerDidNotTakeError(error.name()))
+                future.set_exception(CallbackNotAcknowledgedError(error.name()))
         if oldest is not None:
-            DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
+            WEBHOOK_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
         if skew is not None:
             self._report_skew(skew)
 
     def _report_skew(self, seconds: float) -> None:
         self._skew.measured(seconds)
-        DOOR_CLOCK_SKEW.set(seconds)
+        WEBHOOK_CLOCK_SKEW.set(seconds)
         if self._skew.is_to_be_reported(time.monotonic()):
             self._log.warning(
                 "clock skew",
@@ -219,7 +221,7 @@ class CallbackPublisher:
         wait in vain.
         """
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(EXPIRY_CHECK_S)
             now = time.monotonic()
             while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
                 _, future = self._waiting.popleft()
@@ -236,4 +238,4 @@ class CallbackPublisher:
                         f"{BrokerUnavailable.code}: Kafka did not acknowledge within "
                         f"{self._wait_s:g} s"
                     )
-                    future.set_exception(BrokerDidNotTakeError(self._trouble))
+                    future.set_exception(CallbackNotAcknowledgedError(self._trouble))

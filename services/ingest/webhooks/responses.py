@@ -9,7 +9,7 @@ from typing import NamedTuple
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class WebhookAnswer(NamedTuple):
+class WebhookResponse(NamedTuple):
     """What a caller is told."""
 
     status: int
@@ -24,7 +24,7 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
 
-    def answer(self) -> WebhookAnswer:
+    def answer(self) -> WebhookResponse:
         document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
         body = json.dumps(document).encode()
         more = [
@@ -34,19 +34,19 @@ class ProblemError(Exception):
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(body)),
         ]
-        return WebhookAnswer(self.status.value, fixed + more, body)
+        return WebhookResponse(self.status.value, fixed + more, body)
 
 
-def taken(body: bytes) -> WebhookAnswer:
+def accepted(body: bytes) -> WebhookResponse:
     """What a vendor reads as: it is kept."""
-    return WebhookAnswer(
+    return WebhookResponse(
         200,
         [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))],
         body,
     )
 
 
-def too_fast() -> ProblemError:
+def too_many_requests() -> ProblemError:
     return ProblemError(
         HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
     )
@@ -58,7 +58,7 @@ def too_large(most: int) -> ProblemError:
     )
 
 
-def come_again(why: str, after_s: int) -> ProblemError:
+def retry_later(why: str, after_s: int) -> ProblemError:
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=str(after_s), connection="close"
     )

@@ -47,7 +47,7 @@ class Vendor:
 
     @property
     def source(self) -> Source:
-        return vendors.KINDS[self.kind]
+        return vendors.WEBHOOK_SOURCES[self.kind]
 
     def delivery(
         self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW

@@ -55,15 +55,15 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
     assert isinstance(source, Source)
     samples = {"order": Sample(orjson.dumps(TOLD))}
     found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
-    monkeypatch.setitem(vendors.KINDS, "ticketbox", source)
-    monkeypatch.setitem(vendors.SOURCES, source.type, source)
+    monkeypatch.setitem(vendors.WEBHOOK_SOURCES, "ticketbox", source)
+    monkeypatch.setitem(vendors.SOURCES_BY_TYPE, source.type, source)
     monkeypatch.setitem(VENDORS, "ticketbox", found)
     return found
 
 
 def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: Path) -> None:
     assert vendor.source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
-    callback = vendors.read(vendor.record(vendor.samples["order"], slug="box"))
+    callback = vendors.parse(vendor.record(vendor.samples["order"], slug="box"))
     file = tmp_path / "sources.toml"
     file.write_text(written("toml"), "utf-8")
     shop = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]

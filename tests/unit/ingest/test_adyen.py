@@ -16,7 +16,7 @@ from services.ingest import vendors
 from services.ingest.callbacks import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.vendors.adyen import webhook as adyen
 from services.ingest.vendors.adyen.items import pieces
 from services.ingest.vendors.shared.source import WebhookRequest
@@ -39,7 +39,7 @@ EUR = {"currency": "EUR", "value": 1500}
 
 
 def read(it: dict[str, Any]) -> ParsedCallback:
-    return vendors.read(ADYEN.record(sample(it)))
+    return vendors.parse(ADYEN.record(sample(it)))
 
 
 def disputed(code: str, **changes: object) -> ParsedCallback:
@@ -56,7 +56,7 @@ def said(it: Movement) -> tuple[str, str, str, str, int | None]:
 
 
 def ending(*callbacks: ParsedCallback) -> list[Movement]:
-    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.moved])
     return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
 
 
@@ -157,7 +157,7 @@ def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
 def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
     it = {**signed(item()), "success": success}
     assert is_let_in(notified(it))
-    callback = vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+    callback = vendors.parse(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
     assert callback == read(item())
 
 
@@ -194,7 +194,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
         genuine.replace('"eventCode"', '"eventCode":"CHARGEBACK","eventCode"'),
     ):
         assert is_let_in(twice.encode())
-        callback = vendors.read(
+        callback = vendors.parse(
             ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode()))
         )
         assert callback.moved == read(item()).moved
@@ -327,7 +327,7 @@ def test_a_rejection_stays_whatever_is_sent_again() -> None:
     accepted = read(modified("MANUAL_REVIEW_ACCEPT", "REV1", eventDate="2030-01-01T00:00:00Z"))
     rejected = read(modified("MANUAL_REVIEW_REJECT", "REV2"))
     for order in permutations([accepted, rejected]):
-        (known,) = fold({}, [fact for it in order for fact in it.moved]).values()
+        (known,) = merge_facts({}, [fact for it in order for fact in it.moved]).values()
         assert FraudVerdict.model_validate_json(known.content).verdict == "declined"
 
 
@@ -391,7 +391,7 @@ def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with
     (record,) = records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
-        vendors.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.parse(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
     assert (
         len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
     )
@@ -409,12 +409,12 @@ def test_each_item_is_a_record_of_its_order() -> None:
     )
     assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
-    told = [vendors.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
+    told = [vendors.parse(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
     assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
     assert len({it.key for it in told}) == 3
     assert sum(len(it.data or b"") for it in at_the_door) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
-        vendors.read(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
 
 def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
@@ -439,7 +439,7 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
     assert is_let_in(notified(moved_left))
     for it in (shifted, moved_left):
         with pytest.raises(CallbackUnreadable):
-            vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+            vendors.parse(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
 
 
 # Amounts, and what makes no sense.
@@ -496,7 +496,7 @@ def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, A
     poison = sample(item(**changes))
     assert is_let_in(poison.body)
     with pytest.raises(CallbackUnreadable) as caught:
-        vendors.read(ADYEN.record(poison))
+        vendors.parse(ADYEN.record(poison))
     assert not re.search(r"150|10000|yesterday|perhaps|A B", str(caught.value))
 
 

@@ -79,12 +79,12 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
         held = vendor.certificates()
         flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
         await asyncio.sleep(0.05)
-        assert len(vendor.asked) == certificates.ASKED_MAX
-        assert sum(it.done() for it in flood) == 1_000 - certificates.ASKED_MAX
+        assert len(vendor.asked) == certificates.FETCHES_MAX
+        assert sum(it.done() for it in flood) == 1_000 - certificates.FETCHES_MAX
         assert not any(it.result() for it in flood if it.done())
         vendor.now += 600  # a host that never answers has no more of them at once for that
         assert not await held.fetch(HOST + "LATER")
-        assert len(vendor.asked) == certificates.ASKED_MAX
+        assert len(vendor.asked) == certificates.FETCHES_MAX
         vendor.gate.set()
         await asyncio.gather(*flood)
 
@@ -98,7 +98,7 @@ def test_in_the_long_run_few_addresses_are_asked() -> None:
         for second in range(600):
             vendor.now = 1_000.0 + second
             await held.fetch(f"{HOST}{second}")
-        assert len(vendor.asked) <= 600 * certificates.ASKED_PER_S + certificates.ASKED_MAX
+        assert len(vendor.asked) <= 600 * certificates.FETCHES_PER_S + certificates.FETCHES_MAX
         assert len(held._failed) <= certificates.FAILED_MAX
 
     asyncio.run(run())
@@ -130,7 +130,7 @@ def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
         for n in range(200):
             vendor.now += 10.0
             assert await held.fetch(f"{HOST}{n}")
-        assert len(held.known) == certificates.KEPT_MAX
+        assert len(held.known) == certificates.CACHED_MAX
         assert HOST + "GOOD" in held.known
         held.prove(HOST + "NEVER-HELD")
         assert HOST + "NEVER-HELD" not in held._proved
@@ -144,7 +144,7 @@ def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
         held = vendor.certificates()
         assert [await held.fetch(HOST + "A") for _ in range(5)] == [False] * 5
         assert len(vendor.asked) == 1
-        vendor.now += certificates.FAILED_S + 1
+        vendor.now += certificates.RETRY_AFTER_S + 1
         vendor.status = 200
         assert await held.fetch(HOST + "A")
 
@@ -156,11 +156,11 @@ def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fa
         vendor = Vendor()
         held = vendor.certificates()
         await held.fetch(HOST + "A")
-        vendor.now += certificates.RENEWED_S + 1
+        vendor.now += certificates.REFRESH_AFTER_S + 1
         vendor.status = 503
         assert await held.fetch(HOST + "A")
         assert held.known[HOST + "A"] == PEM
-        vendor.now += certificates.RENEWED_S + 1
+        vendor.now += certificates.REFRESH_AFTER_S + 1
         vendor.status, vendor.content = 200, PEM + PEM
         assert await held.fetch(HOST + "A")
         assert held.known[HOST + "A"] == PEM + PEM

@@ -19,7 +19,7 @@ from schemas.callbacks import NATIVE
 from schemas.envelope import NotAnEvent
 from services.console import cli
 from services.ingest import vendors
-from services.ingest.admin.check_event import NotAFileOfOneError, judged, sending_of
+from services.ingest.admin.check_event import NotAnEventFileError, check, draft_from
 from services.runtime.errors import Poison
 from tests.support.callbacks import native_order
 from tests.support.vendors import VENDORS
@@ -71,7 +71,7 @@ GOOD = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
-    found = judged(sending_of(GOOD[name], None), NOW)
+    found = check(draft_from(GOOD[name], None), NOW)
     assert found.callback is not None
     assert found.callback.order_id == "shop:727"
     assert [fact.name for fact in found.callback.facts] == ["storefront", "reached:completed"]
@@ -108,7 +108,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
     content, why = BAD[name]
-    found = judged(sending_of(content, None), NOW)
+    found = check(draft_from(content, None), NOW)
     assert found.callback is None
     assert why in found.fault
 
@@ -128,18 +128,18 @@ def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
     ],
 )
 def test_a_file_that_holds_nothing_to_be_sent_is_told_as_that(content: bytes) -> None:
-    with pytest.raises(NotAFileOfOneError):
-        sending_of(content, None)
+    with pytest.raises(NotAnEventFileError):
+        draft_from(content, None)
 
 
 def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
-    ahead = judged(sending_of(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
+    ahead = check(draft_from(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
     assert ahead.callback is not None
     assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
     twice = json.loads(recorded())
     twice["headers"] += ["ce_id", "other"]
-    assert "ce_id stands twice" in judged(sending_of(written(twice), None), NOW).warnings[0]
-    assert judged(sending_of(recorded(), None), NOW).warnings == ()
+    assert "ce_id stands twice" in check(draft_from(written(twice), None), NOW).warnings[0]
+    assert check(draft_from(recorded(), None), NOW).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
 def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(
     changes: dict[str, object], warning: str
 ) -> None:
-    found = judged(sending_of(written(native_order(**changes)), None), NOW)
+    found = check(draft_from(written(native_order(**changes)), None), NOW)
     assert found.callback is not None
     assert [it for it in found.warnings if it.startswith(warning)]
 
@@ -165,14 +165,14 @@ def test_a_field_inside_that_nobody_reads_is_a_warning(
     """It is taken, for what is read inside an order may grow; a gift would be lost."""
     line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
     gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
-    found = judged(sending_of(told(native_order(lines=[line, gift])), None), NOW)
+    found = check(draft_from(told(native_order(lines=[line, gift])), None), NOW)
     assert found.callback is not None
     assert found.warnings == (
         "lines.0.recipent is not read; did you mean recipient?",
         "lines.1.recipient.emial is not read; did you mean email?",
     )
     many = [{"line_id": str(at), "quantity": 1, "colour": "red"} for at in range(500)]
-    assert len(judged(sending_of(told(native_order(lines=many)), None), NOW).warnings) == 10
+    assert len(check(draft_from(told(native_order(lines=many)), None), NOW).warnings) == 10
 
 
 @pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
@@ -186,7 +186,7 @@ def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
             "key": (record.key or b"").decode(),
             "payload": (record.value or b"").decode(),
         }
-        assert judged(sending_of(written(told), None), NOW).fault == ""
+        assert check(draft_from(written(told), None), NOW).fault == ""
 
 
 def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
@@ -195,7 +195,7 @@ def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
         "key": "shop:727",
         "payload": structured(native_order()).decode(),
     }
-    assert judged(sending_of(written(record), None), NOW).warnings == ()
+    assert check(draft_from(written(record), None), NOW).warnings == ()
 
 
 JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))
@@ -209,12 +209,12 @@ JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inne
 )
 def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes) -> None:
     try:
-        sending = sending_of(content, None)
-    except NotAFileOfOneError:
+        sending = draft_from(content, None)
+    except NotAnEventFileError:
         return
-    found = judged(sending, NOW)
+    found = check(sending, NOW)
     try:
-        vendors.read(sending.record())
+        vendors.parse(sending.record())
     except (NotAnEvent, Poison):
         assert found.fault
     else:

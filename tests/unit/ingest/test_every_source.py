@@ -14,11 +14,11 @@ from schemas.envelope import NUL, NotAnEvent
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest import vendors
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, KnownPayment, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, KnownOrder, KnownPayment, judge_all
-from services.ingest.store import facts_of, written
+from services.ingest.store import facts_from_json, facts_to_json
 from services.ingest.vendors.shared.source import CertificateNeededError
-from services.ingest.worker import observed, signalled
+from services.ingest.worker import fraud_signals, order_observed
 from services.runtime.errors import Poison
 from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
@@ -37,7 +37,7 @@ ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
 
 
 def test_no_source_is_without_its_laws() -> None:
-    assert sorted(VENDORS) == sorted(vendors.KINDS)
+    assert sorted(VENDORS) == sorted(vendors.WEBHOOK_SOURCES)
 
 
 def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
@@ -46,11 +46,11 @@ def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
 
 def verdicts_and_order(
     *told: ParsedCallback, known: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
+) -> tuple[list[CallbackOutcome], KnownOrder]:
     order_ids = {it.order_id for it in told if it.order_id} or {"shop:1"}
     orders = {name: known or KnownOrder(name, 1, 0, None, {}, frozenset()) for name in order_ids}
     payments = {name: KnownPayment(name) for it in told for name in it.payments}
-    judged = judge_all(told, orders, seen=[], payments=payments)
+    judged = decide_batch(told, orders, seen=[], payments=payments)
     return judged.verdicts, judged.orders[min(order_ids)]
 
 
@@ -59,7 +59,7 @@ def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
     fails the test.
     """
     try:
-        return vendors.read(vendor.record(sample))
+        return vendors.parse(vendor.record(sample))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()
@@ -75,14 +75,14 @@ def is_sayable(told: ParsedCallback) -> None:
         for notice in told.notices
     )
     _, order = verdicts_and_order(told)
-    stored = written(order.facts)
+    stored = facts_to_json(order.facts)
     assert not NUL.search(stored.encode())
-    assert facts_of(stored) == order.facts
+    assert facts_from_json(stored) == order.facts
     if told.order_id is not None and order.facts:
         order = order._replace(sequence=1)
         for said, kind in (
-            (observed(order, sorted(order.facts)), OrderObserved),
-            (signalled(order), FraudSignals),
+            (order_observed(order, sorted(order.facts)), OrderObserved),
+            (fraud_signals(order), FraudSignals),
         ):
             output = said.encode(time="2026-11-20T15:30:00Z")
             assert kind.read(output.headers, output.value).key == told.order_id
@@ -160,16 +160,20 @@ def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> Non
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
     for piece in vendor.source.pieces(sample.body):
         alone = sample._replace(body=piece)
-        once, again = (vendors.read(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2"))
+        once, again = (
+            vendors.parse(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2")
+        )
         assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
         is_sayable(once)
         verdicts, _ = verdicts_and_order(once, again)
-        assert verdicts[1] is CallbackVerdict.KNOWN
+        assert verdicts[1] is CallbackOutcome.KNOWN
 
 
 @every_sample
 def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample) -> None:
-    one, other = (vendors.read(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2"))
+    one, other = (
+        vendors.parse(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2")
+    )
     assert one.key != other.key
 
 

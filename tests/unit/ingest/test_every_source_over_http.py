@@ -28,7 +28,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.vendors.adyen.items import document
 from services.ingest.webhooks.app import WebhookHandler
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
+from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.vendors import VENDORS, Sample
@@ -89,7 +89,7 @@ def sent(
 
 
 def read(output: Output) -> ParsedCallback:
-    return vendors.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
+    return vendors.parse(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
 
 
 @every_kind
@@ -344,7 +344,7 @@ class Refusing(Taken):
         self.outputs.append(output)
         refused = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(
-            refused.set_exception, BrokerDidNotTakeError("it rests")
+            refused.set_exception, CallbackNotAcknowledgedError("it rests")
         )
         return refused
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import vendors
+from services.ingest.rules.decide import KnownPayment, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import KnownPayment, judge_all
-from services.ingest.store import facts_of, written
-from services.ingest.worker import observed
+from services.ingest.store import facts_from_json, facts_to_json
+from services.ingest.worker import order_observed
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
@@ -55,7 +55,7 @@ scraps = st.recursive(
 def ends(it: Record) -> ParsedCallback | None:
     """A callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
-        return vendors.read(it)
+        return vendors.parse(it)
     except (NotAnEvent, Poison):
         return None
 
@@ -64,17 +64,17 @@ def is_sayable(callback: ParsedCallback) -> None:
     """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
     assert len(callback.key) <= 1_000
     assert callback.order_id is not None
-    _, after, _ = judge_all(
+    _, after, _ = decide_batch(
         [callback],
         {callback.order_id: untold(callback.order_id)},
         seen=[],
         payments={name: KnownPayment(name) for name in callback.payments},
     )
     order = after[callback.order_id]
-    stored = written(order.facts)
+    stored = facts_to_json(order.facts)
     assert "\\u0000" not in stored
-    assert facts_of(stored) == order.facts
-    output = observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
+    assert facts_from_json(stored) == order.facts
+    output = order_observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
     assert b"\\u0000" not in (output.value or b"")
 
 
@@ -210,6 +210,6 @@ def test_any_headers(headers: list[tuple[str, bytes | None]], value: bytes | Non
 def test_a_body_at_the_limit_is_read_in_reasonable_time() -> None:
     item = {"id": 1, "name": "&amp;" * 1_900, "quantity": 1, "total": "1.00"}
     body = json.dumps(woo_order(line_items=[item | {"id": n} for n in range(100)])).encode()
-    callback = vendors.read(record(body))
+    callback = vendors.parse(record(body))
     assert len(body) > 900_000
     is_sayable(callback)

@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
+from services.ingest.rules.decide import (
+    FACTS_MAX,
+    JOINED_FACTS_MAX,
+    ORDERS_MAX,
+    PAYMENT_FACTS_MAX,
+    CallbackOutcome,
+    KnownOrder,
+    KnownPayment,
+    decide_batch,
+)
 from services.ingest.rules.facts import Fact, ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, JOINED_MAX, KnownOrder, KnownPayment, MOVED_MAX, ORDERS_MAX, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
@@ -46,13 +55,13 @@ def told_by_shop(
         status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=()
     )
     told = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
-    return facts.callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
+    return facts.parsed_callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
 
 
 def told_by_gateway(
     moved: Fact, payments: Sequence[str], order_id: str | None = None
 ) -> ParsedCallback:
-    return facts.callback(
+    return facts.parsed_callback(
         f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,)
     )
 
@@ -71,11 +80,11 @@ class World(NamedTuple):
     seen: list[tuple[str, bytes]]
 
 
-def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackVerdict]]:
+def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackOutcome]]:
     """As the worker does it: payments first, then the orders that are named and those that name the
     payments.
     """
-    world, verdicts = World({}, {}, []), list[CallbackVerdict]()
+    world, verdicts = World({}, {}, []), list[CallbackOutcome]()
     for batch in batches:
         payments = {
             name: world.payments.get(name, KnownPayment(name))
@@ -89,7 +98,7 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
             name: world.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
             for name in sorted(named)
         }
-        judged = judge_all(batch, orders, seen=world.seen, payments=payments)
+        judged = decide_batch(batch, orders, seen=world.seen, payments=payments)
         world.orders.update(judged.orders)
         world.payments.update(judged.payments)
         world.seen.extend((it.key, it.meaning) for it in batch)
@@ -173,7 +182,7 @@ def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_
             if it.order_id == order_id or paid & set(it.payments)
             for fact in it.moved
         ]
-        assert dict(order.facts) == dict(facts.fold({}, told))
+        assert dict(order.facts) == dict(facts.merge_facts({}, told))
 
 
 @given(two_tellings())
@@ -185,7 +194,7 @@ def test_what_was_told_before_changes_nothing(
     assert {name: order.sequence for name, order in twice.orders.items()} == {
         name: order.sequence for name, order in once.orders.items()
     }
-    assert set(verdicts[len(verdicts) // 2 :]) == {CallbackVerdict.KNOWN}
+    assert set(verdicts[len(verdicts) // 2 :]) == {CallbackOutcome.KNOWN}
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
@@ -222,31 +231,33 @@ def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -
     """
     told = [told_by_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
     world, verdicts = worked([told])
-    assert set(verdicts) == {CallbackVerdict.APPLIED}
+    assert set(verdicts) == {CallbackOutcome.APPLIED}
     assert len(world.payments["shop/manual"].orders) == ORDERS_MAX
 
 
 def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
-    flood = [told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(MOVED_MAX + 5)]
+    flood = [
+        told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(PAYMENT_FACTS_MAX + 5)
+    ]
     _, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
-    assert verdicts.count(CallbackVerdict.OVERFULL) == 5
-    assert verdicts[-1] is CallbackVerdict.APPLIED
+    assert verdicts.count(CallbackOutcome.OVERFULL) == 5
+    assert verdicts[-1] is CallbackOutcome.APPLIED
     statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
     _, verdicts = worked([[shop], flood, statuses])
-    assert verdicts[-FACTS_MAX:].count(CallbackVerdict.OVERFULL) == 2  # its own facts alone count
+    assert verdicts[-FACTS_MAX:].count(CallbackOutcome.OVERFULL) == 2  # its own facts alone count
 
 
 def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
     """A test notification may name an order that nobody ever tells of."""
     for order_id in (None, "shop:0"):
-        kept = facts.callback(
+        kept = facts.parsed_callback(
             "gate test",
             order_id,
-            notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),),
+            notices=(facts.DriftNotice("gate", "test", "a test", b"{}", is_kept=True),),
         )
         world, verdicts = worked([[kept], [kept]])
-        assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
+        assert verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
         assert not any(order.sequence for order in world.orders.values())
 
 
@@ -257,7 +268,7 @@ def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
     shop = told_by_shop("shop:1", payments=["shop/pi_1"])
     flood = [
         told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1")
-        for n in range(JOINED_MAX + FACTS_MAX + 50)
+        for n in range(JOINED_FACTS_MAX + FACTS_MAX + 50)
     ]
     world, verdicts = worked(
         [
@@ -266,6 +277,6 @@ def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
             [told_by_shop("shop:1", "refunded", 9)],
         ]
     )
-    assert len(world.orders["shop:1"].facts) <= JOINED_MAX + FACTS_MAX + 2
-    assert CallbackVerdict.OVERFULL in verdicts
-    assert verdicts[-1] is CallbackVerdict.APPLIED
+    assert len(world.orders["shop:1"].facts) <= JOINED_FACTS_MAX + FACTS_MAX + 2
+    assert CallbackOutcome.OVERFULL in verdicts
+    assert verdicts[-1] is CallbackOutcome.APPLIED

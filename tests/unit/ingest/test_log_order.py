@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from schemas.orders import Movement, Storefront
 from services.ingest import vendors
 from services.ingest.rules import facts
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import Fact
-from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.runtime.loop.dead_letters import replay_output, replayed
 from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
@@ -66,10 +66,10 @@ def quantity_of(quantity: int) -> dict[str, object]:
 
 def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
     order, seen = KnownOrder("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
-    callbacks = [vendors.read(it) for it in records]
+    callbacks = [vendors.parse(it) for it in records]
     for at in range(0, len(callbacks), size):
         batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
-        order = judge_all(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
+        order = decide_batch(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
         seen += [(it.key, it.meaning) for it in batch]
     return dict(order.facts)
 
@@ -135,7 +135,7 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
         list(output.headers),
     )
     again = replayed(raw)
-    assert vendors.read(again) == vendors.read(first)
+    assert vendors.parse(again) == vendors.parse(first)
     assert quantity(known([last, again])) == 2
 
 
@@ -170,7 +170,7 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
     (it,) = appended([Sent("told", 2, 0)])
-    fact = vendors.read(it).facts[0]
+    fact = vendors.parse(it).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
     assert fact.version[-64:] == hashlib.sha256(fact.content).hexdigest() == fact.digest
@@ -180,9 +180,9 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    verdicts = [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN, CallbackVerdict.OLDER]
-    callbacks = [vendors.read(it)._replace(payments=()) for it in (first, copy, between)]
-    assert judge_all(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
+    verdicts = [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN, CallbackOutcome.OLDER]
+    callbacks = [vendors.parse(it)._replace(payments=()) for it in (first, copy, between)]
+    assert decide_batch(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
 
 
 @pytest.mark.parametrize("less", [100, 300, 500, 700, 900, 1100])
@@ -201,9 +201,9 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
     moved = [
         fact
         for it in (records[::-1] if later_first else records)
-        for fact in vendors.read(it).moved
+        for fact in vendors.parse(it).moved
     ]
-    (known_,) = facts.fold({}, moved).values()
+    (known_,) = facts.merge_facts({}, moved).values()
     assert Movement.model_validate_json(known_.content).amount_minor == 1500
 
 
@@ -216,6 +216,10 @@ def test_positions_sort_as_text_as_the_log_does() -> None:
         (1_795_188_600_000, 9, 3),
         (1_795_188_600_000, 10, 3),
     ]
-    texts = [facts.position(*it) for it in places]
+    texts = [facts.log_position(*it) for it in places]
     assert texts == sorted(texts)
-    assert facts.position(-1, 5, 0) == facts.position(10**18, 5, 0) == facts.position(0, 5, 0)
+    assert (
+        facts.log_position(-1, 5, 0)
+        == facts.log_position(10**18, 5, 0)
+        == facts.log_position(0, 5, 0)
+    )

@@ -19,9 +19,9 @@ from services.ingest.callbacks import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.vendors import KINDS
+from services.ingest.vendors import WEBHOOK_SOURCES
 from services.ingest.vendors.shared.money import EXPONENTS
-from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.woocommerce.cards import without_cards
 from services.runtime.records import Record
 from tests.support.callbacks import AT, native, native_order, record, woo_order
@@ -38,7 +38,7 @@ def front(callback: ParsedCallback) -> Storefront:
 
 
 def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
-    return vendors.read(record(woo_order(**changes), decimals=decimals))
+    return vendors.parse(record(woo_order(**changes), decimals=decimals))
 
 
 def noted(callback: ParsedCallback) -> list[tuple[str, str]]:
@@ -143,7 +143,7 @@ def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_nought(
     owner.pop("total")
     if said is not ...:
         owner["total"] = said
-    callback = vendors.read(record(order))
+    callback = vendors.parse(record(order))
     usual(callback)
     assert {what for _, what in noted(callback)} == {".".join([*map(str, steps[:1]), "total"])}
     found = front(callback)
@@ -167,10 +167,12 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
 
 
 def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
-    shop = SourceConfig("shop", KINDS["woocommerce"], (), decimals=2)
+    shop = SourceConfig("shop", WEBHOOK_SOURCES["woocommerce"], (), decimals=2)
     (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
     output = made.encode(time=AT)
-    callback = vendors.read(Record(output.topic, 0, 0, 0, output.key, output.value, output.headers))
+    callback = vendors.parse(
+        Record(output.topic, 0, 0, 0, output.key, output.value, output.headers)
+    )
     assert (front(callback).total_minor, front(callback).decimals) == (1500, 2)
 
 
@@ -182,7 +184,7 @@ NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
 @pytest.mark.parametrize("said", NO_DATES)
 @pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
 def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, said: object) -> None:
-    callback, without = (vendors.read(record(woo_order(**{name: it}))) for it in (said, None))
+    callback, without = (vendors.parse(record(woo_order(**{name: it}))) for it in (said, None))
     assert callback.facts == without.facts
     assert noted(callback) == [("unreadable-date", name)]
 
@@ -235,7 +237,7 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
     order = woo_order(
         line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
     )
-    plain, odd = (vendors.read(record(it)) for it in (order, gapped(order)))
+    plain, odd = (vendors.parse(record(it)) for it in (order, gapped(order)))
     assert odd.facts == plain.facts
     assert odd.payments == plain.payments == PAYMENTS
     assert not odd.notices
@@ -246,8 +248,8 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
 @pytest.mark.parametrize("name", ["meta_data", "line_items", "refunds"])
 def test_each_list_alone_may_have_gaps(name: str) -> None:
     order = woo_order(refunds=[{"id": 1, "total": "-5.00"}])
-    odd = vendors.read(record({**order, name: gapped(order[name])}))
-    assert odd.facts == vendors.read(record(order)).facts
+    odd = vendors.parse(record({**order, name: gapped(order[name])}))
+    assert odd.facts == vendors.parse(record(order)).facts
     usual(odd)
 
 
@@ -276,7 +278,12 @@ def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
     values: list[int], gap: int
 ) -> None:
     odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
-    assert listed(values) == listed(odd) == listed(dict(reversed(odd.items()))) == values
+    assert (
+        list_from_php(values)
+        == list_from_php(odd)
+        == list_from_php(dict(reversed(odd.items())))
+        == values
+    )
 
 
 def test_the_empty_objects_of_php_are_what_they_were() -> None:
@@ -307,7 +314,7 @@ def test_a_line_names_the_variation_of_its_product(said: object, expected: str) 
 def test_a_variation_that_cannot_be_read_costs_no_order(said: object, is_noticed: bool) -> None:
     order = copy.deepcopy(woo_order())
     order["line_items"][0]["variation_id"] = said
-    callback = vendors.read(record(order))
+    callback = vendors.parse(record(order))
     usual(callback)
     assert front(callback).lines[0].variation_id == ""
     assert noted(callback) == ([("missing-field", "line_items.variation_id")] if is_noticed else [])
@@ -319,7 +326,7 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
 ) -> None:
     order = copy.deepcopy(woo_order(number=said, transaction_id=said))
     order["line_items"][0]["name"] = said
-    found = front(callback := vendors.read(record(order)))
+    found = front(callback := vendors.parse(record(order)))
     assert (found.number, found.lines[0].name) == (str(order["id"]), "")
     assert [it.quantity for it in found.lines] == [2, 1]
     names = ["line_items.name", "number", "transaction_id"]
@@ -327,7 +334,7 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
 
 
 def own(**changes: object) -> ParsedCallback:
-    return vendors.read(native(native_order(**changes)))
+    return vendors.parse(native(native_order(**changes)))
 
 
 def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:

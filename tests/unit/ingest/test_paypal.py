@@ -49,7 +49,7 @@ def delivery(certificate: bytes | None = None, **headers: bytes) -> WebhookReque
 
 
 def told(body: bytes) -> ParsedCallback:
-    return vendors.read(VENDOR.record(Sample(body), slug="paypal"))
+    return vendors.parse(VENDOR.record(Sample(body), slug="paypal"))
 
 
 def moved(body: bytes) -> Movement:
@@ -65,11 +65,11 @@ def test_the_text_that_is_signed_is_the_vendors() -> None:
     # as that of the vendor's body, which has 1288 bytes: a CRC is no digest
     same_crc = b'{"id":"WH-BPBVXD2"}'
     p1 = b"dfb3be50-fd74-11e4-8bf3-77339302725b|2015-05-18T15:45:13Z|4JH86294D6297924G|2771810304"
-    assert paypal_proof.signed(*parts, same_crc) == p1
-    assert paypal_proof.signed(*parts, b"123456789").endswith(
+    assert paypal_proof.signed_text(*parts, same_crc) == p1
+    assert paypal_proof.signed_text(*parts, b"123456789").endswith(
         b"|3421780262"
     )  # the CRC's own check value, 0xCBF43926
-    assert paypal_proof.signed(*parts, b"").endswith(b"|0")
+    assert paypal_proof.signed_text(*parts, b"").endswith(b"|0")
 
 
 @pytest.mark.parametrize("age", [-290, 0, DAY_S, 3 * DAY_S + 290])
@@ -199,7 +199,7 @@ def test_a_good_certificate_of_another_key_is_no_proof() -> None:
 
 
 def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
-    at = NOW - NOW % certificates.AGAIN_S + 100
+    at = NOW - NOW % certificates.RECHECK_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
         found = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
@@ -207,10 +207,10 @@ def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
 
 
 def test_a_certificate_is_judged_once_an_hour() -> None:
-    certificates._judged.cache_clear()
+    certificates._checked.cache_clear()
     for _ in range(5):
         assert paypal.verify(delivery())
-    assert certificates._judged.cache_info().misses == 1
+    assert certificates._checked.cache_info().misses == 1
 
 
 # The settings block.

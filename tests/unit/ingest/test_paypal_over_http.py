@@ -148,7 +148,7 @@ def test_when_the_certificate_cannot_be_had_paypal_is_told_to_come_again(played:
 def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
     async def run() -> None:
         played.pause_s = 0.4
-        assert (await send(played.door(door_body_wait_ms=100)))[0] == 200
+        assert (await send(played.door(webhook_body_wait_ms=100)))[0] == 200
 
     asyncio.run(run())
 
@@ -157,7 +157,7 @@ def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep
     played: Played,
 ) -> None:
     async def run() -> None:
-        door = played.door(rate_max=5, door_in_flight_max=50)
+        door = played.door(rate_max=5, webhook_in_flight_max=50)
         assert (await send(door))[0] == 200
         played.pause_s, played.status = 2.0, 404
         flood = [asyncio.create_task(send(door, url=f"{URL}{n}")) for n in range(9)]

@@ -7,23 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.poller.workers import PollFailure, failed
+from services.ingest.poller.workers import PollFailure, failure_of
 from services.ingest.rules.polling import (
-    CEILING_S,
-    DENIED_S,
-    OPENS_AFTER,
+    BACKOFF_MAX_S,
+    DENIED_RETRY_S,
+    FAILURES_TO_OPEN,
     PAGE_MAX,
     PAGE_MIN,
     RETRY_AFTER_MAX_S,
     PollProblem,
     after_failure,
     backoff,
+    choose_requests,
     interval,
     page_size,
     retry_after,
-    turns,
 )
-from services.ingest.vendors.shared.poll import MalformedAnswerError, OrderMissingError
+from services.ingest.vendors.shared.poll import MalformedResponseError, OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
 CHANCE = st.floats(0, 1)
@@ -31,7 +31,7 @@ CHANCE = st.floats(0, 1)
 
 @given(st.integers(1, 10_000), CHANCE)
 def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, chance: float) -> None:
-    assert 5 <= backoff(failures, chance) <= CEILING_S
+    assert 5 <= backoff(failures, chance) <= BACKOFF_MAX_S
     assert backoff(failures, chance) <= backoff(failures + 1, chance)
 
 
@@ -43,20 +43,20 @@ def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, chanc
 
 def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     rests, failures = list[float](), 0
-    for _ in range(OPENS_AFTER + 8):
+    for _ in range(FAILURES_TO_OPEN + 8):
         rest = after_failure(PollProblem.AWAY, 0, failures)
         failures = rest.source_failures
         rests.append(rest.source_s)
-    assert rests[: OPENS_AFTER - 1] == [0.0] * (OPENS_AFTER - 1)
-    assert all(rests[OPENS_AFTER - 1 :])
-    assert rests[OPENS_AFTER - 1 :] == sorted(rests[OPENS_AFTER - 1 :])
-    assert rests[-1] == CEILING_S
+    assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
+    assert all(rests[FAILURES_TO_OPEN - 1 :])
+    assert rests[FAILURES_TO_OPEN - 1 :] == sorted(rests[FAILURES_TO_OPEN - 1 :])
+    assert rests[-1] == BACKOFF_MAX_S
 
 
 def test_each_trouble_rests_what_it_must() -> None:
     denied = after_failure(PollProblem.DENIED, 0, 2)
     assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (
-        DENIED_S,
+        DENIED_RETRY_S,
         0,
         2,
         True,
@@ -110,10 +110,14 @@ def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> 
 
 def test_each_source_is_asked_one_thing_and_reads_take_turns_with_polls() -> None:
     due = [("shop", 1), ("shop", 2), ("tevo", 3)]
-    assert turns(due, ["tevo", "other"], [], []) == [("other", None), ("shop", 1), ("tevo", None)]
-    assert turns(due, ["tevo"], [], ["tevo"]) == [("shop", 1), ("tevo", 3)]
-    assert turns(due, ["tevo"], ["shop"], []) == [("tevo", None)]
-    assert turns([], ["tevo"], [], ["tevo"]) == [("tevo", None)]
+    assert choose_requests(due, ["tevo", "other"], [], []) == [
+        ("other", None),
+        ("shop", 1),
+        ("tevo", None),
+    ]
+    assert choose_requests(due, ["tevo"], [], ["tevo"]) == [("shop", 1), ("tevo", 3)]
+    assert choose_requests(due, ["tevo"], ["shop"], []) == [("tevo", None)]
+    assert choose_requests([], ["tevo"], [], ["tevo"]) == [("tevo", None)]
 
 
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
@@ -141,7 +145,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
         (httpx.ConnectError("never-told"), PollProblem.AWAY, None),
         (httpx.ReadTimeout("never-told"), PollProblem.AWAY, None),
         (OrderMissingError(), PollProblem.MISSING, None),
-        (MalformedAnswerError("the answer is no JSON"), PollProblem.NONSENSE, None),
+        (MalformedResponseError("the answer is no JSON"), PollProblem.NONSENSE, None),
         (ValueError("never-told"), PollProblem.NONSENSE, None),
         (KeyError("never-told"), PollProblem.NONSENSE, None),
     ],
@@ -149,7 +153,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(
     error: Exception, trouble: PollProblem, wait_s: float | None
 ) -> None:
-    found = failed(error, NOW)
+    found = failure_of(error, NOW)
     assert found == PollFailure(trouble, found.text, wait_s)
     assert found.text
     assert "never-told" not in found.text

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.clients.http import VendorHttpClient
+from services.clients.http import BoundedHttpClient
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import (
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     PollConfig,
     PollPage,
 )
@@ -143,7 +143,7 @@ def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every
         payments.put(BEGIN + number // 15)
     for read in (
         lambda at: woocommerce.orders(shop.client(), SHOP, at, BEGIN + 600.0),
-        lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
+        lambda at: stripe.read_events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
     ):
         found, cursor = walk(read, "")
         assert len(found) == 1_500
@@ -225,7 +225,7 @@ def test_every_event_that_no_endpoint_took_is_found(
         vendor.delivered |= later
 
     def read(cursor: str) -> PollPage:
-        return stripe.events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
+        return stripe.read_events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     found, cursor = walk(read, "", between)
     again, cursor = walk(read, cursor)
@@ -252,7 +252,7 @@ def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
 
     def poll(at: float) -> None:
         nonlocal cursor
-        more, cursor = walk(lambda behind: stripe.events(client, polled, behind, at), cursor)
+        more, cursor = walk(lambda behind: stripe.read_events(client, polled, behind, at), cursor)
         found.extend(more)
 
     for number, (state, count) in enumerate(times):
@@ -277,14 +277,14 @@ def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
     client = vendor.client()
     needed = vendor.put(BEGIN)
     vendor.put(BEGIN + 1, "customer.created")
-    found, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    found, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
     assert [json.loads(it.body)["id"] for it in found] == [needed]
     vendor.add_endpoint("payments")
     strange = vendor.put(
         BEGIN + 20, "charge.moon"
     )  # what was not delivered is found, whatever it is
-    walked, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
-    again, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    walked, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
+    again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
     assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
     assert [
         it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"
@@ -300,7 +300,7 @@ def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() 
     vendor.add_endpoint("payments")
     vendor.hides_endpoints = True
     name = vendor.put(BEGIN)
-    found, _ = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
+    found, _ = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
     assert [json.loads(it.body)["id"] for it in found] == [name]
 
 
@@ -308,9 +308,9 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
     """So that the first walk over all events is short."""
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
-    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN), "")
+    _, cursor = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN), "")
     _, cursor = walk(
-        lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor
+        lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor
     )
     assert json.loads(cursor)["since"] == BEGIN + 8 * 86_400
 
@@ -347,7 +347,7 @@ def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None
     with pytest.raises(ValueError):
         woocommerce.orders(client, SHOP, "", BEGIN)
     with pytest.raises(ValueError):
-        stripe.events(client, PAYMENTS, "", BEGIN)
+        stripe.read_events(client, PAYMENTS, "", BEGIN)
 
 
 def test_a_shop_that_does_not_sort_is_not_believed() -> None:
@@ -358,7 +358,7 @@ def test_a_shop_that_does_not_sort_is_not_believed() -> None:
     client = httpx.Client(
         transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders))
     )
-    with pytest.raises(MalformedAnswerError, match="not sorted"):
+    with pytest.raises(MalformedResponseError, match="not sorted"):
         woocommerce.orders(client, SHOP, "", BEGIN)
 
 
@@ -413,7 +413,7 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
     found, _ = walk(
-        lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
+        lambda at: stripe.read_events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
     )
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
 
@@ -427,21 +427,23 @@ def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
     payments.endpoints.append(odd)
     for page in (
         woocommerce.webhook(shop.client(), SHOP, "", BEGIN),
-        stripe.webhook(payments.client(), PAYMENTS, "", BEGIN),
+        stripe.read_webhook(payments.client(), PAYMENTS, "", BEGIN),
     ):
         assert "is disabled" in page.warning
     payments.endpoints.remove(odd)
     payments.put(BEGIN)
     payments.endpoints.append(odd)
     assert (
-        len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0])
+        len(
+            walk(lambda at: stripe.read_events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0]
+        )
         == 1
     )
 
 
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
     with FakeWooCommerce() as shop:
-        client = VendorHttpClient(per_second=500, answer_s=1.0, wait_s=0.6)
+        client = BoundedHttpClient(per_second=500, answer_s=1.0, wait_s=0.6)
         address = f"{shop.url}/wp-json/wc/v3/orders/1"
         for way in ("drip", "drip body"):
             shop.behave(way)

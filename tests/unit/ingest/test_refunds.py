@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas.orders import Movement
 from services.ingest import vendors
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
 from tests.support.vendors.stripe import CREATED, event, told
@@ -42,7 +42,7 @@ def said(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCall
         created=CREATED + second,
         api_version=version,
     )
-    return vendors.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
+    return vendors.parse(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
 
 
 def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
@@ -57,7 +57,7 @@ def summed(
 
 
 def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
-    known = fold({}, [fact for it in callbacks for fact in it.moved])
+    known = merge_facts({}, [fact for it in callbacks for fact in it.moved])
     return [Movement.model_validate_json(it) for it in movements(known)]
 
 

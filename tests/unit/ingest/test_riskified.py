@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudSignals, FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.vendors.riskified import webhook as riskified
 from services.ingest.vendors.shared.source import WebhookRequest
-from services.ingest.worker import signalled
+from services.ingest.worker import fraud_signals
 from services.runtime.records import Record
 from tests.support.callbacks import record
 from tests.support.vendors.riskified import VENDOR, decision
@@ -41,7 +41,7 @@ def received(body: bytes, second: int = 0) -> Record:
 
 
 def told(body: bytes, second: int = 0) -> ParsedCallback:
-    return vendors.read(received(body, second))
+    return vendors.parse(received(body, second))
 
 
 def transitions(*steps: Transition) -> list[ParsedCallback]:
@@ -50,15 +50,15 @@ def transitions(*steps: Transition) -> list[ParsedCallback]:
 
 def judged(
     callbacks: Sequence[ParsedCallback], known: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
+) -> tuple[list[CallbackOutcome], KnownOrder]:
     order = known or KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    result = judge_all(callbacks, {"shop:727": order}, seen=[])
+    result = decide_batch(callbacks, {"shop:727": order}, seen=[])
     return result.verdicts, result.orders["shop:727"]
 
 
 def spoken(order: KnownOrder) -> dict[str, FraudVerdict]:
     """As approval reads it."""
-    output = signalled(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
+    output = fraud_signals(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
     return FraudSignals.read(output.headers, output.value).verdicts
 
 
@@ -183,7 +183,7 @@ def test_an_old_approval_sent_again_releases_nothing() -> None:
         (verdict,), order = judged([told(body, second)], order)
         assert spoken(order)["checker"].verdict == "declined"
         assert (
-            verdict is not CallbackVerdict.APPLIED or b"?" in body
+            verdict is not CallbackOutcome.APPLIED or b"?" in body
         )  # of other words there is news, and no other verdict
 
 
@@ -192,7 +192,7 @@ def test_a_repeat_is_no_news_whenever_it_comes() -> None:
     assert first.meaning == again.meaning
     for pair in ([first, again], [again, first]):
         verdicts, order = judged(pair)
-        assert verdicts[1] is CallbackVerdict.KNOWN
+        assert verdicts[1] is CallbackOutcome.KNOWN
         assert spoken(order)["checker"].at.minute == 30  # when it was said first
 
 
@@ -224,7 +224,7 @@ def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
         told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
     ]
     verdicts, after_it = judged(replayed, before)
-    assert set(verdicts) == {CallbackVerdict.KNOWN}
+    assert set(verdicts) == {CallbackOutcome.KNOWN}
     assert spoken(after_it) == spoken(before)
 
 

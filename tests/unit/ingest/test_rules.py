@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from schemas.orders import Movement, Person, Storefront
 from services.ingest.rules import facts as rules
+from services.ingest.rules.decide import FACTS_MAX, CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, FACTS_MAX, KnownOrder, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 STATUSES = [
@@ -42,7 +42,7 @@ def told(
 ) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     facts = rules.storefront_facts(storefront(status, total), at)
-    return rules.callback(f"{order_id} order.updated {second} {status}", order_id, facts)
+    return rules.parsed_callback(f"{order_id} order.updated {second} {status}", order_id, facts)
 
 
 def deleted(
@@ -51,16 +51,16 @@ def deleted(
     fact = rules.deletion_fact(
         rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
     )
-    return rules.callback(
+    return rules.parsed_callback(
         f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,)
     )
 
 
 def judged(
     *callbacks: ParsedCallback, order: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
+) -> tuple[list[CallbackOutcome], KnownOrder]:
     begin = order or untold()
-    verdicts, after, _ = judge_all(callbacks, {begin.order_id: begin}, seen=[])
+    verdicts, after, _ = decide_batch(callbacks, {begin.order_id: begin}, seen=[])
     return verdicts, after[begin.order_id]
 
 
@@ -101,7 +101,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
     order, seen = untold(), list[tuple[str, bytes]]()
     for at in range(0, len(pair[1]), size):
         batch = pair[1][at : at + size]
-        _, after, _ = judge_all(batch, {order.order_id: order}, seen=seen)
+        _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
         seen += [(it.key, it.meaning) for it in batch]
     whole = judged(*pair[1])[1]
@@ -122,19 +122,19 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
 @given(st.lists(callbacks, min_size=1, max_size=8))
 def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     _, order = judged(*sent)
-    verdicts, _, _ = judge_all(
+    verdicts, _, _ = decide_batch(
         sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent]
     )
-    assert set(verdicts) == {CallbackVerdict.KNOWN}
+    assert set(verdicts) == {CallbackOutcome.KNOWN}
 
 
 def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
     _, order = judged(told("completed", 5))
     verdicts, after = judged(told("processing", 3), order=order)
-    assert verdicts == [CallbackVerdict.APPLIED]  # that it was processing is news
+    assert verdicts == [CallbackOutcome.APPLIED]  # that it was processing is news
     assert after.facts["storefront"] == order.facts["storefront"]
     verdicts, same = judged(told("processing", 2, total=7), order=after)
-    assert verdicts == [CallbackVerdict.OLDER]
+    assert verdicts == [CallbackOutcome.OLDER]
     assert same is after
 
 
@@ -143,7 +143,7 @@ def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twic
     assert trash.key == again.key
     assert trash.meaning == again.meaning
     verdicts, order = judged(trash, restore, again)
-    assert verdicts == [CallbackVerdict.APPLIED] * 3
+    assert verdicts == [CallbackOutcome.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()
 
@@ -170,20 +170,20 @@ def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
     verdicts, order = judged(one, other)
     assert order.incidents == {one.key}
     assert judged(other, one)[1].incidents == {one.key}
-    assert CallbackVerdict.APPLIED in verdicts
+    assert CallbackOutcome.APPLIED in verdicts
     assert known(order) == known(judged(other, one)[1])
 
 
 def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
     verdicts, order = judged(told(), told())
-    assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
+    assert verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
     assert order.incidents == frozenset()
 
 
 def test_a_newer_version_of_the_same_content_is_no_news() -> None:
     _, order = judged(deleted(1))
     verdicts, after = judged(deleted(2), order=order)
-    assert verdicts == [CallbackVerdict.KNOWN]
+    assert verdicts == [CallbackOutcome.KNOWN]
     assert after.sequence == order.sequence
     assert after.facts["deletion"].version > order.facts["deletion"].version
 
@@ -192,7 +192,7 @@ def test_an_order_has_a_bounded_number_of_facts() -> None:
     _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
     verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
-    assert verdicts == [CallbackVerdict.OVERFULL, CallbackVerdict.KNOWN]
+    assert verdicts == [CallbackOutcome.OVERFULL, CallbackOutcome.KNOWN]
     assert after is order
 
 
@@ -226,5 +226,5 @@ def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
     _, order = judged(told("completed", 0))
     order = order._replace(facts={**order.facts, **{fact.name: fact for fact in moved}})
     verdicts, after = judged(deleted(5), order=order)
-    assert verdicts == [CallbackVerdict.APPLIED]
+    assert verdicts == [CallbackOutcome.APPLIED]
     assert "deletion" in after.facts

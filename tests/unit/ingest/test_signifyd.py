@@ -12,9 +12,9 @@ import pytest
 from schemas.fraud import FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
-from services.ingest.rules.verdicts import standing
+from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
@@ -26,14 +26,14 @@ def told(
 ) -> ParsedCallback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
     headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
-    return vendors.read(it._replace(headers=headers))
+    return vendors.parse(it._replace(headers=headers))
 
 
-def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackVerdict], FraudVerdict]:
-    judged = judge_all(
+def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
+    judged = decide_batch(
         callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[]
     )
-    ((name, said),) = standing(judged.orders["shop:727"].facts)
+    ((name, said),) = current_verdicts(judged.orders["shop:727"].facts)
     assert name == "checker"
     return judged.verdicts, FraudVerdict.model_validate_json(said)
 
@@ -55,7 +55,7 @@ def test_the_published_algorithm_verifies_under_both_names_of_its_header(header:
 
 def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_known() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
-    options = signifyd.settled({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
+    options = signifyd.read_options({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
     at = WebhookRequest(
         {b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options
     )
@@ -64,7 +64,7 @@ def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_know
     assert not signifyd.verify(at._replace(headers={signifyd.SIGNATURES[0]: right}))
     for name in ("Signifyd Signature", "signature:", "\u00e9"):
         with pytest.raises(ValueError, match="signature_header"):
-            signifyd.settled({"signature_header": name}, Path())
+            signifyd.read_options({"signature_header": name}, Path())
 
 
 def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
@@ -146,7 +146,7 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
     )  # the checkpoint is not signed
     verdicts, verdict = judged(*map(told, bodies), replay)
     assert verdict.verdict == "declined"
-    assert verdicts[2] is CallbackVerdict.OLDER
+    assert verdicts[2] is CallbackOutcome.OLDER
 
 
 def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
@@ -154,7 +154,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
     callbacks = [told(decision("ACCEPT", None), at=at) for at in times]
     for order in itertools.permutations(callbacks):
         verdicts, verdict = judged(*order)
-        assert verdicts[1:] == [CallbackVerdict.KNOWN, CallbackVerdict.KNOWN]
+        assert verdicts[1:] == [CallbackOutcome.KNOWN, CallbackOutcome.KNOWN]
         assert verdict.at.minute == 30
 
 

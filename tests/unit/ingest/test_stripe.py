@@ -11,7 +11,7 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.stripe import webhook as stripe
 from services.ingest.vendors.stripe.events import TYPES
@@ -24,7 +24,7 @@ PI, CH = "pi_0000000000000000", "ch_0000000000000000"
 
 
 def read(body: dict[str, Any]) -> ParsedCallback:
-    return vendors.read(STRIPE.record(Sample(json.dumps(body).encode())))
+    return vendors.parse(STRIPE.record(Sample(json.dumps(body).encode())))
 
 
 def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> ParsedCallback:
@@ -51,7 +51,7 @@ def verdict(callback: ParsedCallback) -> FraudVerdict:
 
 def ending(*callbacks: ParsedCallback) -> list[bytes]:
     """What is known in the end."""
-    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.moved])
     return [known[name].content for name in sorted(known)]
 
 
@@ -117,7 +117,7 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
     sample = STRIPE.samples["in test mode"]
     header = stamped(sample.body, STRIPE.secret, NOW)
     assert stripe.verify(delivered(header, STRIPE.secret.encode(), at=NOW, body=sample.body))
-    callback = vendors.read(STRIPE.record(sample))
+    callback = vendors.parse(STRIPE.record(sample))
     assert (callback.key, callback.order_id, callback.payments, callback.moved) == (
         "vendor evt_1Example000000000000000",
         None,

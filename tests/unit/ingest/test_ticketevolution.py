@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def read(body: bytes) -> ParsedCallback:
-    return vendors.read(VENDOR.record(Sample(body), slug="tevo"))
+    return vendors.parse(VENDOR.record(Sample(body), slug="tevo"))
 
 
 def unread(body: bytes) -> str:

@@ -18,9 +18,9 @@ from schemas.fraud import FraudSignals, FraudVerdict
 from schemas.orders import OrderObserved, Storefront
 from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
 from services.ingest import vendors
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.decide import CallbackVerdict, KnownOrder, judge_all
-from services.ingest.worker import observed, signalled
+from services.ingest.worker import fraud_signals, order_observed
 from services.runtime.errors import Poison
 from tests.support.vendors.ticketevolution import ORDER, order, record
 
@@ -39,12 +39,14 @@ BOTH = POLICIES[2]
 class Known(NamedTuple):
     """What ingest ends with."""
 
-    verdicts: list[CallbackVerdict]
+    verdicts: list[CallbackOutcome]
     order: KnownOrder
 
     @property
     def observed(self) -> OrderObserved:
-        said = observed(self.order, sorted(self.order.facts)).encode(time="2026-11-20T15:30:00Z")
+        said = order_observed(self.order, sorted(self.order.facts)).encode(
+            time="2026-11-20T15:30:00Z"
+        )
         return OrderObserved.read(said.headers, said.value)
 
     @property
@@ -55,7 +57,7 @@ class Known(NamedTuple):
 
     @property
     def verdict(self) -> FraudVerdict | None:
-        said = signalled(self.order).encode(time="2026-11-20T15:30:00Z")
+        said = fraud_signals(self.order).encode(time="2026-11-20T15:30:00Z")
         return FraudSignals.read(said.headers, said.value).verdicts.get("tevo")
 
     def state(self, policy: int = 2) -> str:
@@ -63,14 +65,14 @@ class Known(NamedTuple):
 
 
 def known(*told: ParsedCallback) -> Known:
-    judged = judge_all(
+    judged = decide_batch(
         told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[]
     )
     return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
 
 
 def read(**changes: Any) -> ParsedCallback:
-    return vendors.read(record(order(**changes)))
+    return vendors.parse(record(order(**changes)))
 
 
 def at(
@@ -139,7 +141,7 @@ def test_of_an_offices_order_the_fraud_word_means_nothing(
     assert known(told).state() == "released"
     assert known(told).verdict is None
     bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
-    assert known(vendors.read(record(bare))).front.status == "pending"
+    assert known(vendors.parse(record(bare))).front.status == "pending"
 
 
 @pytest.mark.feature("SF-197", "SF-198")
@@ -172,13 +174,13 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
-    told = vendors.read(record(bare))
+    told = vendors.parse(record(bare))
     assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
     assert told.notices[0].kind == "missing-field"
     assert known(told, told, read()).verdicts == [
-        CallbackVerdict.APPLIED,
-        CallbackVerdict.KNOWN,
-        CallbackVerdict.APPLIED,
+        CallbackOutcome.APPLIED,
+        CallbackOutcome.KNOWN,
+        CallbackOutcome.APPLIED,
     ]
 
 
@@ -259,12 +261,12 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
             assert end.verdict is not None
             assert end.verdict.at.second == upto
     assert known(at(4), at(1, word="pending")).verdicts == [
-        CallbackVerdict.APPLIED,
-        CallbackVerdict.APPLIED,
+        CallbackOutcome.APPLIED,
+        CallbackOutcome.APPLIED,
     ]  # what it once was is news
     assert (
         known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2]
-        is CallbackVerdict.KNOWN
+        is CallbackOutcome.KNOWN
     )
 
 
@@ -329,8 +331,8 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
-    sorted_ = vendors.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
-    assert known(read(), sorted_).verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
+    sorted_ = vendors.parse(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
+    assert known(read(), sorted_).verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
     assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
 
 
@@ -370,7 +372,7 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
 )
 def test_what_makes_no_sense_has_a_stated_reason(change: dict[str, Any]) -> None:
     with pytest.raises(Poison) as raised:
-        vendors.read(record({**ORDER, **change}, order="10324712"))
+        vendors.parse(record({**ORDER, **change}, order="10324712"))
     assert "a-secret" not in str(raised.value)
 
 
@@ -418,7 +420,7 @@ def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Ran
 
 def ends(told: dict[str, Any]) -> ParsedCallback | None:
     try:
-        return vendors.read(record(told, order="10324712"))
+        return vendors.parse(record(told, order="10324712"))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()

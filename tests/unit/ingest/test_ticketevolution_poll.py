@@ -13,7 +13,7 @@ from schemas.callbacks import TICKETEVOLUTION_ORDER
 from services.ingest import vendors
 from services.ingest.vendors.shared.poll import (
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     OrderMissingError,
     PollConfig,
     PollPage,
@@ -135,7 +135,7 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.read_order(http, asking.polled, "10324712")
-    polled, shown = (vendors.read(record(it.body, order="10324712")) for it in (first, read))
+    polled, shown = (vendors.parse(record(it.body, order="10324712")) for it in (first, read))
     assert polled == shown
 
 
@@ -167,7 +167,7 @@ def test_a_number_that_json_does_not_have_is_no_order(
     """Read as null it would be another amount."""
     asking = Round(http, vendor)
     vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
-    with pytest.raises(MalformedAnswerError, match="no JSON"):
+    with pytest.raises(MalformedResponseError, match="no JSON"):
         asking.page()
     assert asking.cursor == ""
 
@@ -190,7 +190,7 @@ def test_a_cursor_of_somebody_else_is_refused(
 ) -> None:
     asking = Round(http, vendor)
     asking.cursor = cursor
-    with pytest.raises(MalformedAnswerError):
+    with pytest.raises(MalformedResponseError):
         asking.page()
     assert vendor.asked == []
 
@@ -204,10 +204,10 @@ def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEv
     )
     with pytest.raises(OrderMissingError, match="has no order 7 for this token"):
         poll.read_order(http, asking.polled, "7")
-    with pytest.raises(MalformedAnswerError, match="a number"):
+    with pytest.raises(MalformedResponseError, match="a number"):
         poll.read_order(http, asking.polled, "x")
     vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
-    with pytest.raises(MalformedAnswerError, match="no JSON"):
+    with pytest.raises(MalformedResponseError, match="no JSON"):
         poll.read_order(http, asking.polled, "10324712")
     with pytest.raises(httpx.HTTPStatusError, match="429"):
         poll.read_order(http, asking.polled, "10324712")

@@ -16,17 +16,17 @@ from hypothesis import strategies as some
 
 from schemas.orders import Line, Person, Storefront
 from services.ingest import vendors
-from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookRefused
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookReportsError
 from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
 from services.ingest.vendors.woocommerce.cards import without_cards
 from services.ingest.vendors.woocommerce.lines import (
-    NOTHING,
+    NO_META,
     NUMBERS,
     NUMBERS_MAX,
     PEOPLE,
     LineMeta,
-    extra,
+    line_meta,
 )
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
@@ -36,7 +36,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-wooc
 
 
 def told(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
-    return vendors.read(record(woo_order(line_items=[line(1, *meta, **more)])))
+    return vendors.parse(record(woo_order(line_items=[line(1, *meta, **more)])))
 
 
 def front(callback: ParsedCallback) -> Storefront:
@@ -51,7 +51,7 @@ def line_of(*meta: tuple[str, object]) -> Line:
 @pytest.mark.feature("SF-035", "SF-037")
 def test_only_a_gift_has_a_recipient() -> None:
     """The sample of the notes: two entries for the buyer, one as a gift."""
-    own, gift = front(vendors.read(record(woo_order()))).lines
+    own, gift = front(vendors.parse(record(woo_order()))).lines
     assert own.recipient is None
     assert gift.recipient == Person(name="", email="bob@example.org")
 
@@ -205,7 +205,7 @@ def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> Non
         }
     ]
     item = line(1) | {"meta_data": meta}
-    assert front(vendors.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(
+    assert front(vendors.parse(record(woo_order(line_items=[item])))).lines[0].recipient == Person(
         name="Bob"
     )
 
@@ -215,7 +215,7 @@ def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> Non
 )
 def test_meta_of_any_form_costs_no_order(meta: object) -> None:
     item = line(1) | {"meta_data": meta}
-    callback = vendors.read(record(woo_order(line_items=[item], meta_data=meta)))
+    callback = vendors.parse(record(woo_order(line_items=[item], meta_data=meta)))
     assert (front(callback).lines[0].recipient, front(callback).lines[0].numbers) == (None, ())
 
 
@@ -236,7 +236,7 @@ def test_what_is_written_by_hand_is_what_the_model_writes(
 ) -> None:
     order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
     try:
-        callback = vendors.read(record(order))
+        callback = vendors.parse(record(order))
     except CallbackUnreadable:
         assert paid  # a time out of bounds
         return
@@ -264,7 +264,7 @@ def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(
 
 @pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
 def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> None:
-    assert extra(meta) == NOTHING == LineMeta(None, (), "", "")
+    assert line_meta(meta) == NO_META == LineMeta(None, (), "", "")
 
 
 def test_every_key_is_told_on_its_page() -> None:
@@ -296,10 +296,10 @@ def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: 
         "data": {"status": 401},
     }
     with pytest.raises(
-        WebhookRefused,
+        WebhookReportsError,
         match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read",
     ) as raised:
-        vendors.read(record(json.dumps(body).encode(), topic=topic))
+        vendors.parse(record(json.dumps(body).encode(), topic=topic))
     assert "ada@" not in str(raised.value)
 
 
@@ -308,7 +308,7 @@ def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: 
 )
 def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        vendors.read(record(json.dumps(body).encode()))
+        vendors.parse(record(json.dumps(body).encode()))
 
 
 # What nobody may keep.
@@ -344,4 +344,4 @@ def test_cleaning_changes_no_fact() -> None:
         meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}]
     )
     body = json.dumps(order).encode()
-    assert vendors.read(record(without_cards(body))) == vendors.read(record(body))
+    assert vendors.parse(record(without_cards(body))) == vendors.parse(record(body))

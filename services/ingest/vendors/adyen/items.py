@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.ingest.vendors.shared import exact_json, php_lists
-from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import WebhookRequest
 
 # different ones: who has seen an item could send it with thousands of dates, and each is a record
@@ -25,7 +25,7 @@ def key_of(secret: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-def spelled(value: object) -> object:
+def as_signed(value: object) -> object:
     """As it is signed: nothing for nothing, `true` for true."""
     if value is None:
         return ""
@@ -56,7 +56,9 @@ def items(body: bytes) -> Sequence[Mapping[str, Any]]:
     stands there twice.
     """
     told = document(body)
-    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
+    listed = (
+        php_lists.list_from_php(told.get("notificationItems")) if isinstance(told, dict) else None
+    )
     return [_item(it) for it in listed] if isinstance(listed, list) else ()
 
 
@@ -66,7 +68,7 @@ def _item(wrapped: object) -> Mapping[str, Any]:
     return item if isinstance(item, dict) else {}
 
 
-def signed(item: Mapping[str, Any]) -> bytes | None:
+def signed_text(item: Mapping[str, Any]) -> bytes | None:
     """The text under the signature, without escapes. None: a field holds what cannot be signed."""
     money = item.get("amount")
     money = money if isinstance(money, dict) else {}
@@ -75,24 +77,24 @@ def signed(item: Mapping[str, Any]) -> bytes | None:
         *map(money.get, ("value", "currency")),
         *map(item.get, ("eventCode", "success")),
     ]
-    texts = [spelled(value) for value in values]
+    texts = [as_signed(value) for value in values]
     if not all(isinstance(text, str | int) for text in texts):
         return None
-    return encoded(":".join(map(str, texts)))
+    return java_encoded(":".join(map(str, texts)))
 
 
-def encoded(text: str) -> bytes:
+def java_encoded(text: str) -> bytes:
     """As Java writes half a character: a question mark."""
     return text.encode("utf-8", "replace")
 
 
 def is_genuine(delivery: WebhookRequest, item: Mapping[str, Any]) -> bool:
-    more, text = item.get("additionalData"), signed(item)
+    more, text = item.get("additionalData"), signed_text(item)
     given = more.get("hmacSignature") if isinstance(more, dict) else None
     return (
         text is not None
         and isinstance(given, str)
-        and hmac_fits(delivery, encoded(given), signed=text)
+        and is_hmac_of_body(delivery, java_encoded(given), signed=text)
     )
 
 
@@ -107,7 +109,9 @@ def pieces(body: bytes) -> Sequence[bytes]:
     was in company.
     """
     told = document(body)
-    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
+    listed = (
+        php_lists.list_from_php(told.get("notificationItems")) if isinstance(told, dict) else None
+    )
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:

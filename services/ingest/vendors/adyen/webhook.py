@@ -20,21 +20,21 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.adyen.items import items, key_of, pieces, spelled, verify
+from services.ingest.vendors.adyen.items import as_signed, items, key_of, pieces, verify
 from services.ingest.vendors.shared.gateway import (
     CountedAmount,
     Minor,
     VendorModel,
-    aside,
-    blanking,
-    in_iso,
+    counted_amount,
+    field_blanker,
+    kept_callback,
+    missing_amount_drift,
     order_id,
     order_reference,
-    priced,
     quoted,
-    unpriced,
+    to_iso_minor,
 )
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded_time
 
 __all__ = [
     "SOURCE",
@@ -58,7 +58,7 @@ CARD_IN_REASON = re.compile(
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
 
-NOTHING_PRICED = CountedAmount()
+NO_AMOUNT = CountedAmount()
 
 
 class AdyenAmount(VendorModel):
@@ -67,19 +67,21 @@ class AdyenAmount(VendorModel):
 
     @property
     def priced(self) -> CountedAmount:
-        return priced(in_iso(self.value, self.currency, OWN_DIGITS), self.value, self.currency)
+        return counted_amount(
+            to_iso_minor(self.value, self.currency, OWN_DIGITS), self.value, self.currency
+        )
 
 
 class AdyenItem(VendorModel):
     reference: Id = Field(alias="pspReference")
-    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field(
+    original: Annotated[Id | Literal[""], BeforeValidator(as_signed)] = Field(
         "", alias="originalReference"
     )
     account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
-    order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
+    order: Annotated[str, BeforeValidator(as_signed)] = Field("", alias="merchantReference")
     amount: AdyenAmount | None = None
     code: Annotated[str, Field(alias="eventCode", pattern=r"^[0-9A-Z_]{1,100}$")]
-    success: Annotated[Literal["true", "false"], BeforeValidator(spelled)]
+    success: Annotated[Literal["true", "false"], BeforeValidator(as_signed)]
     at: AwareDatetime = Field(alias="eventDate")
 
     @property
@@ -128,7 +130,7 @@ REVIEWS: Mapping[str, tuple[Word, int]] = {
     "MANUAL_REVIEW_REJECT": ("declined", 50),
 }
 # Known, and about no money of an order that moved: kept, and nobody is asked to look.
-OTHERS = frozenset(
+IRRELEVANT_CODES = frozenset(
     [
         "AUTHENTICATION",
         "AUTHORISATION_ADJUSTMENT",
@@ -176,23 +178,31 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         )
     item = AdyenItem.model_validate(told[0])
     key, code = identify(received, item), quoted(item.code)
-    if item.code in OTHERS:
-        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
+    if item.code in IRRELEVANT_CODES:
+        return kept_callback(
+            received, key, "unknown-type", f"the event code {code}", is_drift=False
+        )
     if item.code not in STEPS and item.code not in REVIEWS:
-        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=True)
-    fact, notices = (review(received, item), ()) if item.code in REVIEWS else moved(received, item)
+        return kept_callback(received, key, "unknown-type", f"the event code {code}", is_drift=True)
+    fact, notices = (
+        (review_verdict(received, item), ())
+        if item.code in REVIEWS
+        else movement_of(received, item)
+    )
     if fact is None:
         is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
-        return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
-    payment = facts.payment(received.shop, item.payment)
-    return facts.callback(
+        return kept_callback(
+            received, key, "unknown-status", f"{code} without success", is_drift=is_drift
+        )
+    payment = facts.payment_name(received.shop, item.payment)
+    return facts.parsed_callback(
         key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices
     )
 
 
-def moved(
+def movement_of(
     received: ReceivedCallback, item: AdyenItem
-) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
+) -> tuple[facts.Fact | None, tuple[facts.DriftNotice, ...]]:
     """Its detail is the event code, for the reason is not signed."""
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
@@ -209,21 +219,21 @@ def moved(
         payment=item.payment,
         state=step.state,
         detail=item.code,
-        at=bounded(item.at),
-        **(NOTHING_PRICED if money is None else money.priced)._asdict(),
+        at=bounded_time(item.at),
+        **(NO_AMOUNT if money is None else money.priced)._asdict(),
     )
-    return staged(facts.movement_fact(movement), step.stage), unpriced(
+    return staged(facts.movement_fact(movement), step.stage), missing_amount_drift(
         received, movement, item.code
     )
 
 
-def review(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
+def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
     """A rejection stays, whatever is sent again."""
     if item.success != "true":
         return None
     word, stage = REVIEWS[item.code]
     verdict = FraudVerdict(
-        source=received.source, verdict=word, detail=item.code, at=bounded(item.at)
+        source=received.source, verdict=word, detail=item.code, at=bounded_time(item.at)
     )
     return staged(facts.verdict_fact(verdict, about=item.payment), stage)
 
@@ -233,7 +243,7 @@ def staged(fact: facts.Fact, stage: int) -> facts.Fact:
     return fact._replace(version=f"{stage:02d}/{fact.version}")
 
 
-blanked = blanking(
+blanked = field_blanker(
     "cardSummary",
     "cardBin",
     "issuerBin",

@@ -18,21 +18,21 @@ import orjson
 
 from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront, order_of
-from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
+from services.ingest.errors import CallbackMisaddressed, CallbackTypeUnknown, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.native import order as native_order
 from services.ingest.vendors.native.cards import without_cards
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.shared.money import uncountable
-from services.ingest.vendors.shared.signing import MARK, same
+from services.ingest.vendors.shared.money import amount_text
+from services.ingest.vendors.shared.signing import SECRET_PREFIX, is_one_of
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
     WebhookRequest,
-    bounded,
-    distinct,
-    named,
-    status,
+    bounded_time,
+    checked_identifier,
+    normalised_status,
+    refuse_duplicate_lines,
 )
 from services.ingest.vendors.shared.text import clean, email
 
@@ -46,12 +46,12 @@ def key_of(secret: str) -> bytes:
     """`whsec_` and base64, as that specification writes secrets; any other text is the key
     itself.
     """
-    if not secret.startswith(MARK):
+    if not secret.startswith(SECRET_PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(MARK), validate=True)
+        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
     except ValueError:
-        raise ValueError(f"begins with {MARK}, and no base64 follows") from None
+        raise ValueError(f"begins with {SECRET_PREFIX}, and no base64 follows") from None
 
 
 def verify(delivery: WebhookRequest) -> bool:
@@ -66,7 +66,7 @@ def verify(delivery: WebhookRequest) -> bool:
     given, fits = headers.get(b"webhook-signature", b"").split(), False
     made = [signature(secret, event, at, delivery.body) for secret in delivery.secrets]
     for it in given[:SIGNATURES_MAX]:
-        fits |= same(it, made)
+        fits |= is_one_of(it, made)
     return fits
 
 
@@ -112,14 +112,14 @@ def identify(received: ReceivedCallback, order: NativeOrder) -> str:
     """CloudEvents: source and id together name an event for ever."""
     if len(received.id) > EVENT_ID_CHARS_MAX:
         raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
-    return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
+    return f"{order.source}:{order.order_id} {checked_identifier(received.id, 'ce_id')}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if b'"specversion"' in received.body:
-        event_of_another(received.body)
+        refuse_structured_event(received.body)
     order, beside, notes = native_order.read(received.body)
-    order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
+    order_id = f"{order.source}:{checked_identifier(order.order_id, 'order_id')}"
     if order_of(order_id.encode()) is None:
         raise CallbackUnreadable("order_id begins with ?, or has a broken character")
     if order.source != received.source:
@@ -130,20 +130,20 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         raise CallbackMisaddressed(
             "the record's key is not the order's, source:order_id", wanted=order_id
         )
-    modified_at = bounded(order.modified_at)
+    modified_at = bounded_time(order.modified_at)
     told: tuple[facts.Fact, ...] = facts.storefront_facts(
         storefront(order, beside), modified_at, received.position
     )
     if order.is_deleted is not None:
         told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
     notices = tuple(
-        facts.Notice(received.source, kind, what, received.body)
+        facts.DriftNotice(received.source, kind, what, received.body)
         for kind, what in sorted(set(notes))
     )
-    return facts.callback(identify(received, order), order_id, told, notices=notices)
+    return facts.parsed_callback(identify(received, order), order_id, told, notices=notices)
 
 
-def event_of_another(body: bytes) -> None:
+def refuse_structured_event(body: bytes) -> None:
     """An event in structured mode that `unwrapped` left as it is says why."""
     event = orjson.loads(body)
     if not isinstance(event, dict) or "specversion" not in event:
@@ -151,25 +151,25 @@ def event_of_another(body: bytes) -> None:
     if (said := event["specversion"]) != "1.0":
         raise CallbackUnreadable(f"specversion is {ascii(said)[:20]}, and this release reads 1.0")
     if (said := event.get("type")) != NATIVE:
-        raise CallbackForeign(f"of the type {ascii(said)[:100]}")
+        raise CallbackTypeUnknown(f"of the type {ascii(said)[:100]}")
     raise CallbackUnreadable("the event has no data that is an order")
 
 
 def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
     """`beside`: what was written in the place of amounts and a currency."""
-    distinct([line.line_id for line in order.lines])
+    refuse_duplicate_lines([line.line_id for line in order.lines])
     for line in order.lines:
-        named(line.line_id, "line_id")
+        checked_identifier(line.line_id, "line_id")
         if not all(number.isprintable() for number in line.numbers):
             raise CallbackUnreadable("a chosen number has a character that cannot be printed")
     return Storefront(
-        status=status(order.status),
+        status=normalised_status(order.status),
         number=clean(order.number, 64),
         currency=order.currency,
         total_minor=order.total_minor,
         refunded_minor=order.refunded_minor,
-        placed_at=None if order.placed_at is None else bounded(order.placed_at),
-        paid_at=None if order.paid_at is None else bounded(order.paid_at),
+        placed_at=None if order.placed_at is None else bounded_time(order.placed_at),
+        paid_at=None if order.paid_at is None else bounded_time(order.paid_at),
         buyer=person(order.buyer),
         lines=tuple([cleaned(line) for line in order.lines]),
         **beside,
@@ -187,7 +187,7 @@ def cleaned(line: Line) -> Line:
     if line.variation_id or line.total_text:
         texts = {
             "variation_id": clean(line.variation_id, 64),
-            "total_text": line.total_text and uncountable(line.total_text),
+            "total_text": line.total_text and amount_text(line.total_text),
         }
         line = line.model_copy(update=texts)
     product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)

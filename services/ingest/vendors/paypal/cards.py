@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.shared.gateway import blanking
+from services.ingest.vendors.shared.gateway import field_blanker
 
 CARDS = frozenset({"card", "network_token", "apple_pay", "google_pay"})
 DIGITS = frozenset(
@@ -32,7 +32,7 @@ HINT = re.compile(
     rb'"(?:%b)"|\\u00[2-7]' % "|".join(sorted(CARDS | DIGITS)).encode()
 )  # or a key that is written otherwise
 
-by_pattern = blanking(*sorted(DIGITS | ON_CARD))
+by_pattern = field_blanker(*sorted(DIGITS | ON_CARD))
 
 
 def without_cards(body: bytes) -> bytes:

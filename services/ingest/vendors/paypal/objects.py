@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.ingest.vendors.shared.dates import readable
-from services.ingest.vendors.shared.php_lists import as_list
+from services.ingest.vendors.shared.dates import readable_or_none
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
 
 Text = Annotated[str | None, Field(max_length=10_000)]
 
@@ -60,17 +60,21 @@ class PayPalResource(PayPalModel):
     custom_id: Text = None
     invoice_id: Text = None
     purchase_units: Annotated[
-        list[PayPalPurchaseUnit] | None, BeforeValidator(as_list), Field(max_length=100)
+        list[PayPalPurchaseUnit] | None,
+        BeforeValidator(list_from_php_or_same),
+        Field(max_length=100),
     ] = None
     disputed_transactions: Annotated[
-        list[PayPalDisputedTransaction] | None, BeforeValidator(as_list), Field(max_length=100)
+        list[PayPalDisputedTransaction] | None,
+        BeforeValidator(list_from_php_or_same),
+        Field(max_length=100),
     ] = None
     dispute_outcome: PayPalDisputeOutcome | None = None
     supplementary_data: PayPalSupplement | None = None
-    update_time: Annotated[datetime | None, BeforeValidator(readable)] = None
-    links: Annotated[list[PayPalLink] | None, BeforeValidator(as_list), Field(max_length=100)] = (
-        None
-    )
+    update_time: Annotated[datetime | None, BeforeValidator(readable_or_none)] = None
+    links: Annotated[
+        list[PayPalLink] | None, BeforeValidator(list_from_php_or_same), Field(max_length=100)
+    ] = None
 
 
 class PayPalEventHead(PayPalModel):

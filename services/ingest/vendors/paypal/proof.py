@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from services.ingest.vendors.shared.certificates import signer, trusted
+from services.ingest.vendors.shared.certificates import signer, trust_store
 from services.ingest.vendors.shared.source import CertificateNeededError, WebhookRequest
 from services.runtime import files as bounded
 
@@ -75,7 +75,7 @@ def verify(delivery: WebhookRequest) -> bool:
         or not ADDRESS.fullmatch(address)
     ):
         return False
-    signature = decoded(headers.get(SIGNATURE, b""))
+    signature = decoded_signature(headers.get(SIGNATURE, b""))
     if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, delivery):
         return False
     url = address.decode()
@@ -87,14 +87,16 @@ def verify(delivery: WebhookRequest) -> bool:
         raise CertificateNeededError(url)
     for webhook in delivery.secrets:
         try:
-            by.key.verify(signature, signed(number, moment, webhook, delivery.body), PADDING, HASH)
+            by.key.verify(
+                signature, signed_text(number, moment, webhook, delivery.body), PADDING, HASH
+            )
         except InvalidSignature:
             continue
         return True
     return False
 
 
-def signed(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
+def signed_text(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
     return b"%b|%b|%b|%d" % (number, moment, webhook, zlib.crc32(body))
 
 
@@ -108,7 +110,7 @@ def is_recent(moment: bytes, delivery: WebhookRequest) -> bool:
     return -delivery.tolerance_s <= age <= REPEATS_S + delivery.tolerance_s
 
 
-def decoded(text: bytes) -> bytes:
+def decoded_signature(text: bytes) -> bytes:
     if len(text) > SIGNATURE_CHARS_MAX:
         return b""
     try:
@@ -117,7 +119,7 @@ def decoded(text: bytes) -> bytes:
         return b""
 
 
-def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+def read_options(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     """With the roots themselves in the place of their file's name. ValueError when they cannot be
     read.
     """
@@ -125,7 +127,7 @@ def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     try:
         if name:
             roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
-        trusted(roots)  # which takes its time once, before any callback waits for it
+        trust_store(roots)  # which takes its time once, before any callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
     if name and not roots.strip():  # would mean: the usual ones

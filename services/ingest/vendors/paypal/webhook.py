@@ -26,15 +26,19 @@ from services.ingest.vendors.paypal.objects import (
     PayPalMoney,
     PayPalResource,
 )
-from services.ingest.vendors.paypal.proof import event_id, settled, verify
-from services.ingest.vendors.shared.gateway import CountedAmount, priced, unpriced
+from services.ingest.vendors.paypal.proof import event_id, read_options, verify
+from services.ingest.vendors.shared.gateway import (
+    CountedAmount,
+    counted_amount,
+    missing_amount_drift,
+)
 from services.ingest.vendors.shared.money import EXPONENTS, counted
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
-    bounded,
-    named,
-    reasonable,
+    bounded_time,
+    bounded_time_or_none,
+    checked_identifier,
 )
 from services.ingest.vendors.shared.text import clean
 
@@ -108,7 +112,7 @@ def orders(body: bytes) -> tuple[str | None]:
 
 def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
     """Source and the event's id: the same in every transmission of it."""
-    return f"{received.source}:{named(event.id, 'id')}"
+    return f"{received.source}:{checked_identifier(event.id, 'id')}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
@@ -119,10 +123,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         f"{received.source} transmission {received.id}"[:500],
         hashlib.sha256(received.body).digest(),
     )
-    return told(received)._replace(proof=proof)
+    return parsed(received)._replace(proof=proof)
 
 
-def told(received: ReceivedCallback) -> facts.ParsedCallback:
+def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
     moved = MOVED.get(head.event_type)
     if moved is None:
@@ -130,23 +134,25 @@ def told(received: ReceivedCallback) -> facts.ParsedCallback:
             clean(head.event_type, 100) or "?",
             not head.event_type.startswith(NOT_PAYMENTS),
         )
-        aside = facts.Notice(
+        aside = facts.DriftNotice(
             received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
         )
-        return facts.callback(identify(received, head), None, notices=(aside,))
+        return facts.parsed_callback(identify(received, head), None, notices=(aside,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
     references = payments(resource, moved.kind)
-    order = external(resource)
+    order = external_order_id(resource)
     if not references and order is None:
         raise CallbackUnreadable("it names neither a payment nor an order")
     movement, unknown = movement_of(received, event, moved, references)
-    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    notices += unpriced(received, movement, head.event_type)
-    return facts.callback(
+    notices = [
+        facts.DriftNotice(received.source, "unknown-status", it, received.body) for it in unknown
+    ]
+    notices += missing_amount_drift(received, movement, head.event_type)
+    return facts.parsed_callback(
         identify(received, event),
         None if order is None else f"{received.shop}:{order}",
-        payments=[facts.payment(received.shop, it) for it in references],
+        payments=[facts.payment_name(received.shop, it) for it in references],
         moved=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
         notices=tuple(notices),
     )
@@ -157,7 +163,7 @@ def movement_of(
 ) -> tuple[Movement, list[str]]:
     """And the words by which its state could not be told."""
     resource = event.resource
-    kind, state, word = judged(event, moved)
+    kind, state, word = movement_state(event, moved)
     is_dispute = kind == "dispute"
     paid, reference = (
         (resource.dispute_amount, resource.dispute_id)
@@ -173,7 +179,7 @@ def movement_of(
         payment=references[0] if references else reference,
         state=state or "open",
         detail=detail(event),
-        at=happened(event),
+        at=changed_at(event),
         **(CountedAmount() if paid is None else money(paid))._asdict(),
     )
     return movement, [] if state else [clean(word, 100) or "?"]
@@ -181,17 +187,17 @@ def movement_of(
 
 def money(paid: PayPalMoney) -> CountedAmount:
     found = counted(paid.value, EXPONENTS.get(paid.currency_code))
-    return priced(None if found is None else abs(found), paid.value, paid.currency_code)
+    return counted_amount(None if found is None else abs(found), paid.value, paid.currency_code)
 
 
-def happened(event: PayPalEvent) -> datetime:
+def changed_at(event: PayPalEvent) -> datetime:
     """When the resource was last changed; where that is missing or unreadable, when the event was
     made.
     """
-    return reasonable(event.resource.update_time) or bounded(event.create_time)
+    return bounded_time_or_none(event.resource.update_time) or bounded_time(event.create_time)
 
 
-def judged(
+def movement_state(
     event: PayPalEvent, moved: PayPalMovement
 ) -> tuple[MovementKind, MovementState | None, str]:
     """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the
@@ -207,7 +213,7 @@ def judged(
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
     if (
-        above(resource) is None and event.resource_type != "refund"
+        capture_of_refund(resource) is None and event.resource_type != "refund"
     ):  # a reversed capture is itself the resource
         return "capture", "undone", word
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
@@ -225,7 +231,7 @@ def detail(event: PayPalEvent) -> str:
     return clean(" ".join(word for word in words if word), 200)
 
 
-def above(resource: PayPalResource) -> str | None:
+def capture_of_refund(resource: PayPalResource) -> str | None:
     """Of a refund: its capture, which stands in the link upwards only."""
     for link in resource.links or ():
         path, _, last = (link.href or "").rstrip("/").rpartition("/")
@@ -242,14 +248,17 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
     if kind == "dispute":
         told += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
     else:
-        told += [above(resource), resource.id if kind in {"capture", "authorisation"} else None]
+        told += [
+            capture_of_refund(resource),
+            resource.id if kind in {"capture", "authorisation"} else None,
+        ]
         related = resource.supplementary_data.related_ids if resource.supplementary_data else None
         told += [related[name] for name in sorted(related)] if related else []
     found = dict.fromkeys(it for it in told if isinstance(it, str) and REFERENCE.fullmatch(it))
     return list(found)[:PAYMENTS_MAX]
 
 
-def external(resource: PayPalResource) -> str | None:
+def external_order_id(resource: PayPalResource) -> str | None:
     """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with
     `order_id`.
     """
@@ -289,5 +298,5 @@ SOURCE = Source(
     without_cards=without_cards,
     needs_shop=True,
     options={"roots": "a PEM file: the certificates to believe instead of the usual authorities"},
-    settle=settled,
+    settle=read_options,
 )

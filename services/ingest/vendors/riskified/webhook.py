@@ -20,8 +20,13 @@ from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import transition_fact
 from services.ingest.vendors.shared.gateway import named_order
-from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, named
+from services.ingest.vendors.shared.signing import is_hmac_of_body
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    WebhookRequest,
+    checked_identifier,
+)
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURE = b"x-riskified-hmac-sha256"
@@ -55,7 +60,7 @@ class RiskifiedNotification(RiskifiedModel):
 
 def verify(delivery: WebhookRequest) -> bool:
     """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
-    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
+    return is_hmac_of_body(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
 
 
 def orders(body: bytes) -> tuple[str | None]:
@@ -68,7 +73,7 @@ def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
     """Source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
     return (
-        f"{received.source}:{named(order.id, 'order.id')} "
+        f"{received.source}:{checked_identifier(order.id, 'order.id')} "
         f"{plain(order.old_status or '')}>{plain(order.status)} {code}"
     )
 
@@ -78,10 +83,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key = identify(received, order)
     status = plain(order.status)
     if order.id == "0" and status == "test":
-        greeting = facts.Notice(
+        greeting = facts.DriftNotice(
             received.source, "test-notification", "test", received.body, is_drift=False
         )
-        return facts.callback(key, None, notices=(greeting,))
+        return facts.parsed_callback(key, None, notices=(greeting,))
     verdict = FraudVerdict(
         source=received.source,
         verdict=WORDS.get(status, "pending"),
@@ -91,10 +96,12 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         score=score(order.risk_score),
         at=received.at,
     )
-    told = transition_fact(verdict, chained(order.old_status), chained(order.status))
+    told = transition_fact(verdict, chain_status(order.old_status), chain_status(order.status))
     unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
-    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    return facts.callback(
+    notices = [
+        facts.DriftNotice(received.source, "unknown-status", it, received.body) for it in unknown
+    ]
+    return facts.parsed_callback(
         key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices)
     )
 
@@ -103,7 +110,7 @@ def plain(status: str) -> str:
     return clean(status, 40).lower() or ("blank" if status else "")
 
 
-def chained(status: str | None) -> str:
+def chain_status(status: str | None) -> str:
     """As it stands in the chain: what nobody knows is one word there, for an order cannot have
     facts without end.
     """

@@ -18,9 +18,9 @@ from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store
 
 CHAIN_MAX = 8  # certificates in one answer
 KEY_BITS_MIN, KEY_BITS_MAX = 2_048, 8_192
-JUDGED_MAX = 64
+CACHED_MAX = 64
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-AGAIN_S = 3_600  # how long a judgement holds; the certificate's own validity is asked each time
+RECHECK_S = 3_600  # how long a judgement holds; the certificate's own validity is asked each time
 
 
 class Signer(NamedTuple):
@@ -36,46 +36,46 @@ def signer(pem: bytes, domain: str, roots: str, at: float) -> Signer | None:
     one of the roots (PEM; empty: those of the browsers). What is expensive is done once for each
     certificate and hour.
     """
-    found = _judged(pem, domain, roots, int(at // AGAIN_S))
+    found = _checked(pem, domain, roots, int(at // RECHECK_S))
     return found if found is not None and found.begin <= at <= found.end else None
 
 
-@lru_cache(maxsize=JUDGED_MAX)
-def _judged(pem: bytes, domain: str, roots: str, hour: int) -> Signer | None:
+@lru_cache(maxsize=CACHED_MAX)
+def _checked(pem: bytes, domain: str, roots: str, hour: int) -> Signer | None:
     """Of a chain that begins or ends within the hour the caller asks again."""
     try:
         leaf, *others = x509.load_pem_x509_certificates(pem)
-        if len(others) >= CHAIN_MAX or not _belongs(leaf, domain):
+        if len(others) >= CHAIN_MAX or not _belongs_to(leaf, domain):
             return None
         key, begin, end = leaf.public_key(), leaf.not_valid_before_utc, leaf.not_valid_after_utc
         if not isinstance(key, RSAPublicKey) or not KEY_BITS_MIN <= key.key_size <= KEY_BITS_MAX:
             return None
-        now = min(max(datetime.fromtimestamp((hour + 0.5) * AGAIN_S, UTC), begin), end)
-        _chained(leaf, others, roots, now)
+        now = min(max(datetime.fromtimestamp((hour + 0.5) * RECHECK_S, UTC), begin), end)
+        _verify_chain(leaf, others, roots, now)
     except (ValueError, VerificationError, x509.ExtensionNotFound, x509.DuplicateExtension):
         return None
     return Signer(key, begin.timestamp(), end.timestamp())
 
 
-def _belongs(leaf: x509.Certificate, domain: str) -> bool:
+def _belongs_to(leaf: x509.Certificate, domain: str) -> bool:
     names = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     return len(names) == 1 and str(names[0].value).lower().endswith("." + domain)
 
 
-def _chained(
+def _verify_chain(
     leaf: x509.Certificate, others: list[x509.Certificate], roots: str, now: datetime
 ) -> None:
     """The chain as browsers build it. What the leaf may be used for is not asked: it signs
     callbacks and no connection.
     """
     policies = ExtensionPolicy.webpki_defaults_ca(), ExtensionPolicy.permit_all()
-    builder = PolicyBuilder().store(trusted(roots)).time(now)
+    builder = PolicyBuilder().store(trust_store(roots)).time(now)
     builder = builder.extension_policies(ca_policy=policies[0], ee_policy=policies[1])
     builder.build_client_verifier().verify(leaf, others)
 
 
 @lru_cache(maxsize=8)
-def trusted(roots: str) -> Store:
+def trust_store(roots: str) -> Store:
     """ValueError when one of them is no certificate. Of the browsers' old ones, those that cannot
     be read are left out.
     """

@@ -20,6 +20,6 @@ def is_readable(value: object) -> bool:
     return True
 
 
-def readable(value: object) -> object:
+def readable_or_none(value: object) -> object:
     """For models, before they validate."""
     return value if value is None or is_readable(value) else None

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-LONG = re.compile(rb"[0-9]{19}")
+LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def loads(body: bytes) -> Any:
@@ -18,7 +18,7 @@ def loads(body: bytes) -> Any:
     RecursionError.
     """
     told = orjson.loads(body)
-    return json.loads(body) if LONG.search(body) else told
+    return json.loads(body) if LONG_NUMBER.search(body) else told
 
 
 def dumps(told: object) -> bytes:

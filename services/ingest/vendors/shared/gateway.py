@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.orders import Movement, MovementKind, order_of
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.money import AMOUNT_MAX, EXPONENTS, uncountable
+from services.ingest.vendors.shared.money import AMOUNT_MAX, EXPONENTS, amount_text
 from services.ingest.vendors.shared.notes import quoted
 from services.ingest.vendors.shared.source import ReceivedCallback
 
 __all__ = ["quoted"]
 
-PRICED: frozenset[MovementKind] = frozenset(
+KINDS_WITH_AMOUNTS: frozenset[MovementKind] = frozenset(
     {"capture", "refund", "dispute"}
 )  # a gateway tells their amounts
 
@@ -60,7 +60,7 @@ def named_order(received: ReceivedCallback, told: str, what: str) -> str:
     return found
 
 
-def in_iso(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
+def to_iso_minor(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
     """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the
     gateway counts otherwise. None: it cannot be counted in them (an unknown currency, parts that
     the currency does not have, beyond all money).
@@ -82,24 +82,26 @@ class CountedAmount(NamedTuple):
     amount_text: str | None = None
 
 
-def priced(counted: int | None, written: object, currency: str) -> CountedAmount:
+def counted_amount(counted: int | None, written: object, currency: str) -> CountedAmount:
     """`written`: the amount as the gateway wrote it."""
     if counted is not None:
         return CountedAmount(counted, currency)
-    return CountedAmount(None, currency, uncountable(f"{written} {currency}"))
+    return CountedAmount(None, currency, amount_text(f"{written} {currency}"))
 
 
-def aside(
+def kept_callback(
     received: ReceivedCallback, key: str, kind: str, what: str, *, is_drift: bool
 ) -> facts.ParsedCallback:
     """Acknowledged, kept whole, and not acted on."""
-    notice = facts.Notice(
+    notice = facts.DriftNotice(
         received.source, kind, what, received.body, is_kept=True, is_drift=is_drift
     )
-    return facts.callback(key, None, notices=(notice,))
+    return facts.parsed_callback(key, None, notices=(notice,))
 
 
-def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple[facts.Notice, ...]:
+def missing_amount_drift(
+    received: ReceivedCallback, movement: Movement, what: str
+) -> tuple[facts.DriftNotice, ...]:
     """A movement that lacks its amount, or has one that cannot be counted, is taken without it.
     `what`: the gateway's word for such a one.
     """
@@ -110,15 +112,17 @@ def unpriced(received: ReceivedCallback, movement: Movement, what: str) -> tuple
             if kind == "unknown-currency"
             else f"amount of {quoted(what)}"
         )
-        return (facts.Notice(received.source, kind, text, received.body),)
-    if movement.amount_minor is not None or movement.kind not in PRICED:
+        return (facts.DriftNotice(received.source, kind, text, received.body),)
+    if movement.amount_minor is not None or movement.kind not in KINDS_WITH_AMOUNTS:
         return ()
     return (
-        facts.Notice(received.source, "missing-field", f"amount of {quoted(what)}", received.body),
+        facts.DriftNotice(
+            received.source, "missing-field", f"amount of {quoted(what)}", received.body
+        ),
     )
 
 
-def blanking(*keys: str) -> Callable[[bytes], bytes]:
+def field_blanker(*keys: str) -> Callable[[bytes], bytes]:
     """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other
     bytes as they are.
 

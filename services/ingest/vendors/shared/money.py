@@ -47,7 +47,7 @@ def counted(text: str | None, digits: int | None) -> int | None:
     return found if -AMOUNT_MAX <= found <= AMOUNT_MAX else None
 
 
-def uncountable(text: object) -> str:
+def amount_text(text: object) -> str:
     """What the source wrote in the place of an amount or a currency, fit to be kept. Empty:
     nothing.
     """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 WHAT_CHARS_MAX = 100
 
 
-class Note(NamedTuple):
+class Repair(NamedTuple):
     """Something that was taken otherwise than it was written, or for which something else was
     taken.
     """

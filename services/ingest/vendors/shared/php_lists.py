@@ -9,7 +9,7 @@ import re
 INDEX = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-def listed(value: object) -> list[object] | None:
+def list_from_php(value: object) -> list[object] | None:
     """The list, or the values of an object whose keys are all numbers, by those; an empty object is
     an empty list.
 
@@ -24,7 +24,7 @@ def listed(value: object) -> list[object] | None:
     return None
 
 
-def as_list(value: object) -> object:
+def list_from_php_or_same(value: object) -> object:
     """For models, before they validate: what is neither stays as it is, for them to refuse."""
-    found = listed(value)
+    found = list_from_php(value)
     return value if found is None else found

@@ -52,13 +52,13 @@ class PollPage(NamedTuple):
     is_unchanged: bool = False  # nothing is new: the warning of the last one holds
 
 
-class MalformedAnswerError(ValueError):
+class MalformedResponseError(ValueError):
     """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may
     be told.
     """
 
 
-class AnswerTooLargeError(MalformedAnswerError):
+class ResponseTooLargeError(MalformedResponseError):
     """More than is read of one answer: a smaller page may do."""
 
 

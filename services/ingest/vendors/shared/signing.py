@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from services.ingest.vendors.shared.source import WebhookRequest
 
 # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
-MARK = "whsec_"
+SECRET_PREFIX = "whsec_"
 
 
-def hmac_fits(
+def is_hmac_of_body(
     delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
 ) -> bool:
     """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
@@ -28,7 +28,7 @@ def hmac_fits(
     return fits
 
 
-def same(given: bytes, secrets: Sequence[bytes]) -> bool:
+def is_one_of(given: bytes, secrets: Sequence[bytes]) -> bool:
     """Whether a text is one of the secrets itself, in constant time."""
     fits = False
     for secret in secrets:

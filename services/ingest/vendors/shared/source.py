@@ -70,27 +70,27 @@ def _never(_delivery: WebhookRequest) -> bool:
     return False
 
 
-def _nameless(_headers: Mapping[bytes, bytes]) -> str:
+def _no_topic(_headers: Mapping[bytes, bytes]) -> str:
     return ""
 
 
-def _unread(_body: bytes) -> Sequence[str | None]:
+def _order_unknown(_body: bytes) -> Sequence[str | None]:
     return (None,)
 
 
-def _anonymous(_delivery: WebhookRequest) -> str:
+def _no_event_id(_delivery: WebhookRequest) -> str:
     return ""
 
 
-def _whole(body: bytes) -> Sequence[bytes]:
+def _single_piece(body: bytes) -> Sequence[bytes]:
     return (body,)
 
 
-def _as_is(body: bytes) -> bytes:
+def _unchanged(body: bytes) -> bytes:
     return body
 
 
-def _settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+def _unchanged_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
     return options
 
 
@@ -113,16 +113,16 @@ class Source:
     raise CertificateNeededError.
     """
 
-    pieces: Callable[[bytes], Sequence[bytes]] = _whole
+    pieces: Callable[[bytes], Sequence[bytes]] = _single_piece
     """A body that tells of several things, taken apart into bodies that tell of one: each becomes a
     record. Never raises.
     """
 
-    orders: Callable[[bytes], Sequence[str | None]] = _unread
+    orders: Callable[[bytes], Sequence[str | None]] = _order_unknown
     """The order's id, one for each piece, where it can be read cheaply: it only chooses the
     partition, the worker reads for itself. Never raises."""
 
-    topic: Callable[[Mapping[bytes, bytes]], str] = _nameless
+    topic: Callable[[Mapping[bytes, bytes]], str] = _no_topic
     """What the vendor calls the callback, where it says so beside the body."""
 
     uses_tail: bool = False
@@ -136,17 +136,17 @@ class Source:
     cannot be one.
     """
 
-    without_cards: Callable[[bytes], bytes] = _as_is
+    without_cards: Callable[[bytes], bytes] = _unchanged
     """The verified body without data of a card, which nobody here needs and no letter or log may
     show.
     """
 
-    event_id: Callable[[WebhookRequest], str] = _anonymous
+    event_id: Callable[[WebhookRequest], str] = _no_event_id
     """How the sender calls this event, where that is signed and the same in every repeat. Else each
     reception is its own.
     """
 
-    unwrapped: Callable[[bytes], bytes] = _as_is
+    unwrapped: Callable[[bytes], bytes] = _unchanged
     """What of a verified body is kept, when it stands in a wrapping of its own. Never raises."""
 
     media: bytes = JSON
@@ -158,7 +158,7 @@ class Source:
     options: Mapping[str, str] = field(
         default_factory=dict
     )  # keys that its settings block may have -> what they mean
-    settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _settled
+    settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _unchanged_options
     """Its options as `verify` wants them, read once, when the door opens: files are found from the
     folder of the sources file. ValueError: they are wrong."""
 
@@ -170,7 +170,7 @@ class Source:
     comes_to_the_door: bool = True
 
 
-def bounded(at: datetime) -> datetime:
+def bounded_time(at: datetime) -> datetime:
     """In UTC. A clock that stands beyond all reason would pin its order for ever."""
     if at.tzinfo is None:
         raise CallbackUnreadable("a time has no offset")
@@ -180,28 +180,28 @@ def bounded(at: datetime) -> datetime:
     return at
 
 
-def reasonable(at: datetime | None) -> datetime | None:
+def bounded_time_or_none(at: datetime | None) -> datetime | None:
     """A time by which nothing is ordered: out of bounds it is none, and costs no order."""
     try:
-        return None if at is None else bounded(at)
+        return None if at is None else bounded_time(at)
     except CallbackUnreadable:
         return None
 
 
-def amount(minor: int) -> int:
+def bounded_amount(minor: int) -> int:
     if not -AMOUNT_MAX <= minor <= AMOUNT_MAX:
         raise CallbackUnreadable("an amount is out of bounds")
     return minor
 
 
-def named(identifier: str, what: str) -> str:
+def checked_identifier(identifier: str, what: str) -> str:
     """An id that can stand in keys, logs and addresses: no blanks, nothing invisible."""
     if not identifier.isprintable() or " " in identifier:
         raise CallbackUnreadable(f"{what} has a blank or a character that cannot be printed")
     return identifier
 
 
-def status(text: str) -> str:
+def normalised_status(text: str) -> str:
     """`wc-Completed` and `completed` are one status."""
     plain = text.strip().lower().removeprefix("wc-")
     if not plain or not plain.isprintable():
@@ -209,6 +209,6 @@ def status(text: str) -> str:
     return plain
 
 
-def distinct(line_ids: Sequence[str]) -> None:
+def refuse_duplicate_lines(line_ids: Sequence[str]) -> None:
     if len(set(line_ids)) != len(line_ids):
         raise CallbackUnreadable("two lines have the same id")

@@ -21,13 +21,13 @@ from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import named_order
-from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
     WebhookRequest,
-    bounded,
-    named,
+    bounded_time,
+    checked_identifier,
 )
 from services.ingest.vendors.shared.text import clean
 
@@ -83,16 +83,22 @@ class SignifydWebhook(SignifydModel):
     def at(self) -> datetime | None:
         """Signifyd's clock, if it says it: of the decision, or of the case's last change."""
         at = self.decision.createdAt if self.decision else self.updatedAt or self.createdAt
-        return None if at is None else bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+        return (
+            None
+            if at is None
+            else bounded_time(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+        )
 
 
 def verify(delivery: WebhookRequest) -> bool:
     """Base64: HMAC-SHA256(API key of the team, raw body)."""
     named = delivery.options.get("signature_header")
-    return hmac_fits(delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES))
+    return is_hmac_of_body(
+        delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES)
+    )
 
 
-def settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
     """Signifyd has renamed its headers before."""
     named = {name: text.lower() for name, text in options.items()}
     if not all(HEADER.fullmatch(text) for text in named.values()):
@@ -118,7 +124,7 @@ def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
     case, at = clean(told.signifydId or told.caseId or "", 100), told.at
     topic = clean(received.topic, 100)
     return (
-        f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} "
+        f"{received.source}:{checked_identifier(told.orderId, 'orderId')} {case} {topic} "
         f"{at.isoformat() if at else ''}"
     )
 
@@ -126,19 +132,19 @@ def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     told = SignifydWebhook.model_validate_json(received.body)
     key = identify(received, told)
-    words = spoken(told)
+    words = words_of(told)
     if received.topic == TEST or not words:
         what = "test" if received.topic == TEST else "a body without a decision"
         is_drift = received.topic != TEST
-        aside = facts.Notice(
+        aside = facts.DriftNotice(
             received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
         )
-        return facts.callback(key, None, notices=(aside,))
+        return facts.parsed_callback(key, None, notices=(aside,))
     decided = told.decision or told
     reason = told.decision.checkpointActionReason if told.decision else None
     verdict = FraudVerdict(
         source=received.source,
-        verdict=judged(words),
+        verdict=severest(words),
         detail=clean(f"{' '.join(word for word, _ in words)}: {reason or ''}".rstrip(" :"), 200),
         score=score(decided.score),
         at=told.at or received.at,
@@ -146,34 +152,34 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
     fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
     unknown = [
-        facts.Notice(received.source, "unknown-status", it, received.body)
+        facts.DriftNotice(received.source, "unknown-status", it, received.body)
         for it, known in words
         if not known
     ]
-    return facts.callback(
+    return facts.parsed_callback(
         key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown)
     )
 
 
-def spoken(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
+def words_of(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
     """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds
     fraud.
     """
     if told.decision is not None and told.decision.checkpointAction:
-        return [meant(told.decision.checkpointAction, ACTIONS)]
+        return [word_and_verdict(told.decision.checkpointAction, ACTIONS)]
     guarantee, review = told.guaranteeDisposition, told.reviewDisposition
-    words = [meant(guarantee, GUARANTEES)] if guarantee else []
-    if review and (not guarantee or meant(review, REVIEWS)[1] in {"declined", None}):
-        words.append(meant(review, REVIEWS))
+    words = [word_and_verdict(guarantee, GUARANTEES)] if guarantee else []
+    if review and (not guarantee or word_and_verdict(review, REVIEWS)[1] in {"declined", None}):
+        words.append(word_and_verdict(review, REVIEWS))
     return words
 
 
-def meant(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
+def word_and_verdict(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
     plain = clean(word, 40).upper() or "BLANK"
     return plain, known.get(plain)
 
 
-def judged(words: list[tuple[str, Word | None]]) -> Word:
+def severest(words: list[tuple[str, Word | None]]) -> Word:
     """The severest of them."""
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
@@ -196,5 +202,5 @@ SOURCE = Source(
     options={
         "signature_header": "the header of the signature, should Signifyd give it another name"
     },
-    settle=settled,
+    settle=read_options,
 )

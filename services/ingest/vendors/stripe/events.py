@@ -14,7 +14,12 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
 from services.ingest.rules.refunds import RefundedTotal, refunds_fact
-from services.ingest.vendors.shared.gateway import CountedAmount, in_iso, priced, quoted
+from services.ingest.vendors.shared.gateway import (
+    CountedAmount,
+    counted_amount,
+    quoted,
+    to_iso_minor,
+)
 from services.ingest.vendors.shared.source import ReceivedCallback
 from services.ingest.vendors.shared.text import clean
 from services.ingest.vendors.stripe.objects import (
@@ -34,7 +39,7 @@ from services.ingest.vendors.stripe.objects import (
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
 # until this version of its API what is not captured, or canceled, is told as refunded
 RELEASED_UNTIL = "2025-03-31"
-NEVER_TAKEN = "expired_uncaptured_charge"
+NEVER_CAPTURED = "expired_uncaptured_charge"
 
 
 class PaymentStage(NamedTuple):
@@ -78,7 +83,7 @@ REVIEWS: Mapping[str, Word] = {
         "declined",
     ),
 }
-Told = tuple[tuple[facts.Fact, ...], tuple[facts.Notice, ...]]
+FactsAndDrift = tuple[tuple[facts.Fact, ...], tuple[facts.DriftNotice, ...]]
 
 
 class StripeCallback(NamedTuple):
@@ -103,7 +108,7 @@ class StripeCallback(NamedTuple):
         )
         money = CountedAmount()
         if minor is not None and currency is not None:
-            money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
+            money = counted_amount(to_iso_minor(minor, currency, OWN_DIGITS), minor, currency)
         movement = Movement(
             gateway=self.received.source,
             kind=kind,
@@ -123,8 +128,8 @@ class StripeCallback(NamedTuple):
             released(self.event, it),
             it.currency.upper(),
         )
-        refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
-        released_minor = in_iso(let_go, currency, OWN_DIGITS)
+        refunded_minor = to_iso_minor(max(0, minor - let_go), currency, OWN_DIGITS)
+        released_minor = to_iso_minor(let_go, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
             return ()
         told = RefundedTotal(
@@ -138,21 +143,21 @@ class StripeCallback(NamedTuple):
         )
         return (refunds_fact(told),)
 
-    def unknown(self, kind: str, what: str) -> tuple[facts.Notice, ...]:
-        return (facts.Notice(self.received.source, kind, what, self.received.body),)
+    def unknown(self, kind: str, what: str) -> tuple[facts.DriftNotice, ...]:
+        return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
 
 
-def captured(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def captured(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_received is None else it.amount_received
     return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def authorised(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def authorised(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_capturable is None else it.amount_capturable
     return (to.moved(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def failed(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def failed(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     code = it.last_payment_error.code if it.last_payment_error else None
     return (
         to.moved(
@@ -161,7 +166,7 @@ def failed(to: StripeCallback, it: StripePaymentIntent) -> Told:
     ), ()
 
 
-def canceled(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def canceled(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     stage = PaymentStage("undone", 80)
     return (
         to.moved(
@@ -170,7 +175,7 @@ def canceled(to: StripeCallback, it: StripePaymentIntent) -> Told:
     ), ()
 
 
-def charged(to: StripeCallback, it: StripeCharge) -> Told:
+def charged(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     """As the intent tells it. Authorised only, as long as nothing is captured."""
     if not it.captured:
         return (
@@ -180,7 +185,7 @@ def charged(to: StripeCallback, it: StripeCharge) -> Told:
     return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
+def charge_failed(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
         to.moved(
             it,
@@ -193,13 +198,13 @@ def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
     ), ()
 
 
-def expired(to: StripeCallback, it: StripeCharge) -> Told:
+def expired(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
         to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),
     ), ()
 
 
-def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
+def charge_refunded(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is
     all that is told of them.
     """
@@ -229,8 +234,8 @@ def released(event: StripeEvent, it: StripeCharge) -> int:
     return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
 
 
-def refunded(to: StripeCallback, it: StripeRefund) -> Told:
-    if it.reason == NEVER_TAKEN:
+def refunded(to: StripeCallback, it: StripeRefund) -> FactsAndDrift:
+    if it.reason == NEVER_CAPTURED:
         return (), ()
     status = it.status or "succeeded"
     stage, notices = _stage(to, "refund", status, REFUNDS)
@@ -238,7 +243,7 @@ def refunded(to: StripeCallback, it: StripeRefund) -> Told:
     return (to.moved(it, "refund", stage, it.amount, detail=detail),), notices
 
 
-def disputed(to: StripeCallback, it: StripeDispute) -> Told:
+def disputed(to: StripeCallback, it: StripeDispute) -> FactsAndDrift:
     stage, notices = _stage(to, "dispute", it.status, DISPUTES)
     return (
         to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
@@ -247,23 +252,23 @@ def disputed(to: StripeCallback, it: StripeDispute) -> Told:
 
 def _stage(
     to: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
-) -> tuple[PaymentStage, tuple[facts.Notice, ...]]:
+) -> tuple[PaymentStage, tuple[facts.DriftNotice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
     return UNKNOWN, to.unknown("unknown-status", f"the {what} status {quoted(status)}")
 
 
-def warned(to: StripeCallback, it: StripeFraudWarning) -> Told:
+def warned(to: StripeCallback, it: StripeFraudWarning) -> FactsAndDrift:
     """Acted on or overtaken: then it is done."""
     stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
     return (to.moved(it, "warning", stage, detail=it.fraud_type),), ()
 
 
-def review_opened(to: StripeCallback, it: StripeReview) -> Told:
+def review_opened(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
     return (_verdict(to, it, "pending", f"opened: {it.opened_reason or ''}", 30),), ()
 
 
-def review_closed(to: StripeCallback, it: StripeReview) -> Told:
+def review_closed(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
     reason = it.closed_reason or ""
     word = REVIEWS.get(reason)
     notices = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
@@ -279,17 +284,17 @@ def _verdict(
     return facts.verdict_fact(verdict, rank=rank, about=it.id)
 
 
-def joined(_to: StripeCallback, _it: StripeObject) -> Told:
+def names_payment_only(_to: StripeCallback, _it: StripeObject) -> FactsAndDrift:
     """Tells nothing but which payment is of which order."""
     return (), ()
 
 
-Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, Told]]
+Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, FactsAndDrift]]
 Kind = TypeVar("Kind", bound=StripeObject)
 
 
-def _as(model: type[Kind], tell: Callable[[StripeCallback, Kind], Told]) -> Read:
-    def read(to: StripeCallback, told: Mapping[str, Any]) -> tuple[StripeObject, Told]:
+def _as(model: type[Kind], tell: Callable[[StripeCallback, Kind], FactsAndDrift]) -> Read:
+    def read(to: StripeCallback, told: Mapping[str, Any]) -> tuple[StripeObject, FactsAndDrift]:
         it = model.model_validate(told)
         return it, tell(to, it)
 
@@ -318,5 +323,5 @@ TYPES: Mapping[str, Read] = {
     "radar.early_fraud_warning.updated": _as(StripeFraudWarning, warned),
     "review.opened": _as(StripeReview, review_opened),
     "review.closed": _as(StripeReview, review_closed),
-    "checkout.session.completed": _as(StripeObject, joined),
+    "checkout.session.completed": _as(StripeObject, names_payment_only),
 }

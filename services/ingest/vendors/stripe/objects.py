@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool
 
 from services.ingest.vendors.shared.gateway import Minor, Reference, Text, VendorModel
-from services.ingest.vendors.shared.php_lists import as_list
-from services.ingest.vendors.shared.source import bounded
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
+from services.ingest.vendors.shared.source import bounded_time
 
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$")]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=7_258_118_400)]  # until 2200
@@ -45,7 +45,7 @@ class StripeFailure(VendorModel):
 
 
 class StripeCharges(VendorModel):
-    data: Annotated[tuple[StripeReference, ...], BeforeValidator(as_list)] = ()
+    data: Annotated[tuple[StripeReference, ...], BeforeValidator(list_from_php_or_same)] = ()
 
 
 class StripePaymentIntent(StripeMoney):
@@ -72,7 +72,7 @@ class StripeRefund(StripeMoney):
 
 
 class StripeRefunds(VendorModel):
-    data: Annotated[tuple[StripeRefund, ...], BeforeValidator(as_list)] = ()
+    data: Annotated[tuple[StripeRefund, ...], BeforeValidator(list_from_php_or_same)] = ()
 
 
 class StripeCharge(StripeMoney):
@@ -116,4 +116,4 @@ class StripeEvent(VendorModel):
 
     @property
     def at(self) -> datetime:
-        return bounded(datetime.fromtimestamp(self.created, UTC))
+        return bounded_time(datetime.fromtimestamp(self.created, UTC))

@@ -20,12 +20,25 @@ from services.ingest.rules.polling import PAGE_MAX
 from services.ingest.vendors.shared.poll import (
     DAY_S,
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     Poll,
     PollConfig,
     PollPage,
 )
-from services.ingest.vendors.shared.poll_responses import ListedWebhook, SEEN_MAX, cursor_of, document, kept, listed, listening, mark, named, ours, rows, webhook_of
+from services.ingest.vendors.shared.poll_responses import (
+    SEEN_MAX,
+    ListedWebhook,
+    cursor_of,
+    cursor_text,
+    json_document,
+    list_of,
+    listed_webhook,
+    object_id,
+    object_mark,
+    page_rows,
+    webhook_page,
+    webhooks_of_source,
+)
 from services.ingest.vendors.stripe.events import TYPES
 
 URL = "https://api.stripe.com"
@@ -39,7 +52,7 @@ LOOK_BACK_S = int(
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
-def ask(
+def request(
     http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]
 ) -> tuple[list[Any], bool]:
     """Objects, and whether there are more behind them."""
@@ -48,13 +61,13 @@ def ask(
         params=parameters,
         headers={"Authorization": f"Bearer {polled.key}"},
     )
-    told = document(answer)
+    told = json_document(answer)
     if not isinstance(told, dict):
-        raise MalformedAnswerError("the answer is no object")
-    return listed(told.get("data"), path), told.get("has_more") is True
+        raise MalformedResponseError("the answer is no object")
+    return list_of(told.get("data"), path), told.get("has_more") is True
 
 
-def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
+def read_events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
     """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by
     it, and what was `seen`; whether the endpoint was `off` when it began, and whether it goes over
     `all`.
@@ -64,7 +77,7 @@ def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> P
     behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
     is_off = bool(at.get("off")) if behind else not is_on(http, polled)
     is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
-    told, has_more = ask(
+    told, has_more = request(
         http, polled, "events", parameters(since, behind, polled.page, is_all=is_all)
     )
     newest = max(
@@ -75,19 +88,22 @@ def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> P
     )
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
-    sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
-    found = {mark(it.id.encode()): it.body for it in sound}
+    sound, warning = page_rows([it for it in told if not is_all or is_needed(it)], "events")
+    found = {object_mark(it.id.encode()): it.body for it in sound}
     new = [FoundObject(None, TYPE, body) for marked, body in found.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     if has_more and told:
-        last = next((name for event in reversed(told) if (name := named(event))), None)
+        last = next((name for event in reversed(told) if (name := object_id(event))), None)
         if last is None:
-            raise MalformedAnswerError("no event of a page has an id")
+            raise MalformedResponseError("no event of a page has an id")
         going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
-        return PollPage(new, kept(going), is_last=False, warning=warning)
+        return PollPage(new, cursor_text(going), is_last=False, warning=warning)
     begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
     return PollPage(
-        new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning
+        new,
+        cursor_text({"since": begin, "seen": marks, "off": is_off}),
+        is_last=True,
+        warning=warning,
     )
 
 
@@ -105,7 +121,9 @@ def is_on(http: httpx.Client, polled: PollConfig) -> bool:
     it does.
     """
     try:
-        return any(it.state == ENABLED for it in ours(polled.slug, endpoints(http, polled)))
+        return any(
+            it.state == ENABLED for it in webhooks_of_source(polled.slug, endpoints(http, polled))
+        )
     except httpx.HTTPStatusError as error:
         if error.response.status_code != HTTPStatus.FORBIDDEN:
             raise
@@ -126,12 +144,15 @@ def created(event: object) -> int | None:
 
 
 def endpoints(http: httpx.Client, polled: PollConfig) -> list[ListedWebhook]:
-    told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
-    return [webhook_of(it, "url") for it in told if isinstance(it, dict)]
+    told, _ = request(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
+    return [listed_webhook(it, "url") for it in told if isinstance(it, dict)]
 
 
-def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
-    return listening(polled.slug, endpoints(http, polled), ENABLED)
+def read_webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
+    return webhook_page(polled.slug, endpoints(http, polled), ENABLED)
 
 
-POLLS = (Poll("stripe", "events", 300.0, events), Poll("stripe", "webhook", 900.0, webhook))
+POLLS = (
+    Poll("stripe", "events", 300.0, read_events),
+    Poll("stripe", "webhook", 900.0, read_webhook),
+)

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from schemas.callbacks import STRIPE
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.gateway import (
-    aside,
-    blanking,
-    in_iso,
+    field_blanker,
+    kept_callback,
     order_id,
     order_reference,
     quoted,
+    to_iso_minor,
 )
 from services.ingest.vendors.shared.money import EXPONENTS
 from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest
@@ -33,7 +33,7 @@ ORDER = re.compile(
     rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]'
 )  # no quote, comma, backslash or brace
 # Known, and about nothing that an order needs: kept, and nobody is asked to look.
-OTHERS = (
+IRRELEVANT_TYPES = (
     "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
     "charge.pending", "charge.updated", "checkout.session.", "coupon.", "credit_note.", "customer", "file.", "invoice", "issuing",
     "mandate.", "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
@@ -79,34 +79,42 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     event = StripeEvent.model_validate_json(received.body)
     key, kind = identify(received, event), quoted(event.type)
     if not event.livemode:
-        return aside(received, key, "test-mode", "an event of Stripe's test mode", is_drift=True)
+        return kept_callback(
+            received, key, "test-mode", "an event of Stripe's test mode", is_drift=True
+        )
     read = TYPES.get(event.type)
     if read is None:
-        is_drift = not event.type.startswith(OTHERS)
-        return aside(received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift)
+        is_drift = not event.type.startswith(IRRELEVANT_TYPES)
+        return kept_callback(
+            received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift
+        )
     it, (moved, notices) = read(StripeCallback(received, event), event.data.object)
-    notices += uncounted(received, it)
-    payments = [facts.payment(received.shop, reference) for reference in it.references if reference]
+    notices += uncountable_amount_drift(received, it)
+    payments = [
+        facts.payment_name(received.shop, reference) for reference in it.references if reference
+    ]
     if not payments:
-        return aside(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
+        return kept_callback(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
     order = order_id(received, (it.metadata or {}).get("order_id"))
-    return facts.callback(key, order, payments=payments, moved=moved, notices=notices)
+    return facts.parsed_callback(key, order, payments=payments, moved=moved, notices=notices)
 
 
-def uncounted(received: ReceivedCallback, it: StripeObject) -> tuple[facts.Notice, ...]:
+def uncountable_amount_drift(
+    received: ReceivedCallback, it: StripeObject
+) -> tuple[facts.DriftNotice, ...]:
     """Of an object whose amounts cannot be counted: its movements keep them as texts."""
     if (
         not isinstance(it, StripeMoney)
-        or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None
+        or to_iso_minor(it.amount, it.currency.upper(), OWN_DIGITS) is not None
     ):
         return ()
     what = quoted(it.currency.upper())
     kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"
     text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
-    return (facts.Notice(received.source, kind, text, received.body),)
+    return (facts.DriftNotice(received.source, kind, text, received.body),)
 
 
-without_cards = blanking(
+without_cards = field_blanker(
     "last4",
     "dynamic_last4",
     "exp_month",

@@ -30,18 +30,18 @@ from services.ingest.vendors.shared.money import (
     CURRENCY,
     EXPONENTS,
     NO_CURRENCY,
+    amount_text,
     counted,
-    uncountable,
 )
 from services.ingest.vendors.shared.notes import quoted
-from services.ingest.vendors.shared.php_lists import as_list
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
-    bounded,
-    distinct,
-    reasonable,
-    status,
+    bounded_time,
+    bounded_time_or_none,
+    normalised_status,
+    refuse_duplicate_lines,
 )
 from services.ingest.vendors.shared.text import clean, email
 
@@ -61,7 +61,7 @@ OVER = frozenset(
     }
 )
 STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
-NO_WORD: Final = "\0"  # stands where the field is missing, which is not null
+FIELD_MISSING: Final = "\0"  # stands where the field is missing, which is not null
 VERDICTS: dict[str | None, Word] = {
     None: "unchecked",
     "approved": "approved",
@@ -125,44 +125,54 @@ class TicketEvolutionOrder(TicketEvolutionModel):
     created_at: object = None  # nothing is ordered by it, so whatever it is costs no order
     updated_at: datetime
     seller_state: Annotated[str, Field(min_length=1, max_length=40)]
-    fraud_check_status: Annotated[str | None, Field(max_length=100)] = NO_WORD
+    fraud_check_status: Annotated[str | None, Field(max_length=100)] = FIELD_MISSING
     currency: Annotated[str | None, Field(max_length=40)] = None
     total: Number = None
     refunded: Number = None
     buyer: TicketEvolutionBuyer
-    items: Annotated[list[TicketEvolutionItem], BeforeValidator(as_list), Field(max_length=500)]
+    items: Annotated[
+        list[TicketEvolutionItem], BeforeValidator(list_from_php_or_same), Field(max_length=500)
+    ]
 
 
 def identify(received: ReceivedCallback, order: TicketEvolutionOrder) -> str:
-    return f"{received.source}:{order.id} read {facts.sortable(bounded(order.updated_at))}"
+    return f"{received.source}:{order.id} read {facts.sortable(bounded_time(order.updated_at))}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """Storefront, its status, and of an order that may be checked what the check says."""
     order = TicketEvolutionOrder.model_validate_json(received.body)
-    at, state, word = bounded(order.updated_at), status(order.seller_state), _word(order)
+    at, state, word = (
+        bounded_time(order.updated_at),
+        normalised_status(order.seller_state),
+        _word(order),
+    )
     key, order_id = identify(received, order), f"{received.shop}:{order.id}"
     notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
-    if word == NO_WORD:  # a list that leaves it out says nothing of it: the order itself is asked
-        missing = facts.Notice(
+    if (
+        word == FIELD_MISSING
+    ):  # a list that leaves it out says nothing of it: the order itself is asked
+        missing = facts.DriftNotice(
             received.source,
             "missing-field",
             "fraud_check_status of a client's order",
             received.body,
         )
-        return facts.callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
+        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
     if verdict_of(word) == "pending" and word != "pending":
         notices.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
     if any(not item.price and item.cost is None for item in order.items):
-        notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
-    front = storefront(order, gated(state, word), at)
-    notices += uncounted(received, front)
+        notices.append(
+            facts.DriftNotice(received.source, "missing-field", "items.price", received.body)
+        )
+    front = storefront(order, gated_status(state, word), at)
+    notices += uncountable_amount_drift(received, front)
     told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
     if front.status.startswith("fraud-"):
         told += (facts.reached_fact(FAILED, at),)
     if channel(order.buyer) == "client":
         told += (_verdict(received, word, at),)
-    return facts.callback(key, order_id, told, notices=tuple(notices))
+    return facts.parsed_callback(key, order_id, told, notices=tuple(notices))
 
 
 def channel(buyer: TicketEvolutionBuyer) -> str:
@@ -179,14 +189,14 @@ def _word(order: TicketEvolutionOrder) -> str | None:
     if channel(order.buyer) != "client":
         return None
     word = order.fraud_check_status
-    return word if word is None or word == NO_WORD else word.strip().lower()
+    return word if word is None or word == FIELD_MISSING else word.strip().lower()
 
 
 def verdict_of(word: str | None) -> Word:
     return VERDICTS.get(word, "pending")
 
 
-def gated(state: str, word: str | None) -> str:
+def gated_status(state: str, word: str | None) -> str:
     """The status that is told."""
     if state in OVER or state.startswith(("canceled", "cancelled")):
         return CANCELLED
@@ -203,8 +213,8 @@ def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> fact
     return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
 
 
-def _drift(received: ReceivedCallback, what: str) -> facts.Notice:
-    return facts.Notice(received.source, "unknown-status", what, received.body)
+def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
+    return facts.DriftNotice(received.source, "unknown-status", what, received.body)
 
 
 def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefront:
@@ -213,7 +223,7 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
     """
     written = order.currency or "USD"
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
-    distinct([item.id for item in order.items])
+    refuse_duplicate_lines([item.id for item in order.items])
     lines = tuple(line(item, digits) for item in order.items)
     is_added_up = order.total is None and all(it.total_text is None for it in lines)
     total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
@@ -227,11 +237,11 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
         channel=channel(buyer),
         number=clean(order.oid or "", 64) or order.id,
         currency=written if is_code else NO_CURRENCY,
-        currency_text=None if is_code else uncountable(written),
+        currency_text=None if is_code else amount_text(written),
         total_minor=total or 0,
-        total_text=uncountable(order.total) if total is None else None,
+        total_text=amount_text(order.total) if total is None else None,
         refunded_minor=abs(refunded or 0),
-        refunded_text=uncountable(order.refunded) if refunded is None else None,
+        refunded_text=amount_text(order.refunded) if refunded is None else None,
         placed_at=_created(order.created_at),
         paid_at=at if told in SOLD else None,
         buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
@@ -239,11 +249,13 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
     )
 
 
-def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notice]:
+def uncountable_amount_drift(
+    received: ReceivedCallback, front: Storefront
+) -> list[facts.DriftNotice]:
     """Of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
-        return [facts.Notice(received.source, "unknown-currency", what, received.body)]
+        return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
     found = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,
@@ -251,13 +263,14 @@ def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notic
     }
     names = [name for name, is_a_text in found.items() if is_a_text]
     return [
-        facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names
+        facts.DriftNotice(received.source, "unreadable-amount", name, received.body)
+        for name in names
     ]
 
 
 def _created(told: object) -> datetime | None:
     try:
-        return reasonable(datetime.fromisoformat(told)) if isinstance(told, str) else None
+        return bounded_time_or_none(datetime.fromisoformat(told)) if isinstance(told, str) else None
     except (ValueError, OverflowError):
         return None
 
@@ -283,7 +296,7 @@ def line(item: TicketEvolutionItem, digits: int | None) -> Line:
         name=clean(", ".join(filter(None, (event.name, group.section, group.row))), 300),
         quantity=item.quantity,
         total_minor=cost or 0,
-        total_text=uncountable(item.price if item.cost is None else item.cost)
+        total_text=amount_text(item.price if item.cost is None else item.cost)
         if cost is None
         else None,
         is_eticket=item.eticket_delivery,

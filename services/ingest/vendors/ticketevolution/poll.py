@@ -24,12 +24,12 @@ from services.clients.ticketevolution import (
     ORDER_BYTES_MAX,
     PER_PAGE_MAX,
     TicketEvolution,
-    identified,
+    order_id_of,
 )
 from services.ingest.vendors.shared.poll import (
     DAY_S,
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     OrderMissingError,
     Poll,
     PollConfig,
@@ -90,7 +90,7 @@ def read(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> Pol
 
 
 def _at(cursor: str, now: float, first_s: float) -> PollCursor:
-    """Raises MalformedAnswerError."""
+    """Raises MalformedResponseError."""
     try:
         at = (
             PollCursor.model_validate_json(cursor)
@@ -98,7 +98,7 @@ def _at(cursor: str, now: float, first_s: float) -> PollCursor:
             else PollCursor(since=max(0.0, now - first_s))
         )
     except ValidationError:
-        raise MalformedAnswerError("the cursor is none of this poll") from None
+        raise MalformedResponseError("the cursor is none of this poll") from None
     return at if at.began else at.model_copy(update={"began": now})
 
 
@@ -109,7 +109,7 @@ def _time(seconds: float) -> str:
 def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
     """Each by itself, with its names sorted: the same order is the same body."""
     for order in orders:
-        order_id = identified(order)
+        order_id = order_id_of(order)
         try:
             body = orjson.dumps(order, option=orjson.OPT_SORT_KEYS)
         except orjson.JSONEncodeError:
@@ -120,7 +120,7 @@ def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
 
 def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
     """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises
-    httpx.HTTPError, MalformedAnswerError, or OrderMissingError.
+    httpx.HTTPError, MalformedResponseError, or OrderMissingError.
     """
     client = TicketEvolution(http, polled.url, polled.key, polled.secret)
     try:
@@ -139,7 +139,7 @@ def sense() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise MalformedAnswerError(str(error)) from None
+        raise MalformedResponseError(str(error)) from None
 
 
 POLLS = (Poll(kind="ticketevolution", what="orders", every_s=EVERY_S, read=read),)

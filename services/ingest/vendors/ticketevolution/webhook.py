@@ -24,7 +24,7 @@ import orjson
 from schemas.callbacks import TICKETEVOLUTION
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.signing import same
+from services.ingest.vendors.shared.signing import is_one_of
 from services.ingest.vendors.shared.source import FORM, ReceivedCallback, Source, WebhookRequest
 
 ORDER_EVENTS = frozenset(
@@ -62,8 +62,10 @@ def verify(delivery: WebhookRequest) -> bool:
     """The word behind the slug, or the password of basic credentials: whoever knows it is no
     stranger, and no more.
     """
-    in_path = same(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
-    return in_path | same(_password(delivery.headers.get(b"authorization", b"")), delivery.secrets)
+    in_path = is_one_of(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
+    return in_path | is_one_of(
+        _password(delivery.headers.get(b"authorization", b"")), delivery.secrets
+    )
 
 
 def _password(header: bytes) -> bytes:
@@ -185,28 +187,32 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     told = parsed(received.body)
     key, event = identify(received, told), _word(told.event)
     if told.is_catalogue:
-        return facts.callback(key, None, notices=(_kept(received, f"catalogue: {event}"),))
+        return facts.parsed_callback(
+            key, None, notices=(_not_acted_on(received, f"catalogue: {event}"),)
+        )
     if told.recipient == "buyer":
-        return facts.callback(key, None, notices=(_kept(received, f"to us as a buyer: {event}"),))
+        return facts.parsed_callback(
+            key, None, notices=(_not_acted_on(received, f"to us as a buyer: {event}"),)
+        )
     found = order_id(told)
     reads = (f"{received.shop}:{found}",) if found else ()
     if told.recipient == "seller" and told.event in ORDER_EVENTS:
         if not reads:
             raise CallbackUnreadable(f"the body of {event} names no order")
-        return facts.callback(key, None, reads=reads)
+        return facts.parsed_callback(key, None, reads=reads)
     what = event if told.recipient == "seller" else f"{event} to {_word(told.recipient)}"
-    drift = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True)
-    return facts.callback(key, None, reads=reads, notices=(drift,))
+    drift = facts.DriftNotice(received.source, "unknown-type", what, received.body, is_kept=True)
+    return facts.parsed_callback(key, None, reads=reads, notices=(drift,))
 
 
-def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
     if options.get("direct_buyer_type", "Office") not in {"Office", "Client"}:
         raise ValueError("direct_buyer_type is Office or Client")
     return options
 
 
-def _kept(received: ReceivedCallback, what: str) -> facts.Notice:
-    return facts.Notice(
+def _not_acted_on(received: ReceivedCallback, what: str) -> facts.DriftNotice:
+    return facts.DriftNotice(
         received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False
     )
 
@@ -229,5 +235,5 @@ SOURCE = Source(
             "Only these buyers' orders are polled for: Office or Client. Else all are."
         )
     },
-    settle=settle,
+    settle=read_options,
 )

@@ -12,7 +12,7 @@ import math
 import re
 from functools import lru_cache
 
-from services.ingest.vendors.woocommerce.lines import known
+from services.ingest.vendors.woocommerce.lines import canonical_key
 
 NAMED = re.compile(
     r"card|cvc|cvv|cvn|security_?-?code|last_?-?(?:4|four)|expir|exp_?-?(?:month|year|date|mm|yy)"
@@ -208,7 +208,7 @@ def is_telling(text: str, key: str) -> bool:
         and not ADDRESS.fullmatch(text)
     ):
         return True
-    return not known(key[:60]) and has_card_number(text)
+    return not canonical_key(key[:60]) and has_card_number(text)
 
 
 def _may_name(text: str) -> bool:

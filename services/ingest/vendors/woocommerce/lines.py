@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import orjson
 
-from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.text import clean, email, unescaped
 
-WHO = (  # of several that a line names, the first one here
+RECIPIENT_KEYS = (  # of several that a line names, the first one here
     "gift_recipient",
     "giftee",
     "gift_to",
@@ -31,7 +31,7 @@ WHO = (  # of several that a line names, the first one here
     "participant",
     "beneficiary",
 )
-PARTS = {
+PERSON_PARTS = {
     "email": "email",
     "e_mail": "email",
     "email_address": "email",
@@ -44,8 +44,10 @@ PARTS = {
     "surname": "last",
 }
 EITHER, KEY = "either", "key"  # a name or an address; under which it stood
-PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(WHO)} | {
-    f"{who}_{word}": (rank, part) for rank, who in enumerate(WHO) for word, part in PARTS.items()
+PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(RECIPIENT_KEYS)} | {
+    f"{who}_{word}": (rank, part)
+    for rank, who in enumerate(RECIPIENT_KEYS)
+    for word, part in PERSON_PARTS.items()
 }
 NUMBERS = {
     f"{what}_{word}": rank
@@ -82,26 +84,26 @@ class LineMeta(NamedTuple):
     is_no_list: bool = False  # it is neither a list nor what PHP makes of one
 
 
-NOTHING, NO_LIST = LineMeta(), LineMeta(is_no_list=True)
+NO_META, MALFORMED_META = LineMeta(), LineMeta(is_no_list=True)
 
 
-def extra(meta: object) -> LineMeta:
+def line_meta(meta: object) -> LineMeta:
     """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
-    if not isinstance(meta, list) and (meta := listed(meta)) is None:
-        return NO_LIST
+    if not isinstance(meta, list) and (meta := list_from_php(meta)) is None:
+        return MALFORMED_META
     said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
     for entry in meta:
-        if isinstance(entry, dict) and (key := _known(entry)):
+        if isinstance(entry, dict) and (key := _known_key(entry)):
             if (of := PEOPLE.get(key)) is None:
                 value = entry.get("value")
                 told = entry.get("display_value") if value is None else value
-                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_told(told))
-            elif texts := _texts(of[1], entry):
+                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_number_values(told))
+            elif texts := _person_texts(of[1], entry):
                 heard = said.setdefault(of[0], {KEY: key})
                 for part, text in texts.items():
                     heard[part] = heard.get(part) or text
     if not said and not chosen:
-        return NOTHING
+        return NO_META
     recipient, nobody = _recipient(said)
     numbers, unusable = _numbers(chosen)
     return LineMeta(recipient, numbers, unusable, nobody)
@@ -119,14 +121,14 @@ def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str,
     """Those of the first key that has any, and the first key of which some were left out."""
     numbers, unusable = tuple[str, ...](), ""
     for _, (key, told) in sorted(chosen.items()):
-        numbers, is_all = usable(told)
+        numbers, is_all = usable_numbers(told)
         unusable = unusable or ("" if is_all else key)
         if numbers:
             break
     return numbers, unusable
 
 
-def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
+def _person_texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
     """What an entry tells of a person, by its parts; an empty text for what is told in no way that
     is known.
     """
@@ -135,7 +137,9 @@ def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
         return {part: value} if value.strip() else {}
     if isinstance(value, dict) and part == EITHER:
         found = {
-            PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)
+            PERSON_PARTS[key]: it
+            for key, it in value.items()
+            if key in PERSON_PARTS and isinstance(it, str)
         }
         if found:
             return found
@@ -144,16 +148,16 @@ def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
     return {part: ""} if value else {}
 
 
-def _known(entry: Mapping[object, object]) -> str:
+def _known_key(entry: Mapping[object, object]) -> str:
     """Its key, or the key as it is shown, where it stands in a table."""
     for word in (entry.get("key"), entry.get("display_key")):
-        if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := known(word)):
+        if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := canonical_key(word)):
             return key
     return ""
 
 
 @lru_cache(1_000)
-def known(word: str) -> str:
+def canonical_key(word: str) -> str:
     """As it stands in a table; empty, when it does not. A shop's orders have the same few keys."""
     key = word.strip().lstrip("_").translate(TO_UNDERSCORE).lower().rstrip("_:")
     return key if key in PEOPLE or key in NUMBERS else ""
@@ -163,9 +167,9 @@ def person(said: Mapping[str, str]) -> tuple[str, str] | None:
     """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a
     user's id.
     """
-    written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
-    name, beside = _parted(written) if "<" in written else (written, "")
-    address = _parted(said.get("email", ""))[1] or either[1] or beside
+    written, either = said.get("name", ""), _name_and_address(said.get(EITHER, ""))
+    name, beside = _name_and_address(written) if "<" in written else (written, "")
+    address = _name_and_address(said.get("email", ""))[1] or either[1] or beside
     name = unescaped(
         name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200
     )
@@ -174,7 +178,7 @@ def person(said: Mapping[str, str]) -> tuple[str, str] | None:
     return (name, address) if name or address else None
 
 
-def _parted(text: str) -> tuple[str, str]:
+def _name_and_address(text: str) -> tuple[str, str]:
     """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and
     address.
     """
@@ -188,21 +192,21 @@ def _parted(text: str) -> tuple[str, str]:
     return "" if "@" in text else text, email(text.strip().removeprefix(MAILTO))
 
 
-def _told(value: object) -> Iterable[object]:
+def _number_values(value: object) -> Iterable[object]:
     """PHP writes a list with gaps as an object, and plugins write a list as JSON in a text."""
     if isinstance(value, str):
         text = value.strip()
         if SERIALISED.match(text):
             return (NO_NUMBER,)
-        if (found := _listed(text)) is None:
+        if (found := _parsed_list(text)) is None:
             return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
         value = found
-    if (told := listed(value)) is None:
+    if (told := list_from_php(value)) is None:
         told = [*value.values()] if isinstance(value, dict) else [value]
     return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
 
 
-def _listed(text: str) -> object:
+def _parsed_list(text: str) -> object:
     """None, when it is no JSON of several."""
     if text[:1] not in ("[", "{"):
         return None
@@ -212,7 +216,7 @@ def _listed(text: str) -> object:
         return None
 
 
-def usable(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
+def usable_numbers(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
     """Each once, in the order in which they are told; and whether that is all of them."""
     texts = [_number(it) for it in told]
     found = tuple(dict.fromkeys(text for text in texts if text))

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.ingest.errors import CallbackUnreadable, WebhookRefused
+from services.ingest.errors import CallbackUnreadable, WebhookReportsError
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
-from services.ingest.vendors.shared.notes import Note
-from services.ingest.vendors.shared.php_lists import listed
-from services.ingest.vendors.shared.source import reasonable
+from services.ingest.vendors.shared.notes import Repair
+from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.source import bounded_time_or_none
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -81,29 +81,29 @@ class WooCommerceDeletion(WooCommerceModel):
     line_items: None = None
 
 
-def told(body: bytes) -> tuple[WooCommerceOrder, list[Note]]:
-    """The order, and what had to be put right in it. Raises ValidationError, or WebhookRefused."""
+def read_order(body: bytes) -> tuple[WooCommerceOrder, list[Repair]]:
+    """The order, and what had to be put right in it. Raises ValidationError, or WebhookReportsError."""
     try:
         return WooCommerceOrder.__pydantic_validator__.validate_json(body), []
     except ValidationError:
-        if said := refusal(body):
-            raise WebhookRefused(said) from None
+        if said := api_error(body):
+            raise WebhookReportsError(said) from None
         if (put_right := repaired(body)) is None:
             raise
     return WooCommerceOrder.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
 
 
-def deleted(body: bytes) -> WooCommerceDeletion:
-    """Raises ValidationError, or WebhookRefused."""
+def read_deletion(body: bytes) -> WooCommerceDeletion:
+    """Raises ValidationError, or WebhookReportsError."""
     try:
         return WooCommerceDeletion.model_validate_json(body)
     except ValidationError:
-        if said := refusal(body):
-            raise WebhookRefused(said) from None
+        if said := api_error(body):
+            raise WebhookReportsError(said) from None
         raise
 
 
-def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
+def repaired(body: bytes) -> tuple[bytes, list[Repair]] | None:
     """The same order with lists where PHP wrote objects, and without what costs it although nothing
     depends on it: dates by which nothing is ordered, amounts of no form. None: it is no JSON
     object.
@@ -112,83 +112,83 @@ def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
             return None
-        notes = [*_lists_put_right(order), *_dates_put_right(order), *_texts_put_right(order)]
-        amounts = [*_amounts_put_right(order)]
+        notes = [*_repair_lists(order), *_repair_dates(order), *_repair_texts(order)]
+        amounts = [*_repair_amounts(order)]
         return exact_json.dumps(order), notes + amounts
     except (ValueError, RecursionError):
         return None
 
 
-def _lists_put_right(order: dict[str, Any]) -> list[Note]:
-    notes = list[Note]()
-    if (lines := listed(order.get("line_items"))) is not None:
+def _repair_lists(order: dict[str, Any]) -> list[Repair]:
+    notes = list[Repair]()
+    if (lines := list_from_php(order.get("line_items"))) is not None:
         order["line_items"] = lines
     if order.get("billing") == []:  # PHP's empty object
         order["billing"] = {}
     if (refunds := order.get("refunds")) is not None:
-        found = listed(refunds)
+        found = list_from_php(refunds)
         order["refunds"] = found and [it if isinstance(it, dict) else {} for it in found]
         if found is None:
-            notes.append(Note("unreadable-list", "refunds"))
+            notes.append(Repair("unreadable-list", "refunds"))
     return notes
 
 
-def _dates_put_right(order: dict[str, Any]) -> list[Note]:
+def _repair_dates(order: dict[str, Any]) -> list[Repair]:
     """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as
     `-0001-11-30T00:00:00`.
     """
-    notes = list[Note]()
+    notes = list[Repair]()
     for name in DATES:
         if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
-            notes.append(Note("unreadable-date", name))
+            notes.append(Repair("unreadable-date", name))
     return notes
 
 
-def _texts_put_right(order: dict[str, Any]) -> list[Note]:
+def _repair_texts(order: dict[str, Any]) -> list[Repair]:
     """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or
     an empty list.
     """
-    lines = [it for it in listed(order.get("line_items")) or () if isinstance(it, dict)]
-    notes = set[Note]()
+    lines = [it for it in list_from_php(order.get("line_items")) or () if isinstance(it, dict)]
+    notes = set[Repair]()
     for owner, name, what in (
         (order, "number", "number"),
         (order, "transaction_id", "transaction_id"),
         *((it, "name", "line_items.name") for it in lines),
     ):
         if not _is_short(owner.get(name), TEXT_CHARS_MAX):
-            notes |= {Note("missing-field", what)} if owner[name] else set()
+            notes |= {Repair("missing-field", what)} if owner[name] else set()
             owner[name] = None
     for it in lines:
         if (said := it.get("variation_id")) is not None and not (
             _is_short(said) and ID.fullmatch(str(said))
         ):
-            notes |= {Note("missing-field", "line_items.variation_id")} if said else set()
+            notes |= {Repair("missing-field", "line_items.variation_id")} if said else set()
             it["variation_id"] = None
     return sorted(notes)
 
 
-def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
+def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     """Those that no model reads at all. An amount of another form is counted as unreadable when it
     is read.
     """
-    notes = set[Note]()
+    notes = set[Repair]()
     for owner, what in (
         (order, "total"),
         *(
             (it, "line_items.total")
-            for it in listed(order.get("line_items")) or ()
+            for it in list_from_php(order.get("line_items")) or ()
             if isinstance(it, dict)
         ),
         *(
             (it, "refunds.total")
-            for it in listed(order.get("refunds")) or ()
+            for it in list_from_php(order.get("refunds")) or ()
             if isinstance(it, dict)
         ),
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None
-            notes.add(Note("unreadable-amount", what))
+            notes.add(Repair("unreadable-amount", what))
     if not _is_short(order.get("currency")):
         order["currency"] = None
     return sorted(notes)
@@ -200,7 +200,7 @@ def _is_short(value: object, chars_max: int = 40) -> bool:
     return is_one and len(str(value)) <= chars_max
 
 
-def refusal(body: bytes) -> str:
+def api_error(body: bytes) -> str:
     """What a shop signs and sends when the user who made the webhook may not read the order: an
     error of its REST API.
     """
@@ -226,22 +226,22 @@ def refusal(body: bytes) -> str:
     )
 
 
-def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
+def modified_at(order: WooCommerceOrder, notes: list[Repair]) -> datetime:
     """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the
     order was made: then only the place in the log orders what the shop says. Notes what is out of
     bounds.
     """
     if (at := order.date_modified_gmt) is not None:
-        if (usable := reasonable(offset(at))) is not None:
+        if (usable := bounded_time_or_none(with_utc(at))) is not None:
             return usable
-        notes.append(Note("unreadable-date", "date_modified_gmt"))
+        notes.append(Repair("unreadable-date", "date_modified_gmt"))
     if (made := order.date_created_gmt) is not None and (
-        usable := reasonable(offset(made))
+        usable := bounded_time_or_none(with_utc(made))
     ) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
-def offset(at: datetime) -> datetime:
+def with_utc(at: datetime) -> datetime:
     """`*_gmt` has none and is UTC."""
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at

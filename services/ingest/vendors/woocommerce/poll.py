@@ -21,12 +21,26 @@ from schemas.callbacks import WOOCOMMERCE
 from services.ingest.vendors.shared.poll import (
     DAY_S,
     FoundObject,
-    MalformedAnswerError,
+    MalformedResponseError,
     Poll,
     PollConfig,
     PollPage,
 )
-from services.ingest.vendors.shared.poll_responses import ListedWebhook, SEEN_MAX, body_of, cursor_of, document, identifier, kept, listed, listening, mark, rows, seconds_of, webhook_of
+from services.ingest.vendors.shared.poll_responses import (
+    SEEN_MAX,
+    ListedWebhook,
+    body_of,
+    cursor_of,
+    cursor_text,
+    json_document,
+    list_of,
+    listed_webhook,
+    object_mark,
+    page_rows,
+    required_id,
+    seconds_of,
+    webhook_page,
+)
 
 PAGE = 100  # the most that a shop answers at once
 OVERLAP_S = 120  # an order may show up so long after the second that it says
@@ -39,7 +53,7 @@ TOTAL, COUNT = (
 )  # of more it is not believed: pages end some time
 
 
-def ask(
+def request(
     http: httpx.Client,
     polled: PollConfig,
     path: str,
@@ -49,7 +63,7 @@ def ask(
     answer = http.get(
         f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret)
     )
-    told, total = document(answer), answer.headers.get(TOTAL, "")
+    told, total = json_document(answer), answer.headers.get(TOTAL, "")
     return told, int(total) if COUNT.fullmatch(total) else 0
 
 
@@ -74,53 +88,53 @@ def read_orders(
         "order": "asc",
     }
     if "second" not in at:
-        told, total = ask(
+        told, total = request(
             http,
             polled,
             "/orders",
             {**parameters, "orderby": "modified", "modified_after": gmt(after)},
         )
-        page = listed(told, "orders")
-        following = forward(walk, page, has_more=len(page) >= size or total > size)
+        page = list_of(told, "orders")
+        following = next_by_time(walk, page, has_more=len(page) >= size or total > size)
     else:
         second, is_back = int(at["second"]), bool(at.get("back"))
         offset = (
             max(0, int(at["offset"]) - size) if is_back else int(at["offset"])
         )  # a page may be shorter than the last
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
-        told, total = ask(
+        told, total = request(
             http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset}
         )
-        page = listed(told, "orders")
+        page = list_of(told, "orders")
         has_more = len(page) >= size or total > offset + size
-        following = through(walk, second, offset, size, has_more=has_more, is_back=is_back)
+        following = next_by_id(walk, second, offset, size, has_more=has_more, is_back=is_back)
     found = dict[str, FoundObject]()
-    sound, warning = rows(page, "orders")
+    sound, warning = page_rows(page, "orders")
     for name, body in sound:
-        found[mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
+        found[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
     new = [it for marked, it in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    return PollPage(new, kept(following), is_last="began" not in following, warning=warning)
+    return PollPage(new, cursor_text(following), is_last="began" not in following, warning=warning)
 
 
-def forward(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
+def next_by_time(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
     """A page by time of change was read: from where the next one goes on. A shop leaves out of it
     what its user may not read, or what it cannot build, so a short page is not the last.
     """
     times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):
-        raise MalformedAnswerError("the orders are not sorted by when they were changed")
+        raise MalformedResponseError("the orders are not sorted by when they were changed")
     last = max([walk["last"], *times])
     if not has_more:  # the end: the next walk begins a little earlier, for what shows up late
         return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
     if not times:
-        raise MalformedAnswerError("no order of a page says when it was changed")
+        raise MalformedResponseError("no order of a page says when it was changed")
     if times[-1] - 1 > walk["after"]:
         return {**walk, "after": times[-1] - 1, "last": last}
     return {**walk, "last": last, "second": walk["after"] + 1, "offset": 0}
 
 
-def through(
+def next_by_id(
     walk: dict[str, int], second: int, offset: int, size: int, *, has_more: bool, is_back: bool
 ) -> dict[str, Any]:
     """A page of one second was read, on the way there or back."""
@@ -157,25 +171,25 @@ def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
     told = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
-        page = listed(
-            ask(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
+        page = list_of(
+            request(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
         )
         told += [
-            webhook_of(it, "delivery_url")
+            listed_webhook(it, "delivery_url")
             for it in page
             if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break
-    return listening(polled.slug, told, "active")
+    return webhook_page(polled.slug, told, "active")
 
 
 def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
     if not (external_id.isascii() and external_id.isdigit()):
-        raise MalformedAnswerError("an order's id is a number here")
-    order, _ = ask(http, polled, f"/orders/{external_id}")
-    if not isinstance(order, dict) or identifier(order, "orders") != external_id:
-        raise MalformedAnswerError("the answer is another order")
+        raise MalformedResponseError("an order's id is a number here")
+    order, _ = request(http, polled, f"/orders/{external_id}")
+    if not isinstance(order, dict) or required_id(order, "orders") != external_id:
+        raise MalformedResponseError("the answer is another order")
     return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
 
 

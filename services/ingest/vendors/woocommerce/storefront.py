@@ -14,19 +14,19 @@ from services.ingest.vendors.shared.money import (
     CURRENCY,
     EXPONENTS,
     NO_CURRENCY,
+    amount_text,
     counted,
     minor,
-    uncountable,
 )
-from services.ingest.vendors.shared.notes import Note, quoted
-from services.ingest.vendors.shared.source import distinct, reasonable
+from services.ingest.vendors.shared.notes import Repair, quoted
+from services.ingest.vendors.shared.source import bounded_time_or_none, refuse_duplicate_lines
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceLineItem,
     WooCommerceOrder,
     WooCommerceRefund,
-    offset,
+    with_utc,
 )
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
@@ -38,20 +38,20 @@ def storefront(
     word: str,
     extras: Sequence[LineMeta],
     decimals: int | None,
-    notes: list[Note],
+    notes: list[Repair],
 ) -> bytes:
     """`decimals`: how many digits the shop's amounts have, where that is not its currency's own
     number. What cannot be counted is kept as a text, and noted.
     """
     billing, refunds = order.billing, order.refunds
     digits = EXPONENTS.get(order.currency or "") if decimals is None else decimals
-    distinct([item.id for item in order.line_items])
+    refuse_duplicate_lines([item.id for item in order.line_items])
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
-    paid_at = reasonable(offset(order.date_paid_gmt)) if order.date_paid_gmt else None
+    paid_at = bounded_time_or_none(with_utc(order.date_paid_gmt)) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
-        notes.append(Note("unreadable-date", "date_paid_gmt"))
+        notes.append(Repair("unreadable-date", "date_paid_gmt"))
     total, refunded = (
         counted(order.total, digits),
         refunded_minor(refunds, digits) if refunds else 0,
@@ -63,7 +63,9 @@ def storefront(
         "currency": order.currency,
         "total_minor": total,
         "refunded_minor": refunded,
-        "placed_at": reasonable(offset(order.date_created_gmt)) if order.date_created_gmt else None,
+        "placed_at": bounded_time_or_none(with_utc(order.date_created_gmt))
+        if order.date_created_gmt
+        else None,
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
@@ -72,12 +74,12 @@ def storefront(
         ],
     }
     if total is None or refunded is None or decimals is not None:
-        front |= beside_amounts(order, front, digits, decimals, notes)
+        front |= uncounted_amount_fields(order, front, digits, decimals, notes)
     return orjson.dumps(front, option=orjson.OPT_UTC_Z)
 
 
 def line(
-    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Note]
+    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Repair]
 ) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
     found: dict[str, object] = {
@@ -94,41 +96,41 @@ def line(
     if item.variation_id is not None and item.variation_id.strip("0"):
         found["variation_id"] = item.variation_id
     if total is None:
-        found |= {"total_minor": 0, "total_text": uncountable(item.total)}
+        found |= {"total_minor": 0, "total_text": amount_text(item.total)}
         if digits is not None:
-            notes.append(amount_note("line_items.total", item.total))
+            notes.append(amount_repair("line_items.total", item.total))
     return found
 
 
-def beside_amounts(
+def uncounted_amount_fields(
     order: WooCommerceOrder,
     front: Mapping[str, object],
     digits: int | None,
     decimals: int | None,
-    notes: list[Note],
+    notes: list[Repair],
 ) -> dict[str, object]:
     """What stands in the place of amounts that cannot be counted, and why."""
     found: dict[str, object] = {}
     if order.currency is None or CURRENCY.fullmatch(order.currency) is None:
-        found |= {"currency": NO_CURRENCY, "currency_text": uncountable(order.currency)}
+        found |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
     if decimals is not None and decimals != EXPONENTS.get(order.currency or ""):
         found["decimals"] = decimals
     if digits is None:
-        notes.append(Note("unknown-currency", f"the currency {quoted(order.currency or 'none')}"))
+        notes.append(Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}"))
     if front["total_minor"] is None:
-        found |= {"total_minor": 0, "total_text": uncountable(order.total)}
+        found |= {"total_minor": 0, "total_text": amount_text(order.total)}
         if digits is not None:
-            notes.append(amount_note("total", order.total))
+            notes.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
         texts = " ".join(it.total or "?" for it in order.refunds or ())
-        found |= {"refunded_minor": 0, "refunded_text": uncountable(texts)}
+        found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
-            notes.append(Note("unreadable-amount", "refunds.total"))
+            notes.append(Repair("unreadable-amount", "refunds.total"))
     return found
 
 
-def amount_note(what: str, text: str | None) -> Note:
-    return Note("unreadable-amount" if text else "missing-field", what)
+def amount_repair(what: str, text: str | None) -> Repair:
+    return Repair("unreadable-amount" if text else "missing-field", what)
 
 
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:

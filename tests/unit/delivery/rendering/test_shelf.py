@@ -18,7 +18,6 @@ from weasyprint.text.ffi import pango
 from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plate_cache, plates, qr
 from services.delivery.printing.compile.layout import PageFont
-from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.fonts import faces, packaged
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plate_cache import PlateCache, plate_key
