@@ -87,11 +87,11 @@ class TicketEvolution:
         request = self.http.build_request(
             "GET", f"{self.url}{path}?{urlencode(sorted(query.items()))}".rstrip("?")
         )
-        sent, _, asked = request.url.raw_path.decode("ascii").partition("?")
+        sent_path, _, sent_query = request.url.raw_path.decode("ascii").partition("?")
         request.headers["Accept"] = "application/json"
         request.headers["X-Token"] = self.token
         request.headers["X-Signature"] = signature(
-            "GET", request.url.host, sent, query=asked, body=b"", secret=self.secret
+            "GET", request.url.host, sent_path, query=sent_query, body=b"", secret=self.secret
         )
         response = self.http.send(request, stream=True, follow_redirects=False)
         try:

@@ -25,12 +25,12 @@ def main() -> int:
     if settings.sources_file is None:
         return process.run(service(purging(settings.kept_days)), settings)
     try:
-        found = sources_file.read(settings.sources_file)
+        configs = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
         print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG
     logs.configure(GROUP, level=settings.log_level)
-    return process.run(service(purging(settings.kept_days, PollScheduler(found).tick)), settings)
+    return process.run(service(purging(settings.kept_days, PollScheduler(configs).tick)), settings)
 
 
 if __name__ == "__main__":

@@ -18,29 +18,29 @@ from services.ingest.vendors.shared.source import JSON
 UNKNOWN_ID = "?"  # stands for a source or an order that is not known
 
 
-def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
     """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`:
     its sender's own.
     """
-    source = shop.source
+    source = config.source
     for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
         order = next(iter(source.orders(piece)), None)
         yield record(
-            shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
+            config, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
         )
 
 
-def poll_records(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:
+def poll_records(config: SourceConfig, found: FoundObject) -> Iterator[Input]:
     """What a vendor answered, as if he had called."""
-    body = shop.source.without_cards(found.body)
-    if found.external_id is None and found.type == shop.source.type:
-        yield from records(shop, found.topic, body)
+    body = config.source.without_cards(found.body)
+    if found.external_id is None and found.type == config.source.type:
+        yield from records(config, found.topic, body)
     else:
-        yield record(shop, found.topic, body, found.external_id, kind=found.type, media=JSON)
+        yield record(config, found.topic, body, found.external_id, kind=found.type, media=JSON)
 
 
 def record(
-    shop: SourceConfig,
+    config: SourceConfig,
     topic: str,
     body: bytes,
     order: str | None,
@@ -50,16 +50,16 @@ def record(
     event_id: str = "",
 ) -> Input:
     extensions = {"callbacktopic": topic} if topic else {}
-    if shop.orders_of:
-        extensions[ORDERS_OF] = shop.orders_of
-    if shop.decimals is not None:
-        extensions[DECIMALS] = str(shop.decimals)
+    if config.orders_of:
+        extensions[ORDERS_OF] = config.orders_of
+    if config.decimals is not None:
+        extensions[DECIMALS] = str(config.decimals)
     return received(
         body,
-        source=shop.slug,
-        key=f"{shop.orders_of or shop.slug}:{order}"
+        source=config.slug,
+        key=f"{config.orders_of or config.slug}:{order}"
         if order
-        else f"{shop.slug}:{UNKNOWN_ID}{hashlib.sha256(body).hexdigest()[:16]}",
+        else f"{config.slug}:{UNKNOWN_ID}{hashlib.sha256(body).hexdigest()[:16]}",
         kind=kind,
         reception_id=event_id or uuid4().hex,
         content_type=media.decode(),

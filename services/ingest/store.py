@@ -75,24 +75,24 @@ class IngestStore:
         """Asks for orders to be read from their source."""
         self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
 
-    def add_notices(self, noticed: Mapping[DriftNotice, tuple[int, str]]) -> None:
+    def add_drift_notices(self, notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
         """Each with how often it came, and the key of a callback that brought it."""
         batch = {
-            "sources": texts([notice.source for notice in noticed]),
-            "kinds": texts([notice.kind for notice in noticed]),
-            "whats": texts([notice.what[:DRIFT_CHARS_MAX] for notice in noticed]),
-            "counts": plain([count for count, _ in noticed.values()]),
-            "keys": texts([key for _, key in noticed.values()]),
-            "examples": blobs([notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for notice in noticed]),
+            "sources": texts([notice.source for notice in notices]),
+            "kinds": texts([notice.kind for notice in notices]),
+            "whats": texts([notice.what[:DRIFT_CHARS_MAX] for notice in notices]),
+            "counts": plain([count for count, _ in notices.values()]),
+            "keys": texts([key for _, key in notices.values()]),
+            "examples": blobs([notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for notice in notices]),
         }
         self.session.execute(SQL["add_notices"], batch)
 
-    def keep(self, kept: Mapping[str, DriftNotice]) -> None:
+    def keep(self, kept_callbacks: Mapping[str, DriftNotice]) -> None:
         """Callbacks, by their keys, that nobody acts on."""
-        notices = list(kept.values())
+        notices = list(kept_callbacks.values())
         origins = [notice.origin for notice in notices]
         batch = {
-            "keys": texts(list(kept)),
+            "keys": texts(list(kept_callbacks)),
             "sources": texts([notice.source for notice in notices]),
             "kinds": texts([notice.kind for notice in notices]),
             "whats": texts([notice.what for notice in notices]),
@@ -121,19 +121,22 @@ class IngestStore:
         of their proofs.
         """
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
-        for told in callbacks:
-            if told.proof is None:
-                rows.append((told.key, told.meaning, "", None))
+        for callback in callbacks:
+            if callback.proof is None:
+                rows.append((callback.key, callback.content_hash, "", None))
             elif (
-                first.setdefault(*told.proof) == told.proof[1]
+                first.setdefault(*callback.proof) == callback.proof[1]
             ):  # of the bodies in one batch the first may be proved
-                rows += [(told.key, told.meaning, *told.proof), (*told.proof, *told.proof)]
+                rows += [
+                    (callback.key, callback.content_hash, *callback.proof),
+                    (*callback.proof, *callback.proof),
+                ]
         batch = {
             "keys": texts([key for key, _, _, _ in rows]),
-            "meanings": blobs([meaning for _, meaning, _, _ in rows]),
+            "meanings": blobs([content_hash for _, content_hash, _, _ in rows]),
             "proofs": texts([proof for _, _, proof, _ in rows]),
             "bodies": blobs([body for _, _, _, body in rows]),
-            "asked": texts([told.key for told in callbacks] + list(first)),
+            "asked": texts([callback.key for callback in callbacks] + list(first)),
         }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
@@ -176,19 +179,19 @@ def _payment_columns(payments: Sequence[KnownPayment]) -> dict[str, str]:
 
 def facts_to_json(facts: Mapping[str, Fact]) -> str:
     """By name: version and content. The contents are JSON already."""
-    told = {
+    document = {
         name: {"version": fact.version, "content": orjson.Fragment(fact.content)}
         for name, fact in sorted(facts.items())
     }
-    return orjson.dumps(told).decode()
+    return orjson.dumps(document).decode()
 
 
-def facts_from_json(written: str) -> dict[str, Fact]:
+def facts_from_json(text: str) -> dict[str, Fact]:
     return {
-        name: Fact(name, told["version"], orjson.dumps(told["content"]))
-        for name, told in orjson.loads(written).items()
+        name: Fact(name, entry["version"], orjson.dumps(entry["content"]))
+        for name, entry in orjson.loads(text).items()
     }
 
 
-def _incidents_from_json(written: str) -> frozenset[str]:
-    return frozenset(orjson.loads(written)) if written != NOTHING else frozenset()
+def _incidents_from_json(text: str) -> frozenset[str]:
+    return frozenset(orjson.loads(text)) if text != NOTHING else frozenset()

@@ -59,9 +59,11 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     store = IngestStore(session)
     payments = _payments(batch, store)
     before = store.lock_orders(_order_ids(batch, payments))
-    if proofs := {told.proof[0] for told in batch if told.proof is not None}:
+    if proofs := {callback.proof[0] for callback in batch if callback.proof is not None}:
         store.lock_proofs(sorted(proofs))
-    verdicts, after, paid = decide_batch(batch, before, store.add_callbacks(batch), payments)
+    results, after, payments_after = decide_batch(
+        batch, before, store.add_callbacks(batch), payments
+    )
     changed = [
         order for order in after.values() if order is not before[order.order_id] and order.sequence
     ]
@@ -69,18 +71,18 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         store,
         changed,
         before,
-        [it for it in paid.values() if it is not payments[it.name]],
+        [payment for payment in payments_after.values() if payment is not payments[payment.name]],
         payments,
     )
     counts = save_side_effects(
         store,
         [
-            told
-            for told, verdict in zip(batch, verdicts, strict=True)
-            if verdict is CallbackOutcome.APPLIED
+            callback
+            for callback, result in zip(batch, results, strict=True)
+            if result is CallbackOutcome.APPLIED
         ],
     )
-    unsaid = {
+    unpublished_snapshots = {
         order.order_id: snapshots_of(
             order, changed_facts(before[order.order_id].facts, order.facts)
         )
@@ -90,16 +92,18 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     # Raised by the runtime after the commit: a counter raised in here would count what may be
     # rolled back.
     counts |= {
-        OBSERVATIONS.name: len(unsaid),
+        OBSERVATIONS.name: len(unpublished_snapshots),
         CONTENT_CONFLICTS.name: sum(
             len(order.incidents) - len(before[order.order_id].incidents) for order in changed
         ),
         PAYMENTS_WAITING.name: sum(
-            not it.orders for it in paid.values() if not payments[it.name].facts and it.facts
+            not payment.orders
+            for payment in payments_after.values()
+            if not payments[payment.name].facts and payment.facts
         ),
     }
     observe_wait(batch)
-    outcomes = list(_outcomes(batch, verdicts, unsaid, paid))
+    outcomes = list(_outcomes(batch, results, unpublished_snapshots, payments_after))
     outcomes[0] = replace(
         outcomes[0], counts=counts
     )  # the batch's sums: one of each record would be added up one by one
@@ -111,7 +115,8 @@ def observe_wait(batch: Sequence[ParsedCallback]) -> None:
     has waited longer.
     """
     oldest = min(
-        (it.received for it in batch if len(it.received) == RECEIVED_TIME_CHARS), default=""
+        (callback.received for callback in batch if len(callback.received) == RECEIVED_TIME_CHARS),
+        default="",
     )
     if oldest:
         with suppress(ValueError):
@@ -121,14 +126,14 @@ def observe_wait(batch: Sequence[ParsedCallback]) -> None:
 
 
 def _payments(batch: Sequence[ParsedCallback], store: IngestStore) -> dict[str, KnownPayment]:
-    names = {name for told in batch for name in told.payments}
+    names = {name for callback in batch for name in callback.payments}
     return store.lock_payments(sorted(names)) if names else {}
 
 
 def _order_ids(batch: Sequence[ParsedCallback], payments: Mapping[str, KnownPayment]) -> list[str]:
     """Those that are named, and those that name the same payments."""
-    named = {told.order_id for told in batch if told.order_id is not None}
-    return sorted(named.union(*(payment.orders for payment in payments.values())))
+    order_ids = {callback.order_id for callback in batch if callback.order_id is not None}
+    return sorted(order_ids.union(*(payment.orders for payment in payments.values())))
 
 
 def save(
@@ -139,9 +144,15 @@ def save(
     known: Mapping[str, KnownPayment],
 ) -> None:
     """What changed. Payments first, as they are locked first."""
-    if new := [it for it in payments if not known[it.name].orders and not known[it.name].facts]:
+    if new := [
+        payment
+        for payment in payments
+        if not known[payment.name].orders and not known[payment.name].facts
+    ]:
         store.add_payments(new)
-    if old := [it for it in payments if known[it.name].orders or known[it.name].facts]:
+    if old := [
+        payment for payment in payments if known[payment.name].orders or known[payment.name].facts
+    ]:
         store.save_payments(old)
     if first := [order for order in orders if not before[order.order_id].sequence]:
         store.add_orders(first)
@@ -153,21 +164,21 @@ def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> 
     """What callbacks bring beside their facts: orders to be read at their source, words that nobody
     knows.
     """
-    if reads := sorted({order_id for told in applied for order_id in told.reads}):
+    if reads := sorted({order_id for callback in applied for order_id in callback.reads}):
         store.add_reads(reads)
-    noticed, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
-    for told in applied:
-        for notice in told.notices:
-            count, key = noticed.get(notice, (0, told.key))
-            if notice.is_drift:
-                noticed[notice] = count + 1, key
+    drift_counts, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
+    for callback in applied:
+        for notice in callback.drift:
+            count, key = drift_counts.get(notice, (0, callback.key))
+            if notice.is_reported:
+                drift_counts[notice] = count + 1, key
             if notice.is_kept:
-                kept[told.key] = notice
-    if noticed:
-        store.add_notices(noticed)
+                kept[callback.key] = notice
+    if drift_counts:
+        store.add_drift_notices(drift_counts)
     if kept:
         store.keep(kept)
-    return {DRIFT_NOTICES.name: sum(count for count, _ in noticed.values())}
+    return {DRIFT_NOTICES.name: sum(count for count, _ in drift_counts.values())}
 
 
 def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
@@ -228,40 +239,43 @@ def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment
 
 def _outcomes(
     batch: Sequence[ParsedCallback],
-    verdicts: Sequence[CallbackOutcome],
-    unsaid: dict[str, tuple[SerializedSnapshot, ...]],
+    results: Sequence[CallbackOutcome],
+    snapshots: dict[str, tuple[SerializedSnapshot, ...]],
     payments: Mapping[str, KnownPayment],
 ) -> Iterator[Outcome]:
-    for told, verdict in zip(batch, verdicts, strict=True):
-        match verdict:
+    for callback, result in zip(batch, results, strict=True):
+        match result:
             case CallbackOutcome.APPLIED:
                 # The first callback that changed an order carries its events.
                 yield Effect(
                     tuple(
                         event
-                        for name in _changed_order_ids(told, payments)
-                        for event in unsaid.pop(name, ())
+                        for name in _changed_order_ids(callback, payments)
+                        for event in snapshots.pop(name, ())
                     )
                 )
-            case CallbackOutcome.KNOWN:
+            case CallbackOutcome.DUPLICATE:
                 yield Duplicate()
-            case CallbackOutcome.OLDER:
+            case CallbackOutcome.SUPERSEDED:
                 yield Superseded()
             case CallbackOutcome.FORGED:
                 yield Dead(
                     ProofReused("what proves it has proved another body before"),
-                    subject_key=told.order_id,
+                    subject_key=callback.order_id,
                 )
-            case CallbackOutcome.OVERFULL:
-                yield Dead(TooManyFacts(TOO_MANY_FACTS), subject_key=told.order_id)
+            case CallbackOutcome.TOO_MANY_FACTS:
+                yield Dead(TooManyFacts(TOO_MANY_FACTS), subject_key=callback.order_id)
 
 
-def _changed_order_ids(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
-    if not told.payments:
-        return [] if told.order_id is None else [told.order_id]
-    own = () if told.order_id is None else (told.order_id,)
+def _changed_order_ids(callback: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
+    if not callback.payments:
+        return [] if callback.order_id is None else [callback.order_id]
+    named_orders = () if callback.order_id is None else (callback.order_id,)
     return sorted(
-        {*own, *(order_id for name in told.payments for order_id in payments[name].orders)}
+        {
+            *named_orders,
+            *(order_id for name in callback.payments for order_id in payments[name].orders),
+        }
     )
 
 

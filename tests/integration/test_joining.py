@@ -113,7 +113,7 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
         it = facts.parsed_callback(
             f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),)
         )
-        return it._replace(proof=(f"gate transmission {number}", it.meaning))
+        return it._replace(proof=(f"gate transmission {number}", it.content_hash))
 
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
@@ -145,7 +145,7 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
 def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     strange = DriftNotice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
     plain = DriftNotice(
-        "gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_drift=False
+        "gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_reported=False
     )
     told = [
         facts.parsed_callback(f"gate {n}", None, notices=(strange if n % 2 else plain,))

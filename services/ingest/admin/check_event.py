@@ -59,7 +59,7 @@ class EventCheck:
     meant.
     """
 
-    sending: EventDraft
+    draft: EventDraft
     callback: ParsedCallback | None
     fault: str = ""
     warnings: tuple[str, ...] = ()
@@ -77,27 +77,30 @@ def draft_from(text: bytes, key: str | None) -> EventDraft:
     NotAnEventFileError.
     """
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise NotAnEventFileError(f"it is no JSON: {error}") from None
-    if not isinstance(told, dict):
+    if not isinstance(document, dict):
         raise NotAnEventFileError(
             "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat "
             "-J`"
         )
-    if "payload" in told or "headers" in told:
-        return _from_kcat(told, key)
-    if "specversion" in told:
+    if "payload" in document or "headers" in document:
+        return _from_kcat(document, key)
+    if "specversion" in document:
         return EventDraft(
-            key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key)
+            key or _key(_data(document)),
+            [("content-type", CLOUD_EVENTS.encode())],
+            text,
+            _missing(key),
         )
     return EventDraft(
-        key or _key(told),
+        key or _key(document),
         [
             ("ce_specversion", b"1.0"),
             ("ce_id", b"check-event"),
             ("ce_type", NATIVE.encode()),
-            ("ce_source", to_bytes(f"/sources/{told.get('source', '')}")),
+            ("ce_source", to_bytes(f"/sources/{document.get('source', '')}")),
             ("ce_time", datetime.now(UTC).isoformat().encode()),
             ("content-type", b"application/json"),
         ],
@@ -106,12 +109,12 @@ def draft_from(text: bytes, key: str | None) -> EventDraft:
     )
 
 
-def _from_kcat(told: Mapping[str, Any], key: str | None) -> EventDraft:
-    names, payload = told.get("headers") or [], told.get("payload")
+def _from_kcat(record: Mapping[str, Any], key: str | None) -> EventDraft:
+    header_items, payload = record.get("headers") or [], record.get("payload")
     if (
-        not isinstance(names, list)
-        or len(names) % 2
-        or not all(isinstance(it, str | None) for it in names)
+        not isinstance(header_items, list)
+        or len(header_items) % 2
+        or not all(isinstance(item, str | None) for item in header_items)
     ):
         raise NotAnEventFileError(
             "`headers` is a list of names and contents in turn, as `kcat -J` writes it"
@@ -121,10 +124,13 @@ def _from_kcat(told: Mapping[str, Any], key: str | None) -> EventDraft:
             "`payload` is the record's value as a text, as `kcat -J` writes it"
         )
     headers: Headers = [
-        (str(names[at]), None if names[at + 1] is None else to_bytes(names[at + 1]))
-        for at in range(0, len(names), 2)
+        (
+            str(header_items[index]),
+            None if header_items[index + 1] is None else to_bytes(header_items[index + 1]),
+        )
+        for index in range(0, len(header_items), 2)
     ]
-    return EventDraft(str(key or told.get("key") or ""), headers, to_bytes(payload or ""))
+    return EventDraft(str(key or record.get("key") or ""), headers, to_bytes(payload or ""))
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -144,31 +150,31 @@ def _missing(key: str | None) -> tuple[str, ...]:
     return () if key else ("key",)
 
 
-def check(sending: EventDraft, now: datetime) -> EventCheck:
+def check(draft: EventDraft, now: datetime) -> EventCheck:
     """What ingest would make of it: nothing is sent, and no server is asked."""
-    if len(sending.value) > RECORD_BYTES_MAX:
+    if len(draft.value) > RECORD_BYTES_MAX:
         return EventCheck(
-            sending,
+            draft,
             None,
-            f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
+            f"it has {len(draft.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
         )
     try:
-        callback = vendors.parse(sending.record())
+        callback = vendors.parse(draft.record())
     except NotAnEvent as error:
-        return EventCheck(sending, None, f"not-an-event: {error}")
+        return EventCheck(draft, None, f"not-an-event: {error}")
     except Poison as error:
         wanted = (
             f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
         )
-        return EventCheck(sending, None, f"{error.code}: {error.cause}{wanted}")
-    return EventCheck(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
+        return EventCheck(draft, None, f"{error.code}: {error.cause}{wanted}")
+    return EventCheck(draft, callback, warnings=tuple(_warnings(draft, callback, now)))
 
 
-def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
-    names = [name for name, _ in sending.headers]
+def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
+    names = [name for name, _ in draft.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} stands twice: the last counts"
-    for notice in callback.notices:
+    for notice in callback.drift:
         yield (
             f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is "
             "counted as an incident"
@@ -180,13 +186,13 @@ def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> I
             "that is said of this order counts"
         )
     is_structured = (
-        (dict(sending.headers).get("content-type") or b"")
+        (dict(draft.headers).get("content-type") or b"")
         .lower()
         .startswith(b"application/cloudevents")
     )
-    if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
+    if "headers" not in draft.supplied and "ce_time" not in names and not is_structured:
         yield "ce_time is missing: nobody can tell later when it was sent"
-    yield from islice(_unread_fields(sending.value), WARNINGS_MAX)
+    yield from islice(_unread_fields(draft.value), WARNINGS_MAX)
 
 
 def _newest_time(callback: ParsedCallback) -> datetime | None:
@@ -209,12 +215,21 @@ def _unread_fields(value: bytes) -> Iterator[str]:
     if not isinstance(document, dict):
         return
     order = _data(document) if "specversion" in document else document
-    told = order.get("lines")
-    lines = [it for it in told if isinstance(it, dict)] if isinstance(told, list) else []
-    parts: list[tuple[str, object, type[BaseModel]]] = [("buyer", order.get("buyer"), Person)]
-    parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
-    parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
-    for where, part, model in parts:
+    lines_value = order.get("lines")
+    lines = (
+        [line for line in lines_value if isinstance(line, dict)]
+        if isinstance(lines_value, list)
+        else []
+    )
+    checked_parts: list[tuple[str, object, type[BaseModel]]] = [
+        ("buyer", order.get("buyer"), Person)
+    ]
+    checked_parts += [(f"lines.{index}", line, Line) for index, line in enumerate(lines)]
+    checked_parts += [
+        (f"lines.{index}.recipient", line.get("recipient"), Person)
+        for index, line in enumerate(lines)
+    ]
+    for where, part, model in checked_parts:
         for name in sorted(
             part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()
         ):

@@ -53,7 +53,7 @@ def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
     """
     found = _read(file)
     _print_sources(found, as_json=as_json)
-    if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
+    if any(config.refusal is not None or config.poll_refusal is not None for config in found):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -78,26 +78,26 @@ def check_event(
     """
     try:
         text = _content(file)
-        found = check(draft_from(text, key), datetime.now(UTC))
+        result = check(draft_from(text, key), datetime.now(UTC))
     except bounded.FileUnusableError as error:
         raise typer.BadParameter(f"{file}: {error}") from None
     except NotAnEventFileError as error:
         raise typer.BadParameter(str(error)) from None
-    callback = found.callback
-    told = {
-        "fault": found.fault,
-        "warnings": list(found.warnings),
+    callback = result.callback
+    report = {
+        "fault": result.fault,
+        "warnings": list(result.warnings),
         "order": callback.order_id if callback else None,
         "facts": [fact.name for fact in callback.facts] if callback else [],
-        "key": found.sending.key,
+        "key": result.draft.key,
         "topic": TOPIC,
-        "supplied": list(found.sending.supplied),
+        "supplied": list(result.draft.supplied),
     }
     if as_json:
-        cli_support.write_json(told)
+        cli_support.write_json(report)
     else:
-        _print_check(found)
-    if found.fault:
+        _print_check(result)
+    if result.fault:
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -107,25 +107,25 @@ def _content(file: Path) -> bytes:
     return bounded.read_bytes(file, EVENT_BYTES_MAX)
 
 
-def _print_check(found: EventCheck) -> None:
-    if found.callback is None:
-        lines = [f"would be a dead letter: {found.fault}"]
+def _print_check(result: EventCheck) -> None:
+    if result.callback is None:
+        lines = [f"would be a dead letter: {result.fault}"]
     else:
-        facts = ", ".join(fact.name for fact in found.callback.facts)
-        lines = [f"good: order {found.callback.order_id}, says {facts}"]
-        if "headers" in found.sending.supplied:
+        facts = ", ".join(fact.name for fact in result.callback.facts)
+        lines = [f"good: order {result.callback.order_id}, says {facts}"]
+        if "headers" in result.draft.supplied:
             headers = [
                 f"{name}: {(text or b'').decode()}"
-                for name, text in found.sending.headers
+                for name, text in result.draft.headers
                 if name != "ce_id"
             ]
             lines.append(
-                f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and "
+                f"send it to {TOPIC} with the key {result.draft.key}, a ce_id of its own, and "
                 f"{'; '.join(headers)}"
             )
-        elif "key" in found.sending.supplied:
-            lines.append(f"send it to {TOPIC} with the key {found.sending.key}")
-    lines += [f"warning: {text}" for text in found.warnings]
+        elif "key" in result.draft.supplied:
+            lines.append(f"send it to {TOPIC} with the key {result.draft.key}")
+    lines += [f"warning: {text}" for text in result.warnings]
     for line in lines:
         typer.echo(one_line(line))
 
@@ -144,35 +144,41 @@ def _read(file: Path | None) -> list[SourceConfig]:
 
 
 def _print_sources(found: list[SourceConfig], *, as_json: bool) -> None:
-    settings, doubts = (
+    settings, warning_of_source = (
         load(IngestSettings),
-        sources_file.warnings({shop.slug: shop for shop in found}),
+        sources_file.warnings({config.slug: config for config in found}),
     )
     cli_support.rows(
-        [_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json
+        [_row(config, settings, warning_of_source.get(config.slug)) for config in found],
+        COLUMNS,
+        as_json=as_json,
     )
 
 
-def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dict[str, Any]:
+def _row(config: SourceConfig, settings: IngestSettings, warning: str | None) -> dict[str, Any]:
     return {
-        "source": shop.slug,
-        "kind": shop.source.kind,
-        "state": "served" if shop.refused is None else "refused",
-        "path": WEBHOOK_PATH_PREFIX + shop.slug,
-        "secrets": ", ".join(shop.names),
-        "rate_max": shop.rate_max or settings.webhook_source_rate_max,
-        "poll": poll_address(shop),
+        "source": config.slug,
+        "kind": config.source.kind,
+        "state": "served" if config.refusal is None else "refused",
+        "path": WEBHOOK_PATH_PREFIX + config.slug,
+        "secrets": ", ".join(config.secret_references),
+        "rate_max": config.rate_max or settings.webhook_source_rate_max,
+        "poll": poll_address(config),
         "why": "; ".join(
             filter(
                 None,
-                (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt),
+                (
+                    config.refusal,
+                    config.poll_refusal and f"not polled: {config.poll_refusal}",
+                    warning,
+                ),
             )
         ),
     }
 
 
-def poll_address(shop: SourceConfig) -> str:
+def poll_address(config: SourceConfig) -> str:
     """Where it is asked for what its callbacks lost."""
-    if shop.poll_refused is not None:
+    if config.poll_refusal is not None:
         return "refused"
-    return shop.polled.url if shop.polled is not None else ""
+    return config.poll.url if config.poll is not None else ""

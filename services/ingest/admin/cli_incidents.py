@@ -48,7 +48,7 @@ DETAILS = (
     "example",
 )
 NEXT_STEP_OF_EVIDENCE = {
-    Evidence.NOTICES: "The callbacks were taken, and nothing is lost: what this release does not "
+    Evidence.DRIFT: "The callbacks were taken, and nothing is lost: what this release does not "
     "know of them it leaves out. "
     "Deploy a release that knows it.",
     Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending "
@@ -118,19 +118,19 @@ KEPT_SENTENCE = (
 )
 EFFECT_OF_RESOLVING = {
     (
-        Evidence.LETTERS,
+        Evidence.DEAD_LETTERS,
         ResolutionMethod.REPLAY,
     ): "gives the {waiting} letters that wait back to the worker: when a release mends the cause",
     (
-        Evidence.LETTERS,
+        Evidence.DEAD_LETTERS,
         ResolutionMethod.DISCARD,
     ): "closes the {waiting} letters that wait: when they will never be worked",
     (
-        Evidence.NOTICES,
+        Evidence.DRIFT,
         ResolutionMethod.REPLAY,
     ): "gives the {kept} callbacks that are kept to the worker, and closes it until it comes again",
     (
-        Evidence.NOTICES,
+        Evidence.DRIFT,
         ResolutionMethod.SEEN,
     ): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
     (Evidence.ORDERS, ResolutionMethod.SEEN): "closes it until it comes again; no order changes",
@@ -175,9 +175,10 @@ def list_incidents(
     with cli_support.connected() as connection:
         found = IncidentQueries(connection).incidents().values()
     rows = [
-        asdict(it)
-        for it in found
-        if state in (IncidentState.ALL, it.state) and (source is None or it.source == source)
+        asdict(incident)
+        for incident in found
+        if state in (IncidentState.ALL, incident.state)
+        and (source is None or incident.source == source)
     ]
     cli_support.rows(rows[:limit], COLUMNS, as_json=as_json, empty="no incidents")
 
@@ -247,8 +248,8 @@ def resolve(
     changes nothing.
     """
     chosen = [
-        how
-        for how, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True)
+        method
+        for method, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True)
         if is_chosen
     ]
     if len(chosen) > 1:
@@ -256,15 +257,17 @@ def resolve(
     if not chosen:
         _print_options(incident_id, as_json=as_json)
         return
-    (how,) = chosen
-    if how is not ResolutionMethod.REPLAY and not (reason or "").strip():
+    (method,) = chosen
+    if method is not ResolutionMethod.REPLAY and not (reason or "").strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.connected() as connection:
-        done = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(
-            incident_id, how, reason
+        result = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(
+            incident_id, method, reason
         )
-    sentence = RESOLVED_SENTENCE[how].format(concerned=done.details["concerned"], what="callbacks")
-    cli_support.told(done, sentence, command_id, as_json=as_json)
+    sentence = RESOLVED_SENTENCE[method].format(
+        concerned=result.details["concerned"], what="callbacks"
+    )
+    cli_support.told(result, sentence, command_id, as_json=as_json)
 
 
 def _print_options(incident_id: str, *, as_json: bool) -> None:
@@ -272,9 +275,9 @@ def _print_options(incident_id: str, *, as_json: bool) -> None:
         reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
         kept = reader.kept(incident)
-    offers = _options(incident, kept)
+    options = _options(incident, kept)
     if as_json:
-        cli_support.write_json(asdict(incident) | {"kept": kept, "resolve": offers})
+        cli_support.write_json(asdict(incident) | {"kept": kept, "resolve": options})
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
@@ -284,20 +287,20 @@ def _print_options(incident_id: str, *, as_json: bool) -> None:
             "resolved by"
         )
     )
-    for offer in offers:
-        console.print(Text(f"\n    {offer['command']}"))
-        console.print(Text(f"{offer['does']}."))
+    for option in options:
+        console.print(Text(f"\n    {option['command']}"))
+        console.print(Text(f"{option['does']}."))
 
 
 def _options(incident: Incident, kept: int) -> list[dict[str, str]]:
     return [
         {
             "command": command,
-            "does": EFFECT_OF_RESOLVING[incident.evidence, how].format(
+            "does": EFFECT_OF_RESOLVING[incident.evidence, method].format(
                 waiting=incident.waiting, kept=kept
             ),
         }
-        for how, command in zip(resolution_methods(incident), _commands(incident), strict=True)
+        for method, command in zip(resolution_methods(incident), _commands(incident), strict=True)
     ]
 
 
@@ -308,13 +311,13 @@ def _commands(incident: Incident) -> list[str]:
         ResolutionMethod.SEEN: ' --reason "why"',
     }
     return [
-        f"stubline incidents resolve {incident.id} --{how}{why[how]}"
-        for how in resolution_methods(incident)
+        f"stubline incidents resolve {incident.id} --{method}{why[method]}"
+        for method in resolution_methods(incident)
     ]
 
 
 def _next_step(incident: Incident, kept: int) -> str:
-    if incident.evidence is not Evidence.LETTERS:
+    if incident.evidence is not Evidence.DEAD_LETTERS:
         meanwhile = NEXT_STEP_OF_KIND.get(incident.kind, NEXT_STEP_OF_EVIDENCE[incident.evidence])
         return " ".join([meanwhile, *([KEPT_SENTENCE.format(kept=kept)] if kept else [])])
     known = catalogue().get(incident.kind)
@@ -323,9 +326,9 @@ def _next_step(incident: Incident, kept: int) -> str:
 
 def _inspect_command(incident: Incident) -> str:
     match incident.evidence:
-        case Evidence.LETTERS:
+        case Evidence.DEAD_LETTERS:
             return f"stubline dead show {incident.example}"
-        case Evidence.NOTICES:
+        case Evidence.DRIFT:
             return f"stubline incidents show --raw {incident.id}"
         case Evidence.ORDERS:
             return f"stubline orders show {shlex.quote(one_line(incident.example))}"
@@ -335,10 +338,10 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.what)))
     console.print(Text(_next_step(incident, kept)), end="\n\n")
-    told = asdict(incident)
+    fields = asdict(incident)
     for name in DETAILS:
         console.print(
-            Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(told[name])
+            Text(f"{name.replace('_', ' '):<16}", style="dim"), cli_support.cell(fields[name])
         )
     for row in words:
         console.print(
@@ -353,6 +356,6 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
         console.print(
             Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim")
         )
-    for offer in _options(incident, kept):
-        console.print(Text(f"\n    {offer['command']}"))
-        console.print(Text(f"{offer['does']}."))
+    for option in _options(incident, kept):
+        console.print(Text(f"\n    {option['command']}"))
+        console.print(Text(f"{option['does']}."))

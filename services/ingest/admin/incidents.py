@@ -63,7 +63,7 @@ class ResolutionRequest(NamedTuple):
     """What an operator asks for."""
 
     incident_id: str
-    how: ResolutionMethod
+    method: ResolutionMethod
     reason: str | None
 
 
@@ -74,7 +74,7 @@ class IncidentQueries:
     connection: Connection[TupleRow]
 
     def incidents(self) -> dict[str, Incident]:
-        return group_by_cause([*self._letters(), *self._notices(), *self._orders()])
+        return group_by_cause([*self._dead_letters(), *self._drift(), *self._orders()])
 
     def incident(self, incident_id: str) -> Incident:
         if (found := self.incidents().get(incident_id)) is None:
@@ -86,16 +86,18 @@ class IncidentQueries:
         if incident.evidence is Evidence.ORDERS:
             return []
         name = (
-            "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
+            "causes_as_they_came"
+            if incident.evidence is Evidence.DEAD_LETTERS
+            else "words_as_they_came"
         )
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
         """The bytes of a callback; of an order that has the incident its id."""
         match incident.evidence:
-            case Evidence.LETTERS:
+            case Evidence.DEAD_LETTERS:
                 return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
-            case Evidence.NOTICES:
+            case Evidence.DRIFT:
                 return bytes(self._rows("example_of_notice", arguments(incident))[0]["example"])
             case Evidence.ORDERS:
                 return incident.example.encode()
@@ -104,33 +106,33 @@ class IncidentQueries:
         """How many of its callbacks are kept, for nobody acted on them."""
         found = (
             self._rows("count_kept", arguments(incident))
-            if incident.evidence is Evidence.NOTICES
+            if incident.evidence is Evidence.DRIFT
             else []
         )
         return int(found[0]["count"]) if found else 0
 
-    def _letters(self) -> Iterable[EvidenceRow]:
+    def _dead_letters(self) -> Iterable[EvidenceRow]:
         for row in self._rows("letters_by_cause", {"group": GROUP}):
-            said = row["source"]
+            origin = row["source"]
             is_open = bool(row["waiting"] or row["replaying"])
             numbers = {
                 name: row[name]
                 for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")
             }
             yield EvidenceRow(
-                Evidence.LETTERS,
-                source_of(said),
+                Evidence.DEAD_LETTERS,
+                source_of(origin),
                 row["code"],
                 row["cause"],
-                origin=said,
+                origin=origin,
                 is_open=is_open,
                 **numbers,
             )
 
-    def _notices(self) -> Iterable[EvidenceRow]:
+    def _drift(self) -> Iterable[EvidenceRow]:
         for row in self._rows("notices_by_words", {}):
             yield EvidenceRow(
-                Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
+                Evidence.DRIFT, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
             )
 
     def _orders(self) -> Iterable[EvidenceRow]:
@@ -158,55 +160,59 @@ class IncidentCommands(AdminCommands):
     """What resolves incidents."""
 
     def resolve(
-        self, incident_id: str, how: ResolutionMethod, reason: str | None = None
+        self, incident_id: str, method: ResolutionMethod, reason: str | None = None
     ) -> CommandResult:
         """Its details: how many letters or kept callbacks it concerned, by this sending and all
         before it.
         """
-        wanted, first = ResolutionRequest(incident_id, how, reason), self.command.command_id
+        request, first = ResolutionRequest(incident_id, method, reason), self.command.command_id
         incident = IncidentQueries(self.connection).incidents().get(incident_id)
         already, total, until = True, 0, None
         for part in count():
-            of_part = self.command._replace(
+            command = self.command._replace(
                 command_id=uuid5(first, f"part {part}") if part else first
             )
-            done = replace(self, command=of_part).resolve_part(wanted, incident, part, until)
+            result = replace(self, command=command).resolve_part(request, incident, part, until)
             already, total, until = (
-                already and done.already,
-                total + done.details["concerned"],
-                done.details["until"],
+                already and result.already,
+                total + result.details["concerned"],
+                result.details["until"],
             )
-            if not done.details["goes_on"]:
+            if not result.details["goes_on"]:
                 break
         return CommandResult(
-            already, {"incident": incident_id, "how": how.value, "concerned": total}
+            already, {"incident": incident_id, "how": method.value, "concerned": total}
         )
 
     def resolve_part(
-        self, wanted: ResolutionRequest, incident: Incident | None, part: int, until: str | None
+        self, request: ResolutionRequest, incident: Incident | None, part: int, until: str | None
     ) -> CommandResult:
         """`until`: what the first part said; later ones leave what came or failed since."""
-        asked = {
-            "incident": wanted.incident_id,
-            "how": wanted.how.value,
-            "reason": wanted.reason,
+        arguments_of_command = {
+            "incident": request.incident_id,
+            "how": request.method.value,
+            "reason": request.reason,
             "part": part,
         }
-        return self._act("incidents resolve", asked, lambda: self._resolve(wanted, incident, until))
+        return self._act(
+            "incidents resolve",
+            arguments_of_command,
+            lambda: self._resolve(request, incident, until),
+        )
 
     def _resolve(
-        self, wanted: ResolutionRequest, incident: Incident | None, until: str | None
+        self, request: ResolutionRequest, incident: Incident | None, until: str | None
     ) -> Row:
         begun = until or self._moment()
         if incident is None and until is None:
-            raise IncidentUnknown(wanted.incident_id)
+            raise IncidentUnknown(request.incident_id)
         if incident is None:  # all its letters that were given back have ended, for another cause
             return {"concerned": 0, "goes_on": False, "until": begun}
-        refuse_impossible(incident, wanted.how)
-        if incident.evidence is Evidence.LETTERS:
-            most, concerned = DEAD_LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
-        elif wanted.how is ResolutionMethod.REPLAY:
-            most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
+        refuse_impossible(incident, request.method)
+        if incident.evidence is Evidence.DEAD_LETTERS:
+            most, concerned = DEAD_LETTERS_OF_PART, self._end_dead_letters(incident, request, begun)
+        elif request.method is ResolutionMethod.REPLAY:
+            most, concerned = KEPT_OF_PART, self._replay_kept(incident, begun)
         else:
             most, concerned = 1, 0
         if until is None:
@@ -218,15 +224,15 @@ class IncidentCommands(AdminCommands):
         row = self.connection.execute(SQL["moment"]).fetchone()
         return str(row[0].isoformat()) if row else ""
 
-    def _end_letters(self, incident: Incident, wanted: ResolutionRequest, until: str) -> int:
+    def _end_dead_letters(self, incident: Incident, request: ResolutionRequest, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": DEAD_LETTERS_OF_PART}
         ids = [row[0] for row in self.connection.execute(SQL["waiting_letters"], given)]
-        state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
+        state = "requested" if request.method is ResolutionMethod.REPLAY else "discarded"
         if ids:
-            self._change(DeadLetterFilter(ids, limit=len(ids)), state, REPLAYABLE, wanted.reason)
+            self._change(DeadLetterFilter(ids, limit=len(ids)), state, REPLAYABLE, request.reason)
         return len(ids)
 
-    def _give_kept(self, incident: Incident, until: str) -> int:
+    def _replay_kept(self, incident: Incident, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
         kept = (
             self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept"], given).fetchall()
@@ -236,7 +242,7 @@ class IncidentCommands(AdminCommands):
         return len(kept)
 
     def _close(self, incident: Incident) -> None:
-        if incident.evidence is Evidence.NOTICES:
+        if incident.evidence is Evidence.DRIFT:
             self.connection.execute(SQL["close_notices"], arguments(incident))
         elif incident.evidence is Evidence.ORDERS:
             self.connection.execute(SQL["see_incident"], {"id": incident.id})
@@ -245,19 +251,19 @@ class IncidentCommands(AdminCommands):
 def resolution_methods(incident: Incident) -> tuple[ResolutionMethod, ...]:
     """By what it can be resolved."""
     match incident.evidence:
-        case Evidence.LETTERS:
+        case Evidence.DEAD_LETTERS:
             return (ResolutionMethod.REPLAY, ResolutionMethod.DISCARD)
-        case Evidence.NOTICES:
+        case Evidence.DRIFT:
             return (ResolutionMethod.REPLAY, ResolutionMethod.SEEN)
         case Evidence.ORDERS:
             return (ResolutionMethod.SEEN,)
 
 
-def refuse_impossible(incident: Incident, how: ResolutionMethod) -> None:
-    if how not in (possible := resolution_methods(incident)):
-        told = " or ".join(f"--{way}" for way in possible)
+def refuse_impossible(incident: Incident, method: ResolutionMethod) -> None:
+    if method not in (possible := resolution_methods(incident)):
+        options = " or ".join(f"--{way}" for way in possible)
         raise IncidentChoiceRefused(
-            f"{incident.id} is of {incident.evidence}: it is resolved by {told}"
+            f"{incident.id} is of {incident.evidence}: it is resolved by {options}"
         )
 
 

@@ -33,7 +33,7 @@ def read(
     block: Mapping[str, Any],
     where: str,
     *,
-    referred: Callable[[object], str],
+    dereferenced: Callable[[object], str],
     slug: str,
     orders_of: str,
     options: Mapping[str, str],
@@ -45,19 +45,19 @@ def read(
     url = address(block.get("url") or vendor.url, where)
     every_s = number(block, "every_s", where, least=EVERY_MIN_S, most=EVERY_MAX_S)
     first_days = number(block, "first_days", where, least=0.0, most=FIRST_DAYS_MAX)
-    found = dict[str, str]()
+    credentials = dict[str, str]()
     for name in ("key", "secret"):
         if name in vendor.needs and name not in block:
             raise ConfigurationError(f"{where}: {name} is missing, as env:NAME or file:PATH")
         if name not in vendor.needs and name in block:
             raise ConfigurationError(f"{where}: a {kind} has no {name}")
     for name in vendor.needs:  # behind all mistakes: a missing one is none of the file
-        found[name] = credential(referred(block[name]), block[name])
+        credentials[name] = credential(dereferenced(block[name]), block[name])
     return PollConfig(
         slug,
         url,
-        found.get("key", ""),
-        found.get("secret", ""),
+        credentials.get("key", ""),
+        credentials.get("secret", ""),
         orders_of,
         options,
         every_s,
@@ -71,17 +71,17 @@ def credential(text: str, name: str) -> str:
     return text
 
 
-def address(said: object, where: str) -> str:
+def address(value: object, where: str) -> str:
     """https, and http only to this machine itself: credentials go with every request."""
-    wrong = ConfigurationError(
+    error = ConfigurationError(
         f'{where}: url = "https://..." is where its API is, without credentials, ? and #'
     )
-    if not isinstance(said, str):
-        raise wrong
+    if not isinstance(value, str):
+        raise error
     try:
-        url = httpx.URL(said)
+        url = httpx.URL(value)
     except (httpx.InvalidURL, ValueError):
-        raise wrong from None
+        raise error from None
     if (
         url.scheme not in {"https", "http"}
         or not url.host
@@ -89,12 +89,12 @@ def address(said: object, where: str) -> str:
         or url.query
         or url.fragment
     ):
-        raise wrong
+        raise error
     if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigurationError(
             f"{where}: url is http, which tells credentials to everybody on the way: https"
         )
-    return said.rstrip("/")
+    return value.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
@@ -107,8 +107,8 @@ def is_loopback(host: str) -> bool:
 def number(
     block: Mapping[str, Any], name: str, where: str, *, least: float, most: float
 ) -> float | None:
-    if (said := block.get(name)) is None:
+    if (value := block.get(name)) is None:
         return None
-    if isinstance(said, bool) or not isinstance(said, int | float) or not least <= said <= most:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigurationError(f"{where}: {name} is a number from {least:g} to {most:g}")
-    return float(said)
+    return float(value)

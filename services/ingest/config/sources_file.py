@@ -64,13 +64,13 @@ class SourceConfig:
     slug: str
     source: Source
     secrets: tuple[bytes, ...] = field(repr=False)
-    refused: str | None = None  # why it is not served
-    names: tuple[str, ...] = ()  # where its secrets are
+    refusal: str | None = None  # why it is not served
+    secret_references: tuple[str, ...] = ()  # where its secrets are
     rate_max: float | None = None  # its own, callbacks a second
     orders_of: str = ""  # the shop of which a gateway or checker speaks
     options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
-    polled: PollConfig | None = None  # how it is asked for what its callbacks lost
-    poll_refused: str | None = None  # why it is not
+    poll: PollConfig | None = None  # how it is asked for what its callbacks lost
+    poll_refusal: str | None = None  # why it is not
     decimals: int | None = None  # of its amounts, where that is not its currency's own number
 
 
@@ -90,16 +90,16 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
     }
 
 
-def warnings(found: Mapping[str, SourceConfig]) -> dict[str, str]:
+def warnings(configs: Mapping[str, SourceConfig]) -> dict[str, str]:
     """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody
     tells.
     """
     return {
-        shop.slug: f"orders_of = {shop.orders_of!r} is no source of this "
-        f"file{_nearest(shop.orders_of, found)}. "
+        config.slug: f"orders_of = {config.orders_of!r} is no source of this "
+        f"file{_nearest(config.orders_of, configs)}. "
         "It is right when that shop publishes its orders itself"
-        for shop in found.values()
-        if shop.orders_of and shop.orders_of not in found
+        for config in configs.values()
+        if config.orders_of and config.orders_of not in configs
     }
 
 
@@ -118,79 +118,85 @@ def _source_config(
         )
     source = WEBHOOK_SOURCES[kind]
     _refuse_unknown_keys(entry, (*SOURCE_KEYS, *source.options), where)
-    secrets, names, refused = _secrets(source, entry.get("secrets"), where, environment, folder)
-    shop = SourceConfig(
+    secrets, secret_references, refusal = _secrets(
+        source, entry.get("secrets"), where, environment, folder
+    )
+    config = SourceConfig(
         slug,
         source,
         secrets,
-        refused,
-        names,
+        refusal,
+        secret_references,
         _rate(entry.get("rate_max"), where),
         _orders_of(source, entry.get("orders_of"), where),
         _options(source, entry, where, folder),
         decimals=_decimals(source, entry.get("decimals"), where),
     )
-    return _with_poll(shop, entry["poll"], environment, folder) if "poll" in entry else shop
+    return _with_poll(config, entry["poll"], environment, folder) if "poll" in entry else config
 
 
 def _with_poll(
-    shop: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path
+    config: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path
 ) -> SourceConfig:
     """With how it is polled, or why it is not: its callbacks come in all the same."""
-    where, kind = f"[sources.{shop.slug}.poll]", shop.source.kind
+    where, kind = f"[sources.{config.slug}.poll]", config.source.kind
     poll_section.check(kind, block, where)
     _refuse_unknown_keys(block, poll_section.POLL_KEYS, where)
 
-    def referred(name: object) -> str:
+    def dereferenced(name: object) -> str:
         return _dereferenced(name, where, environment, folder)
 
-    mine = {"slug": shop.slug, "orders_of": shop.orders_of}
+    own = {"slug": config.slug, "orders_of": config.orders_of}
     try:
-        polled = poll_section.read(
-            kind, block, where, referred=referred, options=shop.options, **mine
+        poll = poll_section.read(
+            kind, block, where, dereferenced=dereferenced, options=config.options, **own
         )
     except LookupError as error:
-        return replace(shop, poll_refused=str(error.args[0]))
-    return replace(shop, polled=polled)
+        return replace(config, poll_refusal=str(error.args[0]))
+    return replace(config, poll=poll)
 
 
 def _secrets(
-    source: Source, wanted: object, where: str, environment: Mapping[str, str], folder: Path
+    source: Source, references: object, where: str, environment: Mapping[str, str], folder: Path
 ) -> tuple[tuple[bytes, ...], tuple[str, ...], str | None]:
     """The keys, where they are, and why they cannot be used: then none of them is."""
-    if not isinstance(wanted, list) or not 1 <= len(wanted) <= SECRETS_MAX:
+    if not isinstance(references, list) or not 1 <= len(references) <= SECRETS_MAX:
         raise ConfigurationError(
             f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH"
         )
     secrets, problems = list[bytes](), list[str]()
-    for name in wanted:
+    for reference in references:
         try:
-            secret = _secret(name, where, environment, folder)
+            secret = _secret(reference, where, environment, folder)
         except LookupError as error:
             problems.append(str(error.args[0]))
             continue
         try:
             secrets.append(source.key_of(secret))
         except ValueError as error:  # which does not quote the secret
-            problems.append(f"{name} {error}")
+            problems.append(f"{reference} {error}")
             continue
         if is_guessable(secrets[-1]):  # written long: base64 of noughts, entities
-            problems.append(guessable_message(name))
-    return () if problems else tuple(secrets), tuple(map(str, wanted)), "; ".join(problems) or None
+            problems.append(guessable_message(reference))
+    return (
+        () if problems else tuple(secrets),
+        tuple(map(str, references)),
+        "; ".join(problems) or None,
+    )
 
 
-def _orders_of(source: Source, said: object, where: str) -> str:
-    if said is None and not source.needs_shop:
+def _orders_of(source: Source, value: object, where: str) -> str:
+    if value is None and not source.needs_orders_of:
         return ""
-    if not source.needs_shop:
+    if not source.needs_orders_of:
         raise ConfigurationError(
             f"{where}: a {source.kind} tells its own orders, so orders_of says nothing"
         )
-    if not isinstance(said, str) or not SLUG.fullmatch(said):
+    if not isinstance(value, str) or not SLUG.fullmatch(value):
         raise ConfigurationError(
             f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of'
         )
-    return said
+    return value
 
 
 def _options(
@@ -203,20 +209,24 @@ def _options(
         raise ConfigurationError(f"{where}: {error}") from None
 
 
-def _option(said: object, name: str, where: str) -> str:
-    if not isinstance(said, str) or not said.strip() or len(said) > OPTION_CHARS_MAX:
+def _option(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > OPTION_CHARS_MAX:
         raise ConfigurationError(f"{where}: {name} is a text of 1 to {OPTION_CHARS_MAX} characters")
-    return said.strip()
+    return value.strip()
 
 
-def _rate(said: object, where: str) -> float | None:
-    if said is None:
+def _rate(value: object, where: str) -> float | None:
+    if value is None:
         return None
-    if isinstance(said, bool) or not isinstance(said, (int, float)) or not 0.1 <= said <= RATE_MAX:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0.1 <= value <= RATE_MAX
+    ):
         raise ConfigurationError(
             f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}"
         )
-    return float(said)
+    return float(value)
 
 
 def _decimals(source: Source, given: object, where: str) -> int | None:
@@ -258,18 +268,18 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
         raise ConfigurationError(
             f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file"
         )
-    kind, _, at = name.partition(":")
+    kind, _, location = name.partition(":")
     if kind == "env":
-        secret = environment.get(at, "")
+        secret = environment.get(location, "")
     else:
         try:
-            secret = bounded.read_text(folder / at, SECRET_FILE_BYTES_MAX).strip("\r\n")
+            secret = bounded.read_text(folder / location, SECRET_FILE_BYTES_MAX).strip("\r\n")
         except bounded.FileUnusableError as error:
             raise LookupError(f"{name} cannot be used: {error}") from None
     if not secret.strip():
         raise LookupError(f"{name} is missing or empty")
     if not secret.isascii() and any(
-        "\ud800" <= it <= "\udfff" for it in secret
+        "\ud800" <= character <= "\udfff" for character in secret
     ):  # bytes that Python could not read
         raise LookupError(f"{name} is no UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
@@ -277,10 +287,12 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
     return secret
 
 
-def _refuse_unknown_keys(table: Mapping[str, object], names: Iterable[str], where: str) -> None:
-    if strangers := [name for name in table if name not in names]:
+def _refuse_unknown_keys(
+    table: Mapping[str, object], known_keys: Iterable[str], where: str
+) -> None:
+    if unknown_keys := [name for name in table if name not in known_keys]:
         raise ConfigurationError(
-            f"{where}: {strangers[0]!r} is no key of it{_nearest(strangers[0], names)}"
+            f"{where}: {unknown_keys[0]!r} is no key of it{_nearest(unknown_keys[0], known_keys)}"
         )
 
 

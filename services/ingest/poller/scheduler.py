@@ -51,8 +51,8 @@ GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, READS_WAITING)
 class ActivePoll(NamedTuple):
     """A source that is asked."""
 
-    shop: SourceConfig
-    polled: PollConfig
+    config: SourceConfig
+    poll: PollConfig
 
 
 class PollScheduler:
@@ -65,115 +65,117 @@ class PollScheduler:
 
     def __init__(
         self,
-        shops: Mapping[str, SourceConfig],
-        reader: PollWorkers | None = None,
+        configs: Mapping[str, SourceConfig],
+        workers: PollWorkers | None = None,
         *,
-        chance: Callable[[], float] = random.random,
+        rng: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = logs.get("polls")
         self._active = {
-            slug: ActivePoll(it, it.polled)
-            for slug, it in sorted(shops.items())
-            if it.polled is not None
+            slug: ActivePoll(config, config.poll)
+            for slug, config in sorted(configs.items())
+            if config.poll is not None
         }
-        self._refused = [slug for slug, shop in shops.items() if shop.poll_refused is not None]
+        self._refused = [
+            slug for slug, config in configs.items() if config.poll_refusal is not None
+        ]
         for slug in self._refused:
-            self._log.error("a source is not polled", source=slug, why=shops[slug].poll_refused)
+            self._log.error("a source is not polled", source=slug, why=configs[slug].poll_refusal)
         self._vendors = {
-            slug: VENDORS[active.shop.source.kind] for slug, active in self._active.items()
+            slug: VENDORS[active.config.source.kind] for slug, active in self._active.items()
         }
-        self._names: list[PollName] = [
+        self._poll_names: list[PollName] = [
             (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
         ]
         self._readers = [
             slug for slug, vendor in self._vendors.items() if vendor.read_order is not None
         ]
-        self._reader = reader or PollWorkers(forget=clear_gauges)
-        self._chance, self._clock = chance, clock
+        self._workers = workers or PollWorkers(on_orphaned=clear_gauges)
+        self._rng, self._clock = rng, clock
         self._read_last = set[str]()
         self._denied_until = dict[str, float]()  # reads of a source; a start tries again
-        self._tell_at: float | None = None
+        self._report_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
         """Two statements when nothing is due, a few for each answer. Never waits for a vendor."""
         store = PollStore(session)
-        self._reader.begin()
-        tells = self._tell_at is None or self._clock() >= self._tell_at
-        if tells:
+        self._workers.keep_alive()
+        is_report_due = self._report_at is None or self._clock() >= self._report_at
+        if is_report_due:
             store.add_sources(list(self._active))
-            store.add_polls(self._names)
-        if self._tell_at is None:
+            store.add_polls(self._poll_names)
+        if self._report_at is None:
             store.wake_polls(list(self._active))
-        events = self._take(store)
-        self._ask(store)
-        if tells:
-            self._tell(store)
-            self._tell_at = self._clock() + REPORT_S
+        events = self._take_results(store)
+        self._request_due(store)
+        if is_report_due:
+            self._report(store)
+            self._report_at = self._clock() + REPORT_S
         return events
 
-    def _take(self, store: PollStore) -> list[Event]:
+    def _take_results(self, store: PollStore) -> list[Event]:
         """Rolled back, an answer that was done with is gone: its poll is still due, and is asked
         again.
         """
-        events, room = list[Event](), TICK_BYTES_MAX
-        answers = self._reader.answers
-        failures = store.find_failures(list(self._active)) if answers else {}
-        for answer in answers:
+        records, room = list[Event](), TICK_BYTES_MAX
+        results = self._workers.results
+        failures = store.find_failures(list(self._active)) if results else {}
+        for result in results:
             if room <= 0:
                 break
             try:
-                said, room, is_done = self._take_one(
-                    store, answer, failures.get(answer.ask.polled.slug, 0), room
+                published, room, is_done = self._take_result(
+                    store, result, failures.get(result.request.config.slug, 0), room
                 )
             except (
                 Exception
             ):  # kept, it would fail every tick, and with it the polls of all other sources
-                self._reader.done(answer)
+                self._workers.release(result)
                 raise
-            events += said
+            records += published
             if is_done:
-                self._reader.done(answer)
-        return events
+                self._workers.release(result)
+        return records
 
-    def _take_one(
-        self, store: PollStore, answer: PollResult, failed: int, room: int
+    def _take_result(
+        self, store: PollStore, result: PollResult, failed: int, room: int
     ) -> tuple[list[Event], int, bool]:
         """What it says, the room that is left, and whether it is done with. `failed`: how often in
         a row its source had.
         """
-        said, is_done = list[Event](), True
-        if isinstance(answer.page, PollPage):
-            said, room, is_done = self._say(store, answer, answer.page, room)
-        elif isinstance(answer.page, PollFailure):
-            self._fail(store, answer, answer.page, failed)
-        elif answer.readings:
-            said = self._read(store, answer, failed)
-        if failed and is_source_available(answer):
-            store.save_source(answer.ask.polled.slug, 0, 0.0)
-        return said, room, is_done
+        published, is_done = list[Event](), True
+        if isinstance(result.page, PollPage):
+            published, room, is_done = self._publish_page(store, result, result.page, room)
+        elif isinstance(result.page, PollFailure):
+            self._fail(store, result, result.page, failed)
+        elif result.readings:
+            published = self._take_reads(store, result, failed)
+        if failed and is_source_available(result):
+            store.save_source(result.request.config.slug, 0, 0.0)
+        return published, room, is_done
 
-    def _say(
-        self, store: PollStore, answer: PollResult, page: PollPage, room: int
+    def _publish_page(
+        self, store: PollStore, result: PollResult, page: PollPage, room: int
     ) -> tuple[list[Event], int, bool]:
         """As much of a page as there is room for; its cursor moves with the last of it."""
-        ask, name = answer.ask, (answer.ask.polled.slug, answer.ask.what)
+        request, name = result.request, (result.request.config.slug, result.request.what)
         stored = store.lock_poll(name)
-        if stored is None or stored.cursor != ask.cursor:  # another process was faster
+        if stored is None or stored.cursor != request.cursor:  # another process was faster
             return [], room, True
-        at, events = stored.said if stored.answer == answer.id else 0, list[Event]()
-        while at < len(page.found) and room > 0:
-            events += self._events(store, ask, page.found[at])
-            room -= len(page.found[at].body)
-            at += 1
-        if at < len(page.found):
-            store.save_part(name, answer.id, at)
+        published, events = stored.published if stored.result_id == result.id else 0, list[Event]()
+        while published < len(page.found) and room > 0:
+            events += self._records(store, request, page.found[published])
+            room -= len(page.found[published].body)
+            published += 1
+        if published < len(page.found):
+            store.save_part(name, result.id, published)
             return events, room, False
-        every_s = ask.polled.every_s or VENDORS[ask.kind].polls[ask.what].every_s
-        wait_s = interval(every_s, is_last=page.is_last, chance=self._chance())
+        every_s = request.config.every_s or VENDORS[request.kind].polls[request.what].every_s
+        wait_s = interval(every_s, is_last=page.is_last, jitter=self._rng())
         if page.is_unchanged:
             page = page._replace(warning=stored.warning)
-        store.save_page(name, page, answer.tags, wait_s)
+        store.save_page(name, page, result.tags, wait_s)
         if page.warning:
             self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
@@ -182,10 +184,10 @@ class PollScheduler:
             )
         return events, room, True
 
-    def _events(self, store: PollStore, ask: PollRequest, found: FoundObject) -> list[Event]:
+    def _records(self, store: PollStore, request: PollRequest, found: FoundObject) -> list[Event]:
         """What no record can carry is noticed and left: it would stop the lane for ever."""
-        slug, shop = ask.polled.slug, self._active[ask.polled.slug].shop
-        found = found._replace(body=shop.source.without_cards(found.body))
+        slug, config = request.config.slug, self._active[request.config.slug].config
+        found = found._replace(body=config.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
             key = f"{slug}:{found.external_id or '?'}"
             add_drift_notice(
@@ -196,91 +198,103 @@ class PollScheduler:
                 key,
             )
             return []
-        return list(callbacks.poll_records(shop, found))
+        return list(callbacks.poll_records(config, found))
 
     def _fail(
-        self, store: PollStore, answer: PollResult, failure: PollFailure, source_failures: int
+        self, store: PollStore, result: PollResult, failure: PollFailure, source_failures: int
     ) -> None:
-        name = (answer.ask.polled.slug, answer.ask.what)
+        name = (result.request.config.slug, result.request.what)
         stored = store.lock_poll(name)
-        if stored is None or stored.cursor != answer.ask.cursor:
+        if stored is None or stored.cursor != result.request.cursor:
             return
-        rest = self._rest(failure, stored.failures, source_failures)
-        store.save_failure(name, rest, failure.text)
-        self._rest_source(store, name[0], rest, source_failures)
+        delay = self._delay_after(failure, stored.failures, source_failures)
+        store.save_failure(name, delay, failure.text)
+        self._back_off_source(store, name[0], delay, source_failures)
 
-    def _read(self, store: PollStore, answer: PollResult, source_failures: int) -> list[Event]:
-        source, events = answer.ask.polled.slug, list[Event]()
-        answered, put_off = dict[str, int](), dict[str, PollDelay]()
-        for order, asked, failures, came in answer.readings:
+    def _take_reads(
+        self, store: PollStore, result: PollResult, source_failures: int
+    ) -> list[Event]:
+        source, events = result.request.config.slug, list[Event]()
+        answered, postponed = dict[str, int](), dict[str, PollDelay]()
+        for order, requests, failures, outcome in result.order_reads:
             order_id = f"{source}:{order}"
-            if isinstance(came, FoundObject):
-                events += self._events(store, answer.ask, came)
-                answered[order_id], source_failures = asked, 0
+            if isinstance(outcome, FoundObject):
+                events += self._records(store, result.request, outcome)
+                answered[order_id], source_failures = requests, 0
                 continue
-            rest = self._rest(came, failures, source_failures)
-            if came.trouble is PollProblem.DENIED:  # so are all that wait
-                self._denied_until[source] = self._clock() + rest.poll_s
-            if came.trouble is PollProblem.MISSING and rest.failures >= READ_TRIES_MAX:
-                answered[order_id] = asked
-                told = DriftNotice(
+            delay = self._delay_after(outcome, failures, source_failures)
+            if outcome.trouble is PollProblem.DENIED:  # so are all that wait
+                self._denied_until[source] = self._clock() + delay.poll_s
+            if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
+                answered[order_id] = requests
+                notice = DriftNotice(
                     source, "order-missing", "an order that it told of is not there", order.encode()
                 )
-                add_drift_notice(store, told, order_id)
+                add_drift_notice(store, notice, order_id)
                 continue
-            put_off[order_id] = rest
-            self._rest_source(store, source, rest, source_failures)
+            postponed[order_id] = delay
+            self._back_off_source(store, source, delay, source_failures)
         if answered:
             store.answer_reads(answered)
-        if put_off:
-            store.put_off_reads(put_off)
+        if postponed:
+            store.put_off_reads(postponed)
         return events
 
-    def _rest(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
-        chance = self._chance()
+    def _delay_after(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
+        jitter = self._rng()
         return after_failure(
             failure.trouble,
             failures,
             source_failures,
             retry_after_s=failure.retry_after_s,
-            chance=chance,
+            jitter=jitter,
         )
 
-    def _rest_source(self, store: PollStore, source: str, rest: PollDelay, failures: int) -> None:
-        if rest.source_failures != failures or rest.source_s:
-            store.save_source(source, rest.source_failures, rest.source_s)
-        if rest.source_s:
+    def _back_off_source(
+        self, store: PollStore, source: str, delay: PollDelay, failures: int
+    ) -> None:
+        if delay.source_failures != failures or delay.source_s:
+            store.save_source(source, delay.source_failures, delay.source_s)
+        if delay.source_s:
             self._log.warning(
                 "a source is left alone",
                 source=source,
-                seconds=round(rest.source_s),
+                seconds=round(delay.source_s),
                 failures=failures + 1,
             )
 
-    def _ask(self, store: PollStore) -> None:
+    def _request_due(self, store: PollStore) -> None:
         due = (
-            {(it.source, it.what): it for it in store.find_due(self._names)} if self._names else {}
+            {
+                (due_poll.source, due_poll.what): due_poll
+                for due_poll in store.find_due(self._poll_names)
+            }
+            if self._poll_names
+            else {}
         )
         reads: dict[str, list[tuple[str, int, int]]] = {}
         readers = [slug for slug in self._readers if slug not in self._denied]
-        for it in store.find_reads(readers, READS_OF_REQUEST_MAX) if readers else ():
-            reads.setdefault(it.source, []).append(
-                (it.order_id.partition(":")[2], it.asked, it.failures)
+        for due_poll in store.find_reads(readers, READS_OF_REQUEST_MAX) if readers else ():
+            reads.setdefault(due_poll.source, []).append(
+                (due_poll.order_id.partition(":")[2], due_poll.requests, due_poll.failures)
             )
         until = self._clock() + REQUEST_VALID_S
         for source, name in choose_requests(
-            [(it[0], it) for it in due], reads, self._reader.busy, self._read_last
+            [(due_poll[0], due_poll) for due_poll in due],
+            reads,
+            self._workers.busy,
+            self._read_last,
         ):
-            polled, kind = self._active[source].polled, self._vendors[source].kind
+            config, kind = self._active[source].poll, self._vendors[source].kind
             if name is None:
                 self._read_last.add(source)
-                self._reader.ask(PollRequest(kind, polled, reads=reads[source], until=until))
+                self._workers.submit(PollRequest(kind, config, reads=reads[source], until=until))
             else:
                 self._read_last.discard(source)
                 poll = due[name]
-                self._reader.ask(
+                self._workers.submit(
                     PollRequest(
-                        kind, polled, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
+                        kind, config, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
                     )
                 )
 
@@ -289,40 +303,40 @@ class PollScheduler:
         """Sources whose credentials were refused when an order was to be read, not long ago."""
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
-    def _tell(self, store: PollStore) -> None:
-        told = store.tell_polls(self._names) if self._names else []
-        resting = (
-            Counter({it.source: it.resting for it in told})
+    def _report(self, store: PollStore) -> None:
+        states = store.tell_polls(self._poll_names) if self._poll_names else []
+        suspended = (
+            Counter({state.source: state.suspended for state in states})
             + Counter(self._refused)
             + Counter(self._denied)
         )
         POLLS_SUSPENDED.set_all(
-            {(slug,): resting[slug] for slug in {*self._active, *self._refused}}
+            {(slug,): suspended[slug] for slug in {*self._active, *self._refused}}
         )
-        POLL_WARNINGS.set_all({(it.source,): it.warnings for it in told})
-        POLL_AGE.set_all({(it.source,): it.age_s for it in told})
+        POLL_WARNINGS.set_all({(state.source,): state.warnings for state in states})
+        POLL_AGE.set_all({(state.source,): state.age_s for state in states})
         waiting = store.count_reads([*self._active, *self._refused])
         READS_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
 
 
-def is_source_available(answer: PollResult) -> bool:
+def is_source_available(result: PollResult) -> bool:
     """The source is there, whatever it said; and its last word was not that it wants to be left
     alone.
     """
-    said = [it.came for it in answer.readings]
-    if not said:
-        return isinstance(answer.page, PollPage)
-    last = said[-1]
-    is_left = isinstance(last, PollFailure) and last.trouble in {
-        PollProblem.AWAY,
-        PollProblem.SLOWED,
+    outcomes = [read.outcome for read in result.order_reads]
+    if not outcomes:
+        return isinstance(result.page, PollPage)
+    last = outcomes[-1]
+    wants_no_requests = isinstance(last, PollFailure) and last.trouble in {
+        PollProblem.UNAVAILABLE,
+        PollProblem.RATE_LIMITED,
     }
-    return any(isinstance(came, FoundObject) for came in said) and not is_left
+    return any(isinstance(outcome, FoundObject) for outcome in outcomes) and not wants_no_requests
 
 
-def add_drift_notice(store: PollStore, told: DriftNotice, key: str) -> None:
-    Inbox(store.session).add_notices(
-        {told._replace(what=storable(told.what, DRIFT_CHARS_MAX)): (1, storable(key))}
+def add_drift_notice(store: PollStore, notice: DriftNotice, key: str) -> None:
+    Inbox(store.session).add_drift_notices(
+        {notice._replace(what=storable(notice.what, DRIFT_CHARS_MAX)): (1, storable(key))}
     )
 
 

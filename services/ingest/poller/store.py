@@ -37,7 +37,7 @@ class DueRead(NamedTuple):
 
     source: str
     order_id: str
-    asked: int
+    requests: int
     failures: int
 
 
@@ -47,8 +47,8 @@ class StoredPoll(NamedTuple):
     """
 
     cursor: str
-    answer: UUID | None
-    said: int
+    result_id: UUID | None
+    published: int
     failures: int
     warning: str
 
@@ -57,7 +57,7 @@ class SourcePollState(NamedTuple):
     """What metrics tell of a source."""
 
     source: str
-    resting: int
+    suspended: int
     warnings: int
     age_s: float
 
@@ -95,26 +95,28 @@ class PollStore:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
         return StoredPoll(*row) if row else None
 
-    def save_part(self, name: PollName, answer: UUID, said: int) -> None:
-        self.session.execute(SQL["save_part"], _name(name) | {"answer": answer, "said": said})
+    def save_part(self, name: PollName, result_id: UUID, published: int) -> None:
+        self.session.execute(
+            SQL["save_part"], _name(name) | {"answer": result_id, "said": published}
+        )
 
     def save_page(
         self, name: PollName, page: PollPage, tags: Mapping[str, str], wait_s: float
     ) -> None:
-        told = {
+        columns = {
             "cursor": page.cursor,
             "tags": orjson.dumps(dict(tags)).decode(),
             "warning": storable(page.warning, 300),
         }
-        self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
+        self.session.execute(SQL["save_page"], _name(name) | columns | {"wait_s": wait_s})
 
-    def save_failure(self, name: PollName, rest: PollDelay, trouble: str) -> None:
-        told = {
-            "failures": rest.failures,
-            "state": "resting" if rest.is_resting else "ok",
+    def save_failure(self, name: PollName, delay: PollDelay, trouble: str) -> None:
+        columns = {
+            "failures": delay.failures,
+            "state": "resting" if delay.is_suspended else "ok",
             "trouble": storable(trouble, 300),
         }
-        self.session.execute(SQL["save_failure"], _name(name) | told | {"wait_s": rest.poll_s})
+        self.session.execute(SQL["save_failure"], _name(name) | columns | {"wait_s": delay.poll_s})
 
     def save_source(self, source: str, failures: int, wait_s: float) -> None:
         self.session.execute(
@@ -126,15 +128,15 @@ class PollStore:
         batch = {"order_ids": texts(list(answered)), "asked": plain(list(answered.values()))}
         self.session.execute(SQL["answer_reads"], batch)
 
-    def put_off_reads(self, put_off: Mapping[str, PollDelay]) -> None:
+    def postpone_reads(self, postponed: Mapping[str, PollDelay]) -> None:
         batch = {
-            "order_ids": texts(list(put_off)),
-            "failures": plain([rest.failures for rest in put_off.values()]),
-            "waits_s": plain([str(rest.poll_s) for rest in put_off.values()]),
+            "order_ids": texts(list(postponed)),
+            "failures": plain([delay.failures for delay in postponed.values()]),
+            "waits_s": plain([str(delay.poll_s) for delay in postponed.values()]),
         }
         self.session.execute(SQL["put_off_reads"], batch)
 
-    def tell_polls(self, names: Sequence[PollName]) -> list[SourcePollState]:
+    def poll_states(self, names: Sequence[PollName]) -> list[SourcePollState]:
         return [
             SourcePollState(*row) for row in self.session.execute(SQL["tell_polls"], _names(names))
         ]

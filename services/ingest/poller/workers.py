@@ -43,7 +43,7 @@ class PollRequest(NamedTuple):
     """What a tick found due."""
 
     kind: str
-    polled: PollConfig
+    config: PollConfig
     what: str = ""  # which poll, or
     reads: Sequence[
         tuple[str, int, int]
@@ -65,20 +65,20 @@ class OrderRead(NamedTuple):
     """What came of an order that was to be read."""
 
     order: str
-    asked: int
+    requests: int
     failures: int
-    came: FoundObject | PollFailure
+    outcome: FoundObject | PollFailure
 
 
 @dataclass(frozen=True)
 class PollResult:
     """What became of asking."""
 
-    ask: PollRequest
+    request: PollRequest
     page: PollPage | PollFailure | None = (
         None  # None: it asked for orders, or nothing was asked any more
     )
-    readings: Sequence[OrderRead] = ()
+    order_reads: Sequence[OrderRead] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
@@ -95,18 +95,18 @@ class PollWorkers:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         threads: int = THREADS,
-        forget: Callable[[], None] = lambda: None,
+        on_orphaned: Callable[[], None] = lambda: None,
     ) -> None:
         """`forget` is called when no tick came for a while: the timer is another process's now."""
         self._client, self._clock, self._wall, self._threads = client, clock, wall, threads
-        self._asks: queue.SimpleQueue[PollRequest] = queue.SimpleQueue()
-        self._answers = dict[str, PollResult]()  # one slot for each source
+        self._requests: queue.SimpleQueue[PollRequest] = queue.SimpleQueue()
+        self._results = dict[str, PollResult]()  # one slot for each source
         self._busy = set[str]()  # a source from its asking until its answer is done with
         self._clients = dict[str, BoundedHttpClient]()
         self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
         self._lock = threading.Lock()
-        self._is_running, self._told_at = False, float("-inf")
-        self._forget = forget
+        self._is_running, self._ticked_at = False, float("-inf")
+        self._on_orphaned = on_orphaned
         self._log = logs.get("polls")
 
     @property
@@ -115,127 +115,133 @@ class PollWorkers:
             return frozenset(self._busy)
 
     @property
-    def answers(self) -> list[PollResult]:
+    def results(self) -> list[PollResult]:
         """They stay until they are `done` with."""
         with self._lock:
-            return [self._answers[slug] for slug in sorted(self._answers)]
+            return [self._results[slug] for slug in sorted(self._results)]
 
-    def done(self, answer: PollResult) -> None:
+    def release(self, result: PollResult) -> None:
         with self._lock:
-            self._answers.pop(answer.ask.polled.slug, None)
-            self._busy.discard(answer.ask.polled.slug)
+            self._results.pop(result.request.config.slug, None)
+            self._busy.discard(result.request.config.slug)
 
-    def begin(self) -> None:
+    def keep_alive(self) -> None:
         """Each tick."""
-        self._told_at = self._clock()
+        self._ticked_at = self._clock()
         if not self._is_running:
             self._is_running = True
             for number in range(self._threads):
                 threading.Thread(target=self._work, name=f"polls-{number}", daemon=True).start()
 
-    def ask(self, ask: PollRequest) -> None:
+    def submit(self, request: PollRequest) -> None:
         """Only of a source that is not busy."""
         with self._lock:
-            self._busy.add(ask.polled.slug)
-        self._asks.put(ask)
+            self._busy.add(request.config.slug)
+        self._requests.put(request)
 
     def _work(self) -> None:
         while True:
             try:
-                ask = self._asks.get(timeout=REQUEST_VALID_S)
+                request = self._requests.get(timeout=REQUEST_VALID_S)
             except queue.Empty:
-                if self._clock() - self._told_at > ORPHANED_AFTER_S:
-                    self._forget()
+                if self._clock() - self._ticked_at > ORPHANED_AFTER_S:
+                    self._on_orphaned()
                 continue
             try:
-                answer = self._answered(ask)
+                result = self._result_of(request)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
-                self._log.exception("a poll met a defect", source=ask.polled.slug, what=ask.what)
-                answer = PollResult(
-                    ask, PollFailure(PollProblem.NONSENSE, f"a defect: {type(error).__name__}")
+                self._log.exception(
+                    "a poll met a defect", source=request.config.slug, what=request.what
+                )
+                result = PollResult(
+                    request, PollFailure(PollProblem.MALFORMED, f"a defect: {type(error).__name__}")
                 )
             with self._lock:
-                self._answers[ask.polled.slug] = answer
+                self._results[request.config.slug] = result
 
-    def _answered(self, ask: PollRequest) -> PollResult:
-        if self._clock() > ask.until:
-            return PollResult(ask)
-        slug = ask.polled.slug
+    def _result_of(self, request: PollRequest) -> PollResult:
+        if self._clock() > request.until:
+            return PollResult(request)
+        slug = request.config.slug
         if slug not in self._clients:
             self._clients[slug] = self._client()
         client = self._clients[slug]
-        if ask.reads:
-            return PollResult(ask, readings=self._orders(client, ask))
-        page = self._page(client, ask, ask.tags)
+        if request.reads:
+            return PollResult(request, order_reads=self._request_orders(client, request))
+        page = self._request_page(client, request, request.tags)
         return PollResult(
-            ask,
+            request,
             page,
             tags=client.tags
-            if isinstance(page, PollPage) and is_same_request_next(ask, page)
+            if isinstance(page, PollPage) and is_same_request_next(request, page)
             else {},
         )
 
-    def _page(
-        self, client: BoundedHttpClient, ask: PollRequest, tags: Mapping[str, str]
+    def _request_page(
+        self, client: BoundedHttpClient, request: PollRequest, tags: Mapping[str, str]
     ) -> PollPage | PollFailure:
-        client.begin(tags)
-        slug = ask.polled.slug
+        client.keep_alive(tags)
+        slug = request.config.slug
         size = self._sizes.get(slug, PAGE_MAX)
         try:
-            polled = ask.polled._replace(page=size)
-            page = VENDORS[ask.kind].polls[ask.what].read(client, polled, ask.cursor, self._wall())
+            config = request.config._replace(page=size)
+            page = (
+                VENDORS[request.kind]
+                .polls[request.what]
+                .read(client, config, request.cursor, self._wall())
+            )
         except NotModifiedError:
             client.tags = dict(tags)
-            page = PollPage((), ask.cursor, is_last=True, is_unchanged=True)
+            page = PollPage((), request.cursor, is_last=True, is_unchanged=True)
         except PartlyNotModifiedError:
-            return self._page(client, ask, {})
+            return self._request_page(client, request, {})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
             if isinstance(error, (ResponseTooLargeError, httpx.ReadTimeout)):
                 self._sizes[slug] = page_size(size, is_too_much=True)
-            return self._failed(ask, error)
+            return self._failure(request, error)
         self._sizes[slug] = page_size(size, is_too_much=False)
         POLL_REQUESTS.add(1, source=slug, outcome="answered")
         POLL_FOUND.add(len(page.found), source=slug)
         return page
 
-    def _orders(self, client: BoundedHttpClient, ask: PollRequest) -> list[OrderRead]:
+    def _request_orders(self, client: BoundedHttpClient, request: PollRequest) -> list[OrderRead]:
         """One after the other, as long as the source answers."""
-        read, came = VENDORS[ask.kind].read_order, list[OrderRead]()
-        for order, asked, failures in ask.reads if read else ():
-            client.begin({})
+        read, order_reads = VENDORS[request.kind].read_order, list[OrderRead]()
+        for order, requests, failures in request.reads if read else ():
+            client.keep_alive({})
             try:
-                found: FoundObject | PollFailure = (
-                    read(client, ask.polled, order)
+                outcome: FoundObject | PollFailure = (
+                    read(client, request.config, order)
                     if read
                     else PollFailure(PollProblem.MISSING, "")
                 )
-                POLL_REQUESTS.add(1, source=ask.polled.slug, outcome="answered")
+                POLL_REQUESTS.add(1, source=request.config.slug, outcome="answered")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
-                found = self._failed(ask, error)
-            came.append(OrderRead(order, asked, failures, found))
-            if isinstance(found, PollFailure) and found.trouble not in {
+                outcome = self._failure(request, error)
+            order_reads.append(OrderRead(order, requests, failures, outcome))
+            if isinstance(outcome, PollFailure) and outcome.trouble not in {
                 PollProblem.MISSING,
-                PollProblem.NONSENSE,
+                PollProblem.MALFORMED,
             }:
                 break
-        return came
+        return order_reads
 
-    def _failed(self, ask: PollRequest, error: Exception) -> PollFailure:
+    def _failure(self, request: PollRequest, error: Exception) -> PollFailure:
         failure = failure_of(error, self._wall())
-        POLL_REQUESTS.add(1, source=ask.polled.slug, outcome=failure.trouble.value)
-        say = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
-        say(
+        POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.trouble.value)
+        log = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
+        log(
             "a poll has no answer",
-            source=ask.polled.slug,
-            what=ask.what or "reads",
+            source=request.config.slug,
+            what=request.what or "reads",
             why=failure.text,
         )
         return failure
 
 
-def is_same_request_next(ask: PollRequest, page: PollPage) -> bool:
+def is_same_request_next(request: PollRequest, page: PollPage) -> bool:
     """The next asking will be the same request, so its tags are worth keeping."""
-    return page.is_last and page.cursor == ask.cursor
+    return page.is_last and page.cursor == request.cursor
 
 
 def failure_of(error: Exception, now: float) -> PollFailure:
@@ -247,13 +253,13 @@ def failure_of(error: Exception, now: float) -> PollFailure:
                 retry_after(error.response.headers.get("retry-after", ""), now),
             )
         case httpx.TransportError():
-            return PollFailure(PollProblem.AWAY, type(error).__name__)
+            return PollFailure(PollProblem.UNAVAILABLE, type(error).__name__)
         case OrderMissingError():
             return PollFailure(PollProblem.MISSING, "it has no such order")
         case MalformedResponseError():
-            return PollFailure(PollProblem.NONSENSE, str(error)[:TEXT_CHARS_MAX])
+            return PollFailure(PollProblem.MALFORMED, str(error)[:TEXT_CHARS_MAX])
         case _:
-            return PollFailure(PollProblem.NONSENSE, type(error).__name__)
+            return PollFailure(PollProblem.MALFORMED, type(error).__name__)
 
 
 def failure_of_status(status: int, wait_s: float | None) -> PollFailure:
@@ -265,9 +271,9 @@ def failure_of_status(status: int, wait_s: float | None) -> PollFailure:
     if status == HTTPStatus.TOO_MANY_REQUESTS or (
         wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE
     ):
-        return PollFailure(PollProblem.SLOWED, text, wait_s)
+        return PollFailure(PollProblem.RATE_LIMITED, text, wait_s)
     if status in MISSING_STATUSES:
         return PollFailure(PollProblem.MISSING, text)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return PollFailure(PollProblem.AWAY, text, wait_s)
-    return PollFailure(PollProblem.NONSENSE, text)
+        return PollFailure(PollProblem.UNAVAILABLE, text, wait_s)
+    return PollFailure(PollProblem.MALFORMED, text)

@@ -48,40 +48,49 @@ class KnownPayment(NamedTuple):
 
 class CallbackOutcome(Enum):  # in the order in which they are tried
     FORGED = auto()  # what proves it has proved another body before
-    OVERFULL = auto()  # it would have more facts than an order can have
+    TOO_MANY_FACTS = auto()  # it would have more facts than an order can have
     APPLIED = auto()  # the order knows more than before
-    KNOWN = auto()  # said before, in this callback or another
-    OLDER = auto()  # never said before, but something newer was
+    DUPLICATE = auto()  # said before, in this callback or another
+    SUPERSEDED = auto()  # never said before, but something newer was
 
 
 class DecidedBatch(NamedTuple):
     """What is known after a batch, and how each of its callbacks ended."""
 
-    verdicts: list[CallbackOutcome]
+    outcomes: list[CallbackOutcome]
     orders: dict[str, KnownOrder]
     payments: dict[str, KnownPayment]
 
 
 def decide_order(
-    order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
+    order: KnownOrder, callback: ParsedCallback, content_hashes: AbstractSet[bytes]
 ) -> tuple[KnownOrder, CallbackOutcome]:
     """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and
     meant twice.
     """
-    facts, repeated = merge_facts(order.facts, callback.facts), callback.meaning in meanings
+    facts, repeated = (
+        merge_facts(order.facts, callback.facts),
+        callback.content_hash in content_hashes,
+    )
     if has_too_many_facts(facts):
-        return order, CallbackOutcome.OVERFULL
-    told = with_facts(order, facts, _incidents(order, callback, meanings))
+        return order, CallbackOutcome.TOO_MANY_FACTS
+    updated = with_facts(order, facts, _incidents(order, callback, content_hashes))
     if has_changed(order.facts, facts):
-        return told, CallbackOutcome.APPLIED
-    known = repeated or all(order.facts[fact.name].digest == fact.digest for fact in callback.facts)
-    return told, CallbackOutcome.KNOWN if known else CallbackOutcome.OLDER
+        return updated, CallbackOutcome.APPLIED
+    is_known = repeated or all(
+        order.facts[fact.name].digest == fact.digest for fact in callback.facts
+    )
+    return updated, CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.SUPERSEDED
 
 
 def _incidents(
-    order: KnownOrder, callback: ParsedCallback, meanings: AbstractSet[bytes]
+    order: KnownOrder, callback: ParsedCallback, content_hashes: AbstractSet[bytes]
 ) -> frozenset[str]:
-    if meanings and callback.meaning not in meanings and len(order.incidents) < INCIDENTS_MAX:
+    if (
+        content_hashes
+        and callback.content_hash not in content_hashes
+        and len(order.incidents) < INCIDENTS_MAX
+    ):
         return order.incidents | {callback.key}
     return order.incidents
 
@@ -101,33 +110,39 @@ def decide_joined(
     callback: ParsedCallback,
     orders: Mapping[str, KnownOrder],
     payments: Mapping[str, KnownPayment],
-    meanings: AbstractSet[bytes],
+    content_hashes: AbstractSet[bytes],
 ) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackOutcome]:
     """Of a callback that names payments: what changed, and how it ended. An overfull one changes
     nothing at all.
     """
-    own = frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
-    paid = [_with_callback(payments[name], callback, own) for name in callback.payments]
-    concerned = own.union(*(payment.orders for payment in paid))
+    named_orders = (
+        frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
+    )
+    payments_after = [
+        _with_callback(payments[name], callback, named_orders) for name in callback.payments
+    ]
+    order_ids = named_orders.union(*(payment.orders for payment in payments_after))
     after = dict[str, KnownOrder]()
-    for order_id in sorted(concerned):
+    for order_id in sorted(order_ids):
         order = orders[order_id]
-        facts = merge_facts(order.facts, callback.facts if order_id in own else ())
-        facts = merge_facts(facts, callback.moved)
-        for payment in paid:
+        facts = merge_facts(order.facts, callback.facts if order_id in named_orders else ())
+        facts = merge_facts(facts, callback.movements)
+        for payment in payments_after:
             if (
                 order_id in payment.orders
                 and len(facts) + len(payment.facts) <= JOINED_FACTS_MAX + FACTS_MAX
             ):
                 facts = merge_facts(facts, payment.facts.values())
-        after[order_id] = with_facts(order, facts, _incidents(order, callback, meanings))
-    if any(len(payment.facts) > PAYMENT_FACTS_MAX for payment in paid) or any(
+        after[order_id] = with_facts(order, facts, _incidents(order, callback, content_hashes))
+    if any(len(payment.facts) > PAYMENT_FACTS_MAX for payment in payments_after) or any(
         has_too_many_facts(order.facts)
-        or (callback.moved and has_too_many_joined_facts(order, orders[name]))
+        or (callback.movements and has_too_many_joined_facts(order, orders[name]))
         for name, order in after.items()
     ):
-        return {}, {}, CallbackOutcome.OVERFULL
-    changed = {payment.name: payment for payment in paid if payment is not payments[payment.name]}
+        return {}, {}, CallbackOutcome.TOO_MANY_FACTS
+    changed = {
+        payment.name: payment for payment in payments_after if payment is not payments[payment.name]
+    }
     is_new = any(
         has_changed(orders[name].facts, order.facts) for name, order in after.items()
     ) or any(
@@ -136,8 +151,10 @@ def decide_joined(
     )
     if is_new:
         return after, changed, CallbackOutcome.APPLIED
-    known = callback.meaning in meanings or _is_known(callback, orders, paid)
-    return after, changed, CallbackOutcome.KNOWN if known else CallbackOutcome.OLDER
+    is_known = callback.content_hash in content_hashes or _is_known(
+        callback, orders, payments_after
+    )
+    return after, changed, CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.SUPERSEDED
 
 
 def has_too_many_facts(facts: Mapping[str, Fact]) -> bool:
@@ -158,28 +175,30 @@ def has_too_many_joined_facts(order: KnownOrder, before: KnownOrder) -> bool:
 
 
 def _with_callback(
-    payment: KnownPayment, callback: ParsedCallback, own: frozenset[str]
+    payment: KnownPayment, callback: ParsedCallback, order_ids: frozenset[str]
 ) -> KnownPayment:
     """The same one when the callback tells nothing of it."""
-    orders, facts = payment.orders, merge_facts(payment.facts, callback.moved)
+    orders, facts = payment.orders, merge_facts(payment.facts, callback.movements)
     if len(orders) < ORDERS_MAX:
-        orders |= own
+        orders |= order_ids
     if facts is payment.facts and orders == payment.orders:
         return payment
     return KnownPayment(payment.name, orders, facts)
 
 
 def _is_known(
-    callback: ParsedCallback, orders: Mapping[str, KnownOrder], paid: Sequence[KnownPayment]
+    callback: ParsedCallback,
+    orders: Mapping[str, KnownOrder],
+    payments_after: Sequence[KnownPayment],
 ) -> bool:
-    places = [payment.facts for payment in paid]
+    places = [payment.facts for payment in payments_after]
     if callback.order_id is not None:
-        told = orders[callback.order_id].facts
-        if any(told[fact.name].digest != fact.digest for fact in callback.facts):
+        order_facts = orders[callback.order_id].facts
+        if any(order_facts[fact.name].digest != fact.digest for fact in callback.facts):
             return False
-        places.append(told)
+        places.append(order_facts)
     return all(
-        known[fact.name].digest == fact.digest for fact in callback.moved for known in places
+        facts[fact.name].digest == fact.digest for fact in callback.movements for facts in places
     )
 
 
@@ -195,39 +214,49 @@ def decide_batch(
     `orders` and `payments` are all that the callbacks name, and the orders that name the payments;
     what nobody has told of yet is in them too, empty.
     """
-    after, paid, heard, verdicts = (
+    after, payments_after, seen_hashes, outcomes = (
         dict(orders),
         dict(payments or {}),
         defaultdict[str, set[bytes]](set),
         list[CallbackOutcome](),
     )
-    for key, meaning in seen:
-        heard[key].add(meaning)
-    for told in callbacks:
-        if told.proof is not None:
-            name, body = told.proof
-            if heard[name] - {body}:
-                verdicts.append(CallbackOutcome.FORGED)
+    for key, content_hash in seen:
+        seen_hashes[key].add(content_hash)
+    for callback in callbacks:
+        if callback.proof is not None:
+            name, body = callback.proof
+            if seen_hashes[name] - {body}:
+                outcomes.append(CallbackOutcome.FORGED)
                 continue
-            heard[name].add(body)
-        meanings = heard[told.key]
-        if not (told.facts or told.payments or told.moved):  # it only asks, or is only kept
-            verdict = CallbackOutcome.KNOWN if told.meaning in meanings else CallbackOutcome.APPLIED
-        elif told.order_id is not None and not told.payments and not told.moved:
-            after[told.order_id], verdict = decide_order(after[told.order_id], told, meanings)
+            seen_hashes[name].add(body)
+        content_hashes = seen_hashes[callback.key]
+        if not (
+            callback.facts or callback.payments or callback.movements
+        ):  # it only asks, or is only kept
+            outcome = (
+                CallbackOutcome.DUPLICATE
+                if callback.content_hash in content_hashes
+                else CallbackOutcome.APPLIED
+            )
+        elif callback.order_id is not None and not callback.payments and not callback.movements:
+            after[callback.order_id], outcome = decide_order(
+                after[callback.order_id], callback, content_hashes
+            )
         else:
-            changed, moved, verdict = decide_joined(told, after, paid, meanings)
-            after.update(changed)
-            paid.update(moved)
-        meanings.add(told.meaning)
-        verdicts.append(verdict)
+            changed_orders, changed_payments, outcome = decide_joined(
+                callback, after, payments_after, content_hashes
+            )
+            after.update(changed_orders)
+            payments_after.update(changed_payments)
+        content_hashes.add(callback.content_hash)
+        outcomes.append(outcome)
     return DecidedBatch(
-        verdicts,
+        outcomes,
         {
             order_id: with_next_sequence(order, orders[order_id])
             for order_id, order in after.items()
         },
-        paid,
+        payments_after,
     )
 
 

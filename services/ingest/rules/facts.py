@@ -85,7 +85,7 @@ class DriftNotice(NamedTuple):
     )
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on: it is kept whole
-    is_drift: bool = True  # a person should look at it; else it is only kept
+    is_reported: bool = True  # a person should look at it; else it is only kept
     origin: RecordOrigin = RecordOrigin()  # of a callback that is kept; `sources.read` sets it
 
     def __eq__(self, other: object) -> bool:
@@ -103,18 +103,18 @@ class ParsedCallback(NamedTuple):
     """
 
     key: str  # its name, the same whenever its source sends it again
-    meaning: (
+    content_hash: (
         bytes  # SHA-256 of all that it says: other bytes that say the same are the same callback
     )
     order_id: str | None  # None: it names only payments
     facts: tuple[Fact, ...] = ()
     payments: tuple[str, ...] = ()  # as `payment_name` names them
-    moved: tuple[Fact, ...] = ()
+    movements: tuple[Fact, ...] = ()
     reads: tuple[
         str, ...
         # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
     ] = ()
-    notices: tuple[DriftNotice, ...] = ()
+    drift: tuple[DriftNotice, ...] = ()
     received: str = ""  # when the door took it, as its record says
     proof: tuple[str, bytes] | None = (
         None  # what proved it, by name, and SHA-256 of the one body that it may prove
@@ -181,12 +181,12 @@ def reached_fact(status: str, at: datetime) -> Fact:
     """That a status was reached, which the order is not told in: a gate that closes takes back what
     was reached before.
     """
-    told = sortable(at)
-    said = b'"%b"' % told.encode()
+    at_text = sortable(at)
+    content = b'"%b"' % at_text.encode()
     return Fact(
         reached_name(status),
-        f"{told}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(said).hexdigest()}",
-        said,
+        f"{at_text}/{RANKS.get(status, RANK_OF_OTHERS):02d}/{hashlib.sha256(content).hexdigest()}",
+        content,
     )
 
 
@@ -194,8 +194,8 @@ def deletion_fact(at: str, *, is_deleted: bool) -> Fact:
     """Deleted and restored are one fact. `at`: the source's own time (`sortable`), or the record's
     position in the log.
     """
-    rank, said = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
-    return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(said).hexdigest()}", said)
+    rank, content = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
+    return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(content).hexdigest()}", content)
 
 
 def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
@@ -204,10 +204,10 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     captured or refunded so far only grows. When the record was received says nothing: gateways send
     an object as it stood at its event, and send it again for days.
     """
-    told = movement.__pydantic_serializer__.to_json(movement)
+    content = movement.__pydantic_serializer__.to_json(movement)
     amount = f"{TIE_BY_AMOUNT}{max(0, movement.amount_minor or 0):016d}"
-    version = f"{sortable(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(told).hexdigest()}"
-    return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, told)
+    version = f"{sortable(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(content).hexdigest()}"
+    return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, content)
 
 
 def verdict_fact(
@@ -216,10 +216,10 @@ def verdict_fact(
     """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can
     have several. `at_position`: as in `serialized_storefront_facts`.
     """
-    told = verdict.__pydantic_serializer__.to_json(verdict)
+    content = verdict.__pydantic_serializer__.to_json(verdict)
     tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
-    version = f"{sortable(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(told).hexdigest()}"
-    return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, told)
+    version = f"{sortable(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
+    return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, content)
 
 
 def payment_name(shop: str, reference: str) -> str:
@@ -233,24 +233,24 @@ def parsed_callback(
     facts: tuple[Fact, ...] = (),
     *,
     payments: Sequence[str] = (),
-    moved: tuple[Fact, ...] = (),
+    movements: tuple[Fact, ...] = (),
     reads: tuple[str, ...] = (),
-    notices: tuple[DriftNotice, ...] = (),
+    drift: tuple[DriftNotice, ...] = (),
 ) -> ParsedCallback:
     named = tuple(sorted(set(payments)))
-    said = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
-    if named or moved or reads:
-        said += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in moved), *reads]
-    meaning = hashlib.sha256("\0".join(said).encode()).digest()
-    return ParsedCallback(key, meaning, order_id, facts, named, moved, reads, notices)
+    parts = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
+    if named or movements or reads:
+        parts += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in movements), *reads]
+    content_hash = hashlib.sha256("\0".join(parts).encode()).digest()
+    return ParsedCallback(key, content_hash, order_id, facts, named, movements, reads, drift)
 
 
-def merge_facts(facts: Mapping[str, Fact], told: Iterable[Fact]) -> Mapping[str, Fact]:
+def merge_facts(facts: Mapping[str, Fact], new_facts: Iterable[Fact]) -> Mapping[str, Fact]:
     """The greatest version of a fact stays, so facts may come in any order. The same mapping when
     nothing changes.
     """
     newer = dict[str, Fact]()
-    for fact in told:
+    for fact in new_facts:
         known = newer.get(fact.name) or facts.get(fact.name)
         if known is None or known.version < fact.version:
             newer[fact.name] = fact

@@ -20,8 +20,8 @@ CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "two-meanings", "same key, two meanin
 
 
 class Evidence(StrEnum):
-    LETTERS = "letters"  # callbacks that could not be worked: they wait for a person
-    NOTICES = "notices"  # words that this release does not know, in callbacks that were taken
+    DEAD_LETTERS = "dead-letters"  # callbacks that could not be worked: they wait for a person
+    DRIFT = "drift"  # words that this release does not know, in callbacks that were taken
     ORDERS = "orders"  # keys that came with two meanings, noted at their orders
 
 
@@ -71,9 +71,9 @@ def fingerprint(cause: str) -> str:
     return "; ".join(sorted(set(parts)))[:FINGERPRINT_CHARS_MAX]
 
 
-def source_of(said: str) -> str:
+def source_of(origin: str) -> str:
     """`/sources/shop` and `shop` are one."""
-    return said.removeprefix("/sources/") or UNKNOWN_SOURCE
+    return origin.removeprefix("/sources/") or UNKNOWN_SOURCE
 
 
 def incident_id(kind: str, source: str, what: str) -> str:
@@ -83,29 +83,33 @@ def incident_id(kind: str, source: str, what: str) -> str:
     ]
 
 
-def group_by_cause(told: Iterable[EvidenceRow]) -> dict[str, Incident]:
+def group_by_cause(evidence_rows: Iterable[EvidenceRow]) -> dict[str, Incident]:
     """By id, those that happened most often first. In whichever order the evidence comes."""
-    alike = defaultdict[str, list[EvidenceRow]](list)
-    for it in told:
-        alike[incident_id(it.kind, it.source, it.what)].append(it)
-    found = [_incident(name, rows) for name, rows in alike.items()]
-    return {it.id: it for it in sorted(found, key=lambda it: (-it.count, it.id))}
+    rows_by_id = defaultdict[str, list[EvidenceRow]](list)
+    for row in evidence_rows:
+        rows_by_id[incident_id(row.kind, row.source, row.what)].append(row)
+    incidents = [_incident(key, rows) for key, rows in rows_by_id.items()]
+    return {incident.id: incident for incident in sorted(incidents, key=_by_frequency)}
+
+
+def _by_frequency(incident: Incident) -> tuple[int, str]:
+    return -incident.count, incident.id
 
 
 def _incident(name: str, rows: Sequence[EvidenceRow]) -> Incident:
-    newest = max(rows, key=lambda it: (it.last_at, it.example))
+    newest = max(rows, key=lambda row: (row.last_at, row.example))
     return Incident(
         id=name,
         evidence=newest.evidence,
         source=newest.source,
         kind=newest.kind,
         what=newest.what,
-        count=sum(it.count for it in rows),
-        waiting=sum(it.waiting for it in rows),
-        replaying=sum(it.replaying for it in rows),
-        state="open" if any(it.is_open for it in rows) else "resolved",
-        first_at=min(it.first_at for it in rows),
+        count=sum(row.count for row in rows),
+        waiting=sum(row.waiting for row in rows),
+        replaying=sum(row.replaying for row in rows),
+        state="open" if any(row.is_open for row in rows) else "resolved",
+        first_at=min(row.first_at for row in rows),
         last_at=newest.last_at,
         example=newest.example,
-        origins=tuple(sorted({it.origin for it in rows})),
+        origins=tuple(sorted({row.origin for row in rows})),
     )

@@ -28,10 +28,10 @@ PollT = TypeVar("K")
 class PollProblem(Enum):
     """Why there is no answer."""
 
-    AWAY = "away"  # nobody there, too slow, or an error of theirs
-    SLOWED = "slowed"  # they ask for patience
+    UNAVAILABLE = "unavailable"  # nobody there, too slow, or an error of theirs
+    RATE_LIMITED = "rate_limited"  # they ask for patience
     DENIED = "denied"  # they do not take our credentials
-    NONSENSE = "nonsense"  # an answer that cannot be what was asked for
+    MALFORMED = "malformed"  # an answer that cannot be what was asked for
     MISSING = "missing"  # there is no such thing
 
 
@@ -42,53 +42,53 @@ class PollDelay(NamedTuple):
     failures: int
     source_s: float
     source_failures: int
-    is_resting: bool  # until somebody repairs something
+    is_suspended: bool  # until somebody repairs something
 
 
-def interval(every_s: float, *, is_last: bool, chance: float) -> float:
+def interval(every_s: float, *, is_last: bool, jitter: float) -> float:
     """Until the next page. `chance` is of 0 to 1. A walk goes on at once; the source's own pace
     holds it back.
     """
-    return every_s * (1 + JITTER * (2 * chance - 1)) if is_last else 0.0
+    return every_s * (1 + JITTER * (2 * jitter - 1)) if is_last else 0.0
 
 
-def backoff(failures: int, chance: float) -> float:
+def backoff(failures: int, jitter: float) -> float:
     """Doubles, up to a ceiling, and no two wait alike."""
-    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - chance / 2)
+    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - jitter / 2)
 
 
 def after_failure(
-    trouble: PollProblem,
+    problem: PollProblem,
     failures: int,
     source_failures: int,
     *,
     retry_after_s: float | None = None,
-    chance: float = 0.0,
+    jitter: float = 0.0,
 ) -> PollDelay:
     """A source that fails again and again is left alone, whatever else would be due; then one
     asking tries it.
     """
     failures += 1
-    waits_s = backoff(failures, chance)
-    match trouble:
-        case PollProblem.AWAY:
+    waits_s = backoff(failures, jitter)
+    match problem:
+        case PollProblem.UNAVAILABLE:
             source_failures += 1
             is_open = source_failures >= FAILURES_TO_OPEN
-            rests_s = backoff(source_failures, chance) if is_open else 0.0
+            open_s = backoff(source_failures, jitter) if is_open else 0.0
             return PollDelay(
                 waits_s,
                 failures,
-                max(rests_s, retry_after_s or 0.0),
+                max(open_s, retry_after_s or 0.0),
                 source_failures,
-                is_resting=False,
+                is_suspended=False,
             )
-        case PollProblem.SLOWED:
+        case PollProblem.RATE_LIMITED:
             wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
-            return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_resting=False)
+            return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_suspended=False)
         case PollProblem.DENIED:
-            return PollDelay(DENIED_RETRY_S, failures, 0.0, source_failures, is_resting=True)
-        case PollProblem.NONSENSE | PollProblem.MISSING:
-            return PollDelay(waits_s, failures, 0.0, source_failures, is_resting=False)
+            return PollDelay(DENIED_RETRY_S, failures, 0.0, source_failures, is_suspended=True)
+        case PollProblem.MALFORMED | PollProblem.MISSING:
+            return PollDelay(waits_s, failures, 0.0, source_failures, is_suspended=False)
 
 
 def page_size(size: int, *, is_too_much: bool) -> int:
@@ -104,10 +104,10 @@ def retry_after(text: str, now: float) -> float | None:
     if text.isascii() and text.isdigit():
         return min(RETRY_AFTER_MAX_S, float(text[:9]))
     try:
-        at = parsedate_to_datetime(text)
+        date = parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):
         return None
-    until = (at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp()
+    until = (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp()
     return min(RETRY_AFTER_MAX_S, max(0.0, until - now))
 
 
@@ -120,11 +120,11 @@ def choose_requests(
     """What each source is asked now, one thing at a time: of what is due (longest first) the first,
     or (None) its reads. Where both are due they take turns.
     """
-    first = dict[str, PollT]()
+    first_poll = dict[str, PollT]()
     for source, poll in polls:
-        first.setdefault(source, poll)
-    asked = list[tuple[str, PollT | None]]()
-    for source in sorted({*first, *reads}.difference(busy)):
-        takes_read = source in reads and (source not in first or source not in read_last)
-        asked.append((source, None if takes_read else first[source]))
-    return asked
+        first_poll.setdefault(source, poll)
+    chosen = list[tuple[str, PollT | None]]()
+    for source in sorted({*first_poll, *reads}.difference(busy)):
+        takes_read = source in reads and (source not in first_poll or source not in read_last)
+        chosen.append((source, None if takes_read else first_poll[source]))
+    return chosen

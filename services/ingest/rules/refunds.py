@@ -35,38 +35,44 @@ class RefundedTotal(NamedTuple):
     at: datetime
 
 
-def refunds_fact(told: RefundedTotal) -> Fact:
+def refunds_fact(total: RefundedTotal) -> Fact:
     """Of two in the same second the greater sum came later."""
-    at = sortable(told.at)
-    said = orjson.dumps({**told._asdict(), "at": at})
-    version = f"{at}/{told.refunded_minor:016d}/{hashlib.sha256(said).hexdigest()}"
-    return Fact(f"{MOVED}{told.gateway}:refunds:{told.reference}", version, said)
+    at = sortable(total.at)
+    content = orjson.dumps({**total._asdict(), "at": at})
+    version = f"{at}/{total.refunded_minor:016d}/{hashlib.sha256(content).hexdigest()}"
+    return Fact(f"{MOVED}{total.gateway}:refunds:{total.reference}", version, content)
 
 
 def movements(facts: Mapping[str, Fact]) -> list[bytes]:
     """All that moved, as JSON, by the names of the facts."""
-    told = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
-    for name in [name for name in told if REFUNDED_TOTAL.match(name)]:
-        total = orjson.loads(told.pop(name))
-        named = _named_refunds(told, total)
-        if (let_go := _released_refund(named, total["released_minor"])) is not None:
-            del told[let_go], named[let_go]
-        rest = total["refunded_minor"] - sum(
-            it["amount_minor"] or 0 for it in named.values() if _is_counted(it, total)
+    contents = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
+    for name in [name for name in contents if REFUNDED_TOTAL.match(name)]:
+        total = orjson.loads(contents.pop(name))
+        named_refunds = _named_refunds(contents, total)
+        if (released := _released_refund(named_refunds, total["released_minor"])) is not None:
+            del contents[released], named_refunds[released]
+        unnamed_minor = total["refunded_minor"] - sum(
+            refund["amount_minor"] or 0
+            for refund in named_refunds.values()
+            if _is_counted(refund, total)
         )
-        if rest > 0:
-            told[name] = _unnamed_refund(total, rest)
-    return [told[name] for name in sorted(told)]
+        if unnamed_minor > 0:
+            contents[name] = _unnamed_refund(total, unnamed_minor)
+    return [contents[name] for name in sorted(contents)]
 
 
 def _named_refunds(
-    told: Mapping[str, bytes], total: Mapping[str, Any]
+    contents: Mapping[str, bytes], total: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The refunds of the same payment, by their facts."""
     refunds = {
-        name: orjson.loads(it) for name, it in told.items() if name.startswith(_prefix(total))
+        name: orjson.loads(content)
+        for name, content in contents.items()
+        if name.startswith(_prefix(total))
     }
-    return {name: it for name, it in refunds.items() if it["payment"] == total["payment"]}
+    return {
+        name: content for name, content in refunds.items() if content["payment"] == total["payment"]
+    }
 
 
 def _prefix(total: Mapping[str, Any]) -> str:
@@ -77,26 +83,26 @@ def _released_refund(named: Mapping[str, Mapping[str, Any]], released_minor: int
     """The refund by which the part was let go: the first of its amount. It is told while a charge
     is captured, and once.
     """
-    alike = [
-        (it["at"], name)
-        for name, it in named.items()
-        if it["amount_minor"] == released_minor and _has_not_failed(it)
+    same_amount = [
+        (refund["at"], name)
+        for name, refund in named.items()
+        if refund["amount_minor"] == released_minor and _has_not_failed(refund)
     ]
-    return min(alike)[1] if released_minor and alike else None
+    return min(same_amount)[1] if released_minor and same_amount else None
 
 
-def _has_not_failed(it: Mapping[str, Any]) -> bool:
-    return bool(it["state"] != "failed")
+def _has_not_failed(refund: Mapping[str, Any]) -> bool:
+    return bool(refund["state"] != "failed")
 
 
-def _is_counted(it: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
+def _is_counted(refund: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
     """Whether the sum counts it: one that failed before is not in it any more."""
-    return _has_not_failed(it) or datetime.fromisoformat(it["at"]) > datetime.fromisoformat(
+    return _has_not_failed(refund) or datetime.fromisoformat(refund["at"]) > datetime.fromisoformat(
         total["at"]
     )
 
 
-def _unnamed_refund(total: Mapping[str, Any], rest: int) -> bytes:
+def _unnamed_refund(total: Mapping[str, Any], amount_minor: int) -> bytes:
     """A Movement."""
     return orjson.dumps(
         {
@@ -105,7 +111,7 @@ def _unnamed_refund(total: Mapping[str, Any], rest: int) -> bytes:
             "reference": total["reference"],
             "payment": total["payment"],
             "state": "done",
-            "amount_minor": rest,
+            "amount_minor": amount_minor,
             "currency": total["currency"],
             "detail": "without a name",
             "at": total["at"],

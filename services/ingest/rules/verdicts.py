@@ -44,9 +44,9 @@ def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
     """Its time is the door's, which another reception does not change: the first has the greatest
     version, and a repeat says the same.
     """
-    said = verdict.model_dump_json(exclude={"at"}).encode()
+    content = verdict.model_dump_json(exclude={"at"}).encode()
     first = FAR_US - int((verdict.at - EPOCH).total_seconds() * 1_000_000)
-    version = f"0/{rank:02d}/{first:016d}/{hashlib.sha256(said).hexdigest()}"
+    version = f"0/{rank:02d}/{first:016d}/{hashlib.sha256(content).hexdigest()}"
     return Fact(name, version, verdict.__pydantic_serializer__.to_json(verdict))
 
 
@@ -56,8 +56,8 @@ def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
     """
     chains = dict[str, list[tuple[str, str, Word, Fact]]]()
     for name in sorted(facts):
-        if found := TRANSITION.fullmatch(name):
-            source, before, after, word = found.groups()
+        if match := TRANSITION.fullmatch(name):
+            source, before, after, word = match.groups()
             chains.setdefault(source, []).append((before, after, _word(word), facts[name]))
         elif name.startswith(VERDICT):
             yield name.removeprefix(VERDICT), facts[name].content
@@ -68,7 +68,7 @@ def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
 def last_transition(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
     """The transition that tells what stands. Of equals the one that was first said last."""
     left = {before for before, after, _, _ in chain if before != after}
-    ends = [it for it in chain if it[1] not in left] or chain
+    ends = [transition for transition in chain if transition[1] not in left] or chain
     worst = max(SEVERITY[word] for _, _, word, _ in ends)
     return min(
         (fact for _, _, word, fact in ends if SEVERITY[word] == worst),

@@ -32,13 +32,13 @@ DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 def _found() -> dict[str, Source]:
     """Every source that a module of a vendor's folder declares, by its kind."""
     names = [
-        found.name
-        for found in pkgutil.walk_packages(__path__, f"{__name__}.")
-        if found.name.count(".") == DEPTH
+        value.name
+        for value in pkgutil.walk_packages(__path__, f"{__name__}.")
+        if value.name.count(".") == DEPTH
     ]
     modules = [import_module(name) for name in names]
     declared = [
-        found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)
+        value for module in modules if isinstance(value := getattr(module, "SOURCE", None), Source)
     ]
     return {source.kind: source for source in declared}
 
@@ -46,7 +46,7 @@ def _found() -> dict[str, Source]:
 ALL_SOURCES = _found()
 SOURCES_BY_TYPE = {source.type: source for source in ALL_SOURCES.values()}  # by ce_type
 WEBHOOK_SOURCES = {
-    kind: source for kind, source in ALL_SOURCES.items() if source.comes_to_the_door
+    kind: source for kind, source in ALL_SOURCES.items() if source.has_webhook
 }  # by the name in the sources file
 ORDERS_OF, DECIMALS = (
     "ordersof",
@@ -67,7 +67,7 @@ def parse(record: Record) -> ParsedCallback:
     received = received_callback(event, record)
     try:
         callback = source.normalise(received)._replace(received=received.time)
-        return with_origin(callback, record) if callback.notices else callback
+        return with_origin(callback, record) if callback.drift else callback
     except NotAnEvent:
         raise
     except ValidationError as error:  # whose own text would carry the input into letters and logs
@@ -87,17 +87,17 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
         pack_headers(record.headers),
     )
     return callback._replace(
-        notices=tuple(
+        drift=tuple(
             notice._replace(origin=origin) if notice.is_kept else notice
-            for notice in callback.notices
+            for notice in callback.drift
         )
     )
 
 
 def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
     """The parts of an event by which a callback is judged."""
-    found = CE_SOURCE.fullmatch(event.source)
-    if found is None:
+    match = CE_SOURCE.fullmatch(event.source)
+    if match is None:
         raise NotAnEvent(
             f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is "
             "/sources/<slug>"
@@ -109,7 +109,7 @@ def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
     if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
         raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
     return ReceivedCallback(
-        source=found[1],
+        source=match[1],
         id=event.id,
         topic=attributes.get("callbacktopic", ""),
         time=attributes.get("time", ""),
@@ -125,8 +125,8 @@ def validation_text(error: ValidationError) -> str:
     """What is wrong, without what was sent: names of fields and pydantic's words."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, it['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {it['msg']}"
-        for it in faults[:FAULTS_MAX]
+        f"{'.'.join(map(str, fault['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {fault['msg']}"
+        for fault in faults[:FAULTS_MAX]
     ]
     return "; ".join(lines) + (
         f"; and {len(faults) - FAULTS_MAX} more" if len(faults) > FAULTS_MAX else ""

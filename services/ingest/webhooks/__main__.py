@@ -66,58 +66,58 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
             "secrets"
         )
     try:
-        found = sources_file.read(settings.sources_file)
+        configs = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
         refuse(str(error))
-    for shop in found.values():
-        if shop.refused is not None:
-            logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
-    for slug, why in sources_file.warnings(found).items():
+    for config in configs.values():
+        if config.refusal is not None:
+            logs.get("door").error("a source is not served", source=config.slug, why=config.refusal)
+    for slug, why in sources_file.warnings(configs).items():
         logs.get("door").warning(
             "a source may speak of orders that nobody tells", source=slug, why=why
         )
-    states = Counter("refused" if shop.refused else "served" for shop in found.values())
+    states = Counter("refused" if config.refusal else "served" for config in configs.values())
     for state in ("refused", "served"):
         WEBHOOK_SOURCES.set(states[state], state=state)
-    return found
+    return configs
 
 
 async def serve(
     settings: IngestSettings,
     servers: str,
-    found: Mapping[str, SourceConfig],
+    configs: Mapping[str, SourceConfig],
     listening: socket.socket,
     certificates: CertificateCache,
     *,
     wall: Callable[[], float],
     health: Health,
 ) -> int:
-    broken: list[str] = []
+    fatal_errors: list[str] = []
 
-    def broke(why: str) -> None:
-        broken.append(why)
+    def on_fatal(why: str) -> None:
+        fatal_errors.append(why)
         server.should_exit = True
 
-    publisher = callback_publisher(settings, servers, broke, wall)
-    callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
+    publisher = callback_publisher(settings, servers, on_fatal, wall)
+    handler = WebhookHandler(configs, publisher, settings, certificates, wall)
     connections = OpenConnections(
         settings.webhook_connections_max, settings.webhook_headers_wait_ms / 1_000
     )
-    server = WebhookServer(uvicorn_config(WebhookApp(callbacks, publisher), settings, connections))
+    server = WebhookServer(uvicorn_config(WebhookApp(handler, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
-    told = loop.create_task(run_periodically(REPORT_S, callbacks.tell, connections.tell))
-    stands = loop.create_task(
-        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, health).look)
+    reporting = loop.create_task(run_periodically(REPORT_S, handler.report, connections.report))
+    readiness = loop.create_task(
+        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, health).check)
     )
     await server.serve(sockets=[listening])
-    told.cancel()
-    stands.cancel()
+    reporting.cancel()
+    readiness.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
-    if broken:
+    if fatal_errors:
         logs.get("door").error(
-            "ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0]
+            "ended by a fatal error", code=WebhookProducerFailed.code, error=fatal_errors[0]
         )
         return EX_FATAL
     return EX_OK

@@ -52,89 +52,98 @@ class WebhookHandler:
 
     def __init__(
         self,
-        shops: Mapping[str, SourceConfig],
+        configs: Mapping[str, SourceConfig],
         publisher: CallbackPublisher,
         settings: IngestSettings,
         certificates: CertificateCache | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._shops, self._publisher, self._settings = shops, publisher, settings
+        self._configs, self._publisher, self._settings = configs, publisher, settings
         self._certificates = certificates or CertificateCache()
         self._wall = wall
-        self._answers = {shop.slug: accepted(shop.source.answer) for shop in shops.values()}
+        self._answers = {config.slug: accepted(config.source.answer) for config in configs.values()}
         self._bodies = RequestBodies(settings)
-        self._paces = {
-            shop.slug: SourceRateLimits(shop.rate_max or settings.webhook_source_rate_max)
-            for shop in shops.values()
+        self._rate_limits = {
+            config.slug: SourceRateLimits(config.rate_max or settings.webhook_source_rate_max)
+            for config in configs.values()
         }
-        self._greetings = {slug: TokenBucket(PINGS_PER_S) for slug in self._paces}
+        self._ping_limits = {slug: TokenBucket(PINGS_PER_S) for slug in self._rate_limits}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("door")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        slug, _, tail = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")
-        shop = self._shops.get(slug)
-        if tail and shop is not None and not shop.source.uses_tail:
-            shop = None
+        slug, _, path_suffix = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")
+        config = self._configs.get(slug)
+        if path_suffix and config is not None and not config.source.uses_tail:
+            config = None
         try:
-            answer = await self._answer(shop, tail.removesuffix("/"), scope, receive)
+            answer = await self._answer(config, path_suffix.removesuffix("/"), scope, receive)
         except ProblemError:
             answer = handle_http_error.answer()
         except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
             self._log.exception("a callback met a defect", error=type(error).__name__)
             answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
-        self._answered[shop.slug if shop else UNKNOWN_ID, answer.status] += 1
+        self._answered[config.slug if config else UNKNOWN_ID, answer.status] += 1
         await send(
             {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
         )
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _answer(
-        self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive
+        self, config: SourceConfig | None, path_suffix: str, scope: Scope, receive: Receive
     ) -> WebhookResponse:
         headers = dict(scope["headers"])  # of two of one name the last counts
-        if shop is None:
+        if config is None:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close"
             )
-        media = self._check(shop, scope["method"], headers)
+        media = self._check(config, scope["method"], headers)
         with self._bodies.place() as body:
-            delivery = self._delivery(shop, tail, headers, await self._bodies.read(receive, body))
-            if media not in (shop.source.media, shop.source.also):
-                return self._greet(shop, delivery)
-            if not await self._is_genuine(shop, delivery):
+            request = self._request(
+                config, path_suffix, headers, await self._bodies.read(receive, body)
+            )
+            if media not in (config.source.media, config.source.also):
+                return self._answer_ping(config, request)
+            if not await self._is_genuine(config, request):
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
-            if not self._paces[shop.slug].take(time.monotonic(), delivery.body):
+            if not self._rate_limits[config.slug].take(time.monotonic(), request.body):
                 raise too_many_requests()
-            await self._publish(shop, delivery)
-            self._paces[shop.slug].taken(delivery.body)
-        return self._answers[shop.slug]
+            await self._publish(config, request)
+            self._rate_limits[config.slug].remember(request.body)
+        return self._answers[config.slug]
 
-    def _delivery(
-        self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes
+    def _request(
+        self, config: SourceConfig, path_suffix: str, headers: Mapping[bytes, bytes], body: bytes
     ) -> WebhookRequest:
         tolerance_s = self._settings.webhook_clock_tolerance_s
         known = self._certificates.known
         return WebhookRequest(
-            headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known
+            headers,
+            body,
+            config.secrets,
+            self._wall(),
+            tolerance_s,
+            path_suffix,
+            config.options,
+            known,
         )
 
-    async def _is_genuine(self, shop: SourceConfig, delivery: WebhookRequest) -> bool:
+    async def _is_genuine(self, config: SourceConfig, request: WebhookRequest) -> bool:
         try:
-            return shop.source.verify(delivery)
+            return config.source.verify(request)
         except CertificateNeededError as needed:
             url = needed.url
         if not await self._certificates.fetch(url):
-            raise self._come_again("the vendor's certificate cannot be had now")
+            raise self._retry_later("the vendor's certificate cannot be had now")
         try:
-            is_genuine = shop.source.verify(delivery)
+            is_genuine = config.source.verify(request)
         except CertificateNeededError:
             return False
         if is_genuine:
             self._certificates.prove(url)
         return is_genuine
 
-    def _check(self, shop: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
+    def _check(self, config: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
         """What can be refused before the body is read. The media type, if nothing is."""
         if method != "POST":
             raise ProblemError(
@@ -143,16 +152,16 @@ class WebhookHandler:
                 allow="POST",
                 connection="close",
             )
-        if shop.refused is not None:
-            raise self._come_again("the source has no secret")
+        if config.refusal is not None:
+            raise self._retry_later("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if (
-            media not in (shop.source.media, shop.source.also or FORM, FORM)
+            media not in (config.source.media, config.source.also or FORM, FORM)
             or headers.get(b"content-encoding", b"identity") != b"identity"
         ):
             raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"callbacks are {shop.source.media.decode()}, not encoded",
+                f"callbacks are {config.source.media.decode()}, not encoded",
                 connection="close",
             )
         length = headers.get(b"content-length", b"0")
@@ -161,48 +170,51 @@ class WebhookHandler:
         ):
             raise too_large(self._settings.webhook_body_bytes_max)
         if not self._bodies.has_room():
-            raise self._come_again(TOO_MANY_CALLBACKS)
-        now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
+            raise self._retry_later(TOO_MANY_CALLBACKS)
+        now, is_ping_candidate = (
+            time.monotonic(),
+            media not in (config.source.media, config.source.also),
+        )
         if not (
-            self._greetings[shop.slug].take(now)
-            if is_greeting
-            else self._paces[shop.slug].has_room(now)
+            self._ping_limits[config.slug].take(now)
+            if is_ping_candidate
+            else self._rate_limits[config.slug].has_room(now)
         ):
             raise too_many_requests()
         return media
 
-    def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookResponse:
-        if not shop.source.is_ping(delivery):
+    def _answer_ping(self, config: SourceConfig, request: WebhookRequest) -> WebhookResponse:
+        if not config.source.is_ping(request):
             raise ProblemError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}"
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {config.source.media.decode()}"
             )
-        return self._answers[shop.slug]
+        return self._answers[config.slug]
 
-    async def _publish(self, shop: SourceConfig, delivery: WebhookRequest) -> None:
+    async def _publish(self, config: SourceConfig, request: WebhookRequest) -> None:
         """One record for each piece of it. When Kafka takes only some of them, the sender comes
         again, and those are known.
         """
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
-        hop = str(tracing.child(tracing.parse(delivery.headers.get(b"traceparent"))))
-        body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
-        event_id = shop.source.event_id(delivery)
+        hop = str(tracing.child(tracing.parse(request.headers.get(b"traceparent"))))
+        body = config.source.without_cards(config.source.unwrapped(request.body))
+        event_id = config.source.event_id(request)
         try:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(
-                    shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id
+                    config, config.source.topic(request.headers)[:TOPIC_CHARS_MAX], body, event_id
                 )
             ]
             await (
                 awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
             )  # which hears all of them
         except CallbackNotAcknowledgedError as error:
-            raise self._come_again(f"the callback could not be kept: {error}") from None
+            raise self._retry_later(f"the callback could not be kept: {error}") from None
 
-    def _come_again(self, why: str) -> ProblemError:
+    def _retry_later(self, why: str) -> ProblemError:
         return retry_later(why, self._settings.webhook_retry_after_s)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """About once a second: what was answered since, as metrics and in a line for each source,
         however many callers there were.
         """

@@ -28,7 +28,7 @@ class RequestBody:
 
     def __init__(self) -> None:
         # One buffer, for a list of its parts would cost a part of one byte fifty.
-        self.content, self.size, self.is_given_up = bytearray(), 0, False
+        self.content, self.size, self.is_evicted = bytearray(), 0, False
         self.limit: asyncio.Timeout | None = None
 
 
@@ -37,7 +37,7 @@ class RequestBodies:
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
-        self._coming = dict[RequestBody, None]()  # the one that began first stands first
+        self._arriving = dict[RequestBody, None]()  # the one that began first stands first
         self._count = self._bytes = 0
 
     def __len__(self) -> int:
@@ -45,37 +45,37 @@ class RequestBodies:
 
     def has_room(self) -> bool:
         """Whether one more may begin."""
-        return self._count < self._settings.webhook_in_flight_max or bool(self._coming)
+        return self._count < self._settings.webhook_in_flight_max or bool(self._arriving)
 
     @contextmanager
     def place(self) -> Iterator[RequestBody]:
         """Of one that `has_room` has let in."""
         if self._count >= self._settings.webhook_in_flight_max:
-            self._give_up(next(iter(self._coming)))
+            self._evict(next(iter(self._arriving)))
         body = RequestBody()
         self._count += 1
         try:
             yield body
         finally:
-            self._leave(body)
+            self._release(body)
 
     async def read(self, receive: Receive, body: RequestBody) -> bytes:
         """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has
         bounds of its own.
         """
-        self._coming[body] = None
+        self._arriving[body] = None
         try:
             async with asyncio.timeout(self._settings.webhook_body_wait_ms / 1_000) as body.limit:
                 while await self._read_on(receive, body):
                     pass
         except TimeoutError:
-            if body.is_given_up:
+            if body.is_evicted:
                 raise self._full() from None
             raise ProblemError(
                 HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time", connection="close"
             ) from None
         finally:
-            self._coming.pop(body, None)
+            self._arriving.pop(body, None)
         return bytes(body.content)
 
     async def _read_on(self, receive: Receive, body: RequestBody) -> bool:
@@ -83,7 +83,7 @@ class RequestBodies:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
-        if body.is_given_up:
+        if body.is_evicted:
             raise self._full()
         chunk = message.get("body", b"")
         body.content += chunk
@@ -92,22 +92,22 @@ class RequestBodies:
         if body.size > self._settings.webhook_body_bytes_max:
             raise too_large(self._settings.webhook_body_bytes_max)
         while self._bytes > self._settings.webhook_in_flight_bytes_max:
-            oldest = next(iter(self._coming))
+            oldest = next(iter(self._arriving))
             if oldest is body:
                 raise self._full()
-            self._give_up(oldest)
+            self._evict(oldest)
         return bool(message.get("more_body", False))
 
-    def _give_up(self, body: RequestBody) -> None:
+    def _evict(self, body: RequestBody) -> None:
         """Its place is free at once; its caller is told so as soon as it is its turn."""
-        self._leave(body)
-        body.is_given_up = True
+        self._release(body)
+        body.is_evicted = True
         if body.limit is not None:
             body.limit.reschedule(0)
 
-    def _leave(self, body: RequestBody) -> None:
-        self._coming.pop(body, None)
-        if not body.is_given_up:
+    def _release(self, body: RequestBody) -> None:
+        self._arriving.pop(body, None)
+        if not body.is_evicted:
             self._count -= 1
             self._bytes -= body.size
             body.content = bytearray()

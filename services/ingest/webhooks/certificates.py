@@ -44,13 +44,13 @@ class CertificateCache:
         self.known = dict(known or {})
         self._client, self._clock = client, clock
         self._fetched = dict.fromkeys(self.known, clock())
-        self._proved: set[str] = set()
+        self._proven: set[str] = set()
         self._failed: dict[str, float] = {}  # the oldest first
-        self._asked: dict[
+        self._fetches: dict[
             str, asyncio.Task[bool]
         ] = {}  # callbacks that wait for the same one fetch it once
         self._waiting = 0
-        self._pace = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
+        self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
         self._log = logs.get("door")
 
     async def fetch(self, url: str) -> bool:
@@ -60,37 +60,37 @@ class CertificateCache:
         now = self._clock()
         if url in self.known and now - self._fetched[url] < REFRESH_AFTER_S:
             return True
-        asked = self._asked.get(url) or self._ask(url, now)
-        if asked is None or self._waiting >= WAITING_MAX:
+        fetch_task = self._fetches.get(url) or self._start_fetch(url, now)
+        if fetch_task is None or self._waiting >= WAITING_MAX:
             return url in self.known
         self._waiting += 1
         try:
-            return await asyncio.shield(asked)  # others wait for it too
+            return await asyncio.shield(fetch_task)  # others wait for it too
         finally:
             self._waiting -= 1
 
-    def prove(self, url: str) -> None:
+    def mark_proven(self, url: str) -> None:
         """A callback's signature fitted it: it stays."""
         if url in self.known:
-            self._proved.add(url)
+            self._proven.add(url)
 
-    def _ask(self, url: str, now: float) -> asyncio.Task[bool] | None:
+    def _start_fetch(self, url: str, now: float) -> asyncio.Task[bool] | None:
         """None: not now."""
         if (
-            len(self._asked) >= FETCHES_MAX
+            len(self._fetches) >= FETCHES_MAX
             or now - self._failed.get(url, float("-inf")) < RETRY_AFTER_S
         ):
             return None
-        if not self._pace.take(now):
+        if not self._rate_limit.take(now):
             return None
-        asked = self._asked[url] = asyncio.create_task(self._get(url))
-        asked.add_done_callback(lambda _: self._asked.pop(url, None))
-        return asked
+        fetch_task = self._fetches[url] = asyncio.create_task(self._fetched_now(url))
+        fetch_task.add_done_callback(lambda _: self._fetches.pop(url, None))
+        return fetch_task
 
-    async def _get(self, url: str) -> bool:
+    async def _fetched_now(self, url: str) -> bool:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
-                found = await self._read(url)
+                content = await self._read(url)
         except (
             httpx.HTTPError,
             httpx.InvalidURL,
@@ -99,18 +99,18 @@ class CertificateCache:
             TimeoutError,
             OSError,
         ) as error:
-            self._note_failure(url)
+            self._remember_failure(url)
             self._log.warning(
                 "a vendor's certificate cannot be fetched", url=url, error=type(error).__name__
             )
             return url in self.known
         if url not in self.known and len(self.known) >= CACHED_MAX:
-            self._give_up_one()
-        self.known[url], self._fetched[url] = found, self._clock()
+            self._evict_one()
+        self.known[url], self._fetched[url] = content, self._clock()
         self._failed.pop(url, None)
         return True
 
-    def _note_failure(self, url: str) -> None:
+    def _remember_failure(self, url: str) -> None:
         self._failed.pop(url, None)
         if len(self._failed) >= FAILED_MAX:
             del self._failed[next(iter(self._failed))]
@@ -118,11 +118,11 @@ class CertificateCache:
         if url in self.known:
             self._fetched[url] = self._clock()
 
-    def _give_up_one(self) -> None:
+    def _evict_one(self) -> None:
         """The oldest of those that nothing was ever signed by, if there is one."""
-        oldest = min(self.known, key=lambda url: (url in self._proved, self._fetched[url]))
+        oldest = min(self.known, key=lambda url: (url in self._proven, self._fetched[url]))
         del self.known[oldest], self._fetched[oldest]
-        self._proved.discard(oldest)
+        self._proven.discard(oldest)
 
     async def _read(self, url: str) -> bytes:
         """Bounded in size, and never unpacked; no redirect leads elsewhere."""
@@ -138,11 +138,11 @@ class CertificateCache:
                 raise ValueError(f"answered {answer.status_code}")
             if answer.headers.get("content-encoding", "identity") != "identity":
                 raise ValueError("it is packed")
-            found = bytearray()
+            content = bytearray()
             async for chunk in answer.aiter_raw():
-                found += chunk
-                if len(found) > BYTES_MAX:
+                content += chunk
+                if len(content) > BYTES_MAX:
                     raise ValueError("it is too large")
-            if PEM_BEGIN not in found:
+            if PEM_BEGIN not in content:
                 raise ValueError("it is no certificate")
-            return bytes(found)
+            return bytes(content)

@@ -35,14 +35,14 @@ class OpenConnections:
 
     def __init__(
         self,
-        wanted: int,
+        configured_max: int,
         headers_wait_s: float,
         *,
         clock: Callable[[], float] = time.monotonic,
         descriptors: Callable[[], int] = descriptors_max,
     ) -> None:
-        self._wanted, self._wait_s, self._clock, self._descriptors = (
-            wanted,
+        self._configured_max, self._wait_s, self._clock, self._descriptors = (
+            configured_max,
             headers_wait_s,
             clock,
             descriptors,
@@ -53,94 +53,98 @@ class OpenConnections:
         ]()  # until when; the same wait for all, so the first is the oldest
         self._idle = dict[HttpConnection, None]()
         self._unread = dict[HttpConnection, float]()  # until when their answers may lie here
-        self._coming = dict[HttpConnection, None]()  # their bodies, the first that began first
+        self._reading_bodies = dict[
+            HttpConnection, None
+        ]()  # their bodies, the first that began first
         self._closed: Counter[str] = Counter()
         self._log = logs.get("door")
-        self._most = wanted
+        self._limit = configured_max
         self._bound()
 
     def protocol(self) -> type[asyncio.Protocol]:
         """What uvicorn makes one of for each connection."""
-        return type("BoundConnection", (HttpConnection,), {"among": self})
+        return type("BoundConnection", (HttpConnection,), {"open_connections": self})
 
-    def opened(self, one: HttpConnection) -> bool:
+    def admit(self, connection: HttpConnection) -> bool:
         """Whether there is room for it."""
-        if len(self._open) >= self._most and not self._make_room():
+        if len(self._open) >= self._limit and not self._make_room():
             self._closed["full"] += 1
             return False
-        self._open.add(one)
-        self.wait(one)
+        self._open.add(connection)
+        self.expect_headers(connection)
         return True
 
-    def lost(self, one: HttpConnection) -> None:
-        self._open.discard(one)
-        self._unread.pop(one, None)
-        self.leave(one)
+    def remove(self, connection: HttpConnection) -> None:
+        self._open.discard(connection)
+        self._unread.pop(connection, None)
+        self.input_ended(connection)
 
-    def leave(self, one: HttpConnection) -> None:
+    def input_ended(self, connection: HttpConnection) -> None:
         """It asks nothing more. It counts until it is closed: perhaps it does not read its last
         answer.
         """
-        self._waiting.pop(one, None)
-        self._idle.pop(one, None)
-        self._coming.pop(one, None)
+        self._waiting.pop(connection, None)
+        self._idle.pop(connection, None)
+        self._reading_bodies.pop(connection, None)
 
-    def wait(self, one: HttpConnection) -> None:
+    def expect_headers(self, connection: HttpConnection) -> None:
         """For its headers. Whoever waits already gets no more time."""
-        if one in self._open and one not in self._waiting:
-            self._waiting[one] = self._clock() + self._wait_s
+        if connection in self._open and connection not in self._waiting:
+            self._waiting[connection] = self._clock() + self._wait_s
 
-    def came(self, one: HttpConnection) -> None:
-        self._waiting.pop(one, None)
+    def headers_received(self, connection: HttpConnection) -> None:
+        self._waiting.pop(connection, None)
 
-    def begin(self, one: HttpConnection) -> None:
+    def body_started(self, connection: HttpConnection) -> None:
         """Its body, if it has one."""
-        if one in self._open:
-            self._coming[one] = None
+        if connection in self._open:
+            self._reading_bodies[connection] = None
 
-    def end(self, one: HttpConnection) -> None:
-        self._coming.pop(one, None)
+    def body_received(self, connection: HttpConnection) -> None:
+        self._reading_bodies.pop(connection, None)
 
-    def rest(self, one: HttpConnection) -> None:
+    def request_ended(self, connection: HttpConnection) -> None:
         """It was answered, and may ask again."""
-        if one in self._open:
-            self._idle[one] = None
+        if connection in self._open:
+            self._idle[connection] = None
 
-    def wake(self, one: HttpConnection) -> None:
-        self._idle.pop(one, None)
+    def request_started(self, connection: HttpConnection) -> None:
+        self._idle.pop(connection, None)
 
-    def refuse(self, one: HttpConnection, why: str) -> None:
+    def refuse(self, connection: HttpConnection, why: str) -> None:
         self._closed[why] += 1
-        self.leave(one)
+        self.input_ended(connection)
 
     def _make_room(self) -> bool:
-        one = (
-            next((it for it in self._waiting if not it.is_answering), None)
+        connection = (
+            next((connection for connection in self._waiting if not connection.is_answering), None)
             or next(iter(self._idle), None)
             or next(iter(self._unread), None)
-            or next(iter(self._coming), None)
+            or next(iter(self._reading_bodies), None)
         )
-        if one is not None:
-            self._close(one, "room")
-        return one is not None
+        if connection is not None:
+            self._close(connection, "room")
+        return connection is not None
 
-    def _close(self, one: HttpConnection, why: str) -> None:
-        self.refuse(one, why)
-        self.lost(one)
-        one.transport.abort()
+    def _close(self, connection: HttpConnection, why: str) -> None:
+        self.refuse(connection, why)
+        self.remove(connection)
+        connection.transport.abort()
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """About once a second: closes whoever takes too long, and says what was closed since."""
         now = self._clock()
-        while (one := next(iter(self._waiting), None)) is not None and self._waiting[one] <= now:
-            if one.is_answering:  # it is not read from meanwhile
-                self.came(one)
-                self.wait(one)
+        while (connection := next(iter(self._waiting), None)) is not None and self._waiting[
+            connection
+        ] <= now:
+            if connection.is_answering:  # it is not read from meanwhile
+                self.headers_received(connection)
+                self.expect_headers(connection)
             else:
-                self._close(one, "slow")
+                self._close(connection, "slow")
         self._sweep_unread(now)
         self._bound()
-        while len(self._open) > self._most and self._make_room():
+        while len(self._open) > self._limit and self._make_room():
             pass
         closed, self._closed = self._closed, Counter()
         for why, count in closed.items():
@@ -153,22 +157,26 @@ class OpenConnections:
         """An answer is small: what of it does not fit into the system's buffers lies here only when
         nobody reads.
         """
-        for one in self._open:
-            if not one.has_unread:
-                self._unread.pop(one, None)
-            elif one not in self._unread:
-                self._unread[one] = now + self._wait_s
-        for one in [it for it, until in self._unread.items() if until <= now]:
-            self._close(one, "unread")
+        for connection in self._open:
+            if not connection.has_unread:
+                self._unread.pop(connection, None)
+            elif connection not in self._unread:
+                self._unread[connection] = now + self._wait_s
+        for connection in [
+            connection for connection, until in self._unread.items() if until <= now
+        ]:
+            self._close(connection, "unread")
 
     def _bound(self) -> None:
         """By what the process may have open now, which can be changed while it runs."""
-        most = max(1, min(self._wanted, self._descriptors() - DESCRIPTORS_RESERVE))
-        if most < self._wanted and most != self._most:
+        limit = max(1, min(self._configured_max, self._descriptors() - DESCRIPTORS_RESERVE))
+        if limit < self._configured_max and limit != self._limit:
             self._log.warning(
-                "file descriptors bound the connections", most=most, wanted=self._wanted
+                "file descriptors bound the connections",
+                limit=limit,
+                configured_max=self._configured_max,
             )
-        self._most = most
+        self._limit = limit
         try:
             os.close(os.dup(2))
         except OSError as error:  # whoever connects is dropped by the event loop without a word

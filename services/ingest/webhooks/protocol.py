@@ -69,15 +69,17 @@ class HttpConnection(HttpToolsProtocol):
       it was sent
     """
 
-    among: ClassVar[OpenConnections]
+    open_connections: ClassVar[OpenConnections]
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = SILENT_LOGGER
-        self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._is_deaf = False
+        self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._ignores_input = (
+            False
+        )
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0
-        self._answered: RequestResponseCycle | None = (
+        self._current_cycle: RequestResponseCycle | None = (
             None  # of several that were sent at once: uvicorn knows the last
         )
 
@@ -89,9 +91,9 @@ class HttpConnection(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     @property
-    def _is_over(self) -> bool:
+    def _is_input_over(self) -> bool:
         """Whether nothing of what comes is parsed any more."""
-        return self._is_deaf or self.transport.is_closing()
+        return self._ignores_input or self.transport.is_closing()
 
     @property
     def has_unread(self) -> bool:
@@ -100,29 +102,29 @@ class HttpConnection(HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
-        if not self.among.opened(self):
+        if not self.open_connections.admit(self):
             transport.abort()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self.among.lost(self)
+        self.open_connections.remove(self)
         super().connection_lost(exc)
-        if self._answered is not None:
-            self._answered.disconnected = (
+        if self._current_cycle is not None:
+            self._current_cycle.disconnected = (
                 True  # or what it says to nobody would be told as a defect, at a stranger's will
             )
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._ignores_input:
             return
-        self.among.wake(self)
+        self.open_connections.request_started(self)
         self._chunk = len(data)
         self._bytes += self._chunk
         self._was_in_trailers = self._is_in_trailers
         self._unset_keepalive_if_required()
         self._feed(data)
-        if self._is_over:
+        if self._is_input_over:
             return
         if (
             self._is_in_trailers
@@ -137,7 +139,7 @@ class HttpConnection(HttpToolsProtocol):
         elif (
             self._is_in_headers or not self.is_answering
         ):  # of what was answered bytes may still come, or blank lines
-            self.among.wait(self)
+            self.open_connections.expect_headers(self)
 
     def _feed(self, data: bytes) -> None:
         """As uvicorn's `data_received`, but for upgrades: it would drop the body of a request that
@@ -146,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            rest = data[upgrade.args[0] :]
+            remainder = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, PipelineFullError):
@@ -157,10 +159,10 @@ class HttpConnection(HttpToolsProtocol):
         else:
             return
         self._feed_without_upgrade(
-            rest
+            remainder
         )  # not while an error is handled: it would become the cause of the next one
 
-    def _feed_without_upgrade(self, rest: bytes) -> None:
+    def _feed_without_upgrade(self, remainder: bytes) -> None:
         """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be
         told so.
         """
@@ -170,8 +172,8 @@ class HttpConnection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._feed(head)
-        if rest and not self._is_over:
-            self._feed(rest)
+        if remainder and not self._is_input_over:
+            self._feed(remainder)
 
     @override
     def on_message_begin(self) -> None:
@@ -219,12 +221,12 @@ class HttpConnection(HttpToolsProtocol):
                 raise ValueError("this is no proxy")
             return  # `_feed_without_upgrade` comes here again
         self._is_in_headers = False
-        self.among.came(self)
+        self.open_connections.headers_received(self)
         is_first = not self.is_answering
         super().on_headers_complete()
         if is_first:
-            self._answered = self.cycle
-        self.among.begin(self)
+            self._current_cycle = self.cycle
+        self.open_connections.body_started(self)
 
     def on_chunk_header(self) -> None:
         """Until a byte of the body comes, this may have been the last chunk, and trailers
@@ -243,14 +245,14 @@ class HttpConnection(HttpToolsProtocol):
         if self._is_in_headers:
             return  # of an upgrade, which is parsed anew
         self._is_in_trailers = False
-        self.among.end(self)
+        self.open_connections.body_received(self)
         super().on_message_complete()
 
     def _refuse(self, answer: bytes) -> None:
         """Empty: 400. Requests that came whole before it are answered first, each in its turn, and
         this one is not.
         """
-        self.among.refuse(self, "large" if answer else "nonsense")
+        self.open_connections.refuse(self, "large" if answer else "nonsense")
         if self._finish_and_close():
             return
         if answer:
@@ -267,16 +269,16 @@ class HttpConnection(HttpToolsProtocol):
             self.pipeline.popleft()  # it did not come whole
         elif not self.is_answering or (not self._is_in_headers and self.cycle.more_body):
             return False
-        last = self.pipeline[0][0] if self.pipeline else self._answered
+        last = self.pipeline[0][0] if self.pipeline else self._current_cycle
         if last is None or last.response_complete:
             return False
-        self._is_deaf, self.cycle, last.keep_alive = True, last, False
+        self._ignores_input, self.cycle, last.keep_alive = True, last, False
         return True
 
     @override
     def on_response_complete(self) -> None:
         following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        self._answered = following
+        self._current_cycle = following
         if not self.transport.is_closing() and not self.is_answering and not self._is_in_headers:
-            self.among.rest(self)
+            self.open_connections.request_ended(self)

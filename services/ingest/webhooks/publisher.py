@@ -67,19 +67,19 @@ class CallbackPublisher:
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
-            "error_cb": self._said,
+            "error_cb": self._on_error,
         }
         self._producer = Producer(settings | bounds, logger=LOGGER)
         self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._told: deque[Acknowledgement] = deque()
+        self._pending: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._acknowledged: deque[Acknowledgement] = deque()
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._is_doubted = (
+        self._needs_probe = (
             False  # the client lost all its connections: it is asked, also when nobody publishes
         )
-        self._trouble: str | None = "starting: Kafka has not answered yet"
+        self._problem: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
         self._log, self._repeats = logs.get("door"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
@@ -87,9 +87,9 @@ class CallbackPublisher:
         self._sweeper = self._loop.create_task(self._sweep())
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
-        return self._fatal or self._trouble
+        return self._fatal or self._problem
 
     @property
     def degraded(self) -> str:
@@ -104,8 +104,8 @@ class CallbackPublisher:
         """Done when it is durable; fails with CallbackNotAcknowledgedError. Raises it too, when there is
         no use in waiting.
         """
-        if self._trouble is not None or self._fatal is not None:
-            raise CallbackNotAcknowledgedError(self.trouble)
+        if self._problem is not None or self._fatal is not None:
+            raise CallbackNotAcknowledgedError(self.problem)
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
@@ -117,7 +117,7 @@ class CallbackPublisher:
             )
         except (BufferError, KafkaException) as error:
             raise CallbackNotAcknowledgedError(str(error)) from None
-        self._waiting.append((now + self._wait_s, future))
+        self._pending.append((now + self._wait_s, future))
         return future
 
     async def close(self, seconds: float) -> None:
@@ -135,9 +135,9 @@ class CallbackPublisher:
         probed = 0.0
         while not self._stopping:
             if (
-                self._trouble is not None or self._is_doubted
+                self._problem is not None or self._needs_probe
             ) and time.monotonic() - probed > PROBE_INTERVAL_S:
-                self._is_doubted = False
+                self._needs_probe = False
                 self._probe()
                 probed = time.monotonic()
             self._producer.poll(POLL_S)
@@ -149,16 +149,16 @@ class CallbackPublisher:
                 self._topic
             ]
         except KafkaException as error:
-            self._trouble = (
+            self._problem = (
                 f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
             )
             return
         if found.error is None:
-            self._trouble = None
+            self._problem = None
             return
         is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
         code = InputMissing.code if is_missing else BrokerRefused.code
-        self._trouble = f"{code}: {self._topic}: {found.error.name()}"
+        self._problem = f"{code}: {self._topic}: {found.error.name()}"
 
     def _delivered(
         self,
@@ -171,17 +171,17 @@ class CallbackPublisher:
         stamped_by, logged_ms = message.timestamp()
         is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
         skew = skew_seconds(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
-        self._told.append(Acknowledgement(since, future, error, skew))
+        self._acknowledged.append(Acknowledgement(since, future, error, skew))
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
-    def _said(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = f"{WebhookProducerFailed.code}: the producer failed: {error.name()}"
             self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
-            self._is_doubted = True
+            self._needs_probe = True
 
     # In the event loop.
 
@@ -189,8 +189,8 @@ class CallbackPublisher:
         self._is_woken = False  # before the look: what comes from now on wakes us again
         oldest: float | None = None
         skew: float | None = None
-        while self._told:
-            since, future, error, found = self._told.popleft()
+        while self._acknowledged:
+            since, future, error, found = self._acknowledged.popleft()
             if error is None:
                 oldest = since if oldest is None else oldest
                 skew = found
@@ -223,19 +223,19 @@ class CallbackPublisher:
         while True:
             await asyncio.sleep(EXPIRY_CHECK_S)
             now = time.monotonic()
-            while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
-                _, future = self._waiting.popleft()
+            while self._pending and (self._pending[0][1].done() or self._pending[0][0] < now):
+                _, future = self._pending.popleft()
                 if not future.done():
                     if (
-                        self._trouble is None
+                        self._problem is None
                         and (suppressed := self._repeats.due(BrokerUnavailable.code)) is not None
                     ):
                         more = {"waited_s": self._wait_s, "suppressed": suppressed}
                         self._log.warning(
                             "kafka does not acknowledge", code=BrokerUnavailable.code, **more
                         )
-                    self._trouble = (
+                    self._problem = (
                         f"{BrokerUnavailable.code}: Kafka did not acknowledge within "
                         f"{self._wait_s:g} s"
                     )
-                    future.set_exception(CallbackNotAcknowledgedError(self._trouble))
+                    future.set_exception(CallbackNotAcknowledgedError(self._problem))

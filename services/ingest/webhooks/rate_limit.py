@@ -23,17 +23,17 @@ class TokenBucket:
     _at: float = field(init=False, default=float("-inf"))
 
     def __post_init__(self) -> None:
-        self._level = self._room
+        self._level = self._capacity
 
     @property
-    def _room(self) -> float:
+    def _capacity(self) -> float:
         return max(1.0, self.rate_max * self.burst_s)
 
     def has_room(self, now: float) -> bool:
         """Whether one more may come now (seconds of a clock that never goes back). Uses up
         nothing.
         """
-        self._level = min(self._room, self._level + max(0.0, now - self._at) * self.rate_max)
+        self._level = min(self._capacity, self._level + max(0.0, now - self._at) * self.rate_max)
         self._at = max(self._at, now)
         return self._level >= 1
 
@@ -51,23 +51,23 @@ class SourceRateLimits:
 
     rate_max: float
     _new: TokenBucket = field(init=False)
-    _again: TokenBucket = field(init=False)
-    _taken: dict[int, None] = field(
+    _repeated: TokenBucket = field(init=False)
+    _remembered: dict[int, None] = field(
         init=False, default_factory=dict
     )  # by a hash that differs in each process
 
     def __post_init__(self) -> None:
-        self._new, self._again = TokenBucket(self.rate_max), TokenBucket(self.rate_max)
+        self._new, self._repeated = TokenBucket(self.rate_max), TokenBucket(self.rate_max)
 
     def has_room(self, now: float) -> bool:
         """Whether anything may come now: what it is, nobody knows yet."""
-        return self._new.has_room(now) or self._again.has_room(now)
+        return self._new.has_room(now) or self._repeated.has_room(now)
 
     def take(self, now: float, body: bytes) -> bool:
-        return (self._again if hash(body) in self._taken else self._new).take(now)
+        return (self._repeated if hash(body) in self._remembered else self._new).take(now)
 
-    def taken(self, body: bytes) -> None:
+    def remember(self, body: bytes) -> None:
         """Kafka has it."""
-        self._taken[hash(body)] = None
-        if len(self._taken) > RECENT_MAX:
-            del self._taken[next(iter(self._taken))]
+        self._remembered[hash(body)] = None
+        if len(self._remembered) > RECENT_MAX:
+            del self._remembered[next(iter(self._remembered))]

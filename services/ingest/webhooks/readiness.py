@@ -17,22 +17,22 @@ class WebhookReadiness:
 
     def __init__(self, publisher: CallbackPublisher, health: Health) -> None:
         self._publisher, self._health = publisher, health
-        self._repeats, self._waiting_for = RepeatLimiter(), ""
+        self._repeats, self._problem_code = RepeatLimiter(), ""
         self._log = logs.get("door")
 
-    def look(self) -> None:
+    def check(self) -> None:
         """A producer that ended lets the health server's time run out."""
         if self._publisher.is_alive:
             self._health.beat()
-        trouble = self._publisher.trouble
-        self._health.ready(trouble is None, trouble or self._publisher.degraded)
-        if trouble is None:
-            if self._waiting_for:
-                self._log.info("ready again", code=self._waiting_for)
-            self._waiting_for = ""
+        problem = self._publisher.problem
+        self._health.ready(problem is None, problem or self._publisher.degraded)
+        if problem is None:
+            if self._problem_code:
+                self._log.info("ready again", code=self._problem_code)
+            self._problem_code = ""
             return
-        code, _, cause = trouble.partition(": ")
+        code, _, cause = problem.partition(": ")
         suppressed = None if code == STARTING else self._repeats.due(code)
         if suppressed is not None:
             self._log.warning("waiting", code=code, error=cause, suppressed=suppressed)
-            self._waiting_for = code
+            self._problem_code = code

@@ -79,6 +79,6 @@ class Vendor:
             source=slug,
             order=next(iter(self.source.orders(piece)), None) or "?0123456789abcdef",
             reception_id=self.source.event_id(self.delivery(sample)) or reception_id,
-            orders_of="shop" if self.source.needs_shop else "",
+            orders_of="shop" if self.source.needs_orders_of else "",
             content_type=self.source.media.decode(),
         )

@@ -341,7 +341,7 @@ def test_what_is_not_signed_decides_nothing() -> None:
             additionalData={"fraudResultType": "RED"},
         )
     )
-    assert (plain.meaning, plain.moved) == (changed.meaning, changed.moved)
+    assert (plain.content_hash, plain.moved) == (changed.content_hash, changed.moved)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_what_is_not_signed_decides_nothing() -> None:
     ],
 )
 def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
-    it: dict[str, Any], kind: str, is_drift: bool
+    it: dict[str, Any], kind: str, is_reported: bool
 ) -> None:
     callback = read(it)
     assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
@@ -365,8 +365,8 @@ def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
         (),
         (),
     )
-    assert [(notice.kind, notice.is_kept, notice.is_drift) for notice in callback.notices] == [
-        (kind, True, is_drift)
+    assert [(notice.kind, notice.is_kept, notice.is_reported) for notice in callback.notices] == [
+        (kind, True, is_reported)
     ]
 
 

@@ -53,7 +53,7 @@ class Taken:
 
 
 def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
-    orders_of = "shop" if vendor.source.needs_shop else ""
+    orders_of = "shop" if vendor.source.needs_orders_of else ""
     key = vendor.source.key_of(vendor.secret)
     shop = SourceConfig(
         "vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options
@@ -100,7 +100,7 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
         assert (answer.status_code, answer.content) == (200, vendor.source.answer)
         pieces = vendor.source.pieces(vendor.source.unwrapped(told.body))
         named = [vendor.source.orders(piece)[0] for piece in pieces]
-        shop = b"shop:" if vendor.source.needs_shop else b"vendor:"
+        shop = b"shop:" if vendor.source.needs_orders_of else b"vendor:"
         for output, order in zip(outputs, named, strict=True):
             assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")
             assert not [it for it in vendor.card_data if it in (output.value or b"")]
@@ -387,7 +387,7 @@ def test_a_storefronts_own_event_is_kept_alike_in_either_mode() -> None:
     native = VENDORS["native"].samples
     (plain,), (wrapped,) = (sent("native", native[name])[1] for name in ("order", "structured"))
     assert read(plain).key == read(wrapped).key == "vendor:727 e-1"
-    assert read(plain).meaning == read(wrapped).meaning
+    assert read(plain).content_hash == read(wrapped).content_hash
     other = Sample(native["structured"].body.replace(b"/sources/vendor", b"/sources/elsewhere"))
     assert read(sent("native", other)[1][0]).order_id == "vendor:727"
     foreign = Sample(native["order"].body.replace(b'"source": "vendor"', b'"source": "elsewhere"'))

@@ -101,7 +101,7 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
         judged = decide_batch(batch, orders, seen=world.seen, payments=payments)
         world.orders.update(judged.orders)
         world.payments.update(judged.payments)
-        world.seen.extend((it.key, it.meaning) for it in batch)
+        world.seen.extend((it.key, it.content_hash) for it in batch)
         verdicts += judged.verdicts
     return world, verdicts
 
@@ -241,11 +241,13 @@ def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
         told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(PAYMENT_FACTS_MAX + 5)
     ]
     _, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
-    assert verdicts.count(CallbackOutcome.OVERFULL) == 5
+    assert verdicts.count(CallbackOutcome.TOO_MANY_FACTS) == 5
     assert verdicts[-1] is CallbackOutcome.APPLIED
     statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
     _, verdicts = worked([[shop], flood, statuses])
-    assert verdicts[-FACTS_MAX:].count(CallbackOutcome.OVERFULL) == 2  # its own facts alone count
+    assert (
+        verdicts[-FACTS_MAX:].count(CallbackOutcome.TOO_MANY_FACTS) == 2
+    )  # its own facts alone count
 
 
 def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
@@ -278,5 +280,5 @@ def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
         ]
     )
     assert len(world.orders["shop:1"].facts) <= JOINED_FACTS_MAX + FACTS_MAX + 2
-    assert CallbackOutcome.OVERFULL in verdicts
+    assert CallbackOutcome.TOO_MANY_FACTS in verdicts
     assert verdicts[-1] is CallbackOutcome.APPLIED

@@ -70,7 +70,7 @@ def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
     for at in range(0, len(callbacks), size):
         batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
         order = decide_batch(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
-        seen += [(it.key, it.meaning) for it in batch]
+        seen += [(it.key, it.content_hash) for it in batch]
     return dict(order.facts)
 
 

@@ -380,17 +380,17 @@ def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
     ],
 )
 def test_what_is_no_payment_is_kept_and_moves_nothing(
-    body: bytes, what: str, is_drift: bool
+    body: bytes, what: str, is_reported: bool
 ) -> None:
     callback = told(body)
     assert not callback.moved
     assert callback.order_id is None
     (notice,) = callback.notices
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == (
+    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         what,
         True,
-        is_drift,
+        is_reported,
     )
 
 

@@ -44,7 +44,7 @@ def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, chanc
 def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     rests, failures = list[float](), 0
     for _ in range(FAILURES_TO_OPEN + 8):
-        rest = after_failure(PollProblem.AWAY, 0, failures)
+        rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
         failures = rest.source_failures
         rests.append(rest.source_s)
     assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
@@ -55,19 +55,19 @@ def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
 
 def test_each_trouble_rests_what_it_must() -> None:
     denied = after_failure(PollProblem.DENIED, 0, 2)
-    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (
+    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_suspended) == (
         DENIED_RETRY_S,
         0,
         2,
         True,
     )
-    nonsense = after_failure(PollProblem.NONSENSE, 0, 2)
+    nonsense = after_failure(PollProblem.MALFORMED, 0, 2)
     assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
-    slowed = after_failure(PollProblem.SLOWED, 0, 0, retry_after_s=77)
+    slowed = after_failure(PollProblem.RATE_LIMITED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
-    assert after_failure(PollProblem.SLOWED, 0, 0).source_s > 0
-    assert after_failure(PollProblem.SLOWED, 4, 0, retry_after_s=0).source_s > 60
-    assert after_failure(PollProblem.AWAY, 0, 0, retry_after_s=30).source_s == 30
+    assert after_failure(PollProblem.RATE_LIMITED, 0, 0).source_s > 0
+    assert after_failure(PollProblem.RATE_LIMITED, 4, 0, retry_after_s=0).source_s > 60
+    assert after_failure(PollProblem.UNAVAILABLE, 0, 0, retry_after_s=30).source_s == 30
 
 
 @pytest.mark.parametrize(
@@ -131,23 +131,23 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 @pytest.mark.parametrize(
     ("error", "trouble", "wait_s"),
     [
-        (status(500), PollProblem.AWAY, None),
-        (status(503), PollProblem.AWAY, None),
-        (status(502, retry_after="9"), PollProblem.AWAY, 9),
-        (status(503, retry_after="9"), PollProblem.SLOWED, 9),
-        (status(429, retry_after="7"), PollProblem.SLOWED, 7),
-        (status(429), PollProblem.SLOWED, None),
+        (status(500), PollProblem.UNAVAILABLE, None),
+        (status(503), PollProblem.UNAVAILABLE, None),
+        (status(502, retry_after="9"), PollProblem.UNAVAILABLE, 9),
+        (status(503, retry_after="9"), PollProblem.RATE_LIMITED, 9),
+        (status(429, retry_after="7"), PollProblem.RATE_LIMITED, 7),
+        (status(429), PollProblem.RATE_LIMITED, None),
         (status(401), PollProblem.DENIED, None),
         (status(403), PollProblem.DENIED, None),
         (status(404), PollProblem.MISSING, None),
-        (status(302), PollProblem.NONSENSE, None),
-        (status(400), PollProblem.NONSENSE, None),
-        (httpx.ConnectError("never-told"), PollProblem.AWAY, None),
-        (httpx.ReadTimeout("never-told"), PollProblem.AWAY, None),
+        (status(302), PollProblem.MALFORMED, None),
+        (status(400), PollProblem.MALFORMED, None),
+        (httpx.ConnectError("never-told"), PollProblem.UNAVAILABLE, None),
+        (httpx.ReadTimeout("never-told"), PollProblem.UNAVAILABLE, None),
         (OrderMissingError(), PollProblem.MISSING, None),
-        (MalformedResponseError("the answer is no JSON"), PollProblem.NONSENSE, None),
-        (ValueError("never-told"), PollProblem.NONSENSE, None),
-        (KeyError("never-told"), PollProblem.NONSENSE, None),
+        (MalformedResponseError("the answer is no JSON"), PollProblem.MALFORMED, None),
+        (ValueError("never-told"), PollProblem.MALFORMED, None),
+        (KeyError("never-told"), PollProblem.MALFORMED, None),
     ],
 )
 def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(

@@ -111,7 +111,11 @@ def test_only_approved_lets_an_order_go(status: str, word: str) -> None:
 
 def test_a_status_that_nobody_knows_is_noticed() -> None:
     (notice,) = told(decision("half-approved", "submitted")).notices
-    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "half-approved", True)
+    assert (notice.kind, notice.what, notice.is_reported) == (
+        "unknown-status",
+        "half-approved",
+        True,
+    )
     assert not told(decision("cancelled", "submitted")).notices
 
 
@@ -119,7 +123,7 @@ def test_the_test_notification_is_taken_and_says_nothing() -> None:
     greeting = told(VENDOR.samples["test"].body)
     assert greeting.order_id is None
     assert not greeting.facts
-    assert not [it for it in greeting.notices if it.is_drift]
+    assert not [it for it in greeting.notices if it.is_reported]
     assert told(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 
@@ -189,7 +193,7 @@ def test_an_old_approval_sent_again_releases_nothing() -> None:
 
 def test_a_repeat_is_no_news_whenever_it_comes() -> None:
     first, again = (told(decision("approved", "submitted"), second) for second in (0, 1_200))
-    assert first.meaning == again.meaning
+    assert first.content_hash == again.content_hash
     for pair in ([first, again], [again, first]):
         verdicts, order = judged(pair)
         assert verdicts[1] is CallbackOutcome.KNOWN

@@ -103,7 +103,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
         batch = pair[1][at : at + size]
         _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
-        seen += [(it.key, it.meaning) for it in batch]
+        seen += [(it.key, it.content_hash) for it in batch]
     whole = judged(*pair[1])[1]
     assert known(order) == known(whole)
     assert order.incidents == whole.incidents
@@ -123,7 +123,7 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
 def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     _, order = judged(*sent)
     verdicts, _, _ = decide_batch(
-        sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent]
+        sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
     )
     assert set(verdicts) == {CallbackOutcome.KNOWN}
 
@@ -141,7 +141,7 @@ def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -
 def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twice() -> None:
     trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
     assert trash.key == again.key
-    assert trash.meaning == again.meaning
+    assert trash.content_hash == again.content_hash
     verdicts, order = judged(trash, restore, again)
     assert verdicts == [CallbackOutcome.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
@@ -192,7 +192,7 @@ def test_an_order_has_a_bounded_number_of_facts() -> None:
     _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
     verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
-    assert verdicts == [CallbackOutcome.OVERFULL, CallbackOutcome.KNOWN]
+    assert verdicts == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.KNOWN]
     assert after is order
 
 

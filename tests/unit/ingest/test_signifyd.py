@@ -114,7 +114,7 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 def test_a_word_that_nobody_knows_is_noticed() -> None:
     (notice,) = told(decision("ESCALATE")).notices
-    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "ESCALATE", True)
+    assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
     assert not told(decision("HOLD")).notices
 
 
@@ -176,12 +176,12 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
 def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
-    body: bytes, topic: str, is_drift: bool
+    body: bytes, topic: str, is_reported: bool
 ) -> None:
     callback = told(body, topic)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [
-        (True, is_drift, body)
+    assert [(it.is_kept, it.is_reported, it.body) for it in callback.notices] == [
+        (True, is_reported, body)
     ]
 
 

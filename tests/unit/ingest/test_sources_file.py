@@ -148,7 +148,7 @@ def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> N
     found = sources_file.read(written(tmp_path, example), secrets)
     assert found
     assert [shop.refused for shop in found.values()] == [None] * len(found)
-    assert {shop.orders_of for shop in found.values() if shop.source.needs_shop} == {"shop"}
+    assert {shop.orders_of for shop in found.values() if shop.source.needs_orders_of} == {"shop"}
 
 
 def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     text = SHOP + URL + CREDENTIALS + "every_s = 60\nfirst_days = 7\n"
     shop = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
     assert shop.polled is not None
-    assert shop.poll_refused is None
+    assert shop.poll_refusal is None
     assert tuple(shop.polled) == (
         "shop",
         "https://shop.example.org",
@@ -190,7 +190,7 @@ def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
     shop = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
     assert (shop.refused, shop.polled) == (None, None)
     assert (
-        shop.poll_refused
+        shop.poll_refusal
         == "file:secret cannot be used: it cannot be read: No such file or directory"
     )
 

@@ -124,7 +124,7 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
         (),
         (),
     )
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.notices] == [
         ("test-mode", True, True)
     ]
 
@@ -271,7 +271,7 @@ def test_a_charge_that_says_neither_its_refunds_nor_their_sum_is_shown_to_people
     callback = heard("charge.refunded", "charge", amount_refunded=None)
     assert callback.moved == ()
     assert callback.payments
-    assert [(it.kind, it.is_drift) for it in callback.notices] == [("refund-unnamed", True)]
+    assert [(it.kind, it.is_reported) for it in callback.notices] == [("refund-unnamed", True)]
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_a_known_event_without_its_fields_is_a_letter() -> None:
     ],
 )
 def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(
-    kind: str, is_drift: bool
+    kind: str, is_reported: bool
 ) -> None:
     callback = read(event(kind, {"id": "x_1"}))
     assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
@@ -469,12 +469,12 @@ def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(
         f"the event type {kind!r}",
         True,
     )
-    assert notice.is_drift is is_drift
+    assert notice.is_reported is is_reported
 
 
 def test_a_refund_of_no_payment_is_kept() -> None:
     callback = heard("refund.created", "refund", charge=None, payment_intent=None)
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.notices] == [
         ("no-payment", True, False)
     ]
     assert callback.moved == ()

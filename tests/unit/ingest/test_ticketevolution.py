@@ -147,7 +147,7 @@ def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> Non
     told = read(body)
     assert (told.facts, told.reads) == ((), ())
     (notice,) = told.notices
-    assert (notice.is_kept, notice.is_drift, notice.body) == (True, False, body)
+    assert (notice.is_kept, notice.is_reported, notice.body) == (True, False, body)
     assert event in notice.what
 
 
@@ -156,7 +156,7 @@ def test_a_type_that_nobody_knows_is_kept_told_and_read_again_where_it_names_an_
     told = read(form(ORDER, "order_teleported"))
     assert (told.facts, told.reads) == ((), ("tevo:10324712",))
     (notice,) = told.notices
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == (
+    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         "order_teleported",
         True,
@@ -180,7 +180,7 @@ def test_changes_of_the_catalogue_are_kept_without_alarm(name: str) -> None:
         told = read(body)
         assert (told.facts, told.reads, SOURCE.orders(body)) == ((), (), (None,))
         (notice,) = told.notices
-        assert (notice.is_kept, notice.is_drift) == (True, False)
+        assert (notice.is_kept, notice.is_reported) == (True, False)
 
 
 @pytest.mark.feature("SF-196")
@@ -223,7 +223,7 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
     )
     moved = read(form(order(updated_at="2026-11-20T09:40:04-05:00")))
     assert spread.key == moved.key == key
-    assert spread.meaning == read(form(ORDER)).meaning
+    assert spread.content_hash == read(form(ORDER)).content_hash
     others = [
         form(ORDER, group="1"),
         form(ORDER, recipient="buyer"),

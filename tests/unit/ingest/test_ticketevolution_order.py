@@ -333,7 +333,7 @@ def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
     sorted_ = vendors.parse(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
     assert known(read(), sorted_).verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
-    assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
+    assert (sorted_.key, sorted_.content_hash) == (read().key, read().content_hash)
 
 
 @pytest.mark.parametrize(

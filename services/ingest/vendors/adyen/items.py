@@ -55,11 +55,13 @@ def items(body: bytes) -> Sequence[Mapping[str, Any]]:
     """By place. One reading for the signature and for the worker: both see the same of a key that
     stands there twice.
     """
-    told = document(body)
+    notification = document(body)
     listed = (
-        php_lists.list_from_php(told.get("notificationItems")) if isinstance(told, dict) else None
+        php_lists.list_from_php(notification.get("notificationItems"))
+        if isinstance(notification, dict)
+        else None
     )
-    return [_item(it) for it in listed] if isinstance(listed, list) else ()
+    return [_item(wrapped) for wrapped in listed] if isinstance(listed, list) else ()
 
 
 def _item(wrapped: object) -> Mapping[str, Any]:
@@ -88,36 +90,38 @@ def java_encoded(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def is_genuine(delivery: WebhookRequest, item: Mapping[str, Any]) -> bool:
+def is_genuine(request: WebhookRequest, item: Mapping[str, Any]) -> bool:
     more, text = item.get("additionalData"), signed_text(item)
     given = more.get("hmacSignature") if isinstance(more, dict) else None
     return (
         text is not None
         and isinstance(given, str)
-        and is_hmac_of_body(delivery, java_encoded(given), signed=text)
+        and is_hmac_of_body(request, java_encoded(given), signed=text)
     )
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
-    told = items(delivery.body)
-    return bool(told) and all(is_genuine(delivery, item) for item in told)
+    signed_items = items(request.body)
+    return bool(signed_items) and all(is_genuine(request, item) for item in signed_items)
 
 
 def pieces(body: bytes) -> Sequence[bytes]:
     """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it
     was in company.
     """
-    told = document(body)
+    notification = document(body)
     listed = (
-        php_lists.list_from_php(told.get("notificationItems")) if isinstance(told, dict) else None
+        php_lists.list_from_php(notification.get("notificationItems"))
+        if isinstance(notification, dict)
+        else None
     )
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
         each = {
-            exact_json.dumps({"live": told.get("live"), "notificationItems": [it]}): None
-            for it in listed
+            exact_json.dumps({"live": notification.get("live"), "notificationItems": [item]}): None
+            for item in listed
         }
     except (ValueError, RecursionError):
         return (body,)

@@ -171,32 +171,34 @@ def identify(received: ReceivedCallback, item: AdyenItem) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    told = items(received.body)
-    if len(told) != 1:
+    notification_items = items(received.body)
+    if len(notification_items) != 1:
         raise CallbackUnreadable(
-            f"the notification has {len(told)} items, and one is read at a time"
+            f"the notification has {len(notification_items)} items, and one is read at a time"
         )
-    item = AdyenItem.model_validate(told[0])
+    item = AdyenItem.model_validate(notification_items[0])
     key, code = identify(received, item), quoted(item.code)
     if item.code in IRRELEVANT_CODES:
         return kept_callback(
-            received, key, "unknown-type", f"the event code {code}", is_drift=False
+            received, key, "unknown-type", f"the event code {code}", is_reported=False
         )
     if item.code not in STEPS and item.code not in REVIEWS:
-        return kept_callback(received, key, "unknown-type", f"the event code {code}", is_drift=True)
-    fact, notices = (
+        return kept_callback(
+            received, key, "unknown-type", f"the event code {code}", is_reported=True
+        )
+    fact, drift = (
         (review_verdict(received, item), ())
         if item.code in REVIEWS
         else movement_of(received, item)
     )
     if fact is None:
-        is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
+        is_reported = not (item.code in STEPS and STEPS[item.code].is_of_payment)
         return kept_callback(
-            received, key, "unknown-status", f"{code} without success", is_drift=is_drift
+            received, key, "unknown-status", f"{code} without success", is_reported=is_reported
         )
-    payment = facts.payment_name(received.shop, item.payment)
+    payment = facts.payment_name(received.order_source, item.payment)
     return facts.parsed_callback(
-        key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices
+        key, order_id(received, item.order), payments=[payment], movements=(fact,), drift=drift
     )
 
 
@@ -211,7 +213,7 @@ def movement_of(
         return None, ()
     elif not is_done and step.failed is not None:
         step = step._replace(state=step.failed, stage=step.stage + 1)
-    money = item.amount
+    amount = item.amount
     movement = Movement(
         gateway=received.source,
         kind=step.kind,
@@ -220,7 +222,7 @@ def movement_of(
         state=step.state,
         detail=item.code,
         at=bounded_time(item.at),
-        **(NO_AMOUNT if money is None else money.priced)._asdict(),
+        **(NO_AMOUNT if amount is None else amount.priced)._asdict(),
     )
     return staged(facts.movement_fact(movement), step.stage), missing_amount_drift(
         received, movement, item.code
@@ -276,6 +278,6 @@ SOURCE = Source(
     orders=orders,
     key_of=key_of,
     without_cards=without_cards,
-    answer=b"[accepted]",
-    needs_shop=True,
+    response_body=b"[accepted]",
+    needs_orders_of=True,
 )

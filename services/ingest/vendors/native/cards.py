@@ -21,25 +21,25 @@ def without_cards(body: bytes) -> bytes:
     Never raises.
     """
     try:
-        told = exact_json.loads(body)
-        clean = _cleaned(told)
-        return body if clean == told else exact_json.dumps(clean)
+        value = exact_json.loads(body)
+        clean = _cleaned(value)
+        return body if clean == value else exact_json.dumps(clean)
     except (ValueError, TypeError, RecursionError):  # no JSON, or too deep to be any order
         return PAIR.sub(_blanked, body)
 
 
-def _cleaned(told: object) -> object:
-    if isinstance(told, list):
-        return [_cleaned(it) for it in told]
-    if not isinstance(told, dict):
-        return told
+def _cleaned(value: object) -> object:
+    if isinstance(value, list):
+        return [_cleaned(it) for it in value]
+    if not isinstance(value, dict):
+        return value
     return {
-        name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in told.items()
+        name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in value.items()
     }
 
 
-def _strange(name: str, told: object) -> object:
-    return "" if is_card(name) else without(told, name)
+def _strange(name: str, value: object) -> object:
+    return "" if is_card(name) else without(value, name)
 
 
 def _blanked(found: re.Match[bytes]) -> bytes:

@@ -20,8 +20,8 @@ from services.ingest.vendors.shared.money import (
     NO_CURRENCY,
     amount_text,
 )
-from services.ingest.vendors.shared.notes import Repair, quoted
 from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair, quoted
 from services.ingest.vendors.shared.source import bounded_time_or_none
 
 WHOLE = TypeAdapter(int)
@@ -35,7 +35,7 @@ class ReadNativeOrder(NamedTuple):
 
     order: NativeOrder
     beside: dict[str, str]
-    notes: list[Repair]
+    repairs: list[Repair]
 
 
 def read(body: bytes) -> ReadNativeOrder:
@@ -45,24 +45,24 @@ def read(body: bytes) -> ReadNativeOrder:
     except ValidationError:
         if (put_right := repaired(body)) is None:
             raise
-    document, beside, notes = put_right
-    return bound_amounts_and_dates(NativeOrder.model_validate_json(document), beside, notes)
+    document, beside, repairs = put_right
+    return bound_amounts_and_dates(NativeOrder.model_validate_json(document), beside, repairs)
 
 
 def bound_amounts_and_dates(
-    order: NativeOrder, beside: dict[str, str], notes: list[Repair]
+    order: NativeOrder, beside: dict[str, str], repairs: list[Repair]
 ) -> ReadNativeOrder:
     """The same order when all its amounts and dates are within reason."""
     changes: dict[str, object] = {}
     for name in AMOUNTS:
         if abs(found := getattr(order, name)) > AMOUNT_MAX:
             changes[name], beside[text_name(name)] = 0, amount_text(found)
-            notes.append(Repair("unreadable-amount", name))
+            repairs.append(Repair("unreadable-amount", name))
     for name in DATES:
         at: datetime | None = getattr(order, name)
         if at is not None and (at.tzinfo is None or bounded_time_or_none(at) is None):
             changes[name] = None
-            notes.append(Repair("unreadable-date", name))
+            repairs.append(Repair("unreadable-date", name))
     if any(abs(it.total_minor) > AMOUNT_MAX for it in order.lines):
         changes["lines"] = tuple(
             it
@@ -70,10 +70,10 @@ def bound_amounts_and_dates(
             else it.model_copy(update={"total_minor": 0, "total_text": amount_text(it.total_minor)})
             for it in order.lines
         )
-        notes.append(Repair("unreadable-amount", "lines.total_minor"))
+        repairs.append(Repair("unreadable-amount", "lines.total_minor"))
     if order.currency not in EXPONENTS and "currency_text" not in beside:
-        notes.append(Repair("unknown-currency", f"the currency {quoted(order.currency)}"))
-    return ReadNativeOrder(order.model_copy(update=changes) if changes else order, beside, notes)
+        repairs.append(Repair("unknown-currency", f"the currency {quoted(order.currency)}"))
+    return ReadNativeOrder(order.model_copy(update=changes) if changes else order, beside, repairs)
 
 
 def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Repair]] | None:
@@ -82,14 +82,14 @@ def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Repair]] | None:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
             return None
-        beside, notes = dict[str, str](), set[Repair]()
+        beside, repairs = dict[str, str](), set[Repair]()
         if (lines := list_from_php(order.get("lines"))) is not None:
             order["lines"] = lines
         for line in lines or ():
             if isinstance(line, dict):
-                notes.update(_repair_line(line))
-        notes.update(_repair_order(order, beside))
-        return exact_json.dumps(order), beside, sorted(notes)
+                repairs.update(_repair_line(line))
+        repairs.update(_repair_order(order, beside))
+        return exact_json.dumps(order), beside, sorted(repairs)
     except (ValueError, RecursionError):
         return None
 

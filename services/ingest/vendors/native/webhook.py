@@ -54,17 +54,17 @@ def key_of(secret: str) -> bytes:
         raise ValueError(f"begins with {SECRET_PREFIX}, and no base64 follows") from None
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    headers = delivery.headers
+def verify(request: WebhookRequest) -> bool:
+    headers = request.headers
     event, at = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
     if (
         not ID.fullmatch(event)
         or not TIME.fullmatch(at)
-        or abs(delivery.at - int(at)) > delivery.tolerance_s
+        or abs(request.at - int(at)) > request.tolerance_s
     ):
         return False
     given, fits = headers.get(b"webhook-signature", b"").split(), False
-    made = [signature(secret, event, at, delivery.body) for secret in delivery.secrets]
+    made = [signature(secret, event, at, request.body) for secret in request.secrets]
     for it in given[:SIGNATURES_MAX]:
         fits |= is_one_of(it, made)
     return fits
@@ -74,9 +74,9 @@ def signature(key: bytes, event: bytes, at: bytes, body: bytes) -> bytes:
     return b"v1," + base64.b64encode(hmac.digest(key, b"%b.%b.%b" % (event, at, body), "sha256"))
 
 
-def event_id(delivery: WebhookRequest) -> str:
+def event_id(request: WebhookRequest) -> str:
     """Signed, and the same whenever the storefront sends it again."""
-    return delivery.headers.get(b"webhook-id", b"").decode("ascii", "replace")
+    return request.headers.get(b"webhook-id", b"").decode("ascii", "replace")
 
 
 def unwrapped(body: bytes) -> bytes:
@@ -118,7 +118,7 @@ def identify(received: ReceivedCallback, order: NativeOrder) -> str:
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if b'"specversion"' in received.body:
         refuse_structured_event(received.body)
-    order, beside, notes = native_order.read(received.body)
+    order, beside, repairs = native_order.read(received.body)
     order_id = f"{order.source}:{checked_identifier(order.order_id, 'order_id')}"
     if order_of(order_id.encode()) is None:
         raise CallbackUnreadable("order_id begins with ?, or has a broken character")
@@ -131,16 +131,18 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
             "the record's key is not the order's, source:order_id", wanted=order_id
         )
     modified_at = bounded_time(order.modified_at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(
+    order_facts: tuple[facts.Fact, ...] = facts.storefront_facts(
         storefront(order, beside), modified_at, received.position
     )
     if order.is_deleted is not None:
-        told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
-    notices = tuple(
+        order_facts += (
+            facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),
+        )
+    drift = tuple(
         facts.DriftNotice(received.source, kind, what, received.body)
-        for kind, what in sorted(set(notes))
+        for kind, what in sorted(set(repairs))
     )
-    return facts.parsed_callback(identify(received, order), order_id, told, notices=notices)
+    return facts.parsed_callback(identify(received, order), order_id, order_facts, drift=drift)
 
 
 def refuse_structured_event(body: bytes) -> None:
@@ -148,10 +150,10 @@ def refuse_structured_event(body: bytes) -> None:
     event = orjson.loads(body)
     if not isinstance(event, dict) or "specversion" not in event:
         return
-    if (said := event["specversion"]) != "1.0":
-        raise CallbackUnreadable(f"specversion is {ascii(said)[:20]}, and this release reads 1.0")
-    if (said := event.get("type")) != NATIVE:
-        raise CallbackTypeUnknown(f"of the type {ascii(said)[:100]}")
+    if (value := event["specversion"]) != "1.0":
+        raise CallbackUnreadable(f"specversion is {ascii(value)[:20]}, and this release reads 1.0")
+    if (value := event.get("type")) != NATIVE:
+        raise CallbackTypeUnknown(f"of the type {ascii(value)[:100]}")
     raise CallbackUnreadable("the event has no data that is an order")
 
 
@@ -176,10 +178,14 @@ def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
     )
 
 
-def person(told: Person) -> Person:
+def person(person: Person) -> Person:
     """The same one when there is nothing to put right."""
-    name, address = clean(told.name, 200), email(told.email)
-    return told if name == told.name and address == told.email else Person(name=name, email=address)
+    name, address = clean(person.name, 200), email(person.email)
+    return (
+        person
+        if name == person.name and address == person.email
+        else Person(name=name, email=address)
+    )
 
 
 def cleaned(line: Line) -> Line:
@@ -216,5 +222,5 @@ SOURCE = Source(
     event_id=event_id,
     unwrapped=unwrapped,
     without_cards=without_cards,
-    also=b"application/cloudevents+json",
+    other_media=b"application/cloudevents+json",
 )

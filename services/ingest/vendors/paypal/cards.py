@@ -47,18 +47,18 @@ def without_cards(body: bytes) -> bytes:
         return by_pattern(body)
 
 
-def _without(told: object, *, is_card: bool) -> object:
-    if isinstance(told, list):
-        return [_without(it, is_card=is_card) for it in told]
-    if not isinstance(told, dict):
-        return told
+def _without(value: object, *, is_card: bool) -> object:
+    if isinstance(value, list):
+        return [_without(item, is_card=is_card) for item in value]
+    if not isinstance(value, dict):
+        return value
     return {
-        name: _empty(it)
+        name: _empty(item)
         if name in DIGITS or (is_card and name in ON_CARD)
-        else _without(it, is_card=is_card or name in CARDS)
-        for name, it in told.items()
+        else _without(item, is_card=is_card or name in CARDS)
+        for name, item in value.items()
     }
 
 
-def _empty(told: object) -> object:
-    return {} if isinstance(told, dict) else ""
+def _empty(value: object) -> object:
+    return {} if isinstance(value, dict) else ""

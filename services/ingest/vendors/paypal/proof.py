@@ -50,20 +50,20 @@ REPEATS_S = 3 * 24 * 60 * 60.0
 PADDING, HASH = PKCS1v15(), SHA256()
 
 
-def event_id(delivery: WebhookRequest) -> str:
+def event_id(request: WebhookRequest) -> str:
     """The transmission, which is signed: it becomes the record's id."""
-    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
+    return request.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
         :TRANSMISSION_CHARS_MAX
     ]
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
 
     The address of the certificate is judged before anything is asked of it. One that is held and is
     not good (any more) is asked for again: it may have been renewed.
     """
-    headers = delivery.headers
+    headers = request.headers
     address, moment, number = (
         headers.get(CERTIFICATE, b""),
         headers.get(TIME, b""),
@@ -71,24 +71,24 @@ def verify(delivery: WebhookRequest) -> bool:
     )
     if (
         headers.get(ALGORITHM) != b"SHA256withRSA"
-        or not delivery.secrets
+        or not request.secrets
         or not ADDRESS.fullmatch(address)
     ):
         return False
     signature = decoded_signature(headers.get(SIGNATURE, b""))
-    if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, delivery):
+    if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, request):
         return False
     url = address.decode()
-    pem = delivery.certificates.get(url)
+    pem = request.certificates.get(url)
     if pem is None:
         raise CertificateNeededError(url)
-    by = signer(pem, DOMAIN, delivery.options.get("roots", ""), delivery.at)
+    by = signer(pem, DOMAIN, request.options.get("roots", ""), request.at)
     if by is None:
         raise CertificateNeededError(url)
-    for webhook in delivery.secrets:
+    for webhook in request.secrets:
         try:
             by.key.verify(
-                signature, signed_text(number, moment, webhook, delivery.body), PADDING, HASH
+                signature, signed_text(number, moment, webhook, request.body), PADDING, HASH
             )
         except InvalidSignature:
             continue
@@ -100,14 +100,14 @@ def signed_text(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> by
     return b"%b|%b|%b|%d" % (number, moment, webhook, zlib.crc32(body))
 
 
-def is_recent(moment: bytes, delivery: WebhookRequest) -> bool:
+def is_recent(moment: bytes, request: WebhookRequest) -> bool:
     if not MOMENT.fullmatch(moment):
         return False
     try:
-        age = delivery.at - datetime.fromisoformat(moment.decode()).timestamp()
+        age = request.at - datetime.fromisoformat(moment.decode()).timestamp()
     except (ValueError, OverflowError):
         return False
-    return -delivery.tolerance_s <= age <= REPEATS_S + delivery.tolerance_s
+    return -request.tolerance_s <= age <= REPEATS_S + request.tolerance_s
 
 
 def decoded_signature(text: bytes) -> bytes:

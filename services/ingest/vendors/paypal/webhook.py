@@ -128,42 +128,51 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
-    moved = MOVED.get(head.event_type)
-    if moved is None:
-        what, is_drift = (
+    movement_type = MOVED.get(head.event_type)
+    if movement_type is None:
+        what, is_reported = (
             clean(head.event_type, 100) or "?",
             not head.event_type.startswith(NOT_PAYMENTS),
         )
-        aside = facts.DriftNotice(
-            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        notice = facts.DriftNotice(
+            received.source,
+            "unknown-type",
+            what,
+            received.body,
+            is_kept=True,
+            is_reported=is_reported,
         )
-        return facts.parsed_callback(identify(received, head), None, notices=(aside,))
+        return facts.parsed_callback(identify(received, head), None, drift=(notice,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
-    references = payments(resource, moved.kind)
+    references = payments(resource, movement_type.kind)
     order = external_order_id(resource)
     if not references and order is None:
         raise CallbackUnreadable("it names neither a payment nor an order")
-    movement, unknown = movement_of(received, event, moved, references)
-    notices = [
-        facts.DriftNotice(received.source, "unknown-status", it, received.body) for it in unknown
+    movement, unknown = movement_of(received, event, movement_type, references)
+    drift = [
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word in unknown
     ]
-    notices += missing_amount_drift(received, movement, head.event_type)
+    drift += missing_amount_drift(received, movement, head.event_type)
     return facts.parsed_callback(
         identify(received, event),
-        None if order is None else f"{received.shop}:{order}",
-        payments=[facts.payment_name(received.shop, it) for it in references],
-        moved=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
-        notices=tuple(notices),
+        None if order is None else f"{received.order_source}:{order}",
+        payments=[facts.payment_name(received.order_source, reference) for reference in references],
+        movements=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
+        drift=tuple(drift),
     )
 
 
 def movement_of(
-    received: ReceivedCallback, event: PayPalEvent, moved: PayPalMovement, references: list[str]
+    received: ReceivedCallback,
+    event: PayPalEvent,
+    movement_type: PayPalMovement,
+    references: list[str],
 ) -> tuple[Movement, list[str]]:
     """And the words by which its state could not be told."""
     resource = event.resource
-    kind, state, word = movement_state(event, moved)
+    kind, state, word = movement_state(event, movement_type)
     is_dispute = kind == "dispute"
     paid, reference = (
         (resource.dispute_amount, resource.dispute_id)
@@ -198,18 +207,18 @@ def changed_at(event: PayPalEvent) -> datetime:
 
 
 def movement_state(
-    event: PayPalEvent, moved: PayPalMovement
+    event: PayPalEvent, movement_type: PayPalMovement
 ) -> tuple[MovementKind, MovementState | None, str]:
-    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the
+    """What movement_type, whether it did, and PayPal's word for that. No state: nobody here knows the
     word.
     """
     resource, word = event.resource, event.resource.status or ""
     is_resolved = (
-        moved.kind == "dispute" and word == "RESOLVED"
+        movement_type.kind == "dispute" and word == "RESOLVED"
     )  # which an update may say too, behind the resolution
-    if moved.state is not None and not is_resolved:
-        return moved.kind, moved.state, word
-    if moved.kind == "dispute":
+    if movement_type.state is not None and not is_resolved:
+        return movement_type.kind, movement_type.state, word
+    if movement_type.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
     if (
@@ -244,17 +253,19 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
     """How the payment is called there, the capture first. What the shop's plugin wrote down is one
     of them.
     """
-    told: list[object] = []
+    references: list[object] = []
     if kind == "dispute":
-        told += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
+        references += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
     else:
-        told += [
+        references += [
             capture_of_refund(resource),
             resource.id if kind in {"capture", "authorisation"} else None,
         ]
         related = resource.supplementary_data.related_ids if resource.supplementary_data else None
-        told += [related[name] for name in sorted(related)] if related else []
-    found = dict.fromkeys(it for it in told if isinstance(it, str) and REFERENCE.fullmatch(it))
+        references += [related[name] for name in sorted(related)] if related else []
+    found = dict.fromkeys(
+        it for it in references if isinstance(it, str) and REFERENCE.fullmatch(it)
+    )
     return list(found)[:PAYMENTS_MAX]
 
 
@@ -262,16 +273,16 @@ def external_order_id(resource: PayPalResource) -> str | None:
     """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with
     `order_id`.
     """
-    told = [resource.custom_id, resource.invoice_id]
-    told += [
+    texts = [resource.custom_id, resource.invoice_id]
+    texts += [
         text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)
     ]
-    told += [
+    texts += [
         text
         for it in (resource.disputed_transactions or ())[:1]
         for text in (it.custom, it.invoice_number)
     ]
-    for text in told:
+    for text in texts:
         order = unwrapped(text) if text else None
         if order and EXTERNAL.fullmatch(order) and order.isprintable():
             return order
@@ -296,7 +307,7 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     without_cards=without_cards,
-    needs_shop=True,
+    needs_orders_of=True,
     options={"roots": "a PEM file: the certificates to believe instead of the usual authorities"},
-    settle=read_options,
+    read_options=read_options,
 )

@@ -58,9 +58,9 @@ class RiskifiedNotification(RiskifiedModel):
     order: RiskifiedDecision
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
-    return is_hmac_of_body(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
+    return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""), is_hex=True)
 
 
 def orders(body: bytes) -> tuple[str | None]:
@@ -84,9 +84,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     status = plain(order.status)
     if order.id == "0" and status == "test":
         greeting = facts.DriftNotice(
-            received.source, "test-notification", "test", received.body, is_drift=False
+            received.source, "test-notification", "test", received.body, is_reported=False
         )
-        return facts.parsed_callback(key, None, notices=(greeting,))
+        return facts.parsed_callback(key, None, drift=(greeting,))
     verdict = FraudVerdict(
         source=received.source,
         verdict=WORDS.get(status, "pending"),
@@ -96,13 +96,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         score=score(order.risk_score),
         at=received.at,
     )
-    told = transition_fact(verdict, chain_status(order.old_status), chain_status(order.status))
-    unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
-    notices = [
-        facts.DriftNotice(received.source, "unknown-status", it, received.body) for it in unknown
+    fact = transition_fact(verdict, chain_status(order.old_status), chain_status(order.status))
+    unknown = [
+        word for word in (status, plain(order.old_status or "")) if word and word not in KNOWN
+    ]
+    drift = [
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word in unknown
     ]
     return facts.parsed_callback(
-        key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices)
+        key, named_order(received, order.id, "order.id"), (fact,), drift=tuple(drift)
     )
 
 
@@ -118,12 +121,12 @@ def chain_status(status: str | None) -> str:
     return word if not word or word in KNOWN else OTHER
 
 
-def score(told: object) -> float | None:
+def score(value: object) -> float | None:
     """A number, if it is one: nothing hangs on it."""
     try:
         number = (
-            float(told)
-            if isinstance(told, (int, float, str)) and not isinstance(told, bool)
+            float(value)
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
             else None
         )
     except (ValueError, OverflowError):
@@ -137,5 +140,5 @@ SOURCE = Source(
     verify=verify,
     normalise=normalise,
     orders=orders,
-    needs_shop=True,
+    needs_orders_of=True,
 )

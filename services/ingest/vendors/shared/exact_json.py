@@ -17,13 +17,13 @@ def loads(body: bytes) -> Any:
     """As orjson reads it, with whole numbers of any length. Raises ValueError, or
     RecursionError.
     """
-    told = orjson.loads(body)
-    return json.loads(body) if LONG_NUMBER.search(body) else told
+    value = orjson.loads(body)
+    return json.loads(body) if LONG_NUMBER.search(body) else value
 
 
-def dumps(told: object) -> bytes:
+def dumps(value: object) -> bytes:
     """Raises ValueError for what JSON has no word for, and RecursionError."""
     try:
-        return orjson.dumps(told)
+        return orjson.dumps(value)
     except TypeError:  # a number beyond 64 bits, or half a character
-        return json.dumps(told, allow_nan=False).encode()
+        return json.dumps(value, allow_nan=False).encode()

@@ -14,7 +14,7 @@ from schemas.orders import Movement, MovementKind, order_of
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.money import AMOUNT_MAX, EXPONENTS, amount_text
-from services.ingest.vendors.shared.notes import quoted
+from services.ingest.vendors.shared.repairs import quoted
 from services.ingest.vendors.shared.source import ReceivedCallback
 
 __all__ = ["quoted"]
@@ -36,11 +36,11 @@ class VendorModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
-def order_reference(told: object) -> str | None:
+def order_reference(value: object) -> str | None:
     """What a shop gave the gateway as its order, if that can name one: else the payment alone joins
     them.
     """
-    text = str(told) if isinstance(told, int) and not isinstance(told, bool) else told
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return (
         text
         if isinstance(text, str) and text.isprintable() and order_of(f"shop:{text}".encode())
@@ -48,28 +48,30 @@ def order_reference(told: object) -> str | None:
     )
 
 
-def order_id(received: ReceivedCallback, told: object) -> str | None:
-    reference = order_reference(told)
-    return None if reference is None else f"{received.shop}:{reference}"
+def order_id(received: ReceivedCallback, value: object) -> str | None:
+    reference = order_reference(value)
+    return None if reference is None else f"{received.order_source}:{reference}"
 
 
-def named_order(received: ReceivedCallback, told: str, what: str) -> str:
+def named_order(received: ReceivedCallback, value: str, what: str) -> str:
     """As `order_id`, of who speaks of nothing but orders."""
-    if (found := order_id(received, told)) is None:
+    if (found := order_id(received, value)) is None:
         raise CallbackUnreadable(f"{what} can name no order")
     return found
 
 
-def to_iso_minor(minor: int, currency: str, own: Mapping[str, int]) -> int | None:
+def to_iso_minor(minor: int, currency: str, own_digits: Mapping[str, int]) -> int | None:
     """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the
     gateway counts otherwise. None: it cannot be counted in them (an unknown currency, parts that
     the currency does not have, beyond all money).
     """
     if (digits := EXPONENTS.get(currency)) is None:
         return None
-    more = own.get(currency, digits) - digits
-    whole, rest = divmod(minor, 10**more) if more > 0 else (minor * 10**-more, 0)
-    return None if rest or abs(whole) > AMOUNT_MAX else whole
+    extra_digits = own_digits.get(currency, digits) - digits
+    whole, remainder = (
+        divmod(minor, 10**extra_digits) if extra_digits > 0 else (minor * 10**-extra_digits, 0)
+    )
+    return None if remainder or abs(whole) > AMOUNT_MAX else whole
 
 
 class CountedAmount(NamedTuple):
@@ -90,13 +92,13 @@ def counted_amount(counted: int | None, written: object, currency: str) -> Count
 
 
 def kept_callback(
-    received: ReceivedCallback, key: str, kind: str, what: str, *, is_drift: bool
+    received: ReceivedCallback, key: str, kind: str, what: str, *, is_reported: bool
 ) -> facts.ParsedCallback:
     """Acknowledged, kept whole, and not acted on."""
     notice = facts.DriftNotice(
-        received.source, kind, what, received.body, is_kept=True, is_drift=is_drift
+        received.source, kind, what, received.body, is_kept=True, is_reported=is_reported
     )
-    return facts.parsed_callback(key, None, notices=(notice,))
+    return facts.parsed_callback(key, None, drift=(notice,))
 
 
 def missing_amount_drift(

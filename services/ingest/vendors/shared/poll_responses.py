@@ -21,18 +21,18 @@ ID = re.compile(
 )  # no blank, quote or backslash: it stands in keys, cursors and warnings
 
 
-def json_document(answer: httpx.Response) -> Any:
+def json_document(response: httpx.Response) -> Any:
     """Raises HTTPStatusError for what is no success, and MalformedResponseError for what is no
     JSON.
     """
-    answer.raise_for_status()
+    response.raise_for_status()
     try:
-        return orjson.loads(answer.content)
+        return orjson.loads(response.content)
     except orjson.JSONDecodeError:
         pass
     # one text of it may be no Unicode, half of a character: that costs only the row where it stands
     try:
-        return json.loads(answer.content, parse_constant=refuse_constant)
+        return json.loads(response.content, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         raise MalformedResponseError("the answer is no JSON") from None
 
@@ -55,26 +55,26 @@ class PageRow(NamedTuple):
     body: bytes
 
 
-def page_rows(told: list[Any], what: str) -> tuple[list[PageRow], str]:
+def page_rows(values: list[Any], what: str) -> tuple[list[PageRow], str]:
     """Those that can become callbacks, and a warning of the others: none costs its page."""
-    sound, lost = list[PageRow](), 0
-    for it in told:
+    sound, left_out = list[PageRow](), 0
+    for value in values:
         try:
-            found = objects([it], what)[0]
-            sound.append(PageRow(required_id(found, what), body_of(found, what)))
+            row = objects([value], what)[0]
+            sound.append(PageRow(required_id(row, what), body_of(row, what)))
         except MalformedResponseError:
-            lost += 1
+            left_out += 1
     warning = (
-        f"{lost} of the {what} have no id, or cannot be read as JSON with Unicode: left out"
-        if lost
+        f"{left_out} of the {what} have no id, or cannot be read as JSON with Unicode: left out"
+        if left_out
         else ""
     )
     return sound, warning
 
 
-def object_mark(told: bytes) -> str:
+def object_mark(value: bytes) -> str:
     """By which something that was found is known again, in a cursor that holds SEEN_MAX of them."""
-    return hashlib.sha256(told).hexdigest()[:16]
+    return hashlib.sha256(value).hexdigest()[:16]
 
 
 def list_of(found: object, what: str) -> list[Any]:
@@ -101,13 +101,13 @@ def required_id(found: Mapping[str, Any], what: str) -> str:
 
 def object_id(found: object) -> str:
     """Its id; empty when it has none that can be one."""
-    told = found.get("id") if isinstance(found, dict) else None
-    is_one = (
-        isinstance(told, int | str)
-        and not isinstance(told, bool)
-        and ID.fullmatch(str(told)) is not None
+    value = found.get("id") if isinstance(found, dict) else None
+    is_usable = (
+        isinstance(value, int | str)
+        and not isinstance(value, bool)
+        and ID.fullmatch(str(value)) is not None
     )
-    return str(told) if is_one else ""
+    return str(value) if is_usable else ""
 
 
 def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
@@ -135,10 +135,12 @@ class ListedWebhook(NamedTuple):
     state: str
 
 
-def listed_webhook(told: Mapping[str, Any], address: str) -> ListedWebhook:
+def listed_webhook(webhook: Mapping[str, Any], address_field: str) -> ListedWebhook:
     """One whose id is odd is off or on all the same."""
     return ListedWebhook(
-        object_id(told) or "?", str(told.get(address, "")), str(told.get("status", ""))
+        object_id(webhook) or "?",
+        str(webhook.get(address_field, "")),
+        str(webhook.get("status", "")),
     )
 
 

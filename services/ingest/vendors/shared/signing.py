@@ -13,14 +13,14 @@ SECRET_PREFIX = "whsec_"
 
 
 def is_hmac_of_body(
-    delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
+    request: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
 ) -> bool:
     """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
 
     All secrets are tried, so the time tells nothing of which one fits.
     """
-    text, fits = delivery.body if signed is None else signed, False
-    for secret in delivery.secrets:
+    text, fits = request.body if signed is None else signed, False
+    for secret in request.secrets:
         made = hmac.digest(secret, text, "sha256")
         fits |= hmac.compare_digest(
             made.hex().encode() if is_hex else base64.b64encode(made), given

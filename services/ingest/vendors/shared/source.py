@@ -26,7 +26,7 @@ class WebhookRequest(NamedTuple):
     tolerance_s: float = (
         300.0  # how far the sender's clock, where he signs it, may be from the door's
     )
-    tail: str = ""  # of the path, behind the source's slug
+    path_suffix: str = ""  # of the path, behind the source's slug
     options: Mapping[str, str] = {}  # of the source's settings block
     certificates: Mapping[str, bytes] = {}  # PEM by address: what was fetched so far
 
@@ -61,7 +61,7 @@ class ReceivedCallback(NamedTuple):
         return datetime.fromisoformat(self.position.partition("/")[0])
 
     @property
-    def shop(self) -> str:
+    def order_source(self) -> str:
         """Whose orders it tells of: its own, or those of the shop that it serves."""
         return self.orders_of or self.source
 
@@ -150,15 +150,15 @@ class Source:
     """What of a verified body is kept, when it stands in a wrapping of its own. Never raises."""
 
     media: bytes = JSON
-    also: bytes = b""  # another media type, when there are two
-    answer: bytes = b"ok\n"
-    needs_shop: bool = (
+    other_media: bytes = b""  # another media type, when there are two
+    response_body: bytes = b"ok\n"
+    needs_orders_of: bool = (
         False  # gateways and checkers: whose orders they speak of stands in the settings block
     )
     options: Mapping[str, str] = field(
         default_factory=dict
     )  # keys that its settings block may have -> what they mean
-    settle: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _unchanged_options
+    read_options: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _unchanged_options
     """Its options as `verify` wants them, read once, when the door opens: files are found from the
     folder of the sources file. ValueError: they are wrong."""
 
@@ -167,7 +167,7 @@ class Source:
     have.
     """
 
-    comes_to_the_door: bool = True
+    has_webhook: bool = True
 
 
 def bounded_time(at: datetime) -> datetime:

@@ -90,11 +90,11 @@ class SignifydWebhook(SignifydModel):
         )
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """Base64: HMAC-SHA256(API key of the team, raw body)."""
-    named = delivery.options.get("signature_header")
+    named = request.options.get("signature_header")
     return is_hmac_of_body(
-        delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES)
+        request, first(request.headers, (named.encode(),) if named else SIGNATURES)
     )
 
 
@@ -119,55 +119,60 @@ def orders(body: bytes) -> tuple[str | None]:
     return ((found[1] or found[2]).decode() if found else None,)
 
 
-def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
+def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
     """Source, order, case, checkpoint, and the decision's time."""
-    case, at = clean(told.signifydId or told.caseId or "", 100), told.at
+    case, at = clean(webhook.signifydId or webhook.caseId or "", 100), webhook.at
     topic = clean(received.topic, 100)
     return (
-        f"{received.source}:{checked_identifier(told.orderId, 'orderId')} {case} {topic} "
+        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} {topic} "
         f"{at.isoformat() if at else ''}"
     )
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    told = SignifydWebhook.model_validate_json(received.body)
-    key = identify(received, told)
-    words = words_of(told)
+    webhook = SignifydWebhook.model_validate_json(received.body)
+    key = identify(received, webhook)
+    words = words_of(webhook)
     if received.topic == TEST or not words:
         what = "test" if received.topic == TEST else "a body without a decision"
-        is_drift = received.topic != TEST
-        aside = facts.DriftNotice(
-            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        is_reported = received.topic != TEST
+        notice = facts.DriftNotice(
+            received.source,
+            "unknown-type",
+            what,
+            received.body,
+            is_kept=True,
+            is_reported=is_reported,
         )
-        return facts.parsed_callback(key, None, notices=(aside,))
-    decided = told.decision or told
-    reason = told.decision.checkpointActionReason if told.decision else None
+        return facts.parsed_callback(key, None, drift=(notice,))
+    decided = webhook.decision or webhook
+    reason = webhook.decision.checkpointActionReason if webhook.decision else None
     verdict = FraudVerdict(
         source=received.source,
         verdict=severest(words),
         detail=clean(f"{' '.join(word for word, _ in words)}: {reason or ''}".rstrip(" :"), 200),
         score=score(decided.score),
-        at=told.at or received.at,
+        at=webhook.at or received.at,
     )
     rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
-    fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
+    fact = facts.verdict_fact(verdict, rank=rank) if webhook.at else untimed_fact(verdict)
     unknown = [
-        facts.DriftNotice(received.source, "unknown-status", it, received.body)
-        for it, known in words
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word, known in words
         if not known
     ]
     return facts.parsed_callback(
-        key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown)
+        key, named_order(received, webhook.orderId, "orderId"), (fact,), drift=tuple(unknown)
     )
 
 
-def words_of(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
+def words_of(webhook: SignifydWebhook) -> list[tuple[str, Word | None]]:
     """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds
     fraud.
     """
-    if told.decision is not None and told.decision.checkpointAction:
-        return [word_and_verdict(told.decision.checkpointAction, ACTIONS)]
-    guarantee, review = told.guaranteeDisposition, told.reviewDisposition
+    if webhook.decision is not None and webhook.decision.checkpointAction:
+        return [word_and_verdict(webhook.decision.checkpointAction, ACTIONS)]
+    guarantee, review = webhook.guaranteeDisposition, webhook.reviewDisposition
     words = [word_and_verdict(guarantee, GUARANTEES)] if guarantee else []
     if review and (not guarantee or word_and_verdict(review, REVIEWS)[1] in {"declined", None}):
         words.append(word_and_verdict(review, REVIEWS))
@@ -184,11 +189,11 @@ def severest(words: list[tuple[str, Word | None]]) -> Word:
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
 
-def score(told: object) -> float | None:
+def score(value: object) -> float | None:
     """A number, if it is one: nothing hangs on it."""
-    if isinstance(told, bool) or not isinstance(told, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(told) if -SCORE_MAX <= told <= SCORE_MAX else None
+    return float(value) if -SCORE_MAX <= value <= SCORE_MAX else None
 
 
 SOURCE = Source(
@@ -198,9 +203,9 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     topic=topic,
-    needs_shop=True,
+    needs_orders_of=True,
     options={
         "signature_header": "the header of the signature, should Signifyd give it another name"
     },
-    settle=read_options,
+    read_options=read_options,
 )

@@ -92,7 +92,7 @@ class StripeCallback(NamedTuple):
     received: ReceivedCallback
     event: StripeEvent
 
-    def moved(
+    def movement_fact(
         self,
         it: StripeObject,
         kind: MovementKind,
@@ -123,16 +123,16 @@ class StripeCallback(NamedTuple):
 
     def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
         """Nothing of a currency that cannot be counted."""
-        minor, let_go, currency = (
+        minor, released_amount, currency = (
             it.amount_refunded or 0,
             released(self.event, it),
             it.currency.upper(),
         )
-        refunded_minor = to_iso_minor(max(0, minor - let_go), currency, OWN_DIGITS)
-        released_minor = to_iso_minor(let_go, currency, OWN_DIGITS)
+        refunded_minor = to_iso_minor(max(0, minor - released_amount), currency, OWN_DIGITS)
+        released_minor = to_iso_minor(released_amount, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
             return ()
-        told = RefundedTotal(
+        total = RefundedTotal(
             gateway=self.received.source,
             reference=it.id,
             payment=next(filter(None, it.references), it.id),
@@ -141,7 +141,7 @@ class StripeCallback(NamedTuple):
             currency=currency,
             at=self.event.at,
         )
-        return (refunds_fact(told),)
+        return (refunds_fact(total),)
 
     def unknown(self, kind: str, what: str) -> tuple[facts.DriftNotice, ...]:
         return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
@@ -149,18 +149,20 @@ class StripeCallback(NamedTuple):
 
 def captured(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_received is None else it.amount_received
-    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
 def authorised(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_capturable is None else it.amount_capturable
-    return (to.moved(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (
+        to.movement_fact(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),
+    ), ()
 
 
 def failed(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     code = it.last_payment_error.code if it.last_payment_error else None
     return (
-        to.moved(
+        to.movement_fact(
             it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True
         ),
     ), ()
@@ -169,7 +171,7 @@ def failed(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
 def canceled(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     stage = PaymentStage("undone", 80)
     return (
-        to.moved(
+        to.movement_fact(
             it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True
         ),
     ), ()
@@ -179,15 +181,17 @@ def charged(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     """As the intent tells it. Authorised only, as long as nothing is captured."""
     if not it.captured:
         return (
-            to.moved(it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True),
+            to.movement_fact(
+                it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True
+            ),
         ), ()
     minor = it.amount if it.amount_captured is None else it.amount_captured
-    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
 def charge_failed(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
-        to.moved(
+        to.movement_fact(
             it,
             "failure",
             PaymentStage("failed", 50),
@@ -200,30 +204,35 @@ def charge_failed(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
 
 def expired(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
-        to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),
+        to.movement_fact(
+            it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True
+        ),
     ), ()
 
 
-def charge_refunded(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
+def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
     """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is
     all that is told of them.
     """
-    undone = () if it.captured else expired(to, it)[0]
-    named = it.refunds.data if it.refunds else ()
-    if it.amount_refunded is None and not named:
+    undone = () if charge.captured else expired(to, charge)[0]
+    named = charge.refunds.data if charge.refunds else ()
+    if charge.amount_refunded is None and not named:
         return undone, to.unknown(
             "refund-unnamed", "charge.refunded says neither a refund nor a sum"
         )
-    told = [
+    refunds = [
         refunded(
-            to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id})
+            to,
+            refund.model_copy(
+                update={"payment_intent": charge.payment_intent, "charge": charge.id}
+            ),
         )
         for refund in named
     ]
-    moved = [fact for facts_, _ in told for fact in facts_] + (
-        [] if it.amount_refunded is None else [*to.summed(it)]
+    movement_facts = [fact for facts_, _ in refunds for fact in facts_] + (
+        [] if charge.amount_refunded is None else [*to.summed(charge)]
     )
-    return (*undone, *moved), tuple(it for _, notices in told for it in notices)
+    return (*undone, *movement_facts), tuple(notice for _, drift in refunds for notice in drift)
 
 
 def released(event: StripeEvent, it: StripeCharge) -> int:
@@ -238,16 +247,16 @@ def refunded(to: StripeCallback, it: StripeRefund) -> FactsAndDrift:
     if it.reason == NEVER_CAPTURED:
         return (), ()
     status = it.status or "succeeded"
-    stage, notices = _stage(to, "refund", status, REFUNDS)
+    stage, drift = _stage(to, "refund", status, REFUNDS)
     detail = f"{status}: {why}" if (why := it.failure_reason or it.reason) else status
-    return (to.moved(it, "refund", stage, it.amount, detail=detail),), notices
+    return (to.movement_fact(it, "refund", stage, it.amount, detail=detail),), drift
 
 
 def disputed(to: StripeCallback, it: StripeDispute) -> FactsAndDrift:
-    stage, notices = _stage(to, "dispute", it.status, DISPUTES)
+    stage, drift = _stage(to, "dispute", it.status, DISPUTES)
     return (
-        to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
-    ), notices
+        to.movement_fact(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
+    ), drift
 
 
 def _stage(
@@ -261,7 +270,7 @@ def _stage(
 def warned(to: StripeCallback, it: StripeFraudWarning) -> FactsAndDrift:
     """Acted on or overtaken: then it is done."""
     stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
-    return (to.moved(it, "warning", stage, detail=it.fraud_type),), ()
+    return (to.movement_fact(it, "warning", stage, detail=it.fraud_type),), ()
 
 
 def review_opened(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
@@ -271,8 +280,8 @@ def review_opened(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
 def review_closed(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
     reason = it.closed_reason or ""
     word = REVIEWS.get(reason)
-    notices = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
-    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), notices
+    drift = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
+    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), drift
 
 
 def _verdict(
@@ -293,10 +302,10 @@ Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, FactsAn
 Kind = TypeVar("Kind", bound=StripeObject)
 
 
-def _as(model: type[Kind], tell: Callable[[StripeCallback, Kind], FactsAndDrift]) -> Read:
-    def read(to: StripeCallback, told: Mapping[str, Any]) -> tuple[StripeObject, FactsAndDrift]:
-        it = model.model_validate(told)
-        return it, tell(to, it)
+def _as(model: type[Kind], to_facts: Callable[[StripeCallback, Kind], FactsAndDrift]) -> Read:
+    def read(to: StripeCallback, value: Mapping[str, Any]) -> tuple[StripeObject, FactsAndDrift]:
+        stripe_object = model.model_validate(value)
+        return stripe_object, to_facts(to, stripe_object)
 
     return read
 

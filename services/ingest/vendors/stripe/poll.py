@@ -53,47 +53,49 @@ KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
 def request(
-    http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]
+    http: httpx.Client, config: PollConfig, path: str, parameters: dict[str, str | int]
 ) -> tuple[list[Any], bool]:
     """Objects, and whether there are more behind them."""
-    answer = http.get(
-        f"{polled.url}/v1/{path}",
+    response = http.get(
+        f"{config.url}/v1/{path}",
         params=parameters,
-        headers={"Authorization": f"Bearer {polled.key}"},
+        headers={"Authorization": f"Bearer {config.key}"},
     )
-    told = json_document(answer)
-    if not isinstance(told, dict):
+    value = json_document(response)
+    if not isinstance(value, dict):
         raise MalformedResponseError("the answer is no object")
-    return list_of(told.get("data"), path), told.get("has_more") is True
+    return list_of(value.get("data"), path), value.get("has_more") is True
 
 
-def read_events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
+def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
     """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by
     it, and what was `seen`; whether the endpoint was `off` when it began, and whether it goes over
     `all`.
     """
     at = cursor_of(cursor)
-    since = max(int(at.get("since", now - polled.first_days * DAY_S)), int(now - KEPT_S))
+    since = max(int(at.get("since", now - config.first_days * DAY_S)), int(now - KEPT_S))
     behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
-    is_off = bool(at.get("off")) if behind else not is_on(http, polled)
+    is_off = bool(at.get("off")) if behind else not is_on(http, config)
     is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
-    told, has_more = request(
-        http, polled, "events", parameters(since, behind, polled.page, is_all=is_all)
+    listed_events, has_more = request(
+        http, config, "events", parameters(since, behind, config.page, is_all=is_all)
     )
     newest = max(
         [
             int(at.get("newest", since)),
-            *(second for event in told if (second := created(event)) is not None),
+            *(second for event in listed_events if (second := created(event)) is not None),
         ]
     )
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
-    sound, warning = page_rows([it for it in told if not is_all or is_needed(it)], "events")
-    found = {object_mark(it.id.encode()): it.body for it in sound}
+    sound, warning = page_rows(
+        [event for event in listed_events if not is_all or is_needed(event)], "events"
+    )
+    found = {object_mark(event.id.encode()): event.body for event in sound}
     new = [FoundObject(None, TYPE, body) for marked, body in found.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    if has_more and told:
-        last = next((name for event in reversed(told) if (name := object_id(event))), None)
+    if has_more and listed_events:
+        last = next((name for event in reversed(listed_events) if (name := object_id(event))), None)
         if last is None:
             raise MalformedResponseError("no event of a page has an id")
         going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
@@ -116,13 +118,13 @@ def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[s
     return wanted
 
 
-def is_on(http: httpx.Client, polled: PollConfig) -> bool:
+def is_on(http: httpx.Client, config: PollConfig) -> bool:
     """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then
     it does.
     """
     try:
         return any(
-            it.state == ENABLED for it in webhooks_of_source(polled.slug, endpoints(http, polled))
+            it.state == ENABLED for it in webhooks_of_source(config.slug, endpoints(http, config))
         )
     except httpx.HTTPStatusError as error:
         if error.response.status_code != HTTPStatus.FORBIDDEN:
@@ -139,17 +141,17 @@ def is_needed(event: object) -> bool:
 
 
 def created(event: object) -> int | None:
-    told = event.get("created") if isinstance(event, dict) else None
-    return told if isinstance(told, int) and not isinstance(told, bool) else None
+    value = event.get("created") if isinstance(event, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def endpoints(http: httpx.Client, polled: PollConfig) -> list[ListedWebhook]:
-    told, _ = request(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
-    return [listed_webhook(it, "url") for it in told if isinstance(it, dict)]
+def endpoints(http: httpx.Client, config: PollConfig) -> list[ListedWebhook]:
+    webhooks, _ = request(http, config, "webhook_endpoints", {"limit": PAGE_MAX})
+    return [listed_webhook(webhook, "url") for webhook in webhooks if isinstance(webhook, dict)]
 
 
-def read_webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
-    return webhook_page(polled.slug, endpoints(http, polled), ENABLED)
+def read_webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -> PollPage:
+    return webhook_page(config.slug, endpoints(http, config), ENABLED)
 
 
 POLLS = (

@@ -50,15 +50,15 @@ def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
     return times[0] if times else b"", [value for name, _, value in parts if name == b"v1"]
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old
     time is no repeat.
     """
-    at, given = signature(delivery.headers.get(SIGNATURE, b""))
-    if not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
+    at, given = signature(request.headers.get(SIGNATURE, b""))
+    if not TIME.fullmatch(at) or abs(request.at - int(at)) > request.tolerance_s:
         return False
-    signed, fits = b"%b.%b" % (at, delivery.body), False
-    for secret in delivery.secrets:
+    signed, fits = b"%b.%b" % (at, request.body), False
+    for secret in request.secrets:
         made = hmac.digest(secret, signed, "sha256").hex().encode()
         for it in given:
             fits |= hmac.compare_digest(made, it)
@@ -80,36 +80,43 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key, kind = identify(received, event), quoted(event.type)
     if not event.livemode:
         return kept_callback(
-            received, key, "test-mode", "an event of Stripe's test mode", is_drift=True
+            received, key, "test-mode", "an event of Stripe's test mode", is_reported=True
         )
     read = TYPES.get(event.type)
     if read is None:
-        is_drift = not event.type.startswith(IRRELEVANT_TYPES)
+        is_reported = not event.type.startswith(IRRELEVANT_TYPES)
         return kept_callback(
-            received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift
+            received, key, "unknown-type", f"the event type {kind}", is_reported=is_reported
         )
-    it, (moved, notices) = read(StripeCallback(received, event), event.data.object)
-    notices += uncountable_amount_drift(received, it)
+    stripe_object, (movements, drift) = read(StripeCallback(received, event), event.data.object)
+    drift += uncountable_amount_drift(received, stripe_object)
     payments = [
-        facts.payment_name(received.shop, reference) for reference in it.references if reference
+        facts.payment_name(received.order_source, reference)
+        for reference in stripe_object.references
+        if reference
     ]
     if not payments:
-        return kept_callback(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
-    order = order_id(received, (it.metadata or {}).get("order_id"))
-    return facts.parsed_callback(key, order, payments=payments, moved=moved, notices=notices)
+        return kept_callback(
+            received, key, "no-payment", f"{kind} of no payment", is_reported=False
+        )
+    order = order_id(received, (stripe_object.metadata or {}).get("order_id"))
+    return facts.parsed_callback(key, order, payments=payments, movements=movements, drift=drift)
 
 
 def uncountable_amount_drift(
-    received: ReceivedCallback, it: StripeObject
+    received: ReceivedCallback, stripe_object: StripeObject
 ) -> tuple[facts.DriftNotice, ...]:
     """Of an object whose amounts cannot be counted: its movements keep them as texts."""
     if (
-        not isinstance(it, StripeMoney)
-        or to_iso_minor(it.amount, it.currency.upper(), OWN_DIGITS) is not None
+        not isinstance(stripe_object, StripeMoney)
+        or to_iso_minor(stripe_object.amount, stripe_object.currency.upper(), OWN_DIGITS)
+        is not None
     ):
         return ()
-    what = quoted(it.currency.upper())
-    kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"
+    what = quoted(stripe_object.currency.upper())
+    kind = (
+        "unreadable-amount" if stripe_object.currency.upper() in EXPONENTS else "unknown-currency"
+    )
     text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
     return (facts.DriftNotice(received.source, kind, text, received.body),)
 
@@ -143,5 +150,5 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     without_cards=without_cards,
-    needs_shop=True,
+    needs_orders_of=True,
 )

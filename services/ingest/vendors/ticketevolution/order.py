@@ -33,8 +33,8 @@ from services.ingest.vendors.shared.money import (
     amount_text,
     counted,
 )
-from services.ingest.vendors.shared.notes import quoted
 from services.ingest.vendors.shared.php_lists import list_from_php_or_same
+from services.ingest.vendors.shared.repairs import quoted
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
@@ -147,8 +147,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         normalised_status(order.seller_state),
         _word(order),
     )
-    key, order_id = identify(received, order), f"{received.shop}:{order.id}"
-    notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
+    key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
+    drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
     if (
         word == FIELD_MISSING
     ):  # a list that leaves it out says nothing of it: the order itself is asked
@@ -158,21 +158,21 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
             "fraud_check_status of a client's order",
             received.body,
         )
-        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
+        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), drift=(missing,))
     if verdict_of(word) == "pending" and word != "pending":
-        notices.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
+        drift.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
     if any(not item.price and item.cost is None for item in order.items):
-        notices.append(
+        drift.append(
             facts.DriftNotice(received.source, "missing-field", "items.price", received.body)
         )
     front = storefront(order, gated_status(state, word), at)
-    notices += uncountable_amount_drift(received, front)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
+    drift += uncountable_amount_drift(received, front)
+    order_facts: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
     if front.status.startswith("fraud-"):
-        told += (facts.reached_fact(FAILED, at),)
+        order_facts += (facts.reached_fact(FAILED, at),)
     if channel(order.buyer) == "client":
-        told += (_verdict(received, word, at),)
-    return facts.parsed_callback(key, order_id, told, notices=tuple(notices))
+        order_facts += (_verdict(received, word, at),)
+    return facts.parsed_callback(key, order_id, order_facts, drift=tuple(drift))
 
 
 def channel(buyer: TicketEvolutionBuyer) -> str:
@@ -206,18 +206,20 @@ def gated_status(state: str, word: str | None) -> str:
 
 
 def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> facts.Fact:
-    said = verdict_of(word)
+    verdict_word = verdict_of(word)
     verdict = FraudVerdict(
-        source=received.source, verdict=said, detail=clean(word or "", 100), at=at
+        source=received.source, verdict=verdict_word, detail=clean(word or "", 100), at=at
     )
-    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
+    return facts.verdict_fact(
+        verdict, rank=VERDICT_RANKS[verdict_word], at_position=received.position
+    )
 
 
 def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
     return facts.DriftNotice(received.source, "unknown-status", what, received.body)
 
 
-def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefront:
+def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> Storefront:
     """Its currency is the dollar where it names none. It tells no time of payment: what is sold is
     paid, by its last word.
     """
@@ -233,7 +235,7 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
         buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
     )
     return Storefront(
-        status=told,
+        status=shown_status,
         channel=channel(buyer),
         number=clean(order.oid or "", 64) or order.id,
         currency=written if is_code else NO_CURRENCY,
@@ -243,7 +245,7 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
         refunded_minor=abs(refunded or 0),
         refunded_text=amount_text(order.refunded) if refunded is None else None,
         placed_at=_created(order.created_at),
-        paid_at=at if told in SOLD else None,
+        paid_at=at if shown_status in SOLD else None,
         buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
         lines=lines,
     )
@@ -268,9 +270,11 @@ def uncountable_amount_drift(
     ]
 
 
-def _created(told: object) -> datetime | None:
+def _created(value: object) -> datetime | None:
     try:
-        return bounded_time_or_none(datetime.fromisoformat(told)) if isinstance(told, str) else None
+        return (
+            bounded_time_or_none(datetime.fromisoformat(value)) if isinstance(value, str) else None
+        )
     except (ValueError, OverflowError):
         return None
 
@@ -307,5 +311,5 @@ SOURCE = Source(
     kind="ticketevolution-order",
     type=TICKETEVOLUTION_ORDER,
     normalise=normalise,
-    comes_to_the_door=False,
+    has_webhook=False,
 )  # we asked for it

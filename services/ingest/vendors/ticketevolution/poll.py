@@ -59,11 +59,11 @@ class PollCursor(BaseModel):
         return self.model_dump_json()
 
 
-def read(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
+def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
     """One page: one request."""
-    at = _at(cursor, now, polled.first_days * DAY_S)
-    buyers = polled.options.get("direct_buyer_type", "")
-    client = TicketEvolution(http, polled.url, polled.key, polled.secret)
+    at = _at(cursor, now, config.first_days * DAY_S)
+    buyers = config.options.get("direct_buyer_type", "")
+    client = TicketEvolution(http, config.url, config.key, config.secret)
     state, since = ("", _time(at.since - LOOK_BACK_S)) if at.is_pending_done else ("pending", "")
     with sense():
         orders = client.orders(
@@ -118,11 +118,11 @@ def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
             yield FoundObject(order_id, TICKETEVOLUTION_ORDER, body)
 
 
-def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
+def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
     """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises
     httpx.HTTPError, MalformedResponseError, or OrderMissingError.
     """
-    client = TicketEvolution(http, polled.url, polled.key, polled.secret)
+    client = TicketEvolution(http, config.url, config.key, config.secret)
     try:
         with sense():
             return FoundObject(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))

@@ -58,13 +58,13 @@ class TicketEvolutionForm(NamedTuple):
     body: Mapping[str, Any]  # empty when there was none
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """The word behind the slug, or the password of basic credentials: whoever knows it is no
     stranger, and no more.
     """
-    in_path = is_one_of(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
+    in_path = is_one_of(request.path_suffix.encode("utf-8", "replace"), request.secrets)
     return in_path | is_one_of(
-        _password(delivery.headers.get(b"authorization", b"")), delivery.secrets
+        _password(request.headers.get(b"authorization", b"")), request.secrets
     )
 
 
@@ -130,20 +130,20 @@ def _loaded(text: str) -> Mapping[str, Any]:
     return found
 
 
-def order_id(told: TicketEvolutionForm) -> str | None:
+def order_id(form: TicketEvolutionForm) -> str | None:
     """Whose order it is. The body is an order, an item or a shipment of one: what names the order
     goes before `id`.
     """
-    if told.is_catalogue:
+    if form.is_catalogue:
         return None
-    body = told.body
+    body = form.body
     if (named := _id(body.get("order_id"))) is not None:
         return named
-    for name, form in (("url", PATH), ("oid", NUMBER)):
+    for name, pattern in (("url", PATH), ("oid", NUMBER)):
         text = body.get(name)
-        if isinstance(text, str) and (found := form.fullmatch(text)):
+        if isinstance(text, str) and (found := pattern.fullmatch(text)):
             return found[1]
-    is_order = told.event == "order_created" or any(name in body for name in STATES)
+    is_order = form.event == "order_created" or any(name in body for name in STATES)
     return _id(body.get("id")) if is_order else None
 
 
@@ -154,20 +154,20 @@ def _id(value: object) -> str | None:
     return text if ID.fullmatch(text) else None
 
 
-def identify(received: ReceivedCallback, told: TicketEvolutionForm) -> str:
+def identify(received: ReceivedCallback, form: TicketEvolutionForm) -> str:
     """There is no delivery id. Group, recipient, type, id, time of change and the words that may
     change within its second, when all are there; else the whole form.
     """
-    body = told.body
+    body = form.body
     identifier, at = _id(body.get("id")), _instant(body.get("updated_at"))
-    words = [told.recipient, told.event, *(body.get(name) or "none" for name in STATES)]
+    words = [form.recipient, form.event, *(body.get(name) or "none" for name in STATES)]
     if (
         identifier
         and at
-        and ID.fullmatch(told.group)
+        and ID.fullmatch(form.group)
         and all(isinstance(it, str) and WORD.fullmatch(it) for it in words)
     ):
-        return " ".join((received.source, told.group, identifier, at, *words))
+        return " ".join((received.source, form.group, identifier, at, *words))
     return f"{received.source} {hashlib.sha256(received.body).hexdigest()}"
 
 
@@ -184,25 +184,25 @@ def _instant(value: object) -> str:
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     """No fact, whatever it says: an order to be read, or something to be kept."""
-    told = parsed(received.body)
-    key, event = identify(received, told), _word(told.event)
-    if told.is_catalogue:
+    form = parsed(received.body)
+    key, event = identify(received, form), _word(form.event)
+    if form.is_catalogue:
         return facts.parsed_callback(
-            key, None, notices=(_not_acted_on(received, f"catalogue: {event}"),)
+            key, None, drift=(_not_acted_on(received, f"catalogue: {event}"),)
         )
-    if told.recipient == "buyer":
+    if form.recipient == "buyer":
         return facts.parsed_callback(
-            key, None, notices=(_not_acted_on(received, f"to us as a buyer: {event}"),)
+            key, None, drift=(_not_acted_on(received, f"to us as a buyer: {event}"),)
         )
-    found = order_id(told)
-    reads = (f"{received.shop}:{found}",) if found else ()
-    if told.recipient == "seller" and told.event in ORDER_EVENTS:
+    found = order_id(form)
+    reads = (f"{received.order_source}:{found}",) if found else ()
+    if form.recipient == "seller" and form.event in ORDER_EVENTS:
         if not reads:
             raise CallbackUnreadable(f"the body of {event} names no order")
         return facts.parsed_callback(key, None, reads=reads)
-    what = event if told.recipient == "seller" else f"{event} to {_word(told.recipient)}"
-    drift = facts.DriftNotice(received.source, "unknown-type", what, received.body, is_kept=True)
-    return facts.parsed_callback(key, None, reads=reads, notices=(drift,))
+    what = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
+    notice = facts.DriftNotice(received.source, "unknown-type", what, received.body, is_kept=True)
+    return facts.parsed_callback(key, None, reads=reads, drift=(notice,))
 
 
 def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
@@ -213,7 +213,7 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
 
 def _not_acted_on(received: ReceivedCallback, what: str) -> facts.DriftNotice:
     return facts.DriftNotice(
-        received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False
+        received.source, "not-acted-on", what, received.body, is_kept=True, is_reported=False
     )
 
 
@@ -235,5 +235,5 @@ SOURCE = Source(
             "Only these buyers' orders are polled for: Office or Client. Else all are."
         )
     },
-    settle=read_options,
+    read_options=read_options,
 )

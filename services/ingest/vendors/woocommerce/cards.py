@@ -135,9 +135,9 @@ def _is_named(key: str) -> bool:
 def _blanked(text: str) -> str:
     parts, at, is_twice = list[str](), 0, list[str]()
 
-    def pairs(told: list[tuple[str, object]]) -> dict[str, object]:
-        if len(found := dict(told)) < len(
-            told
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len(found := dict(items)) < len(
+            items
         ):  # what stands behind the last of a name is hidden, and kept
             is_twice.append("")
         return found
@@ -176,26 +176,26 @@ def _bounded(text: str) -> int | None:
     return int(text) if len(text) < 1_000 else None
 
 
-def without(told: object, key: str = "") -> object:
+def without(value: object, key: str = "") -> object:
     """`key`: under which it stands, or which its entry names."""
-    if isinstance(told, list):
-        return [without(it, key) for it in told]
-    if isinstance(told, dict):
-        labels = [label for name in LABELS if isinstance(label := told.get(name), str)]
+    if isinstance(value, list):
+        return [without(item, key) for item in value]
+    if isinstance(value, dict):
+        labels = [label for name in LABELS if isinstance(label := value.get(name), str)]
         is_named = any(map(is_card, labels))
         return {
             name: BLANK
             if is_card(name) or (is_named and name in VALUES)
-            else without(it, (labels[0] if labels else key) if name in VALUES else name)
-            for name, it in told.items()
+            else without(item, (labels[0] if labels else key) if name in VALUES else name)
+            for name, item in value.items()
         }
-    if isinstance(told, str):
-        return BLANK if is_telling(told, key) else told
-    is_number = isinstance(told, (int, float)) and not isinstance(told, bool)
-    return BLANK if is_number and is_telling(str(told), key) else told
+    if isinstance(value, str):
+        return BLANK if holds_card_data(value, key) else value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return BLANK if is_number and holds_card_data(str(value), key) else value
 
 
-def is_telling(text: str, key: str) -> bool:
+def holds_card_data(text: str, key: str) -> bool:
     """Whether a value holds a card's number, or card data under names of its own."""
     if len(text) < SHORTEST and not _may_name(text):
         return False
@@ -233,5 +233,7 @@ def has_card_number(text: str) -> bool:
 
 
 def is_luhn(digits: str) -> bool:
-    told = list(map(int, reversed(digits)))
-    return (sum(told[::2]) + sum(DOUBLED[it] for it in told[1::2])) % 10 == 0
+    reversed_digits = list(map(int, reversed(digits)))
+    return (
+        sum(reversed_digits[::2]) + sum(DOUBLED[digit] for digit in reversed_digits[1::2])
+    ) % 10 == 0

@@ -91,37 +91,37 @@ def line_meta(meta: object) -> LineMeta:
     """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
     if not isinstance(meta, list) and (meta := list_from_php(meta)) is None:
         return MALFORMED_META
-    said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
+    people, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
     for entry in meta:
         if isinstance(entry, dict) and (key := _known_key(entry)):
             if (of := PEOPLE.get(key)) is None:
                 value = entry.get("value")
-                told = entry.get("display_value") if value is None else value
-                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_number_values(told))
+                value = entry.get("display_value") if value is None else value
+                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_number_values(value))
             elif texts := _person_texts(of[1], entry):
-                heard = said.setdefault(of[0], {KEY: key})
+                person_texts = people.setdefault(of[0], {KEY: key})
                 for part, text in texts.items():
-                    heard[part] = heard.get(part) or text
-    if not said and not chosen:
+                    person_texts[part] = person_texts.get(part) or text
+    if not people and not chosen:
         return NO_META
-    recipient, nobody = _recipient(said)
+    recipient, nobody = _recipient(people)
     numbers, unusable = _numbers(chosen)
     return LineMeta(recipient, numbers, unusable, nobody)
 
 
-def _recipient(said: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
+def _recipient(people: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
     """The first who is somebody; else the first key that was to name one."""
-    for rank in sorted(said):
-        if (found := person(said[rank])) is not None:
-            return found, ""
-    return None, said[min(said)][KEY] if said else ""
+    for rank in sorted(people):
+        if (recipient := person(people[rank])) is not None:
+            return recipient, ""
+    return None, people[min(people)][KEY] if people else ""
 
 
 def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str, ...], str]:
     """Those of the first key that has any, and the first key of which some were left out."""
     numbers, unusable = tuple[str, ...](), ""
-    for _, (key, told) in sorted(chosen.items()):
-        numbers, is_all = usable_numbers(told)
+    for _, (key, values) in sorted(chosen.items()):
+        numbers, is_all = usable_numbers(values)
         unusable = unusable or ("" if is_all else key)
         if numbers:
             break
@@ -163,15 +163,15 @@ def canonical_key(word: str) -> str:
     return key if key in PEOPLE or key in NUMBERS else ""
 
 
-def person(said: Mapping[str, str]) -> tuple[str, str] | None:
+def person(texts: Mapping[str, str]) -> tuple[str, str] | None:
     """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a
     user's id.
     """
-    written, either = said.get("name", ""), _name_and_address(said.get(EITHER, ""))
+    written, either = texts.get("name", ""), _name_and_address(texts.get(EITHER, ""))
     name, beside = _name_and_address(written) if "<" in written else (written, "")
-    address = _name_and_address(said.get("email", ""))[1] or either[1] or beside
+    address = _name_and_address(texts.get("email", ""))[1] or either[1] or beside
     name = unescaped(
-        name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200
+        name or " ".join(filter(None, (texts.get("first"), texts.get("last")))) or either[0], 200
     )
     if name.isdecimal():
         name = ""
@@ -185,8 +185,8 @@ def _name_and_address(text: str) -> tuple[str, str]:
     if not text:
         return "", ""
     if "<" in text:
-        name, _, rest = text.partition("<")
-        inside, is_closed, _ = rest.partition(">")
+        name, _, remainder = text.partition("<")
+        inside, is_closed, _ = remainder.partition(">")
         if is_closed and (address := email(inside.strip().removeprefix(MAILTO))):
             return name.strip(' "'), address
     return "" if "@" in text else text, email(text.strip().removeprefix(MAILTO))
@@ -201,9 +201,11 @@ def _number_values(value: object) -> Iterable[object]:
         if (found := _parsed_list(text)) is None:
             return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
         value = found
-    if (told := list_from_php(value)) is None:
-        told = [*value.values()] if isinstance(value, dict) else [value]
-    return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
+    if (values := list_from_php(value)) is None:
+        values = [*value.values()] if isinstance(value, dict) else [value]
+    return chain.from_iterable(
+        BETWEEN.split(value) if isinstance(value, str) else (value,) for value in values
+    )
 
 
 def _parsed_list(text: str) -> object:
@@ -216,18 +218,22 @@ def _parsed_list(text: str) -> object:
         return None
 
 
-def usable_numbers(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
+def usable_numbers(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:
     """Each once, in the order in which they are told; and whether that is all of them."""
-    texts = [_number(it) for it in told]
+    texts = [_number(value) for value in values]
     found = tuple(dict.fromkeys(text for text in texts if text))
     return found[:NUMBERS_MAX], None not in texts and len(found) <= NUMBERS_MAX
 
 
-def _number(told: object) -> str | None:
+def _number(value: object) -> str | None:
     """As it can be printed on a ticket; empty, where nothing is told."""
-    if told is None or told is False:
+    if value is None or value is False:
         return ""
-    text = str(told) if isinstance(told, int) and told is not True and abs(told) < 10**19 else told
+    text = (
+        str(value)
+        if isinstance(value, int) and value is not True and abs(value) < 10**19
+        else value
+    )
     if (
         not isinstance(text, str)
         or len(text := text.strip()) > NUMBER_CHARS_MAX

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from services.ingest.errors import CallbackUnreadable, WebhookReportsError
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
-from services.ingest.vendors.shared.notes import Repair
 from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair
 from services.ingest.vendors.shared.source import bounded_time_or_none
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -86,11 +86,13 @@ def read_order(body: bytes) -> tuple[WooCommerceOrder, list[Repair]]:
     try:
         return WooCommerceOrder.__pydantic_validator__.validate_json(body), []
     except ValidationError:
-        if said := api_error(body):
-            raise WebhookReportsError(said) from None
-        if (put_right := repaired(body)) is None:
+        if error_text := api_error(body):
+            raise WebhookReportsError(error_text) from None
+        if (repaired_order := repaired(body)) is None:
             raise
-    return WooCommerceOrder.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
+    return WooCommerceOrder.__pydantic_validator__.validate_json(repaired_order[0]), repaired_order[
+        1
+    ]
 
 
 def read_deletion(body: bytes) -> WooCommerceDeletion:
@@ -98,8 +100,8 @@ def read_deletion(body: bytes) -> WooCommerceDeletion:
     try:
         return WooCommerceDeletion.model_validate_json(body)
     except ValidationError:
-        if said := api_error(body):
-            raise WebhookReportsError(said) from None
+        if error_text := api_error(body):
+            raise WebhookReportsError(error_text) from None
         raise
 
 
@@ -112,15 +114,15 @@ def repaired(body: bytes) -> tuple[bytes, list[Repair]] | None:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
             return None
-        notes = [*_repair_lists(order), *_repair_dates(order), *_repair_texts(order)]
+        repairs = [*_repair_lists(order), *_repair_dates(order), *_repair_texts(order)]
         amounts = [*_repair_amounts(order)]
-        return exact_json.dumps(order), notes + amounts
+        return exact_json.dumps(order), repairs + amounts
     except (ValueError, RecursionError):
         return None
 
 
 def _repair_lists(order: dict[str, Any]) -> list[Repair]:
-    notes = list[Repair]()
+    repairs = list[Repair]()
     if (lines := list_from_php(order.get("line_items"))) is not None:
         order["line_items"] = lines
     if order.get("billing") == []:  # PHP's empty object
@@ -129,50 +131,54 @@ def _repair_lists(order: dict[str, Any]) -> list[Repair]:
         found = list_from_php(refunds)
         order["refunds"] = found and [it if isinstance(it, dict) else {} for it in found]
         if found is None:
-            notes.append(Repair("unreadable-list", "refunds"))
-    return notes
+            repairs.append(Repair("unreadable-list", "refunds"))
+    return repairs
 
 
 def _repair_dates(order: dict[str, Any]) -> list[Repair]:
     """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as
     `-0001-11-30T00:00:00`.
     """
-    notes = list[Repair]()
+    repairs = list[Repair]()
     for name in DATES:
         if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
-            notes.append(Repair("unreadable-date", name))
-    return notes
+            repairs.append(Repair("unreadable-date", name))
+    return repairs
 
 
 def _repair_texts(order: dict[str, Any]) -> list[Repair]:
     """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or
     an empty list.
     """
-    lines = [it for it in list_from_php(order.get("line_items")) or () if isinstance(it, dict)]
-    notes = set[Repair]()
+    lines = [
+        line for line in list_from_php(order.get("line_items")) or () if isinstance(line, dict)
+    ]
+    repairs = set[Repair]()
     for owner, name, what in (
         (order, "number", "number"),
         (order, "transaction_id", "transaction_id"),
-        *((it, "name", "line_items.name") for it in lines),
+        *((line, "name", "line_items.name") for line in lines),
     ):
         if not _is_short(owner.get(name), TEXT_CHARS_MAX):
-            notes |= {Repair("missing-field", what)} if owner[name] else set()
+            repairs |= {Repair("missing-field", what)} if owner[name] else set()
             owner[name] = None
-    for it in lines:
-        if (said := it.get("variation_id")) is not None and not (
-            _is_short(said) and ID.fullmatch(str(said))
+    for line in lines:
+        if (variation_id := line.get("variation_id")) is not None and not (
+            _is_short(variation_id) and ID.fullmatch(str(variation_id))
         ):
-            notes |= {Repair("missing-field", "line_items.variation_id")} if said else set()
-            it["variation_id"] = None
-    return sorted(notes)
+            repairs |= (
+                {Repair("missing-field", "line_items.variation_id")} if variation_id else set()
+            )
+            line["variation_id"] = None
+    return sorted(repairs)
 
 
 def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     """Those that no model reads at all. An amount of another form is counted as unreadable when it
     is read.
     """
-    notes = set[Repair]()
+    repairs = set[Repair]()
     for owner, what in (
         (order, "total"),
         *(
@@ -188,10 +194,10 @@ def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None
-            notes.add(Repair("unreadable-amount", what))
+            repairs.add(Repair("unreadable-amount", what))
     if not _is_short(order.get("currency")):
         order["currency"] = None
-    return sorted(notes)
+    return sorted(repairs)
 
 
 def _is_short(value: object, chars_max: int = 40) -> bool:
@@ -226,7 +232,7 @@ def api_error(body: bytes) -> str:
     )
 
 
-def modified_at(order: WooCommerceOrder, notes: list[Repair]) -> datetime:
+def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
     """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the
     order was made: then only the place in the log orders what the shop says. Notes what is out of
     bounds.
@@ -234,7 +240,7 @@ def modified_at(order: WooCommerceOrder, notes: list[Repair]) -> datetime:
     if (at := order.date_modified_gmt) is not None:
         if (usable := bounded_time_or_none(with_utc(at))) is not None:
             return usable
-        notes.append(Repair("unreadable-date", "date_modified_gmt"))
+        repairs.append(Repair("unreadable-date", "date_modified_gmt"))
     if (made := order.date_created_gmt) is not None and (
         usable := bounded_time_or_none(with_utc(made))
     ) is not None:

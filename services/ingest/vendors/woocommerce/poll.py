@@ -55,64 +55,64 @@ TOTAL, COUNT = (
 
 def request(
     http: httpx.Client,
-    polled: PollConfig,
+    config: PollConfig,
     path: str,
     parameters: Mapping[str, str | int] | None = None,
 ) -> tuple[Any, int]:
     """What it answers, and how many of a list there are, as far as it says so."""
-    answer = http.get(
-        f"{polled.url}{API}{path}", params=parameters, auth=(polled.key, polled.secret)
+    response = http.get(
+        f"{config.url}{API}{path}", params=parameters, auth=(config.key, config.secret)
     )
-    told, total = json_document(answer), answer.headers.get(TOTAL, "")
-    return told, int(total) if COUNT.fullmatch(total) else 0
+    value, total = json_document(response), response.headers.get(TOTAL, "")
+    return value, int(total) if COUNT.fullmatch(total) else 0
 
 
 def read_orders(
-    http: httpx.Client, polled: PollConfig, cursor: str, now: float, *, status: str
+    http: httpx.Client, config: PollConfig, cursor: str, now: float, *, status: str
 ) -> PollPage:
     """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at
     its end `from`, `last` and `began`, and of a second that is gone through by id `second`,
     `offset` (where the page begins; where it ends on the way `back`); `seen`: what was found last,
     so that an overlap tells nothing anew.
     """
-    at, size = cursor_of(cursor), polled.page
-    after = int(at.get("after", now - polled.first_days * DAY_S))
+    position, size = cursor_of(cursor), config.page
+    after = int(position.get("after", now - config.first_days * DAY_S))
     walk = {"after": after, "from": after, "last": after, "began": int(now)} | {
-        name: int(at[name]) for name in ("from", "last", "began") if name in at
+        name: int(position[name]) for name in ("from", "last", "began") if name in position
     }
-    seen = dict.fromkeys(at.get("seen", ()))
+    seen = dict.fromkeys(position.get("seen", ()))
     parameters: dict[str, str | int] = {
         "status": status,
         "per_page": size,
         "dates_are_gmt": "true",
         "order": "asc",
     }
-    if "second" not in at:
-        told, total = request(
+    if "second" not in position:
+        value, total = request(
             http,
-            polled,
+            config,
             "/orders",
             {**parameters, "orderby": "modified", "modified_after": gmt(after)},
         )
-        page = list_of(told, "orders")
+        page = list_of(value, "orders")
         following = next_by_time(walk, page, has_more=len(page) >= size or total > size)
     else:
-        second, is_back = int(at["second"]), bool(at.get("back"))
+        second, is_back = int(position["second"]), bool(position.get("back"))
         offset = (
-            max(0, int(at["offset"]) - size) if is_back else int(at["offset"])
+            max(0, int(position["offset"]) - size) if is_back else int(position["offset"])
         )  # a page may be shorter than the last
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
-        told, total = request(
-            http, polled, "/orders", {**parameters, **window, "orderby": "id", "offset": offset}
+        value, total = request(
+            http, config, "/orders", {**parameters, **window, "orderby": "id", "offset": offset}
         )
-        page = list_of(told, "orders")
+        page = list_of(value, "orders")
         has_more = len(page) >= size or total > offset + size
         following = next_by_id(walk, second, offset, size, has_more=has_more, is_back=is_back)
     found = dict[str, FoundObject]()
     sound, warning = page_rows(page, "orders")
     for name, body in sound:
         found[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
-    new = [it for marked, it in found.items() if marked not in seen]
+    new = [found_object for marked, found_object in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     return PollPage(new, cursor_text(following), is_last="began" not in following, warning=warning)
 
@@ -147,9 +147,9 @@ def next_by_id(
 
 def modified(order: object) -> int | None:
     """None: it does not say. When it was created would be no help, for so no page is sorted."""
-    told = order.get("date_modified_gmt") if isinstance(order, dict) else None
+    value = order.get("date_modified_gmt") if isinstance(order, dict) else None
     try:
-        return seconds_of(datetime.fromisoformat(told)) if isinstance(told, str) else None
+        return seconds_of(datetime.fromisoformat(value)) if isinstance(value, str) else None
     except (ValueError, OverflowError):
         return None
 
@@ -158,36 +158,36 @@ def gmt(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def orders(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
-    return read_orders(http, polled, cursor, now, status="any")
+def orders(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
+    return read_orders(http, config, cursor, now, status="any")
 
 
-def trash(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
+def trash(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
     """`any` leaves it out."""
-    return read_orders(http, polled, cursor, now, status="trash")
+    return read_orders(http, config, cursor, now, status="trash")
 
 
-def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
+def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -> PollPage:
     """A shop switches a webhook off after a few failures in a row, and tells nobody."""
-    told = list[ListedWebhook]()
+    webhooks = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
         page = list_of(
-            request(http, polled, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
+            request(http, config, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
         )
-        told += [
+        webhooks += [
             listed_webhook(it, "delivery_url")
             for it in page
             if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break
-    return webhook_page(polled.slug, told, "active")
+    return webhook_page(config.slug, webhooks, "active")
 
 
-def read_order(http: httpx.Client, polled: PollConfig, external_id: str) -> FoundObject:
+def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
     if not (external_id.isascii() and external_id.isdigit()):
         raise MalformedResponseError("an order's id is a number here")
-    order, _ = request(http, polled, f"/orders/{external_id}")
+    order, _ = request(http, config, f"/orders/{external_id}")
     if not isinstance(order, dict) or required_id(order, "orders") != external_id:
         raise MalformedResponseError("the answer is another order")
     return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)

@@ -18,7 +18,7 @@ from services.ingest.vendors.shared.money import (
     counted,
     minor,
 )
-from services.ingest.vendors.shared.notes import Repair, quoted
+from services.ingest.vendors.shared.repairs import Repair, quoted
 from services.ingest.vendors.shared.source import bounded_time_or_none, refuse_duplicate_lines
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
@@ -38,7 +38,7 @@ def storefront(
     word: str,
     extras: Sequence[LineMeta],
     decimals: int | None,
-    notes: list[Repair],
+    repairs: list[Repair],
 ) -> bytes:
     """`decimals`: how many digits the shop's amounts have, where that is not its currency's own
     number. What cannot be counted is kept as a text, and noted.
@@ -51,7 +51,7 @@ def storefront(
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
     paid_at = bounded_time_or_none(with_utc(order.date_paid_gmt)) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
-        notes.append(Repair("unreadable-date", "date_paid_gmt"))
+        repairs.append(Repair("unreadable-date", "date_paid_gmt"))
     total, refunded = (
         counted(order.total, digits),
         refunded_minor(refunds, digits) if refunds else 0,
@@ -69,17 +69,17 @@ def storefront(
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
-            line(item, beside, digits, notes)
+            line(item, beside, digits, repairs)
             for item, beside in zip(order.line_items, extras, strict=True)
         ],
     }
     if total is None or refunded is None or decimals is not None:
-        front |= uncounted_amount_fields(order, front, digits, decimals, notes)
+        front |= uncounted_amount_fields(order, front, digits, decimals, repairs)
     return orjson.dumps(front, option=orjson.OPT_UTC_Z)
 
 
 def line(
-    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Repair]
+    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, repairs: list[Repair]
 ) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
     found: dict[str, object] = {
@@ -98,7 +98,7 @@ def line(
     if total is None:
         found |= {"total_minor": 0, "total_text": amount_text(item.total)}
         if digits is not None:
-            notes.append(amount_repair("line_items.total", item.total))
+            repairs.append(amount_repair("line_items.total", item.total))
     return found
 
 
@@ -107,7 +107,7 @@ def uncounted_amount_fields(
     front: Mapping[str, object],
     digits: int | None,
     decimals: int | None,
-    notes: list[Repair],
+    repairs: list[Repair],
 ) -> dict[str, object]:
     """What stands in the place of amounts that cannot be counted, and why."""
     found: dict[str, object] = {}
@@ -116,16 +116,18 @@ def uncounted_amount_fields(
     if decimals is not None and decimals != EXPONENTS.get(order.currency or ""):
         found["decimals"] = decimals
     if digits is None:
-        notes.append(Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}"))
+        repairs.append(
+            Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}")
+        )
     if front["total_minor"] is None:
         found |= {"total_minor": 0, "total_text": amount_text(order.total)}
         if digits is not None:
-            notes.append(amount_repair("total", order.total))
+            repairs.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
         texts = " ".join(it.total or "?" for it in order.refunds or ())
         found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
-            notes.append(Repair("unreadable-amount", "refunds.total"))
+            repairs.append(Repair("unreadable-amount", "refunds.total"))
     return found
 
 

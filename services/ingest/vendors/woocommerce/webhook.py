@@ -15,8 +15,8 @@ from datetime import timedelta
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.notes import Repair
 from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair
 from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
@@ -56,11 +56,11 @@ PAYMENTS_MAX = 20  # that an order names
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 
-def verify(delivery: WebhookRequest) -> bool:
+def verify(request: WebhookRequest) -> bool:
     """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is
     known as a repeat.
     """
-    return is_hmac_of_body(delivery, delivery.headers.get(SIGNATURE, b""))
+    return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""))
 
 
 def key_of(secret: str) -> bytes:
@@ -78,9 +78,9 @@ def orders(body: bytes) -> tuple[str | None]:
     return (found[1].decode() if found else None,)
 
 
-def is_ping(delivery: WebhookRequest) -> bool:
+def is_ping(request: WebhookRequest) -> bool:
     """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
-    return SIGNATURE not in delivery.headers and PING.fullmatch(delivery.body.strip()) is not None
+    return SIGNATURE not in request.headers and PING.fullmatch(request.body.strip()) is not None
 
 
 def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDeletion) -> str:
@@ -94,21 +94,23 @@ def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDe
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if received.topic == DELETED:
-        gone = read_deletion(received.body)
+        deletion_of_order = read_deletion(received.body)
         deletion = facts.deletion_fact(received.position, is_deleted=True)
         return facts.parsed_callback(
-            identify(received, gone), f"{received.source}:{gone.id}", (deletion,)
+            identify(received, deletion_of_order),
+            f"{received.source}:{deletion_of_order.id}",
+            (deletion,),
         )
     if received.topic not in ORDER_TOPICS:
         raise CallbackTypeUnknown(
             f"its topic is {received.topic[:100]!r}, and only order.* is about orders"
         )
-    order, notes = read_order(received.body)
+    order, repairs = read_order(received.body)
     extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
     word = normalised_status(order.status)
-    written = storefront(order, word, extras, received.decimals, notes)
+    written = storefront(order, word, extras, received.decimals, repairs)
     known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
-        written, word, modified_at(order, notes), received.position
+        written, word, modified_at(order, repairs), received.position
     )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
@@ -116,8 +118,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         identify(received, order),
         f"{received.source}:{order.id}",
         known,
-        payments=payments(received, order, notes),
-        notices=drift_of(received, order, extras, notes),
+        payments=payments(received, order, repairs),
+        drift=drift_of(received, order, extras, repairs),
     )
 
 
@@ -125,13 +127,13 @@ def drift_of(
     received: ReceivedCallback,
     order: WooCommerceOrder,
     extras: Sequence[LineMeta],
-    notes: Sequence[Repair],
+    repairs: Sequence[Repair],
 ) -> tuple[facts.DriftNotice, ...]:
     """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they
     stood; and fields for whose want something else was taken: the order as never refunded, or as
     changed when it was made.
     """
-    found: list[tuple[str, str]] = [*notes]
+    found: list[tuple[str, str]] = [*repairs]
     for it in extras:
         if it is not NO_META:
             found += drift_of_line(it)
@@ -158,7 +160,9 @@ def drift_of_line(it: LineMeta) -> Iterator[tuple[str, str]]:
         yield "unreadable-list", "line_items.meta_data"
 
 
-def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[Repair]) -> list[str]:
+def payments(
+    received: ReceivedCallback, order: WooCommerceOrder, repairs: list[Repair]
+) -> list[str]:
     """What the gateway's plugin wrote down of the payment: how it is called there."""
     references: list[object] = [order.transaction_id]
     if order.meta_data:
@@ -166,7 +170,7 @@ def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[Re
             order.meta_data if isinstance(order.meta_data, list) else list_from_php(order.meta_data)
         )
         if meta is None:
-            notes.append(Repair("unreadable-list", "meta_data"))
+            repairs.append(Repair("unreadable-list", "meta_data"))
         entries = [
             it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)
         ]
