@@ -254,4 +254,9 @@ def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> N
                 )  # closes with a reset
                 prober.sendall(request)
         assert httpx.get(f"{process.health}/livez", timeout=10).status_code == 200
-        assert {it["component"] for it in process.lines()} <= {"process", "lanes", "kafka", "door"}
+        assert {it["component"] for it in process.lines()} <= {
+            "process",
+            "lanes",
+            "kafka",
+            "webhooks",
+        }

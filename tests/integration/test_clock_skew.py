@@ -21,7 +21,7 @@ from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.stack import Databases
 from tests.support.stages import said
-from tests.support.webhook_endpoint import DoorProcess
+from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 SKEW_S = 3.0
 LOG_WAIT_S = 20.0
@@ -30,8 +30,8 @@ LOG_WAIT_S = 20.0
 class Pair(NamedTuple):
     """Two endpoints of one installation, serving one shop."""
 
-    wrong: DoorProcess
-    right: DoorProcess
+    wrong: WebhookEndpointProcess
+    right: WebhookEndpointProcess
 
 
 @pytest.fixture(scope="module", params=[SKEW_S, -SKEW_S], ids=["3 s ahead", "3 s behind"])
@@ -40,19 +40,21 @@ def pair(
 ) -> Iterator[Pair]:
     slug = f"skew{'ahead' if request.param > 0 else 'behind'}"
     folders = [tmp_path_factory.mktemp(name) for name in ("wrong", "right")]
-    wrong = DoorProcess(bootstrap_servers, slug, folders[0], clock_ahead_s=request.param)
-    with wrong, DoorProcess(bootstrap_servers, slug, folders[1]) as right:
+    wrong = WebhookEndpointProcess(bootstrap_servers, slug, folders[0], clock_ahead_s=request.param)
+    with wrong, WebhookEndpointProcess(bootstrap_servers, slug, folders[1]) as right:
         yield Pair(wrong, right)
 
 
-def trash(door: DoorProcess, order: int) -> None:
-    assert door.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+def trash(endpoint: WebhookEndpointProcess, order: int) -> None:
+    assert (
+        endpoint.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+    )
 
 
-def restore(door: DoorProcess, order: int) -> None:
+def restore(endpoint: WebhookEndpointProcess, order: int) -> None:
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     body = json.dumps(woo_order(id=order, status="completed", date_modified_gmt=at)).encode()
-    assert door.send(body, topic="order.restored").status_code == 200
+    assert endpoint.send(body, topic="order.restored").status_code == 200
 
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
@@ -75,10 +77,10 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
     pair: Pair, databases: Databases, first: str, is_restored_last: bool
 ) -> None:
     order = 1_000 + 2 * (first == "wrong") + is_restored_last
-    doors = (pair.wrong, pair.right) if first == "wrong" else (pair.right, pair.wrong)
+    endpoints = (pair.wrong, pair.right) if first == "wrong" else (pair.right, pair.wrong)
     steps = (trash, restore) if is_restored_last else (restore, trash)
-    for step, door in zip(steps, doors, strict=True):
-        step(door, order)
+    for step, endpoint in zip(steps, endpoints, strict=True):
+        step(endpoint, order)
     kept = [it for it in pair.wrong.kept() if it.key == f"{pair.wrong.slug}:{order}".encode()]
     assert len(kept) == 2
     for sent in permutations(kept):
@@ -87,8 +89,8 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
 
 
 def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> None:
-    for door in pair:
-        trash(door, 2_000)
+    for endpoint in pair:
+        trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S
     while not (lines := [it for it in pair.wrong.said() if it.get("code") == ClockSkewed.code]):
         assert time.monotonic() < until, pair.wrong.log()

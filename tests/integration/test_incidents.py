@@ -120,7 +120,7 @@ def unknown(
     """A callback of a type that this release does not know, as a source tells it."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
     notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
-    told = facts.parsed_callback(f"{source}:evt_{number}", None, notices=(notice,))
+    told = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(notice,))
     return vendors.with_origin(told, it)
 
 

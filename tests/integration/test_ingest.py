@@ -215,10 +215,10 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
             woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"
         ),
     ]
-    ends, chance = set(), Random(7)
-    for telling in [sent, *(chance.sample(sent + sent, 12) for _ in range(20))]:
+    ends, rng = set(), Random(7)
+    for telling in [sent, *(rng.sample(sent + sent, 12) for _ in range(20))]:
         session.execute(b"truncate ingest.orders, ingest.callbacks")
-        size = chance.randint(1, 5)
+        size = rng.randint(1, 5)
         for at in range(0, len(telling), size):
             work(session, *telling[at : at + size])
         ends.add(str(rows(session, "select facts, digest from ingest.orders")))

@@ -43,7 +43,7 @@ def told_by_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
         f"gate {order} {reference}",
         None,
         payments=[f"shop/pi_{order:0>16}"],
-        moved=(movement(reference),),
+        movements=(movement(reference),),
     )
 
 
@@ -79,12 +79,12 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     """Whichever commits first: nobody waits in a ring, and no movement is lost between two
     transactions.
     """
-    chance, outcomes, again = Random(11), list[Outcome](), list[int]()
+    rng, outcomes, again = Random(11), list[Outcome](), list[int]()
     shop = [told_by_shop(order) for order in range(ORDERS)]
     gateway = [told_by_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
     threads = []
     for told in (shop, gateway, [*gateway[::2], *shop[::2]]):
-        mixed = chance.sample(told, len(told))
+        mixed = rng.sample(told, len(told))
         threads.append(
             threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
         )
@@ -107,18 +107,18 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     database_url: str, session: Session
 ) -> None:
     """They name other orders, so no row that both lock holds one of them up."""
-    chance, outcomes, again = Random(5), list[Outcome](), list[int]()
+    rng, outcomes, again = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
         it = facts.parsed_callback(
-            f"gate event {order}", f"shop:{order}", moved=(movement(f"re_{order}"),)
+            f"gate event {order}", f"shop:{order}", movements=(movement(f"re_{order}"),)
         )
         return it._replace(proof=(f"gate transmission {number}", it.content_hash))
 
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
         threading.Thread(
-            target=lane, args=(database_url, cut(chance.sample(told, ORDERS), 20), outcomes, again)
+            target=lane, args=(database_url, cut(rng.sample(told, ORDERS), 20), outcomes, again)
         )
         for told in lanes
     ]
@@ -145,10 +145,15 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
 def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     strange = DriftNotice("gate", "unknown-type", "the event type 'x.y'", b'{"x":1}', is_kept=True)
     plain = DriftNotice(
-        "gate", "not-acted-on", "the event type 'balance'", b'{"y":2}', is_kept=True, is_reported=False
+        "gate",
+        "not-acted-on",
+        "the event type 'balance'",
+        b'{"y":2}',
+        is_kept=True,
+        is_reported=False,
     )
     told = [
-        facts.parsed_callback(f"gate {n}", None, notices=(strange if n % 2 else plain,))
+        facts.parsed_callback(f"gate {n}", None, drift=(strange if n % 2 else plain,))
         for n in range(6)
     ]
     assert kinds(work_callbacks(session, *told)) == [Effect] * 6

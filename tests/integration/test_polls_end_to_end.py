@@ -115,7 +115,7 @@ class Whole:
             assert time.monotonic() < end, f"{what}: {self.log()[-4_000:]}"
             time.sleep(0.05)
 
-    def tell(self, number: int) -> None:
+    def respond(self, number: int) -> None:
         """As the door publishes the shop's callback."""
         told = record(
             json.dumps(self.shop.body(number)).encode(),
@@ -145,14 +145,14 @@ def test_lost_webhooks_are_found_told_ones_add_nothing_and_a_death_loses_none(wh
     shop, now = whole.shop, int(time.time())
     shop.add_webhook("shop")
     whole.start()
-    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.asked))
+    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.requests))
     assert whole.orders() == set()
 
     shop.put(1, now)  # and its webhook is lost
     whole.until("the lost order is found", lambda: whole.orders() == {"shop:1"})
 
     shop.put(2, now + 1)
-    whole.tell(2)  # its webhook came
+    whole.respond(2)  # its webhook came
     whole.until("both are known", lambda: whole.orders() == {"shop:1", "shop:2"})
     whole.until("the poll has told it too", lambda: whole.duplicates() == 1)
     time.sleep(3)  # some intervals
@@ -162,8 +162,10 @@ def test_lost_webhooks_are_found_told_ones_add_nothing_and_a_death_loses_none(wh
     for number in range(100, 600):
         shop.put(number, now + 2 + number // 150)
     for _ in range(3):  # between asking, answer and commit, wherever it stands
-        asked = len(shop.asked)
-        whole.until("it asks", lambda asked=asked: len(shop.asked) > asked)  # type: ignore[misc]  # mypy has no type for a default of a lambda
+        requests_before = len(shop.requests)
+        whole.until(
+            "it asks", lambda requests_before=requests_before: len(shop.requests) > requests_before
+        )  # type: ignore[misc]  # mypy has no type for a default of a lambda
         whole.kill()
         whole.start()
     wanted = {"shop:1", "shop:2", *(f"shop:{number}" for number in range(100, 600))}

@@ -18,40 +18,44 @@ import pytest
 
 from tests.support.callbacks import signed, woo_order
 from tests.support.trapped import until
-from tests.support.webhook_endpoint import SECRET, DoorProcess
+from tests.support.webhook_endpoint import SECRET, WebhookEndpointProcess
 
 HALF = b"POST /hooks/x HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
-def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
+def endpoint(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> Iterator[WebhookEndpointProcess]:
     bounds = {
         "webhook_headers_wait_ms": 1_000,
         "webhook_connections_max": 20,
         "webhook_source_rate_max": 5,
     }
-    with DoorProcess(
+    with WebhookEndpointProcess(
         bootstrap_servers, prefix, tmp_path, webhook_body_wait_ms=500, **bounds
     ) as opened:
         yield opened
 
 
-def connected(door: DoorProcess, sent: bytes = b"") -> socket.socket:
-    opened = socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 5)
+def connected(endpoint: WebhookEndpointProcess, sent: bytes = b"") -> socket.socket:
+    opened = socket.create_connection(("127.0.0.1", endpoint.client.base_url.port or 0), 5)
     opened.sendall(sent)
     return opened
 
 
 @contextmanager
-def many(door: DoorProcess, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
+def many(
+    endpoint: WebhookEndpointProcess, count: int, sent: bytes
+) -> Iterator[list[socket.socket]]:
     with ExitStack() as stack:
-        yield [stack.enter_context(connected(door, sent)) for _ in range(count)]
+        yield [stack.enter_context(connected(endpoint, sent)) for _ in range(count)]
 
 
-def genuine(door: DoorProcess, number: int = 727) -> int:
+def genuine(endpoint: WebhookEndpointProcess, number: int = 727) -> int:
     """From a caller who was not there before."""
     body = json.dumps(woo_order(id=number)).encode()
-    address = f"{door.client.base_url}/hooks/{door.slug}"
+    address = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     return httpx.post(address, content=body, headers=signed(body, SECRET), timeout=10).status_code
 
 
@@ -71,18 +75,18 @@ def closed_after(opened: socket.socket, drip: bytes, *, until_s: float = 60) -> 
     return time.monotonic() - began
 
 
-def closed(door: DoorProcess, outcome: str) -> float:
+def closed(endpoint: WebhookEndpointProcess, outcome: str) -> float:
     """How many were closed so far, as soon as there is one, and a look at the next second's
     count.
     """
-    until("one is counted", lambda: counted(door, outcome) > 0)
+    until("one is counted", lambda: counted(endpoint, outcome) > 0)
     time.sleep(1.2)
-    return counted(door, outcome)
+    return counted(endpoint, outcome)
 
 
-def counted(door: DoorProcess, outcome: str) -> float:
+def counted(endpoint: WebhookEndpointProcess, outcome: str) -> float:
     name = f'stubline_ingest_webhook_connections_closed_total{{outcome="{outcome}"}} '
-    told = door.metrics()
+    told = endpoint.metrics()
     return sum(
         float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name)
     )
@@ -101,16 +105,16 @@ def counted(door: DoorProcess, outcome: str) -> float:
     ids=["nothing", "headers", "blank", "blank-after", "second", "body-of-what-was-answered"],
 )
 def test_who_does_not_come_to_a_request_is_closed(
-    door: DoorProcess, sent: bytes, drip: bytes
+    endpoint: WebhookEndpointProcess, sent: bytes, drip: bytes
 ) -> None:
-    with connected(door, sent) as opened:
+    with connected(endpoint, sent) as opened:
         assert 0.5 < closed_after(opened, drip) < 30
-    assert closed(door, "slow") == 1
-    assert genuine(door) == 200
+    assert closed(endpoint, "slow") == 1
+    assert genuine(endpoint) == 200
 
 
-def test_who_was_answered_may_ask_again_for_longer(door: DoorProcess) -> None:
-    with connected(door) as opened:
+def test_who_was_answered_may_ask_again_for_longer(endpoint: WebhookEndpointProcess) -> None:
+    with connected(endpoint) as opened:
         for wait in (2.5, 0):
             opened.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
             time.sleep(0.2)
@@ -122,23 +126,23 @@ def test_who_was_answered_may_ask_again_for_longer(door: DoorProcess) -> None:
     "sent", [b"", HALF, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["none", "half", "idle"]
 )
 def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(
-    door: DoorProcess, sent: bytes
+    endpoint: WebhookEndpointProcess, sent: bytes
 ) -> None:
-    with many(door, 60, sent):
+    with many(endpoint, 60, sent):
         time.sleep(0.2)
-        assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
-        assert closed(door, "room") >= 40
-    lines = [it for it in door.said() if it["event"] == "connections were closed"]
+        assert [genuine(endpoint, number) for number in range(1, 6)] == [200] * 5
+        assert closed(endpoint, "room") >= 40
+    lines = [it for it in endpoint.log_lines() if it["event"] == "connections were closed"]
     assert 1 <= len(lines) <= 5
 
 
 @contextmanager
-def files_max(door: DoorProcess, most: int) -> Iterator[None]:
+def files_max(endpoint: WebhookEndpointProcess, most: int) -> Iterator[None]:
     """The door may have so many files open, meanwhile."""
     children = subprocess.run(
-        ["pgrep", "-P", str(door.child.pid)], capture_output=True, text=True, check=False
+        ["pgrep", "-P", str(endpoint.child.pid)], capture_output=True, text=True, check=False
     )
-    pids = (door.child.pid, *map(int, children.stdout.split()))
+    pids = (endpoint.child.pid, *map(int, children.stdout.split()))
     before = resource.prlimit(pids[0], resource.RLIMIT_NOFILE)
     for pid in pids:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, before[1]))
@@ -149,85 +153,88 @@ def files_max(door: DoorProcess, most: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def await_said(door: DoorProcess, event: str) -> None:
+def await_said(endpoint: WebhookEndpointProcess, event: str) -> None:
     until = time.monotonic() + 60
-    while event not in (told := [it["event"] for it in door.said()]):
+    while event not in (told := [it["event"] for it in endpoint.log_lines()]):
         assert time.monotonic() < until, told
         time.sleep(0.05)
 
 
 def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(
-    door: DoorProcess,
+    endpoint: WebhookEndpointProcess,
 ) -> None:
     """70 less what the process needs is fewer than the fixture lets in."""
-    with files_max(door, 70), many(door, 200, HALF):
-        await_said(door, "file descriptors bound the connections")
-        assert genuine(door) == 200
+    with files_max(endpoint, 70), many(endpoint, 200, HALF):
+        await_said(endpoint, "file descriptors bound the connections")
+        assert genuine(endpoint) == 200
 
 
 def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_some(
-    door: DoorProcess,
+    endpoint: WebhookEndpointProcess,
 ) -> None:
-    with files_max(door, 3):  # fewer than it has open: none is left, whoever connects or leaves
-        await_said(door, "no file descriptor is left")
-    assert genuine(door) == 200
+    with files_max(endpoint, 3):  # fewer than it has open: none is left, whoever connects or leaves
+        await_said(endpoint, "no file descriptor is left")
+    assert genuine(endpoint) == 200
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_headers_are_bounded_in_size(door: DoorProcess, in_parts: bool) -> None:
+def test_headers_are_bounded_in_size(endpoint: WebhookEndpointProcess, in_parts: bool) -> None:
     large = (
         HALF + b"".join(b"x-%d: %s\r\n" % (number, b"y" * 1_000) for number in range(70)) + b"\r\n"
     )
-    with connected(door, b"" if in_parts else large) as opened:
+    with connected(endpoint, b"" if in_parts else large) as opened:
         for at in range(0, len(large) - 2 if in_parts else 0, 10_000):
             opened.sendall(large[:-2][at : at + 10_000])
             time.sleep(0.01)
         assert opened.recv(4_096).startswith(b"HTTP/1.1 431 ")
     fits = HALF + b"x: %s\r\n\r\n" % (b"y" * 60_000)
-    with connected(door, fits) as opened:
+    with connected(endpoint, fits) as opened:
         assert opened.recv(4_096).startswith(b"HTTP/1.1 404 ")
-    assert closed(door, "large") == 1
+    assert closed(endpoint, "large") == 1
 
 
-def pings(door: DoorProcess) -> set[int]:
+def pings(endpoint: WebhookEndpointProcess) -> set[int]:
     return {
-        door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code
+        endpoint.client.post(f"/hooks/{endpoint.slug}", data={"webhook_id": "12"}).status_code
         for _ in range(60)
     }
 
 
-def forms(door: DoorProcess) -> set[int]:
+def forms(endpoint: WebhookEndpointProcess) -> set[int]:
     return {
-        door.client.post(f"/hooks/{door.slug}", data={"x": "12"}).status_code for _ in range(60)
+        endpoint.client.post(f"/hooks/{endpoint.slug}", data={"x": "12"}).status_code
+        for _ in range(60)
     }
 
 
-def unsigned(door: DoorProcess) -> set[int]:
-    return {door.send(b"{}", secret="nobody's").status_code for _ in range(60)}
+def unsigned(endpoint: WebhookEndpointProcess) -> set[int]:
+    return {endpoint.send(b"{}", secret="nobody's").status_code for _ in range(60)}
 
 
-def begun(door: DoorProcess, send: bytes, *, leave: bool) -> set[int]:
+def begun(endpoint: WebhookEndpointProcess, send: bytes, *, leave: bool) -> set[int]:
     head = (
-        f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     ).encode()
     found = set[int]()
     for _ in range(4):
-        with many(door, 15, head + send) as opened:
+        with many(endpoint, 15, head + send) as opened:
             time.sleep(0.05)
             found |= set() if leave else {int(it.recv(4_096).split()[1]) for it in opened}
     return found
 
 
-def slow(door: DoorProcess) -> set[int]:
-    return begun(door, b"Content-Length: 100\r\n\r\n", leave=False)
+def slow(endpoint: WebhookEndpointProcess) -> set[int]:
+    return begun(endpoint, b"Content-Length: 100\r\n\r\n", leave=False)
 
 
-def gone(door: DoorProcess) -> set[int]:
-    return begun(door, b"Content-Length: 100\r\n\r\n", leave=True)
+def gone(endpoint: WebhookEndpointProcess) -> set[int]:
+    return begun(endpoint, b"Content-Length: 100\r\n\r\n", leave=True)
 
 
-def huge(door: DoorProcess) -> set[int]:
-    return begun(door, b"Transfer-Encoding: chunked\r\n\r\n100000\r\n" + b"x" * 2**20, leave=False)
+def huge(endpoint: WebhookEndpointProcess) -> set[int]:
+    return begun(
+        endpoint, b"Transfer-Encoding: chunked\r\n\r\n100000\r\n" + b"x" * 2**20, leave=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,12 +249,14 @@ def huge(door: DoorProcess) -> set[int]:
     ],
 )
 def test_strangers_use_up_nothing_of_a_sources_rate(
-    door: DoorProcess, flood: Callable[[DoorProcess], set[int]], told: set[int]
+    endpoint: WebhookEndpointProcess,
+    flood: Callable[[WebhookEndpointProcess], set[int]],
+    told: set[int],
 ) -> None:
-    assert flood(door) == told
+    assert flood(endpoint) == told
     began = time.monotonic()
-    assert [genuine(door, number) for number in range(1, 11)] == [200] * 10
-    codes = [genuine(door, number) for number in range(11, 40)]
+    assert [genuine(endpoint, number) for number in range(1, 11)] == [200] * 10
+    codes = [genuine(endpoint, number) for number in range(11, 40)]
     assert set(codes) <= {200, 429}
     assert codes.count(200) <= refilled(began)
 
@@ -260,24 +269,24 @@ def refilled(began: float) -> float:
 
 
 def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(
-    door: DoorProcess,
+    endpoint: WebhookEndpointProcess,
 ) -> None:
     """WooCommerce signs no time: whoever has seen one delivery can send it for ever."""
-    assert genuine(door, 1) == 200
+    assert genuine(endpoint, 1) == 200
     began = time.monotonic()
-    codes = [genuine(door, 1) for _ in range(60)]
+    codes = [genuine(endpoint, 1) for _ in range(60)]
     assert set(codes) <= {200, 429}
     assert codes.count(200) <= 10 + refilled(began)
-    assert [genuine(door, number) for number in range(2, 10)] == [200] * 8
+    assert [genuine(endpoint, number) for number in range(2, 10)] == [200] * 8
 
 
 def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(
-    door: DoorProcess,
+    endpoint: WebhookEndpointProcess,
 ) -> None:
     codes = [
-        door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"}).status_code
+        endpoint.client.post(f"/hooks/{endpoint.slug}", data={"webhook_id": "12"}).status_code
         for _ in range(400)
     ]
     assert codes.count(200) >= 100
     assert codes.count(429) > 0
-    assert genuine(door) == 200
+    assert genuine(endpoint) == 200

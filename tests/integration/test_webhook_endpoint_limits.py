@@ -16,12 +16,14 @@ import pytest
 from schemas.topics import MIB
 from tests.integration.test_webhook_endpoint_hostile_input import closed, connected, genuine, many
 from tests.support.trapped import until
-from tests.support.webhook_endpoint import DoorProcess
+from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 
 @pytest.fixture
-def door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path) as opened:
+def endpoint(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> Iterator[WebhookEndpointProcess]:
+    with WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as opened:
         yield opened
 
 
@@ -33,7 +35,7 @@ AT_ONCE, ROUNDS = (
 
 
 @contextmanager
-def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
+def unread(endpoint: WebhookEndpointProcess, count: int) -> Iterator[list[socket.socket]]:
     """Connections that ask again and again and never read. Small segments keep the system's own
     buffers small.
     """
@@ -43,7 +45,7 @@ def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
             one = stack.enter_context(socket.socket())
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
-            one.connect(("127.0.0.1", door.client.base_url.port or 0))
+            one.connect(("127.0.0.1", endpoint.client.base_url.port or 0))
             one.setblocking(False)
             opened.append(one)
         for _ in range(ROUNDS):
@@ -54,13 +56,13 @@ def unread(door: DoorProcess, count: int) -> Iterator[list[socket.socket]]:
                 AT_ONCE
             ):  # each takes the endpoint's loop at least one turn, as each answer does
                 with suppress(httpx.HTTPError):
-                    door.client.get("/livez")
+                    endpoint.client.get("/livez")
         yield opened
 
 
-def lets_in(door: DoorProcess, number: int) -> bool:
+def lets_in(endpoint: WebhookEndpointProcess, number: int) -> bool:
     try:
-        return genuine(door, number) == 200
+        return genuine(endpoint, number) == 200
     except httpx.HTTPError:
         return False
 
@@ -69,27 +71,32 @@ def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     bounds = {"webhook_headers_wait_ms": 500, "webhook_connections_max": 16}
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door, unread(door, 20):
+    with (
+        WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path, **bounds) as endpoint,
+        unread(endpoint, 20),
+    ):
         until = time.monotonic() + 120
-        while not all(lets_in(door, number) for number in range(1, 6)):
+        while not all(lets_in(endpoint, number) for number in range(1, 6)):
             assert time.monotonic() < until
-        while closed(door, "unread") < 5:
+        while closed(endpoint, "unread") < 5:
             assert time.monotonic() < until
 
 
-def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(door: DoorProcess) -> None:
-    with unread(door, 3):
+def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
+    endpoint: WebhookEndpointProcess,
+) -> None:
+    with unread(endpoint, 3):
         time.sleep(1)
     until = time.monotonic() + 120
-    while "stubline_ingest_webhook_connections 1.0" not in door.metrics():
+    while "stubline_ingest_webhook_connections 1.0" not in endpoint.metrics():
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert [it["event"] for it in door.said()] == ["a source is not served", "opened"]
+    assert [it["event"] for it in endpoint.log_lines()] == ["a source is not served", "opened"]
 
 
-def begun(door: DoorProcess, size: int, sent: int) -> bytes:
+def begun(endpoint: WebhookEndpointProcess, size: int, sent: int) -> bytes:
     head = (
-        f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: "
+        f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: "
         f"application/json\r\nContent-Length: {size}\r\n\r\n"
     )
     return head.encode() + b"x" * sent
@@ -99,36 +106,38 @@ def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     bounds = {"webhook_in_flight_max": 20, "webhook_in_flight_bytes_max": MIB}
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, **bounds) as door:
-        with many(door, 60, begun(door, 100, 1)) as opened:
+    with WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path, **bounds) as endpoint:
+        with many(endpoint, 60, begun(endpoint, 100, 1)) as opened:
             until = time.monotonic() + 60
-            while "in_flight_callbacks 20.0" not in door.metrics():
+            while "in_flight_callbacks 20.0" not in endpoint.metrics():
                 assert time.monotonic() < until
             assert opened[0].recv(4_096).startswith(b"HTTP/1.1 503 ")
-            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
+            assert [genuine(endpoint, number) for number in range(1, 6)] == [200] * 5
         with (
-            connected(door, begun(door, 1_030_000, 1_000_000)) as large,
-            connected(door, begun(door, 1_030_000, 48_000)),
+            connected(endpoint, begun(endpoint, 1_030_000, 1_000_000)) as large,
+            connected(endpoint, begun(endpoint, 1_030_000, 48_000)),
         ):
             time.sleep(0.3)
-            assert [genuine(door, number) for number in range(6, 11)] == [200] * 5
+            assert [genuine(endpoint, number) for number in range(6, 11)] == [200] * 5
             assert large.recv(4_096).startswith(b"HTTP/1.1 503 ")
 
 
-def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(door: DoorProcess) -> None:
+def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(
+    endpoint: WebhookEndpointProcess,
+) -> None:
     began = time.monotonic()
     for _ in range(30):
-        assert door.send(b"{}", secret="nobody's").status_code == 401
-        assert door.metrics()
+        assert endpoint.send(b"{}", secret="nobody's").status_code == 401
+        assert endpoint.metrics()
     until(
         "each is in a line",
-        lambda: sum(int(str(it["count"])) for it in wrong_signatures(door)) == 30,
+        lambda: sum(int(str(it["count"])) for it in wrong_signatures(endpoint)) == 30,
     )
-    assert len(wrong_signatures(door)) <= time.monotonic() - began + 1
+    assert len(wrong_signatures(endpoint)) <= time.monotonic() - began + 1
 
 
-def wrong_signatures(door: DoorProcess) -> list[dict[str, object]]:
-    return [it for it in door.said() if it["event"] == "callbacks with a wrong signature"]
+def wrong_signatures(endpoint: WebhookEndpointProcess) -> list[dict[str, object]]:
+    return [it for it in endpoint.log_lines() if it["event"] == "callbacks with a wrong signature"]
 
 
 def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
@@ -137,8 +146,10 @@ def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
     """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if
     nobody says more.
     """
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, webhook_connections_max=20) as door:
-        with many(door, 60, begun(door, 100, 1)):
+    with WebhookEndpointProcess(
+        bootstrap_servers, prefix, tmp_path, webhook_connections_max=20
+    ) as endpoint:
+        with many(endpoint, 60, begun(endpoint, 100, 1)):
             time.sleep(0.2)
-            assert [genuine(door, number) for number in range(1, 6)] == [200] * 5
-        assert closed(door, "room") >= 40
+            assert [genuine(endpoint, number) for number in range(1, 6)] == [200] * 5
+        assert closed(endpoint, "room") >= 40

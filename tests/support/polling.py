@@ -27,10 +27,10 @@ WAIT_S = 120.0
 
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> SourceConfig:
-    polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
+    poll = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
         **more
     )
-    return SourceConfig(slug, vendors.WEBHOOK_SOURCES["woocommerce"], (), polled=polled)
+    return SourceConfig(slug, vendors.WEBHOOK_SOURCES["woocommerce"], (), poll=poll)
 
 
 def stripe_shop(
@@ -41,7 +41,7 @@ def stripe_shop(
         vendors.WEBHOOK_SOURCES["stripe"],
         (),
         orders_of=orders_of,
-        polled=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
+        poll=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
     )
 
 
@@ -55,16 +55,18 @@ class Poller:
     """One process: `records` is what it has published, each after its commit."""
 
     session: Session
-    shops: Sequence[SourceConfig]
+    configs: Sequence[SourceConfig]
     records: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reader = PollWorkers(client=client)
-        self.polling = PollScheduler({shop.slug: shop for shop in self.shops}, self.reader)
+        self.workers = PollWorkers(client=client)
+        self.scheduler = PollScheduler(
+            {config.slug: config for config in self.configs}, self.workers
+        )
 
     def tick(self, *, commits: bool = True) -> int:
         """How many callbacks it said. Without a commit it never was."""
-        events = self.polling.tick(datetime.now(UTC), self.session)
+        events = self.scheduler.tick(datetime.now(UTC), self.session)
         if not commits:
             self.session.rollback()
             return 0
@@ -78,9 +80,9 @@ class Poller:
             )
         return len(events)
 
-    def await_answers(self) -> None:
+    def await_results(self) -> None:
         until = time.monotonic() + WAIT_S
-        while self.reader.busy - {answer.ask.polled.slug for answer in self.reader.answers}:
+        while self.workers.busy - {answer.ask.poll.slug for answer in self.workers.answers}:
             assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
             time.sleep(0.005)
 
@@ -90,19 +92,19 @@ class Poller:
         until = time.monotonic() + WAIT_S
         while True:
             self.tick()
-            if not self.reader.busy:
+            if not self.workers.busy:
                 return self.records[begin:]
-            self.await_answers()
+            self.await_results()
             assert time.monotonic() < until, "it polls for ever"
 
-    def again(self) -> list[Record]:
+    def poll_again(self) -> list[Record]:
         """As if the interval were over."""
         self.session.execute(b"update ingest.polls set next_at = now()")
         self.session.execute(b"update ingest.polled_sources set rests_until = now()")
         self.session.commit()
         return self.settle()
 
-    def judge(self, records: Sequence[Record]) -> list[Outcome]:
+    def handle(self, records: Sequence[Record]) -> list[Outcome]:
         """As the lane does."""
         if not records:
             return []

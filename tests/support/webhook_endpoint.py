@@ -27,7 +27,7 @@ SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
 START_S = 120.0
 
 
-class DoorProcess:
+class WebhookEndpointProcess:
     """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends
     with its test, by any death.
     """
@@ -89,7 +89,7 @@ class DoorProcess:
                 cwd=ROOT,
             )
         until = time.monotonic() + START_S
-        while not (opened := [line for line in self.said() if line.get("event") == "opened"]):
+        while not (opened := [line for line in self.log_lines() if line.get("event") == "opened"]):
             assert self.child.poll() is None, self.log()
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
@@ -156,14 +156,14 @@ class DoorProcess:
     def log(self) -> str:
         return self.log_file.read_text("utf-8", "replace")
 
-    def said(self) -> list[dict[str, object]]:
+    def log_lines(self) -> list[dict[str, object]]:
         return [
             json.loads(line)
             for line in self.log().splitlines()
             if line.startswith("{") and line.endswith("}")
         ]
 
-    def kept(self) -> list[Record]:
+    def records(self) -> list[Record]:
         """What stands in Kafka of this door's shop since the mark."""
         ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}

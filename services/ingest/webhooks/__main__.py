@@ -71,9 +71,11 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
         refuse(str(error))
     for config in configs.values():
         if config.refusal is not None:
-            logs.get("door").error("a source is not served", source=config.slug, why=config.refusal)
+            logs.get("webhooks").error(
+                "a source is not served", source=config.slug, why=config.refusal
+            )
     for slug, why in sources_file.warnings(configs).items():
-        logs.get("door").warning(
+        logs.get("webhooks").warning(
             "a source may speak of orders that nobody tells", source=slug, why=why
         )
     states = Counter("refused" if config.refusal else "served" for config in configs.values())
@@ -116,7 +118,7 @@ async def serve(
     readiness.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if fatal_errors:
-        logs.get("door").error(
+        logs.get("webhooks").error(
             "ended by a fatal error", code=WebhookProducerFailed.code, error=fatal_errors[0]
         )
         return EX_FATAL
@@ -183,7 +185,7 @@ def main(
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
-    logs.configure("stubline.ingest.door", level=settings.log_level)
+    logs.configure("stubline.ingest.webhooks", level=settings.log_level)
     found = read_sources(settings)
     health = Health(seconds_max=settings.live_seconds_max)
     try:
@@ -198,7 +200,7 @@ def main(
         return ended_by(error)
     with health_server:
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
-        logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
+        logs.get("webhooks").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
         code = uvloop.run(
             serve(
                 settings,
@@ -210,7 +212,7 @@ def main(
                 health=health,
             )
         )
-    logs.get("door").info("closed", is_clean=code == EX_OK)
+    logs.get("webhooks").info("closed", is_clean=code == EX_OK)
     return code
 
 

@@ -69,7 +69,7 @@ class WebhookHandler:
         }
         self._ping_limits = {slug: TokenBucket(PINGS_PER_S) for slug in self._rate_limits}
         self._answered: Counter[tuple[str, int]] = Counter()
-        self._log = logs.get("door")
+        self._log = logs.get("webhooks")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         slug, _, path_suffix = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")

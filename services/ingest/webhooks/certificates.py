@@ -51,7 +51,7 @@ class CertificateCache:
         ] = {}  # callbacks that wait for the same one fetch it once
         self._waiting = 0
         self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
-        self._log = logs.get("door")
+        self._log = logs.get("webhooks")
 
     async def fetch(self, url: str) -> bool:
         """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer

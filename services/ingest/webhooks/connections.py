@@ -57,7 +57,7 @@ class OpenConnections:
             HttpConnection, None
         ]()  # their bodies, the first that began first
         self._closed: Counter[str] = Counter()
-        self._log = logs.get("door")
+        self._log = logs.get("webhooks")
         self._limit = configured_max
         self._bound()
 

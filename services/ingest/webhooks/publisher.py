@@ -63,7 +63,7 @@ class CallbackPublisher:
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
+        settings = producer_settings(servers, "stubline-webhooks", int(wait_s * 1_000))
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
@@ -81,7 +81,7 @@ class CallbackPublisher:
         )
         self._problem: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
-        self._log, self._repeats = logs.get("door"), RepeatLimiter()
+        self._log, self._repeats = logs.get("webhooks"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
         self._sweeper = self._loop.create_task(self._sweep())

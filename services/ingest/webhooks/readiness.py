@@ -18,7 +18,7 @@ class WebhookReadiness:
     def __init__(self, publisher: CallbackPublisher, health: Health) -> None:
         self._publisher, self._health = publisher, health
         self._repeats, self._problem_code = RepeatLimiter(), ""
-        self._log = logs.get("door")
+        self._log = logs.get("webhooks")
 
     def check(self) -> None:
         """A producer that ended lets the health server's time run out."""

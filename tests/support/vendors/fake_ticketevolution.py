@@ -25,7 +25,7 @@ FILTERS = frozenset({"state", "type", "page", "per_page", "direct_buyer_type", "
 PER_PAGE_MAX = 100
 
 
-class Asked(NamedTuple):
+class SentRequest(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
@@ -47,7 +47,7 @@ class FakeTicketEvolution:
 
     def __init__(self) -> None:
         self.orders = dict[str, dict[str, Any]]()
-        self.asked, self.refused, self.next = list[Asked](), list[str](), deque[Answer]()
+        self.requests, self.refusals, self.next = list[SentRequest](), list[str](), deque[Answer]()
         self.closing = threading.Event()
         fake = self
 
@@ -85,7 +85,7 @@ class FakeTicketEvolution:
     def fail(self, *answers: Answer) -> None:
         self.next.extend(answers)
 
-    def tell(
+    def send_webhook(
         self,
         address: str,
         order: Mapping[str, Any],
@@ -105,10 +105,10 @@ class FakeTicketEvolution:
     ) -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        self.asked.append(Asked(method, path, dict(pairs)))
+        self.requests.append(SentRequest(method, path, dict(pairs)))
         why = "a GET has no body" if body else self._fault(method, path, query, headers)
         if why is not None:
-            self.refused.append(why)
+            self.refusals.append(why)
             return Answer(
                 401 if "sign" in why or "sorted" in why or "token" in why else 400,
                 json.dumps(why).encode(),
@@ -158,13 +158,13 @@ class FakeTicketEvolution:
             and query.get("updated_at.gte", "") <= it["updated_at"]
         ]
         shown = wanted[(page - 1) * size : page * size] if query.get("type") == "Order" else []
-        told = {
+        answer_document = {
             "current_page": page,
             "per_page": size,
             "total_entries": len(wanted),
             "orders": shown,
         }
-        return Answer(200, json.dumps(told).encode())
+        return Answer(200, json.dumps(answer_document).encode())
 
 
 class _Handler(BaseHTTPRequestHandler):

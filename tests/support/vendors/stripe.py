@@ -14,7 +14,7 @@ CREATED = 1_795_188_600  # 2026-11-20T15:30:00Z
 FOLDER = FIXTURES / "stripe"
 
 
-def told(name: str, /, **changes: object) -> dict[str, Any]:
+def stripe_object(name: str, /, **changes: object) -> dict[str, Any]:
     """An object as Stripe sends it, with other values where a test wants them."""
     return {**json.loads((FOLDER / f"{name}.json").read_bytes()), **changes}
 
@@ -36,7 +36,7 @@ def event(kind: str, it: Mapping[str, Any], /, **changes: object) -> dict[str, A
 
 def sample(kind: str, name: str, /, **changes: object) -> Sample:
     return Sample(
-        json.dumps(event(kind, told(name, **changes)), indent=2).encode()
+        json.dumps(event(kind, stripe_object(name, **changes)), indent=2).encode()
     )  # Stripe indents
 
 
@@ -53,7 +53,10 @@ def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
 NOT_CAPTURED = {"captured": False, "amount_captured": 0}
 OLD_REFUNDS = {
     "object": "list",
-    "data": [told("refund"), told("refund", id="re_0000000000000002", amount=250)],
+    "data": [
+        stripe_object("refund"),
+        stripe_object("refund", id="re_0000000000000002", amount=250),
+    ],
 }
 
 VENDOR = Vendor(

@@ -80,5 +80,5 @@ VENDOR = Vendor(
     },
     sign=sign,
     signs_body=False,
-    tail=WORD,
+    path_suffix=WORD,
 )

@@ -36,7 +36,7 @@ class Vendor:
     signs_body: bool = True  # a vendor without signatures only shows a password
     options: Mapping[str, str] = field(default_factory=dict)
     certificates: Mapping[str, bytes] = field(default_factory=dict)
-    tail: str = ""
+    path_suffix: str = ""
     seal: Callable[[bytes, str], bytes] | None = (
         None  # where the signature stands in the body: it, by a secret or by none
     )
@@ -49,7 +49,7 @@ class Vendor:
     def source(self) -> Source:
         return vendors.WEBHOOK_SOURCES[self.kind]
 
-    def delivery(
+    def request(
         self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW
     ) -> WebhookRequest:
         """As it comes to the door, which knows both secrets."""
@@ -63,7 +63,7 @@ class Vendor:
             body,
             known,
             now,
-            tail=self.tail,
+            path_suffix=self.path_suffix,
             options=self.options,
             certificates=self.certificates,
         )
@@ -78,7 +78,7 @@ class Vendor:
             kind=self.source.type,
             source=slug,
             order=next(iter(self.source.orders(piece)), None) or "?0123456789abcdef",
-            reception_id=self.source.event_id(self.delivery(sample)) or reception_id,
+            reception_id=self.source.event_id(self.request(sample)) or reception_id,
             orders_of="shop" if self.source.needs_orders_of else "",
             content_type=self.source.media.decode(),
         )

@@ -62,12 +62,12 @@ def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
 
 
 def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: Path) -> None:
-    assert vendor.source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
+    assert vendor.source.verify(vendor.request(vendor.samples["order"], at=NOW))
     callback = vendors.parse(vendor.record(vendor.samples["order"], slug="box"))
     file = tmp_path / "sources.toml"
     file.write_text(written("toml"), "utf-8")
-    shop = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
-    assert shop.refused is None
+    config = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
+    assert config.refusal is None
     assert (callback.key, callback.order_id) == ("box:727 e-1", "box:727")
     order = Storefront.model_validate_json(callback.facts[0].content)
     assert (order.status, order.total_minor, order.buyer.name) == ("completed", 1500, "Ada Example")

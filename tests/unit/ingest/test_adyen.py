@@ -38,8 +38,8 @@ DISPUTE = "QLKZTM5FXS475S65"
 EUR = {"currency": "EUR", "value": 1500}
 
 
-def read(it: dict[str, Any]) -> ParsedCallback:
-    return vendors.parse(ADYEN.record(sample(it)))
+def read(movement: dict[str, Any]) -> ParsedCallback:
+    return vendors.parse(ADYEN.record(sample(movement)))
 
 
 def disputed(code: str, **changes: object) -> ParsedCallback:
@@ -47,16 +47,22 @@ def disputed(code: str, **changes: object) -> ParsedCallback:
 
 
 def only(callback: ParsedCallback) -> Movement:
-    (fact,) = callback.moved
+    (fact,) = callback.movements
     return Movement.model_validate_json(fact.content)
 
 
-def said(it: Movement) -> tuple[str, str, str, str, int | None]:
-    return it.kind, it.reference, it.payment, it.state, it.amount_minor
+def movement_fields(movement: Movement) -> tuple[str, str, str, str, int | None]:
+    return (
+        movement.kind,
+        movement.reference,
+        movement.payment,
+        movement.state,
+        movement.amount_minor,
+    )
 
 
 def ending(*callbacks: ParsedCallback) -> list[Movement]:
-    known = merge_facts({}, [fact for callback in callbacks for fact in callback.moved])
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.movements])
     return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
 
 
@@ -139,32 +145,34 @@ VECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "it"), VECTORS)
-def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
-    assert is_let_in(notified(it), key)
-    assert not is_let_in(notified(it), "00" * 32)
+@pytest.mark.parametrize(("key", "movement"), VECTORS)
+def test_the_signature_is_the_vendors(key: str, movement: dict[str, Any]) -> None:
+    assert is_let_in(notified(movement), key)
+    assert not is_let_in(notified(movement), "00" * 32)
     for name in ("pspReference", "merchantAccountCode", "merchantReference", "eventCode"):
-        assert not is_let_in(notified({**it, name: it[name] + "x"}), key)
+        assert not is_let_in(notified({**movement, name: movement[name] + "x"}), key)
     for changed in (
         {"success": "false"},
         {"originalReference": "x"},
-        {"amount": {**it["amount"], "value": 1}},
+        {"amount": {**movement["amount"], "value": 1}},
     ):
-        assert not is_let_in(notified({**it, **changed}), key)
+        assert not is_let_in(notified({**movement, **changed}), key)
 
 
 @pytest.mark.parametrize("success", [True, "true"])
 def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
-    it = {**signed(item()), "success": success}
-    assert is_let_in(notified(it))
-    callback = vendors.parse(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+    movement = {**signed(item()), "success": success}
+    assert is_let_in(notified(movement))
+    callback = vendors.parse(
+        ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(movement)))
+    )
     assert callback == read(item())
 
 
 def test_nothing_and_an_empty_text_are_signed_alike() -> None:
-    it = signed(item())
+    movement = signed(item())
     for nothing in ({"originalReference": ""}, {"originalReference": None}):
-        assert is_let_in(notified({**it, **nothing}))
+        assert is_let_in(notified({**movement, **nothing}))
 
 
 def test_every_item_must_fit_and_there_must_be_one() -> None:
@@ -197,7 +205,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
         callback = vendors.parse(
             ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode()))
         )
-        assert callback.moved == read(item()).moved
+        assert callback.movements == read(item()).movements
 
 
 @pytest.mark.parametrize(
@@ -213,7 +221,7 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("it", "expected"),
+    ("movement", "expected"),
     [
         (item(), ("authorisation", PAYMENT, PAYMENT, "done", 1500)),
         (item(success="false"), ("failure", PAYMENT, PAYMENT, "failed", 1500)),
@@ -246,20 +254,23 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
     ],
 )
 def test_each_event_code_moves_what_it_says(
-    it: dict[str, Any], expected: tuple[object, ...]
+    movement: dict[str, Any], expected: tuple[object, ...]
 ) -> None:
-    callback = read(it)
-    assert said(only(callback)) == expected
-    assert only(callback).detail == it["eventCode"]
+    callback = read(movement)
+    assert movement_fields(only(callback)) == expected
+    assert only(callback).detail == movement["eventCode"]
     assert (callback.order_id, callback.payments) == ("shop:727", (f"shop/{PAYMENT}",))
-    assert callback.key == f"vendor {it['pspReference']} {it['eventCode']} {it['success']}"
-    assert callback.notices == ()
+    assert (
+        callback.key
+        == f"vendor {movement['pspReference']} {movement['eventCode']} {movement['success']}"
+    )
+    assert callback.drift == ()
 
 
 def test_refunds_in_part_are_movements_of_their_own() -> None:
     one = read(modified("REFUND", "REF1", amount={"currency": "EUR", "value": 500}))
     two = read(modified("REFUND", "REF2", amount={"currency": "EUR", "value": 250}))
-    assert [said(it) for it in ending(one, two)] == [
+    assert [movement_fields(movement) for movement in ending(one, two)] == [
         ("refund", "REF1", PAYMENT, "done", 500),
         ("refund", "REF2", PAYMENT, "done", 250),
     ]
@@ -268,10 +279,10 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 def test_a_movement_that_lacks_its_amount_is_taken_and_told() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(it.kind, it.what) for it in callback.notices] == [
+    assert [(movement.kind, movement.what) for movement in callback.drift] == [
         ("missing-field", "amount of 'CHARGEBACK'")
     ]
-    assert not disputed("CHARGEBACK").notices
+    assert not disputed("CHARGEBACK").drift
 
 
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
@@ -318,7 +329,7 @@ def test_the_later_stage_wins_however_they_come_and_are_dated(
 )
 def test_a_manual_review_is_a_verdict(code: str, word: str) -> None:
     callback = read(modified(code, "REV1"))
-    (fact,) = callback.moved
+    (fact,) = callback.movements
     assert FraudVerdict.model_validate_json(fact.content).verdict == word
     assert fact.name == f"verdict:vendor:{PAYMENT}"
 
@@ -327,7 +338,9 @@ def test_a_rejection_stays_whatever_is_sent_again() -> None:
     accepted = read(modified("MANUAL_REVIEW_ACCEPT", "REV1", eventDate="2030-01-01T00:00:00Z"))
     rejected = read(modified("MANUAL_REVIEW_REJECT", "REV2"))
     for order in permutations([accepted, rejected]):
-        (known,) = merge_facts({}, [fact for it in order for fact in it.moved]).values()
+        (known,) = merge_facts(
+            {}, [fact for movement in order for fact in movement.movements]
+        ).values()
         assert FraudVerdict.model_validate_json(known.content).verdict == "declined"
 
 
@@ -341,11 +354,11 @@ def test_what_is_not_signed_decides_nothing() -> None:
             additionalData={"fraudResultType": "RED"},
         )
     )
-    assert (plain.content_hash, plain.moved) == (changed.content_hash, changed.moved)
+    assert (plain.content_hash, plain.movements) == (changed.content_hash, changed.movements)
 
 
 @pytest.mark.parametrize(
-    ("it", "kind", "is_drift"),
+    ("movement", "kind", "is_drift"),
     [
         (item(eventCode="REPORT_AVAILABLE", merchantReference=""), "unknown-type", False),
         (item(eventCode="OFFER_CLOSED"), "unknown-type", False),
@@ -356,25 +369,25 @@ def test_what_is_not_signed_decides_nothing() -> None:
     ],
 )
 def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
-    it: dict[str, Any], kind: str, is_reported: bool
+    movement: dict[str, Any], kind: str, is_reported: bool
 ) -> None:
-    callback = read(it)
-    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
+    callback = read(movement)
+    assert (callback.order_id, callback.facts, callback.movements, callback.payments) == (
         None,
         (),
         (),
         (),
     )
-    assert [(notice.kind, notice.is_kept, notice.is_reported) for notice in callback.notices] == [
+    assert [(notice.kind, notice.is_kept, notice.is_reported) for notice in callback.drift] == [
         (kind, True, is_reported)
     ]
 
 
 @pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])
 def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> None:
-    it = item(merchantReference=reference)
-    assert adyen.orders(sample(it).body) == [None]
-    callback = read(it)
+    movement = item(merchantReference=reference)
+    assert adyen.orders(sample(movement).body) == [None]
+    callback = read(movement)
     assert callback.order_id is None
     assert callback.payments == (f"shop/{PAYMENT}",)
 
@@ -407,12 +420,12 @@ def test_each_item_is_a_record_of_its_order() -> None:
     at_the_door = list(
         records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body)
     )
-    assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
+    assert [movement.key for movement in at_the_door[:2]] == ["shop:727", "shop:728"]
     assert at_the_door[2].key.startswith("adyen:?")
-    told = [vendors.parse(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
-    assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
-    assert len({it.key for it in told}) == 3
-    assert sum(len(it.data or b"") for it in at_the_door) < 1.2 * len(several.body)
+    told = [vendors.parse(ADYEN.record(Sample(movement.data or b""))) for movement in at_the_door]
+    assert [movement.order_id for movement in told] == ["shop:727", "shop:728", None]
+    assert len({movement.key for movement in told}) == 3
+    assert sum(len(movement.data or b"") for movement in at_the_door) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
         vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
@@ -437,16 +450,18 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
         "merchantReference": "EUR:REFUND:true",
     }
     assert is_let_in(notified(moved_left))
-    for it in (shifted, moved_left):
+    for movement in (shifted, moved_left):
         with pytest.raises(CallbackUnreadable):
-            vendors.parse(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+            vendors.parse(
+                ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(movement)))
+            )
 
 
 # Amounts, and what makes no sense.
 
 
 @pytest.mark.parametrize(
-    ("currency", "told", "minor"),
+    ("currency", "value", "minor"),
     [
         ("EUR", 1500, 1500),
         ("JPY", 1500, 1500),
@@ -456,8 +471,8 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
         ("CVE", 15, 1500),
     ],
 )
-def test_amounts_are_in_isos_minor_units(currency: str, told: int, minor: int) -> None:
-    assert only(read(item(amount={"currency": currency, "value": told}))).amount_minor == minor
+def test_amounts_are_in_isos_minor_units(currency: str, value: int, minor: int) -> None:
+    assert only(read(item(amount={"currency": currency, "value": value}))).amount_minor == minor
 
 
 @pytest.mark.parametrize(
@@ -478,7 +493,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         currency,
         f"{value} {currency}",
     )
-    assert [it.kind for it in callback.notices] == [kind]
+    assert [movement.kind for movement in callback.drift] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -501,8 +516,8 @@ def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, A
 
 
 def test_cards_are_blanked_and_the_signature_still_fits() -> None:
-    for it in ADYEN.samples.values():
-        assert is_let_in(adyen.without_cards(it.body))
+    for movement in ADYEN.samples.values():
+        assert is_let_in(adyen.without_cards(movement.body))
     cleaned = json.loads(adyen.without_cards(ADYEN.samples["authorised"].body))[
         "notificationItems"
     ][0]

@@ -25,14 +25,14 @@ class Vendor:
     def __init__(
         self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None
     ) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.status, self.content, self.headers = status, content, headers or {}
         self.now = 1_000.0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(str(request.url))
+        self.requests.append(str(request.url))
         await self.gate.wait()
         return httpx.Response(self.status, content=self.stream(), headers=self.headers)
 
@@ -50,7 +50,7 @@ def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
         held = vendor.certificates()
         assert await asyncio.gather(*(held.fetch(HOST + "A") for _ in range(50))) == [True] * 50
         assert await held.fetch(HOST + "A")
-        assert vendor.asked == [HOST + "A"]
+        assert vendor.requests == [HOST + "A"]
         assert held.known == {HOST + "A": PEM}
 
     asyncio.run(run())
@@ -67,7 +67,7 @@ def test_who_goes_away_takes_the_certificate_from_nobody() -> None:
         await asyncio.sleep(0)
         vendor.gate.set()
         assert await second
-        assert len(vendor.asked) == 1
+        assert len(vendor.requests) == 1
 
     asyncio.run(run())
 
@@ -79,12 +79,12 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
         held = vendor.certificates()
         flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
         await asyncio.sleep(0.05)
-        assert len(vendor.asked) == certificates.FETCHES_MAX
+        assert len(vendor.requests) == certificates.FETCHES_MAX
         assert sum(it.done() for it in flood) == 1_000 - certificates.FETCHES_MAX
         assert not any(it.result() for it in flood if it.done())
         vendor.now += 600  # a host that never answers has no more of them at once for that
         assert not await held.fetch(HOST + "LATER")
-        assert len(vendor.asked) == certificates.FETCHES_MAX
+        assert len(vendor.requests) == certificates.FETCHES_MAX
         vendor.gate.set()
         await asyncio.gather(*flood)
 
@@ -98,7 +98,7 @@ def test_in_the_long_run_few_addresses_are_asked() -> None:
         for second in range(600):
             vendor.now = 1_000.0 + second
             await held.fetch(f"{HOST}{second}")
-        assert len(vendor.asked) <= 600 * certificates.FETCHES_PER_S + certificates.FETCHES_MAX
+        assert len(vendor.requests) <= 600 * certificates.FETCHES_PER_S + certificates.FETCHES_MAX
         assert len(held._failed) <= certificates.FAILED_MAX
 
     asyncio.run(run())
@@ -143,7 +143,7 @@ def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
         vendor = Vendor(500)
         held = vendor.certificates()
         assert [await held.fetch(HOST + "A") for _ in range(5)] == [False] * 5
-        assert len(vendor.asked) == 1
+        assert len(vendor.requests) == 1
         vendor.now += certificates.RETRY_AFTER_S + 1
         vendor.status = 200
         assert await held.fetch(HOST + "A")
@@ -164,7 +164,7 @@ def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fa
         vendor.status, vendor.content = 200, PEM + PEM
         assert await held.fetch(HOST + "A")
         assert held.known[HOST + "A"] == PEM + PEM
-        assert len(vendor.asked) == 3
+        assert len(vendor.requests) == 3
 
     asyncio.run(run())
 

@@ -158,21 +158,21 @@ def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(
     assert [it for it in found.warnings if it.startswith(warning)]
 
 
-@pytest.mark.parametrize("told", [written, structured], ids=["an order", "an event"])
+@pytest.mark.parametrize("to_json", [written, structured], ids=["an order", "an event"])
 def test_a_field_inside_that_nobody_reads_is_a_warning(
-    told: Callable[[dict[str, Any]], bytes],
+    to_json: Callable[[dict[str, Any]], bytes],
 ) -> None:
     """It is taken, for what is read inside an order may grow; a gift would be lost."""
     line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
     gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
-    found = check(draft_from(told(native_order(lines=[line, gift])), None), NOW)
+    found = check(draft_from(to_json(native_order(lines=[line, gift])), None), NOW)
     assert found.callback is not None
     assert found.warnings == (
         "lines.0.recipent is not read; did you mean recipient?",
         "lines.1.recipient.emial is not read; did you mean email?",
     )
     many = [{"line_id": str(at), "quantity": 1, "colour": "red"} for at in range(500)]
-    assert len(check(draft_from(told(native_order(lines=many)), None), NOW).warnings) == 10
+    assert len(check(draft_from(to_json(native_order(lines=many)), None), NOW).warnings) == 10
 
 
 @pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
@@ -181,12 +181,12 @@ def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
     for sample in vendor.samples.values():
         record = vendor.record(sample)
         names = [part for name, text in record.headers for part in (name, (text or b"").decode())]
-        told = {
+        to_json = {
             "headers": names,
             "key": (record.key or b"").decode(),
             "payload": (record.value or b"").decode(),
         }
-        assert check(draft_from(written(told), None), NOW).fault == ""
+        assert check(draft_from(written(to_json), None), NOW).fault == ""
 
 
 def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:

@@ -53,8 +53,8 @@ def test_a_payments_event_keeps_its_digits_beside_card_data() -> None:
 
 def test_items_keep_their_digits_when_they_are_taken_apart() -> None:
     pieces = adyen_items.pieces(notified(item(strange=LONG), item(strange=-LONG)))
-    told = [
+    numbers = [
         json.loads(piece)["notificationItems"][0]["NotificationRequestItem"]["strange"]
         for piece in pieces
     ]
-    assert told == [LONG, -LONG]
+    assert numbers == [LONG, -LONG]

@@ -110,10 +110,10 @@ WOO, OWN = woo_order(), native_order()
     st.sampled_from(["sku", "name", "product_id"]),
     st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12),
 )
-def test_an_order_and_its_escaped_twin_say_the_same(field: str, told: str) -> None:
+def test_an_order_and_its_escaped_twin_say_the_same(field: str, value: str) -> None:
     """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
-    line = {**OWN["lines"][0], field: told}
-    for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": told}):
+    line = {**OWN["lines"][0], field: value}
+    for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": value}):
         escaped, plain = json.dumps(order).encode(), json.dumps(order, ensure_ascii=False).encode()
         assert ends(native(OWN)._replace(value=escaped)) == ends(native(OWN)._replace(value=plain))
 
@@ -147,18 +147,18 @@ def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: o
 def test_a_real_body_with_bytes_flipped_cut_and_doubled(
     seed: int, order: dict[str, Any], kind: str
 ) -> None:
-    chance, body = random.Random(seed), bytearray(json.dumps(order).encode())
-    for _ in range(chance.randint(1, 5)):
-        at = chance.randrange(len(body) + 1)
-        match chance.randrange(4):
+    rng, body = random.Random(seed), bytearray(json.dumps(order).encode())
+    for _ in range(rng.randint(1, 5)):
+        at = rng.randrange(len(body) + 1)
+        match rng.randrange(4):
             case 0:
-                body[at : at + 1] = bytes([chance.randrange(256)])
+                body[at : at + 1] = bytes([rng.randrange(256)])
             case 1:
-                del body[at : at + chance.randrange(40)]
+                del body[at : at + rng.randrange(40)]
             case 2:
                 body[at:at] = body[at : at + 20]
             case _:
-                body[at:at] = chance.choice(
+                body[at:at] = rng.choice(
                     [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400]
                 )
     if callback := ends(record(bytes(body), kind=kind)):

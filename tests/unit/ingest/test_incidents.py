@@ -40,9 +40,9 @@ def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.Data
     st.lists(st.sampled_from(["id: Field required", "total: too long", "sku: é"]), min_size=1),
     st.randoms(),
 )
-def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], chance: Random) -> None:
+def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], rng: Random) -> None:
     many = [f"line_items.{at}.{fault}" for at, fault in enumerate(faults * 3)]
-    chance.shuffle(many)
+    rng.shuffle(many)
     once = sorted({f"line_items.0.{fault}" for fault in faults})
     assert fingerprint("; ".join(many)) == fingerprint("; ".join(once))
     assert fingerprint("; ".join([*many, "and 12 more"])) == fingerprint("; ".join(once))
@@ -84,10 +84,10 @@ def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")]
+    ("origin", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")]
 )
-def test_a_source_is_named_as_the_sources_file_names_it(said: str, source: str) -> None:
-    assert source_of(said) == source
+def test_a_source_is_named_as_the_sources_file_names_it(origin: str, source: str) -> None:
+    assert source_of(origin) == source
 
 
 EVIDENCE = st.builds(
@@ -108,15 +108,15 @@ EVIDENCE = st.builds(
 
 @given(st.lists(EVIDENCE), st.randoms())
 def test_the_order_in_which_the_evidence_comes_does_not_matter(
-    told: list[EvidenceRow], chance: Random
+    evidence_rows: list[EvidenceRow], rng: Random
 ) -> None:
-    shuffled = list(told)
-    chance.shuffle(shuffled)
-    found = group_by_cause(told)
+    shuffled = list(evidence_rows)
+    rng.shuffle(shuffled)
+    found = group_by_cause(evidence_rows)
     assert list(found.items()) == list(group_by_cause(shuffled).items())
-    assert sum(it.count for it in found.values()) == sum(it.count for it in told)
-    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in told)
+    assert sum(it.count for it in found.values()) == sum(it.count for it in evidence_rows)
+    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in evidence_rows)
     assert [it.count for it in found.values()] == sorted(
         (it.count for it in found.values()), reverse=True
     )
-    assert len(found) == len({(it.source, it.what) for it in told})
+    assert len(found) == len({(it.source, it.what) for it in evidence_rows})

@@ -92,7 +92,7 @@ sendings = st.lists(
 
 @given(sendings, st.integers(0, 7), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_however_often_it_is_read(
-    sent: list[Sent], grows: int, size: int, chance: random.Random
+    sent: list[Sent], grows: int, size: int, rng: random.Random
 ) -> None:
     """A new partition takes over in a later millisecond: until producers know of it, nothing is
     written there.
@@ -107,7 +107,7 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
     trashed = [it.kind == "deleted" for it in sent if it.kind != "told"]
     if trashed:
         assert (expected["deletion"].content == b"true") is trashed[-1]
-    shuffled = chance.sample(records * 2, 2 * len(records))
+    shuffled = rng.sample(records * 2, 2 * len(records))
     assert known(shuffled, size=size) == expected
 
 
@@ -180,9 +180,9 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    verdicts = [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN, CallbackOutcome.OLDER]
+    outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN, CallbackOutcome.OLDER]
     callbacks = [vendors.parse(it)._replace(payments=()) for it in (first, copy, between)]
-    assert decide_batch(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
+    assert decide_batch(callbacks, {order.order_id: order}, seen=[]).outcomes == outcomes
 
 
 @pytest.mark.parametrize("less", [100, 300, 500, 700, 900, 1100])
@@ -198,12 +198,12 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]
-    moved = [
+    movements = [
         fact
         for it in (records[::-1] if later_first else records)
-        for fact in vendors.parse(it).moved
+        for fact in vendors.parse(it).movements
     ]
-    (known_,) = facts.merge_facts({}, moved).values()
+    (known_,) = facts.merge_facts({}, movements).values()
     assert Movement.model_validate_json(known_.content).amount_minor == 1500
 
 

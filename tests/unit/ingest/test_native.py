@@ -57,15 +57,15 @@ def test_the_lines_that_sign_for_the_door_are_let_in(tmp_path: Path) -> None:
     secret = "a secret of the storefront"
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MYSHOP_SECRET": secret}
     subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=environment, check=True)
-    told = (tmp_path / "told").read_bytes().split(b"\0")
-    sent = [told[at + 1].partition(b": ") for at, it in enumerate(told) if it == b"-H"]
-    body = told[told.index(b"--data-raw") + 1]
-    delivery = WebhookRequest(
+    arguments = (tmp_path / "told").read_bytes().split(b"\0")
+    sent = [arguments[at + 1].partition(b": ") for at, it in enumerate(arguments) if it == b"-H"]
+    body = arguments[arguments.index(b"--data-raw") + 1]
+    request = WebhookRequest(
         {name: text for name, _, text in sent}, body, [secret.encode()], time.time()
     )
-    assert native.verify(delivery)
-    assert not native.verify(delivery._replace(secrets=[b"another secret of it"]))
-    assert native.event_id(delivery) == "0193f1a0-0000-7000-8000-000000000001"
+    assert native.verify(request)
+    assert not native.verify(request._replace(secrets=[b"another secret of it"]))
+    assert native.event_id(request) == "0193f1a0-0000-7000-8000-000000000001"
     assert native.orders(native.unwrapped(body)) == ("727",)
 
 
@@ -127,8 +127,12 @@ def test_the_order_of_a_structured_event_may_stand_in_base64(
 
 
 def line_of(**recipient: str) -> Line:
-    told = published(native_order(lines=[{"line_id": "1", "quantity": 1, "recipient": recipient}]))
-    (content,) = [fact.content for fact in vendors.parse(told).facts if fact.name == STOREFRONT]
+    arguments = published(
+        native_order(lines=[{"line_id": "1", "quantity": 1, "recipient": recipient}])
+    )
+    (content,) = [
+        fact.content for fact in vendors.parse(arguments).facts if fact.name == STOREFRONT
+    ]
     return Storefront.model_validate_json(content).lines[0]
 
 

@@ -26,7 +26,7 @@ from services.ingest.vendors.stripe import poll as stripe
 from services.ingest.vendors.woocommerce import poll as woocommerce
 from services.ingest.vendors.woocommerce.poll import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
-from tests.support.vendors.fake_server import DRIPS, Asked, FakeVendor, Told
+from tests.support.vendors.fake_server import DRIPS, FakeResponse, FakeVendor, SentRequest
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -84,7 +84,7 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     client = shop.client()
 
     def read(cursor: str) -> PollPage:
-        polled = SHOP._replace(page=sizes[len(shop.asked) % len(sizes)])
+        polled = SHOP._replace(page=sizes[len(shop.requests) % len(sizes)])
         return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
     found, cursor = walk(read, "", change)
@@ -117,7 +117,7 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
     assert told(found + more) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
-    assert len(shop.asked) <= 24
+    assert len(shop.requests) <= 24
 
 
 @pytest.mark.parametrize("unreadable", [{50}, {1, 100, 250}, set(range(1, 400, 3))])
@@ -162,7 +162,7 @@ def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter()
         polled = SHOP._replace(page=next(sizes))
         page = woocommerce.read_orders(client, polled, cursor, BEGIN + 60.0, status="any")
         if json.loads(cursor or "{}").get("back"):
-            begin = int(shop.asked[-1].parameters["offset"])
+            begin = int(shop.requests[-1].parameters["offset"])
             shown.extend(range(begin, begin + polled.page))
         return page
 
@@ -287,7 +287,7 @@ def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
     again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
     assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
     assert [
-        it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"
+        it.parameters.get("delivery_success") for it in vendor.requests if it.path == "/v1/events"
     ] == [
         None,
         None,
@@ -404,10 +404,10 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
 @pytest.mark.parametrize("odd", [{"id": None}, {"created": None}, {"data": "\udfff"}])
 def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     class Payments(FakeStripe):
-        def answer(self, asked: Asked) -> Told:
-            told = super().answer(asked)
-            rows = [it | (odd if it["id"] == names[3] else {}) for it in told.document["data"]]
-            return Told(told.status, {**told.document, "data": rows})
+        def answer(self, request: SentRequest) -> FakeResponse:
+            response = super().answer(request)
+            rows = [it | (odd if it["id"] == names[3] else {}) for it in response.document["data"]]
+            return FakeResponse(response.status, {**response.document, "data": rows})
 
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
@@ -474,10 +474,10 @@ def test_an_order_is_read_by_its_id_alone() -> None:
     assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
         woocommerce.read_order(shop.client(), SHOP, "8")
-    asked = len(shop.asked)
+    requests_before = len(shop.requests)
     with pytest.raises(ValueError, match="number"):
         woocommerce.read_order(shop.client(), SHOP, "../webhooks")
-    assert len(shop.asked) == asked
+    assert len(shop.requests) == requests_before
 
 
 def test_what_is_printed_of_a_polled_source_holds_no_credentials() -> None:

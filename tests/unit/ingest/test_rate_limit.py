@@ -14,11 +14,11 @@ WAITS = lists(floats(0, 10), min_size=1, max_size=200)
 def test_never_more_than_the_burst_and_the_rate_over_any_time(
     waits: list[float], rate: float
 ) -> None:
-    pace, now, taken = TokenBucket(rate), 0.0, 0
+    pace, now, remember = TokenBucket(rate), 0.0, 0
     for wait in waits:
         now += wait
-        taken += pace.take(now)
-        assert taken <= max(1.0, rate * BURST_S) + rate * (now - waits[0]) + 1e-6
+        remember += pace.take(now)
+        assert remember <= max(1.0, rate * BURST_S) + rate * (now - waits[0]) + 1e-6
 
 
 @given(floats(1, 50))
@@ -39,25 +39,25 @@ def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
 
 
 def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> None:
-    paces = SourceRateLimits(5)
-    paces.taken(b"seen")
-    assert [paces.take(0.0, b"seen") for _ in range(50)].count(True) == 10
-    assert all(paces.take(0.0, b"new %d" % number) for number in range(10))
-    assert not paces.take(0.0, b"one more")
-    assert not paces.has_room(0.0)
+    limits = SourceRateLimits(5)
+    limits.remember(b"seen")
+    assert [limits.take(0.0, b"seen") for _ in range(50)].count(True) == 10
+    assert all(limits.take(0.0, b"new %d" % number) for number in range(10))
+    assert not limits.take(0.0, b"one more")
+    assert not limits.has_room(0.0)
 
 
 def test_repeats_are_taken_as_fast_as_what_is_new() -> None:
-    paces = SourceRateLimits(5)
+    limits = SourceRateLimits(5)
     for number in range(1, 500):
-        assert paces.take(number / 5, b"%d" % number)
-        paces.taken(b"%d" % number)
-        assert paces.take(number / 5, b"%d" % number)
+        assert limits.take(number / 5, b"%d" % number)
+        limits.remember(b"%d" % number)
+        assert limits.take(number / 5, b"%d" % number)
 
 
 def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
-    paces = SourceRateLimits(1e6)
+    limits = SourceRateLimits(1e6)
     for number in range(3 * RECENT_MAX):
-        paces.taken(b"%d" % number)
-    assert len(paces._taken) == RECENT_MAX
-    assert hash(b"0") not in paces._taken
+        limits.remember(b"%d" % number)
+    assert len(limits._taken) == RECENT_MAX
+    assert hash(b"0") not in limits._taken

@@ -37,7 +37,7 @@ def storefront(status: str = "completed", total: int = 100) -> Storefront:
     )
 
 
-def told(
+def callback(
     status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1"
 ) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
@@ -56,12 +56,12 @@ def deleted(
     )
 
 
-def judged(
+def decided(
     *callbacks: ParsedCallback, order: KnownOrder | None = None
 ) -> tuple[list[CallbackOutcome], KnownOrder]:
     begin = order or untold()
-    verdicts, after, _ = decide_batch(callbacks, {begin.order_id: begin}, seen=[])
-    return verdicts, after[begin.order_id]
+    outcomes, after, _ = decide_batch(callbacks, {begin.order_id: begin}, seen=[])
+    return outcomes, after[begin.order_id]
 
 
 class Known(NamedTuple):
@@ -78,7 +78,7 @@ def known(order: KnownOrder) -> Known:
 
 
 callbacks = st.one_of(
-    st.builds(told, st.sampled_from(STATUSES), st.integers(0, 3), st.integers(0, 2)),
+    st.builds(callback, st.sampled_from(STATUSES), st.integers(0, 3), st.integers(0, 2)),
     st.builds(deleted, st.integers(0, 3), is_deleted=st.booleans()),
 )
 tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
@@ -90,7 +90,7 @@ tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
 def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
     pair: tuple[list[ParsedCallback], list[ParsedCallback]],
 ) -> None:
-    once, again = (judged(*sent)[1] for sent in pair)
+    once, again = (decided(*sent)[1] for sent in pair)
     assert known(once) == known(again)
 
 
@@ -104,7 +104,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
         _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
         seen += [(it.key, it.content_hash) for it in batch]
-    whole = judged(*pair[1])[1]
+    whole = decided(*pair[1])[1]
     assert known(order) == known(whole)
     assert order.incidents == whole.incidents
 
@@ -113,28 +113,28 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
 def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
     sent: list[ParsedCallback],
 ) -> None:
-    _, order = judged(*sent)
+    _, order = decided(*sent)
     assert order.sequence == 1
-    _, again = judged(*sent, order=order)
+    _, again = decided(*sent, order=order)
     assert (again.sequence, again.digest) == (1, order.digest)
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
 def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
-    _, order = judged(*sent)
-    verdicts, _, _ = decide_batch(
+    _, order = decided(*sent)
+    outcomes, _, _ = decide_batch(
         sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
     )
-    assert set(verdicts) == {CallbackOutcome.KNOWN}
+    assert set(outcomes) == {CallbackOutcome.KNOWN}
 
 
 def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
-    _, order = judged(told("completed", 5))
-    verdicts, after = judged(told("processing", 3), order=order)
-    assert verdicts == [CallbackOutcome.APPLIED]  # that it was processing is news
+    _, order = decided(callback("completed", 5))
+    outcomes, after = decided(callback("processing", 3), order=order)
+    assert outcomes == [CallbackOutcome.APPLIED]  # that it was processing is news
     assert after.facts["storefront"] == order.facts["storefront"]
-    verdicts, same = judged(told("processing", 2, total=7), order=after)
-    assert verdicts == [CallbackOutcome.OLDER]
+    outcomes, same = decided(callback("processing", 2, total=7), order=after)
+    assert outcomes == [CallbackOutcome.OLDER]
     assert same is after
 
 
@@ -142,14 +142,14 @@ def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twic
     trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
     assert trash.key == again.key
     assert trash.content_hash == again.content_hash
-    verdicts, order = judged(trash, restore, again)
-    assert verdicts == [CallbackOutcome.APPLIED] * 3
+    outcomes, order = decided(trash, restore, again)
+    assert outcomes == [CallbackOutcome.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()
 
 
 def test_an_update_never_lifts_a_trash() -> None:
-    _, order = judged(deleted(1), told("completed", 9))
+    _, order = decided(deleted(1), callback("completed", 9))
     assert order.facts["deletion"].content == b"true"
 
 
@@ -159,40 +159,43 @@ def test_in_the_same_second_a_terminal_status_is_last() -> None:
         ("processing", "completed"),
         ("completed", "refunded"),
     ):
-        for sent in ((told(early, 1), told(late, 1)), (told(late, 1), told(early, 1))):
-            content = Storefront.model_validate_json(judged(*sent)[1].facts["storefront"].content)
+        for sent in (
+            (callback(early, 1), callback(late, 1)),
+            (callback(late, 1), callback(early, 1)),
+        ):
+            content = Storefront.model_validate_json(decided(*sent)[1].facts["storefront"].content)
             assert content.status == late
 
 
 def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
-    one, other = told("completed", 1, total=1), told("completed", 1, total=2)
+    one, other = callback("completed", 1, total=1), callback("completed", 1, total=2)
     assert one.key == other.key
-    verdicts, order = judged(one, other)
+    outcomes, order = decided(one, other)
     assert order.incidents == {one.key}
-    assert judged(other, one)[1].incidents == {one.key}
-    assert CallbackOutcome.APPLIED in verdicts
-    assert known(order) == known(judged(other, one)[1])
+    assert decided(other, one)[1].incidents == {one.key}
+    assert CallbackOutcome.APPLIED in outcomes
+    assert known(order) == known(decided(other, one)[1])
 
 
 def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
-    verdicts, order = judged(told(), told())
-    assert verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
+    outcomes, order = decided(callback(), callback())
+    assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
     assert order.incidents == frozenset()
 
 
 def test_a_newer_version_of_the_same_content_is_no_news() -> None:
-    _, order = judged(deleted(1))
-    verdicts, after = judged(deleted(2), order=order)
-    assert verdicts == [CallbackOutcome.KNOWN]
+    _, order = decided(deleted(1))
+    outcomes, after = decided(deleted(2), order=order)
+    assert outcomes == [CallbackOutcome.KNOWN]
     assert after.sequence == order.sequence
     assert after.facts["deletion"].version > order.facts["deletion"].version
 
 
 def test_an_order_has_a_bounded_number_of_facts() -> None:
-    _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
+    _, order = decided(*(callback(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
-    verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
-    assert verdicts == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.KNOWN]
+    outcomes, after = decided(callback("one-more", 0), callback("status-98", 98), order=order)
+    assert outcomes == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.KNOWN]
     assert after is order
 
 
@@ -210,7 +213,7 @@ def test_versions_sort_as_text_as_their_times_do() -> None:
 
 def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
     at = BEGIN + timedelta(seconds=1)
-    moved = tuple(
+    movements = tuple(
         rules.movement_fact(
             Movement(
                 gateway="pay",
@@ -223,8 +226,8 @@ def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
         )
         for n in range(FACTS_MAX)
     )
-    _, order = judged(told("completed", 0))
-    order = order._replace(facts={**order.facts, **{fact.name: fact for fact in moved}})
-    verdicts, after = judged(deleted(5), order=order)
-    assert verdicts == [CallbackOutcome.APPLIED]
+    _, order = decided(callback("completed", 0))
+    order = order._replace(facts={**order.facts, **{fact.name: fact for fact in movements}})
+    outcomes, after = decided(deleted(5), order=order)
+    assert outcomes == [CallbackOutcome.APPLIED]
     assert "deletion" in after.facts

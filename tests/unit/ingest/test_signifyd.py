@@ -14,14 +14,14 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.verdicts import current_verdicts
+from services.ingest.rules.outcomes import current_verdicts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
 from tests.support.vendors.signifyd import case, decision
 
 
-def told(
+def parse(
     body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z"
 ) -> ParsedCallback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
@@ -29,17 +29,17 @@ def told(
     return vendors.parse(it._replace(headers=headers))
 
 
-def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
-    judged = decide_batch(
+def decided(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
+    batch = decide_batch(
         callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[]
     )
-    ((name, said),) = current_verdicts(judged.orders["shop:727"].facts)
+    ((name, verdict_content),) = current_verdicts(batch.orders["shop:727"].facts)
     assert name == "checker"
-    return judged.verdicts, FraudVerdict.model_validate_json(said)
+    return batch.outcomes, FraudVerdict.model_validate_json(verdict_content)
 
 
 def word(*bodies: bytes) -> str:
-    return judged(*map(told, bodies))[1].verdict
+    return decided(*map(parse, bodies))[1].verdict
 
 
 @pytest.mark.parametrize("header", signifyd.SIGNATURES)
@@ -113,9 +113,9 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 
 def test_a_word_that_nobody_knows_is_noticed() -> None:
-    (notice,) = told(decision("ESCALATE")).notices
+    (notice,) = parse(decision("ESCALATE")).drift
     assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
-    assert not told(decision("HOLD")).notices
+    assert not parse(decision("HOLD")).drift
 
 
 def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_severer() -> None:
@@ -141,28 +141,28 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
         decision("ACCEPT", "2026-11-20T15:29:00Z"),
         decision("REJECT", "2026-11-20T15:30:00Z"),
     ]
-    replay = told(
+    replay = parse(
         bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z"
     )  # the checkpoint is not signed
-    verdicts, verdict = judged(*map(told, bodies), replay)
+    outcomes, verdict = decided(*map(parse, bodies), replay)
     assert verdict.verdict == "declined"
-    assert verdicts[2] is CallbackOutcome.OLDER
+    assert outcomes[2] is CallbackOutcome.OLDER
 
 
 def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
     times = [f"2026-11-20T15:3{n}:00.000000Z" for n in range(3)]
-    callbacks = [told(decision("ACCEPT", None), at=at) for at in times]
+    callbacks = [parse(decision("ACCEPT", None), at=at) for at in times]
     for order in itertools.permutations(callbacks):
-        verdicts, verdict = judged(*order)
-        assert verdicts[1:] == [CallbackOutcome.KNOWN, CallbackOutcome.KNOWN]
+        outcomes, verdict = decided(*order)
+        assert outcomes[1:] == [CallbackOutcome.KNOWN, CallbackOutcome.KNOWN]
         assert verdict.at.minute == 30
 
 
 def test_a_decision_says_whose_it_is_and_why() -> None:
-    callback = told(decision("ACCEPT"))
+    callback = parse(decision("ACCEPT"))
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
-    verdict = judged(callback)[1]
+    verdict = decided(callback)[1]
     assert (verdict.verdict, verdict.score, verdict.detail) == (
         "approved",
         812.5,
@@ -178,9 +178,9 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
 def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
     body: bytes, topic: str, is_reported: bool
 ) -> None:
-    callback = told(body, topic)
+    callback = parse(body, topic)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_reported, it.body) for it in callback.notices] == [
+    assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
         (True, is_reported, body)
     ]
 
@@ -195,4 +195,4 @@ def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
 )
 def test_what_names_no_order_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
-        told(body)
+        parse(body)

@@ -316,38 +316,40 @@ def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
     assert vendors.parse(native(here)) == vendors.parse(native(native_order()))
 
 
-@pytest.mark.parametrize(("is_deleted", "told"), [(True, b"true"), (False, b"false")])
-def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, told: bytes) -> None:
+@pytest.mark.parametrize(("is_deleted", "content"), [(True, b"true"), (False, b"false")])
+def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, content: bytes) -> None:
     callback = vendors.parse(native(native_order(is_deleted=is_deleted)))
-    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == told
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == content
 
 
-def lacking(name: str, *place: str | int, said: object) -> Record:
+def lacking(name: str, *place: str | int, value: object) -> Record:
     """An order without a field, or with nothing in it: null, or an empty text."""
     order = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
     owner: Any = order
     for step in place:
         owner = owner[step]
     owner.pop(name)
-    if said is not ...:
-        owner[name] = said
+    if value is not ...:
+        owner[name] = value
     return record(order)
 
 
-@pytest.mark.parametrize("said", [..., None, ""])
-def test_a_quantity_that_is_missing_is_not_read_as_nought(said: object) -> None:
+@pytest.mark.parametrize("value", [..., None, ""])
+def test_a_quantity_that_is_missing_is_not_read_as_nought(value: object) -> None:
     """The order waits as a dead letter, whole, and with all others that lack it is one incident."""
     with pytest.raises(CallbackUnreadable) as raised:
-        vendors.parse(lacking("quantity", "line_items", 1, said=said))
-    if said != "":
+        vendors.parse(lacking("quantity", "line_items", 1, value=value))
+    if value != "":
         assert raised.value.cause.startswith("line_items.1.quantity: ")
 
 
-@pytest.mark.parametrize("said", [..., None])
+@pytest.mark.parametrize("value", [..., None])
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
-def test_a_missing_field_for_which_something_else_is_taken_is_told(name: str, said: object) -> None:
-    callback = vendors.parse(lacking(name, said=said))
-    assert [(it.kind, it.what) for it in callback.notices] == [("missing-field", name)]
+def test_a_missing_field_for_which_something_else_is_taken_is_told(
+    name: str, value: object
+) -> None:
+    callback = vendors.parse(lacking(name, value=value))
+    assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
     assert len(callback.facts) == 2
 
 

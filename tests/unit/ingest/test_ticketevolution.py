@@ -32,10 +32,12 @@ def unread(body: bytes) -> str:
     return str(raised.value)
 
 
-def is_let_in(tail: str = "", header: bytes = b"") -> bool:
-    delivery = VENDOR.delivery(VENDOR.samples["order created"])
+def is_let_in(path_suffix: str = "", header: bytes = b"") -> bool:
+    request = VENDOR.request(VENDOR.samples["order created"])
     return SOURCE.verify(
-        delivery._replace(tail=tail, headers={b"authorization": header} if header else {})
+        request._replace(
+            path_suffix=path_suffix, headers={b"authorization": header} if header else {}
+        )
     )
 
 
@@ -44,12 +46,12 @@ def basic(text: str) -> bytes:
 
 
 def test_the_word_stands_in_the_path_or_as_the_password_of_the_address() -> None:
-    assert is_let_in(tail=WORD)
-    assert is_let_in(tail=VENDOR.other_secret)
+    assert is_let_in(path_suffix=WORD)
+    assert is_let_in(path_suffix=VENDOR.other_secret)
     assert is_let_in(header=basic(f"tevo:{WORD}"))
     assert is_let_in(header=basic(f":{WORD}").replace(b"Basic", b"basic"))
-    for tail in ("", WORD[:-1], WORD + "/", f"{WORD}/more", WORD.upper(), "\udcff"):
-        assert not is_let_in(tail=tail)
+    for path_suffix in ("", WORD[:-1], WORD + "/", f"{WORD}/more", WORD.upper(), "\udcff"):
+        assert not is_let_in(path_suffix=path_suffix)
     for header in (
         basic(WORD),
         basic(f"{WORD}:"),
@@ -70,8 +72,8 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(
 ) -> None:
     file = tmp_path / "sources.toml"
     file.write_text('[sources.tevo]\nkind = "ticketevolution"\nsecrets = ["env:WORD"]\n', "utf-8")
-    assert sources_file.read(file, {"WORD": WORD})["tevo"].refused is None
-    refused = sources_file.read(file, {"WORD": secret})["tevo"].refused or ""
+    assert sources_file.read(file, {"WORD": WORD})["tevo"].refusal is None
+    refused = sources_file.read(file, {"WORD": secret})["tevo"].refusal or ""
     assert "letters, digits" in refused
     assert secret not in refused
 
@@ -80,8 +82,8 @@ def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
     """As it stands there: of its order the body says little, and not when it changed, so its bytes
     are its name.
     """
-    told = read(WEBHOOK)
-    assert (told.reads, told.key) == (
+    callback = read(WEBHOOK)
+    assert (callback.reads, callback.key) == (
         ("tevo:10324712",),
         f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}",
     )
@@ -92,9 +94,15 @@ def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
     "event", ["order_created", "fraud_response_received", "order_accepted", " Order_Created "]
 )
 def test_an_order_event_is_no_fact_but_asks_for_the_order(event: str) -> None:
-    told = read(form(ORDER, event))
-    assert told.reads == ("tevo:10324712",)
-    assert (told.order_id, told.facts, told.payments, told.moved, told.notices) == (
+    callback = read(form(ORDER, event))
+    assert callback.reads == ("tevo:10324712",)
+    assert (
+        callback.order_id,
+        callback.facts,
+        callback.payments,
+        callback.movements,
+        callback.drift,
+    ) == (
         None,
         (),
         (),
@@ -144,18 +152,18 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
 )
 def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> None:
     body = form(ORDER, event, "buyer")
-    told = read(body)
-    assert (told.facts, told.reads) == ((), ())
-    (notice,) = told.notices
+    callback = read(body)
+    assert (callback.facts, callback.reads) == ((), ())
+    (notice,) = callback.drift
     assert (notice.is_kept, notice.is_reported, notice.body) == (True, False, body)
     assert event in notice.what
 
 
 @pytest.mark.feature("SF-190")
 def test_a_type_that_nobody_knows_is_kept_told_and_read_again_where_it_names_an_order() -> None:
-    told = read(form(ORDER, "order_teleported"))
-    assert (told.facts, told.reads) == ((), ("tevo:10324712",))
-    (notice,) = told.notices
+    callback = read(form(ORDER, "order_teleported"))
+    assert (callback.facts, callback.reads) == ((), ("tevo:10324712",))
+    (notice,) = callback.drift
     assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         "order_teleported",
@@ -163,10 +171,10 @@ def test_a_type_that_nobody_knows_is_kept_told_and_read_again_where_it_names_an_
         True,
     )
     nameless = read(form({"id": 5}, "order_teleported"))
-    assert (nameless.reads, nameless.notices[0].is_kept) == ((), True)
-    stranger = read(form(ORDER, "order_created", "broker"))
-    assert stranger.notices[0].what == "order_created to broker"
-    assert len(read(form(ORDER, "x\u202e" * 5_000)).notices[0].what) <= 200
+    assert (nameless.reads, nameless.drift[0].is_kept) == ((), True)
+    unknown_recipient = read(form(ORDER, "order_created", "broker"))
+    assert unknown_recipient.drift[0].what == "order_created to broker"
+    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].what) <= 200
 
 
 @pytest.mark.parametrize("name", ["event_id", "performer_id", "perfomer_id", "venue_id"])
@@ -177,9 +185,9 @@ def test_changes_of_the_catalogue_are_kept_without_alarm(name: str) -> None:
         {"event_type": "event_created"},
     ):
         body = urlencode(fields).encode()
-        told = read(body)
-        assert (told.facts, told.reads, SOURCE.orders(body)) == ((), (), (None,))
-        (notice,) = told.notices
+        callback = read(body)
+        assert (callback.facts, callback.reads, SOURCE.orders(body)) == ((), (), (None,))
+        (notice,) = callback.drift
         assert (notice.is_kept, notice.is_reported) == (True, False)
 
 
@@ -221,8 +229,8 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
         b"recipient=seller&order_group_id=4606857&event_type=order_created&body="
         + quote_plus(json.dumps(ORDER)).encode()
     )
-    moved = read(form(order(updated_at="2026-11-20T09:40:04-05:00")))
-    assert spread.key == moved.key == key
+    movements = read(form(order(updated_at="2026-11-20T09:40:04-05:00")))
+    assert spread.key == movements.key == key
     assert spread.content_hash == read(form(ORDER)).content_hash
     others = [
         form(ORDER, group="1"),
@@ -255,5 +263,5 @@ def test_the_how_to_links_the_vendors_pages_and_its_settings_are_taken(
     block = text.partition("```toml\n")[2].partition("\n\n")[0]
     file = tmp_path / "sources.toml"
     file.write_text(block, "utf-8")
-    shop = sources_file.read(file, {"TEVO_WORD": WORD})["tevo"]
-    assert (shop.source, shop.refused) == (SOURCE, None)
+    config = sources_file.read(file, {"TEVO_WORD": WORD})["tevo"]
+    assert (config.source, config.refusal) == (SOURCE, None)

@@ -61,9 +61,9 @@ def test_what_is_sent_is_what_is_signed(
     ] == [2]
     assert client.orders(updated_since="2026-11-20T14:40:05Z", direct_buyer_type="Office") == []
     assert json.loads(client.order("2")) == vendor.orders["2"]
-    assert vendor.refused == []
-    assert [it.path for it in vendor.asked] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
-    assert vendor.asked[0].query == {
+    assert vendor.refusals == []
+    assert [it.path for it in vendor.requests] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
+    assert vendor.requests[0].query == {
         "page": "1",
         "per_page": "100",
         "state": "pending",
@@ -75,8 +75,8 @@ def test_blanks_and_signs_are_signed_as_they_are_sent(
     vendor: FakeTicketEvolution, client: TicketEvolution
 ) -> None:
     client.orders(state="a b+c&d=é/~*")
-    assert vendor.refused == []
-    assert vendor.asked[0].query["state"] == "a b+c&d=é/~*"
+    assert vendor.refusals == []
+    assert vendor.requests[0].query["state"] == "a b+c&d=é/~*"
 
 
 @pytest.mark.parametrize("change", [{"token": "another"}, {"secret": "another"}])
@@ -86,7 +86,7 @@ def test_another_key_is_refused(
     parts = {"token": TOKEN, "secret": SECRET, **change}
     with pytest.raises(httpx.HTTPStatusError):
         TicketEvolution(client.http, vendor.url, **parts).orders()
-    assert len(vendor.refused) == 1
+    assert len(vendor.refusals) == 1
 
 
 def test_the_vendor_refuses_what_is_not_sorted(
@@ -95,7 +95,7 @@ def test_the_vendor_refuses_what_is_not_sorted(
     monkeypatch.setattr(ticketevolution, "sorted", lambda pairs: [*pairs][::-1], raising=False)
     with pytest.raises(httpx.HTTPStatusError, match="401"):
         client.orders(state="pending")
-    assert vendor.refused == ["the query is not sorted"]
+    assert vendor.refusals == ["the query is not sorted"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_an_order_that_is_not_there_has_a_stated_reason(
     for nonsense in ("", "7/accept", "7?x=1", "\u0667", "x"):
         with pytest.raises(ValueError, match="a number"):
             client.order(nonsense)
-    assert [it.path for it in vendor.asked] == ["/v9/orders/7"] * 2
+    assert [it.path for it in vendor.requests] == ["/v9/orders/7"] * 2
 
 
 def test_failures_are_the_callers_to_judge(
@@ -157,13 +157,13 @@ def test_failures_are_the_callers_to_judge(
     vendor.fail(Answer(hangs=True))
     with httpx.Client(timeout=0.2) as http, pytest.raises(httpx.TimeoutException):
         TicketEvolution(http, vendor.url, TOKEN, SECRET).order("7")
-    until("the vendor has seen all four", lambda: len(vendor.asked) == 4)
+    until("the vendor has seen all four", lambda: len(vendor.requests) == 4)
 
 
 def test_a_bare_list_is_a_page_too(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
-    told: list[dict[str, Any]] = [order()]
-    vendor.fail(Answer(body=json.dumps(told).encode()))
-    assert client.orders() == told
+    orders: list[dict[str, Any]] = [order()]
+    vendor.fail(Answer(body=json.dumps(orders).encode()))
+    assert client.orders() == orders
 
 
 def test_no_key_stands_in_what_is_printed(client: TicketEvolution) -> None:

@@ -39,15 +39,15 @@ BOTH = POLICIES[2]
 class Known(NamedTuple):
     """What ingest ends with."""
 
-    verdicts: list[CallbackOutcome]
+    outcomes: list[CallbackOutcome]
     order: KnownOrder
 
     @property
     def observed(self) -> OrderObserved:
-        said = order_observed(self.order, sorted(self.order.facts)).encode(
+        output = order_observed(self.order, sorted(self.order.facts)).encode(
             time="2026-11-20T15:30:00Z"
         )
-        return OrderObserved.read(said.headers, said.value)
+        return OrderObserved.read(output.headers, output.value)
 
     @property
     def front(self) -> Storefront:
@@ -57,18 +57,20 @@ class Known(NamedTuple):
 
     @property
     def verdict(self) -> FraudVerdict | None:
-        said = fraud_signals(self.order).encode(time="2026-11-20T15:30:00Z")
-        return FraudSignals.read(said.headers, said.value).verdicts.get("tevo")
+        output = fraud_signals(self.order).encode(time="2026-11-20T15:30:00Z")
+        return FraudSignals.read(output.headers, output.value).outcomes.get("tevo")
 
     def state(self, policy: int = 2) -> str:
         return decide(self.observed, POLICIES[policy]).state
 
 
-def known(*told: ParsedCallback) -> Known:
-    judged = decide_batch(
-        told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[]
+def known(*callbacks: ParsedCallback) -> Known:
+    decided = decide_batch(
+        callbacks,
+        {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())},
+        seen=[],
     )
-    return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
+    return Known(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
 
 
 def read(**changes: Any) -> ParsedCallback:
@@ -135,11 +137,11 @@ def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
 def test_of_an_offices_order_the_fraud_word_means_nothing(
     buyer: dict[str, Any], word: str | None
 ) -> None:
-    told = at(1, word=word, buyer=buyer)
-    assert told.notices == ()
-    assert known(told).front.status == "accepted"
-    assert known(told).state() == "released"
-    assert known(told).verdict is None
+    callback = at(1, word=word, buyer=buyer)
+    assert callback.drift == ()
+    assert known(callback).front.status == "accepted"
+    assert known(callback).state() == "released"
+    assert known(callback).verdict is None
     bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
     assert known(vendors.parse(record(bare))).front.status == "pending"
 
@@ -160,13 +162,13 @@ def test_of_an_offices_order_the_fraud_word_means_nothing(
 def test_a_clients_order_passes_only_unchecked_or_approved(
     word: str | None, status: str, state: str, verdict: str
 ) -> None:
-    told = at(1, word=word)
-    end = known(told)
+    callback = at(1, word=word)
+    end = known(callback)
     assert (end.front.status, end.state()) == (status, state)
     assert (end.front.paid_at is None) == (state != "released")
     assert end.verdict is not None
     assert (end.verdict.verdict, end.verdict.source) == (verdict, "tevo")
-    assert [it.kind for it in told.notices] == (
+    assert [it.kind for it in callback.drift] == (
         ["unknown-status"] if status == "fraud-unknown" else []
     )
 
@@ -174,10 +176,10 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
-    told = vendors.parse(record(bare))
-    assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
-    assert told.notices[0].kind == "missing-field"
-    assert known(told, told, read()).verdicts == [
+    callback = vendors.parse(record(bare))
+    assert (callback.order_id, callback.facts, callback.reads) == (None, (), ("tevo:10324712",))
+    assert callback.drift[0].kind == "missing-field"
+    assert known(callback, callback, read()).outcomes == [
         CallbackOutcome.APPLIED,
         CallbackOutcome.KNOWN,
         CallbackOutcome.APPLIED,
@@ -213,10 +215,10 @@ def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
     """
     assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
     for state in ("cancel_proposed", "pending_consignment", "teleported"):
-        told = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
-        assert known(*told).state(policy) == known(*told[::-1]).state(policy) == "released"
+        callback = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
+        assert known(*callback).state(policy) == known(*callback[::-1]).state(policy) == "released"
         assert (
-            known(*told, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy)
+            known(*callback, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy)
             == "cancelled"
         )
     held = [at(1), at(2, "cancel_proposed", word="pending"), at(3, "cancel_proposed")]
@@ -226,17 +228,17 @@ def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
 def test_a_line_without_any_price_is_free_and_told_of() -> None:
     for name in ("price", "cost"):
         items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
-        assert read(items=items, buyer=TEVO).notices == ()
+        assert read(items=items, buyer=TEVO).drift == ()
     bare = [
         {name: value for name, value in it.items() if name not in {"price", "cost"}}
         for it in ORDER["items"]
     ]
-    (notice,) = read(items=bare, buyer=TEVO).notices
+    (notice,) = read(items=bare, buyer=TEVO).drift
     assert (notice.kind, notice.what) == ("missing-field", "items.price")
 
 
 def test_a_state_that_nobody_knows_is_told_of() -> None:
-    (notice,) = read(seller_state="Teleported", buyer=TEVO).notices
+    (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
     assert (notice.kind, notice.what, notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
@@ -260,12 +262,12 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
             assert end.front.status == ends[upto - 1]
             assert end.verdict is not None
             assert end.verdict.at.second == upto
-    assert known(at(4), at(1, word="pending")).verdicts == [
+    assert known(at(4), at(1, word="pending")).outcomes == [
         CallbackOutcome.APPLIED,
         CallbackOutcome.APPLIED,
     ]  # what it once was is news
     assert (
-        known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2]
+        known(at(4), at(1, word="pending"), at(1, word="pending")).outcomes[2]
         is CallbackOutcome.KNOWN
     )
 
@@ -308,13 +310,13 @@ HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1
 
 
 @pytest.mark.feature("SF-199")
-@given(history=HISTORY, chance=some.randoms(use_true_random=False))
+@given(history=HISTORY, rng=some.randoms(use_true_random=False))
 def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
-    history: Sequence[tuple[int, str, str | None]], chance: random.Random
+    history: Sequence[tuple[int, str, str | None]], rng: random.Random
 ) -> None:
     """However it came there, in whatever order that was heard, under any policy."""
-    told = [at(*it) for it in history]
-    end = known(*chance.sample(told + told, 2 * len(told)))
+    callback = [at(*it) for it in history]
+    end = known(*rng.sample(callback + callback, 2 * len(callback)))
     last = max(second for second, _, _ in history)
     closing = [
         it
@@ -332,7 +334,7 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
     sorted_ = vendors.parse(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
-    assert known(read(), sorted_).verdicts == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
+    assert known(read(), sorted_).outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
     assert (sorted_.key, sorted_.content_hash) == (read().key, read().content_hash)
 
 
@@ -352,7 +354,7 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
 ) -> None:
     callback = read(**change)
     assert {it.name for it in callback.facts} >= {"storefront"}
-    assert {it.kind for it in callback.notices} == kinds
+    assert {it.kind for it in callback.drift} == kinds
 
 
 @pytest.mark.parametrize(
@@ -406,21 +408,21 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @settings(max_examples=100)
-@given(chance=some.randoms(use_true_random=False))
-def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Random) -> None:
+@given(rng=some.randoms(use_true_random=False))
+def test_whatever_is_answered_has_an_end_with_a_stated_reason(rng: random.Random) -> None:
     for _ in range(100):
-        told = json.loads(json.dumps(ORDER))
-        for _ in range(chance.randint(1, 4)):
-            whole, key = chance.choice(places(told))
-            whole[key] = copy.deepcopy(chance.choice(VALUES))
-        found = ends(told)
+        document = json.loads(json.dumps(ORDER))
+        for _ in range(rng.randint(1, 4)):
+            whole, key = rng.choice(places(document))
+            whole[key] = copy.deepcopy(rng.choice(VALUES))
+        found = ends(document)
         if found is not None and found.order_id == "tevo:10324712":
             assert known(found).front.status
 
 
-def ends(told: dict[str, Any]) -> ParsedCallback | None:
+def ends(document: dict[str, Any]) -> ParsedCallback | None:
     try:
-        return vendors.parse(record(told, order="10324712"))
+        return vendors.parse(record(document, order="10324712"))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()

@@ -35,7 +35,7 @@ from tests.support.vendors.woocommerce import CARD_META, line
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-woocommerce-shop.md"
 
 
-def told(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
+def parse(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
     return vendors.parse(record(woo_order(line_items=[line(1, *meta, **more)])))
 
 
@@ -45,7 +45,7 @@ def front(callback: ParsedCallback) -> Storefront:
 
 
 def line_of(*meta: tuple[str, object]) -> Line:
-    return front(told(*meta)).lines[0]
+    return front(parse(*meta)).lines[0]
 
 
 @pytest.mark.feature("SF-035", "SF-037")
@@ -118,16 +118,16 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
 )
 def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: object) -> None:
     """Its ticket is the buyer's, and somebody should hear of it."""
-    callback = told(("gift_to", value), ("holder_name", ""))
+    callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
-    (notice,) = callback.notices
+    (notice,) = callback.drift
     assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
     for silent in (
-        told(("gift_to", value), ("holder_name", "Bob")),
-        told(("gift_to", "")),
-        told(("gift_to", None)),
+        parse(("gift_to", value), ("holder_name", "Bob")),
+        parse(("gift_to", "")),
+        parse(("gift_to", None)),
     ):
-        assert silent.notices == ()
+        assert silent.drift == ()
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: objec
 def test_chosen_numbers_are_a_list_or_a_text(
     key: str, value: object, numbers: tuple[str, ...]
 ) -> None:
-    callback = told((key, value))
+    callback = parse((key, value))
     assert front(callback).lines[0].numbers == numbers
-    assert callback.notices == ()
+    assert callback.drift == ()
 
 
 def test_entries_of_one_key_are_one_list_and_another_key_says_the_same_again() -> None:
@@ -170,9 +170,9 @@ def test_a_key_that_is_empty_hides_no_number_of_another(empty: object) -> None:
 
 @pytest.mark.parametrize("bad", ["x" * 65, "7\u202e", "a\u0000", [1], 7.5, True])
 def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: object) -> None:
-    callback = told(("chosen_numbers", ["7", bad, "9"]))
+    callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
-    (notice,) = callback.notices
+    (notice,) = callback.drift
     assert (notice.source, notice.kind, notice.what) == (
         "shop",
         "unusable-number",
@@ -183,15 +183,15 @@ def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: 
 
 @pytest.mark.parametrize("text", ['a:2:{i:0;i:7;i:1;s:1:"9";}', "<span>7</span>", "[[7]]"])
 def test_numbers_that_are_written_for_a_machine_are_noticed_and_never_printed(text: str) -> None:
-    callback = told(("chosen_numbers", text))
+    callback = parse(("chosen_numbers", text))
     assert front(callback).lines[0].numbers == ()
-    assert [it.kind for it in callback.notices] == ["unusable-number"]
+    assert [it.kind for it in callback.drift] == ["unusable-number"]
 
 
 def test_no_line_has_more_numbers_than_can_be_kept() -> None:
-    callback = told(("chosen_numbers", list(range(NUMBERS_MAX + 1))))
+    callback = parse(("chosen_numbers", list(range(NUMBERS_MAX + 1))))
     assert len(front(callback).lines[0].numbers) == NUMBERS_MAX
-    assert len(callback.notices) == 1
+    assert len(callback.drift) == 1
 
 
 def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
@@ -253,13 +253,13 @@ def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(
 ) -> None:
     """One more zero takes the longer way to the same number."""
 
-    def told(amount: str) -> int | None:
+    def parse(amount: str) -> int | None:
         try:
             return minor(amount, digits)
         except AmountUnreadable:
             return None
 
-    assert told(text) == told(text + "0" if "." in text[1:] else text + ".0")
+    assert parse(text) == parse(text + "0" if "." in text[1:] else text + ".0")
 
 
 @pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
@@ -269,7 +269,7 @@ def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> Non
 
 def test_every_key_is_told_on_its_page() -> None:
     """As in the table: whose, and which part."""
-    said = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
+    documented_keys = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
     parts = {
         key.removeprefix(who)
@@ -281,7 +281,7 @@ def test_every_key_is_told_on_its_page() -> None:
         whose
         | set(NUMBERS)
         | {part for part in parts if part in {"_name", "_email", "_first_name"}}
-    ) - said
+    ) - documented_keys
     assert not missing
 
 
