@@ -81,7 +81,7 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
     steps = (trash, restore) if is_restored_last else (restore, trash)
     for step, endpoint in zip(steps, endpoints, strict=True):
         step(endpoint, order)
-    kept = [it for it in pair.wrong.kept() if it.key == f"{pair.wrong.slug}:{order}".encode()]
+    kept = [it for it in pair.wrong.records() if it.key == f"{pair.wrong.slug}:{order}".encode()]
     assert len(kept) == 2
     for sent in permutations(kept):
         with databases.new() as url:
@@ -92,7 +92,7 @@ def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> N
     for endpoint in pair:
         trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S
-    while not (lines := [it for it in pair.wrong.said() if it.get("code") == ClockSkewed.code]):
+    while not (lines := [it for it in pair.wrong.log_lines() if it.get("code") == ClockSkewed.code]):
         assert time.monotonic() < until, pair.wrong.log()
         time.sleep(0.05)
     assert len(lines) == 1  # of several callbacks: once a minute

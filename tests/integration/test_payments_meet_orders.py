@@ -22,7 +22,7 @@ from tests.support.stages import said as outputs_of
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import PAYMENT, item, modified
 from tests.support.vendors.adyen import sample as notification
-from tests.support.vendors.stripe import CREATED, event, told
+from tests.support.vendors.stripe import CREATED, event, stripe_object
 
 PI = "pi_0000000000000000"  # as the shop's sample order names it
 AT = "2026-11-20T15:30:00.000000Z"
@@ -85,7 +85,7 @@ def stripe(
     **changes: object,
 ) -> Record:
     """An Event of a payment that names no order, unless the test says so."""
-    it = told(name, **{"metadata": {}, **changes})
+    it = stripe_object(name, **{"metadata": {}, **changes})
     body = event(kind, it, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
     return VENDORS["stripe"].record(
         Sample(json.dumps(body).encode()), slug="stripe", reception_id=reception_id

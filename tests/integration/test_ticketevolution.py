@@ -84,7 +84,7 @@ def webhook(
     return VENDOR.record(Sample(form(received, event, recipient)), slug="tevo", **more)
 
 
-def published(found: FoundObject) -> Record:
+def poll_record(found: FoundObject) -> Record:
     """As the reader of polls publishes it."""
     return callbacks.record(
         found.body, kind=found.type, source="tevo", order=str(found.external_id)
@@ -99,7 +99,7 @@ def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Recor
     ]
     with httpx.Client(timeout=5) as http:
         return [
-            published(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
+            poll_record(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
             for it in wanted
         ]
 
@@ -111,7 +111,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [published(it) for it in page.found]
+            found += [poll_record(it) for it in page.found]
     return found
 
 

@@ -407,7 +407,7 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
                 "this source is too fast",
             )
         until("its rate lets one in", lambda: own.send(body(99)).status_code == 200)
-        assert len(own.kept()) == codes.count(200) + 1
+        assert len(own.records()) == codes.count(200) + 1
 
 
 @pytest.mark.parametrize(

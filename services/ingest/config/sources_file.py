@@ -204,7 +204,7 @@ def _options(
 ) -> Mapping[str, str]:
     given = {name: _option(entry[name], name, where) for name in source.options if name in entry}
     try:
-        return source.settle(given, folder)
+        return source.read_options(given, folder)
     except ValueError as error:
         raise ConfigurationError(f"{where}: {error}") from None
 

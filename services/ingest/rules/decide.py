@@ -31,7 +31,7 @@ class KnownOrder(NamedTuple):
     order_id: str
     generation: int
     sequence: int
-    content_digest: bytes | None  # of what was last said of it
+    digest: bytes | None  # of what was last said of it
     facts: Mapping[str, Fact]
     incidents: frozenset[str]  # keys that came with two meanings: they block nothing
 

@@ -61,7 +61,7 @@ class WebhookHandler:
         self._configs, self._publisher, self._settings = configs, publisher, settings
         self._certificates = certificates or CertificateCache()
         self._wall = wall
-        self._answers = {config.slug: accepted(config.source.answer) for config in configs.values()}
+        self._answers = {config.slug: accepted(config.source.response_body) for config in configs.values()}
         self._bodies = RequestBodies(settings)
         self._rate_limits = {
             config.slug: SourceRateLimits(config.rate_max or settings.webhook_source_rate_max)

@@ -37,7 +37,7 @@ class Acknowledgement(NamedTuple):
     since: float
     future: asyncio.Future[None]
     error: KafkaError | None
-    skew_seconds: float | None  # None: the broker did not stamp it
+    skew_s: float | None  # None: the broker did not stamp it
 
 
 class CallbackNotAcknowledgedError(Exception):

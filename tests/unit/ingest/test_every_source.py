@@ -170,7 +170,7 @@ def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample
         )
         is_publishable(once)
         verdicts, _ = outcomes_and_order(once, again)
-        assert verdicts[1] is CallbackOutcome.KNOWN
+        assert verdicts[1] is CallbackOutcome.DUPLICATE
 
 
 @every_sample

@@ -98,7 +98,7 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
     vendor = VENDORS[kind]
     for sample in vendor.samples.values():
         answer, outputs = sent(kind, sample)
-        assert (answer.status_code, answer.content) == (200, vendor.source.answer)
+        assert (answer.status_code, answer.content) == (200, vendor.source.response_body)
         pieces = vendor.source.pieces(vendor.source.unwrapped(sample.body))
         named = [vendor.source.orders(piece)[0] for piece in pieces]
         shop = b"shop:" if vendor.source.needs_orders_of else b"vendor:"
@@ -217,24 +217,24 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         document if vendor.source.kind == "adyen" else json.loads
     )  # a broken letter of Adyen's refuses nothing
     try:
-        document = loads(body)
+        expected = loads(body)
     except (ValueError, RecursionError):
-        document = None
-    if document is None:
+        expected = None
+    if expected is None:
         assert vendor.card_data  # or there was nothing to change
         assert [bool(it) for it in values] == [bool(body)]
         return
     kept = [loads(value) for value in values]
-    if vendor.source.kind == "native" and "specversion" in document:
-        document = document["data"]
+    if vendor.source.kind == "native" and "specversion" in expected:
+        expected = expected["data"]
     if vendor.source.kind == "adyen":
-        items = {json.dumps(it): it for it in document["notificationItems"]}
+        items = {json.dumps(it): it for it in expected["notificationItems"]}
         kept = [item for it in kept for item in it["notificationItems"]]
         assert len(kept) == len(items)
-        document = list(items.values())
+        expected = list(items.values())
     else:
         (kept,) = kept
-    says_the_same(document, kept, is_emptied=bool(vendor.card_data))
+    says_the_same(expected, kept, is_emptied=bool(vendor.card_data))
 
 
 def says_the_same(expected: object, kept: object, *, is_emptied: bool) -> None:

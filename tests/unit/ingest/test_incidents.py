@@ -92,7 +92,7 @@ def test_a_source_is_named_as_the_sources_file_names_it(origin: str, source: str
 
 EVIDENCE = st.builds(
     EvidenceRow,
-    evidence=st.just(Evidence.LETTERS),
+    evidence=st.just(Evidence.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
     what=st.sampled_from(["total: Field required", "id: Field required"]),

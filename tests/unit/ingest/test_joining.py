@@ -199,7 +199,7 @@ def test_what_was_told_before_changes_nothing(
     assert {name: order.sequence for name, order in twice.orders.items()} == {
         name: order.sequence for name, order in once.orders.items()
     }
-    assert set(outcomes[len(outcomes) // 2 :]) == {CallbackOutcome.KNOWN}
+    assert set(outcomes[len(outcomes) // 2 :]) == {CallbackOutcome.DUPLICATE}
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
@@ -262,7 +262,7 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
             drift=(facts.DriftNotice("gate", "test", "a test", b"{}", is_kept=True),),
         )
         state, outcomes = worked([[kept], [kept]])
-        assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
+        assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
         assert not any(order.sequence for order in state.orders.values())
 
 

@@ -25,7 +25,7 @@ from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import event, told
+from tests.support.vendors.stripe import event, stripe_object
 from tests.support.vendors.vendor import Sample
 
 PARTITIONS_BEFORE = 8
@@ -180,7 +180,7 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN, CallbackOutcome.OLDER]
+    outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE, CallbackOutcome.SUPERSEDED]
     callbacks = [vendors.parse(it)._replace(payments=()) for it in (first, copy, between)]
     assert decide_batch(callbacks, {order.order_id: order}, seen=[]).outcomes == outcomes
 
@@ -194,7 +194,7 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
     of it.
     """
     bodies = [
-        event("charge.captured", told("charge", captured=True, amount_captured=it), id=f"evt_{it}")
+        event("charge.captured", stripe_object("charge", captured=True, amount_captured=it), id=f"evt_{it}")
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]

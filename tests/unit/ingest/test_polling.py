@@ -30,15 +30,15 @@ CHANCE = st.floats(0, 1)
 
 
 @given(st.integers(1, 10_000), CHANCE)
-def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, rng: float) -> None:
-    assert 5 <= backoff(failures, rng) <= BACKOFF_MAX_S
-    assert backoff(failures, rng) <= backoff(failures + 1, rng)
+def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, jitter: float) -> None:
+    assert 5 <= backoff(failures, jitter) <= BACKOFF_MAX_S
+    assert backoff(failures, jitter) <= backoff(failures + 1, jitter)
 
 
 @given(st.floats(1, 86_400), CHANCE)
-def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, rng: float) -> None:
-    assert 0.89 * every_s <= interval(every_s, is_last=True, rng=rng) <= 1.11 * every_s
-    assert interval(every_s, is_last=False, rng=rng) == 0
+def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitter: float) -> None:
+    assert 0.89 * every_s <= interval(every_s, is_last=True, jitter=jitter) <= 1.11 * every_s
+    assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
 def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:

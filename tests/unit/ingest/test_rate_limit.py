@@ -59,5 +59,5 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
     limits = SourceRateLimits(1e6)
     for number in range(3 * RECENT_MAX):
         limits.remember(b"%d" % number)
-    assert len(limits._taken) == RECENT_MAX
-    assert hash(b"0") not in limits._taken
+    assert len(limits._remembered) == RECENT_MAX
+    assert hash(b"0") not in limits._remembered

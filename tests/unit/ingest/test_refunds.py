@@ -17,7 +17,7 @@ from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import CREATED, charge, event
+from tests.support.vendors.stripe import CREATED, stripe_object, event
 from tests.support.vendors.vendor import Sample
 
 NAMING, SUMMING, NOW = (
@@ -46,16 +46,16 @@ def parse(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCal
 
 
 def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
-    return charge("refund", id=name, amount=amount, status=status)
+    return stripe_object("refund", id=name, amount=amount, status=status)
 
 
 def summed(
     minor: int, second: int, version: str, *, taken: int = 1500, **changes: object
 ) -> ParsedCallback:
-    charge = charge(
+    refunded_charge = stripe_object(
         "charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes
     )
-    return parse("charge.refunded", charge, second, version)
+    return parse("charge.refunded", refunded_charge, second, version)
 
 
 def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
@@ -136,7 +136,7 @@ def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
 
 
 def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
-    one = parse("refund.created", charge("refund"), 10, NOW)
+    one = parse("refund.created", stripe_object("refund"), 10, NOW)
     assert [it.reference for it in shown([one, summed(500, 10, NOW)])] == ["re_0000000000000001"]
     (named, rest) = sorted(
         shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True

@@ -196,7 +196,7 @@ def test_a_repeat_is_no_news_whenever_it_comes() -> None:
     assert first.content_hash == again.content_hash
     for pair in ([first, again], [again, first]):
         outcomes, order = decided(pair)
-        assert outcomes[1] is CallbackOutcome.KNOWN
+        assert outcomes[1] is CallbackOutcome.DUPLICATE
         assert published_verdicts(order)["checker"].at.minute == 30  # when it was said first
 
 
@@ -228,7 +228,7 @@ def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
         parse(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
     ]
     outcomes, after_it = decided(replayed, before)
-    assert set(outcomes) == {CallbackOutcome.KNOWN}
+    assert set(outcomes) == {CallbackOutcome.DUPLICATE}
     assert published_verdicts(after_it) == published_verdicts(before)
 
 

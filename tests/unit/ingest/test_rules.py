@@ -125,7 +125,7 @@ def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     outcomes, _, _ = decide_batch(
         sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
     )
-    assert set(outcomes) == {CallbackOutcome.KNOWN}
+    assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 
 
 def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
@@ -134,7 +134,7 @@ def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -
     assert outcomes == [CallbackOutcome.APPLIED]  # that it was processing is news
     assert after.facts["storefront"] == order.facts["storefront"]
     outcomes, same = decided(callback("processing", 2, total=7), order=after)
-    assert outcomes == [CallbackOutcome.OLDER]
+    assert outcomes == [CallbackOutcome.SUPERSEDED]
     assert same is after
 
 
@@ -179,14 +179,14 @@ def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
 
 def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
     outcomes, order = decided(callback(), callback())
-    assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
+    assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
     assert order.incidents == frozenset()
 
 
 def test_a_newer_version_of_the_same_content_is_no_news() -> None:
     _, order = decided(deleted(1))
     outcomes, after = decided(deleted(2), order=order)
-    assert outcomes == [CallbackOutcome.KNOWN]
+    assert outcomes == [CallbackOutcome.DUPLICATE]
     assert after.sequence == order.sequence
     assert after.facts["deletion"].version > order.facts["deletion"].version
 
@@ -195,7 +195,7 @@ def test_an_order_has_a_bounded_number_of_facts() -> None:
     _, order = decided(*(callback(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
     outcomes, after = decided(callback("one-more", 0), callback("status-98", 98), order=order)
-    assert outcomes == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.KNOWN]
+    assert outcomes == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.DUPLICATE]
     assert after is order
 
 

@@ -146,7 +146,7 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
     )  # the checkpoint is not signed
     outcomes, verdict = decided(*map(parse, bodies), replay)
     assert verdict.verdict == "declined"
-    assert outcomes[2] is CallbackOutcome.OLDER
+    assert outcomes[2] is CallbackOutcome.SUPERSEDED
 
 
 def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
@@ -154,7 +154,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
     callbacks = [parse(decision("ACCEPT", None), at=at) for at in times]
     for order in itertools.permutations(callbacks):
         outcomes, verdict = decided(*order)
-        assert outcomes[1:] == [CallbackOutcome.KNOWN, CallbackOutcome.KNOWN]
+        assert outcomes[1:] == [CallbackOutcome.DUPLICATE, CallbackOutcome.DUPLICATE]
         assert verdict.at.minute == 30
 
 

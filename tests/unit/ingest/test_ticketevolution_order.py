@@ -181,7 +181,7 @@ def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() ->
     assert callback.drift[0].kind == "missing-field"
     assert known(callback, callback, read()).outcomes == [
         CallbackOutcome.APPLIED,
-        CallbackOutcome.KNOWN,
+        CallbackOutcome.DUPLICATE,
         CallbackOutcome.APPLIED,
     ]
 
@@ -268,7 +268,7 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
     ]  # what it once was is news
     assert (
         known(at(4), at(1, word="pending"), at(1, word="pending")).outcomes[2]
-        is CallbackOutcome.KNOWN
+        is CallbackOutcome.DUPLICATE
     )
 
 
@@ -334,7 +334,7 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
     sorted_ = vendors.parse(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
-    assert known(read(), sorted_).outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.KNOWN]
+    assert known(read(), sorted_).outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
     assert (sorted_.key, sorted_.content_hash) == (read().key, read().content_hash)
 
 
